@@ -1,0 +1,79 @@
+"""Labelled signals as one frozen value: what readers hand over and every later step takes.
+
+Axes: signals are (sample, channel, position) float32; labels number the classes; ids keep the order of the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.base.errors import DataError, listed, nearest
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Strings = NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples of one source, in the order of its rows."""
+
+    signals: Floats  # (sample, channel, position); may be memory-mapped
+    ids: Strings  # (sample,)
+    labels: Ints | None = None  # (sample,) numbers of classes; None where the source has none
+    classes: tuple[str, ...] = ()  # names, in the order of their numbers
+    groups: Strings | None = None  # (sample,) what must not straddle a split: record, star, background
+    unit: str = ""  # of the last axis's steps, as people write it: "1/125 s"
+    digest: str = ""  # of the source's bytes
+    source: str = ""  # the path or name that was read, for messages
+
+    def __len__(self) -> int:
+        return len(self.signals)
+
+    def take(self, index: Ints | slice) -> Dataset:
+        """The samples at `index`, in its order."""
+        return replace(
+            self,
+            signals=self.signals[index],
+            ids=self.ids[index],
+            labels=None if self.labels is None else self.labels[index],
+            groups=None if self.groups is None else self.groups[index],
+        )
+
+    def known_labels(self) -> Ints:
+        """The labels, where they are needed; DataError where the source has none."""
+        if self.labels is None:
+            raise DataError(f"{self.source}: has no labels; training and scoring need a label for each sample")
+        return self.labels
+
+
+def class_names(words: Sequence[str]) -> tuple[str, ...]:
+    """Distinct label words in their natural order: as numbers where all are numbers, else by letter."""
+    distinct = set(words)
+    try:
+        return tuple(sorted(distinct, key=float))
+    except ValueError:
+        return tuple(sorted(distinct))
+
+
+def class_word(word: str) -> str:
+    """A label as written, less a needless fraction: '0.0' and '0' are one class."""
+    word = word.strip()
+    whole, dot, zeros = word.partition(".")
+    return whole if dot and not zeros.strip("0") and whole.lstrip("+-").isdigit() else word
+
+
+def number_labels(words: Sequence[str], classes: Sequence[str], places: Sequence[object], source: str) -> Ints:
+    """Class numbers of label words. places: the line or id of each word, for the error that names the first bad one."""
+    number = {name: i for i, name in enumerate(classes)}
+    labels = np.fromiter((number.get(w, -1) for w in words), np.int64, len(words))
+    if len(labels) and labels.min() < 0:
+        at = int(np.argmin(labels))
+        raise DataError(
+            f"{source} {places[at]}: label {words[at]!r} is not one of {listed(classes)}{nearest(words[at], classes)}"
+        )
+    return labels

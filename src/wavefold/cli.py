@@ -1,0 +1,185 @@
+"""Words only: parse, call the pipeline, print. `pipeline` and torch are loaded once the words are understood."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wavefold import __version__
+from wavefold.base.errors import UserError
+
+RECIPE = click.argument("recipe")
+SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value: stage.*.epochs=5.")
+
+
+class Words(click.Group):
+    """The command group: prints a user's mistake as one line and exits with 2, ours with 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            if context.params.get("debug"):
+                raise
+            click.echo(f"wavefold: {error}", err=True)
+            context.exit(2)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            click.echo("wavefold: stopped; the same command goes on where it was", err=True)
+            context.exit(130)
+        except Exception as error:
+            if context.params.get("debug"):
+                raise
+            click.echo(f"wavefold: our mistake, not yours: {type(error).__name__}: {error}; --debug shows where", err=True)
+            context.exit(1)
+
+
+@click.group(cls=Words, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="wavefold")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """From labelled scientific signals to trained, honest, usable predictions.
+
+    \b
+    wavefold train heartbeat --data train.csv     train, score and keep it all in runs/heartbeat
+    wavefold predict runs/heartbeat testA.csv --out submission.csv
+
+    RECIPE is a recipe's name (see `wavefold recipes`) or a TOML file; DATA is a file or folder as you have it.
+    Completion: eval "$(_WAVEFOLD_COMPLETE=bash_source wavefold)"; zsh_source and fish_source for those shells.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a spinning barrier is 30 x slower beside one busy neighbour
+
+
+@main.command()
+def recipes() -> None:
+    """List the recipes."""
+    from wavefold.recipe import Recipe, recipe_names, recipe_text  # noqa: PLC0415
+
+    for name in recipe_names():
+        Recipe.load(name)
+        click.echo(f"{name:<12} {recipe_text(name).splitlines()[0].lstrip('# ').removeprefix(name).lstrip(': ')}")
+
+
+@main.command()
+@RECIPE
+@SET
+@click.option("--model", is_flag=True, help="List each net's layers, output shapes and parameter counts.")
+def show(recipe: str, changes: tuple[str, ...], model: bool) -> None:
+    """Print a recipe, resolved; or its nets."""
+    pipeline = _pipeline()
+    chosen = _resolve(recipe, changes)
+    pipeline.check_recipe(chosen)
+    click.echo(pipeline.describe_members(chosen) if model else chosen.toml(), nl=model)
+
+
+@main.command()
+@RECIPE
+@click.argument("file", type=click.Path(path_type=Path))
+def copy(recipe: str, file: Path) -> None:
+    """Copy a recipe to FILE, to edit."""
+    from wavefold.recipe import recipe_text  # noqa: PLC0415
+
+    text = recipe_text(recipe)
+    if file.exists():
+        raise UserError(f"{file}: is there already; name another file")
+    file.write_text(text)
+    click.echo(f"{file}: edit it, then `wavefold train {file}`")
+
+
+@main.command()
+@RECIPE
+@SET
+@click.option("--data", help="Look at this file or folder too.")
+def check(recipe: str, changes: tuple[str, ...], data: str | None) -> None:
+    """Say what is wrong with a recipe or the data, before any training."""
+    pipeline = _pipeline()
+    chosen = _resolve(recipe, changes)
+    pipeline.check_recipe(chosen)
+    for line in pipeline.check_data(chosen, data) if data else []:
+        click.echo(line)
+    click.echo(f"{chosen.name}: nothing wrong")
+
+
+@main.command()
+@RECIPE
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--count", type=click.IntRange(1), default=4000, show_default=True, help="Samples to write.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@SET
+def simulate(recipe: str, folder: Path, count: int, seed: int, changes: tuple[str, ...]) -> None:
+    """Write simulated samples in the layout that the recipe's users have."""
+    pipeline = _pipeline()
+    click.echo(f"{pipeline.simulate(_resolve(recipe, changes), folder, count=count, seed=seed)}: {count:,} simulated samples")
+
+
+@main.command()
+@RECIPE
+@click.option("--data", default="", help="File or folder with labels; simulated samples where none is named.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/RECIPE]")
+@SET
+@click.option("--quick", is_flag=True, help="The same path in seconds, by the recipe's own [quick] values.")
+@click.option("--fresh", is_flag=True, help="Throw away the run that stands in the folder and begin anew.")
+def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], quick: bool, fresh: bool) -> None:
+    """Train, score and keep it all in one folder; the same command again goes on where it stopped."""
+    pipeline = _pipeline()
+    chosen = _resolve(recipe, changes, quick)
+    pipeline.train(chosen, data=data, out=out or Path("runs") / chosen.name, fresh=fresh, say=click.echo)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("data")
+@click.option("--out", required=True, help=".csv (the submission), .xlsx, .parquet or .npz; - for standard output.")
+@click.option("--batch", type=click.IntRange(1), default=512, show_default=True, help="Samples at a time.")
+def predict(run: Path, data: str, out: str, batch: int) -> None:
+    """Predict every sample of DATA, in its order."""
+    pipeline = _pipeline()
+    predictions = pipeline.predict(_run(run), data, out=out, size=batch)
+    click.echo(f"{out}: {len(predictions.ids):,} predictions", err=out == "-")
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("data")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def score(run: Path, data: str, as_json: bool) -> None:
+    """Score a run on labelled DATA: the recipe's metric and the others that fit, with n and a 95 % interval."""
+    pipeline = _pipeline()
+    result = pipeline.score_run(_run(run), data)
+    if as_json:
+        click.echo(json.dumps(result.as_json()))
+        return
+    click.echo(result.line())
+    for name, value in result.others.items():
+        click.echo(f"{name} {value:.4f}")
+
+
+def _pipeline() -> Any:
+    from wavefold import pipeline  # noqa: PLC0415
+
+    return pipeline
+
+
+def _resolve(name: str, changes: tuple[str, ...], quick: bool = False) -> Any:
+    from wavefold.recipe import Recipe, parse_override  # noqa: PLC0415
+
+    recipe = Recipe.load(name)
+    recipe = recipe.quickly() if quick else recipe
+    return recipe.with_(dict(parse_override(c) for c in changes))
+
+
+def _run(folder: Path) -> Any:
+    from wavefold.base.runs import open_run  # noqa: PLC0415
+
+    return open_run(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

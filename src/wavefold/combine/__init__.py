@@ -1,0 +1,25 @@
+"""From what the members say to what one hands in: combine their scores, calibrate, decide.
+
+Whatever is fitted here (a stacker, a temperature) must be fitted on scores of samples that the members never saw: the
+out-of-fold scores. The heartbeat system fitted its stacker on samples that its members were trained on, and found that
+it did well there and badly in the contest.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from wavefold.combine.calibrate import NoCalibration, Temperature
+from wavefold.combine.decide import keep_probabilities, l1_decision, one_hot, over_thresholds
+from wavefold.combine.stack import StackLogistic, StackNet
+from wavefold.combine.vote import Mean
+
+COMBINERS: dict[str, Any] = {"mean": Mean, "stack_net": StackNet, "stack_logistic": StackLogistic}
+
+CALIBRATIONS: dict[str, Any] = {"none": NoCalibration, "temperature": Temperature}
+
+DECISIONS: dict[str, Callable[..., Any]] = {
+    "probabilities": keep_probabilities,
+    "argmax": one_hot,
+    "thresholds": over_thresholds,
+    "l1": l1_decision,
+}

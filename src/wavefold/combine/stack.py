@@ -1,0 +1,219 @@
+"""Stacking: a small model that learns from the members' probabilities how far to trust each member on each class.
+
+Fit it on scores of samples that the members never saw (out-of-fold scores): on their own training samples the members
+look far better than they are, and the stacker believes them. That is why the heartbeat system's stacking overfitted.
+
+StackNet is that system's net (its Linear1), with a held-back slice to stop at. StackLogistic is the plain choice of the
+literature (Wolpert 1992; Ting and Witten 1999): few numbers to learn, so it needs few samples.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax, softmax
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from wavefold.base.dataset import Ints
+from wavefold.base.errors import DataError, UserError
+
+Values = NDArray[np.float64]
+State = Mapping[str, NDArray[Any]]
+
+_BATCH = 512
+_HELD = 5  # every fifth sample of a class is held back to stop at
+_SMALLEST = 1e-6  # probability, before its logarithm: keeps one member's 0 from outvoting all others
+_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # scikit-learn's C: the less, the more L2
+
+
+class StackNet:
+    """The heartbeat system's net of members x classes - 64 - 128 - classes on the members' probabilities.
+
+    Adam on cross-entropy; stops after `patience` epochs without a better log loss on a held-back fifth and keeps the
+    best epoch. The same seed gives the same net, and no global random state is touched.
+    """
+
+    def __init__(self, *, learning_rate: float = 1e-3, epochs: int = 200, patience: int = 15) -> None:
+        if not (learning_rate > 0 and epochs > 0 and patience > 0):
+            raise UserError("stack_net: learning_rate, epochs and patience must be above 0")
+        self.learning_rate, self.epochs, self.patience = learning_rate, epochs, patience
+        self._net: nn.Sequential | None = None
+
+    def fit(self, member_scores: ArrayLike, labels: ArrayLike, seed: int) -> Self:
+        """Learn from scores of samples that the members never saw: (member, sample, class), labels (sample,)."""
+        scores, numbers = _checked(member_scores, labels)
+        rng = torch.Generator().manual_seed(seed)
+        net = _small_net(scores.shape[0] * scores.shape[2], scores.shape[2], rng)
+        held = _parts(numbers, _HELD, seed) == 0
+        inputs, targets = _side_by_side(scores), torch.from_numpy(numbers)
+        self._net = self._fitted(net, (inputs[~held], targets[~held]), (inputs[held], targets[held]), rng)
+        return self
+
+    def probabilities(self, member_scores: ArrayLike) -> Values:
+        """(sample, class) from member_scores (member, sample, class)."""
+        with torch.inference_mode():
+            logits = _known(self._net)(_side_by_side(np.asarray(member_scores, np.float64)))
+        return softmax(logits.double().numpy(), axis=1)  # type: ignore[no-any-return]
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The net's numbers by name."""
+        return {name: value.numpy().copy() for name, value in _known(self._net).state_dict().items()}
+
+    def load(self, state: State) -> Self:
+        """Take the numbers of an earlier `state()`."""
+        inputs, classes = state["0.weight"].shape[1], state["6.weight"].shape[0]
+        net = _small_net(inputs, classes, torch.Generator())
+        net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
+        self._net = net.eval()
+        return self
+
+    def _fitted(
+        self, net: nn.Sequential, learn: tuple[Tensor, Tensor], check: tuple[Tensor, Tensor], rng: torch.Generator
+    ) -> nn.Sequential:
+        """The net of the best epoch. learn, check: inputs (sample, members * classes) and labels (sample,)."""
+        optimiser = torch.optim.Adam(net.parameters(), lr=self.learning_rate)
+        best, least, since = net, math.inf, 0
+        for _ in range(self.epochs):
+            _learn_epoch(net, optimiser, learn, rng)
+            with torch.inference_mode():
+                loss = F.cross_entropy(net(check[0]), check[1]).item()
+            since += 1
+            if loss < least:
+                best, least, since = copy.deepcopy(net), loss, 0
+            if since == self.patience:
+                break
+        return best
+
+
+class StackLogistic:
+    """Multinomial logistic regression on the members' log-probabilities; L2 chosen by cross-validation inside the fit."""
+
+    def __init__(self, *, folds: int = 5) -> None:
+        if folds < 2:
+            raise UserError(f"stack_logistic.folds: {folds} is not 2 or more")
+        self.folds = folds
+        self._weights = np.empty((0, 0))  # (members * classes, class)
+        self._bias = np.empty(0)  # (class,); -inf for a class that no fitting label held
+
+    def fit(self, member_scores: ArrayLike, labels: ArrayLike, seed: int) -> Self:
+        """Learn from scores of samples that the members never saw: (member, sample, class), labels (sample,)."""
+        scores, numbers = _checked(member_scores, labels)
+        inputs, classes = _log_side_by_side(scores), scores.shape[2]
+        parts = _parts(numbers, self.folds, seed)
+        losses = [self._held_loss(inputs, numbers, parts, classes, strength) for strength in _STRENGTHS]
+        self._weights, self._bias = _logistic(inputs, numbers, classes, _STRENGTHS[int(np.argmin(losses))])
+        return self
+
+    def probabilities(self, member_scores: ArrayLike) -> Values:
+        """(sample, class) from member_scores (member, sample, class)."""
+        inputs = _log_side_by_side(np.asarray(member_scores, np.float64))
+        return softmax(inputs @ self._weights + self._bias, axis=1)  # type: ignore[no-any-return]
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """weights (members * classes, class) and bias (class,)."""
+        return {"weights": self._weights.copy(), "bias": self._bias.copy()}
+
+    def load(self, state: State) -> Self:
+        """Take the numbers of an earlier `state()`."""
+        self._weights, self._bias = np.array(state["weights"]), np.array(state["bias"])
+        return self
+
+    def _held_loss(self, inputs: Values, labels: Ints, parts: Ints, classes: int, strength: float) -> float:
+        """Log loss on each part in turn by the fit on the others, summed over samples."""
+        total = 0.0
+        for part in range(self.folds):
+            held = parts == part
+            weights, bias = _logistic(inputs[~held], labels[~held], classes, strength)
+            logs = log_softmax(inputs[held] @ weights + bias, axis=1)
+            total -= np.maximum(logs[np.arange(held.sum()), labels[held]], math.log(_SMALLEST)).sum()
+        return total
+
+
+def _small_net(inputs: int, classes: int, rng: torch.Generator) -> nn.Sequential:
+    return nn.Sequential(
+        _linear(inputs, 64, rng),
+        nn.BatchNorm1d(64),
+        nn.LeakyReLU(),
+        _linear(64, 128, rng),
+        nn.BatchNorm1d(128),
+        nn.LeakyReLU(),
+        _linear(128, classes, rng),
+    )
+
+
+def _linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
+    """PyTorch's own start, drawn from a generator that is passed."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    bound = 1.0 / math.sqrt(inputs)
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -bound, bound, generator=rng)
+    return layer
+
+
+def _learn_epoch(
+    net: nn.Sequential, optimiser: torch.optim.Optimizer, learn: tuple[Tensor, Tensor], rng: torch.Generator
+) -> None:
+    """One pass in a new order; leaves the net ready to predict."""
+    net.train()
+    inputs, labels = learn
+    order = torch.randperm(len(labels), generator=rng)
+    for batch in order.tensor_split(math.ceil(len(order) / _BATCH)):  # even parts: batch norm fails on a part of one
+        optimiser.zero_grad()
+        F.cross_entropy(net(inputs[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    net.eval()
+
+
+def _logistic(inputs: Values, labels: Ints, classes: int, strength: float) -> tuple[Values, Values]:
+    """Weights (input, class) and bias (class,), -inf for classes without a label, so that they get probability 0."""
+    weights, bias = np.zeros((inputs.shape[1], classes)), np.full(classes, -np.inf)
+    there = np.unique(labels)
+    bias[there] = 0.0
+    if len(there) == 1:
+        return weights, bias
+    model = LogisticRegression(C=strength, max_iter=1000).fit(inputs, labels)
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(there) == 2:  # scikit-learn keeps one row for two classes: the second against the first
+        coefficients, intercepts = np.vstack([0 * coefficients, coefficients]), np.r_[0.0, intercepts]
+    weights[:, there], bias[there] = coefficients.T, intercepts
+    return weights, bias
+
+
+def _parts(labels: Ints, count: int, seed: int) -> Ints:
+    """A part number for each sample, each class spread evenly over the parts. labels: (sample,)."""
+    order = np.lexsort([np.random.default_rng(seed).random(len(labels)), labels])
+    parts = np.empty(len(labels), np.int64)
+    parts[order] = np.arange(len(labels)) % count
+    return parts
+
+
+def _side_by_side(scores: Values) -> Tensor:
+    """(sample, members * classes) float32 from (member, sample, class)."""
+    return torch.from_numpy(np.concatenate(list(scores), axis=1).astype(np.float32))
+
+
+def _log_side_by_side(scores: Values) -> Values:
+    return np.log(np.maximum(np.concatenate(list(scores), axis=1), _SMALLEST))  # type: ignore[no-any-return]
+
+
+def _checked(member_scores: ArrayLike, labels: ArrayLike) -> tuple[Values, Ints]:
+    scores, numbers = np.asarray(member_scores, np.float64), np.asarray(labels, np.int64)
+    if scores.ndim != 3 or not len(scores) or scores.shape[1] != len(numbers):
+        raise DataError(f"stacking: scores {scores.shape} are not (member, sample, class) of {len(numbers)} labels")
+    if len(numbers) < 10:
+        raise DataError(f"stacking: {len(numbers)} held-back samples are too few to fit on; it needs 10, better thousands")
+    return scores, numbers
+
+
+def _known(net: nn.Sequential | None) -> nn.Sequential:
+    if net is None:
+        raise UserError("stack_net: fit it or load its state first")
+    return net

@@ -1,0 +1,160 @@
+"""The layout of the Tianchi heartbeat contest (competition 531883): a CSV `id,heartbeat_signals,label`, plain or gzip.
+
+The second field is a quoted string of comma-joined values. The label is missing in files for prediction; columns may
+come in any order, and further ones (`record`) are kept as words that can serve as groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wavefold.base.dataset import Dataset, class_word
+from wavefold.base.errors import DataError
+from wavefold.base.files import write_text, write_whole
+from wavefold.data.decimals import joined
+from wavefold.data.number_rows import NumberRows
+from wavefold.data.table import Table, check_ids, column_place
+from wavefold.data.text_lines import csv_fields, decoded, line_blocks
+
+SIGNALS = "heartbeat_signals"
+
+
+def read_contest(path: Path, *, label_column: str = "") -> Table:
+    """Signals (sample, 1, position), ids, labels and further columns of a contest CSV; DataError names line and id.
+
+    label_column: "" is `label`, where there is one; a named one must be there.
+    """
+    rows = _Rows(path.name)
+    for first, lines in line_blocks(path):
+        if first == 1:
+            rows.head(lines[0])
+        rows.add(lines[first == 1 :], first + (first == 1))
+    return rows.table(label_column)
+
+
+def write_contest(dataset: Dataset, folder: Path, part: str = "train") -> Path:
+    """Write `<part>.csv` in the contest's layout, and `<part>_meta.csv` with each id's record where there are groups."""
+    if dataset.signals.shape[1] != 1:
+        raise DataError(f"{dataset.source}: has {dataset.signals.shape[1]} channels; the contest's layout holds one")
+    path = folder / f"{part}.csv"
+    write_whole(path, lambda stream: stream.writelines(_written(dataset)))
+    if dataset.groups is not None:
+        pairs = zip(dataset.ids.tolist(), dataset.groups.tolist(), strict=True)
+        write_text(folder / f"{part}_meta.csv", "id,record\n" + "".join(f"{i},{g}\n" for i, g in pairs))
+    return path
+
+
+def _written(dataset: Dataset, block: int = 1024) -> Iterator[bytes]:
+    yield f"id,{SIGNALS}".encode() + (b"\n" if dataset.labels is None else b",label\n")
+    for start in range(0, len(dataset), block):
+        part = dataset.take(slice(start, start + block))
+        ids, signals = part.ids.tolist(), joined(part.signals[:, 0])
+        ends = [""] * len(ids) if part.labels is None else [f",{_label(dataset.classes, i)}" for i in part.labels.tolist()]
+        yield b"".join(b'%s,"%s"%s\n' % (i.encode(), s, e.encode()) for i, s, e in zip(ids, signals, ends, strict=True))
+
+
+def _label(classes: Sequence[str], number: int) -> str:
+    name = classes[number] if classes else str(number)
+    return f"{name}.0" if name.isdigit() else name  # the contest writes its labels as floats
+
+
+class _Rows:
+    """The columns of the file, as far as they are read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.columns: list[str] = []
+        self.signals = NumberRows()
+        self.fields: list[list[str]] = []  # by column; the signals' own stays empty
+        self.lines: list[int] = []
+
+    def head(self, line: bytes) -> None:
+        """Take the column names from the first line."""
+        self.columns = column_names(line, self.name)
+        self.fields = [[] for _ in self.columns]
+        self._id = column_place(self.columns, "id", self.name)
+        self._values = column_place(self.columns, SIGNALS, self.name)
+
+    def add(self, lines: Sequence[bytes], first: int) -> None:
+        """Take a block of lines, of which the first has the number `first`."""
+        texts, fields, numbers = [], [], []
+        for number, line in enumerate(lines, first):
+            if line:
+                text, other = self._split(line, number)
+                texts.append(text)
+                fields.append(other)
+                numbers.append(number)
+        if texts:
+            columns = [self._words(column, numbers) for column in zip(*fields, strict=True)]
+            self.signals.add(texts, lambda i: f"{self.name} line {numbers[i]} (id {columns[self._id][i]})")
+            self.lines += numbers
+            for known, new in zip(self.fields, columns, strict=True):
+                known += new
+
+    def table(self, label_column: str) -> Table:
+        """All that was read; DataError where it is nothing or an id stands twice."""
+        if not self.columns:
+            raise DataError(f"{self.name}: is empty, expected the columns id,{SIGNALS},label")
+        if not self.lines:
+            raise DataError(f"{self.name}: has a header but no rows below it")
+        lines = np.array(self.lines, np.int64)
+        words = dict(zip(self.columns, self.fields, strict=True))
+        del words[SIGNALS]
+        ids = check_ids(words.pop("id"), lines, self.name)
+        if label_column:
+            column_place(self.columns, label_column, self.name)
+        labels = words.pop(label_column or "label", None)
+        return Table(
+            signals=self.signals.whole()[:, None, :],
+            ids=ids,
+            lines=lines,
+            words=None if labels is None else np.array([class_word(w) for w in labels], np.str_),
+            columns={k: np.array(v, np.str_) for k, v in words.items()},
+        )
+
+    def _split(self, line: bytes, number: int) -> tuple[bytes, list[bytes]]:
+        pieces = line.split(b'"')
+        if len(pieces) == 3:  # the contest's own writing: only the signals are quoted
+            fields = (pieces[0] + pieces[2]).split(b",")
+            if len(fields) == len(self.columns) and not fields[self._values]:
+                return pieces[1], fields
+        return self._split_exactly(line, number)
+
+    def _split_exactly(self, line: bytes, number: int) -> tuple[bytes, list[bytes]]:
+        words = csv_fields(line, f"{self.name} line {number}")
+        if len(words) != len(self.columns):
+            raise DataError(
+                f"{self.name} line {number}: holds {len(words)} fields, expected {len(self.columns)} "
+                f"({','.join(self.columns)}), the signals between quotes"
+            )
+        fields = [word.encode() for word in words]
+        return fields[self._values], fields
+
+    def _words(self, column: Sequence[bytes], numbers: Sequence[int]) -> list[str]:
+        try:
+            return b"\n".join(column).decode().split("\n")
+        except UnicodeDecodeError:
+            return [decoded(w, f"{self.name} line {n}") for w, n in zip(column, numbers, strict=True)]
+
+
+def column_names(line: bytes, name: str, *, numbered: bool = False) -> list[str]:
+    """Column names of a CSV's first line; DataError where one is empty or stands twice, or where all are numbers.
+
+    numbered: whether columns may be named by numbers, as long as some are not.
+    """
+    columns = [word.strip() for word in csv_fields(line, f"{name} line 1")]
+    bad = [at for at, word in enumerate(columns, 1) if not word or (_is_number(word) and not numbered)]
+    if bad or all(map(_is_number, columns)):
+        at = bad[0] if bad else 1
+        raise DataError(f"{name} line 1: column {at} is named {columns[at - 1]!r}, expected a header of column names")
+    if len(set(columns)) < len(columns):
+        twice = next(word for word in columns if columns.count(word) > 1)
+        raise DataError(f"{name} line 1: column '{twice}' stands twice")
+    return columns
+
+
+def _is_number(word: str) -> bool:
+    return word.lstrip("+-").replace(".", "", 1).isdigit()

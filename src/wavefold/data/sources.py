@@ -1,0 +1,109 @@
+"""From what the user names, a file or a folder, to the files that are read and their layout: by facts, never by guessing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wavefold.base.errors import DataError, listed, nearest
+from wavefold.data.beats_csv import SIGNALS, column_names
+from wavefold.data.text_lines import first_line
+from wavefold.data.wide_csv import WORDS
+
+LAYOUTS = ("contest", "wide", "ts", "wfdb")
+_TEXT = (".csv", ".csv.gz", ".ts", ".ts.gz")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What will be read: a file (or a folder of records), its layout and a CSV of further columns beside it."""
+
+    path: Path
+    layout: str
+    files: tuple[Path, ...]  # all whose bytes count
+    meta: Path | None = None
+
+
+def find(path: Path, layout: str, part: str) -> Found | None:
+    """The files of one part of a source; None where a folder has no such part. part: "train" or "test"."""
+    if layout not in ("auto", *LAYOUTS):
+        raise DataError(f"layout '{layout}' is not one of auto, {listed(LAYOUTS)}{nearest(layout, LAYOUTS)}")
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder{_near(path)}")
+    if path.is_file():
+        return _found_file(path, layout)
+    if layout == "wfdb" or (layout == "auto" and any(path.glob("*.hea"))):
+        return _found_records(path, layout, part)
+    return _found_part(path, layout, part)
+
+
+def _found_file(path: Path, layout: str) -> Found:
+    if layout == "wfdb":
+        raise DataError(f"{path.name}: is a file; the layout wfdb is a folder of .hea, .dat and .atr files")
+    meta = _meta_beside(path)
+    files = (path,) if meta is None else (path, meta)
+    return Found(path, layout_of(path) if layout == "auto" else layout, files, meta)
+
+
+def _found_records(path: Path, layout: str, part: str) -> Found | None:
+    if not any(path.glob("*.hea")):
+        raise DataError(f"{path.name}: holds no .hea file, expected WFDB records")
+    if layout == "auto" and _files_of(path, "train"):
+        raise DataError(f"{path.name}: holds both .hea files and {_files_of(path, 'train')[0].name}; name one of them")
+    ends = (".hea", ".dat", ".atr")
+    files = tuple(sorted(f for f in path.iterdir() if f.suffix in ends))
+    return Found(path, "wfdb", files) if part == "train" else None  # records are one part
+
+
+def _found_part(path: Path, layout: str, part: str) -> Found | None:
+    files = _files_of(path, part)
+    if len(files) > 1:
+        raise DataError(f"{path.name}: holds {listed(f.name for f in files)}; name one of them")
+    if not files and part == "train":
+        there = listed(sorted(f.name for f in path.iterdir())[:8]) or "nothing"
+        raise DataError(f"{path.name}: holds {there}; expected one train*.csv, train*.csv.gz or *_TRAIN.ts, or .hea files")
+    return _found_file(files[0], layout) if files else None
+
+
+def _files_of(folder: Path, part: str) -> list[Path]:
+    """Files named `train*` or `*_train` (or test), in either case, less the *_meta ones."""
+    pattern = re.compile(rf"({part}.*|.*_{part})")
+    return sorted(
+        f
+        for f in folder.iterdir()
+        if f.is_file() and (s := _stem(f).lower()) and pattern.fullmatch(s) and not s.endswith("_meta")
+    )
+
+
+def _stem(path: Path) -> str:
+    """The name less its text suffix; '' where it has none that is read."""
+    return next((path.name.removesuffix(end) for end in sorted(_TEXT, key=len)[::-1] if path.name.endswith(end)), "")
+
+
+def _meta_beside(path: Path) -> Path | None:
+    names = (path.with_name(f"{_stem(path)}_meta{end}") for end in (".csv", ".csv.gz"))
+    return next((name for name in names if name.is_file()), None)
+
+
+def layout_of(path: Path) -> str:
+    """The layout that a file's suffix and column names say; DataError that lists the layouts otherwise."""
+    if path.name.endswith((".ts", ".ts.gz")):
+        return "ts"
+    if not path.name.endswith((".csv", ".csv.gz")):
+        raise DataError(f"{path.name}: neither .csv, .csv.gz nor .ts; set the layout to one of {listed(LAYOUTS)}")
+    columns = column_names(first_line(path), path.name, numbered=True)
+    if SIGNALS in columns:
+        return "contest"
+    if len([c for c in columns if c not in WORDS]) < 2:
+        raise DataError(
+            f"{path.name} line 1: no column '{SIGNALS}'; it has {listed(columns)}{nearest(SIGNALS, columns)}"
+            f" (layouts: {listed(LAYOUTS)})"
+        )
+    return "wide"
+
+
+def _near(path: Path) -> str:
+    beside: Sequence[str] = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
+    return nearest(path.name, beside)

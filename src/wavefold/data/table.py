@@ -1,0 +1,53 @@
+"""What a reader finds in one source, before labels are numbered and groups chosen; what the cache keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from wavefold.base.dataset import Floats, Ints, Strings
+from wavefold.base.errors import DataError, listed, nearest
+
+
+@dataclass(frozen=True)
+class Table:
+    """Samples of one source in the order of its rows."""
+
+    signals: Floats  # (sample, channel, position)
+    ids: Strings  # (sample,)
+    lines: Ints  # (sample,) line of the file that each came from; the row's number where there are no lines
+    words: Strings | None = None  # (sample,) labels as written, less needless fractions
+    columns: Mapping[str, Strings] = field(default_factory=dict)  # further columns, name -> (sample,) words
+    classes: tuple[str, ...] = ()  # in the source's own order, where it states one
+    unit: str = ""  # of one position
+
+
+def check_ids(ids: Sequence[str], lines: Ints, name: str) -> Strings:
+    """The ids as an array; DataError where one stands twice, naming both lines."""
+    if len(set(ids)) < len(ids):
+        seen: dict[str, int] = {}
+        for at, word in enumerate(ids):
+            if word in seen:
+                raise DataError(f"{name} line {lines[at]}: id {word!r} stands in line {lines[seen[word]]} too")
+            seen[word] = at
+    return np.array(ids, dtype=np.str_)
+
+
+def column_place(columns: Sequence[str], wanted: str, name: str) -> int:
+    """Where a column stands; DataError that lists the columns there are and the nearest."""
+    if wanted not in columns:
+        raise DataError(f"{name} line 1: no column '{wanted}'; it has {listed(columns)}{nearest(wanted, columns)}")
+    return columns.index(wanted)
+
+
+def with_columns(table: Table, words: Mapping[str, Strings], name: str) -> Table:
+    """The table with another file's columns by id; DataError for an id that the file lacks. words: one column is `id`."""
+    order = np.argsort(words["id"])
+    at = order[np.minimum(np.searchsorted(words["id"], table.ids, sorter=order), len(order) - 1)]
+    missing = words["id"][at] != table.ids
+    if missing.any():
+        raise DataError(f"{name}: has no row for id '{table.ids[int(np.argmax(missing))]}'")
+    more = {column: values[at] for column, values in words.items() if column != "id"}
+    return replace(table, columns={**more, **table.columns})  # the signals' own file has the last word

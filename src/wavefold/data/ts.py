@@ -1,0 +1,121 @@
+"""The `.ts` text file of the UCR and aeon archives (timeseriesclassification.com): equal lengths, one or more channels.
+
+    @classLabel true normal early
+    @data
+    0.1,0.2,0.3:0.4,0.5,0.6:normal
+
+Channels are separated by colons and the class stands last. Missing values, time stamps, unequal lengths and regression
+targets are refused. Samples are numbered from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wavefold.base.dataset import class_word
+from wavefold.base.errors import DataError, listed, nearest
+from wavefold.data.number_rows import NumberRows
+from wavefold.data.table import Table
+from wavefold.data.text_lines import decoded, line_blocks
+
+_REFUSED = {"timestamps": "time stamps", "missing": "missing values", "targetlabel": "a target that is a number"}
+
+
+def read_ts(path: Path, *, label_column: str = "") -> Table:
+    """Signals (sample, channel, position) and labels of a .ts file; DataError names the line. label_column must be ""."""
+    if label_column:
+        raise DataError(f"{path.name}: a .ts file has no columns, so none named '{label_column}' for the label")
+    rows = _Rows(path.name)
+    for first, lines in line_blocks(path):
+        rows.add(lines, first)
+    return rows.table()
+
+
+class _Rows:
+    """The header and the samples, as far as they are read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.header: dict[str, list[str]] = {}  # by lower-case word
+        self.classes: tuple[str, ...] | None = None
+        self.signals = NumberRows()
+        self.lines: list[int] = []
+        self.words: list[str] = []
+        self.channels = 0
+
+    def add(self, lines: Sequence[bytes], first: int) -> None:
+        """Take a block of lines, of which the first has the number `first`."""
+        texts: list[bytes] = []
+        start = len(self.lines)
+        for number, line in enumerate(lines, first):
+            line = line.strip()
+            if "data" in self.header and line:
+                texts += self._sample(line, number)
+            elif line and not line.startswith(b"#"):
+                self._take_header(decoded(line, f"{self.name} line {number}"), number)
+        self.signals.add(texts, lambda i: self._place(start + i // self.channels, i % self.channels))
+
+    def table(self) -> Table:
+        """All that was read; DataError where there is no @data or nothing below it."""
+        if "data" not in self.header:
+            raise DataError(f"{self.name}: has no line @data, expected the header of a .ts file")
+        if not self.lines:
+            raise DataError(f"{self.name}: has a header but no samples below @data")
+        rows = self.signals.whole()
+        return Table(
+            signals=rows.reshape(len(self.lines), self.channels, -1),
+            ids=np.arange(len(self.lines)).astype(np.str_),
+            lines=np.array(self.lines, np.int64),
+            words=None if self.classes is None else np.array(self.words, np.str_),
+            classes=self.classes or (),
+        )
+
+    def _take_header(self, line: str, number: int) -> None:
+        if not line.startswith("@"):
+            raise DataError(f"{self.name} line {number}: {line[:40]!r}, expected a line that begins with @ or #")
+        key, *values = line[1:].split()
+        self.header[key.lower()] = values
+        if key.lower() == "data":
+            _refuse(self.header, self.name)
+            self.classes = _classes(self.header.get("classlabel", []))
+
+    def _sample(self, line: bytes, number: int) -> list[bytes]:
+        *channels, word = line.split(b":")
+        place = f"{self.name} line {number}"
+        if self.classes is None:
+            channels, word = [*channels, word], b""
+        self.channels = self.channels or len(channels)
+        if not channels or len(channels) != self.channels:
+            wanted = f"{self.channels or 1} and a class" if self.classes is not None else str(self.channels)
+            raise DataError(f"{place}: holds {len(channels)} channels, expected {wanted}, separated by colons")
+        self.words.append(self._known(class_word(decoded(word, place)), place))
+        self.lines.append(number)
+        return channels
+
+    def _known(self, word: str, place: str) -> str:
+        if self.classes and word not in self.classes:
+            near = nearest(word, self.classes)
+            raise DataError(f"{place}: label {word!r} is not one of {listed(self.classes)}, the file's @classLabel{near}")
+        return word
+
+    def _place(self, row: int, channel: int) -> str:
+        return f"{self.name} line {self.lines[row]}" + (f" channel {channel + 1}" if self.channels > 1 else "")
+
+
+def _refuse(header: Mapping[str, Sequence[str]], name: str) -> None:
+    for key, what in _REFUSED.items():
+        if _first(header.get(key, [])) == "true":
+            raise DataError(f"{name}: @{key} true: {what} cannot be read; expected plain series with a class")
+    if _first(header.get("equallength", [])) == "false":
+        raise DataError(f"{name}: @equalLength false: expected series of one length")
+
+
+def _classes(values: Sequence[str]) -> tuple[str, ...] | None:
+    return tuple(class_word(v) for v in values[1:]) if _first(values) == "true" else None
+
+
+def _first(values: Sequence[str]) -> str:
+    return values[0].lower() if values else ""

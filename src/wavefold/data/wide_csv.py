@@ -1,0 +1,120 @@
+"""A wide CSV: a row a sample, a column a position, with or without `id` and a label; plain or gzip.
+
+    id,0,1,2,...,139,label
+
+The columns that are words (id, label, record, group) stand before or after the numbers, in any order. Without an `id`
+column the rows are numbered from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wavefold.base.dataset import class_word
+from wavefold.base.errors import DataError, listed
+from wavefold.data.beats_csv import column_names
+from wavefold.data.number_rows import NumberRows
+from wavefold.data.table import Table, check_ids, column_place
+from wavefold.data.text_lines import csv_fields, decoded, line_blocks
+
+LABELS = ("label", "type", "class", "target")
+WORDS = ("id", "record", "group", *LABELS)  # columns that are no measurements
+
+
+def read_wide(path: Path, *, label_column: str = "") -> Table:
+    """Signals (sample, 1, position), ids, labels and further columns of a wide CSV; DataError names line and id.
+
+    label_column: "" is the one column named label, type, class or target, where there is one.
+    """
+    rows = _Rows(path.name)
+    for first, lines in line_blocks(path):
+        if first == 1:
+            rows.head(column_names(lines[0], path.name, numbered=True), label_column)
+        rows.add(lines[first == 1 :], first + (first == 1))
+    return rows.table()
+
+
+class _Rows:
+    """The columns of the file, as far as they are read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.columns: list[str] = []
+        self.signals = NumberRows()
+        self.fields: list[list[str]] = []  # by column of words
+        self.lines: list[int] = []
+
+    def head(self, columns: list[str], label_column: str) -> None:
+        """Take the column names and find where the numbers start and end."""
+        self.columns = columns
+        self._label = label_column or _only_label(columns, self.name)
+        if label_column:
+            column_place(columns, label_column, self.name)
+        is_word = [c in WORDS or c == self._label for c in columns]
+        if all(is_word):
+            raise DataError(f"{self.name} line 1: no column of numbers; it has {listed(columns)}")
+        self._front, self._back = is_word.index(False), is_word[::-1].index(False)
+        inside = [c for c, w in zip(columns, is_word, strict=True) if w][self._front : sum(is_word) - self._back]
+        if inside:
+            raise DataError(f"{self.name} line 1: column '{inside[0]}' stands among the numbers; move it to an end")
+        self._words = columns[: self._front] + columns[len(columns) - self._back :]
+        self.fields = [[] for _ in self._words]
+
+    def add(self, lines: Sequence[bytes], first: int) -> None:
+        """Take a block of lines, of which the first has the number `first`."""
+        numbers = [number for number, line in enumerate(lines, first) if line]
+        if not numbers:
+            return
+        pairs = [self._split(lines[number - first], number) for number in numbers]
+        for known, new in zip(self.fields, zip(*(words for words, _ in pairs), strict=True), strict=True):
+            known += new
+        base = len(self.lines)
+        self.signals.add([text for _, text in pairs], lambda i: f"{self.name} line {numbers[i]}{self._named(base + i)}")
+        self.lines += numbers
+
+    def table(self) -> Table:
+        """All that was read; DataError where it is nothing or an id stands twice."""
+        if not self.columns:
+            raise DataError(f"{self.name}: is empty, expected a header and rows of numbers")
+        if not self.lines:
+            raise DataError(f"{self.name}: has a header but no rows below it")
+        lines = np.array(self.lines, np.int64)
+        words = dict(zip(self._words, self.fields, strict=True))
+        ids = words.pop("id") if "id" in words else [str(i) for i in range(len(lines))]
+        labels = words.pop(self._label, None)
+        return Table(
+            signals=self.signals.whole()[:, None, :],
+            ids=check_ids(ids, lines, self.name),
+            lines=lines,
+            words=None if labels is None else np.array([class_word(w) for w in labels], np.str_),
+            columns={k: np.array(v, np.str_) for k, v in words.items()},
+        )
+
+    def _named(self, row: int) -> str:
+        return f" (id {self.fields[self._words.index('id')][row]})" if "id" in self._words else ""
+
+    def _split(self, line: bytes, number: int) -> tuple[list[str], bytes]:
+        """The words of a line, and its numbers still joined."""
+        place = f"{self.name} line {number}"
+        if line.count(b",") + 1 != len(self.columns) or b'"' in line:
+            return self._split_exactly(line, place)
+        *front, rest = line.split(b",", self._front)
+        rest, *back = rest.rsplit(b",", self._back)
+        return [decoded(word, place) for word in front + back], rest
+
+    def _split_exactly(self, line: bytes, place: str) -> tuple[list[str], bytes]:
+        words = csv_fields(line, place)
+        if len(words) != len(self.columns):
+            raise DataError(f"{place}: holds {len(words)} fields, expected {len(self.columns)} as in line 1")
+        end = len(words) - self._back
+        return words[: self._front] + words[end:], ",".join(words[self._front : end]).encode()
+
+
+def _only_label(columns: Sequence[str], name: str) -> str:
+    there = [c for c in columns if c in LABELS]
+    if len(there) > 1:
+        raise DataError(f"{name} line 1: columns {listed(there)} could each be the label; name one as the label column")
+    return there[0] if there else ""

@@ -1,0 +1,22 @@
+"""A table as Parquet, by pyarrow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from wavefold.base.build import optional
+
+arrow = optional("pyarrow", extra="tables")
+arrow_parquet = optional("pyarrow.parquet", extra="tables")
+
+
+def parquet_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """The bytes of a Parquet file. columns: (row,) of text or numbers, by name; their types are kept."""
+    plain = {name: column.tolist() if column.dtype.kind in "US" else column for name, column in columns.items()}
+    content = io.BytesIO()
+    arrow_parquet.write_table(arrow.table(plain), content)
+    return content.getvalue()

@@ -1,0 +1,103 @@
+"""Predictions as files: the contest's CSV, a spreadsheet, Parquet, and NumPy arrays.
+
+The CSV is the heartbeat contest's submission: id,label_0,label_1,... with what was decided. Every input gets its row,
+in the order of the input; the source's spreadsheet has neither ids nor header. Parquet and the spreadsheet also hold
+the probabilities and the most probable class.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.base.dataset import Strings
+from wavefold.base.errors import DataError, UserError, listed
+from wavefold.base.files import write_whole
+from wavefold.output.parquet import parquet_bytes
+from wavefold.output.xlsx import xlsx_bytes
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was predicted for each sample, in the order of the input."""
+
+    ids: Strings  # (sample,)
+    classes: tuple[str, ...]  # names, in the order of their numbers
+    probabilities: Values  # (sample, class)
+    decided: Values  # (sample, class): what one hands in
+
+    def __post_init__(self) -> None:
+        shape = (len(self.ids), len(self.classes))
+        for name, values in (("probabilities", self.probabilities), ("decided", self.decided)):
+            if values.shape != shape:
+                raise DataError(f"predictions: {name} are {values.shape}, not {shape}: one row an id, one column a class")
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """id, label_<class>, probability_<class> and predicted, each (sample,)."""
+        labels = {f"label_{name}": self.decided[:, i] for i, name in enumerate(self.classes)}
+        odds = {f"probability_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
+        first = np.array(self.classes, np.str_)[self.probabilities.argmax(axis=1)]
+        return {"id": self.ids, **labels, **odds, "predicted": first}
+
+
+def write_predictions(path: str | Path, predictions: Predictions) -> None:
+    """Write the file whole, in the layout that its ending names, or CSV to standard output where the path is "-"."""
+    if str(path) == "-":
+        sys.stdout.buffer.write(_csv_bytes(predictions))
+        sys.stdout.buffer.flush()
+        return
+    path = Path(path)
+    if path.suffix.lower() not in WRITERS:
+        raise UserError(f"{path}: '{path.suffix}' is not one of {listed(WRITERS)}, or - for CSV on standard output")
+    content = WRITERS[path.suffix.lower()](predictions)
+    try:
+        write_whole(path, lambda stream: stream.write(content))
+    except OSError as error:
+        raise UserError(f"{path}: could not be written, and nothing was left: {error.strerror}") from error
+
+
+def _csv_bytes(predictions: Predictions) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", *(f"label_{name}" for name in predictions.classes)])
+    columns = [_written(column) for column in predictions.decided.T]
+    writer.writerows(zip(predictions.ids.tolist(), *columns, strict=True))
+    return text.getvalue().encode()
+
+
+def _written(column: Values) -> list[int] | list[str]:
+    """Whole numbers without a fraction, others to eight digits."""
+    if np.array_equal(column, column.round()):
+        return column.astype(np.int64).tolist()
+    return [f"{value:.8g}" for value in column.tolist()]  # :g writes 1.0 as 1
+
+
+def _npz_bytes(predictions: Predictions) -> bytes:
+    """Arrays ids, classes, probabilities, decided; np.load needs no pickle for them."""
+    content = io.BytesIO()
+    np.savez(
+        content,
+        ids=np.asarray(predictions.ids, np.str_),
+        classes=np.array(predictions.classes, np.str_),
+        probabilities=predictions.probabilities,
+        decided=predictions.decided,
+    )
+    return content.getvalue()
+
+
+WRITERS: dict[str, Callable[[Predictions], bytes]] = {
+    ".csv": _csv_bytes,
+    ".xlsx": lambda predictions: xlsx_bytes(predictions.columns()),
+    ".parquet": lambda predictions: parquet_bytes(predictions.columns()),
+    ".npz": _npz_bytes,
+}

@@ -1,0 +1,53 @@
+"""A table as a spreadsheet, by openpyxl: one sheet, a header, text that stays text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.base.build import optional
+from wavefold.base.errors import DataError
+
+openpyxl = optional("openpyxl", extra="tables")
+openpyxl_cell = optional("openpyxl.cell", extra="tables")
+openpyxl_faults = optional("openpyxl.utils.exceptions", extra="tables")
+
+_MOST_ROWS = 1_048_575  # the format's 2^20, less the header
+
+
+def xlsx_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """The bytes of a spreadsheet. columns: (row,) of text or numbers, by name."""
+    rows = len(next(iter(columns.values())))
+    if rows > _MOST_ROWS:
+        raise DataError(f"a spreadsheet holds {_MOST_ROWS:,} rows, not {rows:,}: write .csv or .parquet")
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet("predictions")
+    sheet.append([_text_cell(sheet, name) for name in columns])
+    written = [_cells(sheet, column) for column in columns.values()]
+    for row in zip(*written, strict=True):
+        sheet.append(row)
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()
+
+
+def _cells(sheet: Any, column: NDArray[Any]) -> Any:
+    if column.dtype.kind in "US":
+        return (_text_cell(sheet, text) for text in column.tolist())
+    if np.array_equal(column, column.round()):
+        return column.astype(np.int64).tolist()
+    return column.tolist()
+
+
+def _text_cell(sheet: Any, text: str) -> Any:
+    """A cell of type text: openpyxl takes "=1+1" for a formula, which a spreadsheet would run."""
+    try:
+        cell = openpyxl_cell.WriteOnlyCell(sheet, text)
+    except openpyxl_faults.IllegalCharacterError:
+        raise DataError(f"a spreadsheet cannot hold the text {text!r}: write .csv or .parquet") from None
+    cell.data_type = "s"
+    return cell

@@ -1,0 +1,127 @@
+"""Small changes drawn anew for each batch: noise, shift, gain, stretch, wander.
+
+Each is a pure function of (key, sample): whatever batch a sample is in, it gets the same change. Give each of several
+its own key. No source here augments this way; the changes are those usual for one-dimensional signals (Um and others
+2017, arXiv:1706.00527), and `inside` keeps the zero tail that padded heartbeats have.
+
+signals: (N, C, T) = sample, channel, position; samples: (N,) int64 numbers; both on one device.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from wavefold.base import keyed
+from wavefold.base.errors import UserError
+
+
+class Augmentation(Protocol):
+    """A random change to signals, the same for the same key and sample."""
+
+    def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
+        """The changed signals, (N, C, T). samples: (N,) int64."""
+
+
+class Noise:
+    """Adds normal noise of standard deviation `sigma`; inside: not to a sample's zero tail."""
+
+    def __init__(self, sigma: float = 0.01, inside: bool = True) -> None:
+        self.sigma, self.inside = _not_negative(sigma, "noise.sigma"), inside
+
+    def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
+        """signals: (N, C, T)."""
+        noise = keyed.normal(key, samples, signals[0].numel()).view_as(signals) * self.sigma
+        return signals + (noise * _before_tail(signals) if self.inside else noise)
+
+
+class Shift:
+    """Moves by a whole number of positions, `most` at most either way; zeros enter."""
+
+    def __init__(self, most: int = 5) -> None:
+        self.most = int(_not_negative(most, "shift.most"))
+
+    def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
+        """signals: (N, C, T)."""
+        choices = 2 * self.most + 1
+        steps = (keyed.uniform(key, samples, 1) * choices).long().clamp(max=choices - 1) - self.most  # (N, 1)
+        source = torch.arange(signals.shape[2], device=signals.device) - steps  # (N, T)
+        return _gather(signals, source)
+
+
+class Gain:
+    """Multiplies by a number between 1 - `spread` and 1 + `spread`."""
+
+    def __init__(self, spread: float = 0.1) -> None:
+        self.spread = _below_one(spread, "gain.spread")
+
+    def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
+        """signals: (N, C, T)."""
+        return signals * _around_one(key, samples, self.spread).to(signals.dtype)[:, :, None]
+
+
+class Stretch:
+    """Stretches time, from the first position on, by 1 - `spread` to 1 + `spread`; linear between positions.
+
+    What passes the end is lost; zeros enter where the signal got shorter.
+    """
+
+    def __init__(self, spread: float = 0.05) -> None:
+        self.spread = _below_one(spread, "stretch.spread")
+
+    def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
+        """signals: (N, C, T)."""
+        place = torch.arange(signals.shape[2], device=signals.device) / _around_one(key, samples, self.spread)  # (N, T)
+        left = place.floor()
+        part = (place - left).to(signals.dtype)[:, None]  # (N, 1, T)
+        return _gather(signals, left.long()) * (1 - part) + _gather(signals, left.long() + 1) * part
+
+
+class Wander:
+    """Adds a slow sine of at most one turn over the signal, of amplitude 0 to `size`; inside: not to the zero tail.
+
+    Like the baseline of an electrocardiogram under breathing, which takes longer than a beat.
+    """
+
+    def __init__(self, size: float = 0.05, inside: bool = True) -> None:
+        self.size, self.inside = _not_negative(size, "wander.size"), inside
+
+    def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
+        """signals: (N, C, T)."""
+        amplitude, turns, start = keyed.uniform(key, samples, 3).split(1, dim=1)  # (N, 1) each
+        place = torch.arange(signals.shape[2], device=signals.device) / signals.shape[2]
+        wave = self.size * amplitude * torch.sin(2 * math.pi * (turns * place + start))  # (N, T)
+        wave = wave.to(signals.dtype)[:, None]
+        return signals + (wave * _before_tail(signals) if self.inside else wave)
+
+
+def _around_one(key: int, samples: Tensor, spread: float) -> Tensor:
+    return 1 + spread * (2 * keyed.uniform(key, samples, 1) - 1)  # (N, 1)
+
+
+def _gather(signals: Tensor, source: Tensor) -> Tensor:
+    """Values at other positions, zero outside. source: (N, T) int64 positions."""
+    last = signals.shape[2] - 1
+    within = (source >= 0) & (source <= last)
+    return signals.gather(2, source.clamp(0, last)[:, None].expand_as(signals)) * within[:, None]
+
+
+def _before_tail(signals: Tensor) -> Tensor:
+    """True up to a sample's last non-zero value in any channel. result: (N, 1, T)."""
+    filled = (signals != 0).any(dim=1, keepdim=True)
+    return filled.flip(2).cumsum(2).flip(2) > 0
+
+
+def _not_negative(value: float, place: str) -> float:
+    if value < 0:
+        raise UserError(f"{place}: {value} is negative; expected 0 or more")
+    return value
+
+
+def _below_one(value: float, place: str) -> float:
+    if not 0 <= value < 1:
+        raise UserError(f"{place}: {value} is not between 0 and 1")
+    return value

@@ -1,0 +1,143 @@
+"""Values brought to one size: by each sample alone, or by position with what the training part shows.
+
+A Transform is fitted on a fold's training part only and then applied to every part; what it has learned is a few arrays
+that a run keeps beside its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.base.build import pick
+from wavefold.base.dataset import Floats, Ints
+from wavefold.base.errors import UserError
+
+Values = NDArray[np.float32]  # (sample, 1, 1): one number a sample
+State = dict[str, NDArray[Any]]
+
+
+class Transform(Protocol):
+    """A step between signals and nets that may learn from the training part. signals: (sample, channel, position)."""
+
+    def fit(self, signals: Floats, labels: Ints | None = None) -> Self:
+        """Learn from the training part and return itself."""
+
+    def apply(self, signals: Floats) -> Floats:
+        """The signals as the nets are to see them; the ones given stay as they are."""
+
+    def state(self) -> State:
+        """What was learned, as arrays to keep."""
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take back what `state` gave."""
+
+
+class Scale:
+    """Each sample scaled by itself, all channels together; nothing is learned, so no split can leak.
+
+    by constant: x / constant; max: x / max |x|; range: (x - min) / (max - min), in 0 to 1; std: (x - mean) / std;
+    median: x / median |x|; l2: x / sqrt(sum x^2). A sample that is all zeros, or flat where flat means no size, is
+    divided by 1.
+    """
+
+    def __init__(self, by: Literal["constant", "max", "range", "std", "median", "l2"] = "range", constant: float = 1.0) -> None:
+        if constant == 0:
+            raise UserError("scale.constant: 0 cannot divide the signals; expected another number")
+        self._measure = pick(_MEASURES, by, "scale.by")
+        self._constant = np.float32(constant) if by == "constant" else np.float32(1)
+
+    def fit(self, signals: Floats, labels: Ints | None = None) -> Self:
+        """Itself: nothing is learned."""
+        return self
+
+    def apply(self, signals: Floats) -> Floats:
+        """Signals scaled sample by sample. signals and result: (sample, channel, position)."""
+        level, size = self._measure(signals)
+        result: Floats = (signals - level) / (size * self._constant)
+        return result
+
+    def state(self) -> State:
+        """Nothing."""
+        return {}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take nothing back."""
+
+
+class Standardise:
+    """Each position less its mean and divided by its standard deviation, both learned on the training part."""
+
+    def __init__(self) -> None:
+        self._mean = np.zeros((1, 1), np.float32)  # (channel, position)
+        self._std = np.ones((1, 1), np.float32)
+
+    def fit(self, signals: Floats, labels: Ints | None = None) -> Self:
+        """Learn mean and standard deviation by channel and position. signals: (sample, channel, position)."""
+        self._mean = signals.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._std = _sized(signals.std(axis=0, dtype=np.float64).astype(np.float32), np.abs(self._mean))
+        return self
+
+    def apply(self, signals: Floats) -> Floats:
+        """Signals with mean 0 and standard deviation 1 at each position, so far as they are like the training part."""
+        result: Floats = (signals - self._mean) / self._std
+        return result
+
+    def state(self) -> State:
+        """mean and std: (channel, position)."""
+        return {"mean": self._mean, "std": self._std}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take back mean and std."""
+        self._mean, self._std = state["mean"], state["std"]
+
+
+def _by_constant(x: Floats) -> tuple[Values, Values]:
+    return np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32)
+
+
+def _by_max(x: Floats) -> tuple[Values, Values]:
+    size = _largest(x)
+    return np.zeros_like(size), _sized(size, size)
+
+
+def _by_range(x: Floats) -> tuple[Values, Values]:
+    low = x.min(axis=(1, 2), keepdims=True)
+    return low, _sized(x.max(axis=(1, 2), keepdims=True) - low, _largest(x))
+
+
+def _by_std(x: Floats) -> tuple[Values, Values]:
+    return x.mean(axis=(1, 2), keepdims=True), _sized(x.std(axis=(1, 2), keepdims=True), _largest(x))
+
+
+def _by_median(x: Floats) -> tuple[Values, Values]:
+    size = np.median(np.abs(x), axis=(1, 2), keepdims=True)
+    return np.zeros_like(size), _sized(size, _largest(x))
+
+
+def _by_l2(x: Floats) -> tuple[Values, Values]:
+    size = np.sqrt(np.square(x).sum(axis=(1, 2), keepdims=True))
+    return np.zeros_like(size), _sized(size, _largest(x))
+
+
+_MEASURES: dict[str, Callable[[Floats], tuple[Values, Values]]] = {  # signals -> (level, size), each (sample, 1, 1)
+    "constant": _by_constant,
+    "max": _by_max,
+    "range": _by_range,
+    "std": _by_std,
+    "median": _by_median,
+    "l2": _by_l2,
+}
+
+
+def _largest(x: Floats) -> Values:
+    largest: Values = np.abs(x).max(axis=(1, 2), keepdims=True)
+    return largest
+
+
+def _sized(size: Values, values: Values) -> Values:
+    """Sizes to divide by: 1 in place of a size that is nought but for the rounding of float32 values."""
+    return np.where(size > 1e-6 * values, size, np.float32(1))

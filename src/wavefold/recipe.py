@@ -1,0 +1,246 @@
+"""A recipe: a TOML file of a published system, checked strictly, changed by one language of overrides.
+
+The sections stand in the order in which things happen. What this file knows by name it checks here; the options of a
+part (a net, a step, a loss) are checked by `pipeline` against the part's own signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wavefold.base.errors import UserError, listed, nearest
+
+
+class Section(BaseModel):
+    """A part of a recipe with exactly these keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Choice(BaseModel):
+    """A part of a recipe that names an entry of a table; further keys are that entry's own options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that go to the part itself."""
+        return dict(self.model_extra or {})
+
+
+class Data(Section):
+    """Where samples come from."""
+
+    layout: str = "auto"  # of the file; "auto" goes by its suffix and header
+    test: str = ""  # a file without labels to predict once trained
+    limit: int = Field(0, ge=0)  # the first so many samples only; 0 takes all
+    simulator: str
+    count: int = Field(4000, ge=1)  # simulated samples where no data is given
+    shape: list[int] = Field(min_length=2, max_length=2)  # channels and length that simulate and show use
+    classes: list[str]  # that simulate and show use; data bring their own
+
+
+class Step(Choice):
+    """One step of preparation: a transform, a balancer or an augmentation."""
+
+    step: str
+
+
+class Split(Choice):
+    """How samples are set apart for scoring and for choosing."""
+
+    way: str
+    group: str = ""  # the column whose values must not straddle the split
+
+
+class Batches(Section):
+    """How samples are visited."""
+
+    size: int = Field(ge=1)
+    save_every: float = Field(30.0, ge=0)  # seconds between states on disk; 0 saves after each batch
+
+
+class Member(Choice):
+    """One net or classifier of the ensemble."""
+
+    model: str
+    seed: int | None = None
+
+
+class StageRecipe(Choice):
+    """One stretch of training with one loss; further keys are the loss's own."""
+
+    loss: str
+    epochs: int = Field(ge=1)
+    rate: float = Field(gt=0)
+    optimiser: str = "adam"
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: str = "constant"
+    patience: int = Field(0, ge=0)
+    average: float = Field(0.0, ge=0)
+    best: str = "log-loss"
+
+
+class Combine(Section):
+    """How members become one answer."""
+
+    by: str = "mean"
+    calibrate: str = "none"
+    decide: str = "probabilities"
+    threshold: float = Field(0.49, gt=0, lt=1)  # of the decision by thresholds
+
+
+class Output(Section):
+    """What is measured and what stands beside it."""
+
+    metric: str
+    per: int = Field(0, ge=0)  # rows that a summed metric is quoted for; 0 quotes the sum
+    baseline: str = ""  # a classifier trained on the same part, beside the score
+    tensorboard: bool = False
+
+
+class Recipe(Section):
+    """A whole recipe, resolved."""
+
+    name: str
+    seed: int = 0
+    data: Data
+    prepare: list[Step] = []
+    split: Split
+    batches: Batches
+    member: list[Member] = Field(min_length=1)
+    stage: list[StageRecipe] = Field(min_length=1)
+    combine: Combine = Combine()
+    output: Output
+    quick: dict[str, Any] = {}
+
+    folder: ClassVar = files("wavefold") / "recipes"
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """The recipe of a name, or of a TOML file's path."""
+        return cls.from_toml(recipe_text(name), name)
+
+    @classmethod
+    def from_toml(cls, text: str, place: str) -> Self:
+        """The recipe that a TOML text holds; place names it in errors."""
+        try:
+            tree = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"{place}: is not TOML: {error}") from None
+        return cls.checked(tree, place)
+
+    @classmethod
+    def checked(cls, tree: Mapping[str, Any], place: str) -> Self:
+        """The recipe of a tree of plain values; UserError for the first key or value that is wrong."""
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise UserError(f"{place}: {_first_problem(cls, error)}") from None
+
+    def with_(self, overrides: Mapping[str, Any]) -> Self:
+        """A copy with values changed: {"stage.*.epochs": 5, "split.fraction": 0.2}."""
+        tree = self.tree()
+        for path, value in overrides.items():
+            _set(tree, path.split("."), value, path)
+        return self.checked(tree, self.name)
+
+    def quickly(self) -> Self:
+        """The same path in seconds: the recipe with its own [quick] overrides."""
+        return self.with_(self.quick)
+
+    def tree(self) -> dict[str, Any]:
+        """Plain values, as TOML holds them."""
+        return json.loads(self.model_dump_json(exclude_none=True))  # type: ignore[no-any-return]
+
+    def toml(self) -> str:
+        """The resolved recipe as TOML."""
+        return tomli_w.dumps(self.tree())
+
+    def digest(self) -> str:
+        """SHA-256 of everything in the recipe that can change a number."""
+        tree = self.tree()
+        tree.pop("quick", None)
+        tree["batches"].pop("save_every")
+        tree["data"].pop("test")
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(entry.name.removesuffix(".toml") for entry in Recipe.folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def recipe_text(name: str) -> str:
+    """The text of a recipe with its comments: of a name, or of a TOML file's path."""
+    if name in recipe_names():
+        return (Recipe.folder / f"{name}.toml").read_text()
+    if Path(name).is_file():
+        return Path(name).read_text()
+    known = recipe_names()
+    raise UserError(f"recipe '{name}': is neither one of {listed(known)} nor a file{nearest(name, known)}")
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """KEY=VALUE of the command line; VALUE is TOML, or a plain word."""
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise UserError(f"--set {text}: write KEY=VALUE, as in stage.*.epochs=5")
+    try:
+        return path.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return path.strip(), value.strip()
+
+
+def _set(node: Any, path: Sequence[str], value: Any, whole: str) -> None:
+    """Set the value at a path in a tree; '*' takes every entry of a list, a number takes one."""
+    head, rest = path[0], path[1:]
+    if isinstance(node, list):
+        for entry in _entries(node, head, whole):
+            if not rest:
+                raise UserError(f"{whole}: name a key of the entry, as in {whole}.KEY")
+            _set(entry, rest, value, whole)
+    elif not isinstance(node, dict):
+        raise UserError(f"{whole}: there is nothing below '{node}'")
+    elif not rest:
+        node[head] = value
+    elif head not in node:
+        raise UserError(f"{whole}: the recipe has no section '{head}'{nearest(head, node)}")
+    else:
+        _set(node[head], rest, value, whole)
+
+
+def _entries(node: list[Any], head: str, whole: str) -> list[Any]:
+    if head == "*":
+        return node
+    if not head.isdigit() or int(head) >= len(node):
+        raise UserError(f"{whole}: '{head}' is not one of the {len(node)} entries; use * or 0 to {len(node) - 1}")
+    return [node[int(head)]]
+
+
+def _first_problem(recipe: type[Recipe], error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(recipe, problem["loc"][:-1])
+        return f"{place}: no such key; there are {listed(known)}{nearest(problem['loc'][-1], known)}"
+    if problem["type"] == "missing":
+        return f"{place}: must be set"
+    return f"{place}: {problem['input']!r}: {problem['msg'].lower()}"
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[object]) -> list[str]:
+    for part in path:
+        if isinstance(part, str):
+            hint: Any = model.model_fields[part].annotation
+            model = getattr(hint, "__args__", (hint,))[0]
+    return list(model.model_fields)

@@ -1,0 +1,222 @@
+"""The one loop: learn, check, keep if better, save. Every net of every recipe is trained by it.
+
+What a step does is a function of (key, stage, epoch, batch): the order of samples, the augmentation and the dropout are
+drawn anew from these numbers. So a run that was killed goes on with the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from wavefold.base.device import join, seed_step, sum_gradients, to_cpu
+from wavefold.base.keyed import key as make_key
+from wavefold.training.schedule import SCHEDULES
+from wavefold.training.state import State, StateFile
+
+Augment = Callable[[Tensor, Tensor, int], Tensor]
+Check = Callable[[nn.Module], dict[str, float]]
+
+OPTIMISERS: dict[str, type[Adam]] = {"adam": Adam, "adamw": AdamW}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The samples to learn from, on the device they are learned on."""
+
+    signals: Tensor  # (sample, channel, position)
+    labels: Tensor  # (sample,) int64
+    samples: Tensor  # (sample,) int64, the numbers that key each sample's own random draws
+    augmentations: tuple[Augment, ...] = ()
+
+    def batch(self, index: Tensor, key: int) -> tuple[Tensor, Tensor]:
+        """Augmented signals and labels of some samples. index: (sample,) rows of this part."""
+        signals, samples = self.signals[index], self.samples[index]
+        for number, augment in enumerate(self.augmentations):
+            signals = augment(signals, samples, make_key(key, number))
+        return signals, self.labels[index]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training with one loss, as the loop needs it."""
+
+    number: int
+    loss: Callable[[Tensor, Tensor], Tensor]
+    epochs: int
+    size: int  # samples a batch
+    rate: float
+    optimiser: str = "adam"
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    patience: int = 0  # epochs without a better check before the stage ends; 0 never ends it early
+    average: float = 0.0  # epochs that the weight average remembers; 0 keeps the weights themselves
+    metric: str = "log-loss"  # of the check, to choose the best by
+    higher_is_better: bool = False
+    key: int = 0
+
+
+class Watch:
+    """What the loop tells as it goes on; the pipeline hands one that draws a progress line and keeps the metrics."""
+
+    def step(self, state: State, steps: int) -> None:
+        """A batch is done."""
+
+    def epoch(self, state: State) -> None:
+        """An epoch is done and its line stands last in `state.history`."""
+
+
+def fit_stage(model: nn.Module, part: Part, check: Check, stage: Stage, state: State, file: StateFile, watch: Watch) -> None:
+    """Train `model` in place through one stage, from where `state` stands; it ends with the best weights seen.
+
+    check: scores of a model on samples that it does not learn from, as metric name to value; empty where there are none.
+    """
+    learner = _Learner(model, part, stage)
+    if state.parts:
+        learner.load(state.parts)
+    while state.epoch < stage.epochs and not (stage.patience and state.waited >= stage.patience):
+        _learn_epoch(learner, state, file, watch)
+        scores = check(learner.judged)
+        _keep_if_better(learner.judged, scores, stage, state)
+        state.history.append(_line(stage, state, learner, scores))
+        state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
+        watch.epoch(state)
+        if file.due():
+            _save(learner, state, file)
+    model.load_state_dict(state.best_weights)
+    _next_stage(state, stage.number + 1, model, file)
+
+
+def probabilities_of(model: nn.Module, signals: Tensor, size: int = 512) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Class probabilities of all samples, in their order. signals: (sample, channel, position); result: (sample, class)."""
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        pieces = [model(piece.to(device)).double().softmax(dim=1) for piece in signals.split(size)]
+    return torch.cat(pieces).cpu().numpy()
+
+
+def epoch_order(count: int, key: int) -> Tensor:
+    """The order in which an epoch visits `count` samples: a function of the key alone."""
+    return torch.from_numpy(np.random.default_rng(key & (2**63 - 1)).permutation(count))
+
+
+class _Learner:
+    """A model with its optimiser and average, and what one step does."""
+
+    def __init__(self, model: nn.Module, part: Part, stage: Stage) -> None:
+        self.model, self.part, self.stage = model, part, stage
+        self.device = part.signals.device
+        fused = self.device.type in ("cpu", "cuda")
+        make = OPTIMISERS[stage.optimiser]
+        self.optimiser: Optimizer = make(model.parameters(), stage.rate, weight_decay=stage.weight_decay, fused=fused)
+        self.steps = math.ceil(len(part.labels) / stage.size)
+        decay = max(0.0, 1 - 1 / max(1.0, stage.average * self.steps))
+        averaging = get_ema_multi_avg_fn(decay)
+        self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True) if stage.average else None
+        self.rank, self.processes = join()
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model whose weights are checked and kept: the average where there is one."""
+        return self.average.module if self.average else self.model
+
+    def step(self, index: Tensor, key: int, done: float) -> Tensor:
+        """Learn from one batch; returns the loss without waiting for it. done: share of the stage before this step."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.stage.rate * SCHEDULES[self.stage.schedule](done)
+        mine = index[self.rank :: self.processes]
+        seed_step(make_key(key, self.rank))
+        signals, labels = self.part.batch(mine.to(self.device), key)
+        loss = self.stage.loss(self.model(signals), labels) * (len(mine) / len(index))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        sum_gradients(self.model.parameters())
+        self.optimiser.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+        return loss.detach()
+
+    def parts(self) -> dict[str, Any]:
+        """State dicts of all that moves."""
+        average = self.average.state_dict() if self.average else {}
+        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "average": average}
+
+    def load(self, parts: dict[str, Any]) -> None:
+        """Take up the state dicts of an earlier process."""
+        self.model.load_state_dict(parts["model"])
+        if "optimiser" in parts:
+            self.optimiser.load_state_dict(parts["optimiser"])
+        if self.average and parts.get("average"):
+            self.average.load_state_dict(parts["average"])
+        elif self.average:
+            self.average.module.load_state_dict(parts["model"])
+
+
+def _learn_epoch(learner: _Learner, state: State, file: StateFile, watch: Watch) -> None:
+    """Take the steps of one epoch that are still to do."""
+    stage = learner.stage
+    learner.model.train()
+    epoch_key = make_key(stage.key, stage.number, state.epoch)
+    batches = epoch_order(len(learner.part.labels), epoch_key).tensor_split(learner.steps)  # none is left with one sample
+    total = torch.tensor(state.loss, dtype=torch.float64, device=learner.device)
+    for number in range(state.batch, learner.steps):
+        done = (state.epoch + number / learner.steps) / stage.epochs
+        total += learner.step(batches[number], make_key(epoch_key, number), done)
+        state.batch = number + 1
+        watch.step(state, learner.steps)
+        if file.due():
+            state.loss = float(total)
+            _save(learner, state, file)
+    state.loss = float(total)
+
+
+def _keep_if_better(model: nn.Module, scores: dict[str, float], stage: Stage, state: State) -> None:
+    """Copy the weights where the check is the best of the stage, or where there is nothing to check by."""
+    value = scores.get(stage.metric)
+    if value is None or math.isnan(value) or state.best is None:
+        better = True
+    else:
+        better = value > state.best if stage.higher_is_better else value < state.best
+    state.waited = 0 if better else state.waited + 1
+    if better:
+        state.best, state.best_weights = value, to_cpu(model.state_dict())
+
+
+def _line(stage: Stage, state: State, learner: _Learner, scores: dict[str, float]) -> dict[str, Any]:
+    return {
+        "stage": stage.number,
+        "epoch": state.epoch,
+        "loss": state.loss / learner.steps,
+        **scores,
+        "kept": not state.waited,
+    }
+
+
+def _save(learner: _Learner, state: State, file: StateFile) -> None:
+    if learner.rank == 0:
+        state.parts = learner.parts()
+        file.write(state)
+        state.parts = {}
+
+
+def _next_stage(state: State, number: int, model: nn.Module, file: StateFile) -> None:
+    """Move the cursor to the start of the next stage, which sets out from the best weights with a new optimiser."""
+    state.stage, state.epoch, state.batch, state.loss, state.waited, state.best = number, 0, 0, 0.0, 0, None
+    state.best_weights = to_cpu(model.state_dict())
+    state.parts = {"model": state.best_weights}
+    if join()[0] == 0:
+        file.write(state)
+
+
+def unfinished(stages: Sequence[Stage], state: State) -> Iterable[Stage]:
+    """The stages still to do, the one the cursor stands in first."""
+    return stages[state.stage :]

@@ -1,0 +1,90 @@
+"""Losses of a classifier: cross-entropy, the same with smoothed labels, and a contest's L1 with clamped labels.
+
+L1 comes from the heartbeat system (its AbsLoss). Here it is a mean over samples, not a sum, so that the learning rate
+does not depend on the size of the batch, and it takes logits, so that every member ends alike.
+
+Every loss is made from the training part's class counts and is called with
+    logits   (N, classes)
+    labels   (N,) int64 class numbers
+    weights  (N,) how much each sample counts, or None where all count alike
+and gives one number: the (weighted) mean over samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavefold.base.errors import UserError
+
+ClassWeights = Literal["none", "balanced", "sqrt"]
+
+
+class CrossEntropy(nn.Module):
+    """Cross-entropy; class weights make rare classes count more, and average to 1 over the training part.
+
+    counts: (classes,) training samples of each class. smoothing: share of a label that is spread over all classes.
+    class_weights: "balanced" weighs by 1 / count, "sqrt" by 1 / sqrt(count), half-way there.
+    """
+
+    class_weights: Tensor
+
+    def __init__(self, counts: Tensor, *, smoothing: float = 0.0, class_weights: ClassWeights = "none") -> None:
+        super().__init__()
+        _check_classes(counts)
+        if not 0.0 <= smoothing < 1.0:
+            raise UserError(f"smoothing: {smoothing} is not at least 0 and below 1")
+        self.smoothing = smoothing
+        self.register_buffer("class_weights", _weigh_classes(counts, class_weights), persistent=False)
+
+    def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        losses = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.smoothing)
+        return _mean(losses * self.class_weights[labels], weights)
+
+
+def label_smoothed(counts: Tensor, *, smoothing: float = 0.1, class_weights: ClassWeights = "none") -> CrossEntropy:
+    """Cross-entropy that smooths unless told otherwise (Szegedy and others 2016). counts: (classes,)."""
+    return CrossEntropy(counts, smoothing=smoothing, class_weights=class_weights)
+
+
+class L1(nn.Module):
+    """Sum over classes of |softmax(logits) - clamped label|: the contest's metric itself at smoothing 0.
+
+    counts: (classes,). smoothing: labels are clamped to [smoothing / (classes - 1), 1 - smoothing].
+    """
+
+    def __init__(self, counts: Tensor, *, smoothing: float = 0.1) -> None:
+        super().__init__()
+        self.classes = _check_classes(counts)
+        if not 0.0 <= smoothing <= 1.0 - 1.0 / self.classes:
+            raise UserError(f"smoothing: {smoothing} is not in 0 to {1 - 1 / self.classes:.4g}, past which labels turn over")
+        self.smoothing = smoothing
+
+    def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        # float, and so it stays: cast to int64, as the source casts its labels, a clamped one is 0 again
+        hot = F.one_hot(labels, self.classes).float()
+        target = hot.clamp(self.smoothing / (self.classes - 1), 1.0 - self.smoothing)
+        return _mean((logits.float().softmax(dim=1) - target).abs().sum(dim=1), weights)
+
+
+LOSSES: dict[str, Any] = {"cross_entropy": CrossEntropy, "label_smoothed": label_smoothed, "l1": L1}
+
+
+def _check_classes(counts: Tensor) -> int:
+    if len(counts) < 2:
+        raise UserError(f"loss: the training part has {len(counts)} class; a classifier needs two at least")
+    return len(counts)
+
+
+def _weigh_classes(counts: Tensor, how: ClassWeights) -> Tensor:
+    """(classes,) float32 whose mean over the training samples is 1; a class without samples gets 0."""
+    power = {"none": 0.0, "balanced": 1.0, "sqrt": 0.5}[how]
+    weights = torch.where(counts > 0, counts.double().clamp(min=1.0) ** -power, 0.0)
+    return (weights * counts.sum() / (weights * counts).sum().clamp(min=1e-12)).float()
+
+
+def _mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+    return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()

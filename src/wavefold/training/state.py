@@ -1,0 +1,70 @@
+"""Where a training stands, on disk: written whole, the one before kept, so that a kill at any moment loses seconds."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wavefold.base.files import write_whole
+
+_PATIENCE = 20  # a state is not written again before 20 times what writing it took
+
+
+@dataclass
+class State:
+    """The cursor and the best so far; with the weights and the optimiser's own state, all that a restart needs."""
+
+    stage: int = 0
+    epoch: int = 0
+    batch: int = 0
+    loss: float = 0.0  # sum over the epoch's batches so far, as the device's tensor held it
+    best: float | None = None  # validation metric of `best_weights`
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    waited: int = 0  # epochs since the best
+    history: list[dict[str, Any]] = field(default_factory=list)
+    parts: dict[str, Any] = field(default_factory=dict)  # state dicts of model, optimiser and average
+
+
+class StateFile:
+    """A state's place on disk; writes at most every `every` seconds, and seldom where the state is large."""
+
+    def __init__(self, path: Path, every: float) -> None:
+        self.path, self.every = path, every
+        self._previous = path.with_name(f"{path.stem}.previous{path.suffix}")
+        self._last, self._cost = time.monotonic(), 0.0
+
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        return time.monotonic() - self._last >= max(self.every, _PATIENCE * self._cost if self.every else 0.0)
+
+    def write(self, state: State) -> None:
+        """Write the state beside the last one, then let it take its place."""
+        start = time.monotonic()
+        fresh = self.path.with_name(f"{self.path.stem}.fresh{self.path.suffix}")
+        write_whole(fresh, lambda stream: torch.save(asdict(state), stream))
+        if self.path.exists():
+            os.replace(self.path, self._previous)
+        os.replace(fresh, self.path)
+        self._last = time.monotonic()
+        self._cost = self._last - start
+
+    def read(self) -> State:
+        """The newest state that is whole, or a new one. Loaded as plain values and tensors: nothing in it can run."""
+        for path in (self.path, self._previous):
+            if path.exists():
+                try:
+                    return State(**torch.load(path, map_location="cpu", weights_only=True))
+                except Exception:  # a torn file raises whatever its first broken byte makes of it
+                    continue
+        return State()
+
+    def remove(self) -> None:
+        """Drop the files once the result is kept."""
+        self.path.unlink(missing_ok=True)
+        self._previous.unlink(missing_ok=True)

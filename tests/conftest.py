@@ -1,0 +1,44 @@
+"""What tests share: real data where it is, a cache of their own, and small files in the contest's layout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wavefold.data import simulate_beats, write_contest
+
+HERE = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def real() -> Callable[[str], Path]:
+    """A folder or file of the real data, by its path below the data's root; skips where it is absent."""
+    root = Path(os.environ.get("WAVEFOLD_DATA") or HERE.parent / "shared" / "data")
+
+    def find(name: str) -> Path:
+        if not (root / name).exists():
+            pytest.skip(f"real data is not here: {root / name} (set WAVEFOLD_DATA to where it is)")
+        return root / name
+
+    return find
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or fills the user's cache."""
+    os.environ["WAVEFOLD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def contest_csv_of() -> Callable[..., Path]:
+    """A maker of simulated contest files: (folder, count, length=205) to its train.csv."""
+    return lambda folder, count, length=205: write_contest(simulate_beats(count, 1, length=length), folder)
+
+
+@pytest.fixture(scope="session")
+def contest_csv(tmp_path_factory: pytest.TempPathFactory, contest_csv_of: Callable[..., Path]) -> Path:
+    """A simulated contest file of 300 beats."""
+    return contest_csv_of(tmp_path_factory.mktemp("contest"), 300)

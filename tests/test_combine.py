@@ -1,0 +1,185 @@
+"""Combining, calibrating and deciding, on numbers that a hand can check or whose truth is known."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from wavefold.base.build import build
+from wavefold.base.errors import DataError, UserError
+from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
+from wavefold.combine.calibrate import Temperature
+from wavefold.combine.decide import l1_decision, one_hot, over_thresholds
+from wavefold.combine.vote import mean_vote
+
+
+def softmax(logits):
+    return np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+
+
+def members(count=600, classes=3, seed=0):
+    """A good member, a bad one and one that calls class 0 class 1: (3, count, classes), labels (count,)."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(classes, size=count)
+    hot = np.eye(classes)
+    confused = np.where(labels == 0, 1, labels)
+    logits = [3 * hot[labels], 0 * hot[labels], 5 * hot[confused]]
+    return softmax(np.stack(logits) + rng.normal(size=(3, count, classes))), labels
+
+
+def random_odds(count, classes=4, seed=0):
+    return np.random.default_rng(seed).dirichlet(np.full(classes, 0.6), size=count)
+
+
+def test_the_mean_is_over_as_many_members_as_there_are():
+    votes = [np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]), np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]])]
+    assert mean_vote(votes).tolist() == [[0.5, 0.5]]
+    assert mean_vote(votes[:1]).tolist() == [[1.0, 0.0]]
+
+
+def test_members_that_disagree_in_shape_are_refused():
+    with pytest.raises(DataError, match="member 1"):
+        mean_vote([np.zeros((2, 3)), np.zeros((2, 4))])
+    with pytest.raises(DataError, match="no member"):
+        mean_vote([])
+
+
+@pytest.mark.parametrize("name", COMBINERS)
+def test_a_combiner_gives_probabilities_and_comes_back_from_its_state(name, tmp_path):
+    scores, labels = members()
+    combiner = COMBINERS[name]().fit(scores, labels, seed=1)
+    given = combiner.probabilities(scores)
+    assert given.shape == (600, 3)
+    assert given.dtype == np.float64
+    assert given.sum(axis=1) == pytest.approx(np.ones(600))
+    save_file(combiner.state(), tmp_path / "combiner.safetensors")
+    again = COMBINERS[name]().load(load_file(tmp_path / "combiner.safetensors"))
+    assert np.array_equal(again.probabilities(scores), given)
+
+
+@pytest.mark.parametrize("name", COMBINERS)
+def test_a_combiner_repeats_and_leaves_the_global_generators(name):
+    scores, labels = members()
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    first = COMBINERS[name]().fit(scores, labels, seed=1).probabilities(scores)
+    assert np.array_equal(first, COMBINERS[name]().fit(scores, labels, seed=1).probabilities(scores))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()
+
+
+@pytest.mark.parametrize("name", ["stack_net", "stack_logistic"])
+def test_stacking_learns_which_member_to_trust(name):
+    scores, labels = members(2000)
+    unseen, truth = members(2000, seed=1)
+    stacked = COMBINERS[name]().fit(scores, labels, seed=0).probabilities(unseen)
+    right, voted = (stacked.argmax(1) == truth).mean(), (mean_vote(unseen).argmax(1) == truth).mean()
+    assert right > voted + 0.1
+
+
+@pytest.mark.parametrize("labelled", [[0, 1, 2], [0, 2], [1]])
+@pytest.mark.parametrize("name", COMBINERS)
+def test_classes_without_a_label_keep_their_column(name, labelled):
+    scores, _ = members(60, classes=4)
+    labels = np.resize(labelled, 60)
+    given = COMBINERS[name]().fit(scores, labels, seed=0).probabilities(scores[:, :7])
+    assert given.shape == (7, 4)
+    assert np.isfinite(given).all()
+    assert given.sum(axis=1) == pytest.approx(np.ones(7))
+
+
+def test_stacking_refuses_what_it_cannot_learn_from():
+    scores, labels = members(9)
+    with pytest.raises(DataError, match="9 held-back samples are too few"):
+        COMBINERS["stack_logistic"]().fit(scores, labels, seed=0)
+    with pytest.raises(DataError, match="of 5 labels"):
+        COMBINERS["stack_net"]().fit(scores, labels[:5], seed=0)
+    with pytest.raises(UserError, match="fit it or load"):
+        COMBINERS["stack_net"]().probabilities(scores)
+    with pytest.raises(UserError, match="did you mean 'patience'"):
+        build(COMBINERS, "stack_net", {"patiense": 3}, "combine")
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+def test_the_temperature_that_made_the_scores_is_found(true):
+    rng = np.random.default_rng(0)
+    odds = random_odds(20_000)
+    labels = (rng.random((20_000, 1)) > odds.cumsum(axis=1)).sum(axis=1).clip(max=3)
+    shown = softmax(true * np.log(np.maximum(odds, 1e-9)))  # `true` times too sure
+    calibration = Temperature().fit(shown, labels)
+    assert calibration.temperature == pytest.approx(true, rel=0.05)
+    assert calibration.apply(shown) == pytest.approx(odds, abs=0.02)
+
+
+@pytest.mark.parametrize("name", CALIBRATIONS)
+def test_a_calibration_keeps_the_first_class_and_comes_back(name):
+    odds = random_odds(200)
+    fitted = CALIBRATIONS[name]().fit(odds, np.zeros(200, np.int64))
+    given = fitted.apply(odds)
+    assert np.array_equal(given.argmax(1), odds.argmax(1))
+    assert np.array_equal(CALIBRATIONS[name]().load(fitted.state()).apply(odds), given)
+
+
+def test_certain_scores_stay_finite():
+    calibration = Temperature().fit(np.eye(2)[[0, 1, 0]], [0, 1, 1])
+    assert np.isfinite(calibration.apply(np.eye(2))).all()
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_decisions_leave_what_they_are_given(name):
+    odds = random_odds(50)
+    kept = odds.copy()
+    decided = build(DECISIONS, name, {}, "combine.decision", probabilities=odds)
+    decided[:] = 7.0
+    assert np.array_equal(odds, kept)
+
+
+def test_one_hot_takes_the_first_of_equals():
+    assert one_hot([[0.2, 0.4, 0.4]]).tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_thresholds_ask_class_0_last_and_leave_the_undecided():
+    odds = [[0.495, 0.0, 0.495, 0.01], [0.6, 0.1, 0.2, 0.1], [0.4, 0.3, 0.2, 0.1], [0.495, 0.495, 0.01, 0.0]]
+    assert over_thresholds(odds).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0], [0.4, 0.3, 0.2, 0.1], [0, 1, 0, 0]]
+    assert over_thresholds(odds, threshold=0.0)[2].tolist() == [0, 1, 0, 0]
+    with pytest.raises(UserError, match="threshold"):
+        over_thresholds(odds, threshold=1.0)
+
+
+def source_rule(result):
+    """The published function, as it stands."""
+    thr = [0.49, 0.49, 0.49, 0.49]
+    temp = result.T.copy()
+    for j in [1, 2, 3, 0]:
+        for i in range(temp.shape[1]):
+            if temp[j, i] > thr[j]:
+                temp[:, i] = 0
+                temp[j, i] = 1
+    return temp.T
+
+
+def test_thresholds_equal_the_source():
+    odds = np.vstack([random_odds(300), [[0.5, 0.5, 0, 0], [0.495, 0, 0, 0.495]]])
+    assert np.array_equal(over_thresholds(odds), source_rule(odds))
+
+
+def expected_l1(answers, odds):
+    """Sum over classes of |a - y|, over the labels as often as `odds` say. (sample, class) both; result: (sample,)."""
+    return sum(odds[:, c] * np.abs(answers - np.eye(4)[c]).sum(axis=1) for c in range(4))
+
+
+def test_no_answer_of_zeros_and_ones_costs_less_than_the_l1_decision():
+    odds = random_odds(2000)
+    cost = expected_l1(l1_decision(odds), odds)
+    for answer in itertools.product([0.0, 0.25, 0.5, 1.0], repeat=4):
+        assert (cost <= expected_l1(np.broadcast_to(answer, odds.shape), odds) + 1e-12).all()
+
+
+def test_the_l1_decision_beats_the_first_class_where_none_is_over_half():
+    odds = random_odds(2000)
+    gain = expected_l1(one_hot(odds), odds) - expected_l1(l1_decision(odds), odds)
+    unsure = odds.max(axis=1) <= 0.5
+    assert unsure.sum() > 100
+    assert gain[unsure] == pytest.approx(1 - 2 * odds[unsure].max(axis=1))
+    assert gain[~unsure] == pytest.approx(0)

@@ -1,0 +1,75 @@
+"""Losses against numbers that a hand can check."""
+
+import math
+
+import pytest
+import torch
+
+from wavefold.base.build import build, pick
+from wavefold.base.errors import UserError
+from wavefold.training.losses import L1, LOSSES, CrossEntropy, label_smoothed
+
+EVEN = torch.tensor([5, 5, 5, 5])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_is_a_number_with_a_gradient_and_is_least_at_the_label(name):
+    loss = build(LOSSES, name, {}, "stage.loss", counts=EVEN)
+    logits = torch.zeros(2, 4, requires_grad=True)
+    value = loss(logits, torch.tensor([0, 3]))
+    value.backward()
+    assert value.shape == ()
+    assert logits.grad[0, 0] < 0
+    assert (logits.grad[0, 1:] > 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_weights_choose_the_samples_that_count(name):
+    loss = pick(LOSSES, name, "loss")(EVEN)
+    logits = torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 1.0, 5.0, 0.0], [1.0, 1.0, 1.0, 0.0]])
+    labels = torch.tensor([0, 1, 3])
+    assert torch.isclose(loss(logits, labels, torch.tensor([1.0, 0.0, 1.0])), loss(logits[[0, 2]], labels[[0, 2]]))
+
+
+def test_cross_entropy_of_even_odds_is_the_log_of_the_classes():
+    assert CrossEntropy(EVEN)(torch.zeros(3, 4), torch.tensor([0, 1, 2])).item() == pytest.approx(math.log(4))
+
+
+def test_smoothing_spreads_a_share_over_all_classes():
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.125, 0.125]]))
+    by_hand = 0.925 * math.log(2) + 0.025 * (math.log(4) + 2 * math.log(8))
+    assert label_smoothed(EVEN)(logits, torch.tensor([0])).item() == pytest.approx(by_hand)
+
+
+def test_balanced_weights_give_each_class_the_same_say():
+    loss = CrossEntropy(torch.tensor([6, 2]), class_weights="balanced")
+    assert loss.class_weights.tolist() == pytest.approx([8 / (2 * 6), 8 / (2 * 2)])
+    loss = CrossEntropy(torch.tensor([9, 1, 0]), class_weights="sqrt")
+    assert loss.class_weights.tolist() == pytest.approx([10 / 4 / 3, 10 / 4, 0.0])
+    assert (loss.class_weights * torch.tensor([9, 1, 0])).sum().item() == pytest.approx(10)
+
+
+def test_l1_clamps_its_labels_and_keeps_their_fractions():
+    # p is 0.25 four times; the label is 0.9 and 0.1 / 3 three times
+    assert L1(EVEN)(torch.zeros(5, 4), torch.arange(5) % 4).item() == pytest.approx(0.65 + 3 * (0.25 - 0.1 / 3))
+    assert L1(EVEN, smoothing=0.0)(torch.zeros(1, 4), torch.tensor([2])).item() == pytest.approx(1.5)
+
+
+def test_l1_is_zero_at_the_clamped_label():
+    logits = torch.log(torch.tensor([[0.9, 0.1 / 3, 0.1 / 3, 0.1 / 3]]))
+    assert L1(EVEN)(logits, torch.tensor([0])).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_half_precision_logits_are_summed_in_full():
+    assert CrossEntropy(EVEN)(torch.zeros(1, 4, dtype=torch.bfloat16), torch.tensor([0])).dtype == torch.float32
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(UserError, match=r"smoothing: 0\.8 is not in 0 to 0\.75"):
+        L1(EVEN, smoothing=0.8)
+    with pytest.raises(UserError, match=r"smoothing: 1\.0"):
+        CrossEntropy(EVEN, smoothing=1.0)
+    with pytest.raises(UserError, match="two at least"):
+        CrossEntropy(torch.tensor([7]))
+    with pytest.raises(UserError, match="did you mean 'smoothing'"):
+        build(LOSSES, "l1", {"smooting": 0.1}, "stage.loss", counts=EVEN)

@@ -1,0 +1,181 @@
+"""The story, end to end, on small simulated heartbeats."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from wavefold import pipeline
+from wavefold.base.errors import DataError, UserError
+from wavefold.base.runs import open_run
+from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
+from wavefold.data import read
+from wavefold.recipe import Recipe
+
+SMALL = {
+    "member": [{"model": "net3"}, {"model": "logistic"}],
+    "stage.*.epochs": 1,
+    "output.baseline": "logistic",
+}
+
+
+def small(**more):
+    return Recipe.load("heartbeat").quickly().with_({**SMALL, **more})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, contest_csv_of):
+    folder = tmp_path_factory.mktemp("trained")
+    data = contest_csv_of(folder / "data", 240)
+    return pipeline.train(small(), data=str(data), out=folder / "run", say=lambda line: None), data
+
+
+def test_a_run_keeps_what_design_says(trained):
+    run, data = trained
+    dataset = read(str(data))
+    splits = list(csv.DictReader((run.folder / "splits.csv").open()))
+    assert sorted(row["id"] for row in splits) == sorted(dataset.ids)
+    assert {row["part"] for row in splits} == {"train", "validation", "test"}
+    history = [json.loads(line) for line in (run.member(0, 0, "net3") / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in history] == [0]
+    assert {"loss", "macro-f1", "accuracy", "l1", "kept"} <= set(history[0])
+    assert Recipe.from_toml(run.recipe_text, "run") == small()
+
+
+def test_scores_of_every_choice_stand_side_by_side(trained):
+    scores = trained[0].scores
+    made = {(c["by"], c["calibrate"], c["decide"]) for c in scores["choices"]}
+    assert made == {(b, c, d) for b in COMBINERS for c in CALIBRATIONS for d in DECISIONS}
+    assert [m["name"] for m in scores["members"]] == ["0 net3", "1 logistic"]
+    assert [b["name"] for b in scores["baselines"]] == ["majority", "logistic"]
+    for row in [scores["score"], *scores["choices"], *scores["members"], *scores["baselines"]]:
+        for name in ("l1", "accuracy", "macro-f1"):
+            value, low, high = row[name]
+            assert low <= value <= high
+    chosen = [c for c in scores["choices"] if (c["by"], c["calibrate"], c["decide"]) == ("mean", "temperature", "l1")]
+    assert chosen[0]["l1"] == scores["score"]["l1"]
+
+
+def test_held_out_predictions_are_of_the_test_part_and_give_the_score(trained):
+    run, data = trained
+    rows = list(csv.DictReader((run.folder / "held_out.csv").open()))
+    tested = [r["id"] for r in csv.DictReader((run.folder / "splits.csv").open()) if r["part"] == "test"]
+    assert [r["id"] for r in rows] == tested
+    dataset = read(str(data))
+    labels = dict(zip(dataset.ids.tolist(), dataset.labels.tolist(), strict=True))
+    cost = sum(abs(float(r[f"label_{k}"]) - (labels[r["id"]] == k)) for r in rows for k in range(4))
+    scores = run.scores
+    assert cost * scores["per"] / scores["n"] == pytest.approx(scores["score"]["l1"][0])
+
+
+@pytest.mark.parametrize("size", [1, 7, 512])
+def test_every_row_is_predicted_in_order_whatever_the_batch(trained, size, tmp_path):
+    run, data = trained
+    out = tmp_path / "all.npz"
+    pipeline.predict(run, str(data), out=str(out), size=size)
+    with np.load(out) as kept:
+        assert kept["ids"].tolist() == read(str(data)).ids.tolist()
+        np.testing.assert_allclose(kept["probabilities"].sum(axis=1), 1)
+        whole = pipeline.probabilities_for(run, read(str(data)), 64)
+        np.testing.assert_allclose(kept["probabilities"], whole, atol=1e-5)
+
+
+def test_score_of_a_source_is_what_its_predictions_say(trained):
+    run, data = trained
+    result = pipeline.score_run(run, str(data))
+    dataset = read(str(data))
+    probabilities = pipeline.probabilities_for(run, dataset)
+    assert result.metric == "l1"
+    assert result.n == len(dataset)
+    assert result.others["accuracy"] == pytest.approx((probabilities.argmax(axis=1) == dataset.labels).mean())
+    decided = probabilities > 0.5
+    assert result.value == pytest.approx(np.abs(decided - np.eye(4)[dataset.labels]).sum())
+    assert result.interval[0] <= result.value <= result.interval[1]
+
+
+def test_the_same_command_again_does_nothing_and_another_is_refused(trained):
+    run, data = trained
+    before = (run.folder / "scores.json").stat().st_mtime_ns
+    pipeline.train(small(), data=str(data), out=run.folder, say=lambda line: None)
+    assert (run.folder / "scores.json").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"another recipe.*--fresh"):
+        pipeline.train(small(seed=5), data=str(data), out=run.folder, say=lambda line: None)
+
+
+def test_another_length_is_refused_and_another_length_trains(trained, tmp_path, contest_csv_of):
+    shorter = contest_csv_of(tmp_path / "short", 120, length=140)
+    with pytest.raises(DataError, match=r"1 channel\(s\) of 140 values.*1 of 205"):
+        pipeline.probabilities_for(trained[0], read(str(shorter)))
+    run = pipeline.train(small(), data=str(shorter), out=tmp_path / "run", say=lambda line: None)
+    assert run.facts["shape"] == [1, 140]
+
+
+def test_folds_score_every_sample_once_a_repeat(tmp_path, contest_csv_of):
+    data = contest_csv_of(tmp_path / "data", 200)
+    split = {"way": "kfold", "folds": 3, "repeats": 2, "validation": 0.2}
+    recipe = small(split=split, member=[{"model": "logistic"}])
+    run = pipeline.train(recipe, data=str(data), out=tmp_path / "run", say=lambda line: None)
+    assert run.scores["n"] == 400
+    assert run.facts["folds"] == 6
+    tested = [r["id"] for r in csv.DictReader((run.folder / "splits.csv").open()) if r["part"] == "test"]
+    assert sorted(tested) == sorted(read(str(data)).ids.tolist() * 2)
+
+
+def test_a_score_for_known_groups_says_so_and_group_folds_keep_groups_whole(tmp_path, contest_csv_of):
+    data = contest_csv_of(tmp_path / "data", 400)
+    known = pipeline.train(small(), data=str(data), out=tmp_path / "known", say=lambda line: None)
+    assert "stand on both sides" in known.scores["notes"][0]
+    split = {"way": "kfold", "folds": 2, "group": "record", "validation": 0.2}
+    unseen = pipeline.train(small(split=split), data=str(data), out=tmp_path / "unseen", say=lambda line: None)
+    assert unseen.scores["notes"] == []
+    groups = dict(zip(*(a.tolist() for a in (read(str(data)).ids, read(str(data)).groups)), strict=True))
+    for fold in ("0", "1"):
+        rows = [r for r in csv.DictReader((unseen.folder / "splits.csv").open()) if r["fold"] == fold]
+        parts = {p: {groups[r["id"]] for r in rows if r["part"] == p} for p in ("train", "validation", "test")}
+        assert not parts["train"] & parts["test"]
+        assert not parts["train"] & parts["validation"]
+        assert not parts["validation"] & parts["test"]
+
+
+def test_invented_samples_come_from_the_training_part_only(tmp_path, contest_csv_of):
+    data = contest_csv_of(tmp_path / "data", 300)
+    recipe = small(prepare=[{"step": "smote"}])
+    run = pipeline.train(recipe, data=str(data), out=tmp_path / "run", say=lambda line: None)
+    dataset = read(str(data))
+    rows = list(csv.DictReader((run.folder / "splits.csv").open()))
+    train = [r["id"] for r in rows if r["part"] == "train"]
+    place = {name: i for i, name in enumerate(dataset.ids.tolist())}
+    real = dataset.signals[[place[name] for name in train]]
+    labels = dataset.labels[[place[name] for name in train]]
+    with np.load(run.folder / "fold0" / "made0.npz") as made:
+        for signal, label in zip(made["signals"], made["labels"], strict=True):
+            own = real[labels == label][:, 0].astype(np.float64)
+            # a SMOTE sample lies between two of its class: within their range at every position
+            assert np.all(signal[0] <= own.max(axis=0) + 1e-5)
+            assert np.all(signal[0] >= own.min(axis=0) - 1e-5)
+        counts = np.bincount(labels, minlength=4) + np.bincount(made["labels"], minlength=4)
+    assert len(set(counts.tolist())) == 1
+
+
+def test_a_folder_with_a_test_file_gives_a_submission(tmp_path, contest_csv_of):
+    data = contest_csv_of(tmp_path / "data", 200)
+    lines = data.read_text().splitlines()[1:31]
+    unlabelled = [line.rpartition(",")[0] for line in lines]
+    (data.parent / "testA.csv").write_text("\n".join(["id,heartbeat_signals", *unlabelled]) + "\n")
+    run = pipeline.train(small(), data=str(data.parent), out=tmp_path / "run", say=lambda line: None)
+    rows = list(csv.reader((run.folder / "submission.csv").open()))
+    assert rows[0] == ["id", "label_0", "label_1", "label_2", "label_3"]
+    assert [r[0] for r in rows[1:]] == [line.split(",")[0] for line in lines]
+
+
+def test_describe_members_counts_parameters():
+    text = pipeline.describe_members(Recipe.load("heartbeat").with_({"member": [{"model": "net1"}]}))
+    assert "1,306,116 parameters" in text or "parameters" in text
+
+
+def test_open_run_needs_a_run(tmp_path):
+    with pytest.raises(UserError, match="is not a run"):
+        open_run(tmp_path)

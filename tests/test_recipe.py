@@ -1,0 +1,78 @@
+"""Recipes: strict, overridable by one language, and each runnable as it stands."""
+
+from __future__ import annotations
+
+import pytest
+
+from wavefold import pipeline
+from wavefold.base.errors import UserError
+from wavefold.recipe import Recipe, parse_override, recipe_names, recipe_text
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_is_right_and_opens_with_what_it_is(name):
+    pipeline.check_recipe(Recipe.load(name))
+    pipeline.check_recipe(Recipe.load(name).quickly())
+    head = [line for line in recipe_text(name).splitlines() if line.startswith("#")]
+    assert head[0].startswith(f"# {name}: ")
+    for word in ("source", "run", "measured"):
+        assert any(line.startswith(f"# {word}:") for line in head), f"no line on the {word}"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("member.0.bloks=3", ["member.0.bloks", "no such option"]),
+        ("member.0.model=nett1", ["member.0.model", "'nett1'", "did you mean 'net1'"]),
+        ("stage.*.epoch=3", ["stage.0.epoch", "no such option"]),
+        ("stage.0.epochs=-1", ["stage.0.epochs", "-1", "greater than or equal to 1"]),
+        ("stage.0.smoothing='much'", ["stage.0.smoothing", "'much'", "number"]),
+        ("batches.sise=3", ["batches.sise", "did you mean 'size'"]),
+        ("bathces.size=3", ["bathces", "did you mean 'batches'"]),
+        ("split.fracton=0.1", ["split.fracton", "did you mean 'fraction'"]),
+        ("combine.by=maen", ["combine.by", "did you mean 'mean'"]),
+        ("combine.decide=l2", ["combine.decide", "l1"]),
+        ("output.metric=l3", ["output.metric", "did you mean 'l1'"]),
+        ("prepare=[{step=\"nois\"}]", ["prepare.0.step", "did you mean 'noise'"]),
+        ("prepare=[{step=\"noise\", sgima=1.0}]", ["prepare.0.sgima", "did you mean 'sigma'"]),
+        ("stage.7.epochs=1", ["stage.7.epochs", "0 to"]),
+    ],
+)
+def test_a_mistyped_value_is_named_with_the_nearest_right_word(change, words):
+    with pytest.raises(UserError) as caught:
+        pipeline.check_recipe(Recipe.load("heartbeat").with_(dict([parse_override(change)])))
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_overrides_reach_every_entry_and_keep_types():
+    recipe = Recipe.load("heartbeat").with_({"stage.*.epochs": 5, "split.fraction": 0.3, "data.count": 7})
+    assert {stage.epochs for stage in recipe.stage} == {5}
+    assert recipe.split.options["fraction"] == 0.3
+    assert recipe.data.count == 7
+    assert parse_override("a.b=2e-3") == ("a.b", 2e-3)
+    assert parse_override("split.group=record") == ("split.group", "record")
+    with pytest.raises(UserError, match="KEY=VALUE"):
+        parse_override("epochs")
+
+
+def test_toml_of_a_recipe_is_the_recipe():
+    recipe = Recipe.load("heartbeat")
+    assert Recipe.from_toml(recipe.toml(), "again") == recipe
+
+
+def test_digest_changes_with_what_changes_numbers_only():
+    recipe = Recipe.load("heartbeat")
+    assert recipe.with_({"batches.save_every": 1.0}).digest() == recipe.digest()
+    assert recipe.with_({"stage.0.rate": 1e-5}).digest() != recipe.digest()
+
+
+def test_an_unknown_recipe_and_a_broken_file(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'heartbeat'"):
+        Recipe.load("hartbeat")
+    broken = tmp_path / "mine.toml"
+    broken.write_text("name = ")
+    with pytest.raises(UserError, match=r"mine\.toml: is not TOML"):
+        Recipe.load(str(broken))

@@ -1,0 +1,119 @@
+"""A training that is killed and started again ends with the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wavefold.training.state import State, StateFile
+
+SETTINGS = [
+    'member=[{model="net3"},{model="logistic"}]',
+    'prepare=[{step="crop_tail",share=0.5},{step="smote"},{step="noise"},{step="shift"}]',
+    "stage.*.epochs=2",
+    "stage.*.average=0.5",
+    "batches.size=64",
+    "batches.save_every=0",
+    'output.baseline=""',
+]
+
+
+def command(data: Path, out: Path) -> list[str]:
+    words = [sys.executable, "-m", "wavefold.cli", "train", "heartbeat", "--data", str(data), "--out", str(out)]
+    return words + [w for s in SETTINGS for w in ("--set", s)]
+
+
+def results(run: Path) -> dict[str, bytes]:
+    """The bytes of everything that a run learned and said."""
+    names = sorted(p.relative_to(run) for p in run.rglob("*") if p.suffix in (".safetensors", ".npz", ".csv", ".jsonl"))
+    found = {str(name): (run / name).read_bytes() for name in names}
+    scores = json.loads((run / "scores.json").read_text())
+    return {**found, "scores": json.dumps({k: v for k, v in scores.items() if k != "seconds"}).encode()}
+
+
+def kill_once(process: subprocess.Popen, run: Path, rng: random.Random, in_a_write: bool) -> bool:
+    """Kill -9 at a random moment after the first state, or while one is being written; False where it ended before."""
+    folder = run / "fold0" / "0-net3"
+    until = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < until and not (folder / "state.pt").exists():
+        time.sleep(0.002)
+    moment = time.monotonic() + rng.uniform(0, 1.0)
+    while process.poll() is None and time.monotonic() < until:
+        if time.monotonic() >= moment and (not in_a_write or list(folder.glob("*.part"))):
+            break
+        if (folder / "scores.npz").exists():
+            break
+    alive = process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL) if alive else None
+    process.wait()
+    return alive
+
+
+def test_killed_at_random_moments_a_run_ends_with_the_same_bits(contest_csv, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(contest_csv, whole), check=True, capture_output=True)
+    rng, kills, in_writes = random.Random(7), 0, 0
+    for attempt in range(5):
+        process = subprocess.Popen(
+            command(contest_csv, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        in_a_write = attempt % 2 == 1
+        if kill_once(process, killed, rng, in_a_write):
+            kills += 1
+            in_writes += in_a_write and bool(list(killed.rglob("*.part")))
+        assert not (killed / "scores.json").exists() or kills >= 2
+    assert kills >= 2, "the training was over before it could be killed"
+    assert in_writes >= 1, "no kill came while a state was being written"
+    last = subprocess.run(command(contest_csv, killed), capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
+    assert results(killed) == results(whole)
+    assert not list(killed.rglob("state*.pt"))
+
+
+def test_a_torn_state_falls_back_to_the_one_before(tmp_path):
+    file = StateFile(tmp_path / "state.pt", 0)
+    file.write(State(epoch=1, best_weights={"w": torch.ones(2)}))
+    file.write(State(epoch=2))
+    path = tmp_path / "state.pt"
+    path.write_bytes(path.read_bytes()[:100])
+    state = file.read()
+    assert state.epoch == 1
+    np.testing.assert_array_equal(state.best_weights["w"], 1)
+    (tmp_path / "state.previous.pt").unlink()
+    assert file.read() == State()
+
+
+def test_a_state_with_code_in_it_is_not_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"stage": Trap()}, tmp_path / "state.pt")
+    assert StateFile(tmp_path / "state.pt", 0).read() == State()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("broken", ["write", "replace"])
+def test_a_write_that_fails_leaves_the_last_state(tmp_path, monkeypatch, broken):
+    file = StateFile(tmp_path / "state.pt", 0)
+    file.write(State(epoch=1))
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*(("torch.save", fail) if broken == "write" else ("os.replace", fail)))
+    with pytest.raises(OSError, match="No space"):
+        file.write(State(epoch=2))
+    monkeypatch.undo()
+    assert file.read().epoch == 1
+    assert not list(tmp_path.glob("*.part"))

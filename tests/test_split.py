@@ -1,0 +1,148 @@
+"""Splits: groups whole, classes in their shares, the same by seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wavefold.base.dataset import Ints
+from wavefold.base.errors import UserError
+from wavefold.prepare import SPLITS, Fold, holdout, kfold
+
+SHARES = [0.6, 0.25, 0.1, 0.05]
+
+
+def some_labels(count: int, seed: int) -> Ints:
+    rng = np.random.default_rng(seed)
+    return rng.permutation(np.concatenate([np.repeat(np.arange(4), 10), rng.choice(4, count - 40, p=SHARES)]))
+
+
+def parts(fold: Fold) -> list[Ints]:
+    return [fold.train, fold.validation, fold.test]
+
+
+def same(one: Fold, other: Fold) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(parts(one), parts(other), strict=True))
+
+
+def test_holdout_takes_exact_counts():
+    labels = np.repeat([0, 1], [40, 20])
+    fold = holdout(labels, fraction=0.25, validation=0.2)[0]
+    assert np.bincount(labels[fold.test]).tolist() == [10, 5]
+    assert np.bincount(labels[fold.validation]).tolist() == [6, 3]  # a fifth of 30 and 15
+    assert np.bincount(labels[fold.train]).tolist() == [24, 12]
+
+
+def test_the_largest_remainder_decides_odd_counts():
+    labels = np.repeat([0, 1, 2], [9, 7, 8])  # quarters 2.25, 1.75 and 2: the sixth is of class 1
+    assert np.bincount(labels[holdout(labels, fraction=0.25)[0].test]).tolist() == [2, 2, 2]
+
+
+def test_a_class_of_two_is_tested_and_learned():
+    labels = np.repeat([0, 1], [200, 2])
+    fold = holdout(labels, fraction=0.05, validation=0.1)[0]
+    assert [np.count_nonzero(labels[p] == 1) for p in parts(fold)] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("name", sorted(SPLITS))
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("grouped", [False, True])
+def test_every_split_covers_all_samples_once_in_sorted_parts(name, seed, grouped):
+    labels = some_labels(200, seed)
+    groups = np.random.default_rng(seed).integers(0, 30, 200).astype(str) if grouped else None
+    for fold in SPLITS[name](labels, groups=groups, seed=seed):
+        assert np.array_equal(np.sort(np.concatenate(parts(fold))), np.arange(200))
+        assert all(len(p) and np.all(np.diff(p) > 0) for p in parts(fold))
+
+
+@pytest.mark.parametrize("name", sorted(SPLITS))
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_never_straddle(name, seed):
+    rng = np.random.default_rng(seed)
+    groups = np.array([f"patient {g}" for g in rng.zipf(1.5, 400) % 40])
+    for fold in SPLITS[name](some_labels(400, seed), groups=groups, seed=seed, validation=0.2):
+        train, validation, test = (set(groups[p]) for p in parts(fold))
+        assert not train & validation | train & test | validation & test
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_class_shares_match_within_one_sample(seed):
+    labels = some_labels(317, seed)
+    sizes = np.bincount(labels)
+    test = np.bincount(labels[holdout(labels, fraction=0.3, seed=seed)[0].test])
+    assert np.all(np.abs(test - 0.3 * sizes) < 1)
+    for fold in kfold(labels, folds=7, seed=seed):
+        rest = np.bincount(labels[np.concatenate([fold.train, fold.validation])])
+        assert np.all(np.abs(sizes - rest - sizes / 7) < 1)
+        assert np.all(np.abs(np.bincount(labels[fold.validation], minlength=4) - 0.1 * rest) <= 1)
+
+
+def test_grouped_parts_hold_about_their_share_of_each_class():
+    labels, groups = some_labels(2000, 0), np.arange(2000) // 10
+    fold = holdout(labels, fraction=0.3, groups=groups)[0]
+    shares = np.bincount(labels[fold.test]) / np.bincount(labels)
+    np.testing.assert_allclose(shares, 0.3, atol=0.03)
+    for fold in kfold(labels, folds=4, groups=groups):
+        np.testing.assert_allclose(np.bincount(labels[fold.test]) / np.bincount(labels), 0.25, atol=0.03)
+
+
+def test_groups_of_one_class_each_are_dealt_evenly():
+    labels, groups = np.repeat([0, 0, 0, 0, 1, 1, 1, 1], 5), np.repeat(np.arange(8), 5)
+    for fold in kfold(labels, folds=4, groups=groups, validation=0):
+        assert np.bincount(labels[fold.test]).tolist() == [5, 5]
+
+
+def test_a_small_part_still_gets_a_group():
+    labels, groups = np.tile([0, 1], 15), np.repeat([0, 1, 2], 10)
+    fold = holdout(labels, fraction=0.01, validation=0.01, groups=groups)[0]
+    assert [len(p) for p in parts(fold)] == [10, 10, 10]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_each_repeat_tests_every_sample_once_in_another_shuffle(grouped):
+    labels = some_labels(100, 0)
+    groups = np.minimum(np.arange(100) // 3, 25) if grouped else None
+    folds = kfold(labels, folds=4, repeats=3, groups=groups)
+    assert [f.number for f in folds] == list(range(12))
+    for repeat in range(3):
+        tested = np.concatenate([f.test for f in folds[4 * repeat : 4 * repeat + 4]])
+        assert np.array_equal(np.sort(tested), np.arange(100))
+    assert len({tuple(f.test) for f in folds}) == 12
+
+
+@pytest.mark.parametrize("name", sorted(SPLITS))
+def test_a_seed_decides_the_split(name):
+    labels, groups = some_labels(200, 0), np.arange(200) // 4
+    for g in (None, groups):
+        one, again, other = (SPLITS[name](labels, groups=g, seed=s)[0] for s in (3, 3, 4))
+        assert same(one, again)
+        assert not same(one, other)
+
+
+@pytest.mark.parametrize("name", sorted(SPLITS))
+def test_no_validation_is_an_empty_part(name):
+    fold = SPLITS[name](some_labels(100, 0), validation=0)[0]
+    assert len(fold.validation) == 0
+    assert len(fold.train) + len(fold.test) == 100
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: holdout(np.array([0, 0, 1]), classes=["star", "qso"]), "class 'qso' has 1 sample; .* at least 2"),
+        (
+            lambda: kfold(np.repeat([0, 1], [9, 3]), folds=5, classes=["a", "x"]),
+            "class 'x' has 3 samples; a stratified split of 5 folds needs at least 5",
+        ),
+        (lambda: kfold(np.repeat([0, 1], 9), folds=3, groups=np.arange(18) % 2), "2 groups of samples; .* at least 3"),
+        (lambda: holdout(np.repeat([0, 1], 9), groups=np.arange(18) % 2), "1 group of samples; what is not tested"),
+        (lambda: holdout(np.repeat([0, 1], 9), fraction=1.0), r"split.fraction: 1.0 is not between 0 and 1"),
+        (lambda: holdout(np.repeat([0, 1], 9), validation=-0.1), "split.validation: -0.1"),
+        (lambda: kfold(np.repeat([0, 1], 9), folds=1), "split.folds: 1"),
+        (lambda: kfold(np.repeat([0, 1], 9), repeats=0), "split.repeats: 0"),
+        (lambda: holdout(np.array([], np.int64)), "no samples to split"),
+    ],
+)
+def test_what_cannot_be_split_is_named(call, words):
+    with pytest.raises(UserError, match=words):
+        call()
