@@ -84,13 +84,14 @@ def test_every_public_name_says_what_it_is(path):
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree)
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+        overload = isinstance(node, ast.FunctionDef) and any(ast.unparse(d) == "overload" for d in node.decorator_list)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not overload:
             assert ast.get_docstring(node), f"{node.name} has no docstring"
 
 
 @pytest.mark.parametrize("code", ["import wavefold", "import wavefold.cli"])
 def test_starting_loads_no_torch_and_little_else(code):
-    heavy = "torch numpy sklearn scipy pydantic simdjson lightgbm wfdb pandas".split()
+    heavy = ["torch", "numpy", "sklearn", "scipy", "pydantic", "simdjson", "lightgbm", "wfdb", "pandas"]
     script = f"{code}\nimport sys\nprint(*[m for m in {heavy} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []

@@ -134,9 +134,7 @@ def test_a_score_as_json_has_the_frozen_keys_and_no_nan():
 
 
 def test_a_score_as_a_line():
-    assert Score("macro-f1", 0.97213, (0.968, 0.97591), 14895, {}).line() == (
-        "macro-f1 0.9721 [0.9680, 0.9759], n 14,895"
-    )
+    assert Score("macro-f1", 0.97213, (0.968, 0.97591), 14895, {}).line() == ("macro-f1 0.9721 [0.9680, 0.9759], n 14,895")
     assert Score("l1", 1258.981, (math.nan, math.nan), 1, {}).line() == "l1 1,258.98 [undefined, undefined], n 1"
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import wavefold
-from wavefold.base.build import build, check_options, pick
+from wavefold.base.build import build_part, check_options, pick
 from wavefold.base.dataset import Dataset, Floats, Ints, Strings
 from wavefold.base.device import be_repeatable, best_device, seed_step
 from wavefold.base.errors import DataError, UserError
@@ -33,7 +33,7 @@ from wavefold.base.keyed import key as make_key
 from wavefold.base.progress import Progress, clock
 from wavefold.base.runs import Run, only_process, start_run
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
-from wavefold.data import SIMULATORS, read, write_contest
+from wavefold.data import SIMULATORS, WRITERS, read
 from wavefold.models import CLASSIFIERS, MODELS, describe, prepare_for_prediction
 from wavefold.output import Predictions, write_predictions
 from wavefold.prepare import AUGMENTATIONS, BALANCERS, SPLITS, TRANSFORMS, Fold
@@ -107,15 +107,13 @@ def check_recipe(recipe: Recipe) -> None:
 def read_for(recipe: Recipe, source: str) -> Dataset:
     """The labelled samples of a source, as a recipe asks for them."""
     dataset = read(source, layout=recipe.data.layout, group=recipe.split.group)
-    if dataset is None:
-        raise DataError(f"{source}: holds no training file")
     dataset.known_labels()
     return dataset.take(slice(recipe.data.limit)) if recipe.data.limit else dataset
 
 
 def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     """The folds of a dataset; by whole groups where the recipe names a group."""
-    folds: list[Fold] = build(
+    folds: list[Fold] = build_part(
         SPLITS,
         recipe.split.way,
         recipe.split.options,
@@ -167,12 +165,12 @@ def prepare_fold(run: Run, recipe: Recipe, dataset: Dataset, fold: Fold) -> Prep
     states: dict[str, NDArray[Any]] = {}
     for number, step in enumerate(recipe.prepare):
         if step.step in TRANSFORMS:
-            transform = build(TRANSFORMS, step.step, step.options, f"prepare.{number}")
+            transform = build_part(TRANSFORMS, step.step, step.options, f"prepare.{number}")
             transform.fit(parts[0], train_labels)
             parts = [transform.apply(part) for part in parts]
             states |= {f"{number}.{name}": value for name, value in transform.state().items()}
         elif step.step in BALANCERS:
-            made = _balance(step, number, folder, parts[0], train_labels, recipe, fold)
+            made = _balance(step, number, folder, parts[0], train_labels, recipe, fold, dataset.classes)
             parts[0], train_labels = np.concatenate([parts[0], made[0]]), np.concatenate([train_labels, made[1]])
             samples = np.concatenate([samples, len(labels) + np.arange(len(made[1]))])
     write_arrays(folder / "prepare.npz", states)
@@ -180,13 +178,21 @@ def prepare_fold(run: Run, recipe: Recipe, dataset: Dataset, fold: Fold) -> Prep
 
 
 def _balance(
-    step: Step, number: int, folder: Path, signals: Floats, labels: Ints, recipe: Recipe, fold: Fold
+    step: Step,
+    number: int,
+    folder: Path,
+    signals: Floats,
+    labels: Ints,
+    recipe: Recipe,
+    fold: Fold,
+    classes: Sequence[str],
 ) -> tuple[Floats, Ints]:
     """The samples that a balancer invents from a training part; kept in the run, so that a restart need not again."""
     path = folder / f"made{number}.npz"
     if not path.exists():
-        balancer = build(BALANCERS, step.step, step.options, f"prepare.{number}")
-        both, numbers, made = balancer.resample(signals, labels, make_key(recipe.seed, fold.number, number) & 0x7FFFFFFF)
+        balancer = build_part(BALANCERS, step.step, step.options, f"prepare.{number}")
+        seed = make_key(recipe.seed, fold.number, number) & 0x7FFFFFFF
+        both, numbers, made = balancer.resample(signals, labels, seed, classes)
         write_arrays(path, {"signals": both[len(both) - made :], "labels": numbers[len(numbers) - made :]})
     with np.load(path, allow_pickle=False) as kept:
         return kept["signals"], kept["labels"]
@@ -200,7 +206,7 @@ def _fit_net(
     model = _new_net(member, prepared.train.shape, prepared.classes, _member_key(recipe, member, number, prepared.fold))
     model.to(device)
     steps = [s for s in recipe.prepare if s.step in AUGMENTATIONS]
-    augmentations = tuple(build(AUGMENTATIONS, s.step, s.options, "prepare") for s in steps)
+    augmentations = tuple(build_part(AUGMENTATIONS, s.step, s.options, "prepare") for s in steps)
     signals, labels, samples = (torch.from_numpy(a).to(device) for a in (prepared.train, prepared.labels, prepared.samples))
     part = Part(signals, labels, samples, augmentations)
     stages = [
@@ -224,7 +230,7 @@ def _fit_classifier(
 ) -> tuple[Values, Values]:
     """Fit a classifier that learns in one go; returns its probabilities of the validation and the test part."""
     seed = _member_key(recipe, member, number, prepared.fold) & 0x7FFFFFFF
-    classifier = build(CLASSIFIERS, member.model, member.options, f"member.{number}", seed=seed)
+    classifier = build_part(CLASSIFIERS, member.model, member.options, f"member.{number}", seed=seed)
     classifier.fit(prepared.train, prepared.labels, prepared.classes)
     folder.mkdir(parents=True, exist_ok=True)
     classifier.save(folder)
@@ -233,7 +239,7 @@ def _fit_classifier(
 
 def _new_net(member: Member, shape: Sequence[int], classes: int, key: int) -> nn.Module:
     seed_step(key)
-    net: nn.Module = build(MODELS, member.model, member.options, "member", channels=shape[1], length=shape[2], classes=classes)
+    net: nn.Module = build_part(MODELS, member.model, member.options, "member", channels=shape[1], length=shape[2], classes=classes)
     return net
 
 
@@ -246,7 +252,7 @@ def _stage(recipe: Recipe, number: int, stage: StageRecipe, prepared: Prepared, 
     counts = torch.from_numpy(np.bincount(prepared.labels, minlength=prepared.classes))
     return Stage(
         number=number,
-        loss=build(LOSSES, stage.loss, stage.options, f"stage.{number}", counts=counts).to(best_device()),
+        loss=build_part(LOSSES, stage.loss, stage.options, f"stage.{number}", counts=counts).to(best_device()),
         size=recipe.batches.size,
         metric=stage.best,
         higher_is_better=METRICS[stage.best].higher_is_better,
@@ -492,7 +498,8 @@ def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
     if list(dataset.signals.shape[1:]) != facts["shape"]:
         have, want = dataset.signals.shape[1:], facts["shape"]
         raise DataError(
-            f"{dataset.source}: samples have {have[0]} channel(s) of {have[1]} values; the run learned from {want[0]} of {want[1]}"
+            f"{dataset.source}: samples have {have[0]} channel(s) of {have[1]} values; "
+            f"the run learned from {want[0]} of {want[1]}"
         )
     total = np.zeros((len(recipe.member), len(dataset), len(facts["classes"])))
     for fold in range(facts["folds"]):
@@ -504,11 +511,9 @@ def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
 
 
 def _read_like(run: Run, recipe: Recipe, source: str, *, labelled: bool) -> Dataset:
-    part = "train" if labelled else "test"
     options: dict[str, Any] = {"layout": recipe.data.layout, "classes": tuple(run.facts["classes"])}
-    dataset = read(source, part=part, **options) or read(source, part="train", **options)
-    if dataset is None:
-        raise DataError(f"{source}: holds nothing to predict")
+    unlabelled = None if labelled else read(source, part="test", **options)
+    dataset = read(source, **options) if unlabelled is None else unlabelled
     if labelled:
         dataset.known_labels()
     return dataset
@@ -519,7 +524,7 @@ def _prepare_like(run: Run, recipe: Recipe, fold: int, signals: Floats) -> Float
     with np.load(run.folder / f"fold{fold}" / "prepare.npz", allow_pickle=False) as kept:
         for number, step in enumerate(recipe.prepare):
             if step.step in TRANSFORMS:
-                transform = build(TRANSFORMS, step.step, step.options, f"prepare.{number}")
+                transform = build_part(TRANSFORMS, step.step, step.options, f"prepare.{number}")
                 transform.load({k.removeprefix(f"{number}."): kept[k] for k in kept if k.startswith(f"{number}.")})
                 signals = transform.apply(signals)
     return np.ascontiguousarray(signals)
@@ -550,7 +555,7 @@ def simulate(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
         raise UserError(f"data.shape: the simulator {recipe.data.simulator} makes 1 channel, not {channels}")
     dataset = pick(SIMULATORS, recipe.data.simulator, "data.simulator")(count, seed, length=length)
     with _disk_errors(folder):
-        path: Path = write_contest(dataset, folder)
+        path = pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
     return path
 
 
@@ -562,9 +567,11 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
     shares = ", ".join(f"{c} {n:,} ({n / len(dataset):.1%})" for c, n in zip(dataset.classes, counts, strict=True))
     channels, length = dataset.signals.shape[1:]
     lines = [
-        f"{len(dataset):,} samples, {channels} channel(s) of {length} values from {dataset.signals.min():g} to {dataset.signals.max():g}",
+        f"{len(dataset):,} samples, {channels} channel(s) of {length} values "
+        f"from {dataset.signals.min():g} to {dataset.signals.max():g}",
         f"classes: {shares}",
-        f"{len(folds)} fold(s): {len(folds[0].train):,} to learn from, {len(folds[0].validation):,} to choose by, {len(folds[0].test):,} to test",
+        f"{len(folds)} fold(s): {len(folds[0].train):,} samples to learn from, "
+        f"{len(folds[0].validation):,} to choose by, {len(folds[0].test):,} to test",
     ]
     return lines + [f"note: {note}" for note in _notes(recipe, dataset, folds)]
 
@@ -606,7 +613,8 @@ def describe_scores(run: Run) -> str:
     ]
     lines = [f"{name:<26}" + "".join(f"{_cell(n, row[n]):<30}" for n in names) for name, row in rows]
     notes = [f"note: {n}" for n in s["notes"]]
-    about = f"{run.facts['recipe']}: learned from {s['learned_from']:,} samples, tested on {s['n']:,} others, {clock(s['seconds'])}; 95 % intervals"
+    counts = f"learned from {s['learned_from']:,} samples, tested on {s['n']:,} others"
+    about = f"{run.facts['recipe']}: {counts}, {clock(s['seconds'])}; 95 % intervals"
     return "\n".join([about, head.rstrip(), *(line.rstrip() for line in lines), *notes, f"run: {run.folder}"])
 
 
@@ -652,7 +660,7 @@ def _write_submission(run: Run, recipe: Recipe, dataset: Dataset, source: str) -
     """Predict the unlabelled file, where the recipe names one or the data's folder holds one."""
     options: dict[str, Any] = {"layout": recipe.data.layout, "classes": dataset.classes}
     test = read(recipe.data.test, **options) if recipe.data.test else read(source, part="test", **options)
-    if test is not None and test.source != dataset.source:
+    if test is not None and test.digest != dataset.digest:  # a single file is its own test part
         predictions = _predictions(recipe, test.ids, dataset.classes, probabilities_for(run, test))
         write_predictions(str(run.folder / "submission.csv"), predictions)
 
@@ -750,5 +758,6 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         raise UserError(
-            f"{error.filename or folder}: {os.strerror(error.errno)}; nothing half-written is left, and the same command goes on"
+            f"{error.filename or folder}: {os.strerror(error.errno)}; "
+            "nothing half-written is left, and the same command goes on"
         ) from None

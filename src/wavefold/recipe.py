@@ -44,6 +44,7 @@ class Data(Section):
     test: str = ""  # a file without labels to predict once trained
     limit: int = Field(0, ge=0)  # the first so many samples only; 0 takes all
     simulator: str
+    writes: str  # the layout of simulated samples
     count: int = Field(4000, ge=1)  # simulated samples where no data is given
     shape: list[int] = Field(min_length=2, max_length=2)  # channels and length that simulate and show use
     classes: list[str]  # that simulate and show use; data bring their own
@@ -96,7 +97,7 @@ class Combine(Section):
     by: str = "mean"
     calibrate: str = "none"
     decide: str = "probabilities"
-    threshold: float = Field(0.49, gt=0, lt=1)  # of the decision by thresholds
+    threshold: float = Field(default=0.49, gt=0, lt=1)  # of the decision by thresholds
 
 
 class Output(Section):

@@ -40,7 +40,7 @@ def check_options(part: Any, options: Mapping[str, object], place: str, given: C
         raise UserError(f"{place}.{missing[0]}: must be set")
 
 
-def build(table: Mapping[str, Any], name: str, options: Mapping[str, object], place: str, **given: object) -> Any:
+def build_part(table: Mapping[str, Any], name: str, options: Mapping[str, object], place: str, **given: object) -> Any:
     """The part under a short name, made from a recipe's options and the caller's own arguments."""
     part = pick(table, name, place)
     check_options(part, options, place, given)

@@ -55,7 +55,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.reshape(-1) for g in gradients])
     distributed.all_reduce(flat)
-    for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, piece in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(piece.view_as(gradient))
 
 

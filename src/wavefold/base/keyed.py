@@ -31,7 +31,7 @@ def key(*numbers: int) -> int:
 def uniform(key: int, samples: Tensor, count: int) -> Tensor:
     """Uniform numbers in (0, 1). samples: (sample,) int64 numbers; result: (sample, count) float32, on their device."""
     words = _mix(_mix(samples + key)[:, None] + _GAMMA * torch.arange(1, count + 1, device=samples.device))
-    return (_shift(words, 40).float() + 0.5) * 2.0**-24
+    return (_shift(words, 41).float() + 0.5) * 2.0**-23  # 24 bits would round the largest up to 1
 
 
 def normal(key: int, samples: Tensor, count: int) -> Tensor:

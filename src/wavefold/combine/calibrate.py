@@ -45,7 +45,7 @@ class NoCalibration:
 
 
 class Temperature:
-    """softmax(log p / temperature), the temperature that has the least log loss on held-back samples; above 1 it softens."""
+    """softmax(log p / temperature), at the least log loss on held-back samples; a temperature above 1 softens."""
 
     def __init__(self) -> None:
         self.temperature = 1.0
@@ -79,4 +79,4 @@ class Temperature:
 
 
 def _logs(probabilities: ArrayLike) -> Values:
-    return np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST))  # type: ignore[no-any-return]
+    return np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST))

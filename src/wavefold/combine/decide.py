@@ -22,7 +22,8 @@ def keep_probabilities(probabilities: ArrayLike) -> Values:
 def one_hot(probabilities: ArrayLike) -> Values:
     """1 for the most probable class (the first of equals), 0 for the others."""
     values = np.asarray(probabilities, np.float64)
-    return np.eye(values.shape[1])[values.argmax(axis=1)]
+    hot: Values = np.eye(values.shape[1])[values.argmax(axis=1)]
+    return hot
 
 
 def over_thresholds(probabilities: ArrayLike, *, threshold: float = 0.49) -> Values:

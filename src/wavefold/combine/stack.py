@@ -94,7 +94,7 @@ class StackNet:
 
 
 class StackLogistic:
-    """Multinomial logistic regression on the members' log-probabilities; L2 chosen by cross-validation inside the fit."""
+    """Multinomial logistic regression on the members' log-probabilities; a cross-validation inside chooses its L2."""
 
     def __init__(self, *, folds: int = 5) -> None:
         if folds < 2:
@@ -151,7 +151,7 @@ def _small_net(inputs: int, classes: int, rng: torch.Generator) -> nn.Sequential
 
 def _linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
     """PyTorch's own start, drawn from a generator that is passed."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
     bound = 1.0 / math.sqrt(inputs)
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=rng)

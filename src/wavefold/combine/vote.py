@@ -14,7 +14,7 @@ Values = NDArray[np.float64]
 
 
 def mean_vote(scores: Sequence[ArrayLike]) -> Values:
-    """The members' mean scores, each member's vote alike. scores: (sample, class) of each member; result: (sample, class)."""
+    """The members' mean scores, each vote alike. scores: (sample, class) of each member; result: (sample, class)."""
     members = [np.asarray(s, np.float64) for s in scores]
     if not members:
         raise DataError("vote: there is no member to vote")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from wavefold.base.dataset import Dataset, class_word
+from wavefold.base.dataset import Dataset
 from wavefold.base.errors import DataError
 from wavefold.base.files import write_text, write_whole
 from wavefold.data.decimals import joined
 from wavefold.data.number_rows import NumberRows
-from wavefold.data.table import Table, check_ids, column_place
+from wavefold.data.table import Table, check_ids, column_place, label_words
 from wavefold.data.text_lines import csv_fields, decoded, line_blocks
 
 SIGNALS = "heartbeat_signals"
@@ -111,7 +111,7 @@ class _Rows:
             signals=self.signals.whole()[:, None, :],
             ids=ids,
             lines=lines,
-            words=None if labels is None else np.array([class_word(w) for w in labels], np.str_),
+            words=None if labels is None else label_words(labels),
             columns={k: np.array(v, np.str_) for k, v in words.items()},
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from wavefold.base.dataset import Floats, Ints, Strings
+from wavefold.base.dataset import Floats, Ints, Strings, class_word
 from wavefold.base.errors import DataError, listed, nearest
 
 
@@ -33,6 +33,12 @@ def check_ids(ids: Sequence[str], lines: Ints, name: str) -> Strings:
                 raise DataError(f"{name} line {lines[at]}: id {word!r} stands in line {lines[seen[word]]} too")
             seen[word] = at
     return np.array(ids, dtype=np.str_)
+
+
+def label_words(labels: Sequence[str]) -> Strings:
+    """Labels less their needless fractions: "0.0" and "0" are one class."""
+    meant = {word: class_word(word) for word in set(labels)}
+    return np.array([meant[word] for word in labels], np.str_)
 
 
 def column_place(columns: Sequence[str], wanted: str, name: str) -> int:

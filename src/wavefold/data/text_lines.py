@@ -47,6 +47,8 @@ def decoded(text: bytes, place: str) -> str:
 def csv_fields(line: bytes, place: str) -> list[str]:
     """Fields of one CSV line with all of RFC 4180's quoting; DataError where a quote does not close."""
     text = decoded(line, place)
+    if '"' not in text:
+        return text.split(",")
     try:
         return next(csv.reader([text], strict=True), [""])
     except csv.Error as error:
@@ -66,7 +68,8 @@ def _whole_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[bytes
         cut = data.rfind(b"\n") + 1
         rest = data[cut:]
         if cut:
-            yield data[:cut].replace(b"\r\n", b"\n")
+            block = data[:cut]
+            yield block.replace(b"\r\n", b"\n") if b"\r" in block else block  # one byte is found far faster than two
     if rest:
         yield rest.removesuffix(b"\r")
 

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from wavefold.base.dataset import class_word
 from wavefold.base.errors import DataError, listed
 from wavefold.data.beats_csv import column_names
 from wavefold.data.number_rows import NumberRows
-from wavefold.data.table import Table, check_ids, column_place
+from wavefold.data.table import Table, check_ids, column_place, label_words
 from wavefold.data.text_lines import csv_fields, decoded, line_blocks
 
 LABELS = ("label", "type", "class", "target")
@@ -89,7 +88,7 @@ class _Rows:
             signals=self.signals.whole()[:, None, :],
             ids=check_ids(ids, lines, self.name),
             lines=lines,
-            words=None if labels is None else np.array([class_word(w) for w in labels], np.str_),
+            words=None if labels is None else label_words(labels),
             columns={k: np.array(v, np.str_) for k, v in words.items()},
         )
 

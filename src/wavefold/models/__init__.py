@@ -1,1 +1,33 @@
-"""models"""
+"""Models: nets that the training loop teaches, and classifiers that are fitted whole. One file a family."""
+
+from torch import nn
+
+from wavefold.models.classical import Boosting, ExtraTrees, Logistic, RandomForest, SklearnMember
+from wavefold.models.cnn import Net1, Net2, Net3, Net5
+from wavefold.models.cnn_lstm import LSTM, Net4
+from wavefold.models.kernels import KernelClassifier
+from wavefold.models.layers import prepare_for_prediction
+from wavefold.models.repvgg import RepVGG
+from wavefold.models.resnet import Net6
+from wavefold.models.summary import Layer, count_parameters, describe
+
+MODELS: dict[str, type[nn.Module]] = {
+    "net1": Net1,
+    "net2": Net2,
+    "net3": Net3,
+    "net4": Net4,
+    "net5": Net5,
+    "net6": Net6,
+    "repvgg": RepVGG,
+    "lstm": LSTM,
+}
+
+CLASSIFIERS: dict[str, type] = {
+    "kernels": KernelClassifier,
+    "lightgbm": Boosting,
+    "random_forest": RandomForest,
+    "extra_trees": ExtraTrees,
+    "logistic": Logistic,
+}
+
+__all__ = ["CLASSIFIERS", "MODELS", "Layer", "SklearnMember", "count_parameters", "describe", "prepare_for_prediction"]

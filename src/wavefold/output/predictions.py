@@ -75,10 +75,10 @@ def _csv_bytes(predictions: Predictions) -> bytes:
     return text.getvalue().encode()
 
 
-def _written(column: Values) -> list[int] | list[str]:
+def _written(column: Values) -> list[Any]:
     """Whole numbers without a fraction, others to eight digits."""
     if np.array_equal(column, column.round()):
-        return column.astype(np.int64).tolist()
+        return list(column.astype(np.int64).tolist())
     return [f"{value:.8g}" for value in column.tolist()]  # :g writes 1.0 as 1
 
 

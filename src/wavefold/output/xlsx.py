@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from wavefold.base.errors import DataError
 
 openpyxl = optional("openpyxl", extra="tables")
 openpyxl_cell = optional("openpyxl.cell", extra="tables")
-openpyxl_faults = optional("openpyxl.utils.exceptions", extra="tables")
+openpyxl_text = optional("openpyxl.cell.cell", extra="tables")
 
 _MOST_ROWS = 1_048_575  # the format's 2^20, less the header
 
@@ -24,6 +25,7 @@ def xlsx_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
     rows = len(next(iter(columns.values())))
     if rows > _MOST_ROWS:
         raise DataError(f"a spreadsheet holds {_MOST_ROWS:,} rows, not {rows:,}: write .csv or .parquet")
+    _check_texts(columns)
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet("predictions")
     sheet.append([_text_cell(sheet, name) for name in columns])
@@ -33,6 +35,15 @@ def xlsx_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
     content = io.BytesIO()
     book.save(content)
     return content.getvalue()
+
+
+def _check_texts(columns: Mapping[str, NDArray[Any]]) -> None:
+    """DataError for control characters, before a sheet is begun: openpyxl cannot abandon one quietly."""
+    illegal = openpyxl_text.ILLEGAL_CHARACTERS_RE
+    texts = (column.tolist() for column in columns.values() if column.dtype.kind in "US")
+    for text in itertools.chain(columns, *texts):
+        if illegal.search(text):
+            raise DataError(f"a spreadsheet cannot hold the text {text!r}: write .csv or .parquet")
 
 
 def _cells(sheet: Any, column: NDArray[Any]) -> Any:
@@ -45,9 +56,6 @@ def _cells(sheet: Any, column: NDArray[Any]) -> Any:
 
 def _text_cell(sheet: Any, text: str) -> Any:
     """A cell of type text: openpyxl takes "=1+1" for a formula, which a spreadsheet would run."""
-    try:
-        cell = openpyxl_cell.WriteOnlyCell(sheet, text)
-    except openpyxl_faults.IllegalCharacterError:
-        raise DataError(f"a spreadsheet cannot hold the text {text!r}: write .csv or .parquet") from None
+    cell = openpyxl_cell.WriteOnlyCell(sheet, text)
     cell.data_type = "s"
     return cell

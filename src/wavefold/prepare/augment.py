@@ -91,7 +91,7 @@ class Wander:
 
     def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
         """signals: (N, C, T)."""
-        amplitude, turns, start = keyed.uniform(key, samples, 3).split(1, dim=1)  # (N, 1) each
+        amplitude, turns, start = keyed.uniform(key, samples, 3)[:, :, None].unbind(1)  # (N, 1) each
         place = torch.arange(signals.shape[2], device=signals.device) / signals.shape[2]
         wave = self.size * amplitude * torch.sin(2 * math.pi * (turns * place + start))  # (N, T)
         wave = wave.to(signals.dtype)[:, None]

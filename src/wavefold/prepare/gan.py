@@ -10,6 +10,7 @@ sigmoid is inside the loss, where it cannot overflow; a last batch of one sample
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class Generator(nn.Module):
         super().__init__()
         widths = [128, 256, 512, 1024]
         layers: list[nn.Module] = [nn.Linear(_NOISE, widths[0]), nn.LeakyReLU(0.2)]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.BatchNorm1d(after, eps=_NORM_EPS), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], width), nn.Tanh())
 
@@ -103,7 +104,7 @@ def _tell(
     loss = binary_cross_entropy_with_logits(told_real, torch.ones_like(told_real))
     loss = loss + binary_cross_entropy_with_logits(told_made, torch.zeros_like(told_made))
     learn.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     learn.step()
 
 
@@ -113,7 +114,7 @@ def _make(generator: Generator, discriminator: Discriminator, learn: torch.optim
     told = discriminator(generator(noise))
     loss = binary_cross_entropy_with_logits(told, torch.ones_like(told))
     learn.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     learn.step()
     discriminator.requires_grad_(True)
 
@@ -123,13 +124,13 @@ def _sample(generator: Generator, count: int, draws: torch.Generator) -> Tensor:
     generator.eval()  # running statistics: a sample does not depend on those made with it
     device = next(generator.parameters()).device
     with torch.no_grad():
-        return torch.cat([generator(z.to(device)).cpu() for z in _noise(count, draws).split(1024)])
+        return torch.cat([generator(z.to(device)).cpu() for z in torch.split(_noise(count, draws), 1024)])
 
 
 def _batches(samples: int, epochs: int, steps: int | None, draws: torch.Generator) -> Iterator[Tensor]:
     done = 0
     for _ in range(epochs):
-        for index in torch.randperm(samples, generator=draws).split(_BATCH):
+        for index in torch.split(torch.randperm(samples, generator=draws), _BATCH):
             if done == steps:
                 return
             if len(index) > 1:
@@ -142,4 +143,4 @@ def _noise(count: int, draws: torch.Generator, device: torch.device | None = Non
 
 
 def _adam(module: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(module.parameters(), lr=5e-4, betas=(0.9, 0.99))
+    return torch.optim.Adam(module.parameters(), lr=5e-4, betas=(0.9, 0.99), fused=True)  # 10 ms a batch, not 16

@@ -82,6 +82,7 @@ def fit_stage(model: nn.Module, part: Part, check: Check, stage: Stage, state: S
     learner = _Learner(model, part, stage)
     if state.parts:
         learner.load(state.parts)
+        state.parts = {}
     while state.epoch < stage.epochs and not (stage.patience and state.waited >= stage.patience):
         _learn_epoch(learner, state, file, watch)
         scores = check(learner.judged)
@@ -100,7 +101,7 @@ def probabilities_of(model: nn.Module, signals: Tensor, size: int = 512) -> np.n
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
-        pieces = [model(piece.to(device)).double().softmax(dim=1) for piece in signals.split(size)]
+        pieces = [model(piece.to(device)).double().softmax(dim=1) for piece in torch.split(signals, size)]
     return torch.cat(pieces).cpu().numpy()
 
 
@@ -120,7 +121,7 @@ class _Learner:
         self.optimiser: Optimizer = make(model.parameters(), stage.rate, weight_decay=stage.weight_decay, fused=fused)
         self.steps = math.ceil(len(part.labels) / stage.size)
         decay = max(0.0, 1 - 1 / max(1.0, stage.average * self.steps))
-        averaging = get_ema_multi_avg_fn(decay)
+        averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True) if stage.average else None
         self.rank, self.processes = join()
 

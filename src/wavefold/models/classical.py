@@ -1,0 +1,220 @@
+"""Classifiers of no convolution: boosted trees, forests and logistic regression on the flattened signal.
+
+Signals (sample, channel, position) become (sample, channel x position). Nothing is ever pickled: boosting keeps LightGBM's
+own text, forests keep their trees as arrays and answer from those, logistic regression keeps its weights.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save as pack_arrays
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save as pack_tensors
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+
+from wavefold.base.build import optional
+from wavefold.base.dataset import Floats, Ints
+from wavefold.base.errors import UserError
+from wavefold.base.files import write_json, write_text, write_whole
+from wavefold.models.linear import LinearHead, fit_linear
+
+lightgbm = optional("lightgbm", extra="boost")
+
+Probabilities = NDArray[np.float64]
+
+_BATCH = 2048  # samples that walk down all trees together
+_TREE_KEYS = ("roots", "feature", "threshold", "left", "right", "value")
+
+
+class Boosting:
+    """LightGBM's gradient boosting, with the same bits for the same seed."""
+
+    def __init__(self, *, seed: int, trees: int = 200, leaves: int = 31, rate: float = 0.05, threads: int = 2) -> None:
+        self.options = {"seed": seed, "trees": trees, "leaves": leaves, "rate": rate, "threads": threads}
+        self.model: Any = None
+
+    def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
+        """Fit on signals (sample, channel, position) and class numbers (sample,)."""
+        options = self.options
+        settings = {"objective": "multiclass", "num_class": classes, "num_leaves": options["leaves"]}
+        settings |= {"learning_rate": options["rate"], "seed": options["seed"], "num_threads": options["threads"]}
+        settings |= {"deterministic": True, "force_row_wise": True, "verbosity": -1}
+        data = lightgbm.Dataset(_flat(signals), labels, params={"verbosity": -1})
+        self.model = lightgbm.train(settings, data, num_boost_round=options["trees"])
+        return self
+
+    def probabilities(self, signals: Floats) -> Probabilities:
+        """Class probabilities (sample, class)."""
+        _fitted(self.model, "lightgbm")
+        return np.asarray(self.model.predict(_flat(signals), num_threads=self.options["threads"]), np.float64)
+
+    def save(self, folder: Path) -> None:
+        """Write LightGBM's own text to lightgbm.txt and the options to lightgbm.json."""
+        _fitted(self.model, "lightgbm")
+        write_text(folder / "lightgbm.txt", self.model.model_to_string())
+        write_json(folder / "lightgbm.json", self.options)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The classifier that `save` wrote."""
+        made = cls(**json.loads((folder / "lightgbm.json").read_text()))
+        made.model = lightgbm.Booster(model_str=(folder / "lightgbm.txt").read_text())
+        return made
+
+
+class _Forest:
+    kind: type[Any]
+
+    def __init__(self, *, seed: int, trees: int = 300, smallest_leaf: int = 1) -> None:
+        self.seed, self.trees, self.smallest_leaf = seed, trees, smallest_leaf
+        self.arrays: dict[str, NDArray[Any]] = {}
+
+    def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
+        """Fit on signals (sample, channel, position) and class numbers (sample,)."""
+        forest = self.kind(self.trees, min_samples_leaf=self.smallest_leaf, random_state=self.seed, n_jobs=-1)
+        forest.fit(_flat(signals), labels)
+        self.arrays = _tree_arrays(forest, classes)
+        return self
+
+    def probabilities(self, signals: Floats) -> Probabilities:
+        """Class probabilities (sample, class): the mean over trees of the shares in the leaf that a sample reaches."""
+        _fitted(self.arrays, "forest")
+        flat = _flat(signals)
+        parts = [_walk(self.arrays, flat[start : start + _BATCH]) for start in range(0, len(flat), _BATCH)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.arrays["value"].shape[1]))
+
+    def save(self, folder: Path) -> None:
+        """Write the trees to forest.safetensors and the options to forest.json."""
+        _fitted(self.arrays, "forest")
+        write_whole(folder / "forest.safetensors", lambda stream: stream.write(pack_arrays(self.arrays)))
+        options = {"seed": self.seed, "trees": self.trees, "smallest_leaf": self.smallest_leaf}
+        write_json(folder / "forest.json", options)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The classifier that `save` wrote."""
+        made = cls(**json.loads((folder / "forest.json").read_text()))
+        made.arrays = load_arrays(folder / "forest.safetensors")
+        return made
+
+
+class RandomForest(_Forest):
+    """scikit-learn's random forest: each tree on a resample, the best of a few random values at each node."""
+
+    kind = RandomForestClassifier
+
+
+class ExtraTrees(_Forest):
+    """scikit-learn's extremely randomised trees: thresholds drawn at random as well."""
+
+    kind = ExtraTreesClassifier
+
+
+class Logistic:
+    """Multinomial logistic regression on the standardised signal; its shrinkage is chosen on held-out rows."""
+
+    def __init__(self, *, seed: int) -> None:
+        self.seed = seed
+        self.head: LinearHead | None = None
+
+    def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
+        """Fit on signals (sample, channel, position) and class numbers (sample,)."""
+        self.head = fit_linear(_flat(signals).copy(), labels, classes, np.random.default_rng(self.seed))
+        return self
+
+    def probabilities(self, signals: Floats) -> Probabilities:
+        """Class probabilities (sample, class)."""
+        if self.head is None:
+            raise UserError("logistic: not fitted yet; call fit first")
+        return self.head.probabilities(_flat(signals))
+
+    def save(self, folder: Path) -> None:
+        """Write the weights to logistic.safetensors and the seed to logistic.json."""
+        if self.head is None:
+            raise UserError("logistic: not fitted yet, nothing to save; call fit first")
+        packed = pack_tensors(self.head.tensors())
+        write_whole(folder / "logistic.safetensors", lambda stream: stream.write(packed))
+        write_json(folder / "logistic.json", {"seed": self.seed})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The classifier that `save` wrote."""
+        made = cls(**json.loads((folder / "logistic.json").read_text()))
+        made.head = LinearHead.from_tensors(load_tensors(folder / "logistic.safetensors"))
+        return made
+
+
+class SklearnMember:
+    """Any estimator of one's own with scikit-learn's fit, predict_proba and classes_; usable from code, never saved."""
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator, self.classes = estimator, 0
+
+    def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
+        """Fit on signals (sample, channel, position) and class numbers (sample,)."""
+        self.estimator.fit(_flat(signals), labels)
+        self.classes = classes
+        return self
+
+    def probabilities(self, signals: Floats) -> Probabilities:
+        """Class probabilities (sample, class); zero for a class that the training rows lack."""
+        _fitted(self.classes, "estimator")
+        full = np.zeros((len(signals), self.classes))
+        full[:, self.estimator.classes_] = self.estimator.predict_proba(_flat(signals))
+        return full
+
+    def save(self, folder: Path) -> None:
+        """UserError: an estimator of one's own could only be pickled, and pickles are not kept."""
+        raise UserError(
+            f"{type(self.estimator).__name__}: cannot be saved without pickle; lightgbm, random_forest, extra_trees, "
+            "logistic and kernels can"
+        )
+
+
+def _flat(signals: Floats) -> Floats:
+    return np.ascontiguousarray(signals, np.float32).reshape(len(signals), -1)
+
+
+def _fitted(state: Any, name: str) -> None:
+    if not state:
+        raise UserError(f"{name}: not fitted yet; call fit first")
+
+
+def _tree_arrays(forest: Any, classes: int) -> dict[str, NDArray[Any]]:
+    """All trees of a fitted scikit-learn forest as one set of node arrays; a leaf is its own left and right child."""
+    trees = [estimator.tree_ for estimator in forest.estimators_]
+    starts = np.cumsum([0] + [tree.node_count for tree in trees])
+    feature = np.concatenate([tree.feature for tree in trees])
+    leaf, here = feature < 0, np.arange(starts[-1])
+    offsets = np.repeat(starts[:-1], np.diff(starts))
+    shares = np.concatenate([tree.value[:, 0] for tree in trees])
+    value = np.zeros((len(here), classes))
+    value[:, forest.classes_.astype(int)] = shares / shares.sum(1, keepdims=True)
+    return {
+        "roots": starts[:-1].astype(np.int64),
+        "feature": np.where(leaf, 0, feature).astype(np.int32),
+        "threshold": np.concatenate([tree.threshold for tree in trees]),
+        "left": np.where(leaf, here, np.concatenate([tree.children_left for tree in trees]) + offsets),
+        "right": np.where(leaf, here, np.concatenate([tree.children_right for tree in trees]) + offsets),
+        "value": value,
+    }
+
+
+def _walk(arrays: dict[str, NDArray[Any]], flat: Floats) -> Probabilities:
+    """Let samples (sample, value) walk down all trees at once, a level a turn, until every one stands on a leaf."""
+    roots, feature, threshold, left, right, value = (torch.from_numpy(arrays[key]) for key in _TREE_KEYS)
+    values = torch.from_numpy(flat)
+    at = roots.repeat(len(flat), 1)  # (sample, tree): the node each stands on
+    while True:
+        lower = values.gather(1, feature[at].long()) <= threshold[at]
+        down = torch.where(lower, left[at], right[at])
+        if torch.equal(down, at):
+            return np.asarray(value[at].mean(1).numpy())
+        at = down

@@ -1,0 +1,71 @@
+"""Net 4 of the heartbeat system, convolutions before an LSTM, and a plain LSTM classifier.
+
+Source: the team's write-up of the Tianchi heartbeat contest (net 4), widths and kernels as there.
+What differs: the LSTM runs along time with a step a position (the source hands it (batch, feature), so that it runs along
+the batch and mixes samples); the linear sizes fit; the undefined activation is the one used elsewhere; logits come out.
+
+Legend: N samples, C channels, T positions, K classes; (N, C, T) stands for (N, C, 1, T) in channels_last memory.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from wavefold.base.errors import UserError
+from wavefold.models.layers import Conv, MaxPoolTo, Norm, dense, enter, need_length
+
+
+class Net4(nn.Module):
+    """Two pairs of convolutions, each pooled to `steps` positions (the source's 4), then an LSTM along them."""
+
+    def __init__(self, channels: int, length: int, classes: int, *, dropout: float = 0.1, steps: int = 4) -> None:
+        super().__init__()
+        need_length("net4", length, 11)
+        if steps < 1:
+            raise UserError(f"net4: steps {steps} is not a number of positions; it must be 1 or more")
+        self.features = nn.Sequential(
+            Norm(channels),
+            Conv(channels, 32, 11, padding=5),
+            nn.LeakyReLU(),
+            Norm(32),
+            Conv(32, 64, 11, padding=5, dilation=2),  # (N, 64, T - 10)
+            nn.LeakyReLU(),
+            MaxPoolTo(steps),
+            Norm(64),
+            Conv(64, 128, 9, padding=5),  # (N, 128, steps + 2)
+            nn.LeakyReLU(),
+            Norm(128),
+            Conv(128, 256, 3, padding=1),
+            nn.LeakyReLU(),
+            MaxPoolTo(steps),
+            nn.Dropout(dropout),
+        )
+        self.lstm = nn.LSTM(256, 1024, batch_first=True)
+        layers = dense([1024 * steps, 1024, 128, classes], nn.LeakyReLU)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Flatten(), *layers)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.features(enter(signals))  # (N, 256, steps)
+        along, _ = self.lstm(x.squeeze(2).transpose(1, 2))  # (N, steps, 1024)
+        scores: Tensor = self.head(along)
+        return scores
+
+
+class LSTM(nn.Module):
+    """An LSTM along the positions, read both ways, its largest states handed to one linear layer."""
+
+    def __init__(
+        self, channels: int, length: int, classes: int, *, width: int = 64, layers: int = 1, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        need_length("lstm", length, 1)
+        if min(width, layers) < 1:
+            raise UserError(f"lstm: width {width} and layers {layers} must both be 1 or more")
+        between = dropout if layers > 1 else 0.0  # torch warns where there is no layer to drop between
+        self.lstm = nn.LSTM(channels, width, layers, batch_first=True, bidirectional=True, dropout=between)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, classes))
+
+    def forward(self, signals: Tensor) -> Tensor:
+        states, _ = self.lstm(signals.transpose(1, 2))  # (N, T, 2 width)
+        scores: Tensor = self.head(states.amax(1))
+        return scores

@@ -1,0 +1,204 @@
+"""Kernel features and a linear head: a strong classifier without a net, fitted in seconds.
+
+Source: Dempster, Schmidt and Webb 2021, "MiniRocket": 84 fixed kernels of nine taps, spread by dilation, each output
+counted by the share of positions above a bias. What differs: own code, in arrays of (position, sample), where counting
+runs on bytes; a head with real probabilities instead of a ridge classifier; with several channels one random subset
+serves the kernels that share two taps, so that their sums are shared.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save
+
+import torch
+from wavefold.base.dataset import Floats, Ints
+from wavefold.base.errors import UserError
+from wavefold.base.files import write_json, write_whole
+from wavefold.models.layers import need_length
+from wavefold.models.linear import LinearHead, fit_linear, stratified
+
+_TAPS = 9
+_KERNELS = tuple(combinations(range(_TAPS), 3))  # the taps of weight 2; the other six have weight -1
+_PAIRS = tuple(combinations(range(_TAPS - 1), 2))  # the first two of them: kernels that share these share their sums
+_MOST_DILATIONS = 32
+_GOLDEN = (math.sqrt(5) + 1) / 2  # its multiples modulo 1 spread evenly: which quantiles become biases
+_BATCH = 256  # samples at a time: one array of 205 positions then stays in a core's cache
+_BYTE = 255  # most positions that a byte can count
+
+
+class KernelFeatures:
+    """Shares of positions where a kernel's output is above a bias; about `count` of them, a multiple of 84."""
+
+    def __init__(self, count: int = 9996) -> None:
+        if count < len(_KERNELS):
+            raise UserError(f"kernels: features {count} is too few; it must be {len(_KERNELS)} or more")
+        self.count = count
+        self.dilations: list[int] = []
+        self.subsets: list[list[tuple[int, ...]]] = []  # by dilation, by pair of taps: the channels that are summed
+        self.biases: list[Floats] = []  # by dilation: (kernel, bias)
+
+    def fit(self, signals: Floats, rng: Generator) -> KernelFeatures:
+        """Draw channels, and biases from the outputs of training signals (sample, channel, position)."""
+        _, channels, length = signals.shape
+        need_length("kernels", length, _TAPS)
+        spread = _spread(self.count, length)
+        self.dilations = [dilation for dilation, _ in spread]
+        self.subsets = [[_subset(channels, rng) for _ in _PAIRS] for _ in spread]
+        self.biases, first = [], 0
+        for number, (_, count) in enumerate(spread):
+            chosen = rng.integers(len(signals), size=len(_KERNELS))
+            shares = (np.arange(first, first + len(_KERNELS) * count) * _GOLDEN) % 1
+            self.biases.append(self._draw(signals[chosen], number, shares.reshape(len(_KERNELS), count)))
+            first += shares.size
+        return self
+
+    def apply(self, signals: Floats) -> Floats:
+        """Features (sample, feature) in 0 to 1 of signals (sample, channel, position)."""
+        features = np.empty((len(signals), sum(b.size for b in self.biases)), np.float32)
+        starts = range(0, len(signals), _BATCH)
+
+        def fill(start: int) -> None:
+            self._count(signals[start : start + _BATCH], features[start : start + _BATCH])
+
+        with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) as pool:
+            list(pool.map(fill, starts))
+        return features
+
+    def _draw(self, signals: Floats, number: int, shares: NDArray[np.float64]) -> Floats:
+        """Biases (kernel, bias): quantiles of each kernel's output on a training signal of its own."""
+        biases = np.empty(shares.shape, np.float32)
+        for kernel, output in self._outputs(_columns(signals), number):
+            biases[kernel] = np.quantile(output[:, kernel], shares[kernel])
+        return biases
+
+    def _count(self, signals: Floats, features: Floats) -> None:
+        columns, first = _columns(signals), 0
+        for number, (dilation, biases) in enumerate(zip(self.dilations, self.biases, strict=True)):
+            edge = _TAPS // 2 * dilation
+            for kernel, output in self._outputs(columns, number):
+                inner = output if (number + kernel) % 2 == 0 else output[edge : len(output) - edge]
+                for bias in biases[kernel]:
+                    features[:, first] = _share_above(inner, bias)
+                    first += 1
+
+    def _outputs(self, columns: Floats, number: int) -> Iterator[tuple[int, Floats]]:
+        """Each kernel's number and output (position, sample), in an array that the next one overwrites."""
+        dilation, length = self.dilations[number], columns.shape[1]
+        edge = _TAPS // 2 * dilation
+        padded = np.pad(columns, ((0, 0), (edge, edge), (0, 0)))
+        sums: dict[tuple[int, ...], tuple[list[Floats], Floats]] = {}
+        output, kernel = np.empty(columns.shape[1:], np.float32), 0
+        for (i, j), subset in zip(_PAIRS, self.subsets[number], strict=True):
+            if subset not in sums:
+                sums[subset] = _shifted(padded[list(subset)].sum(0), dilation, length)
+            tripled, total = sums[subset]
+            base = tripled[i] + tripled[j] - total
+            for k in range(j + 1, _TAPS):
+                np.add(base, tripled[k], out=output)
+                yield kernel, output
+                kernel += 1
+
+
+class KernelClassifier:
+    """Kernel features and multinomial logistic regression: fitted whole, deterministic by its seed."""
+
+    def __init__(self, *, seed: int, features: int = 9996, rows: int | None = 20000) -> None:
+        if rows is not None and rows < 1:
+            raise UserError(f"kernels: rows {rows} is not a number of training rows; it must be 1 or more")
+        self.seed, self.rows = seed, rows
+        self.features = KernelFeatures(features)
+        self.head: LinearHead | None = None
+        self.shape: tuple[int, ...] = ()  # (channel, position) of the training signals
+
+    def fit(self, signals: Floats, labels: Ints, classes: int) -> KernelClassifier:
+        """Fit on signals (sample, channel, position); of more than `rows` a stratified part is used."""
+        rng = np.random.default_rng(self.seed)
+        if self.rows is not None and len(labels) > self.rows:
+            kept = stratified(labels, self.rows, rng)
+            signals, labels = signals[kept], labels[kept]
+        self.shape = signals.shape[1:]
+        self.features.fit(signals, rng)
+        self.head = fit_linear(self.features.apply(signals), labels, classes, rng)
+        return self
+
+    def probabilities(self, signals: Floats) -> NDArray[np.float64]:
+        """Class probabilities (sample, class) of signals (sample, channel, position)."""
+        if self.head is None:
+            raise UserError("kernels: not fitted yet; call fit first")
+        if signals.shape[1:] != self.shape:
+            raise UserError(f"kernels: signals of shape {signals.shape[1:]}; it was fitted on {self.shape}")
+        return self.head.probabilities(self.features.apply(signals))
+
+    def save(self, folder: Path) -> None:
+        """Write weights and biases to kernels.safetensors and the rest to kernels.json."""
+        if self.head is None:
+            raise UserError("kernels: not fitted yet, nothing to save; call fit first")
+        tensors = self.head.tensors()
+        tensors |= {f"biases.{n}": torch.from_numpy(b) for n, b in enumerate(self.features.biases)}
+        write_whole(folder / "kernels.safetensors", lambda stream: stream.write(save(tensors)))
+        chosen = {"seed": self.seed, "features": self.features.count, "rows": self.rows, "shape": self.shape}
+        drawn = {"dilations": self.features.dilations, "subsets": self.features.subsets}
+        write_json(folder / "kernels.json", chosen | drawn)
+
+    @classmethod
+    def load(cls, folder: Path) -> KernelClassifier:
+        """The classifier that `save` wrote."""
+        kept = json.loads((folder / "kernels.json").read_text())
+        tensors = load_file(folder / "kernels.safetensors")
+        made = cls(seed=kept["seed"], features=kept["features"], rows=kept["rows"])
+        made.shape, made.head = tuple(kept["shape"]), LinearHead.from_tensors(tensors)
+        made.features.dilations = kept["dilations"]
+        made.features.subsets = [[tuple(subset) for subset in pairs] for pairs in kept["subsets"]]
+        made.features.biases = [tensors[f"biases.{n}"].numpy() for n in range(len(kept["dilations"]))]
+        return made
+
+
+def _spread(count: int, length: int) -> list[tuple[int, int]]:
+    """Dilations from 1 until nine taps span the signal, evenly in their logarithm, each with its biases a kernel."""
+    each = count // len(_KERNELS)
+    number = min(each, _MOST_DILATIONS)
+    reach = math.log2((length - 1) / (_TAPS - 1))
+    dilations, counts = np.unique(np.logspace(0, reach, number, base=2).astype(int), return_counts=True)
+    counts = (counts * (each / number)).astype(int)
+    counts[: each - counts.sum()] += 1  # what rounding left goes to the shortest
+    return [(int(d), int(c)) for d, c in zip(dilations, counts, strict=True)]
+
+
+def _subset(channels: int, rng: Generator) -> tuple[int, ...]:
+    size = int(2 ** rng.uniform(0, math.log2(min(channels, _TAPS) + 1)))  # small sets are likelier, as in the source
+    return tuple(sorted(int(c) for c in rng.choice(channels, size, replace=False)))
+
+
+def _columns(signals: Floats) -> Floats:
+    return np.ascontiguousarray(np.transpose(signals, (1, 2, 0)), np.float32)  # (channel, position, sample)
+
+
+def _shifted(padded: Floats, dilation: int, length: int) -> tuple[list[Floats], Floats]:
+    """Three times each of the nine shifts of (position, sample), and the sum of the shifts themselves."""
+    tripled = 3 * padded
+    taps = [slice(tap * dilation, tap * dilation + length) for tap in range(_TAPS)]
+    total = padded[taps[0]].copy()
+    for tap in taps[1:]:
+        total += padded[tap]
+    return [tripled[tap] for tap in taps], total
+
+
+def _share_above(output: Floats, bias: np.float32) -> Floats:
+    """For each sample the share of positions above the bias, counted in bytes, which add 32 at a time."""
+    above = np.greater(output, bias).view(np.uint8)
+    parts = [np.add.reduce(above[n : n + _BYTE], 0, dtype=np.uint8) for n in range(0, len(above), _BYTE)]
+    counted = parts[0].astype(np.float32)
+    for part in parts[1:]:
+        counted += part
+    return np.asarray(counted / np.float32(len(output)), np.float32)

@@ -1,0 +1,196 @@
+"""One-dimensional layers in the layout that CPUs run fastest: positions outside, channels inside.
+
+Between layers a batch is (N, C, 1, T) in torch's channels_last memory, that is, (N, T, C) numbers in a row: convolution,
+batch norm and pooling then run without reordering. Results are those of nn.Conv1d and its kin; `enter` converts once.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavefold.base.errors import UserError
+
+_FEW_OUTPUTS = 32  # output positions below which oneDNN's dilated weight gradient is slower than one matrix product
+
+
+def enter(signals: Tensor) -> Tensor:
+    """Signals (N, C, T) as (N, C, 1, T) in channels_last memory."""
+    return signals.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+
+
+def need_length(model: str, length: int, minimum: int) -> None:
+    """UserError where signals are too short for a model's kernels and pools."""
+    if length < minimum:
+        raise UserError(f"{model}: signals of length {length} are too short; it needs at least {minimum} positions")
+
+
+def prepare_for_prediction(model: nn.Module) -> nn.Module:
+    """A copy in eval mode, each block that has a `folded` form put in that form; predictions stay equal to about 1e-6."""
+    ready = copy.deepcopy(model).eval()
+    for parent in list(ready.modules()):
+        for name, child in list(parent.named_children()):
+            folded: Callable[[], nn.Module] | None = getattr(child, "folded", None)
+            if folded is not None:
+                setattr(parent, name, folded())
+    return ready
+
+
+class Conv(nn.Module):
+    """A convolution along positions, equal to nn.Conv1d; (N, C, 1, T) to (N, outputs, 1, T').
+
+    weight: (output, tap, input), so that both forms below read it without a copy; bias: (output,).
+    Dilated convolutions with few output positions run on a CPU as one matrix product of windows, others as conv2d.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
+        bound = 1 / math.sqrt(inputs * kernel)  # nn.Conv1d's own first weights
+        self.weight = nn.Parameter(torch.empty(outputs, kernel, inputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.dilation > 1 and self._as_product(x):
+            return self._product(x)
+        weight = self.weight.transpose(1, 2).unsqueeze(2)  # (output, input, 1, tap), a view in channels_last
+        return F.conv2d(x, weight, self.bias, (1, self.stride), (0, self.padding), (1, self.dilation))
+
+    def extra_repr(self) -> str:
+        outputs, kernel, inputs = self.weight.shape
+        rest = f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
+        return f"{inputs}, {outputs}, {kernel}, {rest}"
+
+    def out_length(self, length: int) -> int:
+        """Positions that come out where `length` go in."""
+        return (length + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
+
+    def _as_product(self, x: Tensor) -> bool:
+        plain = x.device.type == "cpu" and not torch.compiler.is_compiling()  # exporters know conv2d, not windows
+        return plain and self.out_length(x.shape[3]) <= _FEW_OUTPUTS
+
+    def _product(self, x: Tensor) -> Tensor:
+        rows = F.pad(x[:, :, 0].transpose(1, 2), (0, 0, self.padding, self.padding))  # (N, T, C)
+        windows: Tensor = _Windows.apply(rows, self.kernel, self.stride, self.dilation)  # type: ignore[no-untyped-call]
+        out = F.linear(windows, self.weight.flatten(1), self.bias)  # (N, T', output)
+        return out.transpose(1, 2).unsqueeze(2)
+
+
+class Norm(nn.BatchNorm2d):
+    """Batch normalisation of (N, C) or (N, C, 1, T); one lone value a channel is normalised by the running statistics.
+
+    torch raises an error there; a last batch of a single sample should not end a training run.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.dim() == 2
+        x = x[:, :, None, None] if flat else x
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+            x = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        else:
+            x = super().forward(x)
+        return x.flatten(1) if flat else x
+
+
+class MaxPool(nn.Module):
+    """The largest value in each window of positions, as nn.MaxPool1d."""
+
+    def __init__(self, kernel: int, stride: int | None = None, padding: int = 0) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride or kernel, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, (1, self.kernel), (1, self.stride), (0, self.padding))
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel}, stride={self.stride}, padding={self.padding}"
+
+
+class _PoolTo(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def pooled(self, x: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+        length = x.shape[3]
+        bounds = [(i * length // self.size, -(-(i + 1) * length // self.size)) for i in range(self.size)]
+        return torch.stack([reduce(x[..., start:stop]) for start, stop in bounds], dim=3)
+
+    def extra_repr(self) -> str:
+        return str(self.size)
+
+
+class MaxPoolTo(_PoolTo):
+    """The largest value in each of `size` even parts: bit-equal to nn.AdaptiveMaxPool1d; exporters know its slices."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pooled(x, lambda part: part.amax(3))
+
+
+class MeanPoolTo(_PoolTo):
+    """The mean of each of `size` even parts, as nn.AdaptiveAvgPool1d."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pooled(x, lambda part: part.mean(3))
+
+
+def dense(widths: Sequence[int], activation: type[nn.Module]) -> list[nn.Module]:
+    """Linear layers between `widths`, the activation between each two and none after the last."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(inputs, outputs), activation()]
+    return layers[:-1]
+
+
+class _Windows(torch.autograd.Function):
+    """Windows (N, T', tap x C) of rows (N, T, C). Its own gradient: as_strided's gathers far more slowly."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
+        batch, length, channels = rows.shape
+        count = (length - (kernel - 1) * dilation - 1) // stride + 1
+        ctx.length, ctx.steps = length, (kernel, stride, dilation)
+        n, t, c = rows.stride()
+        view = rows.as_strided((batch, count, kernel, channels), (n, t * stride, t * dilation, c), rows.storage_offset())
+        return view.reshape(batch, count, kernel * channels)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        folded: Tensor = _Unwindows.apply(gradients[0], ctx.length, *ctx.steps)  # type: ignore[no-untyped-call]
+        return folded, None, None, None
+
+
+class _Unwindows(torch.autograd.Function):
+    """The sum of windows (N, T', tap x C) at the rows (N, T, C) they came from: the transpose of _Windows."""
+
+    @staticmethod
+    def forward(ctx: Any, windows: Tensor, length: int, kernel: int, stride: int, dilation: int) -> Tensor:
+        ctx.steps = (kernel, stride, dilation)
+        batch, count, width = windows.shape
+        taps = windows.reshape(batch, count, kernel, width // kernel)
+        rows = windows.new_zeros(batch, length, width // kernel)
+        for tap in range(kernel):
+            start = tap * dilation
+            rows[:, start : start + (count - 1) * stride + 1 : stride] += taps[:, :, tap]
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        windows: Tensor = _Windows.apply(gradients[0], *ctx.steps)  # type: ignore[no-untyped-call]
+        return windows, None, None, None, None

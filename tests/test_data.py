@@ -1,0 +1,320 @@
+"""Readers: every layout back to the numbers written, every defect named by file, line and id, the cache."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wavefold.base.errors import DataError, UserError
+from wavefold.data import READERS, read
+
+HEAD = "id,heartbeat_signals,label\n"
+Real = Callable[[str], Path]
+
+
+def written(folder: Path, text: str | bytes, name: str = "train.csv") -> Path:
+    path = folder / name
+    data = text.encode() if isinstance(text, str) else text
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return path
+
+
+def told(path: Path, **options: str) -> str:
+    """The message of the DataError that reading ends with; always one line."""
+    with pytest.raises(DataError) as caught:
+        read(path, **options)  # type: ignore[call-overload]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+GOOD = HEAD + '7,"0.5,1.0,0.0",0.0\n9,"0.25,0.0,0.0",2\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("train.csv", GOOD),
+        ("train.csv.gz", GOOD),
+        ("crlf.csv", GOOD.replace("\n", "\r\n")),
+        ("bom.csv", "\ufeff" + GOOD),
+        ("no_last_end.csv", GOOD.rstrip("\n")),
+        ("blank_lines.csv", GOOD + "\n\n"),
+        ("order.csv", 'label,id,heartbeat_signals\n0.0,7,"0.5,1.0,0.0"\n2,9,"0.25,0.0,0.0"\n'),
+        ("signals_first.csv", 'heartbeat_signals,label,id\n"0.5,1.0,0.0",0.0,7\n"0.25,0.0,0.0",2,9\n'),
+        ("all_quoted.csv", HEAD + '"7","0.5,1.0,0.0","0.0"\n"9","0.25,0.0,0.0","2"\n'),
+        ("not_json.csv", HEAD + '7," .5,1.,+0",0.0\n9,"25e-2,00, 0.0",2\n'),
+    ],
+)
+def test_contest_layout_is_read_however_it_is_written(tmp_path: Path, name: str, text: str) -> None:
+    data = read(written(tmp_path, text, name))
+    assert data.signals.dtype == np.float32
+    assert data.signals.tolist() == [[[0.5, 1.0, 0.0]], [[0.25, 0.0, 0.0]]]
+    assert data.ids.tolist() == ["7", "9"]
+    assert data.classes == ("0", "2")
+    assert data.known_labels().tolist() == [0, 1]
+
+
+def test_many_rows_keep_their_order_across_blocks(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((5000, 12))
+    text = "".join(f'{i},"{",".join(map(repr, row))}",{i % 3}\n' for i, row in enumerate(values.tolist()))
+    data = read(written(tmp_path, HEAD + text))
+    np.testing.assert_array_equal(data.signals[:, 0], values.astype(np.float32))
+    assert data.ids.tolist() == [str(i) for i in range(5000)]
+
+
+def test_labels_may_be_absent(tmp_path: Path) -> None:
+    data = read(written(tmp_path, 'id,heartbeat_signals\n1,"0.5,1"\n', "testA.csv"))
+    assert data.labels is None
+    with pytest.raises(DataError, match="has no labels"):
+        data.known_labels()
+
+
+def test_labels_are_numbered_by_the_given_classes(tmp_path: Path) -> None:
+    data = read(written(tmp_path, GOOD), classes=("2", "1", "0"))
+    assert data.known_labels().tolist() == [2, 0]
+    assert data.classes == ("2", "1", "0")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "train.csv: is empty"),
+        (HEAD, "has a header but no rows"),
+        (
+            'id,heartbeat_signal,label\n1,"1,2",0\n',
+            "line 1: no column 'heartbeat_signals'; it has id, heartbeat_signal, label; did you mean 'heartbeat_signal'",
+        ),
+        ('ids,heartbeat_signals\n1,"1,2"\n', "line 1: no column 'id'; it has ids, heartbeat_signals"),
+        ('id,heartbeat_signals,id\n1,"1,2",1\n', "column 'id' stands twice"),
+        ('1,"1,2",0\n2,"3,4",0\n', "line 1: column 1 is named '1', expected a header"),
+        (HEAD + '1,"1,2",0\n5,"1,2,3",0\n', "line 3 (id 5): holds 3 values, expected 2 as in train.csv line 2 (id 1)"),
+        (HEAD + '1,"1,2",0\n5,"",0\n', "line 3 (id 5): holds 1 values, expected 2"),
+        (HEAD + '1,"",0\n', "line 2 (id 1): holds no values"),
+        (HEAD + '1,"1,2",0\n5,"1,x2",0\n', "line 3 (id 5): value 2 is 'x2', expected a number"),
+        (HEAD + '1,"1,,2",0\n', "line 2 (id 1): value 2 is '', expected a number"),
+        (HEAD + '1,"1,[2]",0\n', "value 2 is '[2]', expected a number"),
+        (HEAD + '1,"1,nan",0\n', "value 2 is 'nan', expected a finite number"),
+        (HEAD + '1,"-inf,1",0\n', "value 1 is '-inf', expected a finite number"),
+        (HEAD + '1,"1e39,1",0\n', "value 1 is '1e39', expected a finite number"),
+        (HEAD + '1,"1,2",0\n2,"1,2",0\n1,"1,2",0\n', "line 4: id '1' stands in line 2 too"),
+        (HEAD + '1,"1,2",0\n2,"1,2,0\n', "line 3: "),
+        (HEAD + "1,1,2,0\n", "line 2: holds 4 fields, expected 3"),
+        (HEAD + '1,"1,2",\n', "line 2: the label is empty"),
+        ((HEAD + '1,"1,2",0\n').encode() + b'\xe9,"1,2",0\n', "line 3: byte 0xe9 is not UTF-8"),
+        ((HEAD + '1,"1,2",0\n').encode() + b'2,"1,\xff",0\n', "line 3 (id 2): byte 0xff is not UTF-8"),
+    ],
+)
+def test_defects_are_named_in_one_line(tmp_path: Path, text: str | bytes, words: str) -> None:
+    message = told(written(tmp_path, text), layout="contest")
+    assert message.startswith("train.csv")
+    assert words in message
+
+
+def test_a_defect_far_down_keeps_its_line_number(tmp_path: Path) -> None:
+    good = "".join(f'{i},"0.5,{i}.0"\n' for i in range(40_000))
+    message = told(written(tmp_path, "id,heartbeat_signals\n" + good + '40000,"0.5,oops"\n'))
+    assert message == "train.csv line 40002 (id 40000): value 2 is 'oops', expected a number"
+
+
+def test_an_unknown_label_is_named_with_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path, HEAD + '1,"1,2",star\n2,"1,2",quasr\n')
+    with pytest.raises(DataError, match=r"train.csv line 3: label 'quasr' is not one of qso, star.*did you mean") as e:
+        read(path, classes=("qso", "star", "quasar"))
+    assert "'quasar'" in str(e.value)
+
+
+def test_a_cut_gzip_file_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD * 50, "train.csv.gz")
+    path.write_bytes(path.read_bytes()[:-12])
+    assert "cut short or broken" in told(path, layout="contest")
+    path.write_bytes(b"no gzip at all")
+    assert "cut short or broken" in told(path, layout="contest")
+
+
+def test_wide_layout(tmp_path: Path) -> None:
+    data = read(written(tmp_path, 'id,t0,t1,type\na,1,.5,star\n"b,c",3,4,qso\n'))
+    assert data.signals.tolist() == [[[1, 0.5]], [[3, 4]]]
+    assert data.ids.tolist() == ["a", "b,c"]
+    assert data.classes == ("qso", "star")
+    bare = read(written(tmp_path, "kind,0,1\n2,5,6\n1.0,7,8\n", "bare.csv"), label_column="kind")
+    assert bare.ids.tolist() == ["0", "1"]
+    assert bare.known_labels().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id,a,b\n1,2,3\n2,3\n", "line 3: holds 2 fields, expected 3 as in line 1"),
+        ("id,a,b\n1,2,x\n", "line 2 (id 1): value 2 is 'x', expected a number"),
+        ("a,b\n1,2\n1,nan\n", "line 3: value 2 is 'nan', expected a finite number"),
+        ("id,a,label,b\n1,2,3,4\n", "column 'label' stands among the numbers"),
+        ("type,a,b,class\n1,2,3,4\n", "columns type, class could each be the label"),
+        ("1,2,3\n1,2,3\n", "line 1: column 1 is named '1', expected a header"),
+        (",a,b\n0,1,2\n", "line 1: column 1 is named ''"),
+        ("id,a,b\n1,2,3\n1,2,3\n", "line 3: id '1' stands in line 2 too"),
+        ("id,a,b\n", "has a header but no rows"),
+    ],
+)
+def test_wide_defects(tmp_path: Path, text: str, words: str) -> None:
+    assert words in told(written(tmp_path, text, "wide.csv"))
+
+
+TS = "# remark\n@problemName x\n@univariate false\n@classLabel true a b\n@data\n"
+
+
+def test_ts_layout_with_two_channels(tmp_path: Path) -> None:
+    data = read(written(tmp_path, TS + "1,2:3,4:b\n5,6:7,8:a\n", "two.ts"))
+    assert data.signals.tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
+    assert data.classes == ("a", "b")
+    assert data.known_labels().tolist() == [1, 0]
+    plain = read(written(tmp_path, "@classLabel false\n@data\n1,2\n3,4\n", "plain.ts"))
+    assert plain.labels is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (TS + "1,2:3,4:b\n5,6:a\n", "two.ts line 7: holds 1 channels, expected 2 and a class"),
+        (TS + "1,2:3,4:b\n5,6:7:a\n", "two.ts line 7 channel 2: holds 1 values, expected 2"),
+        (TS + "1,2:3,?:b\n", "line 6 channel 2: value 2 is '?', expected a number"),
+        (TS + "1,2:3,4:c\n", "line 6: label 'c' is not one of a, b"),
+        (TS.replace("@data", "@timeStamps true\n@data"), "@timestamps true: time stamps cannot be read"),
+        (TS.replace("@data", "@equalLength false\n@data"), "@equalLength false"),
+        (TS.replace("@data", ""), "has no line @data"),
+        (TS, "no samples below @data"),
+    ],
+)
+def test_ts_defects(tmp_path: Path, text: str, words: str) -> None:
+    assert words in told(written(tmp_path, text, "two.ts"))
+
+
+def test_folder_holds_its_parts(tmp_path: Path) -> None:
+    written(tmp_path, GOOD)
+    assert read(tmp_path, part="test") is None
+    written(tmp_path, 'id,heartbeat_signals\n1,"0,1,1"\n', "testA.csv")
+    written(tmp_path, "id,label_0\n1,0\n", "sample_submit.csv")
+    assert read(tmp_path).ids.tolist() == ["7", "9"]
+    test = read(tmp_path, part="test")
+    assert test is not None
+    assert test.ids.tolist() == ["1"]
+    written(tmp_path, GOOD, "testB.csv")
+    with pytest.raises(DataError, match=r"holds testA.csv, testB.csv; name one"):
+        read(tmp_path, part="test")
+
+
+def test_groups_come_from_the_file_beside(tmp_path: Path) -> None:
+    written(tmp_path, "id,record,site\n9,p2,x\n7,p1,y\n", "train_meta.csv")
+    path = written(tmp_path, GOOD)
+    for data, groups in ((read(path), ["p1", "p2"]), (read(path, group="site"), ["y", "x"])):
+        assert data.groups is not None
+        assert data.groups.tolist() == groups
+    assert "no column 'recrd' for groups; it has record, site; did you mean 'record'?" in told(path, group="recrd")
+    written(tmp_path, "id,record\n9,p2\n", "train_meta.csv")
+    assert told(path) == "train_meta.csv: has no row for id '7'"
+
+
+def test_groups_may_stand_in_the_file_itself(tmp_path: Path) -> None:
+    data = read(written(tmp_path, 'id,heartbeat_signals,record,label\n1,"1,2",p3,0\n'))
+    assert data.groups is not None
+    assert data.groups.tolist() == ["p3"]
+    assert read(written(tmp_path, GOOD)).groups is None
+
+
+def test_layout_is_never_guessed(tmp_path: Path) -> None:
+    assert "layout" in told(written(tmp_path, "x", "train.dat"))
+    assert "did you mean 'contest'" in told(written(tmp_path, GOOD), layout="contst")
+    assert "did you mean 'train.csv'" in told(tmp_path / "trian.csv")
+    (tmp_path / "empty").mkdir()
+    assert "holds nothing; expected one train*.csv" in told(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("layout", READERS)
+def test_readers_refuse_a_label_column_that_is_not_there(tmp_path: Path, layout: str) -> None:
+    path = written(tmp_path, TS + "1:2:a\n" if layout == "ts" else GOOD, "x.ts" if layout == "ts" else "x.csv")
+    with pytest.raises(DataError, match="kind"):
+        READERS[layout](tmp_path if layout == "wfdb" else path, label_column="kind")
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(path: Path, label_column: str) -> None:
+        raise AssertionError(f"{path} was read again")
+
+    monkeypatch.setitem(READERS, "contest", never)
+
+
+def test_second_start_reads_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "id,record\n9,p2\n7,p1\n", "train_meta.csv")
+    first = read(written(tmp_path, GOOD))
+    forbid(monkeypatch)
+    again = read(tmp_path / "train.csv")
+    np.testing.assert_array_equal(again.signals, first.signals)
+    assert again.groups is not None
+    assert (again.ids.tolist(), again.groups.tolist()) == (["7", "9"], ["p1", "p2"])
+    assert (again.classes, again.digest) == (first.classes, first.digest)
+    assert again.known_labels().tolist() == [0, 1]
+    again.signals[0] = 8  # a private copy: the next start does not see it
+    np.testing.assert_array_equal(read(tmp_path / "train.csv").signals, first.signals)
+
+
+def test_changed_file_is_read_anew(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD)
+    first = read(path)
+    stat = path.stat()
+    written(tmp_path, GOOD.replace("0.25", "0.75"))  # as many bytes
+    second = read(path)
+    assert second.signals[1, 0, 0] == 0.75
+    assert second.digest != first.digest
+    assert stat.st_size == path.stat().st_size
+
+
+def test_digest_is_the_same_without_a_cache(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD)
+    assert read(path).digest == read(path, cache=False).digest
+
+
+def test_broken_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAVEFOLD_CACHE", str(tmp_path / "cache"))
+    path = written(tmp_path, GOOD)
+    read(path)
+    (entry,) = (tmp_path / "cache").iterdir()
+    for name, keep in (("signals.npy", 100), ("ids.npy", 5), ("source.json", 20), ("labels.npy", 0)):
+        (entry / name).write_bytes((entry / name).read_bytes()[:keep] if keep else b"")
+        assert read(path).ids.tolist() == ["7", "9"]
+    assert json.loads((entry / "source.json").read_text())["sha256"] == read(path).digest
+    forbid(monkeypatch)
+    assert len(read(path)) == 2
+
+
+def test_no_room_for_a_cache_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WAVEFOLD_CACHE", str(written(tmp_path, "a file, no folder", "cache")))
+    assert len(read(written(tmp_path, GOOD))) == 2
+    assert "no cache could be written" in capsys.readouterr().err
+
+
+def test_names_of_databases_are_checked() -> None:
+    with pytest.raises(UserError, match="expected the short name"):
+        read("physionet:../mitdb")
+
+
+def test_real_contest_rows(real: Real) -> None:
+    data = read(real("heartbeat"))
+    assert data.signals.shape == (808, 1, 205)
+    assert np.bincount(data.known_labels()).tolist() == [519, 37, 114, 138]
+    assert data.signals[0, 0, 0] == np.float32(0.9912297987616655)
+    test = read(real("heartbeat"), part="test")
+    assert test is not None
+    assert (len(test), test.labels, test.ids[-1]) == (999, None, "100998")
+
+
+def test_real_ecg5000(real: Real) -> None:
+    data = read(real("ecg5000"))
+    assert data.signals.shape == (500, 1, 140)
+    assert np.bincount(data.known_labels()).tolist() == [292, 177, 10, 19, 2]
+    assert data.signals[0, 0, :2].tolist() == np.float32([-0.11252183, -2.8272038]).tolist()
