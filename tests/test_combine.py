@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from wavefold.base.build import build
+from wavefold.base.build import build_part
 from wavefold.base.errors import DataError, UserError
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
 from wavefold.combine.calibrate import Temperature
@@ -98,7 +98,7 @@ def test_stacking_refuses_what_it_cannot_learn_from():
     with pytest.raises(UserError, match="fit it or load"):
         COMBINERS["stack_net"]().probabilities(scores)
     with pytest.raises(UserError, match="did you mean 'patience'"):
-        build(COMBINERS, "stack_net", {"patiense": 3}, "combine")
+        build_part(COMBINERS, "stack_net", {"patiense": 3}, "combine")
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
@@ -126,11 +126,19 @@ def test_certain_scores_stay_finite():
     assert np.isfinite(calibration.apply(np.eye(2))).all()
 
 
+@pytest.mark.parametrize("table", [COMBINERS, CALIBRATIONS])
+def test_parts_are_built_without_options_and_refuse_unknown_ones(table):
+    for name in table:
+        assert isinstance(build_part(table, name, {}, "combine"), table[name])
+        with pytest.raises(UserError, match="no such option"):
+            build_part(table, name, {"frobnicate": 1}, "combine")
+
+
 @pytest.mark.parametrize("name", DECISIONS)
 def test_decisions_leave_what_they_are_given(name):
     odds = random_odds(50)
     kept = odds.copy()
-    decided = build(DECISIONS, name, {}, "combine.decision", probabilities=odds)
+    decided = build_part(DECISIONS, name, {}, "combine.decision", probabilities=odds)
     decided[:] = 7.0
     assert np.array_equal(odds, kept)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from wavefold.base.build import build, pick
+from wavefold.base.build import build_part, pick
 from wavefold.base.errors import UserError
 from wavefold.training.losses import L1, LOSSES, CrossEntropy, label_smoothed
 
@@ -14,7 +14,7 @@ EVEN = torch.tensor([5, 5, 5, 5])
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_a_number_with_a_gradient_and_is_least_at_the_label(name):
-    loss = build(LOSSES, name, {}, "stage.loss", counts=EVEN)
+    loss = build_part(LOSSES, name, {}, "stage.loss", counts=EVEN)
     logits = torch.zeros(2, 4, requires_grad=True)
     value = loss(logits, torch.tensor([0, 3]))
     value.backward()
@@ -72,4 +72,4 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(UserError, match="two at least"):
         CrossEntropy(torch.tensor([7]))
     with pytest.raises(UserError, match="did you mean 'smoothing'"):
-        build(LOSSES, "l1", {"smooting": 0.1}, "stage.loss", counts=EVEN)
+        build_part(LOSSES, "l1", {"smooting": 0.1}, "stage.loss", counts=EVEN)

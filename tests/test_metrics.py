@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from wavefold.base.errors import DataError, UserError
-from wavefold.training.metrics import METRICS, Score, interval, score
+from wavefold.training.metrics import METRICS, Score, f1_by_class, interval, score
 
 
 def guesses(count, classes, seed=0, right=0.7):
@@ -147,3 +147,10 @@ def test_what_does_not_fit_is_refused():
         score(np.empty((0, 3)), [], metric="auc")
     with pytest.raises(DataError, match="sample 2 are not finite"):
         score(np.where(np.arange(4)[:, None] == 2, np.nan, HAND), HAND_LABELS, metric="auc")
+
+
+def test_f1_by_class_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.dirichlet(np.ones(4), 200), rng.integers(0, 4, 200)
+    from_sklearn = f1_score(labels, probabilities.argmax(axis=1), average=None)
+    np.testing.assert_allclose(f1_by_class(probabilities, labels), from_sklearn)

@@ -32,7 +32,7 @@ def test_a_recipe_is_right_and_opens_with_what_it_is(name):
         ("split.fracton=0.1", ["split.fracton", "did you mean 'fraction'"]),
         ("combine.by=maen", ["combine.by", "did you mean 'mean'"]),
         ("combine.decide=l2", ["combine.decide", "l1"]),
-        ("output.metric=l3", ["output.metric", "did you mean 'l1'"]),
+        ("output.metric=acuracy", ["output.metric", "did you mean 'accuracy'"]),
         ('prepare=[{step="nois"}]', ["prepare.0.step", "did you mean 'noise'"]),
         ('prepare=[{step="noise", sgima=1.0}]', ["prepare.0.sgima", "did you mean 'sigma'"]),
         ("stage.7.epochs=1", ["stage.7.epochs", "0 to"]),

@@ -37,10 +37,10 @@ from wavefold.data import SIMULATORS, WRITERS, read
 from wavefold.models import CLASSIFIERS, MODELS, describe, prepare_for_prediction
 from wavefold.output import Predictions, write_predictions
 from wavefold.prepare import AUGMENTATIONS, BALANCERS, SPLITS, TRANSFORMS, Fold
-from wavefold.recipe import Member, Recipe, StageRecipe, Step
+from wavefold.recipe import Member, Recipe, StageRecipe
 from wavefold.training.loop import OPTIMISERS, Part, Stage, Watch, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES
-from wavefold.training.metrics import METRICS, Score, interval, score
+from wavefold.training.metrics import METRICS, Score, f1_by_class, interval, score
 from wavefold.training.schedule import SCHEDULES
 from wavefold.training.state import State, StateFile
 from wavefold.training.tensorboard import log_scalars
@@ -170,29 +170,21 @@ def prepare_fold(run: Run, recipe: Recipe, dataset: Dataset, fold: Fold) -> Prep
             parts = [transform.apply(part) for part in parts]
             states |= {f"{number}.{name}": value for name, value in transform.state().items()}
         elif step.step in BALANCERS:
-            made = _balance(step, number, folder, parts[0], train_labels, recipe, fold, dataset.classes)
+            made = _balance(recipe, dataset, number, folder, parts[0], train_labels)
             parts[0], train_labels = np.concatenate([parts[0], made[0]]), np.concatenate([train_labels, made[1]])
             samples = np.concatenate([samples, len(labels) + np.arange(len(made[1]))])
     write_arrays(folder / "prepare.npz", states)
     return Prepared(fold, len(dataset.classes), parts[0], train_labels, samples, parts[1], labels[fold.validation], parts[2])
 
 
-def _balance(
-    step: Step,
-    number: int,
-    folder: Path,
-    signals: Floats,
-    labels: Ints,
-    recipe: Recipe,
-    fold: Fold,
-    classes: Sequence[str],
-) -> tuple[Floats, Ints]:
+def _balance(recipe: Recipe, dataset: Dataset, number: int, folder: Path, signals: Floats, labels: Ints) -> tuple[Floats, Ints]:
     """The samples that a balancer invents from a training part; kept in the run, so that a restart need not again."""
     path = folder / f"made{number}.npz"
     if not path.exists():
+        step = recipe.prepare[number]
         balancer = build_part(BALANCERS, step.step, step.options, f"prepare.{number}")
-        seed = make_key(recipe.seed, fold.number, number) & 0x7FFFFFFF
-        both, numbers, made = balancer.resample(signals, labels, seed, classes)
+        seed = make_key(recipe.seed, number) & 0x7FFFFFFF
+        both, numbers, made = balancer.resample(signals, labels, seed, dataset.classes)
         write_arrays(path, {"signals": both[len(both) - made :], "labels": numbers[len(numbers) - made :]})
     with np.load(path, allow_pickle=False) as kept:
         return kept["signals"], kept["labels"]
@@ -239,7 +231,9 @@ def _fit_classifier(
 
 def _new_net(member: Member, shape: Sequence[int], classes: int, key: int) -> nn.Module:
     seed_step(key)
-    net: nn.Module = build_part(MODELS, member.model, member.options, "member", channels=shape[1], length=shape[2], classes=classes)
+    net: nn.Module = build_part(
+        MODELS, member.model, member.options, "member", channels=shape[1], length=shape[2], classes=classes
+    )
     return net
 
 
@@ -432,6 +426,7 @@ def _row(recipe: Recipe, dataset: Dataset, tested: HeldBack, probabilities: Valu
         row[name] = [scale * v for v in (METRICS[name].function(values, tested.labels), *ends)]
     for name in ("log-loss", "ece", "auc"):
         row[name] = METRICS[name].function(probabilities, tested.labels)
+    row["f1-by-class"] = f1_by_class(probabilities, tested.labels)
     return row
 
 
@@ -555,8 +550,7 @@ def simulate(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
         raise UserError(f"data.shape: the simulator {recipe.data.simulator} makes 1 channel, not {channels}")
     dataset = pick(SIMULATORS, recipe.data.simulator, "data.simulator")(count, seed, length=length)
     with _disk_errors(folder):
-        path = pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
-    return path
+        return pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
 
 
 def check_data(recipe: Recipe, source: str) -> list[str]:

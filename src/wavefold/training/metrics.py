@@ -124,6 +124,15 @@ def interval(
     return float(low), float(high)
 
 
+def f1_by_class(probabilities: ArrayLike, labels: ArrayLike) -> list[float]:
+    """F1 of each class under the largest probability; 0 for a class that is neither there nor predicted."""
+    values, numbers = _checked(probabilities, labels)
+    guessed, classes = values.argmax(axis=1), np.arange(values.shape[1])
+    right = np.bincount(numbers[guessed == numbers], minlength=len(classes))
+    both = np.bincount(numbers, minlength=len(classes)) + np.bincount(guessed, minlength=len(classes))
+    return [float(v) for v in 2 * right / np.maximum(both, 1)]
+
+
 def _resample(unit: Ints, resamples: int, seed: int) -> Iterator[Values]:
     """Weights (some R, N): how often each sample's unit was drawn. unit: (N,) numbers of what is drawn whole."""
     rng = np.random.default_rng(seed)
