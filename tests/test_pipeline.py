@@ -16,10 +16,19 @@ from wavefold.data import read
 from wavefold.recipe import Recipe
 
 SMALL = {
+    "split.validation": 0.2,
     "member": [{"model": "net3"}, {"model": "logistic"}],
     "stage.*.epochs": 1,
     "output.baseline": "logistic",
 }
+
+
+def table(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def rows_of(path):
+    return list(csv.reader(path.read_text().splitlines()))
 
 
 def small(**more):
@@ -36,7 +45,7 @@ def trained(tmp_path_factory, contest_csv_of):
 def test_a_run_keeps_what_design_says(trained):
     run, data = trained
     dataset = read(str(data))
-    splits = list(csv.DictReader((run.folder / "splits.csv").open()))
+    splits = table(run.folder / "splits.csv")
     assert sorted(row["id"] for row in splits) == sorted(dataset.ids)
     assert {row["part"] for row in splits} == {"train", "validation", "test"}
     history = [json.loads(line) for line in (run.member(0, 0, "net3") / "metrics.jsonl").read_text().splitlines()]
@@ -61,8 +70,8 @@ def test_scores_of_every_choice_stand_side_by_side(trained):
 
 def test_held_out_predictions_are_of_the_test_part_and_give_the_score(trained):
     run, data = trained
-    rows = list(csv.DictReader((run.folder / "held_out.csv").open()))
-    tested = [r["id"] for r in csv.DictReader((run.folder / "splits.csv").open()) if r["part"] == "test"]
+    rows = table(run.folder / "held_out.csv")
+    tested = [r["id"] for r in table(run.folder / "splits.csv") if r["part"] == "test"]
     assert [r["id"] for r in rows] == tested
     dataset = read(str(data))
     labels = dict(zip(dataset.ids.tolist(), dataset.labels.tolist(), strict=True))
@@ -120,7 +129,7 @@ def test_folds_score_every_sample_once_a_repeat(tmp_path, contest_csv_of):
     run = pipeline.train(recipe, data=str(data), out=tmp_path / "run", say=lambda line: None)
     assert run.scores["n"] == 400
     assert run.facts["folds"] == 6
-    tested = [r["id"] for r in csv.DictReader((run.folder / "splits.csv").open()) if r["part"] == "test"]
+    tested = [r["id"] for r in table(run.folder / "splits.csv") if r["part"] == "test"]
     assert sorted(tested) == sorted(read(str(data)).ids.tolist() * 2)
 
 
@@ -133,7 +142,7 @@ def test_a_score_for_known_groups_says_so_and_group_folds_keep_groups_whole(tmp_
     assert unseen.scores["notes"] == []
     groups = dict(zip(*(a.tolist() for a in (read(str(data)).ids, read(str(data)).groups)), strict=True))
     for fold in ("0", "1"):
-        rows = [r for r in csv.DictReader((unseen.folder / "splits.csv").open()) if r["fold"] == fold]
+        rows = [r for r in table(unseen.folder / "splits.csv") if r["fold"] == fold]
         parts = {p: {groups[r["id"]] for r in rows if r["part"] == p} for p in ("train", "validation", "test")}
         assert not parts["train"] & parts["test"]
         assert not parts["train"] & parts["validation"]
@@ -145,7 +154,7 @@ def test_invented_samples_come_from_the_training_part_only(tmp_path, contest_csv
     recipe = small(prepare=[{"step": "smote"}])
     run = pipeline.train(recipe, data=str(data), out=tmp_path / "run", say=lambda line: None)
     dataset = read(str(data))
-    rows = list(csv.DictReader((run.folder / "splits.csv").open()))
+    rows = table(run.folder / "splits.csv")
     train = [r["id"] for r in rows if r["part"] == "train"]
     place = {name: i for i, name in enumerate(dataset.ids.tolist())}
     real = dataset.signals[[place[name] for name in train]]
@@ -166,7 +175,7 @@ def test_a_folder_with_a_test_file_gives_a_submission(tmp_path, contest_csv_of):
     unlabelled = [line.rpartition(",")[0] for line in lines]
     (data.parent / "testA.csv").write_text("\n".join(["id,heartbeat_signals", *unlabelled]) + "\n")
     run = pipeline.train(small(), data=str(data.parent), out=tmp_path / "run", say=lambda line: None)
-    rows = list(csv.reader((run.folder / "submission.csv").open()))
+    rows = rows_of(run.folder / "submission.csv")
     assert rows[0] == ["id", "label_0", "label_1", "label_2", "label_3"]
     assert [r[0] for r in rows[1:]] == [line.split(",")[0] for line in lines]
 

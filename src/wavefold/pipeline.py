@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -354,13 +355,15 @@ def judge(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> 
         return _row(recipe, dataset, tested, probabilities, decide)
 
     probabilities = ask(numbers, combine.by, combine.calibrate)
-    choices = [
-        {"by": by, "calibrate": calibrate, "decide": decide, **row(asked, decide)}
-        for by in (COMBINERS if len(numbers) > 1 else ["mean"])
-        for calibrate in CALIBRATIONS
-        for asked in [ask(numbers, by, calibrate)]
-        for decide in DECISIONS
-    ]
+    choices, notes = [], _notes(recipe, dataset, folds)
+    for by in COMBINERS if len(numbers) > 1 else ["mean"]:
+        try:
+            asked = [(calibrate, ask(numbers, by, calibrate)) for calibrate in CALIBRATIONS]
+        except DataError as error:  # too few held-back samples for a choice that nobody asked for
+            notes.append(f"not compared: {error}")
+            continue
+        for (calibrate, answer), decide in product(asked, DECISIONS):
+            choices.append({"by": by, "calibrate": calibrate, "decide": decide, **row(answer, decide)})
     members = [{"name": f"{n} {m.model}", **row(ask([n], "mean", combine.calibrate))} for n, m in enumerate(recipe.member)]
     baselines = [{"name": "majority", **row(_majority(dataset, folds))}]
     if recipe.output.baseline:
@@ -374,7 +377,7 @@ def judge(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> 
         "choices": choices,
         "members": members,
         "baselines": baselines,
-        "notes": _notes(recipe, dataset, folds),
+        "notes": notes,
     }
     return results, _predictions(recipe, dataset.ids[tested.rows], dataset.classes, probabilities)
 
@@ -395,7 +398,7 @@ def _held_back(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]
 
 def _gather(run: Run, recipe: Recipe, dataset: Dataset, parts: Sequence[tuple[Fold, Ints, str]]) -> HeldBack:
     members = _all_members(recipe)
-    scores = [[np.load(_folder(run, f.number, n, m) / "scores.npz")[part] for f, _, part in parts] for n, m in members]
+    scores = [[_kept_scores(_folder(run, f.number, n, m), part) for f, _, part in parts] for n, m in members]
     rows = np.concatenate([index for _, index, _ in parts])
     fold = np.concatenate([np.full(len(index), f.number) for f, index, _ in parts])
     return HeldBack(rows, fold, dataset.known_labels()[rows], np.stack([np.concatenate(s) for s in scores]))

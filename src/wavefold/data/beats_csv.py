@@ -145,6 +145,8 @@ def column_names(line: bytes, name: str, *, numbered: bool = False) -> list[str]
 
     numbered: whether columns may be named by numbers, as long as some are not.
     """
+    if not line.strip():
+        raise DataError(f"{name} line 1: is empty, expected a header of column names")
     columns = [word.strip() for word in csv_fields(line, f"{name} line 1")]
     bad = [at for at, word in enumerate(columns, 1) if not word or (_is_number(word) and not numbered)]
     if bad or all(map(_is_number, columns)):

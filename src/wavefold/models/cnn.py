@@ -10,6 +10,8 @@ Legend: N samples, C channels, T positions, K classes; (N, C, T) stands for (N, 
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 
 from wavefold.models.layers import Conv, MaxPool, MaxPoolTo, Norm, dense, enter, need_length
@@ -110,7 +112,7 @@ class Net5(nn.Module):
         need_length("net5", length, 8)
         widths = (channels, 16, 32, 64, 128, 256, 512)
         layers: list[nn.Module] = []
-        for number, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             layers += [Conv(inputs, outputs, 3, padding=1), Norm(outputs), nn.ReLU()]
             layers += [MaxPool(2)] if number % 2 else []
         self.features = nn.Sequential(*layers)  # (N, 512, T / 8): 25 at T = 205

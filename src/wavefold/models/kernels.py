@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -58,8 +57,8 @@ class KernelFeatures:
         self.biases, first = [], 0
         for number, (_, count) in enumerate(spread):
             chosen = rng.integers(len(signals), size=len(_KERNELS))
-            shares = (np.arange(first, first + len(_KERNELS) * count) * _GOLDEN) % 1
-            self.biases.append(self._draw(signals[chosen], number, shares.reshape(len(_KERNELS), count)))
+            shares = (np.arange(first, first + len(_KERNELS) * count).reshape(len(_KERNELS), count) * _GOLDEN) % 1
+            self.biases.append(self._draw(signals[chosen], number, shares))
             first += shares.size
         return self
 
@@ -71,11 +70,11 @@ class KernelFeatures:
         def fill(start: int) -> None:
             self._count(signals[start : start + _BATCH], features[start : start + _BATCH])
 
-        with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) as pool:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(fill, starts))
         return features
 
-    def _draw(self, signals: Floats, number: int, shares: NDArray[np.float64]) -> Floats:
+    def _draw(self, signals: Floats, number: int, shares: NDArray[np.floating]) -> Floats:
         """Biases (kernel, bias): quantiles of each kernel's output on a training signal of its own."""
         biases = np.empty(shares.shape, np.float32)
         for kernel, output in self._outputs(_columns(signals), number):

@@ -7,6 +7,7 @@ batch norm and pooling then run without reordering. Results are those of nn.Conv
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -153,7 +154,7 @@ class MeanPoolTo(_PoolTo):
 def dense(widths: Sequence[int], activation: type[nn.Module]) -> list[nn.Module]:
     """Linear layers between `widths`, the activation between each two and none after the last."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Linear(inputs, outputs), activation()]
     return layers[:-1]
 

@@ -5,6 +5,7 @@ Its one strength of shrinkage is chosen by log loss on a held-out fifth of the t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from wavefold.base.dataset import Floats, Ints
 
-_STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # strong first: each fit starts from the last
+_STRENGTHS = (1.0, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # strong first: each fit starts from the last
 _HELD = 5  # one row of five judges the strengths
 _FLAT = 1e-6  # a feature that varies less than this is left out, not blown up
 
@@ -55,11 +56,9 @@ def fit_linear(features: Floats, labels: Ints, classes: int, rng: Generator) -> 
     spread = torch.where(spread > _FLAT, spread, torch.inf)
     x.sub_(mean).div_(spread)
     held = stratified(labels, len(labels) // _HELD, rng)
-    chosen = _choose(x, y, classes, held)
-    weights = torch.zeros(classes, x.shape[1] + 1)
-    for strength in _STRENGTHS[: _STRENGTHS.index(chosen) + 1][-2:]:
-        weights = _fit(x, y, weights, strength)
-    return LinearHead(mean, spread, weights[:, :-1].clone(), weights[:, -1].clone(), chosen)
+    strength, start = _choose(x, y, classes, held)
+    weights = _fit(x, y, start, strength)
+    return LinearHead(mean, spread, weights[:, :-1].clone(), weights[:, -1].clone(), strength)
 
 
 def stratified(labels: Ints, count: int, rng: Generator) -> Ints:
@@ -71,33 +70,33 @@ def stratified(labels: Ints, count: int, rng: Generator) -> Ints:
     return np.sort(np.concatenate(chosen)).astype(np.int64) if chosen else np.zeros(0, np.int64)
 
 
-def _choose(x: Tensor, y: Tensor, classes: int, held: Ints) -> float:
-    """The strength of the least log loss on the held rows, looked for from strong to weak until it worsens twice."""
+def _choose(x: Tensor, y: Tensor, classes: int, held: Ints) -> tuple[float, Tensor]:
+    """The strength of the least log loss on the held rows, tried from strong to weak until it worsens; its weights."""
+    best = (_STRENGTHS[1], torch.zeros(classes, x.shape[1] + 1))
     learn = torch.ones(len(x), dtype=torch.bool)
     learn[held] = False
     if len(held) == 0 or not learn.any():
-        return _STRENGTHS[0]  # too few rows to judge by
+        return best  # too few rows to judge by
     learned, known, judged, truth = x[learn], y[learn], x[~learn], y[~learn]
-    weights = torch.zeros(classes, x.shape[1] + 1)
-    losses: list[float] = []
+    least = math.inf
     for strength in _STRENGTHS:
-        weights = _fit(learned, known, weights, strength)
-        losses.append(float(F.cross_entropy(_scores(judged, weights), truth)))
-        if len(losses) > 2 and min(losses[-2:]) > min(losses):
+        weights = _fit(learned, known, best[1], strength)
+        loss = float(F.cross_entropy(_scores(judged, weights), truth))
+        if loss > least:
             break
-    return _STRENGTHS[int(np.argmin(losses))]
+        least, best = loss, (strength, weights)
+    return best
 
 
 def _scores(x: Tensor, weights: Tensor) -> Tensor:
-    return F.linear(x, weights[:, :-1], weights[:, -1])
+    return (weights[:, :-1] @ x.t()).t() + weights[:, -1]  # in this order its gradient is six times as fast as F.linear's
 
 
 def _fit(x: Tensor, y: Tensor, start: Tensor, strength: float) -> Tensor:
     """The weights (class, feature + 1) of the least mean log loss plus strength / 2 of the squared weights, bias free."""
     weights = start.clone().requires_grad_()
-    search = torch.optim.LBFGS(
-        [weights], max_iter=100, history_size=10, tolerance_grad=1e-4, tolerance_change=1e-6, line_search_fn="strong_wolfe"
-    )
+    options = {"max_iter": 40, "history_size": 10, "tolerance_grad": 1e-4, "tolerance_change": 1e-5}
+    search = torch.optim.LBFGS([weights], line_search_fn="strong_wolfe", **options)  # type: ignore[arg-type]
 
     def loss() -> Tensor:
         search.zero_grad()

@@ -35,14 +35,14 @@ class ThreeBranches(nn.Module):
     def folded(self) -> nn.Module:
         """One convolution of three taps and ReLU, equal to the three branches in eval mode."""
         outputs, _, inputs = self.wide.weight.shape
+        one = Conv(inputs, outputs, 3, self.wide.stride, 1).to(self.wide.weight)
         branches = [(self.wide.weight, self.wide_norm), (_centred(self.point.weight[:, 0]), self.point_norm)]
         if self.same_norm is not None:
             branches.append((_centred(torch.eye(inputs).to(self.wide.weight)), self.same_norm))
-        one = Conv(inputs, outputs, 3, self.wide.stride, 1).to(self.wide.weight)
-        folds = [_through(weight, norm) for weight, norm in branches]
-        one.weight.copy_(sum(weight for weight, _ in folds))
+        weights, biases = zip(*(_through(weight, norm) for weight, norm in branches), strict=True)
+        one.weight.copy_(torch.stack(weights).sum(0))
         assert one.bias is not None
-        one.bias.copy_(sum(bias for _, bias in folds))
+        one.bias.copy_(torch.stack(biases).sum(0))
         return nn.Sequential(one, nn.ReLU())
 
 

@@ -32,8 +32,8 @@ class Bottleneck(nn.Module):
         self.shortcut = nn.Identity() if inputs == outputs else Conv(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        changed: Tensor = self.layers(x)
-        return changed + self.shortcut(x)
+        total: Tensor = self.layers(x) + self.shortcut(x)
+        return total
 
 
 class Net6(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from dataclasses import asdict, dataclass, field
@@ -47,7 +48,9 @@ class StateFile:
         """Write the state beside the last one, then let it take its place."""
         start = time.monotonic()
         fresh = self.path.with_name(f"{self.path.stem}.fresh{self.path.suffix}")
-        write_whole(fresh, lambda stream: torch.save(asdict(state), stream))
+        packed = io.BytesIO()  # torch.save straight to a full disk raises an error of its own that names no cause
+        torch.save(asdict(state), packed)
+        write_whole(fresh, lambda stream: stream.write(packed.getbuffer()))
         if self.path.exists():
             os.replace(self.path, self._previous)
         os.replace(fresh, self.path)

@@ -1,0 +1,285 @@
+"""Every model and every whole-fitted classifier keeps the room's promises; the layers equal PyTorch's plain ones."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.naive_bayes import GaussianNB
+from torch import nn
+
+from wavefold.base.errors import UserError
+from wavefold.models import (
+    CLASSIFIERS,
+    MODELS,
+    SklearnMember,
+    count_parameters,
+    describe,
+    prepare_for_prediction,
+)
+from wavefold.models.layers import Conv, MaxPool, MaxPoolTo, MeanPoolTo, Norm, enter
+
+SHORT = 40  # positions: the shortest that suits every net, so that net 5's head stays small
+SMALL = {"kernels": {"features": 168}, "lightgbm": {"trees": 5}, "random_forest": {"trees": 7}, "extra_trees": {"trees": 7}}
+
+
+def made(name, channels=1, length=SHORT, classes=4):
+    torch.manual_seed(0)
+    return MODELS[name](channels, length, classes)
+
+
+def signals(count=6, channels=1, length=SHORT, seed=1):
+    return torch.randn(count, channels, length, generator=torch.Generator().manual_seed(seed))
+
+
+def taught(name, **shape):
+    """A net after a few steps, so that its batch norms hold statistics of their own."""
+    net = made(name, **shape)
+    teach = torch.optim.SGD(net.parameters(), lr=0.01)
+    for step in range(3):
+        teach.zero_grad()
+        x = signals(8, shape.get("channels", 1), shape.get("length", SHORT), seed=step) + 0.5
+        nn.functional.cross_entropy(net(x), torch.arange(8) % shape.get("classes", 4)).backward()
+        teach.step()
+    return net
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("channels", "length", "classes"), [(1, SHORT, 4), (1, 140, 5), (1, 205, 4), (2, 61, 3)])
+def test_scores_have_a_column_a_class(name, channels, length, classes):
+    if name == "net5" and length > 100:
+        pytest.skip("its head alone is half a gigabyte there; shorter lengths check the same sums")
+    net = made(name, channels, length, classes)
+    with torch.no_grad():
+        scores = net(signals(3, channels, length))
+    assert scores.shape == (3, classes)
+    assert torch.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_are_not_probabilities_yet(name):
+    with torch.no_grad():
+        scores = made(name)(signals())
+    assert not torch.allclose(scores.sum(1), torch.ones(6))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_gets_a_gradient(name):
+    net = made(name, channels=2)
+    nn.functional.cross_entropy(net(signals(8, 2)), torch.arange(8) % 4).backward()
+    still = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # a bias before batch norm is taken out again: its gradient is zero but for rounding
+    assert all(n.endswith("bias") for n in still), still
+    assert all(p.grad is not None for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_sample_is_scored_alike_in_any_company(name):
+    net = taught(name).eval()
+    x = signals(7)
+    with torch.no_grad():
+        together, alone, turned = net(x), torch.cat([net(x[i : i + 1]) for i in range(7)]), net(x.flip(0)).flip(0)
+    torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(turned, together, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_of_one_can_be_learned_from(name):
+    net = made(name).train()
+    nn.functional.cross_entropy(net(signals(1)), torch.tensor([2])).backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_saved_weights_give_the_same_scores(name, tmp_path):
+    net, other = taught(name).eval(), made(name).eval()
+    assert all(value.is_contiguous() for value in net.state_dict().values())  # safetensors wants them so
+    torch.save(net.state_dict(), tmp_path / "weights")
+    other.load_state_dict(torch.load(tmp_path / "weights", weights_only=True))
+    with torch.no_grad():
+        assert torch.equal(other(signals()), net(signals()))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_form_for_prediction_scores_alike(name):
+    net = taught(name)
+    before = copy.deepcopy(net.state_dict())
+    ready = prepare_for_prediction(net)
+    with torch.no_grad():
+        torch.testing.assert_close(ready(signals()), net.eval()(signals()), atol=1e-5, rtol=1e-5)
+    assert not ready.training
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_repvgg_folds_to_one_convolution_a_block():
+    kinds = [layer.kind for layer in describe(prepare_for_prediction(made("repvgg")), 1, SHORT)]
+    assert kinds.count("Conv") == 9  # the first block and 2 + 4 + 2
+    assert "Norm" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "shapes"),
+    [
+        # 2 + (11*64 + 64) + (64*11*128 + 128) + 2*128 + (128*6*256 + 256) + 2*256 + (256*11*256 + 256) + 2*256
+        # + (1024*256 + 256) + (256*128 + 128) + (128*4 + 4)
+        ("net1", 1_306_118, {(64, 205), (128, 39), (256, 12), (256, 2), (256, 4), (1024,), (128,)}),
+        # three branches of 32 with 7, 11 and 17 taps
+        ("net2", 576_644 + 32 * (7 + 11 + 17) - 1120, {(32, 209), (64, 199), (128, 197), (128, 4), (256,), (1024,)}),
+        ("net3", None, {(32, 205), (64, 205), (64, 51), (128, 51), (256, 51), (256, 12), (3072,), (1024,), (128,)}),
+        ("net4", None, {(32, 205), (64, 195), (64, 4), (128, 6), (256, 6), (256, 4), (4, 1024), (4096,), (128,)}),
+        ("net6", None, {(64, 205), (64, 103), (256, 103), (256, 4), (1024,), (256,), (4,)}),
+    ],
+)
+def test_nets_have_the_widths_of_their_source(name, parameters, shapes):
+    layers = describe(made(name, length=205), 1, 205)
+    assert shapes <= {layer.shape for layer in layers}
+    assert layers[-1].shape == (4,)
+    if parameters is not None:
+        assert count_parameters(layers) == parameters
+
+
+def test_net5_head_follows_the_pooled_length():
+    layers = describe(made("net5", length=17), 1, 17)
+    widths = [layer.shape for layer in layers if layer.kind == "Linear"]
+    assert widths == [(512,), (256,), (128,), (4,)]  # 17 // 8 = 2 positions left of 256, 128 and 64 wide each
+
+
+@pytest.mark.parametrize(("name", "length", "least"), [("net1", 35, 36), ("net2", 8, 9), ("net3", 15, 16), ("net5", 7, 8)])
+def test_a_signal_too_short_is_named_with_the_least_length(name, length, least):
+    with pytest.raises(UserError, match=f"{name}: signals of length {length} .* at least {least}"):
+        MODELS[name](1, length, 2)
+    assert MODELS[name](1, least, 2)(torch.randn(4, 1, least)).shape == (4, 2)
+
+
+def test_describe_counts_all_and_leaves_the_model_as_it_was():
+    net = made("net4").train()
+    layers = describe(net, 1, SHORT)
+    assert count_parameters(layers) == sum(p.numel() for p in net.parameters())
+    assert layers[0].kind == "Norm"
+    assert layers[0].shape == (1, SHORT)
+    assert net.training
+
+
+CONVOLUTIONS = [  # inputs, outputs, kernel, stride, padding, dilation, length
+    (1, 8, 11, 1, 5, 1, 30),
+    (1, 4, 5, 2, 3, 2, 20),
+    (3, 8, 11, 5, 0, 1, 30),
+    (6, 5, 11, 1, 5, 2, 12),  # two output positions, as net 1's last
+    (4, 4, 3, 3, 2, 4, 50),
+    (4, 6, 3, 1, 4, 4, 90),  # many output positions
+    (5, 7, 1, 1, 0, 1, 9),
+    (5, 7, 1, 2, 0, 1, 9),
+    (2, 3, 9, 1, 5, 1, 4),
+    (8, 8, 4, 2, 1, 3, 33),
+]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("inputs", "outputs", "kernel", "stride", "padding", "dilation", "length"), CONVOLUTIONS)
+def test_convolution_and_its_gradients_equal_the_plain_form(inputs, outputs, kernel, stride, padding, dilation, length, bias):
+    torch.manual_seed(0)
+    ours = Conv(inputs, outputs, kernel, stride, padding, dilation, bias=bias)
+    plain = nn.Conv1d(inputs, outputs, kernel, stride, padding, dilation, bias=bias)
+    with torch.no_grad():
+        plain.weight.copy_(ours.weight.transpose(1, 2))
+        if bias:
+            plain.bias.copy_(ours.bias)
+    x = signals(4, inputs, length)
+    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    out, expected = ours(enter(mine)).squeeze(2), plain(theirs)
+    assert out.shape == expected.shape == (4, outputs, ours.out_length(length))
+    pull = torch.randn_like(expected)
+    (out * pull).sum().backward()
+    (expected * pull).sum().backward()
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.weight.grad.transpose(1, 2), plain.weight.grad, atol=1e-5, rtol=1e-5)
+    if bias:
+        torch.testing.assert_close(ours.bias.grad, plain.bias.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_dilated_convolution_has_the_gradient_of_its_gradient():
+    torch.manual_seed(0)
+    conv = Conv(2, 3, 3, 2, 1, 2).double()
+    x = torch.randn(2, 2, 1, 9, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradgradcheck(conv, x)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 7, 12, 25])
+@pytest.mark.parametrize(("ours", "plain"), [(MaxPoolTo, nn.AdaptiveMaxPool1d), (MeanPoolTo, nn.AdaptiveAvgPool1d)])
+def test_pool_to_a_size_equals_the_adaptive_pool(ours, plain, length):
+    x = signals(3, 5, length)
+    out, expected = ours(4)(enter(x)).squeeze(2), plain(4)(x)
+    if ours is MaxPoolTo:
+        assert torch.equal(out, expected)
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_pools_and_norms_keep_the_layout_and_equal_the_plain_form():
+    x = signals(4, 6, 21)
+    ours = nn.Sequential(Norm(6), MaxPool(3, 2, 1), MaxPool(2))
+    plain = nn.Sequential(nn.BatchNorm1d(6), nn.MaxPool1d(3, 2, 1), nn.MaxPool1d(2))
+    out = ours(enter(x))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(out.squeeze(2), plain(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours[0].running_var, plain[0].running_var)
+
+
+def test_a_lone_value_is_normalised_by_the_running_statistics():
+    norm = Norm(2)
+    norm.running_mean.copy_(torch.tensor([1.0, 2.0]))
+    out = norm.train()(torch.tensor([[3.0, 2.0]]))
+    torch.testing.assert_close(out, torch.tensor([[2.0, 0.0]]), atol=1e-4, rtol=0)
+
+
+def classed(count=90, length=24, classes=3):
+    """Waves of one frequency a class, in noise."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % classes
+    waves = np.sin(np.arange(length) * (labels[:, None] + 1) / 2 + rng.uniform(0, 6, (count, 1)))
+    values = waves + rng.normal(0, 0.1, (count, length))
+    return values[:, None].astype(np.float32), labels.astype(np.int64)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_saved_classifier_answers_alike_and_with_probabilities(name, tmp_path):
+    x, y = classed()
+    fitted = CLASSIFIERS[name](seed=3, **SMALL.get(name, {})).fit(x, y, 5)  # classes 3 and 4 are never seen
+    answers = fitted.probabilities(x)
+    assert answers.shape == (90, 5)
+    assert answers.dtype == np.float64
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-9)
+    assert answers.min() >= 0
+    assert answers[:, 3:].max() < 0.2
+    fitted.save(tmp_path)
+    np.testing.assert_array_equal(CLASSIFIERS[name].load(tmp_path).probabilities(x), answers)
+    again = CLASSIFIERS[name](seed=3, **SMALL.get(name, {})).fit(x, y, 5)
+    np.testing.assert_array_equal(again.probabilities(x), answers)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifier_answers_only_once_fitted(name, tmp_path):
+    unfitted = CLASSIFIERS[name](seed=0)
+    with pytest.raises(UserError, match="not fitted yet"):
+        unfitted.probabilities(classed()[0])
+    with pytest.raises(UserError, match="not fitted yet"):
+        unfitted.save(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("random_forest", RandomForestClassifier), ("extra_trees", ExtraTreesClassifier)])
+def test_a_forest_of_arrays_answers_as_scikit_learn_does(name, kind):
+    x, y = classed()
+    ours = CLASSIFIERS[name](seed=5, trees=11).fit(x[:60], y[:60], 3).probabilities(x)
+    theirs = kind(11, random_state=5).fit(x[:60, 0], y[:60]).predict_proba(x[:, 0])
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_an_estimator_of_ones_own_is_a_member_that_cannot_be_saved(tmp_path):
+    x, y = classed()
+    member = SklearnMember(GaussianNB()).fit(x, np.where(y == 2, 3, y), 4)  # class 2 is never seen
+    answers = member.probabilities(x)
+    assert answers.shape == (90, 4)
+    assert not answers[:, 2].any()
+    with pytest.raises(UserError, match="GaussianNB: cannot be saved without pickle"):
+        member.save(tmp_path)
