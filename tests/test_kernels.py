@@ -80,7 +80,7 @@ def test_more_rows_than_asked_for_are_thinned_by_class():
 def test_another_shape_than_the_fitted_one_is_refused():
     signals, labels = waves()
     fitted = KernelClassifier(seed=0, features=84).fit(signals, labels, 2)
-    with pytest.raises(UserError, match="signals of shape .* fitted on"):
+    with pytest.raises(UserError, match=r"signals of shape .* fitted on"):
         fitted.probabilities(signals[:, :, :50])
     with pytest.raises(UserError, match="length 8 are too short; it needs at least 9"):
         KernelClassifier(seed=0).fit(signals[:, :, :8], labels, 2)

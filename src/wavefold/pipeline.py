@@ -404,6 +404,12 @@ def _gather(run: Run, recipe: Recipe, dataset: Dataset, parts: Sequence[tuple[Fo
     return HeldBack(rows, fold, dataset.known_labels()[rows], np.stack([np.concatenate(s) for s in scores]))
 
 
+def _kept_scores(folder: Path, part: str) -> Values:
+    with np.load(folder / "scores.npz", allow_pickle=False) as kept:
+        scores: Values = kept[part]
+    return scores
+
+
 def _cross_fitted(tested: HeldBack, learned: HeldBack, members: Sequence[int], by: str, calibrate: str, seed: int) -> Values:
     """Probabilities of the test parts, each by an ensemble that was fitted without its samples."""
     result = np.empty(tested.members.shape[1:])
@@ -531,7 +537,8 @@ def _prepare_like(run: Run, recipe: Recipe, fold: int, signals: Floats) -> Float
 def _member_probabilities(run: Run, member: Member, number: int, fold: int, signals: Floats, classes: int, size: int) -> Values:
     folder = run.member(fold, number, member.model)
     if member.model in CLASSIFIERS:
-        result: Values = CLASSIFIERS[member.model].load(folder).probabilities(signals)
+        classifier: Any = CLASSIFIERS[member.model]
+        result: Values = classifier.load(folder).probabilities(signals)
         return result
     model = _new_net(member, signals.shape, classes, 0)
     model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))

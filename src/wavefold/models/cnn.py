@@ -2,7 +2,7 @@
 
 Source: the team's write-up of the Tianchi heartbeat contest (nets 1 to 6), widths and kernels as there.
 What differs: logits come out (no softmax inside); any number of channels, positions and classes, the linear sizes worked
-out from the length; net 3's undefined activation is the one it uses elsewhere, its order activation, then batch norm,
+out from the length, net 1's last padding too; net 3's undefined activation is the one it uses elsewhere, its order activation, then batch norm,
 as the source advises.
 
 Legend: N samples, C channels, T positions, K classes; (N, C, T) stands for (N, C, 1, T) in channels_last memory.
@@ -23,6 +23,8 @@ class Net1(nn.Module):
     def __init__(self, channels: int, length: int, classes: int, *, dropout: float = 0.5) -> None:
         super().__init__()
         need_length("net1", length, 36)
+        left = ((length - 11) // 5 - 5) // 3 + 1  # positions before the dilated convolution, which spans 21 of them
+        padding = 5 if left > 10 else 10  # the source's; below length 186 it would leave no position
         self.features = nn.Sequential(
             Norm(channels),
             Conv(channels, 64, 11, padding=5),  # (N, 64, T)
@@ -33,7 +35,7 @@ class Net1(nn.Module):
             Conv(128, 256, 6, stride=3),  # (N, 256, 12)
             Norm(256),
             nn.LeakyReLU(),
-            Conv(256, 256, 11, padding=5, dilation=2),  # (N, 256, 2)
+            Conv(256, 256, 11, padding=padding, dilation=2),  # (N, 256, 2)
             Norm(256),
             nn.LeakyReLU(),
             MaxPoolTo(4),  # (N, 256, 4)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from wavefold.base.errors import UserError
 
-_FEW_OUTPUTS = 32  # output positions below which oneDNN's dilated weight gradient is slower than one matrix product
+_FEW_OUTPUTS = 32  # output positions up to which oneDNN's dilated weight gradient is slower than one matrix product
+_FEW_WINDOWS = 2**14  # windows in a batch up to which one input channel is faster as a matrix product
 
 
 def enter(signals: Tensor) -> Tensor:
@@ -47,7 +48,8 @@ class Conv(nn.Module):
     """A convolution along positions, equal to nn.Conv1d; (N, C, 1, T) to (N, outputs, 1, T').
 
     weight: (output, tap, input), so that both forms below read it without a copy; bias: (output,).
-    Dilated convolutions with few output positions run on a CPU as one matrix product of windows, others as conv2d.
+    On a CPU, dilated convolutions with few output positions, and those of one channel in small batches, run as one
+    matrix product of windows (benchmarks/layout.py); all others as conv2d.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Conv(nn.Module):
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.dilation > 1 and self._as_product(x):
+        if self._as_product(x):
             return self._product(x)
         weight = self.weight.transpose(1, 2).unsqueeze(2)  # (output, input, 1, tap), a view in channels_last
         return F.conv2d(x, weight, self.bias, (1, self.stride), (0, self.padding), (1, self.dilation))
@@ -83,8 +85,11 @@ class Conv(nn.Module):
         return (length + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
 
     def _as_product(self, x: Tensor) -> bool:
-        plain = x.device.type == "cpu" and not torch.compiler.is_compiling()  # exporters know conv2d, not windows
-        return plain and self.out_length(x.shape[3]) <= _FEW_OUTPUTS
+        if x.device.type != "cpu" or torch.compiler.is_compiling():  # exporters know conv2d, not windows
+            return False
+        count = self.out_length(x.shape[3])
+        few = self.dilation > 1 and count <= _FEW_OUTPUTS
+        return few or (x.shape[1] == 1 and x.shape[0] * count <= _FEW_WINDOWS)
 
     def _product(self, x: Tensor) -> Tensor:
         rows = F.pad(x[:, :, 0].transpose(1, 2), (0, 0, self.padding, self.padding))  # (N, T, C)
