@@ -285,3 +285,28 @@ def test_an_estimator_of_ones_own_is_a_member_that_cannot_be_saved(tmp_path):
     assert not answers[:, 2].any()
     with pytest.raises(UserError, match="GaussianNB: cannot be saved without pickle"):
         member.save(tmp_path)
+
+
+def test_a_net_exports_for_batches_of_any_size():
+    net = prepare_for_prediction(made("net1", length=200))
+    batch = torch.export.Dim("batch", min=2, max=64)
+    exported = torch.export.export(net, (signals(4, length=200),), dynamic_shapes=({0: batch},)).module()
+    torch.testing.assert_close(exported(signals(9, length=200)), net(signals(9, length=200)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "options", "words"),
+    [
+        (MODELS, "net1", {"dropout": 1.5}, "net1: dropout 1.5"),
+        (MODELS, "net4", {"steps": 0}, "net4: steps 0"),
+        (MODELS, "repvgg", {"blocks": ()}, "repvgg: width 32 and blocks"),
+        (MODELS, "lstm", {"layers": 0}, "lstm: width 64 and layers 0"),
+        (CLASSIFIERS, "lightgbm", {"leaves": 1}, "leaves 1 is too few; it must be 2 or more"),
+        (CLASSIFIERS, "random_forest", {"trees": 0}, "trees 0 is too few"),
+        (CLASSIFIERS, "kernels", {"rows": 0}, "kernels: rows 0"),
+    ],
+)
+def test_an_option_without_sense_is_named(table, name, options, words):
+    given = {"channels": 1, "length": SHORT, "classes": 2} if table is MODELS else {"seed": 0}
+    with pytest.raises(UserError, match=words):
+        table[name](**given, **options)

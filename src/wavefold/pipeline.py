@@ -6,7 +6,6 @@ Each function is a sentence of it. What a sentence needs is made from a recipe b
 from __future__ import annotations
 
 import errno
-import json
 import os
 import platform
 import sys
@@ -31,20 +30,19 @@ from wavefold.base.device import be_repeatable, best_device, seed_step
 from wavefold.base.errors import DataError, UserError
 from wavefold.base.files import write_arrays, write_json, write_text, write_whole
 from wavefold.base.keyed import key as make_key
-from wavefold.base.progress import Progress, clock
 from wavefold.base.runs import Run, only_process, start_run
-from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
+from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, HeldBack, cross_fit
 from wavefold.data import SIMULATORS, WRITERS, read
 from wavefold.models import CLASSIFIERS, MODELS, describe, prepare_for_prediction
-from wavefold.output import Predictions, write_predictions
+from wavefold.output import Predictions, score_table, write_predictions
 from wavefold.prepare import AUGMENTATIONS, BALANCERS, SPLITS, TRANSFORMS, Fold
 from wavefold.recipe import Member, Recipe, StageRecipe
-from wavefold.training.loop import OPTIMISERS, Part, Stage, Watch, fit_stage, probabilities_of, unfinished
+from wavefold.training.loop import OPTIMISERS, Part, Stage, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES
 from wavefold.training.metrics import METRICS, Score, f1_by_class, interval, score
 from wavefold.training.schedule import SCHEDULES
-from wavefold.training.state import State, StateFile
-from wavefold.training.tensorboard import log_scalars
+from wavefold.training.state import StateFile
+from wavefold.training.telling import Telling
 
 Values = NDArray[np.float64]
 Say = Callable[[str], None]
@@ -70,7 +68,7 @@ def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say
         _keep_splits(run, dataset, folds)
         if not (run.folder / "scores.json").exists():
             begun = time.monotonic()
-            with _Telling(recipe, folds) as telling:
+            with _telling(recipe, folds) as telling:
                 for fold in folds:
                     fit_fold(run, recipe, dataset, fold, telling)
             results, held_out = judge(run, recipe, dataset, folds)
@@ -127,20 +125,26 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     return folds
 
 
-def fit_fold(run: Run, recipe: Recipe, dataset: Dataset, fold: Fold, telling: _Telling) -> None:
+def fit_fold(run: Run, recipe: Recipe, dataset: Dataset, fold: Fold, telling: Telling) -> None:
     """Fit every member, and the baseline, on the training part of one fold."""
     members = _all_members(recipe)
     if all((_folder(run, fold.number, number, m) / "scores.npz").exists() for number, m in members):
-        telling.skip_fold(fold)
+        telling.skip_fold(len(fold.train))
         return
     prepared = prepare_fold(run, recipe, dataset, fold)
     for number, member in members:
         folder = _folder(run, fold.number, number, member)
-        telling.begin(fold, number, member, folder)
+        telling.begin(fold.number, len(fold.train), f"{number} {member.model}", folder)
         if not (folder / "scores.npz").exists():
             fit = _fit_net if member.model in MODELS else _fit_classifier
             _keep_scores(folder, *fit(recipe, member, number, prepared, folder, telling))
-        telling.end(member, prepared)
+        telling.end(member.model in MODELS)
+
+
+def _telling(recipe: Recipe, folds: Sequence[Fold]) -> Telling:
+    nets = sum(member.model in MODELS for member in recipe.member)
+    epochs = [stage.epochs for stage in recipe.stage]
+    return Telling([len(f.train) for f in folds], epochs, nets, tensorboard=recipe.output.tensorboard)
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,7 @@ def _balance(recipe: Recipe, dataset: Dataset, number: int, folder: Path, signal
 
 
 def _fit_net(
-    recipe: Recipe, member: Member, number: int | str, prepared: Prepared, folder: Path, telling: _Telling
+    recipe: Recipe, member: Member, number: int | str, prepared: Prepared, folder: Path, telling: Telling
 ) -> tuple[Values, Values]:
     """Train one net through the recipe's stages; returns its probabilities of the validation and the test part."""
     device = best_device()
@@ -207,7 +211,7 @@ def _fit_net(
     ]
     file = StateFile(folder / "state.pt", recipe.batches.save_every)
     state = file.read()
-    telling.resume(state, prepared)
+    telling.resume(state)
     for stage in unfinished(stages, state):
         fit_stage(model, part, _checker(prepared), stage, state, file, telling)
     model.load_state_dict(state.best_weights)
@@ -219,7 +223,7 @@ def _fit_net(
 
 
 def _fit_classifier(
-    recipe: Recipe, member: Member, number: int | str, prepared: Prepared, folder: Path, telling: _Telling
+    recipe: Recipe, member: Member, number: int | str, prepared: Prepared, folder: Path, telling: Telling
 ) -> tuple[Values, Values]:
     """Fit a classifier that learns in one go; returns its probabilities of the validation and the test part."""
     seed = _member_key(recipe, member, number, prepared.fold) & 0x7FFFFFFF
@@ -282,56 +286,6 @@ def _keep_scores(folder: Path, validation: Values, test: Values) -> None:
 # ---------------------------------------------------------------- judge
 
 
-@dataclass(frozen=True)
-class HeldBack:
-    """Scores of samples by members that never learned from them, a row a sample and repeat."""
-
-    rows: Ints  # (row,) the sample
-    fold: Ints  # (row,) the fold that left it out
-    labels: Ints  # (row,)
-    members: Values  # (member, row, class)
-
-    def take(self, chosen: NDArray[np.bool_], members: Sequence[int]) -> tuple[Values, Ints]:
-        """Scores and labels of the chosen rows, of some members."""
-        return self.members[list(members)][:, chosen], self.labels[chosen]
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """Members' scores to one answer: a combiner, then a calibration, both fitted on held-back scores."""
-
-    combiner: Any
-    calibration: Any
-
-    @classmethod
-    def fit(cls, by: str, calibrate: str, members: Values, labels: Ints, seed: int) -> Ensemble:
-        """Learn from held-back scores. members: (member, sample, class); labels: (sample,)."""
-        combiner, calibration = COMBINERS[by](), CALIBRATIONS[calibrate]()
-        combiner.fit(members, labels, seed)
-        calibration.fit(combiner.probabilities(members), labels)
-        return cls(combiner, calibration)
-
-    def probabilities(self, members: Values) -> Values:
-        """(member, sample, class) scores to (sample, class) probabilities."""
-        result: Values = self.calibration.apply(self.combiner.probabilities(members))
-        return result
-
-    def save(self, path: Path) -> None:
-        """Write what was learned."""
-        states = {"combiner": self.combiner.state(), "calibration": self.calibration.state()}
-        flat = {f"{part}.{name}": value for part, state in states.items() for name, value in state.items()}
-        write_arrays(path, flat)
-
-    @classmethod
-    def load(cls, by: str, calibrate: str, path: Path) -> Ensemble:
-        """Read what was learned."""
-        combiner, calibration = COMBINERS[by](), CALIBRATIONS[calibrate]()
-        with np.load(path, allow_pickle=False) as kept:
-            for name, part in (("combiner", combiner), ("calibration", calibration)):
-                part.load({k.removeprefix(f"{name}."): kept[k] for k in kept if k.startswith(f"{name}.")})
-        return cls(combiner, calibration)
-
-
 def judge(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> tuple[dict[str, Any], Predictions]:
     """Score the ensemble, each other choice, each member and the baselines on the test parts; keep the ensemble.
 
@@ -349,7 +303,7 @@ def judge(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> 
     )
 
     def ask(members: Sequence[int], by: str, calibrate: str) -> Values:
-        return _cross_fitted(tested, learned, members, by, calibrate, recipe.seed)
+        return cross_fit(tested, learned, members, by, calibrate, recipe.seed)
 
     def row(probabilities: Values, decide: str = combine.decide) -> dict[str, Any]:
         return _row(recipe, dataset, tested, probabilities, decide)
@@ -408,17 +362,6 @@ def _kept_scores(folder: Path, part: str) -> Values:
     with np.load(folder / "scores.npz", allow_pickle=False) as kept:
         scores: Values = kept[part]
     return scores
-
-
-def _cross_fitted(tested: HeldBack, learned: HeldBack, members: Sequence[int], by: str, calibrate: str, seed: int) -> Values:
-    """Probabilities of the test parts, each by an ensemble that was fitted without its samples."""
-    result = np.empty(tested.members.shape[1:])
-    for fold in np.unique(tested.fold):
-        mine = tested.fold == fold
-        others = ~np.isin(learned.rows, tested.rows[mine])
-        ensemble = Ensemble.fit(by, calibrate, *learned.take(others, members), seed)
-        result[mine] = ensemble.probabilities(tested.take(mine, members)[0])
-    return result
 
 
 def _row(recipe: Recipe, dataset: Dataset, tested: HeldBack, probabilities: Values, decide: str) -> dict[str, Any]:
@@ -606,26 +549,7 @@ def describe_members(recipe: Recipe) -> str:
 
 def describe_scores(run: Run) -> str:
     """The scores of a run as a table for people: the ensemble, its members, the baselines."""
-    s = run.scores
-    names = list(dict.fromkeys([s["metric"], "accuracy", "macro-f1"]))
-    unit = f" per {s['per']:,}" if s["per"] else ""
-    head = f"{'':<26}" + "".join(f"{n + (unit if n == 'l1' else ''):<30}" for n in names)
-    rows = [
-        ("ensemble", s["score"]),
-        *((m["name"], m) for m in s["members"]),
-        *((b["name"] + " (baseline)", b) for b in s["baselines"]),
-    ]
-    lines = [f"{name:<26}" + "".join(f"{_cell(n, row[n]):<30}" for n in names) for name, row in rows]
-    notes = [f"note: {n}" for n in s["notes"]]
-    counts = f"learned from {s['learned_from']:,} samples, tested on {s['n']:,} others"
-    about = f"{run.facts['recipe']}: {counts}, {clock(s['seconds'])}; 95 % intervals"
-    return "\n".join([about, head.rstrip(), *(line.rstrip() for line in lines), *notes, f"run: {run.folder}"])
-
-
-def _cell(name: str, values: Sequence[float]) -> str:
-    digits = 0 if name == "l1" else 4
-    value, low, high = (f"{v:,.{digits}f}" for v in values)
-    return f"{value} [{low}, {high}]"
+    return f"{run.facts['recipe']}: {score_table(run.scores)}\nrun: {run.folder}"
 
 
 # ---------------------------------------------------------------- what a run keeps
@@ -687,70 +611,6 @@ def _all_members(recipe: Recipe) -> list[tuple[int | str, Member]]:
 
 def _folder(run: Run, fold: int, number: int | str, member: Member) -> Path:
     return run.folder / f"fold{fold}" / f"{number}-{member.model}"
-
-
-class _Telling(Watch):
-    """The progress line of a training, and each member's metrics.jsonl."""
-
-    def __init__(self, recipe: Recipe, folds: Sequence[Fold]) -> None:
-        self._epochs = sum(stage.epochs for stage in recipe.stage)
-        self._ends = np.cumsum([0, *(stage.epochs for stage in recipe.stage)])
-        self._nets = sum(member.model in MODELS for member in recipe.member)
-        self._tensorboard = recipe.output.tensorboard
-        self._folds = len(folds)
-        total = self._nets * self._epochs * sum(len(fold.train) for fold in folds)
-        self._progress = Progress("training", max(1, total), "samples")
-        self._before = self._done = 0
-
-    def __enter__(self) -> _Telling:
-        self._progress.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._progress.__exit__(*error)
-
-    def begin(self, fold: Fold, number: int | str, member: Member, folder: Path) -> None:
-        """A member's turn has come."""
-        self._size, self._folder = len(fold.train), folder
-        self._name = f"fold {fold.number + 1} of {self._folds}, {number} {member.model}"
-        self._progress.update(self._done, self._name)
-
-    def resume(self, state: State, prepared: Prepared) -> None:
-        """A net goes on from where its state stands."""
-        self._at(state, 1)
-        if self._done > self._before:
-            self._progress.skip(self._done)
-
-    def step(self, state: State, steps: int) -> None:
-        """A batch is done."""
-        self._at(state, steps)
-        best = f", best {state.best:.4f}" if state.best is not None else ""
-        self._progress.update(self._done, f"{self._name}, epoch {self._epoch(state) + 1} of {self._epochs}{best}")
-
-    def epoch(self, state: State) -> None:
-        """An epoch is done: its metrics go to the run."""
-        lines = "".join(json.dumps(line) + "\n" for line in state.history)
-        write_text(self._folder / "metrics.jsonl", lines)
-        if self._tensorboard:
-            log_scalars(self._folder, state.history)
-
-    def end(self, member: Member, prepared: Prepared) -> None:
-        """A member is done."""
-        if member.model in MODELS:
-            self._before += self._epochs * self._size
-            self._done = self._before
-
-    def skip_fold(self, fold: Fold) -> None:
-        """A fold was done in an earlier session."""
-        self._before += self._nets * self._epochs * len(fold.train)
-        self._done = self._before
-        self._progress.skip(self._done)
-
-    def _epoch(self, state: State) -> int:
-        return int(self._ends[min(state.stage, len(self._ends) - 1)]) + state.epoch
-
-    def _at(self, state: State, steps: int) -> None:
-        self._done = self._before + int((self._epoch(state) + state.batch / steps) * self._size)
 
 
 @contextmanager

@@ -8,14 +8,9 @@ it did well there and badly in the contest.
 from collections.abc import Callable
 from typing import Any
 
-from wavefold.combine.calibrate import NoCalibration, Temperature
+from wavefold.combine.calibrate import CALIBRATIONS
 from wavefold.combine.decide import keep_probabilities, l1_decision, one_hot, over_thresholds
-from wavefold.combine.stack import StackLogistic, StackNet
-from wavefold.combine.vote import Mean
-
-COMBINERS: dict[str, Any] = {"mean": Mean, "stack_net": StackNet, "stack_logistic": StackLogistic}
-
-CALIBRATIONS: dict[str, Any] = {"none": NoCalibration, "temperature": Temperature}
+from wavefold.combine.ensemble import COMBINERS, Ensemble, HeldBack, cross_fit
 
 DECISIONS: dict[str, Callable[..., Any]] = {
     "probabilities": keep_probabilities,
@@ -23,3 +18,5 @@ DECISIONS: dict[str, Callable[..., Any]] = {
     "thresholds": over_thresholds,
     "l1": l1_decision,
 }
+
+__all__ = ["CALIBRATIONS", "COMBINERS", "DECISIONS", "Ensemble", "HeldBack", "cross_fit"]

@@ -78,5 +78,8 @@ class Temperature:
         return self
 
 
+CALIBRATIONS: dict[str, Any] = {"none": NoCalibration, "temperature": Temperature}
+
+
 def _logs(probabilities: ArrayLike) -> Values:
     return np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST))

@@ -37,6 +37,8 @@ class Boosting:
     """LightGBM's gradient boosting, with the same bits for the same seed."""
 
     def __init__(self, *, seed: int, trees: int = 200, leaves: int = 31, rate: float = 0.05, threads: int = 2) -> None:
+        _at_least("lightgbm", 1, trees=trees, threads=threads)
+        _at_least("lightgbm", 2, leaves=leaves)
         self.options = {"seed": seed, "trees": trees, "leaves": leaves, "rate": rate, "threads": threads}
         self.model: Any = None
 
@@ -73,6 +75,7 @@ class _Forest:
     kind: type[Any]
 
     def __init__(self, *, seed: int, trees: int = 300, smallest_leaf: int = 1) -> None:
+        _at_least("forest", 1, trees=trees, smallest_leaf=smallest_leaf)
         self.seed, self.trees, self.smallest_leaf = seed, trees, smallest_leaf
         self.arrays: dict[str, NDArray[Any]] = {}
 
@@ -180,6 +183,12 @@ class SklearnMember:
 
 def _flat(signals: Floats) -> Floats:
     return np.ascontiguousarray(signals, np.float32).reshape(len(signals), -1)
+
+
+def _at_least(name: str, least: int, **options: int) -> None:
+    for option, value in options.items():
+        if value < least:
+            raise UserError(f"{name}: {option} {value} is too few; it must be {least} or more")
 
 
 def _fitted(state: Any, name: str) -> None:

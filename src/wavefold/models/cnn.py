@@ -2,8 +2,8 @@
 
 Source: the team's write-up of the Tianchi heartbeat contest (nets 1 to 6), widths and kernels as there.
 What differs: logits come out (no softmax inside); any number of channels, positions and classes, the linear sizes worked
-out from the length, net 1's last padding too; net 3's undefined activation is the one it uses elsewhere, its order activation, then batch norm,
-as the source advises.
+out from the length, and net 1's last padding too; net 3's undefined activation is the one it uses elsewhere, its order
+activation, then batch norm, as the source advises.
 
 Legend: N samples, C channels, T positions, K classes; (N, C, T) stands for (N, C, 1, T) in channels_last memory.
 """
@@ -14,7 +14,7 @@ import itertools
 
 from torch import Tensor, nn
 
-from wavefold.models.layers import Conv, MaxPool, MaxPoolTo, Norm, dense, enter, need_length
+from wavefold.models.layers import Conv, MaxPool, MaxPoolTo, Norm, dense, drop, enter, need_length
 
 
 class Net1(nn.Module):
@@ -40,7 +40,7 @@ class Net1(nn.Module):
             nn.LeakyReLU(),
             MaxPoolTo(4),  # (N, 256, 4)
         )
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Flatten(), *dense([1024, 256, 128, classes], nn.LeakyReLU))
+        self.head = nn.Sequential(drop("net1", dropout), nn.Flatten(), *dense([1024, 256, 128, classes], nn.LeakyReLU))
 
     def forward(self, signals: Tensor) -> Tensor:
         scores: Tensor = self.head(self.features(enter(signals)))
@@ -67,7 +67,7 @@ class Net2(nn.Module):
             MaxPoolTo(4),  # (N, 128, 4)
         )
         layers = dense([512, 256, 1024, classes], nn.LeakyReLU)
-        self.head = nn.Sequential(nn.Flatten(), nn.LeakyReLU(), nn.Dropout(dropout), *layers)
+        self.head = nn.Sequential(nn.Flatten(), nn.LeakyReLU(), drop("net2", dropout), *layers)
 
     def forward(self, signals: Tensor) -> Tensor:
         x = enter(signals)
@@ -97,7 +97,7 @@ class Net3(nn.Module):
             Conv(128, 256, 3, padding=1),
             nn.LeakyReLU(),
             MaxPool(4),  # (N, 256, T / 16): 12 at T = 205
-            nn.Dropout(dropout),
+            drop("net3", dropout),
         )
         self.head = nn.Sequential(nn.Flatten(), *dense([256 * (length // 16), 1024, 128, classes], nn.LeakyReLU))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from wavefold.base.errors import UserError
-from wavefold.models.layers import Conv, MaxPoolTo, Norm, dense, enter, need_length
+from wavefold.models.layers import Conv, MaxPoolTo, Norm, dense, drop, enter, need_length
 
 
 class Net4(nn.Module):
@@ -38,11 +38,11 @@ class Net4(nn.Module):
             Conv(128, 256, 3, padding=1),
             nn.LeakyReLU(),
             MaxPoolTo(steps),
-            nn.Dropout(dropout),
+            drop("net4", dropout),
         )
         self.lstm = nn.LSTM(256, 1024, batch_first=True)
         layers = dense([1024 * steps, 1024, 128, classes], nn.LeakyReLU)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Flatten(), *layers)
+        self.head = nn.Sequential(drop("net4", dropout), nn.Flatten(), *layers)
 
     def forward(self, signals: Tensor) -> Tensor:
         x = self.features(enter(signals))  # (N, 256, steps)
@@ -63,7 +63,7 @@ class LSTM(nn.Module):
             raise UserError(f"lstm: width {width} and layers {layers} must both be 1 or more")
         between = dropout if layers > 1 else 0.0  # torch warns where there is no layer to drop between
         self.lstm = nn.LSTM(channels, width, layers, batch_first=True, bidirectional=True, dropout=between)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, classes))
+        self.head = nn.Sequential(drop("lstm", dropout), nn.Linear(2 * width, classes))
 
     def forward(self, signals: Tensor) -> Tensor:
         states, _ = self.lstm(signals.transpose(1, 2))  # (N, T, 2 width)

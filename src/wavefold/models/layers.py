@@ -33,6 +33,13 @@ def need_length(model: str, length: int, minimum: int) -> None:
         raise UserError(f"{model}: signals of length {length} are too short; it needs at least {minimum} positions")
 
 
+def drop(model: str, share: float) -> nn.Dropout:
+    """Dropout of a share of the values; UserError where it is not a share."""
+    if not 0 <= share < 1:
+        raise UserError(f"{model}: dropout {share} is not a share of the values; it must be 0 or more and below 1")
+    return nn.Dropout(share)
+
+
 def prepare_for_prediction(model: nn.Module) -> nn.Module:
     """A copy in eval mode, each block that has a `folded` form put in that form; predictions stay equal to about 1e-6."""
     ready = copy.deepcopy(model).eval()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavefold.base.errors import UserError
-from wavefold.models.layers import Conv, Norm, enter, need_length
+from wavefold.models.layers import Conv, Norm, drop, enter, need_length
 
 
 class ThreeBranches(nn.Module):
@@ -70,7 +70,7 @@ class RepVGG(nn.Module):
             layers += [ThreeBranches(first, outputs, 2)]  # half the positions
             layers += [ThreeBranches(outputs, outputs, 1) for _ in range(count - 1)]
         self.features = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width * 2 ** (len(blocks) - 1), classes))
+        self.head = nn.Sequential(drop("repvgg", dropout), nn.Linear(width * 2 ** (len(blocks) - 1), classes))
 
     def forward(self, signals: Tensor) -> Tensor:
         x = self.features(enter(signals))

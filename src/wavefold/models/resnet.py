@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from wavefold.models.layers import Conv, MaxPool, MeanPoolTo, Norm, enter, need_length
+from wavefold.models.layers import Conv, MaxPool, MeanPoolTo, Norm, drop, enter, need_length
 
 
 class Bottleneck(nn.Module):
@@ -49,7 +49,7 @@ class Net6(nn.Module):
             Bottleneck(256, 64, 256),
             Bottleneck(256, 64, 256),
             MeanPoolTo(4),  # (N, 256, 4)
-            nn.Dropout(dropout),
+            drop("net6", dropout),
         )
         self.head = nn.Sequential(
             nn.Flatten(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -64,11 +64,11 @@ class Stage:
     key: int = 0
 
 
-class Watch:
-    """What the loop tells as it goes on; the pipeline hands one that draws a progress line and keeps the metrics."""
+class Watch(Protocol):
+    """What the loop tells as it goes on."""
 
     def step(self, state: State, steps: int) -> None:
-        """A batch is done."""
+        """A batch of `steps` in the epoch is done."""
 
     def epoch(self, state: State) -> None:
         """An epoch is done and its line stands last in `state.history`."""
