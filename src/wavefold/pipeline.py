@@ -26,10 +26,11 @@ from torch import nn
 import wavefold
 from wavefold.base.build import build_part, check_options, pick
 from wavefold.base.dataset import Dataset, Floats, Ints, Strings
-from wavefold.base.device import be_repeatable, best_device, seed_step
+from wavefold.base.device import be_repeatable, best_device, first_process_first, seed_step
 from wavefold.base.errors import DataError, UserError
 from wavefold.base.files import write_arrays, write_json, write_text, write_whole
 from wavefold.base.keyed import key as make_key
+from wavefold.base.process import leads
 from wavefold.base.runs import Run, only_process, start_run
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, HeldBack, cross_fit
 from wavefold.data import SIMULATORS, WRITERS, read
@@ -61,22 +62,30 @@ def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say
     check_recipe(recipe)
     be_repeatable()
     with only_process(out), _disk_errors(out):
-        source = data or _simulate_into(out / "data", recipe, say)
-        dataset = read_for(recipe, source)
-        run = start_run(out, _facts(recipe, dataset), recipe.toml(), fresh)
-        folds = split_samples(recipe, dataset)
-        _keep_splits(run, dataset, folds)
+        with first_process_first():
+            source = data or _simulate_into(out / "data", recipe, say)
+            dataset = read_for(recipe, source)
+            run = start_run(out, _facts(recipe, dataset), recipe.toml(), fresh)
         if not (run.folder / "scores.json").exists():
-            begun = time.monotonic()
-            with _telling(recipe, folds) as telling:
-                for fold in folds:
-                    fit_fold(run, recipe, dataset, fold, telling)
-            results, held_out = judge(run, recipe, dataset, folds)
-            write_predictions(str(run.folder / "held_out.csv"), held_out)
-            _write_submission(run, recipe, dataset, source)
-            write_json(run.folder / "scores.json", {**results, "seconds": round(time.monotonic() - begun, 1)})
-    say(describe_scores(run))
+            _fit_and_judge(run, recipe, dataset, source)
+    if leads():
+        say(describe_scores(run))
     return run
+
+
+def _fit_and_judge(run: Run, recipe: Recipe, dataset: Dataset, source: str) -> None:
+    """Fit every fold, then score; scores.json comes last and says that the run is done."""
+    begun = time.monotonic()
+    folds = split_samples(recipe, dataset)
+    _keep_splits(run, dataset, folds)
+    with _telling(recipe, folds) as telling:
+        for fold in folds:
+            fit_fold(run, recipe, dataset, fold, telling)
+    if leads():
+        results, held_out = judge(run, recipe, dataset, folds)
+        write_predictions(str(run.folder / "held_out.csv"), held_out)
+        _write_submission(run, recipe, dataset, source)
+        write_json(run.folder / "scores.json", {**results, "seconds": round(time.monotonic() - begun, 1)})
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -131,7 +140,8 @@ def fit_fold(run: Run, recipe: Recipe, dataset: Dataset, fold: Fold, telling: Te
     if all((_folder(run, fold.number, number, m) / "scores.npz").exists() for number, m in members):
         telling.skip_fold(len(fold.train))
         return
-    prepared = prepare_fold(run, recipe, dataset, fold)
+    with first_process_first():
+        prepared = prepare_fold(run, recipe, dataset, fold)
     for number, member in members:
         folder = _folder(run, fold.number, number, member)
         telling.begin(fold.number, len(fold.train), f"{number} {member.model}", folder)
@@ -229,8 +239,9 @@ def _fit_classifier(
     seed = _member_key(recipe, member, number, prepared.fold) & 0x7FFFFFFF
     classifier = build_part(CLASSIFIERS, member.model, member.options, f"member.{number}", seed=seed)
     classifier.fit(prepared.train, prepared.labels, prepared.classes)
-    folder.mkdir(parents=True, exist_ok=True)
-    classifier.save(folder)
+    if leads():
+        folder.mkdir(parents=True, exist_ok=True)
+        classifier.save(folder)
     return classifier.probabilities(prepared.validation), classifier.probabilities(prepared.test)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as distributed
@@ -42,10 +43,22 @@ def join() -> tuple[int, int]:
     return distributed.get_rank(), size
 
 
-def wait_for_all() -> None:
-    """Let every process reach this line before any goes on."""
-    if distributed.is_initialized():
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """Let the first process through the block before the others: what it writes there, they find."""
+    rank, size = join()
+    if size > 1 and rank:
         distributed.barrier()
+    yield
+    if size > 1 and not rank:
+        distributed.barrier()
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every process the first one's buffers (batch norm's statistics), so that all judge the same model."""
+    if distributed.is_initialized():
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -12,9 +12,16 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wavefold.base.process import leads
+
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it there; on any error nothing is left behind."""
+    """Let `write` fill a temporary file beside `path`, then rename it there; on any error nothing is left behind.
+
+    Of several processes only the first writes.
+    """
+    if not leads():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

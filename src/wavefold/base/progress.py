@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import TextIO
 
+from wavefold.base.process import leads
+
 _PLAIN_EVERY = 15.0  # seconds between lines where standard error is a file and a line cannot be rewritten
 _LIVE_EVERY = 0.2
 
@@ -37,7 +39,7 @@ class Progress:
     def update(self, done: int, note: str = "") -> None:
         """Say how far it is; prints at most five times a second, and seldom where nobody watches."""
         now = time.monotonic()
-        if now - self._last < (_LIVE_EVERY if self._live else _PLAIN_EVERY):
+        if not leads() or now - self._last < (_LIVE_EVERY if self._live else _PLAIN_EVERY):
             return
         self._last = now
         line = self.line(done, now - self._start, note)

@@ -17,6 +17,7 @@ from typing import Any
 
 from wavefold.base.errors import UserError
 from wavefold.base.files import write_json, write_text
+from wavefold.base.process import leads
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def start_run(folder: Path, facts: Mapping[str, Any], recipe: str, fresh: bool) 
     """
     run = Run(folder)
     if (folder / "run.json").is_file():
-        if not fresh:
+        if not fresh or not leads():
             _same(run, facts)
             return run
         shutil.rmtree(folder)
@@ -76,7 +77,10 @@ def start_run(folder: Path, facts: Mapping[str, Any], recipe: str, fresh: bool) 
 
 @contextmanager
 def only_process(folder: Path) -> Iterator[None]:
-    """Hold the run for this process: two trainings in one folder would write over each other."""
+    """Hold the run for this training: two in one folder would write over each other."""
+    if not leads():
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as stream:
         try:

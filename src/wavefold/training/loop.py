@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wavefold.base.device import join, seed_step, sum_gradients, to_cpu
+from wavefold.base.device import join, seed_step, share_buffers, sum_gradients, to_cpu
 from wavefold.base.keyed import key as make_key
 from wavefold.training.schedule import SCHEDULES
 from wavefold.training.state import State, StateFile
@@ -85,6 +85,7 @@ def fit_stage(model: nn.Module, part: Part, check: Check, stage: Stage, state: S
         state.parts = {}
     while state.epoch < stage.epochs and not (stage.patience and state.waited >= stage.patience):
         _learn_epoch(learner, state, file, watch)
+        share_buffers(learner.judged)
         scores = check(learner.judged)
         _keep_if_better(learner.judged, scores, stage, state)
         state.history.append(_line(stage, state, learner, scores))
@@ -203,10 +204,9 @@ def _line(stage: Stage, state: State, learner: _Learner, scores: dict[str, float
 
 
 def _save(learner: _Learner, state: State, file: StateFile) -> None:
-    if learner.rank == 0:
-        state.parts = learner.parts()
-        file.write(state)
-        state.parts = {}
+    state.parts = learner.parts()
+    file.write(state)
+    state.parts = {}
 
 
 def _next_stage(state: State, number: int, model: nn.Module, file: StateFile) -> None:
@@ -214,8 +214,7 @@ def _next_stage(state: State, number: int, model: nn.Module, file: StateFile) ->
     state.stage, state.epoch, state.batch, state.loss, state.waited, state.best = number, 0, 0, 0.0, 0, None
     state.best_weights = to_cpu(model.state_dict())
     state.parts = {"model": state.best_weights}
-    if join()[0] == 0:
-        file.write(state)
+    file.write(state)
 
 
 def unfinished(stages: Sequence[Stage], state: State) -> Iterable[Stage]:

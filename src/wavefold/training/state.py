@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wavefold.base.files import write_whole
+from wavefold.base.process import leads
 
 _PATIENCE = 20  # a state is not written again before 20 times what writing it took
 
@@ -45,7 +46,9 @@ class StateFile:
         return time.monotonic() - self._last >= max(self.every, _PATIENCE * self._cost if self.every else 0.0)
 
     def write(self, state: State) -> None:
-        """Write the state beside the last one, then let it take its place."""
+        """Write the state beside the last one, then let it take its place; of several processes the first one does."""
+        if not leads():
+            return
         start = time.monotonic()
         fresh = self.path.with_name(f"{self.path.stem}.fresh{self.path.suffix}")
         packed = io.BytesIO()  # torch.save straight to a full disk raises an error of its own that names no cause
@@ -69,5 +72,7 @@ class StateFile:
 
     def remove(self) -> None:
         """Drop the files once the result is kept."""
+        if not leads():
+            return
         self.path.unlink(missing_ok=True)
         self._previous.unlink(missing_ok=True)
