@@ -65,18 +65,18 @@ def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say
         with first_process_first():
             source = data or _simulate_into(out / "data", recipe, say)
             dataset = read_for(recipe, source)
-            run = start_run(out, _facts(recipe, dataset), recipe.toml(), fresh)
+            folds = split_samples(recipe, dataset)
+            run = start_run(out, _facts(recipe, dataset, len(folds)), recipe.toml(), fresh)
         if not (run.folder / "scores.json").exists():
-            _fit_and_judge(run, recipe, dataset, source)
+            _fit_and_judge(run, recipe, dataset, folds, source)
     if leads():
         say(describe_scores(run))
     return run
 
 
-def _fit_and_judge(run: Run, recipe: Recipe, dataset: Dataset, source: str) -> None:
+def _fit_and_judge(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold], source: str) -> None:
     """Fit every fold, then score; scores.json comes last and says that the run is done."""
     begun = time.monotonic()
-    folds = split_samples(recipe, dataset)
     _keep_splits(run, dataset, folds)
     with _telling(recipe, folds) as telling:
         for fold in folds:
@@ -131,6 +131,8 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
         seed=recipe.seed,
         classes=dataset.classes,
     )
+    if len(folds) == 1 and not len(folds[0].validation):
+        raise UserError("split.validation: leaves nothing to choose, combine and calibrate by; set it higher")
     return folds
 
 
@@ -209,16 +211,13 @@ def _fit_net(
     recipe: Recipe, member: Member, number: int | str, prepared: Prepared, folder: Path, telling: Telling
 ) -> tuple[Values, Values]:
     """Train one net through the recipe's stages; returns its probabilities of the validation and the test part."""
-    device = best_device()
-    model = _new_net(member, prepared.train.shape, prepared.classes, _member_key(recipe, member, number, prepared.fold))
-    model.to(device)
+    device, key = best_device(), _member_key(recipe, member, number, prepared.fold)
+    model = _new_net(member, prepared.train.shape, prepared.classes, key).to(device)
     steps = [s for s in recipe.prepare if s.step in AUGMENTATIONS]
     augmentations = tuple(build_part(AUGMENTATIONS, s.step, s.options, "prepare") for s in steps)
     signals, labels, samples = (torch.from_numpy(a).to(device) for a in (prepared.train, prepared.labels, prepared.samples))
     part = Part(signals, labels, samples, augmentations)
-    stages = [
-        _stage(recipe, i, s, prepared, _member_key(recipe, member, number, prepared.fold)) for i, s in enumerate(recipe.stage)
-    ]
+    stages = [_stage(recipe, i, s, prepared, key) for i, s in enumerate(recipe.stage)]
     file = StateFile(folder / "state.pt", recipe.batches.save_every)
     state = file.read()
     telling.resume(state)
@@ -301,50 +300,86 @@ def judge(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> 
     """Score the ensemble, each other choice, each member and the baselines on the test parts; keep the ensemble.
 
     Returns what scores.json says, and the ensemble's predictions of the test parts.
-
-    What combines and calibrates is fitted on other samples than it is scored on: on the validation part where there is
-    one fold, on the other folds' test parts where there are more.
     """
-    tested = _tested(run, recipe, dataset, folds)
-    numbers = range(len(recipe.member))
-    combine = recipe.combine
-    learned = _held_back(run, recipe, dataset, folds)
-    Ensemble.fit(combine.by, combine.calibrate, *learned.take(learned.fold >= 0, numbers), recipe.seed).save(
-        run.folder / "ensemble.npz"
-    )
-
-    def ask(members: Sequence[int], by: str, calibrate: str) -> Values:
-        return cross_fit(tested, learned, members, by, calibrate, recipe.seed)
-
-    def row(probabilities: Values, decide: str = combine.decide) -> dict[str, Any]:
-        return _row(recipe, dataset, tested, probabilities, decide)
-
-    probabilities = ask(numbers, combine.by, combine.calibrate)
-    choices, notes = [], _notes(recipe, dataset, folds)
-    for by in COMBINERS if len(numbers) > 1 else ["mean"]:
-        try:
-            asked = [(calibrate, ask(numbers, by, calibrate)) for calibrate in CALIBRATIONS]
-        except DataError as error:  # too few held-back samples for a choice that nobody asked for
-            notes.append(f"not compared: {error}")
-            continue
-        for (calibrate, answer), decide in product(asked, DECISIONS):
-            choices.append({"by": by, "calibrate": calibrate, "decide": decide, **row(answer, decide)})
-    members = [{"name": f"{n} {m.model}", **row(ask([n], "mean", combine.calibrate))} for n, m in enumerate(recipe.member)]
-    baselines = [{"name": "majority", **row(_majority(dataset, folds))}]
-    if recipe.output.baseline:
-        baselines.append({"name": recipe.output.baseline, **row(ask([len(numbers)], "mean", combine.calibrate))})
+    jury = _Jury(recipe, dataset, _tested(run, recipe, dataset, folds), _held_back(run, recipe, dataset, folds))
+    by, calibrate, members = recipe.combine.by, recipe.combine.calibrate, range(len(recipe.member))
+    every = np.ones(len(jury.learned.rows), bool)
+    Ensemble.fit(by, calibrate, *jury.learned.take(every, members), recipe.seed).save(run.folder / "ensemble.npz")
+    probabilities = jury.ask(members, by, calibrate)
+    choices, notes = jury.compare(members)
     results = {
         "metric": recipe.output.metric,
         "per": recipe.output.per,
-        "n": len(tested.rows),
+        "n": len(jury.tested.rows),
         "learned_from": round(float(np.mean([len(f.train) for f in folds]))),
-        "score": row(probabilities),
+        "score": jury.row(probabilities, recipe.combine.decide),
         "choices": choices,
-        "members": members,
-        "baselines": baselines,
-        "notes": notes,
+        "members": [{"name": f"{n} {m.model}", **jury.alone(n)} for n, m in enumerate(recipe.member)],
+        "baselines": _baselines(recipe, dataset, folds, jury),
+        "notes": _notes(recipe, dataset, folds) + notes,
     }
-    return results, _predictions(recipe, dataset.ids[tested.rows], dataset.classes, probabilities)
+    return results, _predictions(recipe, dataset.ids[jury.tested.rows], dataset.classes, probabilities)
+
+
+@dataclass(frozen=True)
+class _Jury:
+    """What scores an answer: the test parts' scores, and the held-back ones that combining may learn from.
+
+    These are other samples than the ones scored: the validation part where there is one fold, the other folds' test
+    parts where there are more.
+    """
+
+    recipe: Recipe
+    dataset: Dataset
+    tested: HeldBack
+    learned: HeldBack
+
+    def ask(self, members: Sequence[int], by: str, calibrate: str) -> Values:
+        """Probabilities of the test parts by some members, combined and calibrated."""
+        return cross_fit(self.tested, self.learned, members, by, calibrate, self.recipe.seed)
+
+    def alone(self, member: int) -> dict[str, Any]:
+        """Metrics of one member, calibrated and decided as the recipe says."""
+        return self.row(self.ask([member], "mean", self.recipe.combine.calibrate), self.recipe.combine.decide)
+
+    def compare(self, members: Sequence[int]) -> tuple[list[dict[str, Any]], list[str]]:
+        """Metrics of every choice of combiner, calibration and decision; and notes on those that could not be made."""
+        choices, notes = [], []
+        for by in COMBINERS if len(members) > 1 else ["mean"]:
+            try:
+                asked = [(calibrate, self.ask(members, by, calibrate)) for calibrate in CALIBRATIONS]
+            except DataError as error:  # too few held-back samples for a choice that nobody asked for
+                notes.append(f"not compared: {error}")
+                continue
+            for (calibrate, answer), decide in product(asked, DECISIONS):
+                choices.append({"by": by, "calibrate": calibrate, "decide": decide, **self.row(answer, decide)})
+        return choices, notes
+
+    def row(self, probabilities: Values, decide: str) -> dict[str, Any]:
+        """Metrics of an answer: value and 95 % interval, drawn over groups where the split keeps them whole."""
+        labels, output = self.tested.labels, self.recipe.output
+        decided, groups = _decide(self.recipe, decide, probabilities), self._drawn_whole()
+        row: dict[str, Any] = {}
+        for name in dict.fromkeys([output.metric, "accuracy", "macro-f1", "l1"]):
+            values = decided if name == "l1" else probabilities
+            scale = output.per / len(labels) if name == "l1" and output.per else 1.0
+            ends = interval(name, values, labels, groups=groups, seed=self.recipe.seed)
+            row[name] = [scale * v for v in (METRICS[name].function(values, labels), *ends)]
+        row |= {name: METRICS[name].function(probabilities, labels) for name in ("log-loss", "ece", "auc")}
+        return {**row, "f1-by-class": f1_by_class(probabilities, labels)}
+
+    def _drawn_whole(self) -> NDArray[Any] | None:
+        rows = self.tested.rows
+        if self.recipe.split.group and self.dataset.groups is not None:
+            return self.dataset.groups[rows]
+        return rows if len(np.unique(rows)) < len(rows) else None  # repeats of a sample are drawn together
+
+
+def _baselines(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold], jury: _Jury) -> list[dict[str, Any]]:
+    rows = [{"name": "majority", **jury.row(_majority(dataset, folds), recipe.combine.decide)}]
+    if recipe.output.baseline:
+        rows.append({"name": recipe.output.baseline, **jury.alone(len(recipe.member))})
+    return rows
 
 
 def _tested(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> HeldBack:
@@ -356,8 +391,6 @@ def _held_back(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]
     """What a combiner may learn from: other samples than one fold's test part, or all test parts of several folds."""
     if len(folds) > 1:
         return _tested(run, recipe, dataset, folds)
-    if not len(folds[0].validation):
-        raise UserError("split.validation: 0 leaves nothing to combine and calibrate by; set it above 0")
     return _gather(run, recipe, dataset, [(f, f.validation, "validation") for f in folds])
 
 
@@ -373,24 +406,6 @@ def _kept_scores(folder: Path, part: str) -> Values:
     with np.load(folder / "scores.npz", allow_pickle=False) as kept:
         scores: Values = kept[part]
     return scores
-
-
-def _row(recipe: Recipe, dataset: Dataset, tested: HeldBack, probabilities: Values, decide: str) -> dict[str, Any]:
-    """Metrics of one choice: name to value and 95 % interval, drawn over groups where the split keeps them whole."""
-    decided = _decide(recipe, decide, probabilities)
-    groups: NDArray[Any] | None = tested.rows if len(np.unique(tested.rows)) < len(tested.rows) else None
-    if recipe.split.group and dataset.groups is not None:
-        groups = dataset.groups[tested.rows]
-    row: dict[str, Any] = {}
-    for name in dict.fromkeys([recipe.output.metric, "accuracy", "macro-f1", "l1"]):
-        values = decided if name == "l1" else probabilities
-        scale = recipe.output.per / len(tested.rows) if name == "l1" and recipe.output.per else 1.0
-        ends = interval(name, values, tested.labels, groups=groups, seed=recipe.seed)
-        row[name] = [scale * v for v in (METRICS[name].function(values, tested.labels), *ends)]
-    for name in ("log-loss", "ece", "auc"):
-        row[name] = METRICS[name].function(probabilities, tested.labels)
-    row["f1-by-class"] = f1_by_class(probabilities, tested.labels)
-    return row
 
 
 def _decide(recipe: Recipe, decide: str, probabilities: Values) -> Values:
@@ -566,9 +581,8 @@ def describe_scores(run: Run) -> str:
 # ---------------------------------------------------------------- what a run keeps
 
 
-def _facts(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+def _facts(recipe: Recipe, dataset: Dataset, folds: int) -> dict[str, Any]:
     identity = {"recipe": recipe.digest(), "data": dataset.digest, "wavefold": wavefold.__version__}
-    folds = int(recipe.split.options.get("folds", 5)) * int(recipe.split.options.get("repeats", 1))
     return {
         "recipe": recipe.name,
         "identity": identity,
@@ -577,7 +591,7 @@ def _facts(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         "shape": list(dataset.signals.shape[1:]),
         "unit": dataset.unit,
         "classes": list(dataset.classes),
-        "folds": folds if recipe.split.way == "kfold" else 1,
+        "folds": folds,
         "command": sys.argv,
         "python": platform.python_version(),
         "torch": torch.__version__,
