@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from wavefold.base import keyed
 from wavefold.base.build import build_part, check_options, optional
 from wavefold.base.dataset import Dataset, class_names, class_word, number_labels
 from wavefold.base.errors import DataError, UserError
-from wavefold.base.files import write_whole
+from wavefold.base.files import write_json, write_whole
 from wavefold.base.progress import Progress, clock
 
 
@@ -109,3 +110,8 @@ def test_the_progress_line_tells_the_truth():
     progress.skip(500)
     assert progress.line(750, 10.0, "epoch 3") == "training   75 %  25 samples/s  10 s left  epoch 3"
     assert [clock(s) for s in (41.6, 190, 7500)] == ["42 s", "3 min 10 s", "2 h 5 min"]
+
+
+def test_json_files_hold_no_nan(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [float("nan"), 1.5], "b": (float("inf"),)})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.5], "b": [None]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,8 +43,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole, for people: two spaces of indent, keys in the order given."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write a JSON file whole, for people: two spaces of indent, keys in the order given, null for what is undefined."""
+    write_text(path, json.dumps(_without_nan(value), indent=2) + "\n")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -55,6 +56,14 @@ def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no NaN
 
 
 def _flush_folder(folder: Path) -> None:

@@ -28,6 +28,6 @@ def _line(name: str, cells: Sequence[str]) -> str:
     return f"{name:<26}{''.join(f'{cell:<28}' for cell in cells)}".rstrip()
 
 
-def _cell(name: str, values: Sequence[float]) -> str:
-    value, low, high = (f"{v:,.0f}" if name == "l1" else f"{v:.4f}" for v in values)
+def _cell(name: str, values: Sequence[float | None]) -> str:
+    value, low, high = ("?" if v is None else f"{v:,.0f}" if name == "l1" else f"{v:.4f}" for v in values)
     return f"{value} [{low}, {high}]"
