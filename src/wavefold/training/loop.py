@@ -184,7 +184,9 @@ def _learn_epoch(learner: _Learner, state: State, file: StateFile, watch: Watch)
 def _keep_if_better(model: nn.Module, scores: dict[str, float], stage: Stage, state: State) -> None:
     """Copy the weights where the check is the best of the stage, or where there is nothing to check by."""
     value = scores.get(stage.metric)
-    if value is None or math.isnan(value) or state.best is None:
+    if value is not None and math.isnan(value):  # undefined on this validation part: never better than a number
+        better, value = state.best is None, None
+    elif value is None or state.best is None:
         better = True
     else:
         better = value > state.best if stage.higher_is_better else value < state.best
