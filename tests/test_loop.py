@@ -131,7 +131,7 @@ def test_without_a_validation_part_the_last_weights_stay(tmp_path):
     model = net()
     best, history = fit(tmp_path, stage(epochs=2), model=model, check=lambda m: {})
     assert all(line["kept"] for line in history)
-    assert same(best, {k: v for k, v in model.state_dict().items()})
+    assert same(best, dict(model.state_dict().items()))
 
 
 def test_averaged_weights_lie_between(tmp_path):
