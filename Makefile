@@ -15,12 +15,13 @@ BEATS := $(DATA)/mitbih_beats
 demo: .venv/installed
 ifneq ($(wildcard $(BEATS)/train.csv.gz),)
 	@echo "demo on real input: $(BEATS) (MIT-BIH heartbeats, 3 epochs of the recipe's 1 net)"
-	$(BIN)/wavefold train heartbeat --data $(BEATS) --out demo/run --set 'member=[{model="net1"}]' --set 'stage.*.epochs=3'
+	$(BIN)/wavefold train heartbeat --data $(BEATS) --out demo/run --fresh --set 'member=[{model="net1"}]' --set 'stage.*.epochs=3'
 	$(BIN)/wavefold predict demo/run $(BEATS)/train.csv.gz --out demo/submission.csv
 else
 	@echo "demo on simulated input: $(BEATS)/train.csv.gz is not there"
+	rm -rf demo/data
 	$(BIN)/wavefold simulate heartbeat demo/data --count 3000 --seed 1
-	$(BIN)/wavefold train heartbeat --data demo/data --out demo/run --set 'member=[{model="net1"}]' --set 'stage.*.epochs=8'
+	$(BIN)/wavefold train heartbeat --data demo/data --out demo/run --fresh --set 'member=[{model="net1"}]' --set 'stage.*.epochs=8'
 	$(BIN)/wavefold predict demo/run demo/data --out demo/submission.csv
 endif
 

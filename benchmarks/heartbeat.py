@@ -21,13 +21,13 @@ COLUMNS += ["macro_f1", "macro_f1_low", "macro_f1_high", "f1_by_class", "n", "se
 BEATS, CONTEST = "mitbih_beats", "heartbeat"
 NETS = ",".join(f'{{model="net{n}"}}' for n in range(1, 7))
 ONE = 'member=[{model="net1"}]'
-SMALL = ["stage.*.epochs=25", "batches.size=64"]
+SMALL = ["stage.*.epochs=20", "batches.size=64"]
 BY_RECORD = "split={way='kfold',folds=5,group='record',validation=0.1}"
 TWICE = "split={way='kfold',folds=5,repeats=2,validation=0.1}"
 STEPS = {"none": "", "repeat": "{step='repeat'}", "smote": "{step='smote'}", "gan": "{step='gan'}"}
 STUDIES: dict[str, dict[str, tuple[str, list[str]]]] = {
     "random": {"recipe": (BEATS, [])},
-    "record": {"net1": (BEATS, [BY_RECORD, ONE, "stage.*.epochs=6"])},
+    "record": {"net1": (BEATS, [BY_RECORD, ONE, "stage.*.epochs=5"])},
     "contest": {"all": (CONTEST, [TWICE, f'member=[{NETS},{{model="lightgbm"}}]', *SMALL])},
     "balance": {k: (CONTEST, [TWICE, ONE, f"prepare=[{v}]", 'output.baseline=""', *SMALL]) for k, v in STEPS.items()},
 }

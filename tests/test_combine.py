@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from wavefold.base.build import build_part
 from wavefold.base.errors import DataError, UserError
-from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
+from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, HeldBack, cross_fit
 from wavefold.combine.calibrate import Temperature
 from wavefold.combine.decide import l1_decision, one_hot, over_thresholds
 from wavefold.combine.vote import mean_vote
@@ -97,6 +97,8 @@ def test_stacking_refuses_what_it_cannot_learn_from():
         COMBINERS["stack_net"]().fit(scores, labels[:5], seed=0)
     with pytest.raises(UserError, match="fit it or load"):
         COMBINERS["stack_net"]().probabilities(scores)
+    with pytest.raises(UserError, match="stack_net: epochs 0 is not above 0"):
+        COMBINERS["stack_net"](epochs=0)
     with pytest.raises(UserError, match="did you mean 'patience'"):
         build_part(COMBINERS, "stack_net", {"patiense": 3}, "combine")
 
@@ -132,6 +134,88 @@ def test_parts_are_built_without_options_and_refuse_unknown_ones(table):
         assert isinstance(build_part(table, name, {}, "combine"), table[name])
         with pytest.raises(UserError, match="no such option"):
             build_part(table, name, {"frobnicate": 1}, "combine")
+
+
+STACKERS = [name for name in COMBINERS if COMBINERS[name].learns]
+
+
+def log_loss(odds, labels):
+    return -np.log(np.maximum(odds[np.arange(len(labels)), labels], 1e-12)).mean()
+
+
+def mistaken(share, count, seed):
+    """Members' scores whose labels are drawn anew in a share of the rows: no answer can be sure of those."""
+    rng = np.random.default_rng(seed)
+    scores, labels = members(count, classes=4, seed=seed)
+    return scores, np.where(rng.random(count) < share, rng.integers(4, size=count), labels)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7])
+@pytest.mark.parametrize("by", COMBINERS)
+def test_calibrating_on_few_held_back_rows_does_not_make_the_answers_worse(by, share):
+    fresh, truth = mistaken(share, 2000, seed=1)
+    losses = {"none": [], "temperature": []}
+    for seed in range(3):
+        scores, labels = mistaken(share, 60, seed=10 + seed)
+        for calibrate, found in losses.items():
+            ensemble = Ensemble.fit(by, calibrate, scores, labels=labels, seed=seed)
+            found.append(log_loss(ensemble.probabilities(fresh), truth))
+    assert np.mean(losses["temperature"]) < np.mean(losses["none"]) + 0.05
+
+
+@pytest.mark.parametrize("by", COMBINERS)
+def test_an_ensemble_comes_back_without_its_options_and_repeats(by, tmp_path):
+    scores, labels = members(40)
+    options = {"stack_net": {"epochs": 3}, "stack_logistic": {"folds": 2}}.get(by, {})
+    fitted = Ensemble.fit(by, "temperature", scores, labels=labels, seed=1, options=options)
+    fitted.save(tmp_path / "ensemble.npz")
+    given = fitted.probabilities(scores)
+    assert np.array_equal(Ensemble.load(by, "temperature", tmp_path / "ensemble.npz").probabilities(scores), given)
+    again = Ensemble.fit(by, "temperature", scores, labels=labels, seed=1, options=options)
+    assert np.array_equal(again.probabilities(scores), given)
+
+
+def test_a_combiners_options_reach_it():
+    scores, labels = members(40)
+    fitted = Ensemble.fit("stack_net", "none", scores, labels=labels, seed=1, options={"epochs": 3})
+    assert fitted.combiner.epochs == 3
+    held = HeldBack(np.arange(40), np.arange(40) % 2, labels, scores)
+    short, long = (
+        cross_fit(held, held, range(3), by="stack_net", calibrate="none", seed=0, options={"epochs": n}) for n in (1, 20)
+    )
+    assert not np.array_equal(short, long)
+    with pytest.raises(UserError, match="did you mean 'epochs'"):
+        Ensemble.fit("stack_net", "none", scores, labels=labels, seed=1, options={"epoch": 3})
+
+
+@pytest.mark.parametrize("calibrate", CALIBRATIONS)
+@pytest.mark.parametrize("by", COMBINERS)
+def test_as_many_rows_as_a_combiner_needs_are_enough(by, calibrate):
+    scores, labels = members(COMBINERS[by].needs, seed=2)
+    Ensemble.fit(by, calibrate, scores, labels=labels, seed=0)
+    few = COMBINERS[by].needs - 1
+    with pytest.raises(DataError, match=f"{by} needs {few + 1} held-back samples to learn from; here are {few}"):
+        Ensemble.fit(by, calibrate, scores[:, :few], labels=labels[:few], seed=0)
+
+
+@pytest.mark.parametrize("by", STACKERS)
+def test_rows_of_one_sample_are_left_out_together(by):
+    scores, labels = mistaken(1.0, 30, seed=0)  # nothing to learn
+    thrice, rows = np.tile(scores, (1, 3, 1)), np.tile(np.arange(30), 3)
+    fits = [
+        Ensemble.fit(by, "temperature", thrice, labels=np.tile(labels, 3), seed=0, samples=samples) for samples in (rows, None)
+    ]
+    together, apart = (fit.calibration.temperature for fit in fits)
+    assert together > apart  # apart, each row is answered by a fit that saw its twins
+
+
+@pytest.mark.parametrize("by", STACKERS)
+def test_a_class_held_back_once_does_not_soften_all_answers(by):
+    scores, labels = members(200)
+    lone = np.where(np.arange(200) == 0, 2, labels % 2)  # class 2 has one row, which no fit on other rows can know
+    without = np.where(np.arange(200) == 0, 1, labels % 2)
+    temperatures = [Ensemble.fit(by, "temperature", scores, labels=y, seed=0).calibration.temperature for y in (lone, without)]
+    assert temperatures[0] < 1.5 * temperatures[1]
 
 
 @pytest.mark.parametrize("name", DECISIONS)

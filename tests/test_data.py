@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from wavefold import data as room  # not its names: pytest would take test_files for a test
+from wavefold.base.dataset import class_names
 from wavefold.base.errors import DataError, UserError
-from wavefold.data import READERS, read
+from wavefold.data import READERS, check_layout, read
 
 HEAD = "id,heartbeat_signals,label\n"
 Real = Callable[[str], Path]
@@ -24,10 +29,10 @@ def written(folder: Path, text: str | bytes, name: str = "train.csv") -> Path:
     return path
 
 
-def told(path: Path, **options: str) -> str:
+def told(path: Path, **options: Any) -> str:
     """The message of the DataError that reading ends with; always one line."""
     with pytest.raises(DataError) as caught:
-        read(path, **options)  # type: ignore[call-overload]
+        read(path, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -78,6 +83,45 @@ def test_labels_are_numbered_by_the_given_classes(tmp_path: Path) -> None:
     data = read(written(tmp_path, GOOD), classes=("2", "1", "0"))
     assert data.known_labels().tolist() == [2, 0]
     assert data.classes == ("2", "1", "0")
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["1", "01", "+1", "0", "1"], ("0", "+1", "01", "1")),
+        (["10", "9", "-1", "1e1"], ("-1", "9", "10", "1e1")),
+        (["nan", "2", "10"], ("10", "2", "nan")),
+        (["NaN", "nan", "1"], ("1", "NaN", "nan")),
+        (["inf", "2", "10", "-Infinity", "1e999"], ("-Infinity", "10", "1e999", "2", "inf")),
+    ],
+)
+def test_classes_come_in_one_order_however_they_are_spelled(words: list[str], names: tuple[str, ...]) -> None:
+    assert class_names(words) == class_names(words[::-1]) == names
+
+
+LAYOUT_TEXTS = {
+    "contest": ("train.csv", 'id,heartbeat_signals,kind\n1,"1,2",\n2,"3,4",strange\n'),
+    "wide": ("train.csv", "type,class,0,1\n,,1,2\n?,strange,3,4\n"),
+    "ts": ("train.ts", "@classLabel true a b\n@data\n1,2:?\n3,4:\n"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUT_TEXTS)
+@pytest.mark.parametrize("label_column", ["", "kind", "not_there"])
+def test_for_prediction_labels_may_be_anything(tmp_path: Path, layout: str, label_column: str) -> None:
+    name, text = LAYOUT_TEXTS[layout]
+    data = read(written(tmp_path, text, name), label_column=label_column, labels=False)
+    assert data.signals.tolist() == [[[1, 2]], [[3, 4]]]
+    assert (data.labels, data.groups) == (None, None)
+
+
+def test_for_prediction_groups_may_be_missing(tmp_path: Path) -> None:
+    path = written(tmp_path, "id,t0,t1\na,1,2\n")
+    assert read(path, group="site", label_column="kind", labels=False).groups is None
+    assert "no column 'site' for groups" in told(path, group="site")
+    assert "no column 'kind'" in told(path, label_column="kind")
+    with_kind = read(written(tmp_path, "kind,t0,t1\n9,1,2\n", "kind.csv"), label_column="kind", labels=False)
+    assert with_kind.signals.tolist() == [[[1, 2]]]
 
 
 @pytest.mark.parametrize(
@@ -146,6 +190,25 @@ def test_wide_layout(tmp_path: Path) -> None:
     assert bare.known_labels().tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("group", ["patient", "subject", "record", "group"])
+def test_groups_of_a_wide_file_are_no_measurements(tmp_path: Path, group: str) -> None:
+    path = written(tmp_path, f"{group},site,0,1,y\n7,3,5,6,1\n8,3,7,8,0\n")
+    data = read(path, group="site")
+    assert data.signals.tolist() == [[[5, 6]], [[7, 8]]]
+    assert data.known_labels().tolist() == [1, 0]
+    assert data.groups is not None
+    assert data.groups.tolist() == ["3", "3"]
+    usual = read(path)  # the cache knows one reading from the other
+    assert usual.signals.tolist() == [[[3, 5, 6]], [[3, 7, 8]]]
+    assert usual.groups is not None
+    assert usual.groups.tolist() == ["7", "8"]
+
+
+def test_y_is_a_label_only_at_the_end(tmp_path: Path) -> None:
+    assert read(written(tmp_path, "x,y,z\n1,2,3\n", "xyz.csv")).signals.tolist() == [[[1, 2, 3]]]
+    assert read(written(tmp_path, "label,x,y\n1,2,3\n", "label.csv")).signals.tolist() == [[[2, 3]]]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -153,7 +216,7 @@ def test_wide_layout(tmp_path: Path) -> None:
         ("id,a,b\n1,2,x\n", "line 2 (id 1): value 2 is 'x', expected a number"),
         ("a,b\n1,2\n1,nan\n", "line 3: value 2 is 'nan', expected a finite number"),
         ("id,a,label,b\n1,2,3,4\n", "column 'label' stands among the numbers"),
-        ("type,a,b,class\n1,2,3,4\n", "columns type, class could each be the label"),
+        ("type,a,b,class\n1,2,3,4\n", "columns type, class could each be the label; name one, such as --set data.label=type"),
         ("1,2,3\n1,2,3\n", "line 1: column 1 is named '1', expected a header"),
         (",a,b\n0,1,2\n", "line 1: column 1 is named ''"),
         ("id,a,b\n1,2,3\n1,2,3\n", "line 3: id '1' stands in line 2 too"),
@@ -185,6 +248,7 @@ def test_ts_layout_with_two_channels(tmp_path: Path) -> None:
         (TS + "1,2:3,4:c\n", "line 6: label 'c' is not one of a, b"),
         (TS.replace("@data", "@timeStamps true\n@data"), "@timestamps true: time stamps cannot be read"),
         (TS.replace("@data", "@equalLength false\n@data"), "@equalLength false"),
+        (TS.replace("a b", "1 2 1.0"), "two.ts: @classLabel names class '1' twice (1, 1.0)"),
         (TS.replace("@data", ""), "has no line @data"),
         (TS, "no samples below @data"),
     ],
@@ -194,17 +258,31 @@ def test_ts_defects(tmp_path: Path, text: str, words: str) -> None:
 
 
 def test_folder_holds_its_parts(tmp_path: Path) -> None:
-    written(tmp_path, GOOD)
-    assert read(tmp_path, part="test") is None
+    path = written(tmp_path, GOOD)
+    assert room.test_files(tmp_path) == []
     written(tmp_path, 'id,heartbeat_signals\n1,"0,1,1"\n', "testA.csv")
     written(tmp_path, "id,label_0\n1,0\n", "sample_submit.csv")
     assert read(tmp_path).ids.tolist() == ["7", "9"]
-    test = read(tmp_path, part="test")
-    assert test is not None
-    assert test.ids.tolist() == ["1"]
     written(tmp_path, GOOD, "testB.csv")
-    with pytest.raises(DataError, match=r"holds testA.csv, testB.csv; name one"):
-        read(tmp_path, part="test")
+    written(tmp_path, "id,record\n1,p\n", "testB_meta.csv")
+    files = room.test_files(str(tmp_path))
+    assert [f.name for f in files] == ["testA.csv", "testB.csv"]
+    assert read(files[0]).ids.tolist() == ["1"]
+    assert room.test_files(path) == room.test_files("physionet:mitdb") == room.test_files(tmp_path / "none") == []
+    written(tmp_path, GOOD, "train2.csv")
+    assert "holds train.csv, train2.csv; name one" in told(tmp_path)
+
+
+def test_records_have_no_test_files(tmp_path: Path) -> None:
+    written(tmp_path, "", "100.hea")
+    written(tmp_path, "", "test_notes.csv")
+    assert room.test_files(tmp_path) == []
+
+
+def test_what_is_neither_file_nor_folder_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert told(tmp_path / "pipe") == f"{tmp_path / 'pipe'}: is not a file or folder"
+    assert "/dev/null: is not a file or folder" in told(Path("/dev/null"), layout="contest")
 
 
 def test_groups_come_from_the_file_beside(tmp_path: Path) -> None:
@@ -227,7 +305,11 @@ def test_groups_may_stand_in_the_file_itself(tmp_path: Path) -> None:
 
 def test_layout_is_never_guessed(tmp_path: Path) -> None:
     assert "layout" in told(written(tmp_path, "x", "train.dat"))
-    assert "did you mean 'contest'" in told(written(tmp_path, GOOD), layout="contst")
+    with pytest.raises(UserError, match=r"'contst' is not one of auto, contest, .*did you mean 'contest'"):
+        read(tmp_path / "never looked for.csv", layout="contst")
+    for name in ("auto", *READERS):
+        check_layout(name)
+    written(tmp_path, GOOD)
     assert "did you mean 'train.csv'" in told(tmp_path / "trian.csv")
     (tmp_path / "empty").mkdir()
     assert "holds nothing; expected one train*.csv" in told(tmp_path / "empty")
@@ -241,7 +323,7 @@ def test_readers_refuse_a_label_column_that_is_not_there(tmp_path: Path, layout:
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(path: Path, label_column: str) -> None:
+    def never(path: Path, **options: object) -> None:
         raise AssertionError(f"{path} was read again")
 
     monkeypatch.setitem(READERS, "contest", never)
@@ -290,6 +372,21 @@ def test_broken_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(read(path)) == 2
 
 
+def test_what_killed_processes_left_in_the_cache_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("WAVEFOLD_CACHE", str(cache))
+    stale = [cache / ".train-1.7.part", cache / "physionet" / ".mitdb.7.part"]
+    others = [cache / ".train-2.8.part", cache / "train-3", cache / "physionet" / "mitdb"]
+    for folder in (*stale, *others):
+        folder.mkdir(parents=True)
+        written(folder, GOOD)
+        if folder != others[0]:  # the one at which another process is at work
+            os.utime(folder, (time.time() - 90_000,) * 2)
+    read(written(tmp_path, GOOD))
+    assert not any(folder.exists() for folder in stale)
+    assert all(folder.exists() for folder in others)
+
+
 def test_no_room_for_a_cache_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -308,8 +405,8 @@ def test_real_contest_rows(real: Real) -> None:
     assert data.signals.shape == (808, 1, 205)
     assert np.bincount(data.known_labels()).tolist() == [519, 37, 114, 138]
     assert data.signals[0, 0, 0] == np.float32(0.9912297987616655)
-    test = read(real("heartbeat"), part="test")
-    assert test is not None
+    (file,) = room.test_files(real("heartbeat"))
+    test = read(file)
     assert (len(test), test.labels, test.ids[-1]) == (999, None, "100998")
 
 

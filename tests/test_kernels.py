@@ -66,6 +66,16 @@ def test_classifier_tells_frequencies_apart(channels):
     assert (answers.argmax(1) == truth).mean() > 0.85
 
 
+def test_features_of_few_rows_are_held_at_once(monkeypatch):
+    signals, labels = waves(2050)  # one batch of 2,048 and one of 2
+    fitted = KernelClassifier(seed=0, features=84, rows=60).fit(signals, labels, 2)
+    apply, held = fitted.features.apply, []
+    monkeypatch.setattr(fitted.features, "apply", lambda part: held.append(len(part)) or apply(part))
+    answers = fitted.probabilities(signals)
+    assert held == [2048, 2]
+    np.testing.assert_allclose(answers, fitted.head.probabilities(apply(signals)), rtol=1e-5)
+
+
 def test_more_rows_than_asked_for_are_thinned_by_class():
     signals, labels = waves(400)
     labels[:4] = 2  # a rare class

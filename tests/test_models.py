@@ -7,21 +7,30 @@ import pytest
 import torch
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier
 from torch import nn
 
+from wavefold.base.build import build_part
 from wavefold.base.errors import UserError
 from wavefold.models import (
     CLASSIFIERS,
     MODELS,
-    SklearnMember,
     count_parameters,
     describe,
     prepare_for_prediction,
+    sklearn_member,
 )
 from wavefold.models.layers import Conv, MaxPool, MaxPoolTo, MeanPoolTo, Norm, enter
 
 SHORT = 40  # positions: the shortest that suits every net, so that net 5's head stays small
-SMALL = {"kernels": {"features": 168}, "lightgbm": {"trees": 5}, "random_forest": {"trees": 7}, "extra_trees": {"trees": 7}}
+SMALL = {
+    "kernels": {"features": 168},
+    "lightgbm": {"trees": 5},
+    "random_forest": {"trees": 7},
+    "extra_trees": {"trees": 7},
+    "hist_boosting": {"max_iter": 5},
+    "mlp": {"max_iter": 20},
+}
 
 
 def made(name, channels=1, length=SHORT, classes=4):
@@ -277,14 +286,56 @@ def test_a_forest_of_arrays_answers_as_scikit_learn_does(name, kind):
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def test_an_estimator_of_ones_own_is_a_member_that_cannot_be_saved(tmp_path):
+def test_an_estimator_of_ones_own_becomes_a_member_by_a_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(CLASSIFIERS, "bayes", sklearn_member(GaussianNB))
     x, y = classed()
-    member = SklearnMember(GaussianNB()).fit(x, np.where(y == 2, 3, y), 4)  # class 2 is never seen
-    answers = member.probabilities(x)
+    member = build_part(CLASSIFIERS, "bayes", {"var_smoothing": 1e-3}, "member.0", seed=0)
+    answers = member.fit(x, np.where(y == 2, 3, y), 4).probabilities(x)  # class 2 is never seen
     assert answers.shape == (90, 4)
     assert not answers[:, 2].any()
-    with pytest.raises(UserError, match="GaussianNB: cannot be saved without pickle"):
-        member.save(tmp_path)
+    member.save(tmp_path)
+    again = CLASSIFIERS["bayes"].load(tmp_path)
+    assert again.estimator.var_smoothing == 1e-3
+    assert np.array_equal(again.probabilities(x), answers)
+    with pytest.raises(UserError, match="did you mean 'var_smoothing'"):
+        build_part(CLASSIFIERS, "bayes", {"var_smoothin": 1e-3}, "member.0", seed=0)
+
+
+def test_an_estimator_of_untrusted_types_is_neither_written_nor_read(tmp_path):
+    x, y = classed()
+    distrusted = sklearn_member(MLPClassifier)
+    with pytest.raises(UserError, match=r"MLPClassifier: it holds types that are not trusted: .*AdamOptimizer"):
+        distrusted(seed=0, max_iter=2).fit(x, y, 3).save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    CLASSIFIERS["mlp"](seed=0, max_iter=2).fit(x, y, 3).save(tmp_path)
+    with pytest.raises(UserError, match="not trusted"):
+        distrusted.load(tmp_path)
+
+
+def test_what_an_estimator_cannot_learn_from_is_told_in_a_line():
+    x, y = classed(6)
+    with pytest.raises(UserError, match=r"CalibratedClassifierCV: Requesting 5-fold [^\n]*$"):
+        CLASSIFIERS["svm"](seed=0, cv=5).fit(x, y, 3)
+
+
+@pytest.mark.parametrize("name", ["mlp", "hist_boosting"])
+def test_the_seed_reaches_the_estimator(name):
+    assert CLASSIFIERS[name](seed=7).estimator.random_state == 7
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_no_signals_have_no_answers(name):
+    x, y = classed()
+    fitted = CLASSIFIERS[name](seed=3, **SMALL.get(name, {})).fit(x, y, 3)
+    assert fitted.probabilities(x[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_net_can_be_laid_out_without_memory(name):
+    with torch.device("meta"):
+        net = made(name, length=205)
+    assert all(tensor.is_meta for tensor in net.state_dict().values())
+    assert count_parameters(describe(net, 1, 205)) == sum(p.numel() for p in net.parameters())
 
 
 def test_a_net_exports_for_batches_of_any_size():
@@ -297,10 +348,23 @@ def test_a_net_exports_for_batches_of_any_size():
 @pytest.mark.parametrize(
     ("table", "name", "options", "words"),
     [
-        (MODELS, "net1", {"dropout": 1.5}, "net1: dropout 1.5"),
-        (MODELS, "net4", {"steps": 0}, "net4: steps 0"),
-        (MODELS, "repvgg", {"blocks": ()}, "repvgg: width 32 and blocks"),
-        (MODELS, "lstm", {"layers": 0}, "lstm: width 64 and layers 0"),
+        *[(MODELS, n, {"dropout": 1.5}, f"{n}: dropout 1.5 .* 0 or more and below 1") for n in MODELS if n != "net5"],
+        (MODELS, "net4", {"steps": 0}, "net4: steps 0 is too few; it must be 1 or more"),
+        (MODELS, "repvgg", {"blocks": ()}, "repvgg: blocks"),
+        (MODELS, "repvgg", {"blocks": (2, 0)}, r"repvgg: blocks \[2, 0\] .* 1 or more"),
+        (MODELS, "repvgg", {"width": 0}, "repvgg: width 0 is too few; it must be 1 or more"),
+        (MODELS, "lstm", {"width": 0}, "lstm: width 0 is too few; it must be 1 or more"),
+        (MODELS, "lstm", {"layers": 0}, "lstm: layers 0 is too few; it must be 1 or more"),
+        (MODELS, "lstm", {"layers": 2, "dropout": 1.5}, "lstm: dropout 1.5"),
+        (CLASSIFIERS, "lightgbm", {"trees": 0}, "lightgbm: trees 0 is too few"),
+        (CLASSIFIERS, "lightgbm", {"rate": 0.0}, "lightgbm: rate 0.0 .* above 0 and at most 1"),
+        (CLASSIFIERS, "extra_trees", {"smallest_leaf": 0}, "smallest_leaf 0 is too few; it must be 1 or more"),
+        (CLASSIFIERS, "kernels", {"features": 83}, "kernels: features 83 is too few; it must be 84 or more"),
+        (CLASSIFIERS, "knn", {"n_neighbors": 0}, "'n_neighbors' .* Got 0 instead"),
+        (CLASSIFIERS, "svm", {"C": -1.0}, r"SVC: .* 'C' .* Got -1\.0 instead"),
+        (CLASSIFIERS, "svm", {"cv": 1}, "'cv' .* Got 1 instead"),
+        (CLASSIFIERS, "hist_boosting", {"learning_rate": -1.0}, r"'learning_rate' .* Got -1\.0 instead"),
+        (CLASSIFIERS, "mlp", {"alpha": -1.0}, r"'alpha' .* Got -1\.0 instead"),
         (CLASSIFIERS, "lightgbm", {"leaves": 1}, "leaves 1 is too few; it must be 2 or more"),
         (CLASSIFIERS, "random_forest", {"trees": 0}, "trees 0 is too few"),
         (CLASSIFIERS, "kernels", {"rows": 0}, "kernels: rows 0"),

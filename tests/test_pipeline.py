@@ -10,7 +10,7 @@ import pytest
 
 from wavefold import pipeline
 from wavefold.base.errors import DataError, UserError
-from wavefold.base.runs import open_run
+from wavefold.base.runs import hold_folder, open_run
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
 from wavefold.data import read
 from wavefold.recipe import Recipe
@@ -31,6 +31,14 @@ def rows_of(path):
     return list(csv.reader(path.read_text().splitlines()))
 
 
+def quiet(line):
+    pass
+
+
+def train(recipe, data, out, fresh=False):
+    return pipeline.train(recipe, data=str(data), out=out, fresh=fresh, say=quiet)
+
+
 def small(**more):
     return Recipe.load("heartbeat").quickly().with_({**SMALL, **more})
 
@@ -39,7 +47,7 @@ def small(**more):
 def trained(tmp_path_factory, contest_csv_of):
     folder = tmp_path_factory.mktemp("trained")
     data = contest_csv_of(folder / "data", 240)
-    return pipeline.train(small(), data=str(data), out=folder / "run", say=lambda line: None), data
+    return train(small(), data, folder / "run"), data
 
 
 def test_a_run_keeps_what_design_says(trained):
@@ -108,17 +116,17 @@ def test_score_of_a_source_is_what_its_predictions_say(trained):
 def test_the_same_command_again_does_nothing_and_another_is_refused(trained):
     run, data = trained
     before = (run.folder / "scores.json").stat().st_mtime_ns
-    pipeline.train(small(), data=str(data), out=run.folder, say=lambda line: None)
+    train(small(), data, run.folder)
     assert (run.folder / "scores.json").stat().st_mtime_ns == before
     with pytest.raises(UserError, match=r"another recipe.*--fresh"):
-        pipeline.train(small(seed=5), data=str(data), out=run.folder, say=lambda line: None)
+        train(small(seed=5), data, run.folder)
 
 
 def test_another_length_is_refused_and_another_length_trains(trained, tmp_path, contest_csv_of):
     shorter = contest_csv_of(tmp_path / "short", 120, length=140)
     with pytest.raises(DataError, match=r"1 channel\(s\) of 140 values.*1 of 205"):
-        pipeline.probabilities_for(trained[0], read(str(shorter)))
-    run = pipeline.train(small(), data=str(shorter), out=tmp_path / "run", say=lambda line: None)
+        pipeline.predict(trained[0], str(shorter), out=str(tmp_path / "x.csv"))
+    run = train(small(), shorter, tmp_path / "run")
     assert run.facts["shape"] == [1, 140]
 
 
@@ -126,7 +134,7 @@ def test_folds_score_every_sample_once_a_repeat(tmp_path, contest_csv_of):
     data = contest_csv_of(tmp_path / "data", 200)
     split = {"way": "kfold", "folds": 3, "repeats": 2, "validation": 0.2}
     recipe = small(split=split, member=[{"model": "logistic"}])
-    run = pipeline.train(recipe, data=str(data), out=tmp_path / "run", say=lambda line: None)
+    run = train(recipe, data, tmp_path / "run")
     assert run.scores["n"] == 400
     assert run.facts["folds"] == 6
     tested = [r["id"] for r in table(run.folder / "splits.csv") if r["part"] == "test"]
@@ -135,10 +143,10 @@ def test_folds_score_every_sample_once_a_repeat(tmp_path, contest_csv_of):
 
 def test_a_score_for_known_groups_says_so_and_group_folds_keep_groups_whole(tmp_path, contest_csv_of):
     data = contest_csv_of(tmp_path / "data", 400)
-    known = pipeline.train(small(), data=str(data), out=tmp_path / "known", say=lambda line: None)
+    known = train(small(), data, tmp_path / "known")
     assert "stand on both sides" in known.scores["notes"][0]
     split = {"way": "kfold", "folds": 2, "group": "record", "validation": 0.2}
-    unseen = pipeline.train(small(split=split), data=str(data), out=tmp_path / "unseen", say=lambda line: None)
+    unseen = train(small(split=split), data, tmp_path / "unseen")
     assert unseen.scores["notes"] == []
     groups = dict(zip(*(a.tolist() for a in (read(str(data)).ids, read(str(data)).groups)), strict=True))
     for fold in ("0", "1"):
@@ -152,13 +160,13 @@ def test_a_score_for_known_groups_says_so_and_group_folds_keep_groups_whole(tmp_
 def test_invented_samples_come_from_the_training_part_only(tmp_path, contest_csv_of):
     data = contest_csv_of(tmp_path / "data", 300)
     recipe = small(prepare=[{"step": "smote"}])
-    run = pipeline.train(recipe, data=str(data), out=tmp_path / "run", say=lambda line: None)
+    run = train(recipe, data, tmp_path / "run")
     dataset = read(str(data))
     rows = table(run.folder / "splits.csv")
-    train = [r["id"] for r in rows if r["part"] == "train"]
+    learned = [r["id"] for r in rows if r["part"] == "train"]
     place = {name: i for i, name in enumerate(dataset.ids.tolist())}
-    real = dataset.signals[[place[name] for name in train]]
-    labels = dataset.labels[[place[name] for name in train]]
+    real = dataset.signals[[place[name] for name in learned]]
+    labels = dataset.labels[[place[name] for name in learned]]
     with np.load(run.folder / "fold0" / "made0.npz") as made:
         for signal, label in zip(made["signals"], made["labels"], strict=True):
             own = real[labels == label][:, 0].astype(np.float64)
@@ -174,7 +182,7 @@ def test_a_folder_with_a_test_file_gives_a_submission(tmp_path, contest_csv_of):
     lines = data.read_text().splitlines()[1:31]
     unlabelled = [line.rpartition(",")[0] for line in lines]
     (data.parent / "testA.csv").write_text("\n".join(["id,heartbeat_signals", *unlabelled]) + "\n")
-    run = pipeline.train(small(), data=str(data.parent), out=tmp_path / "run", say=lambda line: None)
+    run = train(small(), data.parent, tmp_path / "run")
     rows = rows_of(run.folder / "submission.csv")
     assert rows[0] == ["id", "label_0", "label_1", "label_2", "label_3"]
     assert [r[0] for r in rows[1:]] == [line.split(",")[0] for line in lines]
@@ -182,7 +190,114 @@ def test_a_folder_with_a_test_file_gives_a_submission(tmp_path, contest_csv_of):
 
 def test_describe_members_counts_parameters():
     text = pipeline.describe_members(Recipe.load("heartbeat").with_({"member": [{"model": "net1"}]}))
-    assert "1,306,116 parameters" in text or "parameters" in text
+    assert text.endswith("\n  1,306,118 parameters")  # 1,306,116 of the source's layers and 2 of its first batch norm
+
+
+def test_another_way_to_combine_uses_the_members_that_are_there(tmp_path, contest_csv_of):
+    data = contest_csv_of(tmp_path / "data", 240)
+    run = train(small(), data, tmp_path / "run")
+    weights = run.member(0, 0, "net3") / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    train(small(combine={"by": "stack_logistic", "decide": "argmax"}), data, tmp_path / "run")
+    assert weights.stat().st_mtime_ns == before
+    chosen = [
+        c for c in run.scores["choices"] if (c["by"], c["calibrate"], c["decide"]) == ("stack_logistic", "none", "argmax")
+    ]
+    assert run.scores["score"]["l1"] == chosen[0]["l1"]
+    pipeline.predict(run, str(data), out=str(tmp_path / "x.csv"))
+
+
+def test_fresh_deletes_a_run_and_nothing_else(tmp_path, contest_csv_of):
+    data, out = contest_csv_of(tmp_path / "data", 120), tmp_path / "run"
+    train(small(), data, out)
+    (out / "fold0" / "0-net3" / ".state.fresh.pt.1.part").write_text("left by a kill")
+    train(small(seed=3), data, out, fresh=True)
+    assert not list(out.rglob("*.part"))
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"holds 'thesis\.txt'"):
+        train(small(seed=3), data, out, fresh=True)
+    assert (out / "thesis.txt").exists()
+
+
+def test_two_trainings_cannot_share_a_folder(tmp_path, contest_csv):
+    with hold_folder(tmp_path / "run", fresh=False), pytest.raises(UserError, match="another process is training"):
+        train(small(), contest_csv, tmp_path / "run")
+
+
+def test_without_data_simulated_samples_are_kept_and_told(tmp_path):
+    recipe = small(**{"data.count": 120})
+    first = pipeline.train(recipe, out=tmp_path / "run", say=quiet)
+    assert "simulated samples" in first.scores["notes"][0]
+    stamp = (tmp_path / "run" / "simulated" / "train.csv").stat().st_mtime_ns
+    pipeline.train(recipe, out=tmp_path / "run", say=quiet)
+    assert (tmp_path / "run" / "simulated" / "train.csv").stat().st_mtime_ns == stamp
+    pipeline.train(recipe, out=tmp_path / "run", fresh=True, say=quiet)
+    assert (tmp_path / "run" / "simulated" / "train.csv").stat().st_mtime_ns != stamp
+
+
+def test_two_test_files_give_two_submissions_and_a_bad_one_stops_before_training(tmp_path, contest_csv_of):
+    data = contest_csv_of(tmp_path / "data", 120)
+    lines = [line.rpartition(",")[0] for line in data.read_text().splitlines()]
+    for name in ("testA", "testB"):
+        (data.parent / f"{name}.csv").write_text("\n".join(lines[:11]) + "\n")
+    train(small(), data.parent, tmp_path / "run")
+    assert {p.name for p in (tmp_path / "run").glob("submission*")} == {"submission-testA.csv", "submission-testB.csv"}
+    (data.parent / "testB.csv").write_text('id,heartbeat_signals\n1,"0.5,0.5"\n')
+    with pytest.raises(DataError, match="testB"):
+        train(small(), data.parent, tmp_path / "other")
+    assert not list((tmp_path / "other").glob("fold*"))
+
+
+def test_a_score_on_samples_that_were_learned_from_says_so(trained, tmp_path, contest_csv_of):
+    run, data = trained
+    said = []
+    pipeline.score_run(run, str(data), warn=said.append)
+    assert said == ["192 of these 240 samples were learned from or chosen by: for them this is no honest score"]
+    new = tmp_path / "new"
+    pipeline.simulate(small(), new, count=50, seed=99)
+    pipeline.score_run(run, str(new), warn=said.append)
+    assert len(said) == 1
+
+
+def test_predictions_never_replace_their_input(trained):
+    with pytest.raises(UserError, match="is the input itself"):
+        pipeline.predict(trained[0], str(trained[1]), out=str(trained[1]))
+
+
+def test_labels_are_not_looked_at_when_predicting(trained, tmp_path):
+    run, data = trained
+    lines = data.read_text().splitlines()
+    odd = tmp_path / "odd.csv"
+    odd.write_text("\n".join([lines[0], lines[1].rpartition(",")[0] + ",", lines[2].rpartition(",")[0] + ",unheard-of"]) + "\n")
+    assert pipeline.predict(run, str(odd), out=str(tmp_path / "x.csv")).ids.tolist() == read(data).ids[:2].tolist()
+
+
+def test_a_limit_keeps_the_shares_of_a_file_sorted_by_class(tmp_path, contest_csv_of):
+    data = contest_csv_of(tmp_path / "data", 400)
+    head, *lines = data.read_text().splitlines()
+    data.write_text("\n".join([head, *sorted(lines, key=lambda line: line.rpartition(",")[2])]) + "\n")
+    labels = pipeline.read_for(small(**{"data.limit": 100}), str(data)).labels
+    assert np.bincount(labels).tolist() == pytest.approx([64, 5, 14, 17], abs=1)
+    one = tmp_path / "one.csv"
+    one.write_text("\n".join([head, *(line for line in lines if line.endswith(",0.0"))]) + "\n")
+    with pytest.raises(DataError, match="two classes are needed"):
+        train(small(), one, tmp_path / "run")
+
+
+def test_members_with_and_without_a_seed_are_never_twins(tmp_path, contest_csv_of):
+    data = contest_csv_of(tmp_path / "data", 120)
+    members = [{"model": "net3", "seed": 1}, {"model": "net3"}, {"model": "net3", "seed": 0}]
+    run = train(small(member=members), data, tmp_path / "run")
+    first = [np.load(run.member(0, n, "net3") / "scores.npz")["test"] for n in range(3)]
+    assert not np.allclose(first[0], first[1])
+    assert not np.allclose(first[1], first[2])
+
+
+def test_too_few_held_back_samples_for_a_stacker_are_told_before_training(tmp_path, contest_csv_of):
+    data = contest_csv_of(tmp_path / "data", 60)
+    with pytest.raises(UserError, match=r"stack_net.*needs"):
+        train(small(combine={"by": "stack_net"}, **{"split.validation": 0.05}), data, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("fold*"))
 
 
 def test_open_run_needs_a_run(tmp_path):

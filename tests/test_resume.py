@@ -63,7 +63,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bits(contest_csv, tmp
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(contest_csv, whole), check=True, capture_output=True)
     rng, kills, in_writes = random.Random(7), 0, 0
-    for attempt in range(5):
+    for attempt in range(4):
         process = subprocess.Popen(
             command(contest_csv, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -78,6 +78,38 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bits(contest_csv, tmp
     assert last.returncode == 0, last.stderr
     assert results(killed) == results(whole)
     assert not list(killed.rglob("state*.pt"))
+
+
+# dies like kill -9 just before, or just after, the so-manieth file takes its final name
+DYING = """
+import os, signal, sys
+left, after, real = int(sys.argv.pop(1)), sys.argv.pop(1) == "after", os.replace
+def replace(source, target):
+    global left
+    left -= 1
+    if left == 0 and not after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(source, target)
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = replace
+from wavefold.cli import main
+main()
+"""
+
+
+def test_killed_as_any_file_takes_its_name_a_run_ends_with_the_same_bits(contest_csv, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(contest_csv, whole), check=True, capture_output=True)
+    moments = [(1, "before"), (1, "after"), (2, "before"), (6, "after"), (13, "before"), (20, "after"), (3, "before")]
+    for count, when in moments:
+        words = [sys.executable, "-c", DYING, str(count), when, *command(contest_csv, killed)[3:]]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    done = subprocess.run(command(contest_csv, killed), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert results(killed) == results(whole)
+    assert not list(killed.rglob("*.part"))
 
 
 def test_a_torn_state_falls_back_to_the_one_before(tmp_path):

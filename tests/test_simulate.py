@@ -69,12 +69,37 @@ def test_written_beats_read_back_the_same(tmp_path: Path) -> None:
 def test_any_float32_is_written_exactly(tmp_path: Path, name: str) -> None:
     values = np.float32([[[1e-30, -2.5, 3.0e38, 0.1]], [[1.0, 1.1e-7, 0.0, 1 - 2**-24]]])
     data = Dataset(signals=values, ids=np.array(["a", "b"]))
-    for part in (data, data.take(slice(1, 2))):
-        WRITERS[name](part, tmp_path, "test")
-        back = read(tmp_path, part="test")
-        assert back is not None
+    for folder, part in (("two", data), ("one", data.take(slice(1, 2)))):
+        back = read(WRITERS[name](part, tmp_path / folder, "test"))
         np.testing.assert_array_equal(back.signals, part.signals)
         assert back.labels is None
+
+
+def test_words_with_commas_and_quotes_read_back(tmp_path: Path) -> None:
+    data = Dataset(
+        signals=np.float32([[[0, 1]], [[0.5, 1]], [[1, 0]]]),
+        ids=np.array(["a,b", 'c"d', "plain"]),
+        labels=np.array([0, 1, 2]),
+        classes=("early, mild", 'the "other"', "7"),
+        groups=np.array(['p,"1"', "p2", "p3"]),
+    )
+    back = read(write_contest(data, tmp_path), classes=data.classes)
+    np.testing.assert_array_equal(back.signals, data.signals)
+    assert back.groups is not None
+    assert data.groups is not None
+    assert (back.ids.tolist(), back.groups.tolist()) == (data.ids.tolist(), data.groups.tolist())
+    assert back.known_labels().tolist() == [0, 1, 2]
+    with pytest.raises(DataError, match=r"'a\\nb' holds a line end"):
+        write_contest(replace(data, ids=np.array(["a\nb", "c", "d"])), tmp_path / "more")
+
+
+@pytest.mark.parametrize("there", ["train.csv", "train_meta.csv"])
+def test_nothing_is_written_over(tmp_path: Path, there: str) -> None:
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(UserError, match=f"{there}: is there already; name another folder"):
+        write_contest(simulate_beats(4, 0), tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_text() == "mine"
 
 
 def test_contest_layout_holds_one_channel(tmp_path: Path) -> None:

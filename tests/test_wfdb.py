@@ -44,6 +44,31 @@ def test_a_broken_record_is_named(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def record(folder: Path, invalid: slice) -> None:
+    """A record of 1250 samples at 125 Hz with ten beats, of which some samples are invalid."""
+    signal = np.sin(np.arange(1250))[:, None]
+    signal[invalid] = np.nan
+    wfdb_records.wfdb.wrsamp("7", 125, ["mV"], ["MLII"], p_signal=signal, fmt=["16"], write_dir=str(folder))
+    wfdb_records.wfdb.wrann("7", "atr", np.arange(0, 1250, 125), ["N"] * 10, write_dir=str(folder))
+
+
+def test_beats_with_invalid_samples_are_dropped_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path, slice(500, 501))
+    data = read(tmp_path)  # each beat lasts 150 samples, so sample 500 is in those from 375 and 500; 1125 passes the end
+    assert data.ids.tolist() == [f"7:{at}" for at in (0, 125, 250, 625, 750, 875, 1000)]
+    assert np.isfinite(data.signals).all()
+    assert f"wavefold: {tmp_path.name}: 2 beats with invalid samples are left out\n" in capsys.readouterr().err
+    bare = read(tmp_path, labels=False)
+    assert bare.labels is None
+    assert bare.ids.tolist() == data.ids.tolist()
+
+
+def test_records_without_a_valid_beat_are_refused(tmp_path: Path) -> None:
+    record(tmp_path, slice(0, 1250, 50))
+    with pytest.raises(DataError, match="1 records hold no annotated beat whose samples are all valid"):
+        read(tmp_path)
+
+
 def test_a_database_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(database: str, dl_dir: str) -> None:
         raise OSError("no route to host")

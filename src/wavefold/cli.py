@@ -34,10 +34,16 @@ class Words(click.Group):
         except KeyboardInterrupt:
             click.echo("wavefold: stopped; the same command goes on where it was", err=True)
             context.exit(130)
+        except OSError as error:
+            if context.params.get("debug") or not error.strerror:
+                raise
+            click.echo(f"wavefold: {error.filename or 'a file'}: {error.strerror}", err=True)
+            context.exit(2)
         except Exception as error:
             if context.params.get("debug"):
                 raise
-            click.echo(f"wavefold: our mistake, not yours: {type(error).__name__}: {error}; --debug shows where", err=True)
+            said = " ".join(str(error).split())
+            click.echo(f"wavefold: our mistake, not yours: {type(error).__name__}: {said}; --debug shows where", err=True)
             context.exit(1)
 
 
@@ -122,7 +128,7 @@ def simulate(recipe: str, folder: Path, count: int, seed: int, changes: tuple[st
 @main.command()
 @RECIPE
 @click.option("--data", default="", help="File or folder with labels; simulated samples where none is named.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/RECIPE]")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/RECIPE or runs/RECIPE-quick]")
 @SET
 @click.option("--quick", is_flag=True, help="The same path in seconds, by the recipe's own [quick] values.")
 @click.option("--fresh", is_flag=True, help="Throw away the run that stands in the folder and begin anew.")
@@ -130,7 +136,8 @@ def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], qu
     """Train, score and keep it all in one folder; the same command again goes on where it stopped."""
     pipeline = _pipeline()
     chosen = _resolve(recipe, changes, quick)
-    pipeline.train(chosen, data=data, out=out or Path("runs") / chosen.name, fresh=fresh, say=click.echo)
+    usual = Path("runs") / (f"{chosen.name}-quick" if quick else chosen.name)
+    pipeline.train(chosen, data=data, out=out or usual, fresh=fresh, say=click.echo)
 
 
 @main.command()
@@ -152,7 +159,7 @@ def predict(run: Path, data: str, out: str, batch: int) -> None:
 def score(run: Path, data: str, as_json: bool) -> None:
     """Score a run on labelled DATA: the recipe's metric and the others that fit, with n and a 95 % interval."""
     pipeline = _pipeline()
-    result = pipeline.score_run(_run(run), data)
+    result = pipeline.score_run(_run(run), data, warn=lambda line: click.echo(f"wavefold: {line}", err=True))
     if as_json:
         click.echo(json.dumps(result.as_json()))
         return

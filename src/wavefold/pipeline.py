@@ -5,7 +5,9 @@ Each function is a sentence of it. What a sentence needs is made from a recipe b
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import os
 import platform
 import sys
@@ -31,13 +33,14 @@ from wavefold.base.errors import DataError, UserError
 from wavefold.base.files import write_arrays, write_json, write_text, write_whole
 from wavefold.base.keyed import key as make_key
 from wavefold.base.process import leads
-from wavefold.base.runs import Run, only_process, start_run
+from wavefold.base.runs import Run, hold_folder, start_run
+from wavefold.base.seen import count_seen, keep_seen
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, HeldBack, cross_fit
-from wavefold.data import SIMULATORS, WRITERS, read
+from wavefold.data import SIMULATORS, WRITERS, check_layout, read, test_files
 from wavefold.models import CLASSIFIERS, MODELS, describe, prepare_for_prediction
-from wavefold.output import Predictions, score_table, write_predictions
-from wavefold.prepare import AUGMENTATIONS, BALANCERS, SPLITS, TRANSFORMS, Fold
-from wavefold.recipe import Member, Recipe, StageRecipe
+from wavefold.output import Predictions, check_target, score_table, write_predictions
+from wavefold.prepare import AUGMENTATIONS, BALANCERS, SPLITS, TRANSFORMS, Fold, holdout
+from wavefold.recipe import Member, Recipe, StageRecipe, digest_of
 from wavefold.training.loop import OPTIMISERS, Part, Stage, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES
 from wavefold.training.metrics import METRICS, Score, f1_by_class, interval, score
@@ -54,57 +57,98 @@ BASELINE = "baseline"  # stands for a member's number in the folder of a baselin
 # ---------------------------------------------------------------- train
 
 
+@dataclass(frozen=True)
+class Work:
+    """One training: the run it fills, the recipe, the samples, the files to predict, the folds."""
+
+    run: Run
+    recipe: Recipe
+    dataset: Dataset
+    tests: list[Dataset]
+    folds: list[Fold]
+
+    @property
+    def members(self) -> list[tuple[int | str, Member]]:
+        """The members with their numbers; the baseline, if any, comes last."""
+        members: list[tuple[int | str, Member]] = list(enumerate(self.recipe.member))
+        baseline = self.recipe.output.baseline
+        return members + ([(BASELINE, Member(model=baseline))] if baseline else [])
+
+    @property
+    def judged(self) -> str:
+        """A digest of all that scores.json depends on beside the members."""
+        tree = self.recipe.tree()
+        return digest_of([tree["combine"], tree["output"], [t.digest for t in self.tests], wavefold.__version__])
+
+
 def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say: Say = print) -> Run:
     """Train a recipe on labelled data, or on simulated data where none is named, and score it on what it never saw.
 
-    The same call again goes on where the last one stopped, and ends with the same bits.
+    The same call again goes on where the last one stopped, and ends with the same bits. A call that only combines or
+    measures otherwise uses the members that are there.
     """
     check_recipe(recipe)
     be_repeatable()
-    with only_process(out), _disk_errors(out):
+    with _disk_errors(out, "nothing half-written is left, and the same command goes on"), hold_folder(out, fresh=fresh):
         with first_process_first():
-            source = data or _simulate_into(out / "data", recipe, say)
-            dataset = read_for(recipe, source)
-            folds = split_samples(recipe, dataset)
-            run = start_run(out, _facts(recipe, dataset, len(folds)), recipe.toml(), fresh)
-        if not (run.folder / "scores.json").exists():
-            _fit_and_judge(run, recipe, dataset, folds, source)
+            work = _begin(recipe, data or _simulated(out / "simulated", recipe, say), Run(out), simulated=not data)
+        if not (out / "scores.json").exists():
+            _fit_and_judge(work)
     if leads():
-        say(describe_scores(run))
-    return run
+        say(describe_scores(work.run))
+    return work.run
 
 
-def _fit_and_judge(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold], source: str) -> None:
+def _begin(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> Work:
+    """Read and split everything before anything is fitted, so that what is wrong is said at once."""
+    dataset = read_for(recipe, source)
+    named = [Path(recipe.data.test)] if recipe.data.test else test_files(source)
+    tests = [_read_like(recipe, str(path), dataset.classes, dataset.signals.shape[1:]) for path in named]
+    folds = split_samples(recipe, dataset)
+    work = Work(run, recipe, dataset, tests, folds)
+    start_run(run.folder, _facts(recipe, dataset, folds, simulated), recipe.toml(), work.judged)
+    return work
+
+
+def _fit_and_judge(work: Work) -> None:
     """Fit every fold, then score; scores.json comes last and says that the run is done."""
-    begun = time.monotonic()
-    _keep_splits(run, dataset, folds)
-    with _telling(recipe, folds) as telling:
-        for fold in folds:
-            fit_fold(run, recipe, dataset, fold, telling)
-    if leads():
-        results, held_out = judge(run, recipe, dataset, folds)
-        write_predictions(str(run.folder / "held_out.csv"), held_out)
-        _write_submission(run, recipe, dataset, source)
-        write_json(run.folder / "scores.json", {**results, "seconds": round(time.monotonic() - begun, 1)})
+    _keep_splits(work)
+    with _telling(work) as telling:
+        for fold in work.folds:
+            fit_fold(work, fold, telling)
+    if not leads():
+        return
+    results, held_out = judge(work)
+    write_predictions(work.run.folder / "held_out.csv", held_out)
+    for dataset in work.tests:
+        name = "submission.csv" if len(work.tests) == 1 else f"submission-{Path(dataset.source).name.partition('.')[0]}.csv"
+        probabilities = probabilities_for(work.run, dataset)
+        write_predictions(work.run.folder / name, _predictions(work.recipe, dataset.ids, dataset.classes, probabilities))
+    write_json(work.run.folder / "scores.json", {**results, "seconds": _seconds(work), "judged": work.judged})
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """UserError for the first name or option in a recipe that no part knows; needs no data."""
+    """UserError for the first name, option or value in a recipe that no part takes; needs no data.
+
+    Every part is made once, the nets without memory for their weights.
+    """
+    recipe.quickly()
+    check_layout(recipe.data.layout)
     pick(SIMULATORS, recipe.data.simulator, "data.simulator")
-    for i, step in enumerate(recipe.prepare):
-        place = f"prepare.{i}"
-        check_options(pick(_STEPS, step.step, f"{place}.step"), step.options, place)
+    pick(WRITERS, recipe.data.writes, "data.writes")
+    _check_steps(recipe)
     given = ("labels", "groups", "seed", "classes")
     check_options(pick(SPLITS, recipe.split.way, "split.way"), recipe.split.options, "split", given)
-    for i, member in enumerate(recipe.member):
-        part = pick({**MODELS, **CLASSIFIERS}, member.model, f"member.{i}.model")
-        check_options(part, member.options, f"member.{i}", ("channels", "length", "classes", "seed"))
+    _check_members(recipe)
     for i, stage in enumerate(recipe.stage):
-        check_options(pick(LOSSES, stage.loss, f"stage.{i}.loss"), stage.options, f"stage.{i}", ("counts",))
+        pick(LOSSES, stage.loss, f"stage.{i}.loss")
+        counts = torch.ones(len(recipe.data.classes))
+        build_part(LOSSES, stage.loss, stage.options, f"stage.{i}", counts=counts)
         pick(OPTIMISERS, stage.optimiser, f"stage.{i}.optimiser")
         pick(SCHEDULES, stage.schedule, f"stage.{i}.schedule")
         pick(METRICS, stage.best, f"stage.{i}.best")
     pick(COMBINERS, recipe.combine.by, "combine.by")
+    build_part(COMBINERS, recipe.combine.by, recipe.combine.options, "combine")
     pick(CALIBRATIONS, recipe.combine.calibrate, "combine.calibrate")
     pick(DECISIONS, recipe.combine.decide, "combine.decide")
     pick(METRICS, recipe.output.metric, "output.metric")
@@ -112,58 +156,85 @@ def check_recipe(recipe: Recipe) -> None:
         pick(CLASSIFIERS, recipe.output.baseline, "output.baseline")
 
 
+def _check_steps(recipe: Recipe) -> None:
+    augmented = ""
+    for i, step in enumerate(recipe.prepare):
+        pick(_STEPS, step.step, f"prepare.{i}.step")
+        build_part(_STEPS, step.step, step.options, f"prepare.{i}")
+        if step.step in AUGMENTATIONS:
+            augmented = step.step
+        elif augmented:
+            raise UserError(
+                f"prepare.{i}: '{step.step}' comes after '{augmented}', which is drawn anew for each batch: put it before"
+            )
+
+
+def _check_members(recipe: Recipe) -> None:
+    shape, classes = (1, *recipe.data.shape), len(recipe.data.classes)
+    for i, member in enumerate(recipe.member):
+        if member.model in CLASSIFIERS:
+            build_part(CLASSIFIERS, member.model, member.options, f"member.{i}", seed=0)
+            continue
+        pick({**MODELS, **CLASSIFIERS}, member.model, f"member.{i}.model")
+        with torch.device("meta"):
+            _new_net(member, shape, classes, 0, f"member.{i}")
+
+
 def read_for(recipe: Recipe, source: str) -> Dataset:
     """The labelled samples of a source, as a recipe asks for them."""
-    dataset = read(source, layout=recipe.data.layout, group=recipe.split.group)
-    dataset.known_labels()
-    return dataset.take(slice(recipe.data.limit)) if recipe.data.limit else dataset
+    dataset = read(source, layout=recipe.data.layout, group=recipe.split.group, label_column=recipe.data.label)
+    labels, limit = dataset.known_labels(), recipe.data.limit
+    if not 0 < limit < len(dataset):
+        return dataset
+    some = holdout(labels, fraction=limit / len(dataset), validation=0, seed=recipe.seed, classes=dataset.classes)
+    return dataset.take(some[0].test)
 
 
 def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     """The folds of a dataset; by whole groups where the recipe names a group."""
+    labels = dataset.known_labels()
+    if len(np.unique(labels)) < 2:
+        raise DataError(f"{dataset.source}: all samples are of class '{dataset.classes[labels[0]]}'; two classes are needed")
     folds: list[Fold] = build_part(
         SPLITS,
         recipe.split.way,
         recipe.split.options,
         "split",
-        labels=dataset.known_labels(),
+        labels=labels,
         groups=dataset.groups if recipe.split.group else None,
         seed=recipe.seed,
         classes=dataset.classes,
     )
-    if len(folds) == 1 and not len(folds[0].validation):
-        raise UserError("split.validation: leaves nothing to choose, combine and calibrate by; set it higher")
+    held_back = len(folds[0].validation) if len(folds) == 1 else len(labels) - max(len(f.test) for f in folds)
+    needed = COMBINERS[recipe.combine.by].needs
+    if held_back < needed:
+        raise UserError(
+            f"split: holds back {held_back} samples, and combine.by='{recipe.combine.by}' needs {needed} to learn from; "
+            "raise split.validation or bring more samples"
+        )
     return folds
 
 
-def fit_fold(run: Run, recipe: Recipe, dataset: Dataset, fold: Fold, telling: Telling) -> None:
+def fit_fold(work: Work, fold: Fold, telling: Telling) -> None:
     """Fit every member, and the baseline, on the training part of one fold."""
-    members = _all_members(recipe)
-    if all((_folder(run, fold.number, number, m) / "scores.npz").exists() for number, m in members):
+    folders = [(n, m, work.run.member(fold.number, n, m.model)) for n, m in work.members]
+    if all((folder / "scores.npz").exists() for _, _, folder in folders):
         telling.skip_fold(len(fold.train))
         return
     with first_process_first():
-        prepared = prepare_fold(run, recipe, dataset, fold)
-    for number, member in members:
-        folder = _folder(run, fold.number, number, member)
+        prepared = prepare_fold(work, fold)
+    for number, member, folder in folders:
         telling.begin(fold.number, len(fold.train), f"{number} {member.model}", folder)
         if not (folder / "scores.npz").exists():
-            fit = _fit_net if member.model in MODELS else _fit_classifier
-            _keep_scores(folder, *fit(recipe, member, number, prepared, folder, telling))
+            task = Task(work.recipe, member, prepared, folder, _member_key(work.recipe, member, number, fold))
+            (_fit_net if member.model in MODELS else _fit_classifier)(task, telling)
         telling.end(member.model in MODELS)
-
-
-def _telling(recipe: Recipe, folds: Sequence[Fold]) -> Telling:
-    nets = sum(member.model in MODELS for member in recipe.member)
-    epochs = [stage.epochs for stage in recipe.stage]
-    return Telling([len(f.train) for f in folds], epochs, nets, tensorboard=recipe.output.tensorboard)
 
 
 @dataclass(frozen=True)
 class Prepared:
     """One fold's signals as members take them; what was learned or invented came from its training part only."""
 
-    fold: Fold
     classes: int
     train: Floats  # (sample, channel, position), invented samples last
     labels: Ints  # (sample,)
@@ -173,99 +244,113 @@ class Prepared:
     test: Floats
 
 
-def prepare_fold(run: Run, recipe: Recipe, dataset: Dataset, fold: Fold) -> Prepared:
+@dataclass(frozen=True)
+class Task:
+    """One member to fit in one fold, and where what it learns goes."""
+
+    recipe: Recipe
+    member: Member
+    prepared: Prepared
+    folder: Path
+    key: int  # of all that is drawn at random
+
+
+def prepare_fold(work: Work, fold: Fold) -> Prepared:
     """Take the recipe's steps in order: transforms learned on the training part, then applied to all; samples balanced."""
-    folder = run.folder / f"fold{fold.number}"
-    labels = dataset.known_labels()
-    parts = [np.ascontiguousarray(dataset.signals[index]) for index in (fold.train, fold.validation, fold.test)]
-    train_labels, samples = labels[fold.train], fold.train
+    dataset, folder = work.dataset, work.run.folder / f"fold{fold.number}"
+    every, parts = dataset.known_labels(), [dataset.signals[index] for index in (fold.train, fold.validation, fold.test)]
+    labels, samples = every[fold.train], fold.train
     states: dict[str, NDArray[Any]] = {}
-    for number, step in enumerate(recipe.prepare):
+    for number, step in enumerate(work.recipe.prepare):
         if step.step in TRANSFORMS:
             transform = build_part(TRANSFORMS, step.step, step.options, f"prepare.{number}")
-            transform.fit(parts[0], train_labels)
+            transform.fit(parts[0], labels)
             parts = [transform.apply(part) for part in parts]
             states |= {f"{number}.{name}": value for name, value in transform.state().items()}
         elif step.step in BALANCERS:
-            made = _balance(recipe, dataset, number, folder, parts[0], train_labels)
-            parts[0], train_labels = np.concatenate([parts[0], made[0]]), np.concatenate([train_labels, made[1]])
-            samples = np.concatenate([samples, len(labels) + np.arange(len(made[1]))])
+            made = _balance(work, number, folder / f"made{number}.npz", parts[0], labels)
+            parts[0], labels = np.concatenate([parts[0], made[0]]), np.concatenate([labels, made[1]])
+            samples = np.concatenate([samples, len(every) + np.arange(len(made[1]))])
     write_arrays(folder / "prepare.npz", states)
-    return Prepared(fold, len(dataset.classes), parts[0], train_labels, samples, parts[1], labels[fold.validation], parts[2])
+    train, validation, test = (np.ascontiguousarray(part) for part in parts)
+    return Prepared(len(dataset.classes), train, labels, samples, validation, every[fold.validation], test)
 
 
-def _balance(recipe: Recipe, dataset: Dataset, number: int, folder: Path, signals: Floats, labels: Ints) -> tuple[Floats, Ints]:
+def _balance(work: Work, number: int, path: Path, signals: Floats, labels: Ints) -> tuple[Floats, Ints]:
     """The samples that a balancer invents from a training part; kept in the run, so that a restart need not again."""
-    path = folder / f"made{number}.npz"
     if not path.exists():
-        step = recipe.prepare[number]
+        step = work.recipe.prepare[number]
         balancer = build_part(BALANCERS, step.step, step.options, f"prepare.{number}")
-        seed = make_key(recipe.seed, number) & 0x7FFFFFFF
-        both, numbers, made = balancer.resample(signals, labels, seed, dataset.classes)
+        seed = make_key(work.recipe.seed, number) & 0x7FFFFFFF
+        both, numbers, made = balancer.resample(signals, labels, seed, work.dataset.classes)
         write_arrays(path, {"signals": both[len(both) - made :], "labels": numbers[len(numbers) - made :]})
     with np.load(path, allow_pickle=False) as kept:
         return kept["signals"], kept["labels"]
 
 
-def _fit_net(
-    recipe: Recipe, member: Member, number: int | str, prepared: Prepared, folder: Path, telling: Telling
-) -> tuple[Values, Values]:
-    """Train one net through the recipe's stages; returns its probabilities of the validation and the test part."""
-    device, key = best_device(), _member_key(recipe, member, number, prepared.fold)
-    model = _new_net(member, prepared.train.shape, prepared.classes, key).to(device)
+def _fit_net(task: Task, telling: Telling) -> None:
+    """Train one net through the recipe's stages; keep its weights and its probabilities of what was held back."""
+    recipe, prepared, device = task.recipe, task.prepared, best_device()
+    model = _new_net(task.member, prepared.train.shape, prepared.classes, task.key).to(device)
     steps = [s for s in recipe.prepare if s.step in AUGMENTATIONS]
     augmentations = tuple(build_part(AUGMENTATIONS, s.step, s.options, "prepare") for s in steps)
     signals, labels, samples = (torch.from_numpy(a).to(device) for a in (prepared.train, prepared.labels, prepared.samples))
     part = Part(signals, labels, samples, augmentations)
-    stages = [_stage(recipe, i, s, prepared, key) for i, s in enumerate(recipe.stage)]
-    file = StateFile(folder / "state.pt", recipe.batches.save_every)
+    stages = [_stage(task, i, s) for i, s in enumerate(recipe.stage)]
+    file = StateFile(task.folder / "state.pt", recipe.batches.save_every)
     state = file.read()
     telling.resume(state)
     for stage in unfinished(stages, state):
         fit_stage(model, part, _checker(prepared), stage, state, file, telling)
     model.load_state_dict(state.best_weights)
     weights = {name: value.contiguous() for name, value in state.best_weights.items()}
-    write_whole(folder / "weights.safetensors", lambda stream: stream.write(safetensors.torch.save(weights)))
+    write_whole(task.folder / "weights.safetensors", lambda stream: stream.write(safetensors.torch.save(weights)))
     ready = prepare_for_prediction(model)
-    scores = tuple(probabilities_of(ready, torch.from_numpy(x)) for x in (prepared.validation, prepared.test))
-    return scores[0], scores[1]
+    file.count_time(state)
+    _keep_scores(task, lambda signals: probabilities_of(ready, torch.from_numpy(signals)), state.seconds)
+    file.remove()
 
 
-def _fit_classifier(
-    recipe: Recipe, member: Member, number: int | str, prepared: Prepared, folder: Path, telling: Telling
-) -> tuple[Values, Values]:
-    """Fit a classifier that learns in one go; returns its probabilities of the validation and the test part."""
-    seed = _member_key(recipe, member, number, prepared.fold) & 0x7FFFFFFF
-    classifier = build_part(CLASSIFIERS, member.model, member.options, f"member.{number}", seed=seed)
-    classifier.fit(prepared.train, prepared.labels, prepared.classes)
+def _fit_classifier(task: Task, telling: Telling) -> None:
+    """Fit a classifier that learns in one go; keep it and its probabilities of what was held back."""
+    begun = time.monotonic()
+    classifier = build_part(CLASSIFIERS, task.member.model, task.member.options, "member", seed=task.key & 0x7FFFFFFF)
+    classifier.fit(task.prepared.train, task.prepared.labels, task.prepared.classes)
     if leads():
-        folder.mkdir(parents=True, exist_ok=True)
-        classifier.save(folder)
-    return classifier.probabilities(prepared.validation), classifier.probabilities(prepared.test)
+        task.folder.mkdir(parents=True, exist_ok=True)
+        classifier.save(task.folder)
+    _keep_scores(task, classifier.probabilities, time.monotonic() - begun)
 
 
-def _new_net(member: Member, shape: Sequence[int], classes: int, key: int) -> nn.Module:
+def _keep_scores(task: Task, ask: Callable[[Floats], Values], seconds: float) -> None:
+    """Write a member's probabilities of the validation and the test part; that they are there says that it is done."""
+    scores = {part: ask(getattr(task.prepared, part)) for part in ("validation", "test")}
+    write_json(task.folder / "seconds.json", round(seconds, 1))
+    write_arrays(task.folder / "scores.npz", scores)
+
+
+def _new_net(member: Member, shape: Sequence[int], classes: int, key: int, place: str = "member") -> nn.Module:
     seed_step(key)
-    net: nn.Module = build_part(
-        MODELS, member.model, member.options, "member", channels=shape[1], length=shape[2], classes=classes
-    )
+    given = {"channels": shape[1], "length": shape[2], "classes": classes}
+    net: nn.Module = build_part(MODELS, member.model, member.options, place, **given)
     return net
 
 
 def _member_key(recipe: Recipe, member: Member, number: int | str, fold: Fold) -> int:
-    own = member.seed if member.seed is not None else (-1 if number == BASELINE else int(number))
-    return make_key(recipe.seed, fold.number, own)
+    if member.seed is not None:
+        return make_key(recipe.seed, fold.number, -2, member.seed)  # apart from every number of a member without a seed
+    return make_key(recipe.seed, fold.number, -1 if number == BASELINE else int(number))
 
 
-def _stage(recipe: Recipe, number: int, stage: StageRecipe, prepared: Prepared, key: int) -> Stage:
-    counts = torch.from_numpy(np.bincount(prepared.labels, minlength=prepared.classes))
+def _stage(task: Task, number: int, stage: StageRecipe) -> Stage:
+    counts = torch.from_numpy(np.bincount(task.prepared.labels, minlength=task.prepared.classes))
     return Stage(
         number=number,
         loss=build_part(LOSSES, stage.loss, stage.options, f"stage.{number}", counts=counts).to(best_device()),
-        size=recipe.batches.size,
+        size=task.recipe.batches.size,
         metric=stage.best,
         higher_is_better=METRICS[stage.best].higher_is_better,
-        key=key,
+        key=task.key,
         **{name: getattr(stage, name) for name in _SHARED},
     )
 
@@ -287,36 +372,36 @@ def _checker(prepared: Prepared) -> Callable[[nn.Module], dict[str, float]]:
     return check
 
 
-def _keep_scores(folder: Path, validation: Values, test: Values) -> None:
-    """Write a member's probabilities; that they are there says that the member is done."""
-    write_arrays(folder / "scores.npz", {"validation": validation, "test": test})
-    StateFile(folder / "state.pt", 0).remove()
+def _telling(work: Work) -> Telling:
+    nets = sum(member.model in MODELS for member in work.recipe.member)
+    epochs = [stage.epochs for stage in work.recipe.stage]
+    return Telling([len(f.train) for f in work.folds], epochs, nets, tensorboard=work.recipe.output.tensorboard)
 
 
 # ---------------------------------------------------------------- judge
 
 
-def judge(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> tuple[dict[str, Any], Predictions]:
+def judge(work: Work) -> tuple[dict[str, Any], Predictions]:
     """Score the ensemble, each other choice, each member and the baselines on the test parts; keep the ensemble.
 
     Returns what scores.json says, and the ensemble's predictions of the test parts.
     """
-    jury = _Jury(recipe, dataset, _tested(run, recipe, dataset, folds), _held_back(run, recipe, dataset, folds))
-    by, calibrate, members = recipe.combine.by, recipe.combine.calibrate, range(len(recipe.member))
-    every = np.ones(len(jury.learned.rows), bool)
-    Ensemble.fit(by, calibrate, *jury.learned.take(every, members), recipe.seed).save(run.folder / "ensemble.npz")
-    probabilities = jury.ask(members, by, calibrate)
+    recipe, dataset, combine = work.recipe, work.dataset, work.recipe.combine
+    jury = _Jury(recipe, dataset, _tested(work), _held_back(work))
+    members = range(len(recipe.member))
+    _fit_ensemble(recipe, jury.learned).save(work.run.folder / "ensemble.npz")
+    probabilities = jury.ask(members, combine.by, combine.calibrate)
     choices, notes = jury.compare(members)
     results = {
         "metric": recipe.output.metric,
         "per": recipe.output.per,
         "n": len(jury.tested.rows),
-        "learned_from": round(float(np.mean([len(f.train) for f in folds]))),
-        "score": jury.row(probabilities, recipe.combine.decide),
+        "learned_from": round(float(np.mean([len(f.train) for f in work.folds]))),
+        "score": jury.row(probabilities, combine.decide),
         "choices": choices,
         "members": [{"name": f"{n} {m.model}", **jury.alone(n)} for n, m in enumerate(recipe.member)],
-        "baselines": _baselines(recipe, dataset, folds, jury),
-        "notes": _notes(recipe, dataset, folds) + notes,
+        "baselines": _baselines(work, jury),
+        "notes": _notes(work) + notes,
     }
     return results, _predictions(recipe, dataset.ids[jury.tested.rows], dataset.classes, probabilities)
 
@@ -336,7 +421,9 @@ class _Jury:
 
     def ask(self, members: Sequence[int], by: str, calibrate: str) -> Values:
         """Probabilities of the test parts by some members, combined and calibrated."""
-        return cross_fit(self.tested, self.learned, members, by, calibrate, self.recipe.seed)
+        combine, seed = self.recipe.combine, self.recipe.seed
+        options = combine.options if by == combine.by else {}
+        return cross_fit(self.tested, self.learned, members, by=by, calibrate=calibrate, seed=seed, options=options)
 
     def alone(self, member: int) -> dict[str, Any]:
         """Metrics of one member, calibrated and decided as the recipe says."""
@@ -375,31 +462,37 @@ class _Jury:
         return rows if len(np.unique(rows)) < len(rows) else None  # repeats of a sample are drawn together
 
 
-def _baselines(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold], jury: _Jury) -> list[dict[str, Any]]:
-    rows = [{"name": "majority", **jury.row(_majority(dataset, folds), recipe.combine.decide)}]
-    if recipe.output.baseline:
-        rows.append({"name": recipe.output.baseline, **jury.alone(len(recipe.member))})
+def _fit_ensemble(recipe: Recipe, learned: HeldBack) -> Ensemble:
+    """The ensemble that predicts new samples: fitted on all that was held back."""
+    combine, every = recipe.combine, np.ones(len(learned.rows), bool)
+    members, labels = learned.take(every, range(len(recipe.member)))
+    more: dict[str, Any] = {"labels": labels, "samples": learned.rows, "seed": recipe.seed, "options": combine.options}
+    return Ensemble.fit(combine.by, combine.calibrate, members, **more)
+
+
+def _baselines(work: Work, jury: _Jury) -> list[dict[str, Any]]:
+    rows = [{"name": "majority", **jury.row(_majority(work), work.recipe.combine.decide)}]
+    if work.recipe.output.baseline:
+        rows.append({"name": work.recipe.output.baseline, **jury.alone(len(work.recipe.member))})
     return rows
 
 
-def _tested(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> HeldBack:
+def _tested(work: Work) -> HeldBack:
     """Every member's scores of the test parts, the baseline's last."""
-    return _gather(run, recipe, dataset, [(f, f.test, "test") for f in folds])
+    return _gather(work, "test")
 
 
-def _held_back(run: Run, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> HeldBack:
+def _held_back(work: Work) -> HeldBack:
     """What a combiner may learn from: other samples than one fold's test part, or all test parts of several folds."""
-    if len(folds) > 1:
-        return _tested(run, recipe, dataset, folds)
-    return _gather(run, recipe, dataset, [(f, f.validation, "validation") for f in folds])
+    return _gather(work, "test" if len(work.folds) > 1 else "validation")
 
 
-def _gather(run: Run, recipe: Recipe, dataset: Dataset, parts: Sequence[tuple[Fold, Ints, str]]) -> HeldBack:
-    members = _all_members(recipe)
-    scores = [[_kept_scores(_folder(run, f.number, n, m), part) for f, _, part in parts] for n, m in members]
-    rows = np.concatenate([index for _, index, _ in parts])
-    fold = np.concatenate([np.full(len(index), f.number) for f, index, _ in parts])
-    return HeldBack(rows, fold, dataset.known_labels()[rows], np.stack([np.concatenate(s) for s in scores]))
+def _gather(work: Work, part: str) -> HeldBack:
+    indexes = [getattr(fold, part) for fold in work.folds]
+    rows = np.concatenate(indexes)
+    fold = np.concatenate([np.full(len(index), f.number) for f, index in zip(work.folds, indexes, strict=True)])
+    scores = [[_kept_scores(work.run.member(f.number, n, m.model), part) for f in work.folds] for n, m in work.members]
+    return HeldBack(rows, fold, work.dataset.known_labels()[rows], np.stack([np.concatenate(s) for s in scores]))
 
 
 def _kept_scores(folder: Path, part: str) -> Values:
@@ -414,23 +507,29 @@ def _decide(recipe: Recipe, decide: str, probabilities: Values) -> Values:
     return decided
 
 
-def _majority(dataset: Dataset, folds: Sequence[Fold]) -> Values:
+def _majority(work: Work) -> Values:
     """Each test sample gets the class shares of its fold's training part."""
-    labels, classes = dataset.known_labels(), len(dataset.classes)
-    shares = [np.bincount(labels[f.train], minlength=classes) / len(f.train) for f in folds]
-    return np.concatenate([np.tile(s, (len(f.test), 1)) for s, f in zip(shares, folds, strict=True)])
+    labels, classes = work.dataset.known_labels(), len(work.dataset.classes)
+    shares = [np.bincount(labels[f.train], minlength=classes) / len(f.train) for f in work.folds]
+    return np.concatenate([np.tile(s, (len(f.test), 1)) for s, f in zip(shares, work.folds, strict=True)])
 
 
-def _notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
+def _notes(work: Work) -> list[str]:
     """What a reader of the score must know beside it."""
-    if dataset.groups is None or recipe.split.group:
+    simulated = ["learned from and tested on simulated samples: this says nothing about real ones"]
+    return (simulated if work.run.facts["simulated"] else []) + _straddling(work.recipe, work.dataset, work.folds)
+
+
+def _straddling(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
+    groups = dataset.groups
+    if groups is None or recipe.split.group:
         return []
-    straddling = {g for f in folds for g in set(dataset.groups[f.train]) & set(dataset.groups[f.test])}
-    if not straddling:
+    both = {g for f in folds for g in set(groups[f.train]) & set(groups[f.test])}
+    if not both:
         return []
     return [
-        f"{len(straddling)} of {len(set(dataset.groups))} groups stand on both sides of the split: this is a score for known "
-        "ones. For unseen groups name their column, as in --set split.group=record"
+        f"{len(both)} of {len(set(groups))} groups stand on both sides of the split: this is a score for known ones. "
+        "For unseen groups name their column, as in --set split.group=record"
     ]
 
 
@@ -438,58 +537,92 @@ def _notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]
 
 
 def predict(run: Run, source: str, *, out: str, size: int = 512) -> Predictions:
-    """Probabilities and decisions for every sample of a source, in its order; written to `out`, '-' for standard output."""
-    _ = run.scores  # says so where the training is not done
-    recipe = _recipe_of(run)
-    dataset = _read_like(run, recipe, source, labelled=False)
-    predictions = _predictions(recipe, dataset.ids, run.facts["classes"], probabilities_for(run, dataset, size))
-    with _disk_errors(Path(out)):
+    """Probabilities and decisions for every sample of a source, in its order; written to `out`, '-' for standard output.
+
+    Of a folder its one test file is taken, or else its training file; labels that a file may hold are not looked at.
+    """
+    check_target(out)
+    if out != "-" and Path(out).exists() and Path(source).exists() and Path(out).samefile(source):
+        raise UserError(f"{out}: is the input itself; name another file with --out")
+    recipe, facts, _ = _recipe_of(run), run.facts, run.scores
+    tests = test_files(source)
+    if len(tests) > 1:
+        raise UserError(f"{source}: holds {', '.join(t.name for t in tests)}; name one of them")
+    dataset = _read_like(recipe, str(tests[0]) if tests else source, facts["classes"], facts["shape"])
+    predictions = _predictions(recipe, dataset.ids, facts["classes"], probabilities_for(run, dataset, size))
+    with _disk_errors(Path(out), "nothing half-written is left"):
         write_predictions(out, predictions)
     return predictions
 
 
-def score_run(run: Run, source: str, *, size: int = 512) -> Score:
-    """The recipe's metric and the others that fit, with n and a 95 % interval, on a labelled source."""
-    _ = run.scores  # says so where the training is not done
-    recipe = _recipe_of(run)
-    dataset = _read_like(run, recipe, source, labelled=True)
+def score_run(run: Run, source: str, *, size: int = 512, warn: Say = print) -> Score:
+    """The recipe's metric and the others that fit, with n and a 95 % interval, on a labelled source.
+
+    warn: takes a line where the run has learned from samples of the source.
+    """
+    recipe, facts, _ = _recipe_of(run), run.facts, run.scores
+    dataset = _read_labelled(recipe, source, facts["classes"], warn)
+    _check_shape(dataset, facts["shape"])
     probabilities = probabilities_for(run, dataset, size)
-    groups = dataset.groups if recipe.split.group else None
+    seen = count_seen(run.folder / "seen.npy", dataset.signals)
+    if seen:
+        warn(f"{seen:,} of these {len(dataset):,} samples were learned from or chosen by: for them this is no honest score")
     return score(
         probabilities,
         dataset.known_labels(),
         metric=recipe.output.metric,
         decided=_decide(recipe, recipe.combine.decide, probabilities),
-        groups=groups,
+        groups=dataset.groups if recipe.split.group else None,
         seed=recipe.seed,
     )
 
 
 def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
-    """What a run's whole ensemble says of new samples, whatever the batch size; result: (sample, class)."""
+    """What a run's whole ensemble says of new samples, whatever the batch size; result: (sample, class).
+
+    Each fold's members are combined and calibrated as they were measured; the folds' answers are averaged.
+    """
     recipe, facts = _recipe_of(run), run.facts
-    if list(dataset.signals.shape[1:]) != facts["shape"]:
-        have, want = dataset.signals.shape[1:], facts["shape"]
-        raise DataError(
-            f"{dataset.source}: samples have {have[0]} channel(s) of {have[1]} values; "
-            f"the run learned from {want[0]} of {want[1]}"
-        )
-    total = np.zeros((len(recipe.member), len(dataset), len(facts["classes"])))
+    ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
+    total: Values = np.zeros((len(dataset), len(facts["classes"])))
     for fold in range(facts["folds"]):
         signals = _prepare_like(run, recipe, fold, dataset.signals)
-        for number, member in enumerate(recipe.member):
-            total[number] += _member_probabilities(run, member, number, fold, signals, len(facts["classes"]), size)
-    ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
-    return ensemble.probabilities(total / facts["folds"])
+        shape = (*signals.shape, len(facts["classes"]))
+        asked = [_ask_member(m, run.member(fold, n, m.model), signals, shape, size) for n, m in enumerate(recipe.member)]
+        total += ensemble.probabilities(np.stack(asked)) / facts["folds"]
+    return total
 
 
-def _read_like(run: Run, recipe: Recipe, source: str, *, labelled: bool) -> Dataset:
-    options: dict[str, Any] = {"layout": recipe.data.layout, "classes": tuple(run.facts["classes"])}
-    unlabelled = None if labelled else read(source, part="test", **options)
-    dataset = read(source, **options) if unlabelled is None else unlabelled
-    if labelled:
-        dataset.known_labels()
+def _read_like(recipe: Recipe, source: str, classes: Sequence[str], shape: Sequence[int]) -> Dataset:
+    """Samples to predict: of the shape that was learned from; labels are not looked at."""
+    columns: dict[str, Any] = {"label_column": recipe.data.label, "group": recipe.split.group}
+    dataset = read(source, layout=recipe.data.layout, classes=tuple(classes), labels=False, **columns)
+    _check_shape(dataset, shape)
     return dataset
+
+
+def _read_labelled(recipe: Recipe, source: str, classes: Sequence[str], warn: Say) -> Dataset:
+    """Samples to score: a folder's one test file where that has labels, else its training file, or the file itself."""
+    options: dict[str, Any] = {"layout": recipe.data.layout, "classes": tuple(classes), "label_column": recipe.data.label}
+    tests = test_files(source)
+    if len(tests) == 1 and read(tests[0], **options).labels is not None:
+        source = str(tests[0])
+    try:
+        dataset = read(source, group=recipe.split.group, **options)
+    except DataError:
+        dataset = read(source, **options)  # says what is wrong, unless it is the group alone
+        warn(f"{source}: has no column '{recipe.split.group}'; the interval is over samples, not over groups")
+    dataset.known_labels()
+    return dataset
+
+
+def _check_shape(dataset: Dataset, shape: Sequence[int]) -> None:
+    have = dataset.signals.shape[1:]
+    if tuple(have) != tuple(shape):
+        raise DataError(
+            f"{dataset.source}: samples have {have[0]} channel(s) of {have[1]} values; "
+            f"the run learned from {shape[0]} of {shape[1]}"
+        )
 
 
 def _prepare_like(run: Run, recipe: Recipe, fold: int, signals: Floats) -> Floats:
@@ -503,13 +636,13 @@ def _prepare_like(run: Run, recipe: Recipe, fold: int, signals: Floats) -> Float
     return np.ascontiguousarray(signals)
 
 
-def _member_probabilities(run: Run, member: Member, number: int, fold: int, signals: Floats, classes: int, size: int) -> Values:
-    folder = run.member(fold, number, member.model)
+def _ask_member(member: Member, folder: Path, signals: Floats, shape: Sequence[int], size: int) -> Values:
+    """One member's probabilities of prepared signals. shape: of the signals, then the number of classes."""
     if member.model in CLASSIFIERS:
         classifier: Any = CLASSIFIERS[member.model]
         result: Values = classifier.load(folder).probabilities(signals)
         return result
-    model = _new_net(member, signals.shape, classes, 0)
+    model = _new_net(member, shape[:3], shape[3], 0)
     model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
     return probabilities_of(prepare_for_prediction(model.to(best_device())), torch.from_numpy(signals), size)
 
@@ -528,7 +661,7 @@ def simulate(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
     if channels != 1:
         raise UserError(f"data.shape: the simulator {recipe.data.simulator} makes 1 channel, not {channels}")
     dataset = pick(SIMULATORS, recipe.data.simulator, "data.simulator")(count, seed, length=length)
-    with _disk_errors(folder):
+    with _disk_errors(folder, "nothing half-written is left"):
         return pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
 
 
@@ -546,7 +679,7 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
         f"{len(folds)} fold(s): {len(folds[0].train):,} samples to learn from, "
         f"{len(folds[0].validation):,} to choose by, {len(folds[0].test):,} to test",
     ]
-    return lines + [f"note: {note}" for note in _notes(recipe, dataset, folds)]
+    return lines + [f"note: {note}" for note in _straddling(recipe, dataset, folds)]
 
 
 def describe_members(recipe: Recipe) -> str:
@@ -581,17 +714,18 @@ def describe_scores(run: Run) -> str:
 # ---------------------------------------------------------------- what a run keeps
 
 
-def _facts(recipe: Recipe, dataset: Dataset, folds: int) -> dict[str, Any]:
-    identity = {"recipe": recipe.digest(), "data": dataset.digest, "wavefold": wavefold.__version__}
+def _facts(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold], simulated: bool) -> dict[str, Any]:
+    digest = digest_of([dataset.digest, list(dataset.classes), list(dataset.signals.shape)])
     return {
         "recipe": recipe.name,
-        "identity": identity,
+        "identity": {"recipe": recipe.digest(), "data": digest, "wavefold": wavefold.__version__},
         "source": dataset.source,
+        "simulated": simulated,
         "samples": len(dataset),
         "shape": list(dataset.signals.shape[1:]),
         "unit": dataset.unit,
         "classes": list(dataset.classes),
-        "folds": folds,
+        "folds": len(folds),
         "command": sys.argv,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -600,53 +734,45 @@ def _facts(recipe: Recipe, dataset: Dataset, folds: int) -> dict[str, Any]:
     }
 
 
-def _keep_splits(run: Run, dataset: Dataset, folds: Sequence[Fold]) -> None:
-    """Write the ids of every part: a line a sample and fold."""
-    lines = ["id,fold,part"]
-    for fold in folds:
+def _keep_splits(work: Work) -> None:
+    """Write the ids of every part, a line a sample and fold; and what tells a known sample from a new one."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "fold", "part"])
+    for fold in work.folds:
         for part in ("train", "validation", "test"):
-            lines += [f"{name},{fold.number},{part}" for name in dataset.ids[getattr(fold, part)].tolist()]
-    write_text(run.folder / "splits.csv", "\n".join(lines) + "\n")
+            writer.writerows((name, fold.number, part) for name in work.dataset.ids[getattr(fold, part)].tolist())
+    write_text(work.run.folder / "splits.csv", text.getvalue())
+    learned = np.unique(np.concatenate([index for f in work.folds for index in (f.train, f.validation)]))
+    keep_seen(work.run.folder / "seen.npy", work.dataset.signals[learned])
 
 
-def _write_submission(run: Run, recipe: Recipe, dataset: Dataset, source: str) -> None:
-    """Predict the unlabelled file, where the recipe names one or the data's folder holds one."""
-    options: dict[str, Any] = {"layout": recipe.data.layout, "classes": dataset.classes}
-    test = read(recipe.data.test, **options) if recipe.data.test else read(source, part="test", **options)
-    if test is not None and test.digest != dataset.digest:  # a single file is its own test part
-        predictions = _predictions(recipe, test.ids, dataset.classes, probabilities_for(run, test))
-        write_predictions(str(run.folder / "submission.csv"), predictions)
+def _seconds(work: Work) -> float:
+    """What fitting took, over all sessions."""
+    folders = [work.run.member(f.number, n, m.model) for f in work.folds for n, m in work.members]
+    return round(sum(float((folder / "seconds.json").read_text()) for folder in folders), 1)
 
 
-def _simulate_into(folder: Path, recipe: Recipe, say: Say) -> str:
-    """Simulated samples in the run's own folder, as a user's file would be."""
-    say(f"no --data: simulating {recipe.data.count:,} samples into {folder}")
-    return str(simulate(recipe, folder, count=recipe.data.count, seed=recipe.seed))
+def _simulated(folder: Path, recipe: Recipe, say: Say) -> str:
+    """Simulated samples in the run's own folder, as a user's folder would be; made once, whole or not at all."""
+    if not folder.exists() and leads():
+        say(f"no --data: simulating {recipe.data.count:,} samples into {folder}")
+        part = folder.with_name(".simulated.part")
+        simulate(recipe, part, count=recipe.data.count, seed=recipe.seed)
+        os.replace(part, folder)
+    return str(folder)
 
 
 def _recipe_of(run: Run) -> Recipe:
     return Recipe.from_toml(run.recipe_text, str(run.folder / "recipe.toml"))
 
 
-def _all_members(recipe: Recipe) -> list[tuple[int | str, Member]]:
-    """The members with their numbers; the baseline, if any, comes last."""
-    members: list[tuple[int | str, Member]] = list(enumerate(recipe.member))
-    return members + ([(BASELINE, Member(model=recipe.output.baseline))] if recipe.output.baseline else [])
-
-
-def _folder(run: Run, fold: int, number: int | str, member: Member) -> Path:
-    return run.folder / f"fold{fold}" / f"{number}-{member.model}"
-
-
 @contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def _disk_errors(folder: Path, rest: str) -> Iterator[None]:
     """A full or read-only disk, said in one line with what to do."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        raise UserError(
-            f"{error.filename or folder}: {os.strerror(error.errno)}; "
-            "nothing half-written is left, and the same command goes on"
-        ) from None
+        raise UserError(f"{error.filename or folder}: {os.strerror(error.errno)}; {rest}") from None

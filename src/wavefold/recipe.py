@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,13 +41,16 @@ class Data(Section):
     """Where samples come from."""
 
     layout: str = "auto"  # of the file; "auto" goes by its suffix and header
-    test: str = ""  # a file without labels to predict once trained
-    limit: int = Field(0, ge=0)  # the first so many samples only; 0 takes all
+    label: str = ""  # the column of the labels; "" is the layout's own
+    test: str = ""  # a file to predict once trained; a folder's own test files are predicted without being named
+    limit: int = Field(0, ge=0)  # so many samples only, drawn class by class; 0 takes all
     simulator: str
     writes: str  # the layout of simulated samples
     count: int = Field(4000, ge=1)  # simulated samples where no data is given
-    shape: list[int] = Field(min_length=2, max_length=2)  # channels and length that simulate and show use
-    classes: list[str]  # that simulate and show use; data bring their own
+    shape: list[Annotated[int, Field(ge=1)]] = Field(
+        min_length=2, max_length=2
+    )  # channels and length that simulate and show use
+    classes: list[str] = Field(min_length=2)  # that simulate and show use; data bring their own
 
 
 class Step(Choice):
@@ -82,7 +85,7 @@ class StageRecipe(Choice):
 
     loss: str
     epochs: int = Field(ge=1)
-    rate: float = Field(gt=0)
+    rate: float = Field(gt=0, allow_inf_nan=False)
     optimiser: str = "adam"
     weight_decay: float = Field(0.0, ge=0)
     schedule: str = "constant"
@@ -91,8 +94,8 @@ class StageRecipe(Choice):
     best: str = "log-loss"
 
 
-class Combine(Section):
-    """How members become one answer."""
+class Combine(Choice):
+    """How members become one answer; further keys are the combiner's own."""
 
     by: str = "mean"
     calibrate: str = "none"
@@ -112,8 +115,8 @@ class Output(Section):
 class Recipe(Section):
     """A whole recipe, resolved."""
 
-    name: str
-    seed: int = 0
+    name: str = Field(min_length=1)
+    seed: int = Field(0, ge=0)
     data: Data
     prepare: list[Step] = []
     split: Split
@@ -168,12 +171,18 @@ class Recipe(Section):
         return tomli_w.dumps(self.tree())
 
     def digest(self) -> str:
-        """SHA-256 of everything in the recipe that can change a number."""
+        """SHA-256 of what can change a member: not of how members are combined, nor of what is measured and kept."""
         tree = self.tree()
-        tree.pop("quick", None)
+        for section in ("name", "quick", "combine", "output"):
+            tree.pop(section, None)
         tree["batches"].pop("save_every")
         tree["data"].pop("test")
-        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+        return digest_of(tree)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def recipe_names() -> list[str]:
@@ -186,7 +195,10 @@ def recipe_text(name: str) -> str:
     if name in recipe_names():
         return (Recipe.folder / f"{name}.toml").read_text()
     if Path(name).is_file():
-        return Path(name).read_text()
+        try:
+            return Path(name).read_text()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name}: byte {error.start} is not UTF-8; a recipe is a TOML text file") from None
     known = recipe_names()
     raise UserError(f"recipe '{name}': is neither one of {listed(known)} nor a file{nearest(name, known)}")
 

@@ -68,11 +68,11 @@ class _Optional(ModuleType):
 
 def _check_type(hint: Any, value: object, place: str) -> None:
     try:
-        TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+        TypeAdapter(hint).validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         raise UserError(f"{place}: {value!r}: {error.errors()[0]['msg'].lower()}") from None
 
 
 def _typed(part: Any, key: str, value: object) -> object:
     hint = get_type_hints(part.__init__ if inspect.isclass(part) else part).get(key, Any)
-    return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    return TypeAdapter(hint).validate_json(json.dumps(value, default=str), strict=True)

@@ -5,6 +5,7 @@ Axes: signals are (sample, channel, position) float32; labels number the classes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -52,12 +53,13 @@ class Dataset:
 
 
 def class_names(words: Sequence[str]) -> tuple[str, ...]:
-    """Distinct label words in their natural order: as numbers where all are numbers, else by letter."""
-    distinct = set(words)
+    """Distinct label words in their natural order: as numbers where all are finite numbers, else by letter."""
+    distinct = sorted(set(words))  # of '01' and '1', which are one number, the first by letter stays first
     try:
-        return tuple(sorted(distinct, key=float))
+        values = {word: float(word) for word in distinct}
     except ValueError:
-        return tuple(sorted(distinct))
+        return tuple(distinct)
+    return tuple(sorted(distinct, key=values.__getitem__) if all(map(math.isfinite, values.values())) else distinct)
 
 
 def class_word(word: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as distributed
@@ -39,7 +40,8 @@ def join() -> tuple[int, int]:
     if size == 1:
         return 0, 1
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend, timeout=timedelta(days=1))  # the others wait while the first prepares
     return distributed.get_rank(), size
 
 

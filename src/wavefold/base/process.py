@@ -6,5 +6,5 @@ import os
 
 
 def leads() -> bool:
-    """Whether this process is the first, or the only one; torchrun numbers them in RANK."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this process is the only one, or the first of torchrun's; a RANK that some launcher left says nothing."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"

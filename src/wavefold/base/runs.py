@@ -1,13 +1,13 @@
 """A run: one folder that holds everything of one training, and whose it is.
 
-recipe.toml, run.json, splits.csv, scores.json and a folder a fold with a folder a member below it. Whatever stands there
-under its final name is whole.
+docs/words.md lists its files. Whatever stands there under its final name is whole; scores.json comes last.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +19,12 @@ from wavefold.base.errors import UserError
 from wavefold.base.files import write_json, write_text
 from wavefold.base.process import leads
 
+# what a run may hold, so that --fresh deletes nothing else
+_OURS = re.compile(
+    r"recipe\.toml|run\.json|splits\.csv|seen\.npy|scores\.json|ensemble\.npz|held_out\.csv|submission.*\.csv|simulated|fold\d+|"
+    r"\.lock|\..*\.part"
+)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -28,8 +34,13 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What run.json says: recipe, data, classes, shape, versions, command."""
-        return json.loads((self.folder / "run.json").read_text())  # type: ignore[no-any-return]
+        """What run.json says: recipe, data, classes, shape, versions, command; UserError where it is not a run's."""
+        try:
+            facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+            facts["identity"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(f"{self.folder}: is not a run; `wavefold train` makes one") from None
+        return facts
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -44,54 +55,58 @@ class Run:
         """The resolved recipe, as TOML."""
         return (self.folder / "recipe.toml").read_text()
 
-    def member(self, fold: int, number: int, model: str) -> Path:
+    def member(self, fold: int, number: int | str, model: str) -> Path:
         """The folder of one member in one fold."""
         return self.folder / f"fold{fold}" / f"{number}-{model}"
 
 
 def open_run(folder: Path) -> Run:
     """A run that is there; UserError where the folder is none."""
-    if not (folder / "run.json").is_file():
-        raise UserError(f"{folder}: is not a run; `wavefold train` makes one")
-    return Run(folder)
-
-
-def start_run(folder: Path, facts: Mapping[str, Any], recipe: str, fresh: bool) -> Run:
-    """A new run, or the same run again; UserError where the folder holds another run or something else.
-
-    facts: what run.json shall say; its "identity" decides whether a run that is there is this one.
-    """
     run = Run(folder)
-    if (folder / "run.json").is_file():
-        if not fresh or not leads():
-            _same(run, facts)
-            return run
-        shutil.rmtree(folder)
-    elif folder.exists() and (not folder.is_dir() or any(e.name not in (".lock", "data") for e in folder.iterdir())):
-        raise UserError(f"{folder}: holds something that is not a run; name another folder with --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "recipe.toml", recipe)
-    write_json(folder / "run.json", facts)
+    _ = run.facts
     return run
 
 
 @contextmanager
-def only_process(folder: Path) -> Iterator[None]:
-    """Hold the run for this training: two in one folder would write over each other."""
+def hold_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
+    """Hold a run's folder for this training, made empty where it shall be fresh; what a killed one left half is swept.
+
+    UserError where the folder holds what is no run's, or where another training is at work.
+    """
     if not leads():
         yield
         return
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder with --out")
+    foreign = [e.name for e in folder.iterdir() if not _OURS.fullmatch(e.name)] if folder.exists() else []
+    if foreign:
+        raise UserError(f"{folder}: holds '{foreign[0]}', which is no part of a run; name another folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder}: another process is training there; wait for it or name another --out") from None
+        for path in [e for e in folder.iterdir() if e.name != ".lock"] if fresh else list(folder.rglob(".*.part")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         yield
 
 
-def _same(run: Run, facts: Mapping[str, Any]) -> None:
-    there, here = run.facts["identity"], facts["identity"]
-    for name in here:
-        if there.get(name) != here[name]:
-            raise UserError(f"{run.folder}: holds a run of another {name}; add --fresh to replace it, or name another --out")
+def start_run(folder: Path, facts: Mapping[str, Any], recipe: str, judged: str) -> Run:
+    """A new run, or the same run again; UserError where the folder holds a run of something else.
+
+    facts: what run.json shall say; its "identity" decides whether a run that is there is this one. judged: what scores
+    depend on beside the members; scores of anything else are dropped, and the members stay.
+    """
+    run = Run(folder)
+    if (folder / "run.json").is_file():
+        there, here = run.facts["identity"], facts["identity"]
+        for name in here:
+            if there.get(name) != here[name]:
+                raise UserError(f"{folder}: holds a run of another {name}; add --fresh to replace it, or name another --out")
+    else:
+        write_json(folder / "run.json", facts)
+    if leads() and (folder / "scores.json").exists() and run.scores.get("judged") != judged:
+        (folder / "scores.json").unlink()
+    write_text(folder / "recipe.toml", recipe)
+    return run

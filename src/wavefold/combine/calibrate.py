@@ -2,7 +2,8 @@
 
 Temperature scaling (Guo and others 2017) learns one number, so a few hundred held-back samples are enough, and it never
 changes which class is first. Fit it on scores of samples that the members never saw: on their training samples nets are
-right nearly always, and the temperature would make them surer still.
+right nearly always, and the temperature would make them surer still. As in Platt's scaling (1999) the labels are smoothed
+by one row's worth, so that a few samples, all answered right, do not make every answer certain.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _LOWEST, _HIGHEST = 0.05, 20.0  # temperatures: past these the fit runs after si
 class NoCalibration:
     """Probabilities as they are."""
 
+    learns = False
+
     def fit(self, probabilities: ArrayLike, labels: ArrayLike) -> Self:
         """Do nothing."""
         return self
@@ -47,6 +50,8 @@ class NoCalibration:
 class Temperature:
     """softmax(log p / temperature), at the least log loss on held-back samples; a temperature above 1 softens."""
 
+    learns = True
+
     def __init__(self) -> None:
         self.temperature = 1.0
 
@@ -55,10 +60,11 @@ class Temperature:
         logs, numbers = _logs(probabilities), np.asarray(labels, np.int64)
         if not len(numbers) or len(numbers) != len(logs):
             raise DataError(f"temperature: {len(logs)} rows do not fit {len(numbers)} labels, one for each, one at least")
-        rows = np.arange(len(numbers))
+        spread = 1 / (len(numbers) + 2)  # Platt's: n samples tell nothing of odds beyond n to 1
+        targets = (1 - spread) * np.eye(logs.shape[1])[numbers] + spread / logs.shape[1]
 
         def loss(log_temperature: float) -> float:
-            return -float(log_softmax(logs / math.exp(log_temperature), axis=1)[rows, numbers].mean())
+            return -float((targets * log_softmax(logs / math.exp(log_temperature), axis=1)).sum(axis=1).mean())
 
         ends = (math.log(_LOWEST), math.log(_HIGHEST))
         self.temperature = math.exp(minimize_scalar(loss, bounds=ends, method="bounded").x)

@@ -5,7 +5,7 @@ Legend: M members, R rows (a sample in one repeat of the folds), C classes; scor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wavefold.base.build import build_part
 from wavefold.base.dataset import Ints
+from wavefold.base.errors import DataError
 from wavefold.base.files import write_arrays
 from wavefold.combine.calibrate import CALIBRATIONS
-from wavefold.combine.stack import StackLogistic, StackNet
+from wavefold.combine.stack import StackLogistic, StackNet, even_parts
 from wavefold.combine.vote import Mean
 
 Values = NDArray[np.float64]
 
+# `learns`: fits numbers of its own; `needs`: the held-back rows to fit and calibrate it at all
 COMBINERS: dict[str, Any] = {"mean": Mean, "stack_net": StackNet, "stack_logistic": StackLogistic}
+
+_PARTS = 5  # a combiner that learns is calibrated on answers to each fifth by a fit on the other four
+_NO_OPTIONS: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,43 @@ class HeldBack:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members' scores to one answer: a combiner, then a calibration, both fitted on held-back scores."""
+    """Members' scores to one answer: a combiner, then a calibration, both fitted on held-back scores.
+
+    A combiner knows the rows that it learned from too well: a temperature fitted to its answers on them would make it
+    surer still. So the calibration learns from answers to rows that the combiner was fitted without.
+    """
 
     combiner: Any
     calibration: Any
 
     @classmethod
-    def fit(cls, by: str, calibrate: str, members: Values, labels: Ints, seed: int) -> Ensemble:
-        """Learn from held-back scores. members: (member, sample, class); labels: (sample,)."""
-        combiner, calibration = COMBINERS[by](), CALIBRATIONS[calibrate]()
-        combiner.fit(members, labels, seed)
-        calibration.fit(combiner.probabilities(members), labels)
+    def fit(
+        cls,
+        by: str,
+        calibrate: str,
+        members: Values,
+        *,
+        labels: Ints,
+        seed: int,
+        options: Mapping[str, object] = _NO_OPTIONS,
+        samples: Ints | None = None,
+    ) -> Ensemble:
+        """Learn from held-back scores. members: (member, row, class); labels: (row,).
+
+        options: the combiner's own. samples: (row,) the sample of each row, where repeats of folds make several rows of
+        one; without it each row counts as a sample.
+        """
+        combiner, calibration = build_part(COMBINERS, by, options, "combine"), CALIBRATIONS[calibrate]()
+        if len(labels) < combiner.needs:
+            raise DataError(f"combine: {by} needs {combiner.needs} held-back samples to learn from; here are {len(labels)}")
+        if combiner.learns and calibration.learns:
+            parts = _sample_parts(labels, np.arange(len(labels)) if samples is None else samples, seed)
+            answers, known = _unseen_answers(combiner, members, labels, parts, seed)
+            if known.any():
+                calibration.fit(answers[known], labels[known])
+            combiner.fit(members, labels, seed)
+        else:
+            calibration.fit(combiner.fit(members, labels, seed).probabilities(members), labels)
         return cls(combiner, calibration)
 
     def probabilities(self, members: Values) -> Values:
@@ -74,12 +106,42 @@ class Ensemble:
         return cls(combiner, calibration)
 
 
-def cross_fit(tested: HeldBack, learned: HeldBack, members: Sequence[int], by: str, calibrate: str, seed: int) -> Values:
+def cross_fit(
+    tested: HeldBack,
+    learned: HeldBack,
+    members: Sequence[int],
+    *,
+    by: str,
+    calibrate: str,
+    seed: int,
+    options: Mapping[str, object] = _NO_OPTIONS,
+) -> Values:
     """Probabilities of the test parts, each by an ensemble that was fitted without its samples."""
     result = np.empty(tested.members.shape[1:])
     for fold in np.unique(tested.fold):
         mine = tested.fold == fold
         others = ~np.isin(learned.rows, tested.rows[mine])
-        ensemble = Ensemble.fit(by, calibrate, *learned.take(others, members), seed)
+        scores, labels = learned.take(others, members)
+        kept = learned.rows[others]
+        ensemble = Ensemble.fit(by, calibrate, scores, labels=labels, seed=seed, options=options, samples=kept)
         result[mine] = ensemble.probabilities(tested.take(mine, members)[0])
     return result
+
+
+def _sample_parts(labels: Ints, samples: Ints, seed: int) -> Ints:
+    """(row,) part numbers: each class spread evenly, all rows of a sample in one part."""
+    _, first, sample = np.unique(samples, return_index=True, return_inverse=True)
+    return even_parts(labels[first], _PARTS, seed)[sample]
+
+
+def _unseen_answers(combiner: Any, members: Values, labels: Ints, parts: Ints, seed: int) -> tuple[Values, NDArray[np.bool_]]:
+    """Answers (row, class) to each part by a fit on the others, and which rows (row,) such a fit can know the class of.
+
+    A fit on the other parts cannot know a class whose rows are all in one part; the fit on all rows will.
+    """
+    answers, known = np.empty(members.shape[1:]), np.zeros(len(labels), bool)
+    for part in np.unique(parts):
+        held = parts == part
+        answers[held] = combiner.fit(members[:, ~held], labels[~held], seed).probabilities(members[:, held])
+        known[held] = np.isin(labels[held], labels[~held])
+    return answers, known

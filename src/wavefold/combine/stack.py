@@ -30,6 +30,8 @@ from wavefold.base.errors import DataError, UserError
 Values = NDArray[np.float64]
 State = Mapping[str, NDArray[Any]]
 
+_LEAST = 10  # samples that a fit takes
+_CALIBRATED = 13  # of which a fifth can be left out, as calibrating does, and _LEAST remain
 _BATCH = 512
 _HELD = 5  # every fifth sample of a class is held back to stop at
 _SMALLEST = 1e-6  # probability, before its logarithm: keeps one member's 0 from outvoting all others
@@ -44,9 +46,12 @@ class StackNet:
     best epoch. The same seed gives the same net, and no global random state is touched.
     """
 
+    learns, needs = True, _CALIBRATED
+
     def __init__(self, *, learning_rate: float = 1e-3, epochs: int = 200, patience: int = 15) -> None:
-        if not (learning_rate > 0 and epochs > 0 and patience > 0):
-            raise UserError("stack_net: learning_rate, epochs and patience must be above 0")
+        for name, value in (("learning_rate", learning_rate), ("epochs", epochs), ("patience", patience)):
+            if not 0 < value < math.inf:
+                raise UserError(f"stack_net: {name} {value} is not above 0 and finite")
         self.learning_rate, self.epochs, self.patience = learning_rate, epochs, patience
         self._net: nn.Sequential | None = None
 
@@ -55,7 +60,7 @@ class StackNet:
         scores, numbers = _checked(member_scores, labels)
         rng = torch.Generator().manual_seed(seed)
         net = _small_net(scores.shape[0] * scores.shape[2], scores.shape[2], rng)
-        held = _parts(numbers, _HELD, seed) == 0
+        held = even_parts(numbers, _HELD, seed) == 0
         inputs, targets = _side_by_side(scores), torch.from_numpy(numbers)
         self._net = self._fitted(net, (inputs[~held], targets[~held]), (inputs[held], targets[held]), rng)
         return self
@@ -99,6 +104,8 @@ class StackNet:
 class StackLogistic:
     """Multinomial logistic regression on the members' log-probabilities; a cross-validation inside chooses its L2."""
 
+    learns, needs = True, _CALIBRATED
+
     def __init__(self, *, folds: int = 5) -> None:
         if folds < 2:
             raise UserError(f"stack_logistic.folds: {folds} is not 2 or more")
@@ -111,7 +118,7 @@ class StackLogistic:
         scores, numbers = _checked(member_scores, labels)
         inputs, classes = _log_side_by_side(scores), scores.shape[2]
         some = np.random.default_rng(seed).permutation(len(numbers))[:_CHOOSE_ON]
-        parts = _parts(numbers[some], self.folds, seed)
+        parts = even_parts(numbers[some], self.folds, seed)
         losses = [self._held_loss(inputs[some], numbers[some], parts, classes, strength) for strength in _STRENGTHS]
         self._weights, self._bias = _logistic(inputs, numbers, classes, _STRENGTHS[int(np.argmin(losses))])
         return self
@@ -139,6 +146,14 @@ class StackLogistic:
             logs = log_softmax(inputs[held] @ weights + bias, axis=1)
             total -= np.maximum(logs[np.arange(held.sum()), labels[held]], math.log(_SMALLEST)).sum()
         return total
+
+
+def even_parts(labels: Ints, count: int, seed: int) -> Ints:
+    """A part number for each sample, each class spread evenly over the parts. labels: (sample,)."""
+    order = np.lexsort([np.random.default_rng(seed).random(len(labels)), labels])
+    parts = np.empty(len(labels), np.int64)
+    parts[order] = np.arange(len(labels)) % count
+    return parts
 
 
 def _small_net(inputs: int, classes: int, rng: torch.Generator) -> nn.Sequential:
@@ -194,14 +209,6 @@ def _logistic(inputs: Values, labels: Ints, classes: int, strength: float) -> tu
     return weights, bias
 
 
-def _parts(labels: Ints, count: int, seed: int) -> Ints:
-    """A part number for each sample, each class spread evenly over the parts. labels: (sample,)."""
-    order = np.lexsort([np.random.default_rng(seed).random(len(labels)), labels])
-    parts = np.empty(len(labels), np.int64)
-    parts[order] = np.arange(len(labels)) % count
-    return parts
-
-
 def _side_by_side(scores: Values) -> Tensor:
     """(sample, members * classes) float32 from (member, sample, class)."""
     return torch.from_numpy(np.concatenate(list(scores), axis=1).astype(np.float32))
@@ -215,8 +222,10 @@ def _checked(member_scores: ArrayLike, labels: ArrayLike) -> tuple[Values, Ints]
     scores, numbers = np.asarray(member_scores, np.float64), np.asarray(labels, np.int64)
     if scores.ndim != 3 or not len(scores) or scores.shape[1] != len(numbers):
         raise DataError(f"stacking: scores {scores.shape} are not (member, sample, class) of {len(numbers)} labels")
-    if len(numbers) < 10:
-        raise DataError(f"stacking: {len(numbers)} held-back samples are too few to fit on; it needs 10, better thousands")
+    if len(numbers) < _LEAST:
+        raise DataError(
+            f"stacking: {len(numbers)} held-back samples are too few to fit on; it needs {_LEAST}, better thousands"
+        )
     return scores, numbers
 
 

@@ -27,6 +27,8 @@ def mean_vote(scores: Sequence[ArrayLike]) -> Values:
 class Mean:
     """The mean vote as a combiner: nothing to fit, nothing to keep."""
 
+    learns, needs = False, 1
+
     def fit(self, member_scores: ArrayLike, labels: ArrayLike, seed: int) -> Self:
         """Do nothing: a mean learns nothing."""
         return self

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from wavefold.base.dataset import Dataset
-from wavefold.base.errors import DataError
+from wavefold.base.errors import DataError, UserError
 from wavefold.base.files import write_text, write_whole
+from wavefold.base.process import leads
 from wavefold.data.decimals import joined
 from wavefold.data.number_rows import NumberRows
 from wavefold.data.table import Table, check_ids, column_place, label_words
@@ -22,28 +23,35 @@ from wavefold.data.text_lines import csv_fields, decoded, line_blocks
 SIGNALS = "heartbeat_signals"
 
 
-def read_contest(path: Path, *, label_column: str = "") -> Table:
+def read_contest(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
     """Signals (sample, 1, position), ids, labels and further columns of a contest CSV; DataError names line and id.
 
-    label_column: "" is `label`, where there is one; a named one must be there.
+    label_column: "" is `label`, where there is one; a named one must be there, unless labels are not wanted. group is not
+    needed here: every column is kept by its name.
     """
     rows = _Rows(path.name)
     for first, lines in line_blocks(path):
         if first == 1:
             rows.head(lines[0])
         rows.add(lines[first == 1 :], first + (first == 1))
-    return rows.table(label_column)
+    return rows.table(label_column, labels)
 
 
 def write_contest(dataset: Dataset, folder: Path, part: str = "train") -> Path:
-    """Write `<part>.csv` in the contest's layout, and `<part>_meta.csv` with each id's record where there are groups."""
+    """Write `<part>.csv` in the contest's layout, and `<part>_meta.csv` with each id's record where there are groups.
+
+    UserError where one of the two is there already, DataError for what the layout cannot hold.
+    """
     if dataset.signals.shape[1] != 1:
         raise DataError(f"{dataset.source}: has {dataset.signals.shape[1]} channels; the contest's layout holds one")
-    path = folder / f"{part}.csv"
+    path, meta = folder / f"{part}.csv", folder / f"{part}_meta.csv"
+    there = [file for file in (path, meta) if file.exists()]
+    if there and leads():  # of several processes, another may see what the first one has just written
+        raise UserError(f"{there[0]}: is there already; name another folder")
     write_whole(path, lambda stream: stream.writelines(_written(dataset)))
     if dataset.groups is not None:
         pairs = zip(dataset.ids.tolist(), dataset.groups.tolist(), strict=True)
-        write_text(folder / f"{part}_meta.csv", "id,record\n" + "".join(f"{i},{g}\n" for i, g in pairs))
+        write_text(meta, "id,record\n" + "".join(f"{_quoted(i)},{_quoted(g)}\n" for i, g in pairs))
     return path
 
 
@@ -51,14 +59,20 @@ def _written(dataset: Dataset, block: int = 1024) -> Iterator[bytes]:
     yield f"id,{SIGNALS}".encode() + (b"\n" if dataset.labels is None else b",label\n")
     for start in range(0, len(dataset), block):
         part = dataset.take(slice(start, start + block))
-        ids, signals = part.ids.tolist(), joined(part.signals[:, 0])
+        ids, signals = list(map(_quoted, part.ids.tolist())), joined(part.signals[:, 0])
         ends = [""] * len(ids) if part.labels is None else [f",{_label(dataset.classes, i)}" for i in part.labels.tolist()]
         yield b"".join(b'%s,"%s"%s\n' % (i.encode(), s, e.encode()) for i, s, e in zip(ids, signals, ends, strict=True))
 
 
 def _label(classes: Sequence[str], number: int) -> str:
     name = classes[number] if classes else str(number)
-    return f"{name}.0" if name.isdigit() else name  # the contest writes its labels as floats
+    return f"{name}.0" if name.isdigit() else _quoted(name)  # the contest writes its labels as floats
+
+
+def _quoted(word: str) -> str:
+    if "\n" in word or "\r" in word:
+        raise DataError(f"{word!r} holds a line end; the contest's layout has a line for each sample")
+    return '"' + word.replace('"', '""') + '"' if "," in word or '"' in word else word
 
 
 class _Rows:
@@ -94,7 +108,7 @@ class _Rows:
             for known, new in zip(self.fields, columns, strict=True):
                 known += new
 
-    def table(self, label_column: str) -> Table:
+    def table(self, label_column: str, labels: bool) -> Table:
         """All that was read; DataError where it is nothing or an id stands twice."""
         if not self.columns:
             raise DataError(f"{self.name}: is empty, expected the columns id,{SIGNALS},label")
@@ -104,14 +118,14 @@ class _Rows:
         words = dict(zip(self.columns, self.fields, strict=True))
         del words[SIGNALS]
         ids = check_ids(words.pop("id"), lines, self.name)
-        if label_column:
+        if labels and label_column:
             column_place(self.columns, label_column, self.name)
-        labels = words.pop(label_column or "label", None)
+        found = words.pop(label_column or "label", None)
         return Table(
             signals=self.signals.whole()[:, None, :],
             ids=ids,
             lines=lines,
-            words=None if labels is None else label_words(labels),
+            words=label_words(found) if labels and found is not None else None,
             columns={k: np.array(v, np.str_) for k, v in words.items()},
         )
 

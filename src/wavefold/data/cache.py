@@ -1,7 +1,8 @@
 """Parsed sources on disk, so that a second start reads no text: arrays as .npy beside a description of their source.
 
 An entry holds for the same files (path, size, time of change, and the first and last 64 KiB) read the same way. It is
-written under a temporary name and renamed; a broken one is passed over and made again. Signals come back memory-mapped,
+written under a temporary name and renamed; a broken one is passed over and made again, and what a killed process left
+under a temporary name is removed a day later. Signals come back memory-mapped,
 copy on write: a change to them stays in memory.
 """
 
@@ -12,7 +13,9 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from wavefold.data.table import Table
 
 VERSION = 1  # of what readers make of a file; a change makes all entries anew
 _EDGE = 1 << 16  # bytes at either end that are compared
+_DAY = 86_400  # s; no reading or fetching takes that long between two files
 
 
 def cache_folder() -> Path:
@@ -32,7 +36,7 @@ def cache_folder() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "wavefold"
 
 
-def cached(files: Sequence[Path], options: Mapping[str, str], parse: Callable[[], Table]) -> tuple[Table, str]:
+def cached(files: Sequence[Path], options: Mapping[str, str | bool], parse: Callable[[], Table]) -> tuple[Table, str]:
     """What `parse` makes of `files`, from the cache where they are unchanged; with the digest of the files' bytes."""
     facts = _facts(files, options)
     key = hashlib.sha256(json.dumps([str(f.resolve()) for f in files] + [dict(options)]).encode()).hexdigest()[:16]
@@ -56,7 +60,7 @@ def content_digest(files: Sequence[Path]) -> str:
     return hashlib.sha256("".join(f"{digest_file(f)}  {f.name}\n" for f in files).encode()).hexdigest()
 
 
-def _facts(files: Sequence[Path], options: Mapping[str, str]) -> dict[str, Any]:
+def _facts(files: Sequence[Path], options: Mapping[str, str | bool]) -> dict[str, Any]:
     """What tells, without reading a file whole, that it is the one that was parsed."""
     described = []
     for file in files:
@@ -113,5 +117,14 @@ def _save(entry: Path, table: Table, facts: Mapping[str, Any]) -> None:
         write_json(part / "source.json", {**facts, **told, "unit": table.unit})
         shutil.rmtree(entry, ignore_errors=True)  # a broken or outdated one; a map of it that is in use stays whole
         os.replace(part, entry)
+        _sweep(entry.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary entries and half-fetched databases of processes that were killed."""
+    for part in (*folder.glob(".*.part"), *(folder / "physionet").glob(".*.part")):
+        with suppress(OSError):  # another process may sweep too
+            if time.time() - part.stat().st_mtime > _DAY:
+                shutil.rmtree(part)

@@ -12,7 +12,6 @@ from wavefold.data.beats_csv import SIGNALS, column_names
 from wavefold.data.text_lines import first_line
 from wavefold.data.wide_csv import WORDS
 
-LAYOUTS = ("contest", "wide", "ts", "wfdb")
 _TEXT = (".csv", ".csv.gz", ".ts", ".ts.gz")
 
 
@@ -26,17 +25,25 @@ class Found:
     meta: Path | None = None
 
 
-def find(path: Path, layout: str, part: str) -> Found | None:
-    """The files of one part of a source; None where a folder has no such part. part: "train" or "test"."""
-    if layout not in ("auto", *LAYOUTS):
-        raise DataError(f"layout '{layout}' is not one of auto, {listed(LAYOUTS)}{nearest(layout, LAYOUTS)}")
+def find(path: Path, layout: str) -> Found:
+    """What a source's name stands for: the file itself, or a folder's training file or records. layout: may be "auto"."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder{_near(path)}")
     if path.is_file():
         return _found_file(path, layout)
+    if not path.is_dir():
+        raise DataError(f"{path}: is not a file or folder")
     if layout == "wfdb" or (layout == "auto" and any(path.glob("*.hea"))):
-        return _found_records(path, layout, part)
-    return _found_part(path, layout, part)
+        return _found_records(path, layout)
+    return _found_train(path, layout)
+
+
+def test_files(source: str | Path) -> list[Path]:
+    """A folder's files named `test*` or `*_test`, each to be read by its own name; none of a file or of records."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir() or (any(folder.glob("*.hea")) and not _files_of(folder, "train")):
+        return []
+    return _files_of(folder, "test")
 
 
 def _found_file(path: Path, layout: str) -> Found:
@@ -47,24 +54,24 @@ def _found_file(path: Path, layout: str) -> Found:
     return Found(path, layout_of(path) if layout == "auto" else layout, files, meta)
 
 
-def _found_records(path: Path, layout: str, part: str) -> Found | None:
+def _found_records(path: Path, layout: str) -> Found:
     if not any(path.glob("*.hea")):
         raise DataError(f"{path.name}: holds no .hea file, expected WFDB records")
     if layout == "auto" and _files_of(path, "train"):
         raise DataError(f"{path.name}: holds both .hea files and {_files_of(path, 'train')[0].name}; name one of them")
     ends = (".hea", ".dat", ".atr")
     files = tuple(sorted(f for f in path.iterdir() if f.suffix in ends))
-    return Found(path, "wfdb", files) if part == "train" else None  # records are one part
+    return Found(path, "wfdb", files)
 
 
-def _found_part(path: Path, layout: str, part: str) -> Found | None:
-    files = _files_of(path, part)
+def _found_train(path: Path, layout: str) -> Found:
+    files = _files_of(path, "train")
     if len(files) > 1:
         raise DataError(f"{path.name}: holds {listed(f.name for f in files)}; name one of them")
-    if not files and part == "train":
+    if not files:
         there = listed(sorted(f.name for f in path.iterdir())[:8]) or "nothing"
         raise DataError(f"{path.name}: holds {there}; expected one train*.csv, train*.csv.gz or *_TRAIN.ts, or .hea files")
-    return _found_file(files[0], layout) if files else None
+    return _found_file(files[0], layout)
 
 
 def _files_of(folder: Path, part: str) -> list[Path]:
@@ -88,18 +95,20 @@ def _meta_beside(path: Path) -> Path | None:
 
 
 def layout_of(path: Path) -> str:
-    """The layout that a file's suffix and column names say; DataError that lists the layouts otherwise."""
+    """The layout that a file's suffix and column names say; DataError that asks for its name otherwise."""
     if path.name.endswith((".ts", ".ts.gz")):
         return "ts"
     if not path.name.endswith((".csv", ".csv.gz")):
-        raise DataError(f"{path.name}: neither .csv, .csv.gz nor .ts; set the layout to one of {listed(LAYOUTS)}")
+        raise DataError(
+            f"{path.name}: is none of {listed(_TEXT)}, so its layout must be named, such as --set data.layout=contest"
+        )
     columns = column_names(first_line(path), path.name, numbered=True)
     if SIGNALS in columns:
         return "contest"
     if len([c for c in columns if c not in WORDS]) < 2:
         raise DataError(
             f"{path.name} line 1: no column '{SIGNALS}'; it has {listed(columns)}{nearest(SIGNALS, columns)}"
-            f" (layouts: {listed(LAYOUTS)})"
+            "; expected the contest's columns, or a column for each position"
         )
     return "wide"
 

@@ -10,6 +10,8 @@ import numpy as np
 from wavefold.base.dataset import Floats, Ints, Strings, class_word
 from wavefold.base.errors import DataError, listed, nearest
 
+GROUPS = ("record", "group", "patient", "subject")  # columns that are groups even if nobody asks for them
+
 
 @dataclass(frozen=True)
 class Table:

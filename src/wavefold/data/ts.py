@@ -24,11 +24,14 @@ from wavefold.data.text_lines import decoded, line_blocks
 _REFUSED = {"timestamps": "time stamps", "missing": "missing values", "targetlabel": "a target that is a number"}
 
 
-def read_ts(path: Path, *, label_column: str = "") -> Table:
-    """Signals (sample, channel, position) and labels of a .ts file; DataError names the line. label_column must be ""."""
-    if label_column:
+def read_ts(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
+    """Signals (sample, channel, position) and labels of a .ts file; DataError names the line.
+
+    There are no columns: label_column must be "" where labels are wanted, and group is not looked for.
+    """
+    if labels and label_column:
         raise DataError(f"{path.name}: a .ts file has no columns, so none named '{label_column}' for the label")
-    rows = _Rows(path.name)
+    rows = _Rows(path.name, labels)
     for first, lines in line_blocks(path):
         rows.add(lines, first)
     return rows.table()
@@ -37,8 +40,9 @@ def read_ts(path: Path, *, label_column: str = "") -> Table:
 class _Rows:
     """The header and the samples, as far as they are read."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, labels: bool) -> None:
         self.name = name
+        self.labels = labels
         self.header: dict[str, list[str]] = {}  # by lower-case word
         self.classes: tuple[str, ...] | None = None
         self.signals = NumberRows()
@@ -69,7 +73,7 @@ class _Rows:
             signals=rows.reshape(len(self.lines), self.channels, -1),
             ids=np.arange(len(self.lines)).astype(np.str_),
             lines=np.array(self.lines, np.int64),
-            words=None if self.classes is None else np.array(self.words, np.str_),
+            words=None if self.classes is None or not self.labels else np.array(self.words, np.str_),
             classes=self.classes or (),
         )
 
@@ -80,7 +84,7 @@ class _Rows:
         self.header[key.lower()] = values
         if key.lower() == "data":
             _refuse(self.header, self.name)
-            self.classes = _classes(self.header.get("classlabel", []))
+            self.classes = _classes(self.header.get("classlabel", []), self.name)
 
     def _sample(self, line: bytes, number: int) -> list[bytes]:
         *channels, word = line.split(b":")
@@ -96,7 +100,7 @@ class _Rows:
         return channels
 
     def _known(self, word: str, place: str) -> str:
-        if self.classes and word not in self.classes:
+        if self.labels and self.classes and word not in self.classes:
             near = nearest(word, self.classes)
             raise DataError(f"{place}: label {word!r} is not one of {listed(self.classes)}, the file's @classLabel{near}")
         return word
@@ -113,8 +117,15 @@ def _refuse(header: Mapping[str, Sequence[str]], name: str) -> None:
         raise DataError(f"{name}: @equalLength false: expected series of one length")
 
 
-def _classes(values: Sequence[str]) -> tuple[str, ...] | None:
-    return tuple(class_word(v) for v in values[1:]) if _first(values) == "true" else None
+def _classes(values: Sequence[str], name: str) -> tuple[str, ...] | None:
+    if _first(values) != "true":
+        return None
+    classes = tuple(class_word(v) for v in values[1:])
+    if len(set(classes)) < len(classes):
+        twice = next(c for c in classes if classes.count(c) > 1)
+        written = listed(v for v in values[1:] if class_word(v) == twice)
+        raise DataError(f"{name}: @classLabel names class '{twice}' twice ({written}), expected each class once")
+    return classes
 
 
 def _first(values: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
 The cut is that of the MIT-BIH table this project is measured on: lead MLII (else the first), resampled to 125 Hz by a
 polyphase filter, one sample from each annotated R peak, 1.2 times the median beat interval of its 10-second window long,
-at most 205 values, scaled to [0, 1], four decimals, zeros to the end. A beat that the record's end cuts short is dropped.
+at most 205 values, scaled to [0, 1], four decimals, zeros to the end. A beat that the record's end cuts short is dropped,
+and so is one with samples that the record marks as invalid.
 
 Labels after AAMI's classes: 0 normal and bundle branch, 1 supraventricular ectopic, 2 ventricular ectopic and fusion,
 3 paced or unclassifiable. Sources: Moody and Mark 2001; Goldberger et al. 2000 (PhysioNet).
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,9 +42,13 @@ _WINDOW = 10 * RATE
 _CUT = 1.2  # beat intervals
 
 
-def read_wfdb(folder: Path, *, label_column: str = "") -> Table:
-    """Beats (sample, 1, position 1/125 s) of all records in a folder; id `record:sample`, column `record`."""
-    if label_column:
+def read_wfdb(folder: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
+    """Beats (sample, 1, position 1/125 s) of all records in a folder; id `record:sample`, column `record`.
+
+    There are no columns to name: label_column must be "" where labels are wanted. Without labels, too, beats are cut at the
+    annotations. Tells on standard error how many beats it drops for invalid samples.
+    """
+    if labels and label_column:
         raise DataError(f"{folder.name}: WFDB records have no columns, so none named '{label_column}' for the label")
     names = sorted(path.stem for path in folder.glob("*.hea"))
     parts = []
@@ -51,14 +57,18 @@ def read_wfdb(folder: Path, *, label_column: str = "") -> Table:
             parts.append(_beats(folder / name))
             progress.update(done)
     signals, samples, words = (np.concatenate([part[i] for part in parts]) for i in range(3))
-    if not len(signals):
-        raise DataError(f"{folder.name}: its {len(names)} records hold no annotated beat")
     record = np.repeat(np.array(names, np.str_), [len(part[0]) for part in parts])
+    valid = np.isfinite(signals).all(axis=1)
+    if not valid.any():
+        raise DataError(f"{folder.name}: its {len(names)} records hold no annotated beat whose samples are all valid")
+    if not valid.all():
+        print(f"wavefold: {folder.name}: {(~valid).sum():,} beats with invalid samples are left out", file=sys.stderr)
+        signals, samples, words, record = (values[valid] for values in (signals, samples, words, record))
     return Table(
         signals=signals[:, None, :],
         ids=np.char.add(np.char.add(record, ":"), samples.astype(np.str_)),
         lines=np.arange(1, len(signals) + 1),
-        words=words,
+        words=words if labels else None,
         columns={"record": record},
         classes=("0", "1", "2", "3"),
         unit="1/125 s",

@@ -2,13 +2,13 @@
 
     id,0,1,2,...,139,label
 
-The columns that are words (id, label, record, group) stand before or after the numbers, in any order. Without an `id`
-column the rows are numbered from 0.
+The columns that are no measurements (id, label, record, patient and so on, numbers or not) stand before or after those
+that are, in any order. Without an `id` column the rows are numbered from 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +16,25 @@ import numpy as np
 from wavefold.base.errors import DataError, listed
 from wavefold.data.beats_csv import column_names
 from wavefold.data.number_rows import NumberRows
-from wavefold.data.table import Table, check_ids, column_place, label_words
+from wavefold.data.table import GROUPS, Table, check_ids, column_place, label_words
 from wavefold.data.text_lines import csv_fields, decoded, line_blocks
 
 LABELS = ("label", "type", "class", "target")
-WORDS = ("id", "record", "group", *LABELS)  # columns that are no measurements
+WORDS = ("id", *GROUPS, *LABELS)  # columns that are no measurements
 
 
-def read_wide(path: Path, *, label_column: str = "") -> Table:
+def read_wide(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
     """Signals (sample, 1, position), ids, labels and further columns of a wide CSV; DataError names line and id.
 
-    label_column: "" is the one column named label, type, class or target, where there is one.
+    label_column: "" is the one column named label, type, class or target, else a last one named y; a named one must be
+    there, unless labels are not wanted. group: a column that is no measurement, where there is one of that name.
     """
     rows = _Rows(path.name)
     for first, lines in line_blocks(path):
         if first == 1:
-            rows.head(column_names(lines[0], path.name, numbered=True), label_column)
+            columns = column_names(lines[0], path.name, numbered=True)
+            label = _label_of(columns, path.name, label_column) if labels else ""
+            rows.head(columns, label, {group, label_column, label, *_likely_labels(columns)})
         rows.add(lines[first == 1 :], first + (first == 1))
     return rows.table()
 
@@ -46,13 +49,10 @@ class _Rows:
         self.fields: list[list[str]] = []  # by column of words
         self.lines: list[int] = []
 
-    def head(self, columns: list[str], label_column: str) -> None:
-        """Take the column names and find where the numbers start and end."""
-        self.columns = columns
-        self._label = label_column or _only_label(columns, self.name)
-        if label_column:
-            column_place(columns, label_column, self.name)
-        is_word = [c in WORDS or c == self._label for c in columns]
+    def head(self, columns: list[str], label: str, words: Collection[str]) -> None:
+        """Take the column names and find where the numbers start and end. words: columns beside WORDS that are no numbers."""
+        self.columns, self._label = columns, label
+        is_word = [c in WORDS or c in words for c in columns]
         if all(is_word):
             raise DataError(f"{self.name} line 1: no column of numbers; it has {listed(columns)}")
         self._front, self._back = is_word.index(False), is_word[::-1].index(False)
@@ -112,8 +112,16 @@ class _Rows:
         return words[: self._front] + words[end:], ",".join(words[self._front : end]).encode()
 
 
-def _only_label(columns: Sequence[str], name: str) -> str:
-    there = [c for c in columns if c in LABELS]
+def _label_of(columns: Sequence[str], name: str, wanted: str) -> str:
+    if wanted:
+        return columns[column_place(columns, wanted, name)]
+    there = _likely_labels(columns)
     if len(there) > 1:
-        raise DataError(f"{name} line 1: columns {listed(there)} could each be the label; name one as the label column")
+        raise DataError(
+            f"{name} line 1: columns {listed(there)} could each be the label; name one, such as --set data.label={there[0]}"
+        )
     return there[0] if there else ""
+
+
+def _likely_labels(columns: Sequence[str]) -> list[str]:
+    return [c for c in columns if c in LABELS] or [c for c in columns[-1:] if c == "y"]

@@ -1,12 +1,22 @@
 """Models: nets that the training loop teaches, and classifiers that are fitted whole. One file a family."""
 
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from torch import nn
 
-from wavefold.models.classical import Boosting, ExtraTrees, Logistic, RandomForest, SklearnMember
+from wavefold.models.classical import Boosting, ExtraTrees, Logistic, RandomForest
 from wavefold.models.cnn import Net1, Net2, Net3, Net5
 from wavefold.models.cnn_lstm import LSTM, Net4
 from wavefold.models.kernels import KernelClassifier
 from wavefold.models.layers import prepare_for_prediction
+from wavefold.models.own_estimator import (
+    BOOSTING_TRUST,
+    PERCEPTRON_TRUST,
+    SUPPORT_VECTORS_TRUST,
+    sklearn_member,
+    support_vectors,
+)
 from wavefold.models.repvgg import RepVGG
 from wavefold.models.resnet import Net6
 from wavefold.models.summary import Layer, count_parameters, describe
@@ -28,6 +38,11 @@ CLASSIFIERS: dict[str, type] = {
     "random_forest": RandomForest,
     "extra_trees": ExtraTrees,
     "logistic": Logistic,
+    # scikit-learn's own: a line each, here or from Python, and the parameters by scikit-learn's names
+    "knn": sklearn_member(KNeighborsClassifier),
+    "svm": sklearn_member(support_vectors, trusted=SUPPORT_VECTORS_TRUST),
+    "hist_boosting": sklearn_member(HistGradientBoostingClassifier, trusted=BOOSTING_TRUST),
+    "mlp": sklearn_member(MLPClassifier, trusted=PERCEPTRON_TRUST),
 }
 
-__all__ = ["CLASSIFIERS", "MODELS", "Layer", "SklearnMember", "count_parameters", "describe", "prepare_for_prediction"]
+__all__ = ["CLASSIFIERS", "MODELS", "Layer", "count_parameters", "describe", "prepare_for_prediction", "sklearn_member"]

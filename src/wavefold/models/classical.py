@@ -1,4 +1,4 @@
-"""Classifiers of no convolution: boosted trees, forests and logistic regression on the flattened signal.
+"""Classifiers of no convolution: boosted trees, forests and logistic regression on the signal in one row.
 
 Signals (sample, channel, position) become (sample, channel x position). Nothing is ever pickled: boosting keeps LightGBM's
 own text, forests keep their trees as arrays and answer from those, logistic regression keeps its weights.
@@ -7,6 +7,7 @@ own text, forests keep their trees as arrays and answer from those, logistic reg
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ from wavefold.base.build import optional
 from wavefold.base.dataset import Floats, Ints
 from wavefold.base.errors import UserError
 from wavefold.base.files import write_json, write_text, write_whole
+from wavefold.models.layers import need_least
 from wavefold.models.linear import LinearHead, fit_linear
 
 lightgbm = optional("lightgbm", extra="boost")
@@ -37,8 +39,10 @@ class Boosting:
     """LightGBM's gradient boosting, with the same bits for the same seed."""
 
     def __init__(self, *, seed: int, trees: int = 200, leaves: int = 31, rate: float = 0.05, threads: int = 2) -> None:
-        _at_least("lightgbm", 1, trees=trees, threads=threads)
-        _at_least("lightgbm", 2, leaves=leaves)
+        need_least("lightgbm", 1, trees=trees, threads=threads)
+        need_least("lightgbm", 2, leaves=leaves)
+        if not 0 < rate <= 1:
+            raise UserError(f"lightgbm: rate {rate} is not a learning rate; it must be above 0 and at most 1")
         self.options = {"seed": seed, "trees": trees, "leaves": leaves, "rate": rate, "threads": threads}
         self.model: Any = None
 
@@ -48,18 +52,20 @@ class Boosting:
         settings = {"objective": "multiclass", "num_class": classes, "num_leaves": options["leaves"]}
         settings |= {"learning_rate": options["rate"], "seed": options["seed"], "num_threads": options["threads"]}
         settings |= {"deterministic": True, "force_row_wise": True, "verbosity": -1}
-        data = lightgbm.Dataset(_flat(signals), labels, params={"verbosity": -1})
+        data = lightgbm.Dataset(in_rows(signals), labels, params={"verbosity": -1})
         self.model = lightgbm.train(settings, data, num_boost_round=options["trees"])
         return self
 
     def probabilities(self, signals: Floats) -> Probabilities:
         """Class probabilities (sample, class)."""
-        _fitted(self.model, "lightgbm")
-        return np.asarray(self.model.predict(_flat(signals), num_threads=self.options["threads"]), np.float64)
+        need_fitted(self.model, "lightgbm")
+        if not len(signals):  # LightGBM answers no empty table
+            return np.zeros((0, self.model.num_model_per_iteration()))
+        return np.asarray(self.model.predict(in_rows(signals), num_threads=self.options["threads"]), np.float64)
 
     def save(self, folder: Path) -> None:
         """Write LightGBM's own text to lightgbm.txt and the options to lightgbm.json."""
-        _fitted(self.model, "lightgbm")
+        need_fitted(self.model, "lightgbm")
         write_text(folder / "lightgbm.txt", self.model.model_to_string())
         write_json(folder / "lightgbm.json", self.options)
 
@@ -75,27 +81,27 @@ class _Forest:
     kind: type[Any]
 
     def __init__(self, *, seed: int, trees: int = 300, smallest_leaf: int = 1) -> None:
-        _at_least("forest", 1, trees=trees, smallest_leaf=smallest_leaf)
+        need_least("forest", 1, trees=trees, smallest_leaf=smallest_leaf)
         self.seed, self.trees, self.smallest_leaf = seed, trees, smallest_leaf
         self.arrays: dict[str, NDArray[Any]] = {}
 
     def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
         """Fit on signals (sample, channel, position) and class numbers (sample,)."""
         forest = self.kind(self.trees, min_samples_leaf=self.smallest_leaf, random_state=self.seed, n_jobs=-1)
-        forest.fit(_flat(signals), labels)
+        forest.fit(in_rows(signals), labels)
         self.arrays = _tree_arrays(forest, classes)
         return self
 
     def probabilities(self, signals: Floats) -> Probabilities:
         """Class probabilities (sample, class): the mean over trees of the shares in the leaf that a sample reaches."""
-        _fitted(self.arrays, "forest")
-        flat = _flat(signals)
+        need_fitted(self.arrays, "forest")
+        flat = in_rows(signals)
         parts = [_walk(self.arrays, flat[start : start + _BATCH]) for start in range(0, len(flat), _BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, self.arrays["value"].shape[1]))
 
     def save(self, folder: Path) -> None:
         """Write the trees to forest.safetensors and the options to forest.json."""
-        _fitted(self.arrays, "forest")
+        need_fitted(self.arrays, "forest")
         write_whole(folder / "forest.safetensors", lambda stream: stream.write(pack_arrays(self.arrays)))
         options = {"seed": self.seed, "trees": self.trees, "smallest_leaf": self.smallest_leaf}
         write_json(folder / "forest.json", options)
@@ -129,14 +135,14 @@ class Logistic:
 
     def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
         """Fit on signals (sample, channel, position) and class numbers (sample,)."""
-        self.head = fit_linear(_flat(signals).copy(), labels, classes, np.random.default_rng(self.seed))
+        self.head = fit_linear(in_rows(signals).copy(), labels, classes, np.random.default_rng(self.seed))
         return self
 
     def probabilities(self, signals: Floats) -> Probabilities:
         """Class probabilities (sample, class)."""
         if self.head is None:
             raise UserError("logistic: not fitted yet; call fit first")
-        return self.head.probabilities(_flat(signals))
+        return self.head.probabilities(in_rows(signals))
 
     def save(self, folder: Path) -> None:
         """Write the weights to logistic.safetensors and the seed to logistic.json."""
@@ -154,44 +160,13 @@ class Logistic:
         return made
 
 
-class SklearnMember:
-    """Any estimator of one's own with scikit-learn's fit, predict_proba and classes_; usable from code, never saved."""
-
-    def __init__(self, estimator: Any) -> None:
-        self.estimator, self.classes = estimator, 0
-
-    def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
-        """Fit on signals (sample, channel, position) and class numbers (sample,)."""
-        self.estimator.fit(_flat(signals), labels)
-        self.classes = classes
-        return self
-
-    def probabilities(self, signals: Floats) -> Probabilities:
-        """Class probabilities (sample, class); zero for a class that the training rows lack."""
-        _fitted(self.classes, "estimator")
-        full = np.zeros((len(signals), self.classes))
-        full[:, self.estimator.classes_] = self.estimator.predict_proba(_flat(signals))
-        return full
-
-    def save(self, folder: Path) -> None:
-        """UserError: an estimator of one's own could only be pickled, and pickles are not kept."""
-        raise UserError(
-            f"{type(self.estimator).__name__}: cannot be saved without pickle; lightgbm, random_forest, extra_trees, "
-            "logistic and kernels can"
-        )
+def in_rows(signals: Floats) -> Floats:
+    """Signals (sample, channel, position) as (sample, channel x position)."""
+    return np.ascontiguousarray(signals, np.float32).reshape(len(signals), math.prod(signals.shape[1:]))
 
 
-def _flat(signals: Floats) -> Floats:
-    return np.ascontiguousarray(signals, np.float32).reshape(len(signals), -1)
-
-
-def _at_least(name: str, least: int, **options: int) -> None:
-    for option, value in options.items():
-        if value < least:
-            raise UserError(f"{name}: {option} {value} is too few; it must be {least} or more")
-
-
-def _fitted(state: Any, name: str) -> None:
+def need_fitted(state: Any, name: str) -> None:
+    """UserError where there is no state yet."""
     if not state:
         raise UserError(f"{name}: not fitted yet; call fit first")
 

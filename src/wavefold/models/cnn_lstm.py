@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from wavefold.base.errors import UserError
-from wavefold.models.layers import Conv, MaxPoolTo, Norm, dense, drop, enter, need_length
+from wavefold.models.layers import Conv, MaxPoolTo, Norm, dense, drop, enter, need_least, need_length
 
 
 class Net4(nn.Module):
@@ -21,8 +20,7 @@ class Net4(nn.Module):
     def __init__(self, channels: int, length: int, classes: int, *, dropout: float = 0.1, steps: int = 4) -> None:
         super().__init__()
         need_length("net4", length, 11)
-        if steps < 1:
-            raise UserError(f"net4: steps {steps} is not a number of positions; it must be 1 or more")
+        need_least("net4", 1, steps=steps)
         self.features = nn.Sequential(
             Norm(channels),
             Conv(channels, 32, 11, padding=5),
@@ -59,11 +57,11 @@ class LSTM(nn.Module):
     ) -> None:
         super().__init__()
         need_length("lstm", length, 1)
-        if min(width, layers) < 1:
-            raise UserError(f"lstm: width {width} and layers {layers} must both be 1 or more")
+        need_least("lstm", 1, width=width, layers=layers)
+        at_head = drop("lstm", dropout)
         between = dropout if layers > 1 else 0.0  # torch warns where there is no layer to drop between
         self.lstm = nn.LSTM(channels, width, layers, batch_first=True, bidirectional=True, dropout=between)
-        self.head = nn.Sequential(drop("lstm", dropout), nn.Linear(2 * width, classes))
+        self.head = nn.Sequential(at_head, nn.Linear(2 * width, classes))
 
     def forward(self, signals: Tensor) -> Tensor:
         states, _ = self.lstm(signals.transpose(1, 2))  # (N, T, 2 width)

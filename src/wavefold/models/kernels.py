@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save
 from wavefold.base.dataset import Floats, Ints
 from wavefold.base.errors import UserError
 from wavefold.base.files import write_json, write_whole
-from wavefold.models.layers import need_length
+from wavefold.models.layers import need_least, need_length
 from wavefold.models.linear import LinearHead, fit_linear, stratified
 
 _TAPS = 9
@@ -33,6 +33,7 @@ _PAIRS = tuple(combinations(range(_TAPS - 1), 2))  # the first two of them: kern
 _MOST_DILATIONS = 32
 _GOLDEN = (math.sqrt(5) + 1) / 2  # its multiples modulo 1 spread evenly: which quantiles become biases
 _BATCH = 256  # samples at a time: one array of 205 positions then stays in a core's cache
+_ROWS = 2048  # samples whose features are held at once when predicting: 82 MB of 9,996 features, whatever the data's size
 _BYTE = 255  # most positions that a byte can count
 
 
@@ -40,8 +41,7 @@ class KernelFeatures:
     """Shares of positions where a kernel's output is above a bias; about `count` of them, a multiple of 84."""
 
     def __init__(self, count: int = 9996) -> None:
-        if count < len(_KERNELS):
-            raise UserError(f"kernels: features {count} is too few; it must be {len(_KERNELS)} or more")
+        need_least("kernels", len(_KERNELS), features=count)
         self.count = count
         self.dilations: list[int] = []
         self.subsets: list[list[tuple[int, ...]]] = []  # by dilation, by pair of taps: the channels that are summed
@@ -113,8 +113,8 @@ class KernelClassifier:
     """Kernel features and multinomial logistic regression: fitted whole, deterministic by its seed."""
 
     def __init__(self, *, seed: int, features: int = 9996, rows: int | None = 20000) -> None:
-        if rows is not None and rows < 1:
-            raise UserError(f"kernels: rows {rows} is not a number of training rows; it must be 1 or more")
+        if rows is not None:
+            need_least("kernels", 1, rows=rows)
         self.seed, self.rows = seed, rows
         self.features = KernelFeatures(features)
         self.head: LinearHead | None = None
@@ -137,7 +137,8 @@ class KernelClassifier:
             raise UserError("kernels: not fitted yet; call fit first")
         if signals.shape[1:] != self.shape:
             raise UserError(f"kernels: signals of shape {signals.shape[1:]}; it was fitted on {self.shape}")
-        return self.head.probabilities(self.features.apply(signals))
+        starts = range(0, max(len(signals), 1), _ROWS)
+        return np.concatenate([self.head.probabilities(self.features.apply(signals[n : n + _ROWS])) for n in starts])
 
     def save(self, folder: Path) -> None:
         """Write weights and biases to kernels.safetensors and the rest to kernels.json."""

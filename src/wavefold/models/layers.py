@@ -33,6 +33,13 @@ def need_length(model: str, length: int, minimum: int) -> None:
         raise UserError(f"{model}: signals of length {length} are too short; it needs at least {minimum} positions")
 
 
+def need_least(part: str, least: int, **options: int) -> None:
+    """UserError for the first option below the least number that makes sense."""
+    for option, value in options.items():
+        if value < least:
+            raise UserError(f"{part}: {option} {value} is too few; it must be {least} or more")
+
+
 def drop(model: str, share: float) -> nn.Dropout:
     """Dropout of a share of the values; UserError where it is not a share."""
     if not 0 <= share < 1:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavefold.base.errors import UserError
-from wavefold.models.layers import Conv, Norm, drop, enter, need_length
+from wavefold.models.layers import Conv, Norm, drop, enter, need_least, need_length
 
 
 class ThreeBranches(nn.Module):
@@ -61,8 +61,9 @@ class RepVGG(nn.Module):
     ) -> None:
         super().__init__()
         need_length("repvgg", length, 1)
-        if width < 1 or not blocks or min(blocks) < 1:
-            raise UserError(f"repvgg: width {width} and blocks {list(blocks)} must all be 1 or more")
+        need_least("repvgg", 1, width=width)
+        if not blocks or min(blocks) < 1:
+            raise UserError(f"repvgg: blocks {list(blocks)} are not one number a stage, each 1 or more")
         layers: list[nn.Module] = [ThreeBranches(channels, width, 1)]  # (N, width, T)
         for stage, count in enumerate(blocks):
             outputs = width * 2**stage

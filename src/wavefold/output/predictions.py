@@ -56,14 +56,20 @@ def write_predictions(path: str | Path, predictions: Predictions) -> None:
         sys.stdout.buffer.write(_csv_bytes(predictions))
         sys.stdout.buffer.flush()
         return
+    check_target(path)
     path = Path(path)
-    if path.suffix.lower() not in WRITERS:
-        raise UserError(f"{path}: '{path.suffix}' is not one of {listed(WRITERS)}, or - for CSV on standard output")
     content = WRITERS[path.suffix.lower()](predictions)
     try:
         write_whole(path, lambda stream: stream.write(content))
     except OSError as error:
         raise UserError(f"{path}: could not be written, and nothing was left: {error.strerror}") from error
+
+
+def check_target(path: str | Path) -> None:
+    """UserError where a path's ending names no layout; asked before the work, so that none is lost."""
+    suffix = Path(path).suffix.lower()
+    if str(path) != "-" and suffix not in WRITERS:
+        raise UserError(f"{path}: '{suffix}' is not one of {listed(WRITERS)}, or - for CSV on standard output")
 
 
 def _csv_bytes(predictions: Predictions) -> bytes:

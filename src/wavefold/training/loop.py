@@ -18,6 +18,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wavefold.base.device import join, seed_step, share_buffers, sum_gradients, to_cpu
+from wavefold.base.errors import UserError
 from wavefold.base.keyed import key as make_key
 from wavefold.training.schedule import SCHEDULES
 from wavefold.training.state import State, StateFile
@@ -125,6 +126,8 @@ class _Learner:
         averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True) if stage.average else None
         self.rank, self.processes = join()
+        if stage.size < self.processes:
+            raise UserError(f"batches.size: {stage.size} samples cannot be shared by {self.processes} processes")
 
     @property
     def judged(self) -> nn.Module:

@@ -6,8 +6,7 @@ does not depend on the size of the batch, and it takes logits, so that every mem
 Every loss is made from the training part's class counts and is called with
     logits   (N, classes)
     labels   (N,) int64 class numbers
-    weights  (N,) how much each sample counts, or None where all count alike
-and gives one number: the (weighted) mean over samples.
+and gives one number: the mean over samples.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ class CrossEntropy(nn.Module):
         self.smoothing = smoothing
         self.register_buffer("class_weights", _weigh_classes(counts, class_weights), persistent=False)
 
-    def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         losses = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.smoothing)
-        return _mean(losses * self.class_weights[labels], weights)
+        return (losses * self.class_weights[labels]).mean()
 
 
 def label_smoothed(counts: Tensor, *, smoothing: float = 0.1, class_weights: ClassWeights = "none") -> CrossEntropy:
@@ -63,11 +62,11 @@ class L1(nn.Module):
             raise UserError(f"smoothing: {smoothing} is not in 0 to {1 - 1 / self.classes:.4g}, past which labels turn over")
         self.smoothing = smoothing
 
-    def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         # float, and so it stays: cast to int64, as the source casts its labels, a clamped one is 0 again
         hot = F.one_hot(labels, self.classes).float()
         target = hot.clamp(self.smoothing / (self.classes - 1), 1.0 - self.smoothing)
-        return _mean((logits.float().softmax(dim=1) - target).abs().sum(dim=1), weights)
+        return (logits.float().softmax(dim=1) - target).abs().sum(dim=1).mean()
 
 
 LOSSES: dict[str, Any] = {"cross_entropy": CrossEntropy, "label_smoothed": label_smoothed, "l1": L1}
@@ -84,7 +83,3 @@ def _weigh_classes(counts: Tensor, how: ClassWeights) -> Tensor:
     power = {"none": 0.0, "balanced": 1.0, "sqrt": 0.5}[how]
     weights = torch.where(counts > 0, counts.double().clamp(min=1.0) ** -power, 0.0)
     return (weights * counts.sum() / (weights * counts).sum().clamp(min=1e-12)).float()
-
-
-def _mean(losses: Tensor, weights: Tensor | None) -> Tensor:
-    return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class State:
     best: float | None = None  # validation metric of `best_weights`
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     waited: int = 0  # epochs since the best
+    seconds: float = 0.0  # of all sessions, up to the last write
     history: list[dict[str, Any]] = field(default_factory=list)
     parts: dict[str, Any] = field(default_factory=dict)  # state dicts of model, optimiser and average
 
@@ -40,19 +41,26 @@ class StateFile:
         self.path, self.every = path, every
         self._previous = path.with_name(f"{path.stem}.previous{path.suffix}")
         self._last, self._cost = time.monotonic(), 0.0
+        self._counted = self._last  # up to when seconds stand in the state
 
     def due(self) -> bool:
         """Whether it is time to write again."""
         return time.monotonic() - self._last >= max(self.every, _PATIENCE * self._cost if self.every else 0.0)
+
+    def count_time(self, state: State) -> None:
+        """Add the time since the last count to the state's seconds."""
+        now = time.monotonic()
+        state.seconds, self._counted = state.seconds + now - self._counted, now
 
     def write(self, state: State) -> None:
         """Write the state beside the last one, then let it take its place; of several processes the first one does."""
         if not leads():
             return
         start = time.monotonic()
+        self.count_time(state)
         fresh = self.path.with_name(f"{self.path.stem}.fresh{self.path.suffix}")
         packed = io.BytesIO()  # torch.save straight to a full disk raises an error of its own that names no cause
-        torch.save(asdict(state), packed)
+        torch.save(dict(vars(state)), packed)
         write_whole(fresh, lambda stream: stream.write(packed.getbuffer()))
         if self.path.exists():
             os.replace(self.path, self._previous)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from wavefold.base.files import write_text
+from wavefold.base.process import leads
 from wavefold.base.progress import Progress
 from wavefold.training.state import State
 from wavefold.training.tensorboard import log_scalars
@@ -51,7 +52,7 @@ class Telling:
     def epoch(self, state: State) -> None:
         """An epoch is done: its metrics go to the run."""
         write_text(self._folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in state.history))
-        if self._tensorboard:
+        if self._tensorboard and leads():
             log_scalars(self._folder, state.history)
 
     def end(self, net: bool) -> None:
