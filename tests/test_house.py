@@ -13,8 +13,7 @@ import pytest
 SOURCE = Path(importlib.import_module("wavefold").__file__ or "").parent
 ROOMS = ("data", "prepare", "models", "training", "combine", "output")
 FILES = sorted(SOURCE.rglob("*.py"))
-ABOVE = ("pipeline", "recipe", "cli", "estimators")
-OPTIONAL = ("wfdb", "imblearn", "lightgbm", "openpyxl", "pyarrow", "torch.utils.tensorboard")
+OPTIONAL = ("skops", "wfdb", "imblearn", "lightgbm", "openpyxl", "pyarrow", "torch.utils.tensorboard")
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:

@@ -37,7 +37,7 @@ from wavefold.base.runs import Run, hold_folder, start_run
 from wavefold.base.seen import count_seen, keep_seen
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, HeldBack, cross_fit
 from wavefold.data import SIMULATORS, WRITERS, check_layout, read, test_files
-from wavefold.models import CLASSIFIERS, MODELS, describe, prepare_for_prediction
+from wavefold.models import CLASSIFIERS, MODELS, count_parameters, describe, prepare_for_prediction
 from wavefold.output import Predictions, check_target, score_table, write_predictions
 from wavefold.prepare import AUGMENTATIONS, BALANCERS, SPLITS, TRANSFORMS, Fold, holdout
 from wavefold.recipe import Member, Recipe, StageRecipe, digest_of
@@ -693,7 +693,7 @@ def describe_members(recipe: Recipe) -> str:
             continue
         layers = describe(_new_net(member, (1, channels, length), len(recipe.data.classes), 0), channels, length)
         lines = [f"  {x.name:<28} {x.kind:<18} {' x '.join(map(str, x.shape)):<16} {x.parameters:>12,}" for x in layers]
-        total = sum(x.parameters for x in layers)
+        total = count_parameters(layers)
         blocks.append(
             "\n".join(
                 [
