@@ -303,3 +303,11 @@ def test_too_few_held_back_samples_for_a_stacker_are_told_before_training(tmp_pa
 def test_open_run_needs_a_run(tmp_path):
     with pytest.raises(UserError, match="is not a run"):
         open_run(tmp_path)
+
+
+def test_tensorboard_gets_the_metrics(tmp_path, contest_csv_of):
+    data = contest_csv_of(tmp_path / "data", 120)
+    run = train(small(**{"output.tensorboard": True}), data, tmp_path / "run")
+    events = list(run.member(0, 0, "net3").glob("events.out.tfevents.*"))
+    assert events
+    assert b"macro-f1" in events[0].read_bytes()
