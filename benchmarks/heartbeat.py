@@ -31,7 +31,7 @@ STUDIES: dict[str, dict[str, tuple[str, list[str]]]] = {
     "record": {"net1": (BEATS, [BY_RECORD, ONE, "stage.*.epochs=5"])},
     "contest": {"all": (CONTEST, [TWICE, f'member=[{NETS},{{model="lightgbm"}}]', *SMALL])},
     "net5": {"alone": (CONTEST, [ONCE, 'member=[{model="net5"}]', *SMALL])},  # 107 million weights: most of the time
-    "balance": {k: (CONTEST, [TWICE, ONE, f"prepare=[{v}]", 'output.baseline=""', *SMALL]) for k, v in STEPS.items()},
+    "balance": {k: (CONTEST, [ONCE, ONE, f"prepare=[{v}]", 'output.baseline=""', *SMALL]) for k, v in STEPS.items()},
 }
 
 

@@ -24,7 +24,7 @@ def test_a_recipe_is_right_and_opens_with_what_it_is(name):
     [
         ("member.0.bloks=3", ["member.0.bloks", "no such option"]),
         ("member.0.model=nett1", ["member.0.model", "'nett1'", "did you mean 'net1'"]),
-        ("stage.*.epoch=3", ["stage.0.epoch", "no such option"]),
+        ("stage.*.epoch=3", ["stage.0.epoch", "did you mean 'epochs'"]),
         ("stage.0.epochs=-1", ["stage.0.epochs", "-1", "greater than or equal to 1"]),
         ("stage.0.smoothing='much'", ["stage.0.smoothing", "'much'", "number"]),
         ("batches.sise=3", ["batches.sise", "did you mean 'size'"]),
@@ -56,6 +56,14 @@ def test_overrides_reach_every_entry_and_keep_types():
     assert parse_override("split.group=record") == ("split.group", "record")
     with pytest.raises(UserError, match="KEY=VALUE"):
         parse_override("epochs")
+
+
+def test_another_part_starts_with_its_own_options():
+    recipe = Recipe.load("heartbeat").with_({"split.folds": 3, "split.way": "kfold", "stage.0.loss": "cross_entropy"})
+    assert recipe.split.options == {"folds": 3}
+    assert recipe.stage[0].options == {}
+    assert recipe.stage[0].epochs == Recipe.load("heartbeat").stage[0].epochs
+    pipeline.check_recipe(recipe)
 
 
 def test_toml_of_a_recipe_is_the_recipe():

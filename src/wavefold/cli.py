@@ -95,6 +95,7 @@ def copy(recipe: str, file: Path) -> None:
     text = recipe_text(recipe)
     if file.exists():
         raise UserError(f"{file}: is there already; name another file")
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     click.echo(f"{file}: edit it, then `wavefold train {file}`")
 
@@ -160,12 +161,7 @@ def score(run: Path, data: str, as_json: bool) -> None:
     """Score a run on labelled DATA: the recipe's metric and the others that fit, with n and a 95 % interval."""
     pipeline = _pipeline()
     result = pipeline.score_run(_run(run), data, warn=lambda line: click.echo(f"wavefold: {line}", err=True))
-    if as_json:
-        click.echo(json.dumps(result.as_json()))
-        return
-    click.echo(result.line())
-    for name, value in result.others.items():
-        click.echo(f"{name} {value:.4f}")
+    click.echo(json.dumps(result.as_json()) if as_json else pipeline.describe_score(_run(run), result))
 
 
 def _pipeline() -> Any:

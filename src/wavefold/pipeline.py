@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,8 @@ def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say
         with first_process_first():
             work = _begin(recipe, data or _simulated(out / "simulated", recipe, say), Run(out), simulated=not data)
         if not (out / "scores.json").exists():
+            if leads() and (out / "fold0").exists():
+                say(f"{out}: going on where the last training stopped")
             _fit_and_judge(work)
     if leads():
         say(describe_scores(work.run))
@@ -118,13 +120,15 @@ def _fit_and_judge(work: Work) -> None:
             fit_fold(work, fold, telling)
     if not leads():
         return
+    begun = time.monotonic()
     results, held_out = judge(work)
     write_predictions(work.run.folder / "held_out.csv", held_out)
     for dataset in work.tests:
         name = "submission.csv" if len(work.tests) == 1 else f"submission-{Path(dataset.source).name.partition('.')[0]}.csv"
         probabilities = probabilities_for(work.run, dataset)
         write_predictions(work.run.folder / name, _predictions(work.recipe, dataset.ids, dataset.classes, probabilities))
-    write_json(work.run.folder / "scores.json", {**results, "seconds": _seconds(work), "judged": work.judged})
+    seconds = round(_seconds(work) + time.monotonic() - begun, 1)
+    write_json(work.run.folder / "scores.json", {**results, "seconds": seconds, "judged": work.judged})
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -138,11 +142,12 @@ def check_recipe(recipe: Recipe) -> None:
     pick(WRITERS, recipe.data.writes, "data.writes")
     _check_steps(recipe)
     given = ("labels", "groups", "seed", "classes")
-    check_options(pick(SPLITS, recipe.split.way, "split.way"), recipe.split.options, "split", given)
+    check_options(pick(SPLITS, recipe.split.way, "split.way"), recipe.split.options, "split", given, ("way", "group"))
     _check_members(recipe)
     for i, stage in enumerate(recipe.stage):
         pick(LOSSES, stage.loss, f"stage.{i}.loss")
         counts = torch.ones(len(recipe.data.classes))
+        check_options(LOSSES[stage.loss], stage.options, f"stage.{i}", ("counts",), type(stage).model_fields)
         build_part(LOSSES, stage.loss, stage.options, f"stage.{i}", counts=counts)
         pick(OPTIMISERS, stage.optimiser, f"stage.{i}.optimiser")
         pick(SCHEDULES, stage.schedule, f"stage.{i}.schedule")
@@ -186,8 +191,9 @@ def read_for(recipe: Recipe, source: str) -> Dataset:
     labels, limit = dataset.known_labels(), recipe.data.limit
     if not 0 < limit < len(dataset):
         return dataset
-    some = holdout(labels, fraction=limit / len(dataset), validation=0, seed=recipe.seed, classes=dataset.classes)
-    return dataset.take(some[0].test)
+    with _named(f"{source}, of which data.limit takes {limit}"):
+        some = holdout(labels, fraction=limit / len(dataset), validation=0, seed=recipe.seed, classes=dataset.classes)
+    return replace(dataset.take(some[0].test), source=f"{dataset.source}, of which data.limit takes {limit}")
 
 
 def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
@@ -195,16 +201,9 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     labels = dataset.known_labels()
     if len(np.unique(labels)) < 2:
         raise DataError(f"{dataset.source}: all samples are of class '{dataset.classes[labels[0]]}'; two classes are needed")
-    folds: list[Fold] = build_part(
-        SPLITS,
-        recipe.split.way,
-        recipe.split.options,
-        "split",
-        labels=labels,
-        groups=dataset.groups if recipe.split.group else None,
-        seed=recipe.seed,
-        classes=dataset.classes,
-    )
+    given = {"labels": labels, "groups": dataset.groups if recipe.split.group else None, "classes": dataset.classes}
+    with _named(dataset.source):
+        folds: list[Fold] = build_part(SPLITS, recipe.split.way, recipe.split.options, "split", seed=recipe.seed, **given)
     held_back = len(folds[0].validation) if len(folds) == 1 else len(labels) - max(len(f.test) for f in folds)
     needed = COMBINERS[recipe.combine.by].needs
     if held_back < needed:
@@ -213,6 +212,15 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
             "raise split.validation or bring more samples"
         )
     return folds
+
+
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Say of which file a split's complaint is."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{source}: {error}") from None
 
 
 def fit_fold(work: Work, fold: Fold, telling: Telling) -> None:
@@ -395,7 +403,8 @@ def judge(work: Work) -> tuple[dict[str, Any], Predictions]:
     results = {
         "metric": recipe.output.metric,
         "per": recipe.output.per,
-        "n": len(jury.tested.rows),
+        "n": len(np.unique(jury.tested.rows)),
+        "rows": len(jury.tested.rows),  # more than n where folds are repeated
         "learned_from": round(float(np.mean([len(f.train) for f in work.folds]))),
         "score": jury.row(probabilities, combine.decide),
         "choices": choices,
@@ -593,6 +602,16 @@ def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
     return total
 
 
+def describe_score(run: Run, result: Score) -> str:
+    """A score as lines for people; a summed metric also for the rows that the recipe quotes it for."""
+    per = _recipe_of(run).output.per
+    lines = [result.line()]
+    if result.metric == "l1" and per:
+        value, low, high = (v * per / result.n for v in (result.value, *result.interval))
+        lines.append(f"l1 per {per:,} rows {value:,.0f} [{low:,.0f}, {high:,.0f}]")
+    return "\n".join([*lines, *(f"{name} {value:.4f}" for name, value in result.others.items())])
+
+
 def _read_like(recipe: Recipe, source: str, classes: Sequence[str], shape: Sequence[int]) -> Dataset:
     """Samples to predict: of the shape that was learned from; labels are not looked at."""
     columns: dict[str, Any] = {"label_column": recipe.data.label, "group": recipe.split.group}
@@ -750,7 +769,7 @@ def _keep_splits(work: Work) -> None:
 def _seconds(work: Work) -> float:
     """What fitting took, over all sessions."""
     folders = [work.run.member(f.number, n, m.model) for f in work.folds for n, m in work.members]
-    return round(sum(float((folder / "seconds.json").read_text()) for folder in folders), 1)
+    return sum(float((folder / "seconds.json").read_text()) for folder in folders)
 
 
 def _simulated(folder: Path, recipe: Recipe, say: Say) -> str:

@@ -152,9 +152,12 @@ class Recipe(Section):
             raise UserError(f"{place}: {_first_problem(cls, error)}") from None
 
     def with_(self, overrides: Mapping[str, Any]) -> Self:
-        """A copy with values changed: {"stage.*.epochs": 5, "split.fraction": 0.2}."""
+        """A copy with values changed: {"stage.*.epochs": 5, "split.fraction": 0.2}.
+
+        Where another part is named (split.way, member.0.model), the options of the one before go.
+        """
         tree = self.tree()
-        for path, value in overrides.items():
+        for path, value in sorted(overrides.items(), key=lambda item: item[0].rpartition(".")[2] not in _NAMING):
             _set(tree, path.split("."), value, path)
         return self.checked(tree, self.name)
 
@@ -214,6 +217,10 @@ def parse_override(text: str) -> tuple[str, Any]:
         return path.strip(), value.strip()
 
 
+# the key that names a section's part, to the section
+_NAMING: dict[str, type[Choice]] = {"step": Step, "way": Split, "model": Member, "loss": StageRecipe, "by": Combine}
+
+
 def _set(node: Any, path: Sequence[str], value: Any, whole: str) -> None:
     """Set the value at a path in a tree; '*' takes every entry of a list, a number takes one."""
     head, rest = path[0], path[1:]
@@ -225,6 +232,9 @@ def _set(node: Any, path: Sequence[str], value: Any, whole: str) -> None:
     elif not isinstance(node, dict):
         raise UserError(f"{whole}: there is nothing below '{node}'")
     elif not rest:
+        if head in _NAMING and node.get(head, value) != value:
+            for option in node.keys() - _NAMING[head].model_fields.keys():
+                del node[option]
         node[head] = value
     elif head not in node:
         raise UserError(f"{whole}: the recipe has no section '{head}'{nearest(head, node)}")
@@ -247,7 +257,7 @@ def _first_problem(recipe: type[Recipe], error: ValidationError) -> str:
         known = _keys_at(recipe, problem["loc"][:-1])
         return f"{place}: no such key; there are {listed(known)}{nearest(problem['loc'][-1], known)}"
     if problem["type"] == "missing":
-        return f"{place}: must be set"
+        return f"{place}: must be set{nearest(problem['loc'][-1], problem['input'])}"
     return f"{place}: {problem['input']!r}: {problem['msg'].lower()}"
 
 

@@ -23,16 +23,19 @@ def pick(table: Mapping[str, T], name: str, place: str) -> T:
     return table[name]
 
 
-def check_options(part: Any, options: Mapping[str, object], place: str, given: Collection[str] = ()) -> None:
+def check_options(
+    part: Any, options: Mapping[str, object], place: str, given: Collection[str] = (), beside: Collection[str] = ()
+) -> None:
     """UserError unless each option is a keyword of `part`'s signature and of its type, and none needed is missing.
 
-    given: names of arguments that the caller fills in itself and that a recipe may not set.
+    given: names of arguments that the caller fills in itself and that a recipe may not set. beside: keys that stand in the
+    same place without being options of the part, for the suggestion.
     """
     known = {k: p for k, p in inspect.signature(part).parameters.items() if k not in given and k != "self"}
     hints = get_type_hints(part.__init__ if inspect.isclass(part) else part)
     for key, value in options.items():
         if key not in known:
-            near = nearest(key, known) or (f"; it takes {listed(known)}" if known else "; it takes no options")
+            near = nearest(key, [*known, *beside]) or (f"; it takes {listed(known)}" if known else "; it takes no options")
             raise UserError(f"{place}.{key}: no such option{near}")
         _check_type(hints.get(key, Any), value, f"{place}.{key}")
     missing = [k for k, p in known.items() if p.default is p.empty and p.kind != p.VAR_KEYWORD and k not in options]

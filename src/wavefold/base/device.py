@@ -11,6 +11,8 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
+from wavefold.base.process import process_count
+
 
 def best_device() -> torch.device:
     """The GPU of this process where there is one, else the processor."""
@@ -36,7 +38,7 @@ def be_repeatable() -> None:
 
 def join() -> tuple[int, int]:
     """This process's rank and the number of processes; joins torchrun's others at the first call."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = process_count()
     if size == 1:
         return 0, 1
     if not distributed.is_initialized():

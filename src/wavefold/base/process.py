@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 
+def process_count() -> int:
+    """How many processes torchrun started; 1 where a WORLD_SIZE was left by something that is no launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ else 1
+
+
 def leads() -> bool:
-    """Whether this process is the only one, or the first of torchrun's; a RANK that some launcher left says nothing."""
-    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+    """Whether this process is the only one, or the first."""
+    return process_count() == 1 or os.environ.get("RANK", "0") == "0"
