@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -49,6 +50,10 @@ GOOD = HEAD + '7,"0.5,1.0,0.0",0.0\n9,"0.25,0.0,0.0",2\n'
         ("bom.csv", "\ufeff" + GOOD),
         ("no_last_end.csv", GOOD.rstrip("\n")),
         ("blank_lines.csv", GOOD + "\n\n"),
+        ("lines_of_blanks.csv", GOOD.replace("\n", "\n \t \n") + "  "),
+        ("cases.csv", GOOD.replace("id,heartbeat_signals,label", "ID,Heartbeat_Signals,LABEL")),
+        ("pandas.csv", GOOD.replace("id,heart", ",heart")),
+        ("pandas_twice.csv", ',id,heartbeat_signals,label\n0,7,"0.5,1.0,0.0",0.0\n1,9,"0.25,0.0,0.0",2\n'),
         ("order.csv", 'label,id,heartbeat_signals\n0.0,7,"0.5,1.0,0.0"\n2,9,"0.25,0.0,0.0"\n'),
         ("signals_first.csv", 'heartbeat_signals,label,id\n"0.5,1.0,0.0",0.0,7\n"0.25,0.0,0.0",2,9\n'),
         ("all_quoted.csv", HEAD + '"7","0.5,1.0,0.0","0.0"\n"9","0.25,0.0,0.0","2"\n'),
@@ -135,7 +140,12 @@ def test_for_prediction_groups_may_be_missing(tmp_path: Path) -> None:
         ),
         ('ids,heartbeat_signals\n1,"1,2"\n', "line 1: no column 'id'; it has ids, heartbeat_signals"),
         ('id,heartbeat_signals,id\n1,"1,2",1\n', "column 'id' stands twice"),
-        ('1,"1,2",0\n2,"3,4",0\n', "line 1: column 1 is named '1', expected a header"),
+        ('1,"1,2",0\n2,"3,4",0\n', "train.csv: has no header; expected a line of column names such as id,heartbeat_signals"),
+        ('1,"1,2",star\n', "line 1: column 1 is named '1', expected a header"),
+        ("id;heartbeat_signals;label\n1;2;0\n", "train.csv line 1: looks separated by ';', expected commas"),
+        ('id;a,heartbeat_signals\n1,"2"\n', "train.csv line 1: looks separated by ';', expected commas"),
+        ("id," + "x" * 99 + "\n", f"no column 'heartbeat_signals'; it has id, {'x' * 60}..."),
+        (HEAD + '1,"1,2",0\n,,\n', "line 3: holds no values"),
         (HEAD + '1,"1,2",0\n5,"1,2,3",0\n', "line 3 (id 5): holds 3 values, expected 2 as in train.csv line 2 (id 1)"),
         (HEAD + '1,"1,2",0\n5,"",0\n', "line 3 (id 5): holds 1 values, expected 2"),
         (HEAD + '1,"",0\n', "line 2 (id 1): holds no values"),
@@ -177,7 +187,25 @@ def test_a_cut_gzip_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-12])
     assert "cut short or broken" in told(path, layout="contest")
     path.write_bytes(b"no gzip at all")
-    assert "cut short or broken" in told(path, layout="contest")
+    assert told(path, layout="contest") == "train.csv.gz: is not gzip; take the ending .gz away"
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "is a PNG image, not CSV"),
+        (b"\xff\xd8\xff\xe0", "is a JPEG image, not CSV"),
+        (b"%PDF-1.7\n", "is a PDF document, not CSV"),
+        (b"PK\x03\x04", "is a ZIP archive, as .xlsx and .npz files are, not CSV"),
+        (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, not CSV"),
+        (b"\x93NUMPY\x01", "is a NumPy array, not CSV"),
+        (gzip.compress(GOOD.encode()), "is gzip; give it the ending .gz"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["auto", "contest"])
+def test_a_file_that_is_no_text_is_named(tmp_path: Path, start: bytes, words: str, layout: str) -> None:
+    for name in ("train.csv", "train.dat"):
+        assert told(written(tmp_path, start + bytes(99), name), layout=layout) == f"{name}: {words}"
 
 
 def test_wide_layout(tmp_path: Path) -> None:
@@ -190,10 +218,31 @@ def test_wide_layout(tmp_path: Path) -> None:
     assert bare.known_labels().tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("label", ["Label", "LABEL", "Type", "Class", "Y", "target"])
+@pytest.mark.parametrize("name", ["ID", "Id", "id", ""])
+def test_wide_columns_are_known_in_any_case(tmp_path: Path, name: str, label: str) -> None:
+    path = written(tmp_path, f"{name},Patient,t0,t1,{label}\na,p,1,2,x\n \nb,q,3,4,y\n")
+    for data in (read(path), read(path, label_column=label.lower(), group="PATIENT")):
+        assert data.signals.tolist() == [[[1, 2]], [[3, 4]]]
+        assert (data.ids.tolist(), data.classes) == (["a", "b"], ("x", "y"))
+        assert data.groups is not None
+        assert data.groups.tolist() == ["p", "q"]
+
+
+def test_row_numbers_that_pandas_left_are_no_measurements(tmp_path: Path) -> None:
+    data = read(written(tmp_path, "Unnamed: 0,ID,0,1\n0,a,1,2\n"))
+    assert (data.signals.tolist(), data.ids.tolist()) == ([[[1, 2]]], ["a"])
+
+
+def test_an_extra_column_may_be_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "id,t0,t1,age\n1,2,3,4\n")
+    assert read(path, group="age").signals.tolist() == read(path, label_column="age").signals.tolist() == [[[2, 3]]]
+
+
 @pytest.mark.parametrize("group", ["patient", "subject", "record", "group"])
 def test_groups_of_a_wide_file_are_no_measurements(tmp_path: Path, group: str) -> None:
-    path = written(tmp_path, f"{group},site,0,1,y\n7,3,5,6,1\n8,3,7,8,0\n")
-    data = read(path, group="site")
+    path = written(tmp_path, f"{group},s1,0,1,y\n7,3,5,6,1\n8,3,7,8,0\n")
+    data = read(path, group="S1")
     assert data.signals.tolist() == [[[5, 6]], [[7, 8]]]
     assert data.known_labels().tolist() == [1, 0]
     assert data.groups is not None
@@ -217,8 +266,14 @@ def test_y_is_a_label_only_at_the_end(tmp_path: Path) -> None:
         ("a,b\n1,2\n1,nan\n", "line 3: value 2 is 'nan', expected a finite number"),
         ("id,a,label,b\n1,2,3,4\n", "column 'label' stands among the numbers"),
         ("type,a,b,class\n1,2,3,4\n", "columns type, class could each be the label; name one, such as --set data.label=type"),
-        ("1,2,3\n1,2,3\n", "line 1: column 1 is named '1', expected a header"),
-        (",a,b\n0,1,2\n", "line 1: column 1 is named ''"),
+        ("1,2,3\n1,2,3\n", "wide.csv: has no header; expected a line of column names such as id,heartbeat_signals,label"),
+        ("id,,b\n0,1,2\n", "line 1: column 2 is named ''"),
+        ("id,a,b\n1,2,3\n,,\n", "wide.csv line 3: holds no values"),
+        ("id,t0,t1,age,sex,label\n1,2,3,4,0,a\n", "line 1: age, sex among the numbered columns (t0, t1, ...); drop"),
+        ("id,age,f_1,f_2\n1,2,3,4\n", "--set split.group=NAME for groups, --set data.label=NAME for labels"),
+        ("id;t0;t1\n1;2;3\n", "wide.csv line 1: looks separated by ';', expected commas"),
+        ("id\tt0\tt1\n1\t2\t3\n", "wide.csv line 1: looks separated by a tab, expected commas"),
+        ("id,a,b\r1,2,3\r", "wide.csv: its lines end in a bare CR; save it with LF line ends"),
         ("id,a,b\n1,2,3\n1,2,3\n", "line 3: id '1' stands in line 2 too"),
         ("id,a,b\n", "has a header but no rows"),
     ],
@@ -263,6 +318,8 @@ def test_folder_holds_its_parts(tmp_path: Path) -> None:
     written(tmp_path, 'id,heartbeat_signals\n1,"0,1,1"\n', "testA.csv")
     written(tmp_path, "id,label_0\n1,0\n", "sample_submit.csv")
     assert read(tmp_path).ids.tolist() == ["7", "9"]
+    with contextlib.chdir(tmp_path):
+        assert len(read(".")) == 2
     written(tmp_path, GOOD, "testB.csv")
     written(tmp_path, "id,record\n1,p\n", "testB_meta.csv")
     files = room.test_files(str(tmp_path))
@@ -277,6 +334,18 @@ def test_records_have_no_test_files(tmp_path: Path) -> None:
     written(tmp_path, "", "100.hea")
     written(tmp_path, "", "test_notes.csv")
     assert room.test_files(tmp_path) == []
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of wfdb, when pandas 3.1 is there
+@pytest.mark.parametrize("name", ["100", "100.hea"])
+def test_a_record_is_named_by_its_own_path(tmp_path: Path, name: str) -> None:
+    for record in ("100", "101"):
+        written(tmp_path, f"{record} 1 125 400\n{record}.dat 16 200 16 0 0 0 0 MLII\n", f"{record}.hea")
+        written(tmp_path, np.arange(400, dtype="<i2").tobytes(), f"{record}.dat")
+        marks = [(1 << 10) + 50, (1 << 10) + 100, (1 << 10) + 100, 0]  # beats N at 50, 150, 250, each after the last
+        written(tmp_path, np.array(marks, "<u2").tobytes(), f"{record}.atr")
+    assert read(tmp_path / name).ids.tolist() == ["100:50", "100:150", "100:250"]
+    assert len(read(tmp_path)) == 6
 
 
 def test_what_is_neither_file_nor_folder_is_refused(tmp_path: Path) -> None:
@@ -311,6 +380,8 @@ def test_layout_is_never_guessed(tmp_path: Path) -> None:
         check_layout(name)
     written(tmp_path, GOOD)
     assert "did you mean 'train.csv'" in told(tmp_path / "trian.csv")
+    written(tmp_path, "", "wide.csv")
+    assert told(tmp_path / "nowhere.csv").endswith("nowhere.csv: no such file or folder")
     (tmp_path / "empty").mkdir()
     assert "holds nothing; expected one train*.csv" in told(tmp_path / "empty")
 

@@ -17,6 +17,7 @@ from wavefold.data.beats_csv import read_contest, write_contest
 from wavefold.data.cache import cache_folder, cached, content_digest
 from wavefold.data.columns_csv import read_columns
 from wavefold.data.ecg import simulate_beats
+from wavefold.data.header import one_named, shown
 from wavefold.data.sources import Found, find, test_files
 from wavefold.data.table import GROUPS, Table, with_columns
 from wavefold.data.ts import read_ts
@@ -111,11 +112,11 @@ def _numbers(words: Strings, names: Sequence[str], table: Table, found: Found) -
 
 
 def _groups(table: Table, group: str, found: Found, *, needed: bool) -> Strings | None:
-    if needed and group and group not in table.columns:
+    names = [there for name in ([group] if group else GROUPS) if (there := one_named(table.columns, name))]
+    if needed and group and not names:
         beside = f" with {found.meta.name}" if found.meta else ""
         raise DataError(
-            f"{found.path.name}{beside}: no column '{group}' for groups; it has {listed(table.columns) or 'none'}"
+            f"{found.path.name}{beside}: no column '{group}' for groups; it has {shown(table.columns) or 'none'}"
             f"{nearest(group, table.columns)}"
         )
-    name = group or next((c for c in GROUPS if c in table.columns), "")
-    return table.columns.get(name)
+    return table.columns[names[0]] if names else None

@@ -1,7 +1,7 @@
 """The layout of the Tianchi heartbeat contest (competition 531883): a CSV `id,heartbeat_signals,label`, plain or gzip.
 
 The second field is a quoted string of comma-joined values. The label is missing in files for prediction; columns may
-come in any order, and further ones (`record`) are kept as words that can serve as groups.
+come in any order, named in any case, and further ones (`record`) are kept as words that can serve as groups.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from wavefold.base.errors import DataError, UserError
 from wavefold.base.files import write_text, write_whole
 from wavefold.base.process import leads
 from wavefold.data.decimals import joined
+from wavefold.data.header import column_names, column_place, one_named
 from wavefold.data.number_rows import NumberRows
-from wavefold.data.table import Table, check_ids, column_place, label_words
-from wavefold.data.text_lines import csv_fields, decoded, line_blocks
+from wavefold.data.table import Table, check_ids, label_words
+from wavefold.data.text_lines import csv_fields, decoded, is_row, line_blocks
 
 SIGNALS = "heartbeat_signals"
 
@@ -96,7 +97,7 @@ class _Rows:
         """Take a block of lines, of which the first has the number `first`."""
         texts, fields, numbers = [], [], []
         for number, line in enumerate(lines, first):
-            if line:
+            if is_row(line, self.name, number):
                 text, other = self._split(line, number)
                 texts.append(text)
                 fields.append(other)
@@ -116,11 +117,11 @@ class _Rows:
             raise DataError(f"{self.name}: has a header but no rows below it")
         lines = np.array(self.lines, np.int64)
         words = dict(zip(self.columns, self.fields, strict=True))
-        del words[SIGNALS]
-        ids = check_ids(words.pop("id"), lines, self.name)
+        del words[self.columns[self._values]]
+        ids = check_ids(words.pop(self.columns[self._id]), lines, self.name)
         if labels and label_column:
             column_place(self.columns, label_column, self.name)
-        found = words.pop(label_column or "label", None)
+        found = words.pop(one_named(words, label_column or "label"), None)
         return Table(
             signals=self.signals.whole()[:, None, :],
             ids=ids,
@@ -152,25 +153,3 @@ class _Rows:
             return b"\n".join(column).decode().split("\n")
         except UnicodeDecodeError:
             return [decoded(w, f"{self.name} line {n}") for w, n in zip(column, numbers, strict=True)]
-
-
-def column_names(line: bytes, name: str, *, numbered: bool = False) -> list[str]:
-    """Column names of a CSV's first line; DataError where one is empty or stands twice, or where all are numbers.
-
-    numbered: whether columns may be named by numbers, as long as some are not.
-    """
-    if not line.strip():
-        raise DataError(f"{name} line 1: is empty, expected a header of column names")
-    columns = [word.strip() for word in csv_fields(line, f"{name} line 1")]
-    bad = [at for at, word in enumerate(columns, 1) if not word or (_is_number(word) and not numbered)]
-    if bad or all(map(_is_number, columns)):
-        at = bad[0] if bad else 1
-        raise DataError(f"{name} line 1: column {at} is named {columns[at - 1]!r}, expected a header of column names")
-    if len(set(columns)) < len(columns):
-        twice = next(word for word in columns if columns.count(word) > 1)
-        raise DataError(f"{name} line 1: column '{twice}' stands twice")
-    return columns
-
-
-def _is_number(word: str) -> bool:
-    return word.lstrip("+-").replace(".", "", 1).isdigit()

@@ -25,7 +25,7 @@ import numpy as np
 from wavefold.base.files import digest_file, write_json, write_whole
 from wavefold.data.table import Table
 
-VERSION = 1  # of what readers make of a file; a change makes all entries anew
+VERSION = 2  # of what readers make of a file; a change makes all entries anew
 _EDGE = 1 << 16  # bytes at either end that are compared
 _DAY = 86_400  # s; no reading or fetching takes that long between two files
 

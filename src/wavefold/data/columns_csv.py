@@ -8,9 +8,9 @@ import numpy as np
 
 from wavefold.base.dataset import Strings
 from wavefold.base.errors import DataError
-from wavefold.data.beats_csv import column_names
-from wavefold.data.table import check_ids, column_place
-from wavefold.data.text_lines import csv_fields, line_blocks
+from wavefold.data.header import column_names, column_place
+from wavefold.data.table import check_ids
+from wavefold.data.text_lines import csv_fields, is_row, line_blocks
 
 
 def read_columns(path: Path) -> dict[str, Strings]:
@@ -21,9 +21,9 @@ def read_columns(path: Path) -> dict[str, Strings]:
     for first, lines in line_blocks(path):
         for number, line in enumerate(lines, first):
             if number == 1:
-                columns = column_names(line, path.name)
-                column_place(columns, "id", path.name)
-            elif line:
+                columns = column_names(line, path.name, example="id,record")
+                columns[column_place(columns, "id", path.name)] = "id"
+            elif is_row(line, path.name, number):
                 rows.append(_fields(line, columns, f"{path.name} line {number}"))
                 numbers.append(number)
     if not rows:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
-from wavefold.base.errors import DataError, listed, nearest
-from wavefold.data.beats_csv import SIGNALS, column_names
-from wavefold.data.text_lines import first_line
+from wavefold.base.errors import DataError, listed
+from wavefold.data.beats_csv import SIGNALS
+from wavefold.data.header import column_names, missing, one_named
+from wavefold.data.text_lines import check_text, first_line
 from wavefold.data.wide_csv import WORDS
 
 _TEXT = (".csv", ".csv.gz", ".ts", ".ts.gz")
+_RECORD = (".hea", ".dat", ".atr")
+_CLOSE = 0.75  # a file name's likeness (difflib) from which on it is suggested
 
 
 @dataclass(frozen=True)
 class Found:
-    """What will be read: a file (or a folder of records), its layout and a CSV of further columns beside it."""
+    """What will be read: a file (a folder for records, a header for one), its layout and a CSV of further columns beside it."""
 
     path: Path
     layout: str
@@ -26,7 +29,10 @@ class Found:
 
 
 def find(path: Path, layout: str) -> Found:
-    """What a source's name stands for: the file itself, or a folder's training file or records. layout: may be "auto"."""
+    """What a source's name stands for: the file or record, or a folder's training file or records. layout: may be "auto"."""
+    record = path if path.suffix == ".hea" else Path(f"{path}.hea")
+    if layout in ("auto", "wfdb") and record.is_file() and not path.is_dir():
+        return Found(record, "wfdb", _record_files(record))
     if not path.exists():
         raise DataError(f"{path}: no such file or folder{_near(path)}")
     if path.is_file():
@@ -48,7 +54,7 @@ def test_files(source: str | Path) -> list[Path]:
 
 def _found_file(path: Path, layout: str) -> Found:
     if layout == "wfdb":
-        raise DataError(f"{path.name}: is a file; the layout wfdb is a folder of .hea, .dat and .atr files")
+        raise DataError(f"{path.name}: is no .hea file; the layout wfdb is a folder of .hea, .dat and .atr files, or one .hea")
     meta = _meta_beside(path)
     files = (path,) if meta is None else (path, meta)
     return Found(path, layout_of(path) if layout == "auto" else layout, files, meta)
@@ -59,9 +65,15 @@ def _found_records(path: Path, layout: str) -> Found:
         raise DataError(f"{path.name}: holds no .hea file, expected WFDB records")
     if layout == "auto" and _files_of(path, "train"):
         raise DataError(f"{path.name}: holds both .hea files and {_files_of(path, 'train')[0].name}; name one of them")
-    ends = (".hea", ".dat", ".atr")
-    files = tuple(sorted(f for f in path.iterdir() if f.suffix in ends))
+    files = tuple(sorted(f for f in path.iterdir() if f.suffix in _RECORD))
     return Found(path, "wfdb", files)
+
+
+def _record_files(header: Path) -> tuple[Path, ...]:
+    """The files of one record: those of its name, and those that its header names."""
+    named = set(header.read_text(errors="replace").split())
+    beside = (f for f in header.parent.iterdir() if f.suffix in _RECORD)
+    return tuple(sorted(f for f in beside if f.stem == header.stem or f.name in named))
 
 
 def _found_train(path: Path, layout: str) -> Found:
@@ -96,6 +108,7 @@ def _meta_beside(path: Path) -> Path | None:
 
 def layout_of(path: Path) -> str:
     """The layout that a file's suffix and column names say; DataError that asks for its name otherwise."""
+    check_text(path)
     if path.name.endswith((".ts", ".ts.gz")):
         return "ts"
     if not path.name.endswith((".csv", ".csv.gz")):
@@ -103,16 +116,14 @@ def layout_of(path: Path) -> str:
             f"{path.name}: is none of {listed(_TEXT)}, so its layout must be named, such as --set data.layout=contest"
         )
     columns = column_names(first_line(path), path.name, numbered=True)
-    if SIGNALS in columns:
+    if one_named(columns, SIGNALS):
         return "contest"
-    if len([c for c in columns if c not in WORDS]) < 2:
-        raise DataError(
-            f"{path.name} line 1: no column '{SIGNALS}'; it has {listed(columns)}{nearest(SIGNALS, columns)}"
-            "; expected the contest's columns, or a column for each position"
-        )
+    if len([c for c in columns if c.lower() not in WORDS]) < 2:
+        raise missing(columns, SIGNALS, path.name, "; expected the contest's columns, or a column for each position")
     return "wide"
 
 
 def _near(path: Path) -> str:
-    beside: Sequence[str] = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
-    return nearest(path.name, beside)
+    beside = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = get_close_matches(path.name, beside, n=1, cutoff=_CLOSE)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from wavefold.base.dataset import Floats, Ints, Strings, class_word
-from wavefold.base.errors import DataError, listed, nearest
+from wavefold.base.errors import DataError
 
 GROUPS = ("record", "group", "patient", "subject")  # columns that are groups even if nobody asks for them
 
@@ -41,13 +41,6 @@ def label_words(labels: Sequence[str]) -> Strings:
     """Labels less their needless fractions: "0.0" and "0" are one class."""
     meant = {word: class_word(word) for word in set(labels)}
     return np.array([meant[word] for word in labels], np.str_)
-
-
-def column_place(columns: Sequence[str], wanted: str, name: str) -> int:
-    """Where a column stands; DataError that lists the columns there are and the nearest."""
-    if wanted not in columns:
-        raise DataError(f"{name} line 1: no column '{wanted}'; it has {listed(columns)}{nearest(wanted, columns)}")
-    return columns.index(wanted)
 
 
 def with_columns(table: Table, words: Mapping[str, Strings], name: str) -> Table:

@@ -1,6 +1,7 @@
 """The lines of a text file, plain or gzip, in blocks: a file larger than memory passes through a few megabytes.
 
-A line ends in \\n or \\r\\n; a UTF-8 byte-order mark before the first line is dropped. A field never spans lines here.
+A line ends in \\n or \\r\\n; a bare \\r is refused, and so is a file whose first bytes say that it is no text. A UTF-8
+byte-order mark before the first line is dropped. A field never spans lines here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,15 @@ from wavefold.base.progress import Progress
 
 _BLOCK = 1 << 18  # bytes; up to 10 % faster than 4 MB, whose fresh memory must be mapped each time
 _BOM = b"\xef\xbb\xbf"
+_GZIP = b"\x1f\x8b"
+_KINDS = {  # a file's first bytes -> what it is
+    b"\x89PNG\r\n": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF-": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive, as .xlsx and .npz files are",
+    b"\x89HDF\r\n": "an HDF5 file",
+    b"\x93NUMPY": "a NumPy array",
+}
 
 
 def line_blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
@@ -34,6 +44,29 @@ def first_line(path: Path) -> bytes:
     """The first line of a file, with neither byte-order mark nor line end; b'' where the file is empty."""
     with open(path, "rb") as raw:
         return next(_whole_lines(_unpacked(raw, path), path.name), b"").split(b"\n")[0]
+
+
+def check_text(path: Path) -> None:
+    """DataError where a file's first bytes are not those of text, or of gzip where the name says so."""
+    with open(path, "rb") as raw:
+        head = raw.read(8)
+    kind = next((kind for start, kind in _KINDS.items() if head.startswith(start)), "")
+    packed = path.suffix == ".gz"
+    if kind:
+        raise DataError(f"{path.name}: is {kind}, not {'a .ts file' if '.ts' in path.suffixes else 'CSV'}")
+    if head.startswith(_GZIP) and not packed:
+        raise DataError(f"{path.name}: is gzip; give it the ending .gz")
+    if head and packed and not head.startswith(_GZIP):
+        raise DataError(f"{path.name}: is not gzip; take the ending .gz away")
+
+
+def is_row(line: bytes, name: str, number: int) -> bool:
+    """Whether a line of a CSV holds a row rather than blanks; DataError where it holds commas only."""
+    if line.strip(b" \t,"):
+        return True
+    if b"," in line:
+        raise DataError(f"{name} line {number}: holds no values; fill the row in or take it out")
+    return False
 
 
 def decoded(text: bytes, place: str) -> str:
@@ -56,6 +89,7 @@ def csv_fields(line: bytes, place: str) -> list[str]:
 
 
 def _unpacked(raw: IO[bytes], path: Path) -> IO[bytes] | gzip.GzipFile:
+    check_text(path)
     return gzip.open(raw) if path.suffix == ".gz" else raw
 
 
@@ -65,6 +99,8 @@ def _whole_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[bytes
         data = rest + data
         if start:
             data, start = data.removeprefix(_BOM), False
+            if b"\n" not in data and b"\r" in data[:-1]:
+                raise DataError(f"{name}: its lines end in a bare CR; save it with LF line ends")
         cut = data.rfind(b"\n") + 1
         rest = data[cut:]
         if cut:

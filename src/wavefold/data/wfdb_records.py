@@ -42,27 +42,28 @@ _WINDOW = 10 * RATE
 _CUT = 1.2  # beat intervals
 
 
-def read_wfdb(folder: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
-    """Beats (sample, 1, position 1/125 s) of all records in a folder; id `record:sample`, column `record`.
+def read_wfdb(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
+    """Beats (sample, 1, position 1/125 s) of a folder's records, or of one .hea; id `record:sample`, column `record`.
 
     There are no columns to name: label_column must be "" where labels are wanted. Without labels, too, beats are cut at the
     annotations. Tells on standard error how many beats it drops for invalid samples.
     """
     if labels and label_column:
-        raise DataError(f"{folder.name}: WFDB records have no columns, so none named '{label_column}' for the label")
-    names = sorted(path.stem for path in folder.glob("*.hea"))
+        raise DataError(f"{path.name}: WFDB records have no columns, so none named '{label_column}' for the label")
+    headers = sorted(path.glob("*.hea")) if path.is_dir() else [path]
+    names = [header.stem for header in headers]
     parts = []
-    with Progress(f"cutting {folder.name}", len(names), "records") as progress:
-        for done, name in enumerate(names, 1):
-            parts.append(_beats(folder / name))
+    with Progress(f"cutting {path.name}", len(names), "records") as progress:
+        for done, header in enumerate(headers, 1):
+            parts.append(_beats(header.with_suffix("")))
             progress.update(done)
     signals, samples, words = (np.concatenate([part[i] for part in parts]) for i in range(3))
     record = np.repeat(np.array(names, np.str_), [len(part[0]) for part in parts])
     valid = np.isfinite(signals).all(axis=1)
     if not valid.any():
-        raise DataError(f"{folder.name}: its {len(names)} records hold no annotated beat whose samples are all valid")
+        raise DataError(f"{path.name}: its {len(names)} records hold no annotated beat whose samples are all valid")
     if not valid.all():
-        print(f"wavefold: {folder.name}: {(~valid).sum():,} beats with invalid samples are left out", file=sys.stderr)
+        print(f"wavefold: {path.name}: {(~valid).sum():,} beats with invalid samples are left out", file=sys.stderr)
         signals, samples, words, record = (values[valid] for values in (signals, samples, words, record))
     return Table(
         signals=signals[:, None, :],
@@ -123,7 +124,7 @@ def window_intervals(peaks: Ints) -> NDArray[np.float64]:
 
 def _beats(path: Path) -> tuple[Floats, Ints, Strings]:
     """Beats of one record: (beat, LENGTH) values, the samples of their peaks at the record's rate, their classes."""
-    missing = [end for end in (".hea", ".atr") if not path.with_suffix(end).exists()]
+    missing = [end for end in (".hea", ".atr") if not path.with_name(path.name + end).exists()]
     if missing:
         raise DataError(f"{path.name}{missing[0]}: is not there; beats are cut at the R peaks that the .atr file marks")
     try:

@@ -3,24 +3,25 @@
     id,0,1,2,...,139,label
 
 The columns that are no measurements (id, label, record, patient and so on, numbers or not) stand before or after those
-that are, in any order. Without an `id` column the rows are numbered from 0.
+that are, in any order and any case. Without an `id` column the rows are numbered from 0.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from wavefold.base.errors import DataError, listed
-from wavefold.data.beats_csv import column_names
+from wavefold.data.header import UNNAMED, column_names, column_place, one_named, shown
 from wavefold.data.number_rows import NumberRows
-from wavefold.data.table import GROUPS, Table, check_ids, column_place, label_words
-from wavefold.data.text_lines import csv_fields, decoded, line_blocks
+from wavefold.data.table import GROUPS, Table, check_ids, label_words
+from wavefold.data.text_lines import csv_fields, decoded, is_row, line_blocks
 
 LABELS = ("label", "type", "class", "target")
-WORDS = ("id", *GROUPS, *LABELS)  # columns that are no measurements
+WORDS = ("id", UNNAMED.lower(), *GROUPS, *LABELS)  # columns that are no measurements, in lower case
 
 
 def read_wide(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
@@ -34,7 +35,8 @@ def read_wide(path: Path, *, label_column: str = "", group: str = "", labels: bo
         if first == 1:
             columns = column_names(lines[0], path.name, numbered=True)
             label = _label_of(columns, path.name, label_column) if labels else ""
-            rows.head(columns, label, {group, label_column, label, *_likely_labels(columns)})
+            named = {one_named(columns, word) for word in (group, label_column)}
+            rows.head(columns, label, {*named, label, *_likely_labels(columns)})
         rows.add(lines[first == 1 :], first + (first == 1))
     return rows.table()
 
@@ -52,9 +54,10 @@ class _Rows:
     def head(self, columns: list[str], label: str, words: Collection[str]) -> None:
         """Take the column names and find where the numbers start and end. words: columns beside WORDS that are no numbers."""
         self.columns, self._label = columns, label
-        is_word = [c in WORDS or c in words for c in columns]
+        is_word = [c.lower() in WORDS or c in words for c in columns]
         if all(is_word):
-            raise DataError(f"{self.name} line 1: no column of numbers; it has {listed(columns)}")
+            raise DataError(f"{self.name} line 1: no column of numbers; it has {shown(columns)}")
+        _check_series([c for c, w in zip(columns, is_word, strict=True) if not w], self.name)
         self._front, self._back = is_word.index(False), is_word[::-1].index(False)
         inside = [c for c, w in zip(columns, is_word, strict=True) if w][self._front : sum(is_word) - self._back]
         if inside:
@@ -64,7 +67,7 @@ class _Rows:
 
     def add(self, lines: Sequence[bytes], first: int) -> None:
         """Take a block of lines, of which the first has the number `first`."""
-        numbers = [number for number, line in enumerate(lines, first) if line]
+        numbers = [number for number, line in enumerate(lines, first) if is_row(line, self.name, number)]
         if not numbers:
             return
         pairs = [self._split(lines[number - first], number) for number in numbers]
@@ -82,7 +85,7 @@ class _Rows:
             raise DataError(f"{self.name}: has a header but no rows below it")
         lines = np.array(self.lines, np.int64)
         words = dict(zip(self._words, self.fields, strict=True))
-        ids = words.pop("id") if "id" in words else [str(i) for i in range(len(lines))]
+        ids = words.pop(one_named(words, "id"), [str(i) for i in range(len(lines))])
         labels = words.pop(self._label, None)
         return Table(
             signals=self.signals.whole()[:, None, :],
@@ -93,7 +96,8 @@ class _Rows:
         )
 
     def _named(self, row: int) -> str:
-        return f" (id {self.fields[self._words.index('id')][row]})" if "id" in self._words else ""
+        name = one_named(self._words, "id")
+        return f" (id {self.fields[self._words.index(name)][row]})" if name else ""
 
     def _split(self, line: bytes, number: int) -> tuple[list[str], bytes]:
         """The words of a line, and its numbers still joined."""
@@ -112,6 +116,17 @@ class _Rows:
         return words[: self._front] + words[end:], ",".join(words[self._front : end]).encode()
 
 
+def _check_series(columns: Sequence[str], name: str) -> None:
+    """DataError where columns without a number, such as age, stand with numbered ones, such as t0, t1."""
+    odd = [c for c in columns if not re.search(r"\d", c)]
+    numbered = [c for c in columns if re.search(r"\d$", c)]
+    if odd and numbered:
+        raise DataError(
+            f"{name} line 1: {shown(odd)} among the numbered columns ({shown(numbered[:2])}, ...); drop what is no "
+            "measurement, or name it: --set split.group=NAME for groups, --set data.label=NAME for labels"
+        )
+
+
 def _label_of(columns: Sequence[str], name: str, wanted: str) -> str:
     if wanted:
         return columns[column_place(columns, wanted, name)]
@@ -124,4 +139,4 @@ def _label_of(columns: Sequence[str], name: str, wanted: str) -> str:
 
 
 def _likely_labels(columns: Sequence[str]) -> list[str]:
-    return [c for c in columns if c in LABELS] or [c for c in columns[-1:] if c == "y"]
+    return [c for c in columns if c.lower() in LABELS] or [c for c in columns[-1:] if c.lower() == "y"]
