@@ -215,9 +215,15 @@ def test_fresh_deletes_a_run_and_nothing_else(tmp_path, contest_csv_of):
     train(small(seed=3), data, out, fresh=True)
     assert not list(out.rglob("*.part"))
     (out / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match=r"holds 'thesis\.txt'"):
-        train(small(seed=3), data, out, fresh=True)
-    assert (out / "thesis.txt").exists()
+    train(small(seed=4), data, out, fresh=True)
+    assert (out / "thesis.txt").read_text() == "years of work"
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "run.json").write_text('{"speed": 12}')
+    (theirs / "notes.txt").write_text("of a marathon")
+    with pytest.raises(UserError, match=r"holds 'notes\.txt' and no run"):
+        train(small(), data, theirs, fresh=True)
+    assert len(list(theirs.iterdir())) == 2
 
 
 def test_two_trainings_cannot_share_a_folder(tmp_path, contest_csv):

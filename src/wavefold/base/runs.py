@@ -69,27 +69,37 @@ def open_run(folder: Path) -> Run:
 
 @contextmanager
 def hold_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
-    """Hold a run's folder for this training, made empty where it shall be fresh; what a killed one left half is swept.
+    """Hold a run's folder for this training; where it shall be fresh, the run in it is deleted and nothing else is.
 
-    UserError where the folder holds what is no run's, or where another training is at work.
+    What a killed training left half is swept. UserError where another training is at work, or where the folder is
+    somebody's else: it holds visible files and no run.
     """
     if not leads():
         yield
         return
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder with --out")
-    foreign = [e.name for e in folder.iterdir() if not _OURS.fullmatch(e.name)] if folder.exists() else []
-    if foreign:
-        raise UserError(f"{folder}: holds '{foreign[0]}', which is no part of a run; name another folder with --out")
+    entries = sorted(folder.iterdir()) if folder.exists() else []
+    foreign = [e.name for e in entries if not _OURS.fullmatch(e.name) and not e.name.startswith(".")]
+    if foreign and not _is_run(folder):
+        raise UserError(f"{folder}: holds '{foreign[0]}' and no run; name another folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder}: another process is training there; wait for it or name another --out") from None
-        for path in [e for e in folder.iterdir() if e.name != ".lock"] if fresh else list(folder.rglob(".*.part")):
+        ours = [e for e in folder.iterdir() if _OURS.fullmatch(e.name) and e.name != ".lock"]
+        for path in ours if fresh else list(folder.rglob(".*.part")):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         yield
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return bool(Run(folder).facts)
+    except UserError:
+        return False
 
 
 def start_run(folder: Path, facts: Mapping[str, Any], recipe: str, judged: str) -> Run:
