@@ -217,6 +217,9 @@ def test_fresh_deletes_a_run_and_nothing_else(tmp_path, contest_csv_of):
     (out / "thesis.txt").write_text("years of work")
     train(small(seed=4), data, out, fresh=True)
     assert (out / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(DataError, match="no-such"):
+        train(small(seed=4), tmp_path / "no-such.csv", out, fresh=True)
+    assert (out / "scores.json").exists()
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "run.json").write_text('{"speed": 12}')
@@ -310,6 +313,18 @@ def test_too_few_held_back_samples_for_a_stacker_are_told_before_training(tmp_pa
 def test_open_run_needs_a_run(tmp_path):
     with pytest.raises(UserError, match="is not a run"):
         open_run(tmp_path)
+
+
+def test_a_named_test_file_is_predicted_and_the_threshold_obeyed(tmp_path, contest_csv_of):
+    data, test = contest_csv_of(tmp_path / "data", 240), contest_csv_of(tmp_path / "test", 40)
+    decided = {}
+    for threshold in (0.49, 0.999):
+        combine = {"decide": "thresholds", "threshold": threshold}
+        train(small(combine=combine, **{"data.test": str(test)}), data, tmp_path / "run")
+        rows = rows_of(tmp_path / "run" / "submission.csv")[1:]
+        assert len(rows) == 40
+        decided[threshold] = sum(sorted(map(float, row[1:])) == [0, 0, 0, 1] for row in rows)
+    assert decided[0.999] < decided[0.49]
 
 
 def test_tensorboard_gets_the_metrics(tmp_path, contest_csv_of):

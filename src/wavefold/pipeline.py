@@ -89,6 +89,8 @@ def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say
     """
     check_recipe(recipe)
     be_repeatable()
+    if fresh and data:
+        split_samples(recipe, read_for(recipe, data))  # what is wrong with the data is said before the old run is gone
     with _disk_errors(out, "nothing half-written is left, and the same command goes on"), hold_folder(out, fresh=fresh):
         with first_process_first():
             work = _begin(recipe, data or _simulated(out / "simulated", recipe, say), Run(out), simulated=not data)

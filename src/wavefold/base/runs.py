@@ -79,8 +79,8 @@ def hold_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
         return
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder with --out")
-    entries = sorted(folder.iterdir()) if folder.exists() else []
-    foreign = [e.name for e in entries if not _OURS.fullmatch(e.name) and not e.name.startswith(".")]
+    names = sorted(e.name for e in folder.iterdir() if not e.name.startswith(".")) if folder.exists() else []
+    foreign = [n for n in names if n == "run.json" or not _OURS.fullmatch(n)]  # a run.json of ours makes it a run
     if foreign and not _is_run(folder):
         raise UserError(f"{folder}: holds '{foreign[0]}' and no run; name another folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
