@@ -31,6 +31,8 @@ class Dataset:
     unit: str = ""  # of the last axis's steps, as people write it: "1/125 s"
     digest: str = ""  # of the source's bytes
     source: str = ""  # the path or name that was read, for messages
+    axis: NDArray[np.float64] | None = None  # (position,) the wavelength or time of each position, where the source says it
+    left_out: tuple[tuple[str, str], ...] = ()  # (id, why) of samples that could not be read and were passed over
 
     def __len__(self) -> int:
         return len(self.signals)

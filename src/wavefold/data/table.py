@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wavefold.base.dataset import Floats, Ints, Strings, class_word
 from wavefold.base.errors import DataError
@@ -24,6 +25,8 @@ class Table:
     columns: Mapping[str, Strings] = field(default_factory=dict)  # further columns, name -> (sample,) words
     classes: tuple[str, ...] = ()  # in the source's own order, where it states one
     unit: str = ""  # of one position
+    axis: NDArray[np.float64] | None = None  # (position,) the wavelength of each position, where the source says it
+    left_out: tuple[tuple[str, str], ...] = ()  # (id, why) of samples that could not be read and were passed over
 
 
 def check_ids(ids: Sequence[str], lines: Ints, name: str) -> Strings:
