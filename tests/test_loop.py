@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from wavefold.prepare import AUGMENTATIONS
-from wavefold.training.loop import OPTIMISERS, Part, Stage, epoch_order, fit_stage, probabilities_of, unfinished
+from wavefold.training.batches import ByClass, EachOnce
+from wavefold.training.loop import OPTIMISERS, Part, Stage, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES
 from wavefold.training.schedule import SCHEDULES
 from wavefold.training.state import StateFile
@@ -45,11 +46,12 @@ class StopAt(Silent):
             raise Stop
 
 
-def toy():
+def toy(by_class=False):
     rng = np.random.default_rng(0)
     labels = torch.from_numpy(rng.integers(0, 3, 90))
     signals = torch.from_numpy(rng.normal(0, 1, (90, 1, 8)).astype(np.float32)) + labels[:, None, None]
-    return Part(signals, labels, torch.arange(90), (AUGMENTATIONS["noise"](0.1), AUGMENTATIONS["shift"](1)))
+    batches = ByClass(labels.numpy(), np.array([0.5, 0.3, 0.2]), 16) if by_class else EachOnce(90, 16)
+    return Part(signals, labels, torch.arange(90), batches, (AUGMENTATIONS["noise"](0.1), AUGMENTATIONS["shift"](1)))
 
 
 def net():
@@ -58,7 +60,7 @@ def net():
 
 
 def stage(number=0, **more):
-    given = {"loss": LOSSES["cross_entropy"](torch.ones(3)), "epochs": 4, "size": 16, "rate": 1e-2, "key": 5, **more}
+    given = {"loss": LOSSES["cross_entropy"](torch.ones(3)), "epochs": 4, "rate": 1e-2, "key": 5, **more}
     return Stage(number=number, **given)
 
 
@@ -70,8 +72,8 @@ def loss_on(part):
     return check
 
 
-def fit(tmp_path, *stages, watch=None, model=None, check=None):
-    part, model, file = toy(), model or net(), StateFile(tmp_path / "state.pt", 0)
+def fit(tmp_path, *stages, watch=None, model=None, check=None, by_class=False):
+    part, model, file = toy(by_class), model or net(), StateFile(tmp_path / "state.pt", 0)
     state, watch = file.read(), watch or Silent()
     for one in unfinished(stages, state):
         fit_stage(model, part, check or loss_on(part), one, state, file, watch)
@@ -95,6 +97,18 @@ def test_each_way_learns_and_stops_at_any_step_for_the_same_bits(tmp_path, optim
         with pytest.raises(Stop):
             fit(folder, *stages, watch=StopAt(after))
         again, resumed = fit(folder, *stages)
+        assert same(whole, again), f"stopped after {after} steps"
+        assert resumed == history
+
+
+def test_batches_by_class_and_soft_f1_stop_at_any_step_for_the_same_bits(tmp_path):
+    stages = (stage(), stage(1, rate=1e-3, loss=LOSSES["soft_f1"](torch.ones(3)), epochs=2))
+    whole, history = fit(tmp_path / "whole", *stages, by_class=True)
+    for after in (3, 13, 27, 33):
+        folder = tmp_path / f"stopped{after}"
+        with pytest.raises(Stop):
+            fit(folder, *stages, watch=StopAt(after), by_class=True)
+        again, resumed = fit(folder, *stages, by_class=True)
         assert same(whole, again), f"stopped after {after} steps"
         assert resumed == history
 
@@ -149,10 +163,3 @@ def test_schedules_start_and_end_where_they_say():
     assert SCHEDULES["one_cycle"](0) == pytest.approx(0.04)
     assert SCHEDULES["one_cycle"](0.3) == pytest.approx(1)
     assert SCHEDULES["one_cycle"](1) == pytest.approx(0)
-
-
-def test_an_epoch_visits_every_sample_once_in_an_order_of_its_own():
-    first, second = epoch_order(100, -7), epoch_order(100, 8)
-    assert sorted(first.tolist()) == list(range(100))
-    assert not torch.equal(first, second)
-    assert torch.equal(first, epoch_order(100, -7))

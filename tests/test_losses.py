@@ -63,6 +63,8 @@ def test_what_cannot_be_is_refused():
         CrossEntropy(EVEN, smoothing=1.0)
     for name in LOSSES:
         for smoothing in (-0.1, 1.0, float("nan")):
+            if name == "soft_f1":  # takes no options
+                continue
             if name != "l1" or smoothing != 1.0:
                 with pytest.raises(UserError, match=f"smoothing: {smoothing} is not"):
                     LOSSES[name](EVEN, smoothing=smoothing)
@@ -70,3 +72,28 @@ def test_what_cannot_be_is_refused():
         CrossEntropy(torch.tensor([7]))
     with pytest.raises(UserError, match="did you mean 'smoothing'"):
         build_part(LOSSES, "l1", {"smooting": 0.1}, "stage.loss", counts=EVEN)
+
+
+def test_soft_f1_is_the_logarithm_of_macro_f1_where_all_is_certain():
+    # class 0: 2 of 3 found, 1 of 2 found for class 1: F1 = 4/5 ... by hand: tp 2, 1; predicted 3, 2; there 3, 2
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    logits = 50 * torch.eye(3)[torch.tensor([0, 0, 1, 1, 0])]
+    f1 = (2 * 2 / (3 + 3) + 2 * 1 / (2 + 2)) / 2
+    loss = LOSSES["soft_f1"](torch.ones(3))(logits, labels)  # the third class is not in the batch and has no F1
+    assert loss.item() == pytest.approx(-math.log(f1), abs=1e-5)
+
+
+def test_soft_f1_is_the_sources_for_four_classes_in_the_batch():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(160, 4), torch.arange(160) % 4
+    p, y = logits.softmax(1), torch.eye(4)[labels]
+    source = -math.log(sum(0.5 * (y * p)[:, i].sum() / (y + p)[:, i].sum() for i in range(4)))
+    assert LOSSES["soft_f1"](torch.ones(4))(logits, labels).item() == pytest.approx(source, abs=1e-5)
+
+
+def test_soft_f1_stays_finite_and_teaches_where_all_is_wrong():
+    logits = (60 * torch.eye(2)[torch.tensor([1, 0])]).requires_grad_()
+    loss = LOSSES["soft_f1"](torch.ones(2))(logits, torch.tensor([0, 1]))
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert torch.isfinite(logits.grad).all()

@@ -14,6 +14,7 @@ from wavefold import __version__
 from wavefold.base.errors import UserError
 
 RECIPE = click.argument("recipe")
+SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Go on without samples that cannot be read, and list them.")
 SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value: stage.*.epochs=5.")
 
 
@@ -104,10 +105,11 @@ def copy(recipe: str, file: Path) -> None:
 @RECIPE
 @SET
 @click.option("--data", help="Look at this file or folder too.")
-def check(recipe: str, changes: tuple[str, ...], data: str | None) -> None:
+@SKIP_BAD
+def check(recipe: str, changes: tuple[str, ...], data: str | None, skip_bad: bool) -> None:
     """Say what is wrong with a recipe or the data, before any training."""
     pipeline = _pipeline()
-    chosen = _resolve(recipe, changes)
+    chosen = _resolve(recipe, changes, skip_bad=skip_bad)
     pipeline.check_recipe(chosen)
     for line in pipeline.check_data(chosen, data) if data else []:
         click.echo(line)
@@ -133,10 +135,11 @@ def simulate(recipe: str, folder: Path, count: int, seed: int, changes: tuple[st
 @SET
 @click.option("--quick", is_flag=True, help="The same path in seconds, by the recipe's own [quick] values.")
 @click.option("--fresh", is_flag=True, help="Throw away the run that stands in the folder and begin anew.")
-def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], quick: bool, fresh: bool) -> None:
+@SKIP_BAD
+def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], quick: bool, fresh: bool, skip_bad: bool) -> None:
     """Train, score and keep it all in one folder; the same command again goes on where it stopped."""
     pipeline = _pipeline()
-    chosen = _resolve(recipe, changes, quick)
+    chosen = _resolve(recipe, changes, quick, skip_bad)
     usual = Path("runs") / (f"{chosen.name}-quick" if quick else chosen.name)
     pipeline.train(chosen, data=data, out=out or usual, fresh=fresh, say=click.echo)
 
@@ -146,10 +149,11 @@ def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], qu
 @click.argument("data")
 @click.option("--out", required=True, help=".csv (the submission), .xlsx, .parquet or .npz; - for standard output.")
 @click.option("--batch", type=click.IntRange(1), default=512, show_default=True, help="Samples at a time.")
-def predict(run: Path, data: str, out: str, batch: int) -> None:
+@SKIP_BAD
+def predict(run: Path, data: str, out: str, batch: int, skip_bad: bool) -> None:
     """Predict every sample of DATA, in its order."""
     pipeline = _pipeline()
-    predictions = pipeline.predict(_run(run), data, out=out, size=batch)
+    predictions = pipeline.predict(_run(run), data, out=out, size=batch, skip_bad=skip_bad, warn=_warn)
     click.echo(f"{out}: {len(predictions.ids):,} predictions", err=out == "-")
 
 
@@ -157,11 +161,16 @@ def predict(run: Path, data: str, out: str, batch: int) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("data")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def score(run: Path, data: str, as_json: bool) -> None:
+@SKIP_BAD
+def score(run: Path, data: str, as_json: bool, skip_bad: bool) -> None:
     """Score a run on labelled DATA: the recipe's metric and the others that fit, with n and a 95 % interval."""
     pipeline = _pipeline()
-    result = pipeline.score_run(_run(run), data, warn=lambda line: click.echo(f"wavefold: {line}", err=True))
+    result = pipeline.score_run(_run(run), data, skip_bad=skip_bad, warn=_warn)
     click.echo(json.dumps(result.as_json()) if as_json else pipeline.describe_score(_run(run), result))
+
+
+def _warn(line: str) -> None:
+    click.echo(f"wavefold: {line}", err=True)
 
 
 def _pipeline() -> Any:
@@ -170,12 +179,12 @@ def _pipeline() -> Any:
     return pipeline
 
 
-def _resolve(name: str, changes: tuple[str, ...], quick: bool = False) -> Any:
+def _resolve(name: str, changes: tuple[str, ...], quick: bool = False, skip_bad: bool = False) -> Any:
     from wavefold.recipe import Recipe, parse_override  # noqa: PLC0415
 
     recipe = Recipe.load(name)
     recipe = recipe.quickly() if quick else recipe
-    return recipe.with_(dict(parse_override(c) for c in changes))
+    return recipe.with_({**dict(parse_override(c) for c in changes), **({"data.skip_bad": True} if skip_bad else {})})
 
 
 def _run(folder: Path) -> Any:

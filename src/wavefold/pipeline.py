@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -29,7 +29,7 @@ import wavefold
 from wavefold.base.build import build_part, check_options, pick
 from wavefold.base.dataset import Dataset, Floats, Ints, Strings
 from wavefold.base.device import be_repeatable, best_device, first_process_first, seed_step
-from wavefold.base.errors import DataError, UserError
+from wavefold.base.errors import DataError, UserError, listed
 from wavefold.base.files import write_arrays, write_json, write_text, write_whole
 from wavefold.base.keyed import key as make_key
 from wavefold.base.process import leads
@@ -41,6 +41,7 @@ from wavefold.models import CLASSIFIERS, MODELS, count_parameters, describe, pre
 from wavefold.output import Predictions, check_target, score_table, write_predictions
 from wavefold.prepare import AUGMENTATIONS, BALANCERS, SPLITS, TRANSFORMS, Fold, holdout
 from wavefold.recipe import Member, Recipe, StageRecipe, digest_of
+from wavefold.training.batches import Batches, ByClass, EachOnce, class_fractions, named_for_others
 from wavefold.training.loop import OPTIMISERS, Part, Stage, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES
 from wavefold.training.metrics import METRICS, Score, f1_by_class, interval, score
@@ -107,10 +108,12 @@ def _begin(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> Work:
     """Read and split everything before anything is fitted, so that what is wrong is said at once."""
     dataset = read_for(recipe, source)
     named = [Path(recipe.data.test)] if recipe.data.test else test_files(source)
-    tests = [_read_like(recipe, str(path), dataset.classes, dataset.signals.shape[1:]) for path in named]
+    facts = _facts(recipe, dataset, simulated)
+    tests = [_read_like(recipe, str(path), facts) for path in named]
     folds = split_samples(recipe, dataset)
     work = Work(run, recipe, dataset, tests, folds)
-    start_run(run.folder, _facts(recipe, dataset, folds, simulated), recipe.toml(), work.judged)
+    start_run(run.folder, {**facts, "folds": len(folds)}, recipe.toml(), work.judged)
+    _keep_left_out(work)
     return work
 
 
@@ -189,13 +192,22 @@ def _check_members(recipe: Recipe) -> None:
 
 def read_for(recipe: Recipe, source: str) -> Dataset:
     """The labelled samples of a source, as a recipe asks for them."""
-    dataset = read(source, layout=recipe.data.layout, group=recipe.split.group, label_column=recipe.data.label)
+    dataset = read(source, group=recipe.split.group, **_reading(recipe))
     labels, limit = dataset.known_labels(), recipe.data.limit
     if not 0 < limit < len(dataset):
         return dataset
     with _named(f"{source}, of which data.limit takes {limit}"):
         some = holdout(labels, fraction=limit / len(dataset), validation=0, seed=recipe.seed, classes=dataset.classes)
     return replace(dataset.take(some[0].test), source=f"{dataset.source}, of which data.limit takes {limit}")
+
+
+def _reading(recipe: Recipe, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What `read` is told by a recipe; and by a run's facts, when its samples are to be like those it learned from."""
+    data = recipe.data
+    told: dict[str, Any] = {"layout": data.layout, "label_column": data.label, "grid": data.grid, "skip_bad": data.skip_bad}
+    if facts is None:
+        return told
+    return {**told, "classes": tuple(facts["classes"]), "grid": facts.get("grid") or data.grid}
 
 
 def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
@@ -245,7 +257,7 @@ def fit_fold(work: Work, fold: Fold, telling: Telling) -> None:
 class Prepared:
     """One fold's signals as members take them; what was learned or invented came from its training part only."""
 
-    classes: int
+    classes: tuple[str, ...]
     train: Floats  # (sample, channel, position), invented samples last
     labels: Ints  # (sample,)
     samples: Ints  # (sample,) numbers that key each sample's random draws
@@ -283,7 +295,7 @@ def prepare_fold(work: Work, fold: Fold) -> Prepared:
             samples = np.concatenate([samples, len(every) + np.arange(len(made[1]))])
     write_arrays(folder / "prepare.npz", states)
     train, validation, test = (np.ascontiguousarray(part) for part in parts)
-    return Prepared(len(dataset.classes), train, labels, samples, validation, every[fold.validation], test)
+    return Prepared(dataset.classes, train, labels, samples, validation, every[fold.validation], test)
 
 
 def _balance(work: Work, number: int, path: Path, signals: Floats, labels: Ints) -> tuple[Floats, Ints]:
@@ -301,11 +313,11 @@ def _balance(work: Work, number: int, path: Path, signals: Floats, labels: Ints)
 def _fit_net(task: Task, telling: Telling) -> None:
     """Train one net through the recipe's stages; keep its weights and its probabilities of what was held back."""
     recipe, prepared, device = task.recipe, task.prepared, best_device()
-    model = _new_net(task.member, prepared.train.shape, prepared.classes, task.key).to(device)
+    model = _new_net(task.member, prepared.train.shape, len(prepared.classes), task.key).to(device)
     steps = [s for s in recipe.prepare if s.step in AUGMENTATIONS]
     augmentations = tuple(build_part(AUGMENTATIONS, s.step, s.options, "prepare") for s in steps)
     signals, labels, samples = (torch.from_numpy(a).to(device) for a in (prepared.train, prepared.labels, prepared.samples))
-    part = Part(signals, labels, samples, augmentations)
+    part = Part(signals, labels, samples, _batches(task), augmentations)
     stages = [_stage(task, i, s) for i, s in enumerate(recipe.stage)]
     file = StateFile(task.folder / "state.pt", recipe.batches.save_every)
     state = file.read()
@@ -325,7 +337,7 @@ def _fit_classifier(task: Task, telling: Telling) -> None:
     """Fit a classifier that learns in one go; keep it and its probabilities of what was held back."""
     begun = time.monotonic()
     classifier = build_part(CLASSIFIERS, task.member.model, task.member.options, "member", seed=task.key & 0x7FFFFFFF)
-    classifier.fit(task.prepared.train, task.prepared.labels, task.prepared.classes)
+    classifier.fit(task.prepared.train, task.prepared.labels, len(task.prepared.classes))
     if leads():
         task.folder.mkdir(parents=True, exist_ok=True)
         classifier.save(task.folder)
@@ -353,16 +365,23 @@ def _member_key(recipe: Recipe, member: Member, number: int | str, fold: Fold) -
 
 
 def _stage(task: Task, number: int, stage: StageRecipe) -> Stage:
-    counts = torch.from_numpy(np.bincount(task.prepared.labels, minlength=task.prepared.classes))
+    counts = torch.from_numpy(np.bincount(task.prepared.labels, minlength=len(task.prepared.classes)))
     return Stage(
         number=number,
         loss=build_part(LOSSES, stage.loss, stage.options, f"stage.{number}", counts=counts).to(best_device()),
-        size=task.recipe.batches.size,
         metric=stage.best,
         higher_is_better=METRICS[stage.best].higher_is_better,
         key=task.key,
         **{name: getattr(stage, name) for name in _SHARED},
     )
+
+
+def _batches(task: Task) -> Batches:
+    batches, labels = task.recipe.batches, task.prepared.labels
+    if batches.fractions == "each":
+        return EachOnce(len(labels), batches.size, batches.steps)
+    fractions = class_fractions(batches.fractions, labels, task.prepared.classes)
+    return ByClass(labels, fractions, batches.size, batches.steps)
 
 
 _SHARED = ("epochs", "rate", "optimiser", "weight_decay", "schedule", "patience", "average")
@@ -528,7 +547,19 @@ def _majority(work: Work) -> Values:
 def _notes(work: Work) -> list[str]:
     """What a reader of the score must know beside it."""
     simulated = ["learned from and tested on simulated samples: this says nothing about real ones"]
-    return (simulated if work.run.facts["simulated"] else []) + _straddling(work.recipe, work.dataset, work.folds)
+    notes = simulated if work.run.facts["simulated"] else []
+    return notes + _data_notes(work.recipe, work.dataset, work.folds)
+
+
+def _data_notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
+    """What the data did to a recipe's wishes."""
+    notes = []
+    if dataset.left_out:
+        notes.append(f"{len(dataset.left_out):,} samples could not be read and were left out; left_out.csv lists them")
+    if named_for_others(recipe.batches.fractions, dataset.classes):
+        names = listed(recipe.batches.fractions)
+        notes.append(f"batches.fractions names {names}, none of them a class here: batches have the data's own shares")
+    return notes + _straddling(recipe, dataset, folds)
 
 
 def _straddling(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
@@ -547,33 +578,37 @@ def _straddling(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list
 # ---------------------------------------------------------------- predict and score
 
 
-def predict(run: Run, source: str, *, out: str, size: int = 512) -> Predictions:
+def predict(run: Run, source: str, *, out: str, size: int = 512, skip_bad: bool = False, warn: Say = print) -> Predictions:
     """Probabilities and decisions for every sample of a source, in its order; written to `out`, '-' for standard output.
 
     Of a folder its one test file is taken, or else its training file; labels that a file may hold are not looked at.
+    skip_bad: go on without samples that cannot be read. warn: takes a line for each of those.
     """
     check_target(out)
     if out != "-" and Path(out).exists() and Path(source).exists() and Path(out).samefile(source):
         raise UserError(f"{out}: is the input itself; name another file with --out")
-    recipe, facts, _ = _recipe_of(run), run.facts, run.scores
+    recipe, facts, _ = _recipe_of(run, skip_bad), run.facts, run.scores
     tests = test_files(source)
     if len(tests) > 1:
         raise UserError(f"{source}: holds {', '.join(t.name for t in tests)}; name one of them")
-    dataset = _read_like(recipe, str(tests[0]) if tests else source, facts["classes"], facts["shape"])
+    dataset = _read_like(recipe, str(tests[0]) if tests else source, facts)
+    _warn_left_out(dataset, warn)
     predictions = _predictions(recipe, dataset.ids, facts["classes"], probabilities_for(run, dataset, size))
     with _disk_errors(Path(out), "nothing half-written is left"):
         write_predictions(out, predictions)
     return predictions
 
 
-def score_run(run: Run, source: str, *, size: int = 512, warn: Say = print) -> Score:
+def score_run(run: Run, source: str, *, size: int = 512, skip_bad: bool = False, warn: Say = print) -> Score:
     """The recipe's metric and the others that fit, with n and a 95 % interval, on a labelled source.
 
-    warn: takes a line where the run has learned from samples of the source.
+    skip_bad: go on without samples that cannot be read. warn: takes a line for each of those, and where the run has learned
+    from samples of the source.
     """
-    recipe, facts, _ = _recipe_of(run), run.facts, run.scores
-    dataset = _read_labelled(recipe, source, facts["classes"], warn)
-    _check_shape(dataset, facts["shape"])
+    recipe, facts, _ = _recipe_of(run, skip_bad), run.facts, run.scores
+    dataset = _read_labelled(recipe, source, facts, warn)
+    _warn_left_out(dataset, warn)
+    _check_shape(dataset, facts)
     probabilities = probabilities_for(run, dataset, size)
     seen = count_seen(run.folder / "seen.npy", dataset.signals)
     if seen:
@@ -614,18 +649,16 @@ def describe_score(run: Run, result: Score) -> str:
     return "\n".join([*lines, *(f"{name} {value:.4f}" for name, value in result.others.items())])
 
 
-def _read_like(recipe: Recipe, source: str, classes: Sequence[str], shape: Sequence[int]) -> Dataset:
+def _read_like(recipe: Recipe, source: str, facts: Mapping[str, Any]) -> Dataset:
     """Samples to predict: of the shape that was learned from; labels are not looked at."""
-    columns: dict[str, Any] = {"label_column": recipe.data.label, "group": recipe.split.group}
-    dataset = read(source, layout=recipe.data.layout, classes=tuple(classes), labels=False, **columns)
-    _check_shape(dataset, shape)
+    dataset = read(source, labels=False, group=recipe.split.group, **_reading(recipe, facts))
+    _check_shape(dataset, facts)
     return dataset
 
 
-def _read_labelled(recipe: Recipe, source: str, classes: Sequence[str], warn: Say) -> Dataset:
+def _read_labelled(recipe: Recipe, source: str, facts: Mapping[str, Any], warn: Say) -> Dataset:
     """Samples to score: a folder's one test file where that has labels, else its training file, or the file itself."""
-    options: dict[str, Any] = {"layout": recipe.data.layout, "classes": tuple(classes), "label_column": recipe.data.label}
-    tests = test_files(source)
+    options, tests = _reading(recipe, facts), test_files(source)
     if len(tests) == 1 and read(tests[0], **options).labels is not None:
         source = str(tests[0])
     try:
@@ -637,13 +670,35 @@ def _read_labelled(recipe: Recipe, source: str, classes: Sequence[str], warn: Sa
     return dataset
 
 
-def _check_shape(dataset: Dataset, shape: Sequence[int]) -> None:
-    have = dataset.signals.shape[1:]
+def _warn_left_out(dataset: Dataset, warn: Say) -> None:
+    for name, why in dataset.left_out:
+        warn(f"left out {name}: {why}")
+
+
+def _check_shape(dataset: Dataset, facts: Mapping[str, Any]) -> None:
+    """DataError where signals are of another shape, or of other wavelengths, than those that were learned from."""
+    have, shape = dataset.signals.shape[1:], facts["shape"]
     if tuple(have) != tuple(shape):
         raise DataError(
             f"{dataset.source}: samples have {have[0]} channel(s) of {have[1]} values; "
             f"the run learned from {shape[0]} of {shape[1]}"
         )
+    learned, there = facts.get("grid"), _grid(dataset)
+    if learned and there and not np.allclose(learned, there, rtol=1e-6):
+        raise DataError(
+            f"{dataset.source}: its axis is {_axis_words(there, dataset.unit)}; "
+            f"the run learned from {_axis_words(learned, facts['unit'])}"
+        )
+
+
+def _grid(dataset: Dataset) -> list[float] | None:
+    """First, last and mean step of the axis, where the source says it."""
+    axis = dataset.axis
+    return None if axis is None else [float(v) for v in (axis[0], axis[-1], (axis[-1] - axis[0]) / max(1, len(axis) - 1))]
+
+
+def _axis_words(grid: Sequence[float], unit: str) -> str:
+    return f"{grid[0]:g} to {grid[1]:g}, a value every {unit or f'{grid[2]:g}'}"
 
 
 def _prepare_like(run: Run, recipe: Recipe, fold: int, signals: Floats) -> Floats:
@@ -670,7 +725,8 @@ def _ask_member(member: Member, folder: Path, signals: Floats, shape: Sequence[i
 
 def _predictions(recipe: Recipe, ids: Strings, classes: Sequence[str], probabilities: Values) -> Predictions:
     decided = _decide(recipe, recipe.combine.decide, probabilities)
-    return Predictions(ids=ids, classes=tuple(classes), probabilities=probabilities, decided=decided)
+    submission = recipe.output.submission
+    return Predictions(ids, tuple(classes), probabilities, decided, submission)
 
 
 # ---------------------------------------------------------------- look at a recipe, make samples
@@ -681,7 +737,8 @@ def simulate(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
     channels, length = recipe.data.shape
     if channels != 1:
         raise UserError(f"data.shape: the simulator {recipe.data.simulator} makes 1 channel, not {channels}")
-    dataset = pick(SIMULATORS, recipe.data.simulator, "data.simulator")(count, seed, length=length)
+    make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
+    dataset = make(count, seed, length=length, classes=recipe.data.classes)
     with _disk_errors(folder, "nothing half-written is left"):
         return pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
 
@@ -700,7 +757,10 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
         f"{len(folds)} fold(s): {len(folds[0].train):,} samples to learn from, "
         f"{len(folds[0].validation):,} to choose by, {len(folds[0].test):,} to test",
     ]
-    return lines + [f"note: {note}" for note in _straddling(recipe, dataset, folds)]
+    if dataset.axis is not None:
+        lines.insert(1, f"axis: {_axis_words(_grid(dataset) or [], dataset.unit)}")
+    lines += [f"left out {name}: {why}" for name, why in dataset.left_out]
+    return lines + [f"note: {note}" for note in _data_notes(recipe, dataset, folds)]
 
 
 def describe_members(recipe: Recipe) -> str:
@@ -735,7 +795,7 @@ def describe_scores(run: Run) -> str:
 # ---------------------------------------------------------------- what a run keeps
 
 
-def _facts(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold], simulated: bool) -> dict[str, Any]:
+def _facts(recipe: Recipe, dataset: Dataset, simulated: bool) -> dict[str, Any]:
     digest = digest_of([dataset.digest, list(dataset.classes), list(dataset.signals.shape)])
     return {
         "recipe": recipe.name,
@@ -745,14 +805,24 @@ def _facts(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold], simulated: b
         "samples": len(dataset),
         "shape": list(dataset.signals.shape[1:]),
         "unit": dataset.unit,
+        "grid": _grid(dataset),
+        "left_out": len(dataset.left_out),
         "classes": list(dataset.classes),
-        "folds": len(folds),
         "command": sys.argv,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {best_device().type}",
     }
+
+
+def _keep_left_out(work: Work) -> None:
+    """List what was passed over, of the samples to learn from and of those to predict."""
+    rows = [(*row, dataset.source) for dataset in (work.dataset, *work.tests) for row in dataset.left_out]
+    if rows:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("id", "why", "source"), *rows])
+        write_text(work.run.folder / "left_out.csv", text.getvalue())
 
 
 def _keep_splits(work: Work) -> None:
@@ -784,8 +854,9 @@ def _simulated(folder: Path, recipe: Recipe, say: Say) -> str:
     return str(folder)
 
 
-def _recipe_of(run: Run) -> Recipe:
-    return Recipe.from_toml(run.recipe_text, str(run.folder / "recipe.toml"))
+def _recipe_of(run: Run, skip_bad: bool = False) -> Recipe:
+    recipe = Recipe.from_toml(run.recipe_text, str(run.folder / "recipe.toml"))
+    return recipe.with_({"data.skip_bad": True}) if skip_bad else recipe
 
 
 @contextmanager

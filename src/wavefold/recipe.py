@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -44,6 +44,8 @@ class Data(Section):
     label: str = ""  # the column of the labels; "" is the layout's own
     test: str = ""  # a file to predict once trained; a folder's own test files are predicted without being named
     limit: int = Field(0, ge=0)  # so many samples only, drawn class by class; 0 takes all
+    skip_bad: bool = False  # go on without samples that cannot be read; the run lists them
+    grid: list[float] | None = Field(None, min_length=3, max_length=3)  # first, last, step in angstrom, for FITS
     simulator: str
     writes: str  # the layout of simulated samples
     count: int = Field(4000, ge=1)  # simulated samples where no data is given
@@ -63,13 +65,16 @@ class Split(Choice):
     """How samples are set apart for scoring and for choosing."""
 
     way: str
-    group: str = ""  # the column whose values must not straddle the split
+    group: str = ""  # the column whose values must not straddle the split; "auto" takes the source's own, if it has any
 
 
 class Batches(Section):
     """How samples are visited."""
 
     size: int = Field(ge=1)
+    steps: int = Field(0, ge=0)  # batches an epoch at most; 0 sets no limit: an epoch is as many samples as there are
+    # "each" sample once an epoch; or classes in fractions of a batch, drawn with replacement
+    fractions: Literal["each", "natural", "equal", "sqrt"] | dict[str, Annotated[float, Field(ge=0)]] = "each"
     save_every: float = Field(30.0, ge=0)  # seconds between states on disk; 0 saves after each batch
 
 
@@ -110,6 +115,7 @@ class Output(Section):
     per: int = Field(0, ge=0)  # rows that a summed metric is quoted for; 0 quotes the sum
     baseline: str = ""  # a classifier trained on the same part, beside the score
     tensorboard: bool = False
+    submission: Literal["labels", "types"] = "labels"  # columns of what was decided by class, or id,type without a header
 
 
 class Recipe(Section):
@@ -180,6 +186,7 @@ class Recipe(Section):
             tree.pop(section, None)
         tree["batches"].pop("save_every")
         tree["data"].pop("test")
+        tree["data"].pop("skip_bad")
         return digest_of(tree)
 
 

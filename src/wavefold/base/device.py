@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -74,6 +74,23 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     distributed.all_reduce(flat)
     for gradient, piece in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(piece.view_as(gradient))
+
+
+def with_others(rows: Tensor, counts: Sequence[int]) -> Tensor:
+    """The rows of all processes, in the order of their ranks; only this one's own carry gradients.
+
+    rows: (row, ...) of this process; counts: rows of each. Where every process takes the same function of the result and
+    the gradients are summed, they are those of one process that has all rows.
+    """
+    if len(counts) == 1:
+        return rows
+    room = rows.new_zeros((max(counts), *rows.shape[1:]))
+    room[: len(rows)] = rows.detach()
+    pieces = [torch.empty_like(room) for _ in counts]
+    distributed.all_gather(pieces, room)
+    found = [piece[:count] for piece, count in zip(pieces, counts, strict=True)]
+    found[distributed.get_rank()] = rows
+    return torch.cat(found)
 
 
 def to_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:

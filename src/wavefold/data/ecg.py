@@ -10,6 +10,7 @@ differ in all waves; classes are shifts of the waves by a random severity, so th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from wavefold.base.dataset import Dataset, Floats, Ints, Strings
-from wavefold.base.errors import UserError
+from wavefold.base.errors import UserError, listed
 
 CLASSES = ("0", "1", "2", "3")  # normal, early supraventricular, ventricular, paced or unclassifiable
 SHARES = (0.643, 0.046, 0.141, 0.170)  # of the contest's own 1,009 rows
@@ -41,12 +42,19 @@ _NEXT_AFTER = np.array([1.0, 0.8, 1.2, 1.0])  # the next beat, in intervals: ear
 _SHORTEST = 35  # values, the last of which scaling may turn to zero; the contest's shortest has 34
 
 
-def simulate_beats(count: int, seed: int, length: int = 205) -> Dataset:
-    """`count` labelled beats of made-up patients, the same for the same seed. signals: (sample, 1, position 1/125 s)."""
+def simulate_beats(count: int, seed: int, *, length: int = 205, classes: Sequence[str] = CLASSES) -> Dataset:
+    """`count` labelled beats of made-up patients, the same for the same seed. signals: (sample, 1, position 1/125 s).
+
+    classes: which of CLASSES to make, the others' shares going to them.
+    """
     if count < 1 or length < _SHORTEST:
         raise UserError(f"simulate: {count} beats of {length} values; expected at least 1 beat of at least {_SHORTEST}")
+    unknown = [name for name in classes if name not in CLASSES]
+    if unknown or not classes:
+        raise UserError(f"simulate: class '{next(iter(unknown), '')}' is not one of {listed(CLASSES)}")
     rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.repeat(np.arange(len(SHARES)), whole_parts(count, SHARES)))
+    shares = tuple(share if name in classes else 0.0 for name, share in zip(CLASSES, SHARES, strict=True))
+    labels = rng.permutation(np.repeat(np.arange(len(SHARES)), whole_parts(count, shares)))
     patients = max(4, round(count / 60))
     patient = _patients_of(labels, patients, rng)
     beats = _draw(labels, patient, patients, length, rng)
@@ -57,7 +65,7 @@ def simulate_beats(count: int, seed: int, length: int = 205) -> Dataset:
         classes=CLASSES,
         groups=_names(patient),
         unit="1/125 s",
-        digest=f"simulated-ecg-{count}-{seed}-{length}",
+        digest=f"simulated-ecg-{count}-{seed}-{length}-{','.join(classes)}",
         source=f"simulated heartbeats (seed {seed})",
     )
 

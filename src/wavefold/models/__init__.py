@@ -19,6 +19,7 @@ from wavefold.models.own_estimator import (
 )
 from wavefold.models.repvgg import RepVGG
 from wavefold.models.resnet import Net6
+from wavefold.models.split_sum import SplitSumNet
 from wavefold.models.summary import Layer, count_parameters, describe
 
 MODELS: dict[str, type[nn.Module]] = {
@@ -30,6 +31,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "net6": Net6,
     "repvgg": RepVGG,
     "lstm": LSTM,
+    "split_sum": SplitSumNet,
 }
 
 CLASSIFIERS: dict[str, type] = {

@@ -1,8 +1,8 @@
-"""Predictions as files: the contest's CSV, a spreadsheet, Parquet, and NumPy arrays.
+"""Predictions as files: a contest's CSV, a spreadsheet, Parquet, and NumPy arrays.
 
-The CSV is the heartbeat contest's submission: id,label_0,label_1,... with what was decided. Every input gets its row,
-in the order of the input; the source's spreadsheet has neither ids nor header. Parquet and the spreadsheet also hold
-the probabilities and the most probable class.
+The CSV is the submission of the system's contest: id,label_0,label_1,... with what was decided for heartbeats, and id,type
+without a header for spectra. Every input gets its row, in the order of the input; the source's heartbeat spreadsheet has
+neither ids nor header. Parquet and the spreadsheet also hold the probabilities and the most probable class.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Predictions:
     classes: tuple[str, ...]  # names, in the order of their numbers
     probabilities: Values  # (sample, class)
     decided: Values  # (sample, class): what one hands in
+    submission: str = "labels"  # what the CSV holds, a name of SUBMISSIONS
 
     def __post_init__(self) -> None:
         shape = (len(self.ids), len(self.classes))
@@ -46,8 +47,15 @@ class Predictions:
         """id, label_<class>, probability_<class> and predicted, each (sample,)."""
         labels = {f"label_{name}": self.decided[:, i] for i, name in enumerate(self.classes)}
         odds = {f"probability_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
-        first = np.array(self.classes, np.str_)[self.probabilities.argmax(axis=1)]
-        return {"id": self.ids, **labels, **odds, "predicted": first}
+        return {"id": self.ids, **labels, **odds, "predicted": self._named(self.probabilities)}
+
+    def types(self) -> Strings:
+        """One class for each sample, (sample,): the decided one, or the most probable where none or several are."""
+        return self._named(self.decided + 1e-9 * self.probabilities)
+
+    def _named(self, values: Values) -> Strings:
+        names: Strings = np.array(self.classes, np.str_)[values.argmax(axis=1)]
+        return names
 
 
 def write_predictions(path: str | Path, predictions: Predictions) -> None:
@@ -74,11 +82,23 @@ def check_target(path: str | Path) -> None:
 
 def _csv_bytes(predictions: Predictions) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", *(f"label_{name}" for name in predictions.classes)])
-    columns = [_written(column) for column in predictions.decided.T]
-    writer.writerows(zip(predictions.ids.tolist(), *columns, strict=True))
+    csv.writer(text, lineterminator="\n").writerows(SUBMISSIONS[predictions.submission](predictions))
     return text.getvalue().encode()
+
+
+def _labels(predictions: Predictions) -> Iterator[Sequence[Any]]:
+    """The heartbeat contest's: a column of decisions for each class, below a header."""
+    yield ["id", *(f"label_{name}" for name in predictions.classes)]
+    columns = [_written(column) for column in predictions.decided.T]
+    yield from zip(predictions.ids.tolist(), *columns, strict=True)
+
+
+def _types(predictions: Predictions) -> Iterator[Sequence[Any]]:
+    """The spectra contest's: id and class, without a header."""
+    yield from zip(predictions.ids.tolist(), predictions.types().tolist(), strict=True)
+
+
+SUBMISSIONS: dict[str, Callable[[Predictions], Iterator[Sequence[Any]]]] = {"labels": _labels, "types": _types}
 
 
 def _written(column: Values) -> list[Any]:

@@ -2,13 +2,19 @@
 
 from wavefold.prepare.augment import Augmentation, Gain, Noise, Shift, Stretch, Wander
 from wavefold.prepare.balance import Balancer, GanBalance, Repeat, Smote
+from wavefold.prepare.continuum import Continuum
 from wavefold.prepare.crop import CropTail
 from wavefold.prepare.scale import Scale, Standardise, Transform
 from wavefold.prepare.split import Fold, holdout, kfold
 
 SPLITS = {"holdout": holdout, "kfold": kfold}
 
-TRANSFORMS: dict[str, type[Transform]] = {"crop_tail": CropTail, "scale": Scale, "standardise": Standardise}
+TRANSFORMS: dict[str, type[Transform]] = {
+    "continuum": Continuum,
+    "crop_tail": CropTail,
+    "scale": Scale,
+    "standardise": Standardise,
+}
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "noise": Noise,
@@ -27,6 +33,7 @@ __all__ = [
     "TRANSFORMS",
     "Augmentation",
     "Balancer",
+    "Continuum",
     "CropTail",
     "Fold",
     "Gain",

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wavefold.base.device import join, seed_step, share_buffers, sum_gradients, to_cpu
+from wavefold.base.device import join, seed_step, share_buffers, sum_gradients, to_cpu, with_others
 from wavefold.base.errors import UserError
 from wavefold.base.keyed import key as make_key
+from wavefold.training.batches import Batches
 from wavefold.training.schedule import SCHEDULES
 from wavefold.training.state import State, StateFile
 
@@ -36,14 +37,15 @@ class Part:
     signals: Tensor  # (sample, channel, position)
     labels: Tensor  # (sample,) int64
     samples: Tensor  # (sample,) int64, the numbers that key each sample's own random draws
+    batches: Batches
     augmentations: tuple[Augment, ...] = ()
 
-    def batch(self, index: Tensor, key: int) -> tuple[Tensor, Tensor]:
-        """Augmented signals and labels of some samples. index: (sample,) rows of this part."""
+    def augmented(self, index: Tensor, key: int) -> Tensor:
+        """Augmented signals of some samples, (sample, channel, position). index: (sample,) rows of this part."""
         signals, samples = self.signals[index], self.samples[index]
         for number, augment in enumerate(self.augmentations):
             signals = augment(signals, samples, make_key(key, number))
-        return signals, self.labels[index]
+        return signals
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ class Stage:
     number: int
     loss: Callable[[Tensor, Tensor], Tensor]
     epochs: int
-    size: int  # samples a batch
     rate: float
     optimiser: str = "adam"
     weight_decay: float = 0.0
@@ -107,11 +108,6 @@ def probabilities_of(model: nn.Module, signals: Tensor, size: int = 512) -> np.n
     return torch.cat(pieces).cpu().numpy()
 
 
-def epoch_order(count: int, key: int) -> Tensor:
-    """The order in which an epoch visits `count` samples: a function of the key alone."""
-    return torch.from_numpy(np.random.default_rng(key & (2**63 - 1)).permutation(count))
-
-
 class _Learner:
     """A model with its optimiser and average, and what one step does."""
 
@@ -121,13 +117,13 @@ class _Learner:
         fused = self.device.type in ("cpu", "cuda")
         make = OPTIMISERS[stage.optimiser]
         self.optimiser: Optimizer = make(model.parameters(), stage.rate, weight_decay=stage.weight_decay, fused=fused)
-        self.steps = math.ceil(len(part.labels) / stage.size)
+        self.steps = part.batches.steps
         decay = max(0.0, 1 - 1 / max(1.0, stage.average * self.steps))
         averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True) if stage.average else None
         self.rank, self.processes = join()
-        if stage.size < self.processes:
-            raise UserError(f"batches.size: {stage.size} samples cannot be shared by {self.processes} processes")
+        if part.batches.size < self.processes:
+            raise UserError(f"batches.size: {part.batches.size} samples cannot be shared by {self.processes} processes")
 
     @property
     def judged(self) -> nn.Module:
@@ -138,10 +134,11 @@ class _Learner:
         """Learn from one batch; returns the loss without waiting for it. done: share of the stage before this step."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.stage.rate * SCHEDULES[self.stage.schedule](done)
-        mine = index[self.rank :: self.processes]
+        shares = [index[rank :: self.processes].to(self.device) for rank in range(self.processes)]
         seed_step(make_key(key, self.rank))
-        signals, labels = self.part.batch(mine.to(self.device), key)
-        loss = self.stage.loss(self.model(signals), labels) * (len(mine) / len(index))
+        logits = self.model(self.part.augmented(shares[self.rank], key))
+        # the loss is of the whole batch, since one such as soft F1 is no mean over samples
+        loss = self.stage.loss(with_others(logits, [len(s) for s in shares]), self.part.labels[torch.cat(shares)])
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         sum_gradients(self.model.parameters())
@@ -171,7 +168,7 @@ def _learn_epoch(learner: _Learner, state: State, file: StateFile, watch: Watch)
     stage = learner.stage
     learner.model.train()
     epoch_key = make_key(stage.key, stage.number, state.epoch)
-    batches = epoch_order(len(learner.part.labels), epoch_key).tensor_split(learner.steps)  # none is left with one sample
+    batches = learner.part.batches.epoch(epoch_key)
     total = torch.tensor(state.loss, dtype=torch.float64, device=learner.device)
     for number in range(state.batch, learner.steps):
         done = (state.epoch + number / learner.steps) / stage.epochs

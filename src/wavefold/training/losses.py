@@ -1,4 +1,4 @@
-"""Losses of a classifier: cross-entropy, the same with smoothed labels, and a contest's L1 with clamped labels.
+"""Losses of a classifier: cross-entropy, the same with smoothed labels, a contest's L1 with clamped labels, and soft F1.
 
 L1 comes from the heartbeat system (its AbsLoss). Here it is a mean over samples, not a sum, so that the learning rate
 does not depend on the size of the batch, and it takes logits, so that every member ends alike.
@@ -6,7 +6,7 @@ does not depend on the size of the batch, and it takes logits, so that every mem
 Every loss is made from the training part's class counts and is called with
     logits   (N, classes)
     labels   (N,) int64 class numbers
-and gives one number: the mean over samples.
+and gives one number: the mean over samples, but for soft F1, which is of the batch as a whole.
 """
 
 from __future__ import annotations
@@ -69,7 +69,30 @@ class L1(nn.Module):
         return (logits.float().softmax(dim=1) - target).abs().sum(dim=1).mean()
 
 
-LOSSES: dict[str, Any] = {"cross_entropy": CrossEntropy, "label_smoothed": label_smoothed, "l1": L1}
+class SoftF1(nn.Module):
+    """-log of the macro-F1 in which probabilities stand for decisions, over the classes that the batch holds.
+
+    From the spectra system (its score_loss, for four classes). F1 = 2 sum(y p) / (sum(y) + sum(p)) by class. A class absent
+    from the batch has no F1 there: it would only pull the mean down by a constant. This is a loss of the whole batch, not a
+    mean over samples. counts: (classes,).
+    """
+
+    def __init__(self, counts: Tensor) -> None:
+        super().__init__()
+        self.classes = _check_classes(counts)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        hot = F.one_hot(labels, self.classes).float()
+        odds = logits.float().softmax(dim=1)
+        there = hot.sum(dim=0)  # (classes,)
+        scores = 2 * (hot * odds).sum(dim=0) / (there + odds.sum(dim=0))
+        mean = torch.where(there > 0, scores, 0.0).sum() / (there > 0).sum()
+        return -torch.log(mean + _SMALL)
+
+
+_SMALL = 1e-7  # keeps the logarithm finite where every sample is given to a wrong class with certainty
+
+LOSSES: dict[str, Any] = {"cross_entropy": CrossEntropy, "label_smoothed": label_smoothed, "l1": L1, "soft_f1": SoftF1}
 
 
 def _check_classes(counts: Tensor) -> int:

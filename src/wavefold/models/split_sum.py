@@ -1,0 +1,99 @@
+"""The net of the spectra system: residual blocks whose convolutions are added in halves.
+
+Source: Su Jianlin's write-up of the Tianchi LAMOST contest 2018. Each convolution makes twice the channels that are wanted,
+and after ReLU the first half is added to the second; here the halves are two convolutions, which is the same sum without
+taking a tensor apart in memory (benchmarks/layout.py). What differs from the source: logits come out, any number of
+channels, positions and classes goes in.
+
+Legend: N samples, C channels, T positions, K classes; (N, C, T) stands for (N, C, 1, T) in channels_last memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavefold.base.errors import UserError
+from wavefold.models.layers import Conv, MaxPool, enter, need_least, need_length
+
+_WIDTHS = (16, 16, 32, 32, 64, 64, 128, 128)  # the source's
+
+
+class SplitSum(nn.Module):
+    """relu(a) + relu(b) of two convolutions of kernel 3: (N, C, T) to (N, width, T)."""
+
+    def __init__(self, channels: int, width: int, dilation: int) -> None:
+        super().__init__()
+        self.left = Conv(channels, width, 3, padding=dilation, dilation=dilation)
+        self.right = Conv(channels, width, 3, padding=dilation, dilation=dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.left(x)) + F.relu(self.right(x))
+
+
+class SplitSumBlock(nn.Module):
+    """Three split sums of dilation 1, 2, 4 beside a shortcut: (N, C, T) to (N, width, T).
+
+    The shortcut is the input itself, or a 1 x 1 convolution of it where the number of channels changes.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.path = nn.Sequential(SplitSum(channels, width, 1), SplitSum(width, width, 2), SplitSum(width, width, 4))
+        self.shortcut = nn.Identity() if channels == width else Conv(channels, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        total: Tensor = self.shortcut(x) + self.path(x)
+        return total
+
+
+class DropPositions(nn.Module):
+    """Dropout of whole positions, all their channels together; the others grow so that the mean stays (N, C, T)."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        if not 0 <= share < 1:
+            raise UserError(f"split_sum: dropout {share} is not a share of the positions; it must be 0 or more and below 1")
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.share:
+            return x
+        keep = torch.rand(x.shape[0], 1, 1, x.shape[3], device=x.device) >= self.share
+        return x * keep / (1 - self.share)
+
+    def extra_repr(self) -> str:
+        return str(self.share)
+
+
+class SplitSumNet(nn.Module):
+    """Blocks with a pool of two between each pair, dropout of positions, the largest value over positions, two dense layers."""
+
+    def __init__(
+        self,
+        channels: int,
+        length: int,
+        classes: int,
+        *,
+        widths: Sequence[int] = _WIDTHS,
+        dropout: float = 0.5,
+        dense: int = 128,
+    ) -> None:
+        super().__init__()
+        need_least("split_sum", 1, blocks=len(widths), width=min(widths, default=1), dense=dense)
+        need_length("split_sum", length, 2 ** (len(widths) - 1))
+        blocks: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise([channels, *widths]):
+            blocks += [SplitSumBlock(inputs, outputs), MaxPool(2)]  # (N, outputs, T / 2), T / 4, ...
+        self.blocks = nn.Sequential(*blocks[:-1])  # (N, 128, T / 128)
+        self.drop = DropPositions(dropout)
+        self.head = nn.Sequential(nn.Linear(widths[-1], dense), nn.ReLU(), nn.Linear(dense, classes))
+
+    def forward(self, signals: Tensor) -> Tensor:
+        x = self.drop(self.blocks(enter(signals)))
+        scores: Tensor = self.head(x.amax(dim=(2, 3)))  # (N, 128) to (N, K)
+        return scores

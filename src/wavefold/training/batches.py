@@ -1,0 +1,109 @@
+"""Which samples a step learns from: every sample once an epoch, or each class in fixed fractions.
+
+An epoch's batches are a function of its key alone, so a run that was killed goes on with the ones it would have had.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wavefold.base.dataset import Ints
+from wavefold.base.errors import UserError, listed, nearest
+
+Fractions = NDArray[np.float64]  # (class,), their sum is 1
+How = Literal["natural", "equal", "sqrt"]
+
+
+class Batches(Protocol):
+    """The batches of an epoch."""
+
+    size: int  # samples a batch, at most
+    steps: int  # batches an epoch
+
+    def epoch(self, key: int) -> Sequence[Tensor]:
+        """The rows of each batch, (sample,) int64; the same for the same key."""
+
+
+class EachOnce:
+    """Every sample once an epoch, in equal parts of a permutation; no last batch is dropped or left with one sample.
+
+    most: batches an epoch at most, the rest of the permutation is passed over; 0 sets no limit.
+    """
+
+    def __init__(self, count: int, size: int, most: int = 0) -> None:
+        self._count, self.size = count, size
+        self._parts = math.ceil(count / size)
+        self.steps = min(self._parts, most or self._parts)
+
+    def epoch(self, key: int) -> Sequence[Tensor]:
+        """Equal parts of the permutation of this key."""
+        order = _generator(key).permutation(self._count)
+        return torch.from_numpy(order).tensor_split(self._parts)[: self.steps]
+
+
+class ByClass:
+    """Batches that hold each class in a fraction, drawn with replacement from its samples.
+
+    Where a class's share of a batch is no whole number, it is rounded up as often as makes the mean right. An epoch has as
+    many batches as would hold each sample once, `most` of them at most.
+    """
+
+    def __init__(self, labels: Ints, fractions: Fractions, size: int, most: int = 0) -> None:
+        self._pools = np.argsort(labels, kind="stable")  # the samples of class 0, then those of class 1, ...
+        self._counts = np.bincount(labels, minlength=len(fractions))
+        self._starts = np.cumsum(self._counts) - self._counts
+        self._edges = np.round(np.concatenate([[0.0], np.cumsum(fractions)]) * size, 9)
+        self.size = size
+        self.steps = min(math.ceil(len(labels) / size), most or len(labels))
+
+    def epoch(self, key: int) -> Sequence[Tensor]:
+        """Draws of this key, the classes of a batch in their order."""
+        rng = _generator(key)
+        ends = np.floor(self._edges + rng.random((self.steps, 1))).astype(np.int64)  # systematic sampling: (step, class + 1)
+        classes = np.concatenate([np.repeat(np.arange(len(n)), n) for n in np.diff(ends, axis=1)])
+        place = (rng.random(len(classes)) * self._counts[classes]).astype(np.int64)
+        rows = self._pools[self._starts[classes] + place]
+        return torch.from_numpy(rows).reshape(self.steps, self.size).unbind()
+
+
+def class_fractions(how: How | Mapping[str, float], labels: Ints, classes: Sequence[str]) -> Fractions:
+    """Fractions of a batch by class; a class without samples gets none, and the others share what it leaves.
+
+    how: "natural" as in the training part, "equal", "sqrt" as the square roots of the counts, or fractions by class name.
+    Where names are given for none of the classes, they are meant for other data, and the fractions are natural.
+    """
+    counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
+    if isinstance(how, str):
+        power = {"natural": 1.0, "equal": 0.0, "sqrt": 0.5}[how]
+        wanted = counts**power
+    elif named_for_others(how, classes):
+        wanted = counts
+    else:
+        wanted = np.array([_fraction(how, name) for name in classes])
+    wanted = np.where(counts > 0, wanted, 0.0)
+    if not wanted.sum() > 0:
+        raise UserError(f"batches.fractions: {dict(how) if not isinstance(how, str) else how} leaves no sample to draw")
+    fractions: Fractions = wanted / wanted.sum()
+    return fractions
+
+
+def named_for_others(how: str | Mapping[str, float], classes: Sequence[str]) -> bool:
+    """Whether fractions are given by name, and for none of these classes."""
+    return not isinstance(how, str) and not set(how) & set(classes)
+
+
+def _fraction(how: Mapping[str, float], name: str) -> float:
+    if name not in how:
+        raise UserError(f"batches.fractions: no fraction for class '{name}'; there are {listed(how)}{nearest(name, how)}")
+    return how[name]
+
+
+def _generator(key: int) -> np.random.Generator:
+    return np.random.default_rng(key & (2**63 - 1))
