@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(importlib.import_module("wavefold").__file__ or "").parent
 ROOMS = ("data", "prepare", "models", "training", "combine", "output")
 FILES = sorted(SOURCE.rglob("*.py"))
-OPTIONAL = ("skops", "wfdb", "imblearn", "lightgbm", "openpyxl", "pyarrow", "torch.utils.tensorboard")
+OPTIONAL = ("skops", "wfdb", "astropy", "imblearn", "lightgbm", "openpyxl", "pyarrow", "torch.utils.tensorboard")
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:
@@ -90,7 +90,7 @@ def test_every_public_name_says_what_it_is(path):
 
 @pytest.mark.parametrize("code", ["import wavefold", "import wavefold.cli"])
 def test_starting_loads_no_torch_and_little_else(code):
-    heavy = ["torch", "numpy", "sklearn", "scipy", "pydantic", "simdjson", "lightgbm", "wfdb", "pandas"]
+    heavy = ["torch", "numpy", "sklearn", "scipy", "joblib", "astropy", "pydantic", "simdjson", "lightgbm", "wfdb", "pandas"]
     script = f"{code}\nimport sys\nprint(*[m for m in {heavy} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from wavefold.base.errors import UserError
 from wavefold.models import MODELS
+from wavefold.models.layers import MaxPool
 from wavefold.models.split_sum import DropPositions
 
 
@@ -28,18 +29,18 @@ def plain_block(x, block):
     return path + (x if path.shape == x.shape else plain_conv(x, block.shortcut))
 
 
-@pytest.mark.parametrize("length", [2600, 205, 128])
+@pytest.mark.parametrize("length", [2600, 205, 128, 20, 1])
 def test_it_is_the_sources_net(length):
     torch.manual_seed(0)
     net = MODELS["split_sum"](1, length, 4).eval()
     x = torch.randn(3, 1, length)
     expected = x
-    for number, block in enumerate(net.blocks[::2]):
-        expected = plain_block(F.max_pool1d(expected, 2) if number else expected, block)
+    for layer in net.blocks:
+        expected = F.max_pool1d(expected, 2) if isinstance(layer, MaxPool) else plain_block(expected, layer)
     expected = net.head(expected.amax(dim=2))
     torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-5)
     assert sum(p.numel() for p in net.parameters()) == 748_324
-    widths = [block.path[2].left.weight.shape[0] for block in net.blocks[::2]]
+    widths = [block.path[2].left.weight.shape[0] for block in net.blocks if not isinstance(block, MaxPool)]
     assert widths == [16, 16, 32, 32, 64, 64, 128, 128]
 
 

@@ -7,18 +7,25 @@ by the layout's name, simulators in SIMULATORS, writers of a simulated source in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from wavefold.base.dataset import Dataset, Ints, Strings, class_names, number_labels
 from wavefold.base.errors import DataError, UserError, listed, nearest
 from wavefold.data.beats_csv import read_contest, write_contest
-from wavefold.data.cache import cache_folder, cached, content_digest
+from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
 from wavefold.data.columns_csv import read_columns
 from wavefold.data.ecg import simulate_beats
+from wavefold.data.fits_files import read_fits
 from wavefold.data.header import one_named, shown
-from wavefold.data.sources import Found, find, test_files
+from wavefold.data.sky import stars
+from wavefold.data.sources import MANY, Found, find, test_files
+from wavefold.data.spectra_sim import simulate_spectra
+from wavefold.data.spectra_txt import read_spectra
+from wavefold.data.spectra_write import write_spectra
 from wavefold.data.table import GROUPS, Table, with_columns
 from wavefold.data.ts import read_ts
 from wavefold.data.wfdb_records import fetch, read_wfdb
@@ -31,8 +38,10 @@ __all__ = [
     "check_layout",
     "read",
     "simulate_beats",
+    "simulate_spectra",
     "test_files",
     "write_contest",
+    "write_spectra",
 ]
 
 READERS: dict[str, Callable[..., Table]] = {
@@ -40,9 +49,11 @@ READERS: dict[str, Callable[..., Table]] = {
     "wide": read_wide,
     "ts": read_ts,
     "wfdb": read_wfdb,
+    "spectra": read_spectra,
+    "fits": read_fits,
 }
-SIMULATORS: dict[str, Callable[..., Dataset]] = {"ecg": simulate_beats}
-WRITERS: dict[str, Callable[..., Path]] = {"contest": write_contest}
+SIMULATORS: dict[str, Callable[..., Dataset]] = {"ecg": simulate_beats, "spectra": simulate_spectra}
+WRITERS: dict[str, Callable[..., Path]] = {"contest": write_contest, "spectra": write_spectra}
 
 _PHYSIONET = "physionet:"
 
@@ -56,22 +67,23 @@ def read(
     label_column: str = "",
     labels: bool = True,
     cache: bool = True,
+    grid: Sequence[float] | None = None,
+    skip_bad: bool = False,
 ) -> Dataset:
     """Read a file, a folder or `physionet:<database>` into signals (sample, channel, position), ids, labels and groups.
 
-    Of a folder, its `train*` file or its records are read; `test_files` lists the others. group: the column that holds
-    groups, in the file or in `<stem>_meta.csv[.gz]` beside it; "" takes record, group, patient or subject where there is
-    one. classes: names that labels must be of, as at scoring; None takes those that the source has. label_column: "" is the
+    Of a folder, its `train*` file, its index of many files or its records are read; `test_files` lists the others. group: the
+    column that holds groups, in the file or in `<stem>_meta.csv[.gz]` beside it; "" and "auto" take record, group, patient,
+    subject, star, source_key or background where there is one, else the stars that `ra` and `dec` in degrees tell, as "star"
+    does. classes: names that labels must be of, as at scoring; None takes those that the source has. label_column: "" is the
     layout's own. labels: False for prediction, when columns of labels and groups may be missing, and labels may be anything.
-    cache: keep the parsed arrays under $WAVEFOLD_CACHE or ~/.cache/wavefold.
+    cache: keep the parsed arrays under $WAVEFOLD_CACHE or ~/.cache/wavefold. grid: of FITS files, the first and last
+    wavelength and the step in angstrom. skip_bad: of many files, pass over those that cannot be read, and list them in
+    left_out; otherwise the first is a DataError.
     """
     check_layout(layout)
     found = find(_local(source), layout)
-    columns: dict[str, str | bool] = {"label_column": label_column, "group": group, "labels": labels}
-    if cache:
-        table, digest = cached(found.files, {"layout": found.layout, **columns}, lambda: _parse(found, columns))
-    else:
-        table, digest = _parse(found, columns), content_digest(found.files)
+    table, digest = _table(found, label_column, group, labels, cache, grid, skip_bad)
     names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
     return Dataset(
         signals=table.signals,
@@ -82,6 +94,8 @@ def read(
         unit=table.unit,
         digest=digest,
         source=str(source),
+        axis=table.axis,
+        left_out=table.left_out,
     )
 
 
@@ -98,13 +112,45 @@ def _local(source: str | Path) -> Path:
     return Path(source).expanduser()
 
 
-def _parse(found: Found, columns: Mapping[str, str | bool]) -> Table:
+def _table(
+    found: Found, label_column: str, group: str, labels: bool, cache: bool, grid: Sequence[float] | None, skip_bad: bool
+) -> tuple[Table, str]:
+    columns: dict[str, Any] = {"label_column": label_column, "group": group, "labels": labels}
+    if found.layout in MANY:
+        return _many(
+            found, columns, cache, {"grid": grid and [float(v) for v in grid]} if found.layout == "fits" else {}, skip_bad
+        )
+    if cache:
+        return cached(found.files, {"layout": found.layout, **columns}, lambda: _parse(found, columns))
+    return _parse(found, columns), content_digest(found.files)
+
+
+def _many(
+    found: Found, columns: Mapping[str, Any], cache: bool, options: Mapping[str, Any], skip_bad: bool
+) -> tuple[Table, str]:
+    """A source of many files; one entry of the cache serves all labels, groups and either way with bad files."""
+
+    def parse(store: Path | None) -> Table:
+        return READERS[found.layout](found.path, **columns, **options, skip_bad=skip_bad, store=store)
+
+    if cache:
+        table, digest = stored(found, {"layout": found.layout, **options}, parse)
+    else:
+        table, digest = with_digest(parse(None))
+    if table.left_out and not skip_bad:
+        raise DataError(table.left_out[0][1])
+    labelled = table.labelled(columns["label_column"], found.path.name) if columns["labels"] else replace(table, words=None)
+    return labelled, digest
+
+
+def _parse(found: Found, columns: Mapping[str, Any]) -> Table:
     table = READERS[found.layout](found.path, **columns)
     return table if found.meta is None else with_columns(table, read_columns(found.meta), found.meta.name)
 
 
 def _numbers(words: Strings, names: Sequence[str], table: Table, found: Found) -> Ints:
-    unit = "sample" if found.layout == "wfdb" else "line"
+    rows = found.layout == "wfdb" or (found.layout in MANY and ".csv" not in found.path.suffixes)
+    unit = "sample" if rows else "line"
     places = np.char.add(f"{unit} ", table.lines.astype(np.str_)).tolist()
     if (words == "").any():
         raise DataError(f"{found.path.name} {places[int(np.argmax(words == ''))]}: the label is empty, expected a class")
@@ -112,11 +158,28 @@ def _numbers(words: Strings, names: Sequence[str], table: Table, found: Found) -
 
 
 def _groups(table: Table, group: str, found: Found, *, needed: bool) -> Strings | None:
-    names = [there for name in ([group] if group else GROUPS) if (there := one_named(table.columns, name))]
-    if needed and group and not names:
+    free = group in ("", "auto")
+    names = [there for name in (GROUPS if free else [group]) if (there := one_named(table.columns, name))]
+    if names:
+        return table.columns[names[0]]
+    places = [table.columns[there] for name in ("ra", "dec") if (there := one_named(table.columns, name))]
+    if len(places) == 2 and (free or group.lower() == "star"):
+        return _stars(places, found, needed=not free)
+    if needed and not free:
         beside = f" with {found.meta.name}" if found.meta else ""
         raise DataError(
             f"{found.path.name}{beside}: no column '{group}' for groups; it has {shown(table.columns) or 'none'}"
             f"{nearest(group, table.columns)}"
         )
-    return table.columns[names[0]] if names else None
+    return None
+
+
+def _stars(places: Sequence[Strings], found: Found, *, needed: bool) -> Strings | None:
+    """Groups by position; None where positions are no numbers, or a DataError where they are needed."""
+    try:
+        ra, dec = (np.where(words == "", "nan", words).astype(np.float64) for words in places)
+    except ValueError as error:
+        if not needed:
+            return None
+        raise DataError(f"{found.path.name}: stars need ra and dec in degrees ({error})") from None
+    return stars(ra, dec)

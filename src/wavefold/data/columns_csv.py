@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavefold.base.dataset import Strings
+from wavefold.base.dataset import Ints, Strings
 from wavefold.base.errors import DataError
 from wavefold.data.header import column_names, column_place
 from wavefold.data.table import check_ids
@@ -15,22 +15,33 @@ from wavefold.data.text_lines import csv_fields, is_row, line_blocks
 
 def read_columns(path: Path) -> dict[str, Strings]:
     """All columns as words, `id` among them, each (row,); DataError names the line of a row that does not fit."""
+    columns, lines = read_words(path, example="id,record")
+    column_place(list(columns), "id", path.name)
+    found = {"id" if name.lower() == "id" else name: np.array(words, np.str_) for name, words in columns.items()}
+    check_ids(found["id"].tolist(), lines, path.name)
+    return found
+
+
+def read_words(path: Path, example: str) -> tuple[dict[str, list[str]], Ints]:
+    """Columns as words and the line (row,) of each row; DataError names the line of a row that does not fit.
+
+    example: a header that would do, for the error where there is none.
+    """
     columns: list[str] = []
-    rows: list[list[str]] = []
+    words: list[list[str]] = []  # by column
     numbers: list[int] = []
     for first, lines in line_blocks(path):
         for number, line in enumerate(lines, first):
             if number == 1:
-                columns = column_names(line, path.name, example="id,record")
-                columns[column_place(columns, "id", path.name)] = "id"
+                columns = column_names(line, path.name, example=example)
+                words = [[] for _ in columns]
             elif is_row(line, path.name, number):
-                rows.append(_fields(line, columns, f"{path.name} line {number}"))
+                for known, word in zip(words, _fields(line, columns, f"{path.name} line {number}"), strict=True):
+                    known.append(word)
                 numbers.append(number)
-    if not rows:
-        raise DataError(f"{path.name}: is empty, expected a header with id and rows below it")
-    found = {name: np.array(words, np.str_) for name, words in zip(columns, zip(*rows, strict=True), strict=True)}
-    check_ids(found["id"].tolist(), np.array(numbers, np.int64), path.name)
-    return found
+    if not numbers:
+        raise DataError(f"{path.name}: is empty, expected a header such as {example} and rows below it")
+    return dict(zip(columns, words, strict=True)), np.array(numbers, np.int64)
 
 
 def _fields(line: bytes, columns: list[str], place: str) -> list[str]:

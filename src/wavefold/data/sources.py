@@ -9,10 +9,14 @@ from pathlib import Path
 
 from wavefold.base.errors import DataError, listed
 from wavefold.data.beats_csv import SIGNALS
+from wavefold.data.bundles import files_below
+from wavefold.data.fits_files import ENDS as FITS
 from wavefold.data.header import column_names, missing, one_named
+from wavefold.data.index_csv import data_of, index_files, is_index, is_part, meta_of, training_index, wavelength_of
 from wavefold.data.text_lines import check_text, first_line
 from wavefold.data.wide_csv import WORDS
 
+MANY = ("spectra", "fits")  # layouts of a file a sample
 _TEXT = (".csv", ".csv.gz", ".ts", ".ts.gz")
 _RECORD = (".hea", ".dat", ".atr")
 _CLOSE = 0.75  # a file name's likeness (difflib) from which on it is suggested
@@ -20,12 +24,17 @@ _CLOSE = 0.75  # a file name's likeness (difflib) from which on it is suggested
 
 @dataclass(frozen=True)
 class Found:
-    """What will be read: a file (a folder for records, a header for one), its layout and a CSV of further columns beside it."""
+    """What will be read: a file (a folder for records, a header for one), its layout and a CSV of further columns beside it.
+
+    Of many files: the index, or without one the folder, zip or file; and the folder whose files of certain ends count.
+    """
 
     path: Path
     layout: str
     files: tuple[Path, ...]  # all whose bytes count
     meta: Path | None = None
+    folder: Path | None = None
+    ends: tuple[str, ...] = ()
 
 
 def find(path: Path, layout: str) -> Found:
@@ -35,21 +44,80 @@ def find(path: Path, layout: str) -> Found:
         return Found(record, "wfdb", _record_files(record))
     if not path.exists():
         raise DataError(f"{path}: no such file or folder{_near(path)}")
+    if not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: is not a file or folder")
+    many = layout if layout in MANY else _many(path) if layout == "auto" else ""
+    if many:
+        return _found_many(path, many)
     if path.is_file():
         return _found_file(path, layout)
-    if not path.is_dir():
-        raise DataError(f"{path}: is not a file or folder")
     if layout == "wfdb" or (layout == "auto" and any(path.glob("*.hea"))):
         return _found_records(path, layout)
     return _found_train(path, layout)
 
 
 def test_files(source: str | Path) -> list[Path]:
-    """A folder's files named `test*` or `*_test`, each to be read by its own name; none of a file or of records."""
+    """A folder's files named `test*` or `*_test`, each to be read by its own name; none of a file or of records.
+
+    Of a folder with an index of many files, the index files with `test` in their name.
+    """
     folder = Path(source).expanduser()
+    if folder.is_dir() and _many(folder):
+        return [f for f in index_files(folder) if is_part(f, "test")]
     if not folder.is_dir() or (any(folder.glob("*.hea")) and not _files_of(folder, "train")):
         return []
     return _files_of(folder, "test")
+
+
+def _many(path: Path) -> str:
+    """Which layout of many files a source has; '' where it has another one. Told by names, columns and what is beside."""
+    if path.is_file():
+        if _holds_samples(path):
+            return "fits" if path.name.lower().endswith(FITS) else "spectra"
+        return _many_of(path) if is_index(path) and _lists_files(path) else ""
+    if any(path.glob("*.hea")) or any(not is_index(f) for f in _files_of(path, "train")):
+        return ""
+    indexes = [f for f in index_files(path) if _lists_files(f)]
+    if indexes:
+        return _many_of(training_index(path, strict=False) or indexes[0])
+    if any(f.name.lower().endswith(FITS) for f in path.iterdir()):
+        return "fits"
+    return "spectra" if any(map(_holds_numbers, path.iterdir())) else ""
+
+
+def _many_of(index: Path) -> str:
+    return "fits" if data_of(index) is None and any(files_below(index.parent, FITS)) else "spectra"
+
+
+def _lists_files(index: Path) -> bool:
+    """Whether a CSV's columns are those of an index, or samples lie beside it, rather than it holding signals of its own."""
+    columns = column_names(first_line(index), index.name, numbered=True)
+    listing = one_named(columns, "id") or one_named(columns, "file") or data_of(index)
+    return bool(listing) and not one_named(columns, SIGNALS)
+
+
+def _found_many(path: Path, layout: str) -> Found:
+    index = training_index(path) if path.is_dir() else None if _holds_samples(path) else path
+    data: Path | None = path
+    if index:
+        data = index.parent if layout == "fits" else data_of(index)
+    ends = FITS if layout == "fits" else (".txt",)
+    wavelengths = wavelength_of(index or path) if layout == "spectra" else None
+    meta = meta_of(index) if index else None
+    files = [f for f in (index, meta, wavelengths, data) if f is not None and f.is_file()]
+    return Found(index or path, layout, tuple(files), meta, data if data is not None and data.is_dir() else None, ends)
+
+
+def _holds_samples(path: Path) -> bool:
+    return path.name.lower().endswith((".zip", *FITS))
+
+
+def _holds_numbers(path: Path) -> bool:
+    """Whether a file is a .txt that begins as a sample does."""
+    if path.suffix != ".txt" or path.name.endswith("wavelength.txt"):
+        return False
+    with open(path, "rb") as stream:
+        return bool(re.fullmatch(rb"[\s\d+\-.,eE]+", stream.read(64)))
 
 
 def _found_file(path: Path, layout: str) -> Found:
@@ -82,7 +150,10 @@ def _found_train(path: Path, layout: str) -> Found:
         raise DataError(f"{path.name}: holds {listed(f.name for f in files)}; name one of them")
     if not files:
         there = listed(sorted(f.name for f in path.iterdir())[:8]) or "nothing"
-        raise DataError(f"{path.name}: holds {there}; expected one train*.csv, train*.csv.gz or *_TRAIN.ts, or .hea files")
+        raise DataError(
+            f"{path.name}: holds {there}; expected one train*.csv, train*.csv.gz or *_TRAIN.ts, "
+            "an *index*.csv beside the samples, or .hea, .fits or .txt files"
+        )
     return _found_file(files[0], layout)
 
 

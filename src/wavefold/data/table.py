@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.base.dataset import Floats, Ints, Strings, class_word
-from wavefold.base.errors import DataError
+from wavefold.base.errors import DataError, nearest
+from wavefold.data.header import one_named, shown
 
-GROUPS = ("record", "group", "patient", "subject")  # columns that are groups even if nobody asks for them
+# columns that are groups even if nobody asks for them
+GROUPS = ("record", "group", "patient", "subject", "star", "source_key", "background")
+LABEL = "type"  # the column of labels of sources that are many files
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,17 @@ class Table:
     unit: str = ""  # of one position
     axis: NDArray[np.float64] | None = None  # (position,) the wavelength of each position, where the source says it
     left_out: tuple[tuple[str, str], ...] = ()  # (id, why) of samples that could not be read and were passed over
+    digest: str = ""  # SHA-256 of the signals' bytes, where the reader has it
+
+    def labelled(self, label_column: str, name: str) -> Table:
+        """With words from a column: "" is `type`, else `class` where no sample is without; DataError for another's absence."""
+        found = one_named(self.columns, label_column or LABEL)
+        if not found and label_column:
+            there = shown(self.columns) or "none"
+            raise DataError(f"{name}: no column '{label_column}'; it has {there}{nearest(label_column, self.columns)}")
+        words = self.columns.get(found or "class")
+        usable = words is not None and (bool(found) or bool((words != "").all()))
+        return replace(self, words=label_words(words.tolist()) if usable and words is not None else None)
 
 
 def check_ids(ids: Sequence[str], lines: Ints, name: str) -> Strings:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavefold.base.errors import UserError
-from wavefold.models.layers import Conv, MaxPool, enter, need_least, need_length
+from wavefold.models.layers import Conv, MaxPool, enter, need_least
 
 _WIDTHS = (16, 16, 32, 32, 64, 64, 128, 128)  # the source's
 
@@ -85,11 +85,12 @@ class SplitSumNet(nn.Module):
     ) -> None:
         super().__init__()
         need_least("split_sum", 1, blocks=len(widths), width=min(widths, default=1), dense=dense)
-        need_length("split_sum", length, 2 ** (len(widths) - 1))
-        blocks: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise([channels, *widths]):
-            blocks += [SplitSumBlock(inputs, outputs), MaxPool(2)]  # (N, outputs, T / 2), T / 4, ...
-        self.blocks = nn.Sequential(*blocks[:-1])  # (N, 128, T / 128)
+        blocks: list[nn.Module] = [SplitSumBlock(channels, widths[0])]  # (N, 16, T)
+        for inputs, outputs in itertools.pairwise(widths):
+            blocks += [MaxPool(2)] if length > 1 else []  # short signals run out of positions to pool
+            blocks.append(SplitSumBlock(inputs, outputs))  # (N, 16, T / 2), ... (N, 128, T / 128)
+            length = max(1, length // 2)
+        self.blocks = nn.Sequential(*blocks)
         self.drop = DropPositions(dropout)
         self.head = nn.Sequential(nn.Linear(widths[-1], dense), nn.ReLU(), nn.Linear(dense, classes))
 

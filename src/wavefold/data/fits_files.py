@@ -1,0 +1,77 @@
+"""Many FITS files, a spectrum each, with or without an index CSV: `id,type` or `file,type`; resampled to one grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from wavefold.base.errors import DataError, UserError
+from wavefold.data.bundles import files_below, natural
+from wavefold.data.index_csv import check_label, file_stem, index_or_names, known_problems, table_of
+from wavefold.data.rebin import grid_centres
+from wavefold.data.spectra_fits import FACTS, GRID_UNIT, parse_fits
+from wavefold.data.store import fill, working_folder
+from wavefold.data.table import Table
+
+ENDS = (".fits", ".fits.gz", ".fit", ".fit.gz")
+_LABELS = tuple(name for name in FACTS if name not in ("kind", "filled"))  # those two tell of the file, not of the sample
+_ALONE = 64  # files from which on all processors read: one takes some 20 ms, starting the others some 2 s
+_BLOCK = 32  # files
+
+
+def read_fits(
+    path: Path,
+    *,
+    grid: Sequence[float] | None = None,
+    label_column: str = "",
+    group: str = "",
+    labels: bool = True,
+    skip_bad: bool = False,
+    store: Path | None = None,
+) -> Table:
+    """Spectra (sample, 1, position) of a FITS file, of those in a folder and below, or of those that an index lists.
+
+    grid: first and last centre and the step in angstrom; UserError where it is None. label_column: "" is the index's `type`,
+    without an index the headers' class where all have one; any column or fact of the files may be named. group, skip_bad and
+    store: as in `read_spectra`.
+    """
+    indexed = path.is_file() and not path.name.lower().endswith(ENDS)
+    if indexed and labels:
+        check_label(path, label_column, _LABELS)
+    if grid is None or len(grid) != 3:
+        raise UserError(f"{path.name}: layout fits needs data.grid=[first, last, step] in {GRID_UNIT}")
+    first, last, step = map(float, grid)
+    axis = grid_centres((first, last, step))
+    folder = path.parent if indexed else path
+    files = paths_of_fits(folder)
+    if not files:
+        raise DataError(f"{folder.name}: holds no FITS file, expected {', '.join(ENDS)}")
+    index = index_or_names(path if indexed else None, files, folder.name)
+    missing, strays = known_problems(index, files, folder.name, path if indexed else None, ".fits")
+    if strays and not skip_bad:
+        raise DataError(strays[0][1])
+    entries = [files.get(name, "") for name in index.files.tolist()]
+    parse = partial(parse_fits, grid=(first, last, step))
+    with working_folder(store) as work:
+        filled = fill(
+            work, entries, len(axis), parse, name=folder.name, known=missing, skip_bad=skip_bad, block=_BLOCK, alone=_ALONE
+        )
+    table = table_of(index, filled, strays, path if indexed else None, unit=f"{step:g} {GRID_UNIT}", axis=axis)
+    return table.labelled(label_column, path.name) if labels else table
+
+
+def paths_of_fits(path: Path) -> dict[str, str]:
+    """Paths of the FITS files of a folder and those below it, or of one file, by their names less the suffix.
+
+    DataError where two have one name: it is the id.
+    """
+    if path.is_file():
+        return {file_stem(path.name): str(path)}
+    found: dict[str, str] = {}
+    for file in sorted((f.name for f in files_below(path, ENDS)), key=natural):
+        stem = file_stem(file)
+        if stem in found:
+            raise DataError(f"{path.name}: holds {stem} twice ({file}), expected one file for each id")
+        found[stem] = str(path / file)
+    return found

@@ -1,0 +1,42 @@
+"""Which spectra are of one star: those whose positions are close, by friends of friends on the sphere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from wavefold.base.dataset import Ints, Strings
+
+_Values = NDArray[np.float64]
+
+
+def stars(ra: Sequence[float] | _Values, dec: Sequence[float] | _Values, within: float = 5.0) -> Strings:
+    """The star (sample,) of each position, named by the number of its first sample.
+
+    ra, dec: (sample,) degrees; NaN, or a dec beyond the poles, is a star of its own. within: arcsec between two samples of
+    one star; a chain of such pairs is one star too.
+    """
+    ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
+    known = np.flatnonzero(np.isfinite(ra) & (np.abs(dec) <= 90))
+    star = np.arange(len(ra))
+    if len(known):
+        places, place = np.unique(np.stack([ra[known] % 360, dec[known]], 1), axis=0, return_inverse=True)
+        component = _components(places, within)[place.reshape(-1)]
+        _, first = np.unique(component, return_index=True)
+        star[known] = known[first[component]]
+    return star.astype(np.str_)
+
+
+def _components(places: _Values, within: float) -> Ints:
+    """The number (place,) of the component of each of distinct places (place, 2) in degrees, counted from 0."""
+    ra, dec = np.radians(places).T
+    points = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], 1)
+    chord = 2 * np.sin(np.radians(within / 3600) / 2)
+    one, other = cKDTree(points).query_pairs(chord, output_type="ndarray").T
+    graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(places), len(places)))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
