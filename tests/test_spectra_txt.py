@@ -274,6 +274,13 @@ def test_a_file_without_a_row_is_named_or_passed_over(tmp_path: Path, cached_fir
     assert told(path) == words
 
 
+def test_the_cache_does_not_hide_that_labels_are_missing(tmp_path: Path) -> None:
+    path = source(tmp_path, index=INDEX.replace("type", "typ"))
+    assert read(path, labels=False).labels is None
+    assert "no column 'type'; it has id, typ; did you mean 'typ'?" in told(path)
+    assert read(path, label_column="typ").classes == ("galaxy", "star")
+
+
 def test_the_first_in_the_indexs_order_is_named(tmp_path: Path) -> None:
     texts = {str(i): "1,2,3" for i in range(600)} | {"400": "1,2", "590": "x,1,2"}
     order = [*range(599, 300, -1), *range(301)]

@@ -19,8 +19,9 @@ from wavefold.data.beats_csv import read_contest, write_contest
 from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
 from wavefold.data.columns_csv import read_columns
 from wavefold.data.ecg import simulate_beats
-from wavefold.data.fits_files import read_fits
+from wavefold.data.fits_files import LABELS, read_fits
 from wavefold.data.header import one_named, shown
+from wavefold.data.index_csv import check_label
 from wavefold.data.sky import stars
 from wavefold.data.sources import MANY, Found, find, test_files
 from wavefold.data.spectra_sim import simulate_spectra
@@ -117,9 +118,8 @@ def _table(
 ) -> tuple[Table, str]:
     columns: dict[str, Any] = {"label_column": label_column, "group": group, "labels": labels}
     if found.layout in MANY:
-        return _many(
-            found, columns, cache, {"grid": grid and [float(v) for v in grid]} if found.layout == "fits" else {}, skip_bad
-        )
+        options = {"grid": grid and [float(v) for v in grid]} if found.layout == "fits" else {}
+        return _many(found, columns, cache, options, skip_bad)
     if cache:
         return cached(found.files, {"layout": found.layout, **columns}, lambda: _parse(found, columns))
     return _parse(found, columns), content_digest(found.files)
@@ -133,6 +133,8 @@ def _many(
     def parse(store: Path | None) -> Table:
         return READERS[found.layout](found.path, **columns, **options, skip_bad=skip_bad, store=store)
 
+    if columns["labels"] and ".csv" in found.path.suffixes:  # the reader checks it too, but the cache may know the rows
+        check_label(found.path, columns["label_column"], LABELS if found.layout == "fits" else ())
     if cache:
         table, digest = stored(found, {"layout": found.layout, **options}, parse)
     else:

@@ -15,7 +15,7 @@ from wavefold.data.store import fill, working_folder
 from wavefold.data.table import Table
 
 ENDS = (".fits", ".fits.gz", ".fit", ".fit.gz")
-_LABELS = tuple(name for name in FACTS if name not in ("kind", "filled"))  # those two tell of the file, not of the sample
+LABELS = tuple(name for name in FACTS if name not in ("kind", "filled"))  # those two tell of the file, not of the sample
 _ALONE = 64  # files from which on all processors read: one takes some 20 ms, starting the others some 2 s
 _BLOCK = 32  # files
 
@@ -38,7 +38,7 @@ def read_fits(
     """
     indexed = path.is_file() and not path.name.lower().endswith(ENDS)
     if indexed and labels:
-        check_label(path, label_column, _LABELS)
+        check_label(path, label_column, LABELS)
     if grid is None or len(grid) != 3:
         raise UserError(f"{path.name}: layout fits needs data.grid=[first, last, step] in {GRID_UNIT}")
     first, last, step = map(float, grid)
