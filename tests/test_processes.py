@@ -8,25 +8,38 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from wavefold.data import SIMULATORS, WRITERS
 
 # an LSTM has no batch norm, whose statistics are each process's own; without dropout both trainings take the same steps
 SETTINGS = ['member=[{model="lstm",dropout=0.0,width=8}]', "prepare=[{step='smote'},{step='noise'}]", "output.baseline="]
 SETTINGS += ["stage.*.epochs=2", "stage.*.average=0", "batches.size=50", "split.validation=0.2"]
 
 
-def train(data: Path, out: Path, processes: int) -> dict:
+# soft F1 is of a whole batch: each process must see what the others answered
+SPECTRA = ['member=[{model="split_sum",widths=[8,8],dropout=0.0}]', "output.baseline=", "split.validation=0.2"]
+SPECTRA += ['stage=[{loss="soft_f1",epochs=3,rate=1e-2,best="macro-f1"}]', "batches.size=41"]
+
+
+def train(recipe: str, settings: list[str], data: Path, out: Path, processes: int) -> dict:
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    words = [sys.executable, *torchrun, "-m", "wavefold.cli", "train", "heartbeat", "--data", str(data), "--out", str(out)]
-    words += [w for s in SETTINGS for w in ("--set", s)]
+    words = [sys.executable, *torchrun, "-m", "wavefold.cli", "train", recipe, "--data", str(data), "--out", str(out)]
+    words += [w for s in settings for w in ("--set", s)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ensemble") == 1
     return json.loads((out / "scores.json").read_text())
 
 
-def test_two_processes_learn_what_one_learns(contest_csv, tmp_path):
-    alone, together = train(contest_csv, tmp_path / "one", 1), train(contest_csv, tmp_path / "two", 2)
+@pytest.mark.parametrize("recipe", ["heartbeat", "spectra"])
+def test_two_processes_learn_what_one_learns(contest_csv, tmp_path, recipe):
+    settings, member = {"heartbeat": (SETTINGS, "0-lstm"), "spectra": (SPECTRA, "0-split_sum")}[recipe]
+    data = contest_csv
+    if recipe == "spectra":
+        data = WRITERS["spectra"](SIMULATORS["spectra"](200, 1, length=130), tmp_path)
+    alone, together = (train(recipe, settings, data, tmp_path / str(n), n) for n in (1, 2))
     assert together["n"] == alone["n"]
-    scores = [np.load(tmp_path / name / "fold0" / "0-lstm" / "scores.npz")["test"] for name in ("one", "two")]
+    scores = [np.load(tmp_path / str(n) / "fold0" / member / "scores.npz")["test"] for n in (1, 2)]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
     assert not np.allclose(scores[0], 0.25, atol=1e-3)

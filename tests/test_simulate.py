@@ -66,12 +66,13 @@ def test_written_beats_read_back_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_any_float32_is_written_exactly(tmp_path: Path, name: str) -> None:
+def test_any_float32_is_written_as_exactly_as_the_layout_can(tmp_path: Path, name: str) -> None:
     values = np.float32([[[1e-30, -2.5, 3.0e38, 0.1]], [[1.0, 1.1e-7, 0.0, 1 - 2**-24]]])
     data = Dataset(signals=values, ids=np.array(["a", "b"]))
     for folder, part in (("two", data), ("one", data.take(slice(1, 2)))):
         back = read(WRITERS[name](part, tmp_path / folder, "test"))
-        np.testing.assert_array_equal(back.signals, part.signals)
+        digits = 5e-5 if name == "spectra" else 0  # that contest's files have five significant digits
+        np.testing.assert_allclose(back.signals, part.signals, rtol=digits)
         assert back.labels is None
 
 

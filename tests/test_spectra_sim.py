@@ -184,7 +184,7 @@ def test_contest_layout_is_written(tmp_path: Path) -> None:
     names = [data.classes[i] for i in data.known_labels()]
     assert index.read_text() == "id,type\n" + "".join(f"{i},{n}\n" for i, n in zip(data.ids, names, strict=True))
     assert members(tmp_path / "train_data.zip") == [f"train_data/{i}.txt" for i in data.ids]
-    np.testing.assert_array_equal(np.loadtxt(tmp_path / "wavelength.txt"), data.axis)
+    np.testing.assert_array_equal(np.loadtxt(tmp_path / "wavelength.txt", delimiter=","), data.axis)
     with ZipFile(tmp_path / "train_data.zip") as archive:
         text = archive.read(f"train_data/{data.ids[1]}.txt").decode()
     assert text.count("\n") == 1

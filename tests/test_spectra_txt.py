@@ -213,7 +213,7 @@ def test_columns_beside_the_index(tmp_path: Path) -> None:
     assert (by_site.groups.tolist(), by_site.classes) == (["x", "y", "x"], ("p", "q"))
     assert by_site.digest == by_place.digest
     assert "with train_meta.csv: no column 'sit' for groups; it has" in told(path, group="sit")
-    assert "no column 'kid'; it has ra, dec, kind, type, site" in told(path, label_column="kid").replace("  ", " ")
+    assert "no column 'kid'; it has id, type, site, ra, dec, kind; did you mean 'kind'?" in told(path, label_column="kid")
     (path / "train_meta.csv").write_text("id,ra,dec\n9,10,20\n7,10h,20\n12,,\n")
     assert read(path).groups is None
     assert "stars need ra and dec in degrees" in told(path, group="star")

@@ -68,8 +68,9 @@ def check_label(path: Path, label_column: str, facts: Sequence[str] = ()) -> Non
         return
     columns, meta = column_names(first_line(path), path.name), meta_of(path)
     more = column_names(first_line(meta), meta.name) if meta else []
-    if not one_named([*columns, *more, *facts], label_column or LABEL):
-        raise missing(columns, label_column or LABEL, path.name)
+    there = list(dict.fromkeys([*columns, *more, *facts]))
+    if not one_named(there, label_column or LABEL):
+        raise missing(there, label_column or LABEL, path.name)
 
 
 def index_files(folder: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """Writes the layout of the Tianchi 2018 LAMOST contest: `<part>_index.csv` (`id,type`) and a `<part>_data.zip` of `<id>.txt`.
 
 A txt is one line of comma-joined values at five significant digits, as the contest's files and LAMOST's have them. Beside them
-goes `wavelength.txt`, one wavelength in angstrom a line, where the dataset knows its axis.
+goes `wavelength.txt`, the wavelengths in angstrom joined by commas, where the dataset knows its axis.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def write_spectra(dataset: Dataset, folder: Path, part: str = "train") -> Path:
     """
     _check(dataset)
     index, data, axis = folder / f"{part}_index.csv", folder / f"{part}_data.zip", folder / "wavelength.txt"
-    wavelengths = "" if dataset.axis is None else "".join(f"{value:.10g}\n" for value in dataset.axis.tolist())
+    wavelengths = "" if dataset.axis is None else ",".join(f"{value:.10g}" for value in dataset.axis.tolist()) + "\n"
     if leads():  # of several processes, another may see what the first one has just written
         there = [file for file in (index, data) if file.exists()]
         if wavelengths and axis.exists() and axis.read_text() != wavelengths:
