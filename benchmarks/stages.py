@@ -1,7 +1,7 @@
 """Does the soft-F1 stage pay? Stage 1 only, soft F1 from scratch, both stages, and averages over seeds.
 
-python benchmarks/stages.py lamost DATA    the star-wise split of the recipe with seed 0; about 50 minutes on one core
-python benchmarks/stages.py simulated      4,000 simulated spectra of 650 values, tested on 4,000 more; about 25 minutes
+python benchmarks/stages.py lamost DATA    the star-wise split of the recipe with seed 0; about 45 minutes on one core
+python benchmarks/stages.py simulated      4,000 simulated spectra of 650 values, tested on 4,000 more; about 20 minutes
 
 Every net is the recipe's, on one split, and differs from the next by its seed alone. Each row of benchmarks/stages.csv is a
 way: macro-F1 of the nets alone (their mean, least and most) and of their average, with 95 % intervals over test samples (by
@@ -33,7 +33,7 @@ from wavefold.training.losses import LOSSES
 from wavefold.training.metrics import METRICS
 from wavefold.training.state import StateFile
 
-SEEDS = 4
+SEEDS = 3
 DRAWS = 2000
 HERE = Path(__file__).resolve().parent
 COLUMNS = ["data", "way", "nets_mean", "nets_least", "nets_most", "nets_more", "nets_more_low", "nets_more_high"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from wavefold.base import keyed
+from wavefold.base.blocks import by_blocks, row_blocks
 from wavefold.base.build import build_part, check_options, optional
 from wavefold.base.dataset import Dataset, class_names, class_word, number_labels
 from wavefold.base.errors import DataError, UserError
@@ -115,3 +116,15 @@ def test_the_progress_line_tells_the_truth():
 def test_json_files_hold_no_nan(tmp_path):
     write_json(tmp_path / "a.json", {"a": [float("nan"), 1.5], "b": (float("inf"),)})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.5], "b": [None]}
+
+
+def test_blocks_are_together_what_the_whole_is_in_memory_or_in_a_file(tmp_path):
+    signals = np.arange(9000 * 3, dtype=np.float32).reshape(9000, 1, 3)
+    index = np.arange(8999, -1, -2)
+    for most in (1 << 30, 1000):
+        made = by_blocks(lambda block: block[..., :2] * 2, signals, tmp_path / "run", index, most=most)
+        np.testing.assert_array_equal(made, signals[index][..., :2] * 2)
+        assert isinstance(made, np.memmap) == (most == 1000)
+        assert not list(tmp_path.rglob("*.*"))  # the file has no name
+    assert by_blocks(lambda block: block, signals[:0], tmp_path).shape == (0, 1, 3)
+    assert [(r.start, r.stop) for r in row_blocks(9000, 4000)] == [(0, 4000), (4000, 8000), (8000, 9000)]

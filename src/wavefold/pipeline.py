@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import wavefold
+from wavefold.base.blocks import by_blocks, row_blocks
 from wavefold.base.build import build_part, check_options, pick
 from wavefold.base.dataset import Dataset, Floats, Ints, Strings
 from wavefold.base.device import be_repeatable, best_device, first_process_first, seed_step
@@ -280,21 +281,22 @@ class Task:
 def prepare_fold(work: Work, fold: Fold) -> Prepared:
     """Take the recipe's steps in order: transforms learned on the training part, then applied to all; samples balanced."""
     dataset, folder = work.dataset, work.run.folder / f"fold{fold.number}"
-    every, parts = dataset.known_labels(), [dataset.signals[index] for index in (fold.train, fold.validation, fold.test)]
+    every, indexes = dataset.known_labels(), (fold.train, fold.validation, fold.test)
+    parts = [by_blocks(lambda block: block, dataset.signals, folder, index) for index in indexes]
     labels, samples = every[fold.train], fold.train
     states: dict[str, NDArray[Any]] = {}
     for number, step in enumerate(work.recipe.prepare):
         if step.step in TRANSFORMS:
             transform = build_part(TRANSFORMS, step.step, step.options, f"prepare.{number}")
             transform.fit(parts[0], labels)
-            parts = [transform.apply(part) for part in parts]
+            parts = [by_blocks(transform.apply, part, folder) for part in parts]
             states |= {f"{number}.{name}": value for name, value in transform.state().items()}
         elif step.step in BALANCERS:
             made = _balance(work, number, folder / f"made{number}.npz", parts[0], labels)
             parts[0], labels = np.concatenate([parts[0], made[0]]), np.concatenate([labels, made[1]])
             samples = np.concatenate([samples, len(every) + np.arange(len(made[1]))])
     write_arrays(folder / "prepare.npz", states)
-    train, validation, test = (np.ascontiguousarray(part) for part in parts)
+    train, validation, test = parts
     return Prepared(dataset.classes, train, labels, samples, validation, every[fold.validation], test)
 
 
@@ -631,11 +633,11 @@ def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
     recipe, facts = _recipe_of(run), run.facts
     ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
     total: Values = np.zeros((len(dataset), len(facts["classes"])))
-    for fold in range(facts["folds"]):
-        signals = _prepare_like(run, recipe, fold, dataset.signals)
+    for fold, rows in product(range(facts["folds"]), row_blocks(len(dataset))):
+        signals = _prepare_like(run, recipe, fold, dataset.signals[rows])
         shape = (*signals.shape, len(facts["classes"]))
         asked = [_ask_member(m, run.member(fold, n, m.model), signals, shape, size) for n, m in enumerate(recipe.member)]
-        total += ensemble.probabilities(np.stack(asked)) / facts["folds"]
+        total[rows] += ensemble.probabilities(np.stack(asked)) / facts["folds"]
     return total
 
 
@@ -835,7 +837,7 @@ def _keep_splits(work: Work) -> None:
             writer.writerows((name, fold.number, part) for name in work.dataset.ids[getattr(fold, part)].tolist())
     write_text(work.run.folder / "splits.csv", text.getvalue())
     learned = np.unique(np.concatenate([index for f in work.folds for index in (f.train, f.validation)]))
-    keep_seen(work.run.folder / "seen.npy", work.dataset.signals[learned])
+    keep_seen(work.run.folder / "seen.npy", work.dataset.signals, learned)
 
 
 def _seconds(work: Work) -> float:

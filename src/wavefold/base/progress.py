@@ -54,6 +54,8 @@ class Progress:
         """The words of the line after `seconds` of work."""
         rate = (done - self._from) / seconds if seconds > 0 else 0.0
         left = f"{clock((self.total - done) / rate)} left" if rate > 0 else "time left unknown"
+        if done >= self.total:  # what is left, such as a classifier's fit, is not counted in these units
+            left = "almost done"
         share = 100 * done / self.total if self.total else 100.0
         return f"{self.what}  {share:3.0f} %  {rate:,.0f} {self.unit}/s  {left}" + (f"  {note}" if note else "")
 
