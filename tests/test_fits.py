@@ -174,6 +174,12 @@ def test_of_sdss_bits_only_bright_sky_masks(tmp_path: Path, bit: int, masked: bo
     assert row[5] == pytest.approx(15 if masked else 500, rel=1e-3)
 
 
+def test_a_gzip_file_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wavefold.data.spectra_fits._MOST", 1000)
+    (tmp_path / "bomb.fits.gz").write_bytes(gzip.compress(b"SIMPLE" + bytes(100_000)))
+    assert problem_of(tmp_path / "bomb.fits.gz").endswith("unpacks to more than 1,000 bytes, far more than a spectrum has")
+
+
 def test_a_gzip_file_is_the_same_whatever_its_name(tmp_path: Path) -> None:
     plain = lamost(tmp_path / "a.fits")
     packed = tmp_path / "b.fits"

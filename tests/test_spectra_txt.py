@@ -19,6 +19,7 @@ from wavefold import data as room  # not its names: pytest would take test_files
 from wavefold.base.dataset import Dataset
 from wavefold.base.errors import DataError, UserError
 from wavefold.data import READERS, read, spectra_txt
+from wavefold.data.bundles import contents
 from wavefold.data.spectra_txt import axis_unit
 
 Real = Callable[[str], Path]
@@ -102,6 +103,7 @@ def test_an_index_finds_its_samples_by_name(tmp_path: Path, index: str, data: st
 def test_samples_may_lie_below_and_beside_litter(tmp_path: Path) -> None:
     path = source(tmp_path / "zip", {**{f"a/b/{k}": v for k, v in TEXTS.items()}, "../.7": ""})
     with zipfile.ZipFile(zipped(path / "train_data.zip", TEXTS, "deep/er/"), "a") as archive:
+        archive.writestr("deep/Icon\r", b"")  # a Mac's
         archive.writestr("__MACOSX/deep/er/._7.txt", b"\0\5")
         archive.writestr("deep/.hidden.txt", "x")
         archive.writestr("deep/readme.md", "x")
@@ -137,6 +139,22 @@ def test_samples_without_an_index_have_no_labels(tmp_path: Path, way: str) -> No
         assert data.signals[:, 0, 1].tolist() == [2, 0.5, 5]
 
 
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+def test_samples_without_an_index_may_be_named_and_marked_as_windows_does(tmp_path: Path, mark: str) -> None:
+    zipped(tmp_path / "X.ZIP", {name: mark + text for name, text in TEXTS.items()})
+    unzipped(tmp_path / "x", {})
+    (tmp_path / "x" / "folder.txt").mkdir()
+    for name, text in TEXTS.items():
+        (tmp_path / "x" / f"{name}.TXT").write_text(mark + text)
+    for path in (tmp_path / "X.ZIP", tmp_path / "x"):
+        assert read(path).ids.tolist() == ["7", "9", "12"]
+
+
+def test_a_folder_named_as_a_sample_is_none(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").mkdir()
+    assert "holds notes.txt; expected one train*.csv" in told(tmp_path)
+
+
 def test_test_parts_are_read_by_their_own_name(tmp_path: Path) -> None:
     source(tmp_path)
     source(tmp_path, {"3": "7,8,9"}, "id\n3\n", prefix="first_test")
@@ -161,6 +179,7 @@ def test_one_zip_may_hold_several_parts(tmp_path: Path) -> None:
     zipped(tmp_path / "all.zip", TEXTS)
     (tmp_path / "train_index.csv").write_text("id,type\n7,star\n12,galaxy\n")
     assert "all.zip 9.txt: has no row in train_index.csv" in told(tmp_path)
+    assert [id_ for id_, _ in read(tmp_path, skip_bad=True).left_out] == ["9"]
     (tmp_path / "test_index.csv").write_text("id\n9\n")
     assert read(tmp_path).ids.tolist() == ["7", "12"]
     assert read(room.test_files(tmp_path)[0]).ids.tolist() == ["9"]
@@ -175,9 +194,9 @@ def test_one_zip_may_hold_several_parts(tmp_path: Path) -> None:
         ("3700\r\n3702\r\n3704\r\n", [3700, 3702, 3704], "2 angstrom"),
     ],
 )
-@pytest.mark.parametrize("name", ["wavelength.txt", "train_wavelength.txt"])
+@pytest.mark.parametrize("name", ["wavelength.txt", "train_wavelength.txt", "train_data/wavelength.txt"])
 def test_wavelengths_give_the_axis(tmp_path: Path, text: str, axis: list[float], unit: str, name: str) -> None:
-    path = source(tmp_path)
+    path = source(tmp_path, way="folder")
     (path / name).write_text(text)
     for data in (read(path), read(path)):
         assert data.axis is not None
@@ -303,6 +322,8 @@ def test_the_first_in_the_indexs_order_is_named(tmp_path: Path) -> None:
         ("id,type\n/etc/7,a\n", "id '/etc/7' is no plain name"),
         ("file,type\n../7.txt,a\n", "file '../7.txt' is no plain name"),
         ("id,type\n,a\n", "line 2: id '' is no plain name"),
+        ("id,type\n7\a,a\n", "train_index.csv line 2: id '7\\x07' is no plain name"),
+        ("id,file,type\n,7,a\n", "train_index.csv line 2: id '' is empty or cannot be printed"),
         ("id,type\n7,a\n12,\n9,b\n", "train_index.csv line 3: the label is empty"),
     ],
 )
@@ -329,6 +350,22 @@ def test_sources_without_samples(tmp_path: Path) -> None:
     assert "train_data.zip: its .txt files are empty" in told(source(tmp_path / "empty", dict.fromkeys(TEXTS, "")))
 
 
+def test_what_lies_beside_the_samples_need_not_be_sound(tmp_path: Path) -> None:
+    path = source(tmp_path, prefix="x")
+    (path / "x_data.zip").rename(path / "spectra.zip")
+    (path / ".venv").mkdir()
+    (path / ".venv" / "python").symlink_to(sys.executable)
+    (path / "broken.zip").write_bytes(b"PK\5\6" + b"\1" * 18)  # the end of a zip whose directory is nowhere
+    check(read(path))
+
+
+def test_columns_beside_the_index_are_looked_at_first(tmp_path: Path, parsed: list[str]) -> None:
+    path = source(tmp_path)
+    (path / "train_meta.csv").write_text("id,ra\n7,1\n9,1\n")
+    assert told(path) == "train_meta.csv: has no row for id '12'"
+    assert parsed == []
+
+
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     path = source(tmp_path)
     with zipfile.ZipFile(path / "train_data.zip", "a") as archive:
@@ -336,12 +373,38 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
     assert "train_data.zip: holds 7.txt twice (train_data/7.txt), expected one file for each id" in told(path, skip_bad=True)
 
 
-@pytest.mark.parametrize("name", ["../8.txt", "/8.txt", "a/../../8.txt", "..\\8.txt", "C:\\8.txt", "a\n8.txt"])
+@pytest.mark.parametrize("name", ["../8.txt", "/8.txt", "a/../../8.txt", "..\\8.txt", "C:\\8.txt"])
 def test_names_do_not_leave_the_archive(tmp_path: Path, name: str) -> None:
     path = source(tmp_path)
     with zipfile.ZipFile(path / "train_data.zip", "a") as archive:
         archive.writestr(name, "1,2,3")
     assert "leads out of the archive" in told(path, skip_bad=True)
+
+
+@pytest.mark.parametrize("way", ["zip", "folder"])
+@pytest.mark.parametrize("name", ["a\n8", "a\x1b[31m8"])
+def test_names_can_be_printed(tmp_path: Path, name: str, way: str) -> None:
+    where = "train_data.zip" if way == "zip" else "train_data"
+    words = f"{where}: the file name {f'{name}.txt'!r} holds what cannot be printed; expected a plain name"
+    inside = "" if way == "zip" else "train_data/"
+    path = source(tmp_path, {**TEXTS, name: "1,2,3"}, way="folder")
+    if way == "zip":
+        zipped(path / "train_data.zip", {**TEXTS, name: "1,2,3"}, inside)
+        for file in (path / "train_data").iterdir():
+            file.unlink()
+    assert told(path, skip_bad=True) == words
+
+
+def test_a_name_may_be_a_very_long_number(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "x.zip", {"9" * 5000: "1,2", "0" * 4999 + "8": "3,4"})
+    assert read(path).signals[:, 0].tolist() == [[3, 4], [1, 2]]
+
+
+def test_links_to_themselves_or_to_no_sample_do_no_harm(tmp_path: Path) -> None:
+    path = source(tmp_path, way="folder")
+    (path / "train_data" / "8.txt").symlink_to("8.txt")
+    (path / "train_data" / "README").symlink_to(sys.executable)
+    check(read(path))
 
 
 def test_links_do_not_leave_the_folder(tmp_path: Path) -> None:
@@ -402,6 +465,13 @@ def test_members_that_cannot_be_unpacked(tmp_path: Path) -> None:
     assert "train_data.zip: is not a zip that can be read" in told(path, skip_bad=True)
 
 
+@pytest.mark.parametrize("offset", [-5, 1 << 63])
+def test_a_member_may_be_said_to_stand_nowhere(tmp_path: Path, offset: int) -> None:
+    ((name, error),) = contents(zipped(tmp_path / "x.zip", TEXTS), [f"{offset} 5 5 0 0 7.txt"])
+    assert name == "7.txt"
+    assert str(error).startswith("x.zip 7.txt: is broken in the zip (")
+
+
 def test_a_zip_and_a_folder_of_the_same_spectra_have_the_same_digest(tmp_path: Path) -> None:
     one, two = source(tmp_path / "a"), source(tmp_path / "b", way="folder")
     other = source(tmp_path / "c", {**TEXTS, "7": "1,2,4"})
@@ -458,6 +528,10 @@ def test_a_broken_entry_is_made_again(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "blocks.jsonl" not in [f.name for f in entry.iterdir()]
 
 
+def stopped(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
 KILLED = """
 import os, signal, sys
 from wavefold.data import read, spectra_txt
@@ -481,6 +555,33 @@ def test_a_killed_reading_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(parsed) == 600 - 256  # the first block was there
     assert data.signals[:, 0].tolist() == [[i, 1, i] for i in range(600)]
     assert data.digest == read(path, cache=False).digest
+
+
+def test_a_reading_killed_at_its_end_parses_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parsed: list[str]
+) -> None:
+    monkeypatch.setenv("WAVEFOLD_CACHE", str(tmp_path / "cache"))
+    path = source(tmp_path / "data", {**TEXTS, "12": "x"})
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            read(path, skip_bad=True)
+    assert len(parsed) == 3
+    data = read(path, skip_bad=True)
+    assert len(parsed) == 3
+    assert data.signals[:, 0].tolist() == np.array([ROWS[0], ROWS[2]], np.float32).tolist()
+    (entry,) = (tmp_path / "cache").glob("train_index-*")
+    assert not {"kept.npy", "blocks.jsonl"} & {file.name for file in entry.iterdir()}
+
+
+def test_what_was_half_read_goes_when_the_source_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAVEFOLD_CACHE", str(tmp_path / "cache"))
+    path = unzipped(tmp_path / "spectra [1]", {"1": "1,2", "2": "x,y"})
+    assert "2.txt: value 1 is 'x'" in told(path)
+    (half,) = (tmp_path / "cache").glob(".*.part")
+    (path / "2.txt").write_text("3,4,5")
+    assert "2.txt: holds 3 values" in told(path)
+    assert not half.exists()
 
 
 def test_two_readers_of_one_source_parse_it_once(tmp_path: Path, parsed: list[str]) -> None:

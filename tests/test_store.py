@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from wavefold.base.errors import DataError
-from wavefold.data.store import SIGNALS, Block, fill, working_folder
+from wavefold.data.store import SIGNALS, Block, fill, settle, working_folder
 
 WIDTH = 3
 KILLED = """
@@ -139,7 +140,9 @@ def test_a_bad_entry_is_looked_at_again(tmp_path: Path) -> None:
 def test_lines_of_other_blocks_are_not_believed(tmp_path: Path) -> None:
     blocks = interrupted(tmp_path, ["0", "1", "2", "3", "x"])
     line = json.loads(blocks.read_text().splitlines()[0])
-    blocks.write_text("".join(json.dumps({**line, **more}) + "\n" for more in ({"size": 9}, {"block": 7})) + "[]\n")
+    blocks.write_text(
+        "".join(json.dumps({**line, **more}) + "\n" for more in ({"size": 9}, {"block": 7})) + '[]\n{"block": 0, "size": 2}\n'
+    )
     result = filled(tmp_path, ["0", "1", "2", "3", "4"], block=2, log=str(tmp_path / "log"))
     assert (tmp_path / "log").read_text().split() == ["0", "1", "2", "3", "4"]
     assert len(result.signals) == 5
@@ -148,6 +151,43 @@ def test_lines_of_other_blocks_are_not_believed(tmp_path: Path) -> None:
 def test_an_array_of_another_shape_is_begun_anew(tmp_path: Path) -> None:
     interrupted(tmp_path, ["0", "1", "x"])
     assert filled(tmp_path, ["5", "6"], block=2).signals[:, 0, 0].tolist() == [5, 6]
+
+
+def test_who_is_killed_after_the_last_block_parses_nothing_again(tmp_path: Path) -> None:
+    entries, log = ["0", "x", "2", "3", "4"], tmp_path / "log"
+    for _ in range(2):
+        result = filled(tmp_path / "store", entries, block=2, skip_bad=True, log=str(log))
+        assert log.read_text().split() == entries
+        assert (result.signals[:, 0, 0].tolist(), dict(result.problems)) == ([0, 2, 3, 4], {1: "x is bad"})
+    settle(tmp_path / "store")
+    assert [file.name for file in (tmp_path / "store").iterdir()] == [SIGNALS]
+    assert np.load(tmp_path / "store" / SIGNALS)[:, 0, 0].tolist() == [0, 2, 3, 4]
+
+
+def test_rows_that_were_passed_over_come_back_when_they_are_good(tmp_path: Path) -> None:
+    assert len(filled(tmp_path, ["0", "1", "2"], known={1: "1 has no file"}, skip_bad=True, block=2).signals) == 2
+    assert len(filled(tmp_path, ["0", "1", "2"], block=2).signals) == 3
+    settle(tmp_path)
+    assert np.load(tmp_path / SIGNALS)[:, 0, 0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("last", ["2", "x"])
+def test_the_array_is_on_the_disk_before_it_is_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))
+    filled(tmp_path, ["0", "1", last], skip_bad=True)
+    settle(tmp_path)
+    assert flushed == [(tmp_path / SIGNALS).stat().st_ino]
+
+
+def test_a_full_disk_keeps_no_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="no room"):
+        filled(tmp_path, ["0", "1"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_store_the_array_outlives_its_folder() -> None:

@@ -25,8 +25,8 @@ def by_blocks(
 ) -> Floats:
     """`function` of samples, all of them or those at `index`, a block at a time; it must treat each sample by itself.
 
-    signals: (sample, channel, position); result: (sample, ...) float32, in memory up to `most` bytes, else in a file in `folder`
-    that no name leads to: it goes when the array does, however the process ends.
+    signals: (sample, channel, position); result: (sample, ...) float32, in memory up to `most` bytes, else in a file without a
+    name in `folder`: it goes when the array does, however the process ends.
     """
     count = len(signals) if index is None else len(index)
     result = None

@@ -10,6 +10,7 @@ where the next process goes on; a lock lets one process at a time fill it.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from wavefold.base.files import digest_file, write_json, write_whole
 from wavefold.base.process import leads
 from wavefold.data.bundles import files_below
 from wavefold.data.sources import Found
+from wavefold.data.store import settle
 from wavefold.data.table import Table
 
 try:
@@ -128,11 +130,12 @@ def _locked(entry: Path) -> Iterator[None]:
 def _fill(entry: Path, facts: Mapping[str, Any], parse: Callable[[Path | None], Table]) -> tuple[Table, str]:
     told = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
     part = entry.with_name(f".{entry.name}.{told}.part")
-    for old in entry.parent.glob(f".{entry.name}.*.part"):
+    for old in entry.parent.glob(f".{glob.escape(entry.name)}.*.part"):
         if old != part:
             shutil.rmtree(old, ignore_errors=True)  # of the source as it was before it changed
     table, digest = with_digest(parse(part))
     _write(part, table, {**facts, "sha256": digest}, there=("signals",))
+    settle(part)
     _put(part, entry)
     return table, digest
 

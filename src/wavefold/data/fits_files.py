@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from wavefold.base.errors import DataError, UserError
 from wavefold.data.bundles import files_below, natural
-from wavefold.data.index_csv import check_label, file_stem, index_or_names, known_problems, table_of
+from wavefold.data.index_csv import check_label, file_stem, match, table_of
 from wavefold.data.rebin import grid_centres
 from wavefold.data.spectra_fits import FACTS, GRID_UNIT, parse_fits
 from wavefold.data.store import fill, working_folder
@@ -47,17 +48,12 @@ def read_fits(
     files = paths_of_fits(folder)
     if not files:
         raise DataError(f"{folder.name}: holds no FITS file, expected {', '.join(ENDS)}")
-    index = index_or_names(path if indexed else None, files, folder.name)
-    missing, strays = known_problems(index, files, folder.name, path if indexed else None, ".fits")
-    if strays and not skip_bad:
-        raise DataError(strays[0][1])
-    entries = [files.get(name, "") for name in index.files.tolist()]
+    rows = match(path if indexed else None, files, folder.name, ".fits", skip_bad=skip_bad)
     parse = partial(parse_fits, grid=(first, last, step))
+    how: dict[str, Any] = {"name": folder.name, "known": rows.missing, "skip_bad": skip_bad, "block": _BLOCK, "alone": _ALONE}
     with working_folder(store) as work:
-        filled = fill(
-            work, entries, len(axis), parse, name=folder.name, known=missing, skip_bad=skip_bad, block=_BLOCK, alone=_ALONE
-        )
-    table = table_of(index, filled, strays, path if indexed else None, unit=f"{step:g} {GRID_UNIT}", axis=axis)
+        filled = fill(work, rows.entries, len(axis), parse, **how)
+    table = table_of(rows, filled, unit=f"{step:g} {GRID_UNIT}", axis=axis)
     return table.labelled(label_column, path.name) if labels else table
 
 

@@ -7,11 +7,11 @@ position in `train_wavelength.txt` or `wavelength.txt`.
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from wavefold.base.dataset import Ints, Strings
 from wavefold.base.errors import DataError, listed
-from wavefold.data.bundles import files_below
 from wavefold.data.columns_csv import read_columns, read_words
 from wavefold.data.header import column_names, missing, one_named
 from wavefold.data.store import Filled
@@ -42,6 +41,17 @@ class Index:
     columns: Mapping[str, Strings]  # name -> (row,)
 
 
+@dataclass(frozen=True)
+class Matched:
+    """The rows of an index beside the files that are there: what is to be read, and what is wrong before anything is."""
+
+    index: Index
+    entries: list[str]  # (row,) what the reader of files takes; '' where no file is there
+    missing: Mapping[int, str]  # row -> why, where it has no file
+    strays: Sequence[tuple[str, str]]  # (id, why) of files without a row
+    further: Mapping[str, Strings]  # columns of the CSV beside the index, `id` among them; none where there is no such CSV
+
+
 def read_index(path: Path) -> Index:
     """All rows; DataError where there is no column id or file, an id stands twice, or one is no plain name."""
     columns, lines = read_words(path, example=f"id,{LABEL}")
@@ -50,11 +60,19 @@ def read_index(path: Path) -> Index:
         raise missing(columns, "id", path.name, f"; expected id,{LABEL} or file,{LABEL}")
     files = [file_stem(word) for word in columns[file or name]]
     ids = columns[name] if name else files
-    for id_, line in zip(columns[file or name], lines.tolist(), strict=True):
-        if not id_ or ".." in re.split(r"[/\\]", id_) or id_.startswith(("/", "\\")) or (not file and re.search(r"[/\\]", id_)):
-            raise DataError(f"{path.name} line {line}: {file or name} {id_[:80]!r} is no plain name of a file")
+    for word, id_, line in zip(columns[file or name], ids, lines.tolist(), strict=True):
+        if not _is_plain(word, folders=bool(file)):
+            raise DataError(f"{path.name} line {line}: {file or name} {word[:80]!r} is no plain name of a file")
+        if not id_ or not id_.isprintable():
+            raise DataError(f"{path.name} line {line}: id {id_[:80]!r} is empty or cannot be printed")
     others = {c: np.array(words, np.str_) for c, words in columns.items() if c not in (name, file)}
     return Index(path.name, check_ids(ids, lines, path.name), np.array(files, np.str_), lines, others)
+
+
+def _is_plain(word: str, *, folders: bool) -> bool:
+    """Whether a word may be a file's name; folders: whether ones below may stand before it."""
+    parts = re.split(r"[/\\]", word)
+    return word.isprintable() and bool(parts[0]) and ".." not in parts and (folders or len(parts) == 1)
 
 
 def check_label(path: Path, label_column: str, facts: Sequence[str] = ()) -> None:
@@ -112,7 +130,7 @@ def data_of(index: Path) -> Path | None:
             return folder
         if archive.is_file():
             return archive
-    others = sorted(f for f in index.parent.iterdir() if f.suffix == ".zip" or f.is_dir())
+    others = sorted(f for f in index.parent.iterdir() if f.suffix.lower() == ".zip" or f.is_dir())
     there = [f for f in others if holds_txt(f)]
     if len(there) > 1:
         raise DataError(
@@ -125,12 +143,13 @@ def data_of(index: Path) -> Path | None:
 def holds_txt(path: Path) -> bool:
     """Whether a folder, or one below it, or a zip that can be read, holds a .txt that is no wavelength."""
     if path.is_dir():
-        names = [f.name for f in islice(files_below(path, (".txt",)), 2)]  # one may be the wavelengths
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        names: Iterable[str] = (name for _, _, files in os.walk(path) for name in files)  # a folder of others may hold any link
     else:
-        return False
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            return False
     return any(name.lower().endswith(".txt") and not name.lower().endswith("wavelength.txt") for name in names)
 
 
@@ -140,10 +159,10 @@ def meta_of(index: Path) -> Path | None:
     return next((f for end in (".csv", ".csv.gz") if (f := index.with_name(name + end)).is_file()), None)
 
 
-def wavelength_of(path: Path) -> Path | None:
-    """The file of wavelengths beside an index, beside a zip, or in or beside a folder of samples."""
+def wavelength_of(path: Path, data: Path | None) -> Path | None:
+    """The file of wavelengths in a folder of samples, beside the index, or beside a zip or folder alone. data: the samples'."""
     prefix = _WORD.split(stem_of(path))[0] if is_index(path) else ""
-    inside = [path / "wavelength.txt"] if path.is_dir() else []
+    inside = [data / "wavelength.txt"] if data is not None and data.is_dir() else []
     files = [*inside, path.with_name(f"{prefix}wavelength.txt"), path.with_name("wavelength.txt")]
     return next((f for f in files if f.is_file()), None)
 
@@ -154,46 +173,58 @@ def expected_data(index: Path) -> str:
     return f"a folder {name} or {name}.zip"
 
 
-def index_or_names(path: Path | None, files: Mapping[str, str], name: str) -> Index:
-    """The rows of an index; without one, a row for each file, numbered from 1."""
-    if path is not None:
-        return read_index(path)
-    stems = np.array(list(files), np.str_)
-    return Index(name, stems, stems, np.arange(1, len(stems) + 1), {})
+def match(path: Path | None, files: Mapping[str, str], data: str, end: str, *, skip_bad: bool) -> Matched:
+    """The rows of the index at `path`, each with its file; without an index a row for each file, numbered from 1.
 
-
-def known_problems(
-    index: Index, files: Mapping[str, str], data: str, path: Path | None, end: str
-) -> tuple[dict[int, str], list[tuple[str, str]]]:
-    """What index and files say of each other: row -> why, where it has no file; and (id, why) of files without a row.
-
-    A file that another index of the folder lists is no stray: one zip may hold several parts. data: the name of the zip or
-    folder. path: of the index, None where there is none. end: the files' suffix, for the error.
+    files: name less `end` -> what the reader of files takes. data: the name of the zip or folder. end: the files' suffix, for
+    errors. DataError for a file without a row, unless bad ones are skipped, and for a row that the CSV beside the index lacks.
     """
+    index = _numbered(files, data) if path is None else read_index(path)
     places = zip(index.lines.tolist(), index.ids.tolist(), index.files.tolist(), strict=True)
     missing = {
         at: f"{index.name} line {line}: id '{id_}' has no {name}{end} in {data}"
         for at, (line, id_, name) in enumerate(places)
         if name not in files
     }
+    strays = [(name, f"{data} {name}{end}: has no row in {index.name}") for name in _strays(index, files, path)]
+    if strays and not skip_bad:
+        raise DataError(strays[0][1])
+    entries = [files.get(name, "") for name in index.files.tolist()]
+    further = {} if path is None else _further(path, np.delete(index.ids, list(missing)))
+    return Matched(index, entries, missing, strays, further)
+
+
+def _numbered(files: Mapping[str, str], name: str) -> Index:
+    stems = np.array(list(files), np.str_)
+    return Index(name, stems, stems, np.arange(1, len(stems) + 1), {})
+
+
+def _strays(index: Index, files: Mapping[str, str], path: Path | None) -> list[str]:
+    """Files without a row. One that another index of the folder lists is none: one zip may hold several parts."""
     named = set(index.files.tolist())
     strays = [name for name in files if name not in named]
     if strays and path is not None:
         elsewhere = {name for other in index_files(path.parent) if other != path for name in read_index(other).files.tolist()}
         strays = [name for name in strays if name not in elsewhere]
-    return missing, [(name, f"{data} {name}{end}: has no row in {index.name}") for name in strays]
+    return strays
 
 
-def table_of(
-    index: Index,
-    filled: Filled,
-    strays: Sequence[tuple[str, str]],
-    path: Path | None,
-    *,
-    unit: str,
-    axis: NDArray[np.float64] | None,
-) -> Table:
-    """The rows that could be read, with the index's columns, those of the CSV beside it at `path`, and the files' own facts."""
+def _further(path: Path, ids: Strings) -> dict[str, Strings]:
+    """The columns beside an index, looked at before the many files are read. ids: (sample,) what they must hold."""
+    meta = meta_of(path)
+    if meta is None:
+        return {}
+    words = read_columns(meta)
+    known = set(words["id"].tolist())
+    lacking = next((id_ for id_ in ids.tolist() if id_ not in known), None)
+    if lacking is not None:
+        raise DataError(f"{meta.name}: has no row for id '{lacking}'")
+    return words
+
+
+def table_of(rows: Matched, filled: Filled, *, unit: str, axis: NDArray[np.float64] | None) -> Table:
+    """The rows that could be read, with the index's columns, those of the CSV beside it, and the files' own facts."""
+    index = rows.index
     facts = {name: np.array(words, np.str_) for name, words in filled.facts.items()}
     table = Table(
         signals=filled.signals,
@@ -202,11 +233,10 @@ def table_of(
         columns={**facts, **{name: words[filled.kept] for name, words in index.columns.items()}},
         unit=unit,
         axis=axis,
-        left_out=(*strays, *((str(index.ids[i]), why) for i, why in sorted(filled.problems.items()))),
+        left_out=(*rows.strays, *((str(index.ids[i]), why) for i, why in sorted(filled.problems.items()))),
         digest=filled.digest,
     )
-    meta = meta_of(path) if path else None
-    return table if meta is None else with_columns(table, read_columns(meta), meta.name)
+    return with_columns(table, rows.further, index.name) if rows.further else table
 
 
 def stem_of(path: Path) -> str:

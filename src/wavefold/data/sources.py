@@ -102,9 +102,10 @@ def _found_many(path: Path, layout: str) -> Found:
     if index:
         data = index.parent if layout == "fits" else data_of(index)
     ends = FITS if layout == "fits" else (".txt",)
-    wavelengths = wavelength_of(index or path) if layout == "spectra" else None
+    wavelengths = wavelength_of(index or path, data) if layout == "spectra" else None
     meta = meta_of(index) if index else None
-    files = [f for f in (index, meta, wavelengths, data) if f is not None and f.is_file()]
+    others = [f for f in index_files(index.parent) if f != index] if index else []  # what they list is no stray
+    files = [f for f in (index, meta, wavelengths, data, *others) if f is not None and f.is_file()]
     return Found(index or path, layout, tuple(files), meta, data if data is not None and data.is_dir() else None, ends)
 
 
@@ -114,10 +115,11 @@ def _holds_samples(path: Path) -> bool:
 
 def _holds_numbers(path: Path) -> bool:
     """Whether a file is a .txt that begins as a sample does."""
-    if path.suffix != ".txt" or path.name.endswith("wavelength.txt"):
+    name = path.name.lower()
+    if not name.endswith(".txt") or name.endswith("wavelength.txt") or not path.is_file():
         return False
     with open(path, "rb") as stream:
-        return bool(re.fullmatch(rb"[\s\d+\-.,eE]+", stream.read(64)))
+        return bool(re.fullmatch(rb"(\xef\xbb\xbf)?[\s\d+\-.,eE]+", stream.read(64)))  # a byte-order mark may lead
 
 
 def _found_file(path: Path, layout: str) -> Found:

@@ -42,6 +42,7 @@ fits = optional("astropy.io.fits", extra="astronomy")
 
 GRID_UNIT = "angstrom"
 FACTS = ("kind", "class", "subclass", "z", "ra", "dec", "snr", "filled")
+_MOST = 1 << 28  # bytes of an unpacked file: SDSS's with every exposure have some 10 MB
 _LEAST = 0.5  # of the grid's bins must be measured: below it most of what a model sees would be invented
 _LAMOST_BAD = 0b111111
 _BRIGHTSKY = 1 << 23  # SDSS: sky > flux + 10 errors; without these pixels all 17 test files lie nearer their own model
@@ -105,7 +106,7 @@ def _opened(path: Path) -> _Spectrum:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            content = io.BytesIO(gzip.decompress(file.read())) if packed else file  # unpacked whole: checks its checksum
+            content = _unpacked(file) if packed else file
             if not content.read(1):
                 raise DataError("is empty; expected a FITS file")
             content.seek(0)
@@ -116,6 +117,14 @@ def _opened(path: Path) -> _Spectrum:
     except Exception as error:  # the library lets through whatever a damaged file makes its parts raise
         why = (str(error).splitlines() or [""])[0][:100]
         raise DataError(f"cannot be read as FITS ({type(error).__name__}: {why}); expected a whole FITS file") from None
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    """The content of a gzip file, whole, which checks its checksum."""
+    content = gzip.GzipFile(fileobj=file).read(_MOST + 1)
+    if len(content) > _MOST:
+        raise DataError(f"unpacks to more than {_MOST:,} bytes, far more than a spectrum has")
+    return io.BytesIO(content)
 
 
 def _read(hdus: Any, content: BinaryIO) -> _Spectrum:

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from wavefold.base.errors import DataError
 from wavefold.data.bundles import bundle, contents
-from wavefold.data.index_csv import check_label, data_of, expected_data, index_or_names, known_problems, table_of, wavelength_of
-from wavefold.data.number_rows import CHUNK, RowParser, number
+from wavefold.data.index_csv import check_label, data_of, expected_data, match, table_of, wavelength_of
+from wavefold.data.number_rows import RowParser, number
 from wavefold.data.store import Block, fill, working_folder
 from wavefold.data.table import Table
 from wavefold.data.text_lines import decoded
 
 _ALONE = 4096  # files from which on all processors read: this one has as many done in the second that others need to start
+_CHUNK = 16  # files a parse: texts and values of 64 leave the processor's cache, which takes a third longer
 _LOOKED_AT = 64  # files whose length says what the usual one is
 _BOM = b"\xef\xbb\xbf"
 _BETWEEN = re.compile(r"\s*[,\n]\s*")  # wavelengths: joined by commas, or one a line
@@ -47,7 +48,7 @@ def read_spectra(
     columns are kept. With skip_bad, samples that cannot be read are listed in left_out; without, the first in the index's
     order is a DataError. store: the folder that takes the array, where a killed reading goes on; None takes one of its own.
     """
-    indexed = path.is_file() and path.suffix != ".zip"
+    indexed = path.is_file() and path.suffix.lower() != ".zip"
     if indexed and labels:
         check_label(path, label_column)
     data = data_of(path) if indexed else path
@@ -56,18 +57,13 @@ def read_spectra(
     files = bundle(data)
     if not files:
         raise DataError(f"{data.name}: holds no .txt, expected <id>.txt for each spectrum")
-    index = index_or_names(path if indexed else None, files, data.name)
-    missing, strays = known_problems(index, files, data.name, path if indexed else None, ".txt")
-    if strays and not skip_bad:
-        raise DataError(strays[0][1])
-    axis = read_wavelengths(wavelengths) if (wavelengths := wavelength_of(path)) else None
-    entries = [files.get(name, "") for name in index.files.tolist()]
-    width, like = (len(axis), wavelengths.name) if axis is not None and wavelengths else _usual_width(data, entries)
+    rows = match(path if indexed else None, files, data.name, ".txt", skip_bad=skip_bad)
+    axis = read_wavelengths(wavelengths) if (wavelengths := wavelength_of(path, data)) else None
+    width, like = (len(axis), wavelengths.name) if axis is not None and wavelengths else _usual_width(data, rows.entries)
     parse = partial(parse_txt, source=str(data), width=width, like=like)
     with working_folder(store) as folder:
-        filled = fill(folder, entries, width, parse, name=data.name, known=missing, skip_bad=skip_bad, alone=_ALONE)
-    meta_of_index = path if indexed else None
-    table = table_of(index, filled, strays, meta_of_index, unit="" if axis is None else axis_unit(axis), axis=axis)
+        filled = fill(folder, rows.entries, width, parse, name=data.name, known=rows.missing, skip_bad=skip_bad, alone=_ALONE)
+    table = table_of(rows, filled, unit="" if axis is None else axis_unit(axis), axis=axis)
     return table.labelled(label_column, path.name) if labels else table
 
 
@@ -76,15 +72,15 @@ def parse_txt(entries: Sequence[str], *, source: str, width: int, like: str) -> 
 
     entries: as `bundle` gives them. width: the number of values of each. like: where that number is from, for an error.
     """
-    parser = RowParser(width)
+    parser, path = RowParser(width), Path(source)
     rows, problems = np.zeros((len(entries), width), np.float32), [""] * len(entries)
     texts: dict[int, tuple[str, bytes]] = {}
-    for at, (name, text) in enumerate(contents(Path(source), entries)):
+    for at, (name, text) in enumerate(contents(path, entries)):
         if isinstance(text, bytes):
-            texts[at] = (f"{Path(source).name} {name}", text.removeprefix(_BOM))
+            texts[at] = (f"{path.name} {name}", text.removeprefix(_BOM))
         else:
             problems[at] = str(text)
-        if len(texts) == CHUNK:
+        if len(texts) == _CHUNK:
             _parse_some(parser, texts, rows, problems, like)
             texts = {}
     _parse_some(parser, texts, rows, problems, like)

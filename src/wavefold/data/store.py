@@ -2,7 +2,8 @@
 
 The array is made whole at the start, so that a full disk is known before the reading. Each block's rows are written to
 their place by the process that parsed them; then one JSON line, with the rows' CRC-32, says that they are there. A later
-call in the same folder goes on after the lines whose rows are as they say.
+call in the same folder goes on after the lines whose rows are as they say. Lines and bad rows stay until `settle`, so that a
+call that is killed before all is written that goes beside the array need not parse again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from wavefold.base.errors import DataError, UserError
 from wavefold.base.progress import Progress
 
 SIGNALS = "signals.npy"
+_KEPT = "kept.npy"  # the good rows, where some are bad
 _BLOCKS = "blocks.jsonl"
 _PIECE = 1 << 20  # bytes read or copied at once
 _HEADER = 128  # bytes that numpy's format takes before the values of a small header; checked when the array is made
@@ -67,13 +69,14 @@ def fill(
     block: int = 256,
     alone: int = 4096,
 ) -> Filled:
-    """Parse `entries`, a row of `width` values each, into `folder`/signals.npy, or go on with what a killed call left there.
+    """Parse `entries`, a row of `width` values each, into an array in `folder`, or go on with what a killed call left there.
 
     name: of the source, for the progress line. known: what is wrong with entries that need not be parsed. A bad entry is
     a DataError, the first in the entries' order; with skip_bad it is passed over, unless nothing is left. alone: the number
     of entries from which on all processors parse blocks of `block`; below it this process does.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _KEPT).unlink(missing_ok=True)
     work = _Work(str(folder / SIGNALS), tuple(entries), width, parse, known or {}, block)
     before = _done_before(folder, work)
     done = {b: line for b, line in before.items() if skip_bad or not line["problems"]}  # a cause may have been mended
@@ -91,6 +94,13 @@ def fill(
     if len(problems) == len(entries):
         raise DataError(f"{name}: none of its {len(entries):,} spectra can be read; the first: {problems[0]}")
     return _whole(folder, work, problems, _facts(work, done, problems))
+
+
+def settle(folder: Path) -> None:
+    """Leave signals.npy with the good rows, and nothing else that `fill` put there; it cannot go on there any more."""
+    if (folder / _KEPT).exists():
+        os.replace(folder / _KEPT, folder / SIGNALS)
+    (folder / _BLOCKS).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -220,11 +230,14 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _is_there(line: Mapping[str, Any], work: _Work) -> bool:
+    if not {"crc", "problems", "facts"} <= line.keys():
+        return False
     if line.get("block") not in work.blocks() or line.get("size") != work.size(line["block"]):
         return False
     with open(work.path, "rb") as stream:
         stream.seek(_HEADER + work.first(line["block"]) * work.width * 4)
-        return zlib.crc32(stream.read(work.size(line["block"]) * work.width * 4)) == int(line["crc"])
+        rows = stream.read(work.size(line["block"]) * work.width * 4)
+    return bool(zlib.crc32(rows) == line["crc"])
 
 
 def _rewrite(path: Path, lines: Iterable[dict[str, Any]]) -> None:
@@ -246,6 +259,7 @@ def _make_array(path: Path, shape: tuple[int, int, int]) -> None:
                 os.posix_fallocate(stream.fileno(), 0, _HEADER + array.nbytes)
         except OSError as error:  # some file systems cannot say; the writing then does
             if error.errno == errno.ENOSPC:
+                path.unlink()  # it would keep the room that is left from who goes on without
                 raise
 
 
@@ -261,27 +275,27 @@ def _facts(work: _Work, done: Mapping[int, Any], problems: Mapping[int, str]) ->
 
 def _whole(folder: Path, work: _Work, problems: Mapping[int, str], facts: Mapping[str, Sequence[str]]) -> Filled:
     kept = np.array([i for i in range(len(work.entries)) if i not in problems], np.int64)
+    path = folder / (_KEPT if problems else SIGNALS)
     if problems:
-        _squeeze(folder / SIGNALS, kept, work.width)
+        _squeeze(folder / SIGNALS, path, kept, work.width)
     digest = hashlib.sha256()
-    with open(folder / SIGNALS, "rb") as stream:
+    with open(path, "r+b") as stream:
+        os.fsync(stream.fileno())  # before anything says that it is whole
         stream.seek(_HEADER)
         while piece := stream.read(_PIECE):
             digest.update(piece)
-    (folder / _BLOCKS).unlink()
-    signals = np.asarray(np.load(folder / SIGNALS, mmap_mode="c", allow_pickle=False))
+    signals = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
     return Filled(signals, kept, problems, facts, digest.hexdigest())
 
 
-def _squeeze(path: Path, kept: Ints, width: int) -> None:
+def _squeeze(path: Path, target: Path, kept: Ints, width: int) -> None:
     """Copy the rows that are kept to an array without the others."""
-    part, step = path.with_suffix(".part"), max(_PIECE // (4 * width), 1)
-    _make_array(part, (len(kept), 1, width))
-    with open(path, "rb") as old, open(part, "r+b") as new:
+    step = max(_PIECE // (4 * width), 1)
+    _make_array(target, (len(kept), 1, width))
+    with open(path, "rb") as old, open(target, "r+b") as new:
         new.seek(_HEADER)
         for start in range(0, len(kept), step):
             places = kept[start : start + step]
             old.seek(_HEADER + int(places[0]) * width * 4)
             rows = np.frombuffer(old.read(int(places[-1] - places[0] + 1) * width * 4), np.float32).reshape(-1, width)
             new.write(rows[places - places[0]].data)
-    os.replace(part, path)
