@@ -66,6 +66,27 @@ def test_another_part_starts_with_its_own_options():
     pipeline.check_recipe(recipe)
 
 
+def test_an_option_may_bear_the_name_of_another_sections_part():
+    recipe = Recipe.load("spectra").with_({"prepare.0.constant": 100.0, "prepare.0.by": "constant"})
+    assert recipe.prepare[0].options == {"by": "constant", "constant": 100.0}
+    pipeline.check_recipe(recipe)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("batches.fractions=eqal", ["'eqal'", "each, natural, equal, sqrt", "did you mean 'equal'"]),
+        ("batches.fractions={A=-1.0,F=1.0}", ["batches.fractions.A", "-1.0", "0 or more"]),
+        ("batches.fractions={A=0.0}", ["batches.fractions", "above 0"]),
+    ],
+)
+def test_fractions_are_words_or_shares_by_class(change, words):
+    with pytest.raises(UserError) as caught:
+        pipeline.check_recipe(Recipe.load("spectra").with_(dict([parse_override(change)])))
+    for word in words:
+        assert word in str(caught.value)
+
+
 def test_toml_of_a_recipe_is_the_recipe():
     recipe = Recipe.load("heartbeat")
     assert Recipe.from_toml(recipe.toml(), "again") == recipe

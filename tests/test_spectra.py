@@ -49,7 +49,7 @@ def test_a_test_set_beside_it_is_predicted_as_the_contest_wants_it(trained):
     assert {row[1] for row in rows} <= {"star", "unknown", "galaxy", "qso"}
     facts = json.loads((out / "run.json").read_text())
     assert facts["classes"] == ["galaxy", "qso", "star", "unknown"]
-    assert facts["grid"] == pytest.approx([3700, 8898 + 38, 40.28], rel=0.01)
+    assert facts["grid"] == pytest.approx([3719, 8879, 40])
 
 
 def test_an_index_without_types_predicts_and_a_labelled_one_scores(trained, tmp_path):
@@ -100,6 +100,22 @@ def test_bad_spectra_are_told_or_left_out_and_listed(trained, tmp_path):
     assert "2 samples could not be read and were left out" in " ".join(result.output.split())
 
 
+def test_what_was_left_out_is_listed_as_long_as_it_is(tmp_path):
+    data = spectra(tmp_path / "data", 120, length=110)
+    index = data / "train_index.csv"
+    text = index.read_text()
+    words = ["train", "spectra", "--data", data, "--out", tmp_path / "run", "--set", 'member=[{model="logistic"}]']
+    words += ["--set", "output.baseline=", "--skip-bad"]
+    index.write_text(text + "1,star\n")  # a row without a txt
+    assert run(*words).exit_code == 0
+    assert [row[0] for row in rows_of(tmp_path / "run" / "left_out.csv")] == ["id", "1"]
+    index.write_text(text)
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    assert "left out" not in result.output
+    assert not (tmp_path / "run" / "left_out.csv").exists()
+
+
 def test_other_wavelengths_are_refused(trained, tmp_path):
     out, _ = trained
     moved = spectra(tmp_path / "moved", 20)
@@ -107,7 +123,19 @@ def test_other_wavelengths_are_refused(trained, tmp_path):
     (moved / "wavelength.txt").write_text(",".join(f"{v + 400:.1f}" for v in axis))
     result = run("predict", out, moved, "--out", tmp_path / "p.csv")
     assert result.exit_code == 2
-    assert "the run learned from 37" in result.stderr
+    assert "the run learned from 3719 to 8879" in result.stderr
+    (moved / "wavelength.txt").write_text(",".join(f"{v:.1f}" for v in np.geomspace(axis[0], axis[-1], len(axis))))
+    assert run("predict", out, moved, "--out", tmp_path / "p.csv").exit_code == 2  # the ends alone do not make an axis
+
+
+def test_a_single_txt_is_predicted(trained, tmp_path):
+    out, data = trained
+    rows = rows_of(out / "submission.csv")
+    with zipfile.ZipFile(data / "test_data.zip") as archive:
+        (tmp_path / f"{rows[0][0]}.txt").write_bytes(archive.read(f"test_data/{rows[0][0]}.txt"))
+    result = run("predict", out, tmp_path / f"{rows[0][0]}.txt", "--out", tmp_path / "p.csv")
+    assert result.exit_code == 0, result.stderr
+    assert rows_of(tmp_path / "p.csv") == rows[:1]
 
 
 def test_classes_that_the_fractions_do_not_name_have_their_own_shares(tmp_path):
@@ -117,9 +145,10 @@ def test_classes_that_the_fractions_do_not_name_have_their_own_shares(tmp_path):
     result = run("check", "spectra", "--data", data)
     assert result.exit_code == 0
     assert "batches have the data's own shares" in result.output
+    assert run("check", "spectra", "--data", data, "--set", "batches.fractions={A=1.0}").exit_code == 2
     half = run("train", "spectra", "--data", data, "--out", tmp_path / "r", *TINY, "--set", "batches.fractions={A=1.0}")
     assert half.exit_code == 2
-    assert "no fraction for class 'F'" in half.stderr
+    assert "no share for class 'F'" in half.stderr
 
 
 def test_simulated_classes_are_those_of_the_recipe(tmp_path):
@@ -139,7 +168,8 @@ def test_a_star_stands_on_one_side_of_the_split(real):
     assert len(set(dataset.groups)) == 2218
     result = run("check", "spectra", "--data", real("lamost"))
     assert "both sides" not in result.output
-    assert "axis: 3700 to 8898, a value every 2 angstrom" in result.output
+    assert "groups: 2,218 by star, each on one side" in result.output
+    assert "axis: 3700 to 8898 (2 angstrom)" in result.output
 
 
 def test_files_of_the_telescope_are_predicted_on_the_grid_that_was_learned(real, tmp_path):

@@ -77,6 +77,19 @@ def test_bad_entries_are_passed_over(tmp_path: Path, options: dict[str, int]) ->
     assert dict(result.problems) == bad
 
 
+def test_blocks_of_long_rows_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wavefold.data.store._VALUES", 2 * WIDTH + 1)
+    sizes: list[int] = []
+
+    def watched(entries: Sequence[str]) -> Block:
+        sizes.append(len(entries))
+        return parse(entries)
+
+    result = fill(tmp_path, ["0", "1", "2", "3", "4"], WIDTH, watched, name="some")
+    assert sizes == [2, 2, 1]
+    assert result.signals[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
 def test_squeezing_crosses_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wavefold.data.store._PIECE", 2 * 4 * WIDTH)
     entries = [str(i) if i % 3 else f"bad{i}" for i in range(20)]

@@ -30,19 +30,19 @@ from wavefold.base.blocks import by_blocks, row_blocks
 from wavefold.base.build import build_part, check_options, pick
 from wavefold.base.dataset import Dataset, Floats, Ints, Strings
 from wavefold.base.device import be_repeatable, best_device, first_process_first, seed_step
-from wavefold.base.errors import DataError, UserError, listed
+from wavefold.base.errors import DataError, MissingGroup, UserError, listed
 from wavefold.base.files import write_arrays, write_json, write_text, write_whole
 from wavefold.base.keyed import key as make_key
 from wavefold.base.process import leads
 from wavefold.base.runs import Run, hold_folder, start_run
 from wavefold.base.seen import count_seen, keep_seen
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, HeldBack, cross_fit
-from wavefold.data import SIMULATORS, WRITERS, check_layout, read, test_files
+from wavefold.data import SIMULATORS, WRITERS, check_grid, check_layout, read, test_files
 from wavefold.models import CLASSIFIERS, MODELS, count_parameters, describe, prepare_for_prediction
 from wavefold.output import Predictions, check_target, score_table, write_predictions
 from wavefold.prepare import AUGMENTATIONS, BALANCERS, SPLITS, TRANSFORMS, Fold, holdout
 from wavefold.recipe import Member, Recipe, StageRecipe, digest_of
-from wavefold.training.batches import Batches, ByClass, EachOnce, class_fractions, named_for_others
+from wavefold.training.batches import Batches, ByClass, EachOnce, check_fractions, class_fractions, named_for_others
 from wavefold.training.loop import OPTIMISERS, Part, Stage, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES
 from wavefold.training.metrics import METRICS, Score, f1_by_class, interval, score
@@ -80,7 +80,8 @@ class Work:
     def judged(self) -> str:
         """A digest of all that scores.json depends on beside the members."""
         tree = self.recipe.tree()
-        return digest_of([tree["combine"], tree["output"], [t.digest for t in self.tests], wavefold.__version__])
+        left_out = [d.left_out for d in (self.dataset, *self.tests)]
+        return digest_of([tree["combine"], tree["output"], [t.digest for t in self.tests], left_out, wavefold.__version__])
 
 
 def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say: Say = print) -> Run:
@@ -112,6 +113,7 @@ def _begin(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> Work:
     facts = _facts(recipe, dataset, simulated)
     tests = [_read_like(recipe, str(path), facts) for path in named]
     folds = split_samples(recipe, dataset)
+    _check_fractions_of(recipe, dataset)
     work = Work(run, recipe, dataset, tests, folds)
     start_run(run.folder, {**facts, "folds": len(folds)}, recipe.toml(), work.judged)
     _keep_left_out(work)
@@ -144,11 +146,14 @@ def check_recipe(recipe: Recipe) -> None:
     """
     recipe.quickly()
     check_layout(recipe.data.layout)
+    if recipe.data.grid is not None:
+        check_grid(recipe.data.grid)
     pick(SIMULATORS, recipe.data.simulator, "data.simulator")
     pick(WRITERS, recipe.data.writes, "data.writes")
     _check_steps(recipe)
     given = ("labels", "groups", "seed", "classes")
     check_options(pick(SPLITS, recipe.split.way, "split.way"), recipe.split.options, "split", given, ("way", "group"))
+    check_fractions(recipe.batches.fractions)
     _check_members(recipe)
     for i, stage in enumerate(recipe.stage):
         pick(LOSSES, stage.loss, f"stage.{i}.loss")
@@ -386,6 +391,12 @@ def _batches(task: Task) -> Batches:
     return ByClass(labels, fractions, batches.size, batches.steps)
 
 
+def _check_fractions_of(recipe: Recipe, dataset: Dataset) -> None:
+    """UserError where the classes that batches.fractions names are not those of the data."""
+    if recipe.batches.fractions != "each":
+        class_fractions(recipe.batches.fractions, dataset.known_labels(), dataset.classes)
+
+
 _SHARED = ("epochs", "rate", "optimiser", "weight_decay", "schedule", "patience", "average")
 _STEPS = {**TRANSFORMS, **BALANCERS, **AUGMENTATIONS}
 
@@ -423,7 +434,7 @@ def judge(work: Work) -> tuple[dict[str, Any], Predictions]:
     _fit_ensemble(recipe, jury.learned).save(work.run.folder / "ensemble.npz")
     probabilities = jury.ask(members, combine.by, combine.calibrate)
     choices, notes = jury.compare(members)
-    results = {
+    results: dict[str, Any] = {
         "metric": recipe.output.metric,
         "per": recipe.output.per,
         "n": len(np.unique(jury.tested.rows)),
@@ -435,6 +446,7 @@ def judge(work: Work) -> tuple[dict[str, Any], Predictions]:
         "baselines": _baselines(work, jury),
         "notes": _notes(work) + notes,
     }
+    results["notes"] += _no_better(results)
     return results, _predictions(recipe, dataset.ids[jury.tested.rows], dataset.classes, probabilities)
 
 
@@ -546,6 +558,15 @@ def _majority(work: Work) -> Values:
     return np.concatenate([np.tile(s, (len(f.test), 1)) for s, f in zip(shares, work.folds, strict=True)])
 
 
+def _no_better(results: Mapping[str, Any]) -> list[str]:
+    """A word where the ensemble is no better than a class that is always answered."""
+    metric = results["metric"]
+    value, majority = results["score"][metric][0], results["baselines"][0][metric][0]
+    if value > majority if METRICS[metric].higher_is_better else value < majority:
+        return []
+    return ["no better than the majority class: it has learned nothing; more epochs, smaller batches or more samples may help"]
+
+
 def _notes(work: Work) -> list[str]:
     """What a reader of the score must know beside it."""
     simulated = ["learned from and tested on simulated samples: this says nothing about real ones"]
@@ -557,11 +578,28 @@ def _data_notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list
     """What the data did to a recipe's wishes."""
     notes = []
     if dataset.left_out:
-        notes.append(f"{len(dataset.left_out):,} samples could not be read and were left out; left_out.csv lists them")
-    if named_for_others(recipe.batches.fractions, dataset.classes):
+        notes.append(f"{len(dataset.left_out):,} samples could not be read and were left out")
+    if named_for_others(recipe.batches.fractions, dataset.classes) and any(m.model in MODELS for m in recipe.member):
         names = listed(recipe.batches.fractions)
         notes.append(f"batches.fractions names {names}, none of them a class here: batches have the data's own shares")
-    return notes + _straddling(recipe, dataset, folds)
+    return notes + _few_to_choose_by(dataset, folds) + _straddling(recipe, dataset, folds)
+
+
+def _few_to_choose_by(dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
+    """A word on the class that a validation part hardly holds: what is chosen there is chosen by luck."""
+    labels, classes = dataset.known_labels(), dataset.classes
+    counts = [np.bincount(labels[f.validation], minlength=len(classes)) for f in folds if len(f.validation)]
+    least = np.min(counts, axis=0) if counts else np.full(len(classes), _FEW)
+    if least.min() >= _FEW:
+        return []
+    rarest = int(least.argmin())
+    return [
+        f"only {least[rarest]} of class '{classes[rarest]}' to choose the best weights by: "
+        "raise split.validation or add samples"
+    ]
+
+
+_FEW = 3  # samples of a class in a validation part, below which a note is due
 
 
 def _straddling(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
@@ -572,8 +610,8 @@ def _straddling(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list
     if not both:
         return []
     return [
-        f"{len(both)} of {len(set(groups))} groups stand on both sides of the split: this is a score for known ones. "
-        "For unseen groups name their column, as in --set split.group=record"
+        f"{len(both)} of {len(set(groups))} groups ({dataset.grouping}) stand on both sides of the split: this is a score for "
+        f"known ones. For unseen ones add --set split.group={dataset.grouping}"
     ]
 
 
@@ -665,8 +703,8 @@ def _read_labelled(recipe: Recipe, source: str, facts: Mapping[str, Any], warn: 
         source = str(tests[0])
     try:
         dataset = read(source, group=recipe.split.group, **options)
-    except DataError:
-        dataset = read(source, **options)  # says what is wrong, unless it is the group alone
+    except MissingGroup:
+        dataset = read(source, **options)
         warn(f"{source}: has no column '{recipe.split.group}'; the interval is over samples, not over groups")
     dataset.known_labels()
     return dataset
@@ -685,22 +723,33 @@ def _check_shape(dataset: Dataset, facts: Mapping[str, Any]) -> None:
             f"{dataset.source}: samples have {have[0]} channel(s) of {have[1]} values; "
             f"the run learned from {shape[0]} of {shape[1]}"
         )
-    learned, there = facts.get("grid"), _grid(dataset)
-    if learned and there and not np.allclose(learned, there, rtol=1e-6):
+    learned, there = facts.get("axis"), _axis_marks(dataset)
+    if learned and there and not np.allclose(learned, there, rtol=1e-5):
         raise DataError(
             f"{dataset.source}: its axis is {_axis_words(there, dataset.unit)}; "
             f"the run learned from {_axis_words(learned, facts['unit'])}"
         )
 
 
-def _grid(dataset: Dataset) -> list[float] | None:
-    """First, last and mean step of the axis, where the source says it."""
+def _axis_marks(dataset: Dataset) -> list[float] | None:
+    """The axis at 33 positions from the first to the last, where the source says it: enough to tell one from another."""
+    if dataset.axis is None:
+        return None
+    marks: list[float] = dataset.axis[np.linspace(0, len(dataset.axis) - 1, 33).round().astype(np.int64)].tolist()
+    return marks
+
+
+def _even_grid(dataset: Dataset) -> list[float] | None:
+    """First, last and step of an even axis in angstrom, which FITS files can be resampled to."""
     axis = dataset.axis
-    return None if axis is None else [float(v) for v in (axis[0], axis[-1], (axis[-1] - axis[0]) / max(1, len(axis) - 1))]
+    if axis is None or len(axis) < 2 or not dataset.unit.endswith("angstrom"):
+        return None
+    step = (axis[-1] - axis[0]) / (len(axis) - 1)
+    return [float(axis[0]), float(axis[-1]), float(step)] if np.allclose(np.diff(axis), step, rtol=1e-3) else None
 
 
-def _axis_words(grid: Sequence[float], unit: str) -> str:
-    return f"{grid[0]:g} to {grid[1]:g}, a value every {unit or f'{grid[2]:g}'}"
+def _axis_words(marks: Sequence[float], unit: str) -> str:
+    return f"{marks[0]:g} to {marks[-1]:g} ({unit or 'of no unit'})"
 
 
 def _prepare_like(run: Run, recipe: Recipe, fold: int, signals: Floats) -> Floats:
@@ -749,6 +798,7 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
     """What a source holds and how the recipe would split it, as lines; UserError for the first thing that is wrong."""
     dataset = read_for(recipe, source)
     folds = split_samples(recipe, dataset)
+    _check_fractions_of(recipe, dataset)
     counts = np.bincount(dataset.known_labels(), minlength=len(dataset.classes))
     shares = ", ".join(f"{c} {n:,} ({n / len(dataset):.1%})" for c, n in zip(dataset.classes, counts, strict=True))
     channels, length = dataset.signals.shape[1:]
@@ -759,8 +809,10 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
         f"{len(folds)} fold(s): {len(folds[0].train):,} samples to learn from, "
         f"{len(folds[0].validation):,} to choose by, {len(folds[0].test):,} to test",
     ]
+    if dataset.groups is not None and recipe.split.group:
+        lines.insert(2, f"groups: {len(set(dataset.groups)):,} by {dataset.grouping}, each on one side of the split")
     if dataset.axis is not None:
-        lines.insert(1, f"axis: {_axis_words(_grid(dataset) or [], dataset.unit)}")
+        lines.insert(1, f"axis: {_axis_words(_axis_marks(dataset) or [], dataset.unit)}")
     lines += [f"left out {name}: {why}" for name, why in dataset.left_out]
     return lines + [f"note: {note}" for note in _data_notes(recipe, dataset, folds)]
 
@@ -807,7 +859,8 @@ def _facts(recipe: Recipe, dataset: Dataset, simulated: bool) -> dict[str, Any]:
         "samples": len(dataset),
         "shape": list(dataset.signals.shape[1:]),
         "unit": dataset.unit,
-        "grid": _grid(dataset),
+        "axis": _axis_marks(dataset),
+        "grid": _even_grid(dataset),
         "left_out": len(dataset.left_out),
         "classes": list(dataset.classes),
         "command": sys.argv,
@@ -821,10 +874,13 @@ def _facts(recipe: Recipe, dataset: Dataset, simulated: bool) -> dict[str, Any]:
 def _keep_left_out(work: Work) -> None:
     """List what was passed over, of the samples to learn from and of those to predict."""
     rows = [(*row, dataset.source) for dataset in (work.dataset, *work.tests) for row in dataset.left_out]
+    path = work.run.folder / "left_out.csv"
     if rows:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("id", "why", "source"), *rows])
-        write_text(work.run.folder / "left_out.csv", text.getvalue())
+        write_text(path, text.getvalue())
+    elif leads():
+        path.unlink(missing_ok=True)
 
 
 def _keep_splits(work: Work) -> None:

@@ -73,8 +73,9 @@ class Batches(Section):
 
     size: int = Field(ge=1)
     steps: int = Field(0, ge=0)  # batches an epoch at most; 0 sets no limit: an epoch is as many samples as there are
-    # "each" sample once an epoch; or classes in fractions of a batch, drawn with replacement
-    fractions: Literal["each", "natural", "equal", "sqrt"] | dict[str, Annotated[float, Field(ge=0)]] = "each"
+    fractions: str | dict[str, float] = (
+        "each"  # sample once an epoch; or shares of a batch by class, as FRACTIONS or a table say
+    )
     save_every: float = Field(30.0, ge=0)  # seconds between states on disk; 0 saves after each batch
 
 
@@ -163,7 +164,7 @@ class Recipe(Section):
         Where another part is named (split.way, member.0.model), the options of the one before go.
         """
         tree = self.tree()
-        for path, value in sorted(overrides.items(), key=lambda item: item[0].rpartition(".")[2] not in _NAMING):
+        for path, value in sorted(overrides.items(), key=lambda item: not _names_part(item[0].split("."))):
             _set(tree, path.split("."), value, path)
         return self.checked(tree, self.name)
 
@@ -224,8 +225,19 @@ def parse_override(text: str) -> tuple[str, Any]:
         return path.strip(), value.strip()
 
 
-# the key that names a section's part, to the section
-_NAMING: dict[str, type[Choice]] = {"step": Step, "way": Split, "model": Member, "loss": StageRecipe, "by": Combine}
+# by section, the key that names its part, and the section's class
+_NAMING: dict[str, tuple[str, type[Choice]]] = {
+    "prepare": ("step", Step),
+    "split": ("way", Split),
+    "member": ("model", Member),
+    "stage": ("loss", StageRecipe),
+    "combine": ("by", Combine),
+}
+
+
+def _names_part(path: Sequence[str]) -> bool:
+    """Whether a path leads to the key that names a section's part: combine.by does, prepare.0.by is an option."""
+    return path[0] in _NAMING and path[-1] == _NAMING[path[0]][0]
 
 
 def _set(node: Any, path: Sequence[str], value: Any, whole: str) -> None:
@@ -239,8 +251,9 @@ def _set(node: Any, path: Sequence[str], value: Any, whole: str) -> None:
     elif not isinstance(node, dict):
         raise UserError(f"{whole}: there is nothing below '{node}'")
     elif not rest:
-        if head in _NAMING and node.get(head, value) != value:
-            for option in node.keys() - _NAMING[head].model_fields.keys():
+        section = whole.partition(".")[0]
+        if _names_part([section, head]) and node.get(head, value) != value:
+            for option in node.keys() - _NAMING[section][1].model_fields.keys():
                 del node[option]
         node[head] = value
     elif head not in node:

@@ -28,6 +28,7 @@ class Dataset:
     labels: Ints | None = None  # (sample,) numbers of classes; None where the source has none
     classes: tuple[str, ...] = ()  # names, in the order of their numbers
     groups: Strings | None = None  # (sample,) what must not straddle a split: record, star, background
+    grouping: str = ""  # what the groups are: the column's name, or star where positions on the sky tell them
     unit: str = ""  # of the last axis's steps, as people write it: "1/125 s"
     digest: str = ""  # of the source's bytes
     source: str = ""  # the path or name that was read, for messages

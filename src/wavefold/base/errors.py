@@ -12,6 +12,10 @@ class DataError(UserError):
     """A file that does not hold what its layout says; names the file and the line, id or column."""
 
 
+class MissingGroup(DataError):
+    """A source without the groups that were asked for by name."""
+
+
 def nearest(word: object, known: Iterable[object]) -> str:
     """A closing "; did you mean 'blocks'?" for a mistyped word, or nothing where no known word is near."""
     close = get_close_matches(str(word), [str(k) for k in known], n=1)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wavefold.base.dataset import Dataset, Ints, Strings, class_names, number_labels
-from wavefold.base.errors import DataError, UserError, listed, nearest
+from wavefold.base.errors import DataError, MissingGroup, UserError, listed, nearest
 from wavefold.data.beats_csv import read_contest, write_contest
 from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
 from wavefold.data.columns_csv import read_columns
@@ -22,6 +22,7 @@ from wavefold.data.ecg import simulate_beats
 from wavefold.data.fits_files import LABELS, read_fits
 from wavefold.data.header import one_named, shown
 from wavefold.data.index_csv import check_label
+from wavefold.data.rebin import grid_centres
 from wavefold.data.sky import stars
 from wavefold.data.sources import MANY, Found, find, test_files
 from wavefold.data.spectra_sim import simulate_spectra
@@ -36,6 +37,7 @@ __all__ = [
     "READERS",
     "SIMULATORS",
     "WRITERS",
+    "check_grid",
     "check_layout",
     "read",
     "simulate_beats",
@@ -86,12 +88,15 @@ def read(
     found = find(_local(source), layout)
     table, digest = _table(found, label_column, group, labels, cache, grid, skip_bad)
     names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
+    numbers = None if table.words is None else _numbers(table.words, names, table, found)
+    groups, grouping = _groups(table, group, found, needed=labels)
     return Dataset(
         signals=table.signals,
         ids=table.ids,
-        labels=None if table.words is None else _numbers(table.words, names, table, found),
+        labels=numbers,
         classes=names,
-        groups=_groups(table, group, found, needed=labels),
+        groups=groups,
+        grouping=grouping,
         unit=table.unit,
         digest=digest,
         source=str(source),
@@ -104,6 +109,15 @@ def check_layout(name: str) -> None:
     """UserError with the nearest name unless `name` is a layout or "auto", which tells layouts by suffix and columns."""
     if name not in ("auto", *READERS):
         raise UserError(f"layout '{name}' is not one of auto, {listed(READERS)}{nearest(name, ('auto', *READERS))}")
+
+
+def check_grid(grid: Sequence[float]) -> None:
+    """UserError unless `grid` is a first and a last wavelength in angstrom and a step that makes bins of them."""
+    try:
+        first, last, step = grid
+        grid_centres((first, last, step))
+    except UserError as error:
+        raise UserError(f"data.grid: {error}") from None
 
 
 def _local(source: str | Path) -> Path:
@@ -151,29 +165,32 @@ def _parse(found: Found, columns: Mapping[str, Any]) -> Table:
 
 
 def _numbers(words: Strings, names: Sequence[str], table: Table, found: Found) -> Ints:
-    rows = found.layout == "wfdb" or (found.layout in MANY and ".csv" not in found.path.suffixes)
-    unit = "sample" if rows else "line"
-    places = np.char.add(f"{unit} ", table.lines.astype(np.str_)).tolist()
+    if found.layout in MANY and ".csv" not in found.path.suffixes:
+        places = table.ids.tolist()  # the files' own names
+    else:
+        places = np.char.add("sample " if found.layout == "wfdb" else "line ", table.lines.astype(np.str_)).tolist()
     if (words == "").any():
         raise DataError(f"{found.path.name} {places[int(np.argmax(words == ''))]}: the label is empty, expected a class")
     return number_labels(words.tolist(), names, places, found.path.name)
 
 
-def _groups(table: Table, group: str, found: Found, *, needed: bool) -> Strings | None:
+def _groups(table: Table, group: str, found: Found, *, needed: bool) -> tuple[Strings | None, str]:
+    """The groups and what they are called; None and '' where there are none and none are needed."""
     free = group in ("", "auto")
     names = [there for name in (GROUPS if free else [group]) if (there := one_named(table.columns, name))]
     if names:
-        return table.columns[names[0]]
+        return table.columns[names[0]], names[0]
     places = [table.columns[there] for name in ("ra", "dec") if (there := one_named(table.columns, name))]
     if len(places) == 2 and (free or group.lower() == "star"):
-        return _stars(places, found, needed=not free)
+        found_stars = _stars(places, found, needed=not free)
+        return found_stars, "" if found_stars is None else "star"
     if needed and not free:
         beside = f" with {found.meta.name}" if found.meta else ""
-        raise DataError(
+        raise MissingGroup(
             f"{found.path.name}{beside}: no column '{group}' for groups; it has {shown(table.columns) or 'none'}"
             f"{nearest(group, table.columns)}"
         )
-    return None
+    return None, ""
 
 
 def _stars(places: Sequence[Strings], found: Found, *, needed: bool) -> Strings | None:
@@ -183,5 +200,5 @@ def _stars(places: Sequence[Strings], found: Found, *, needed: bool) -> Strings 
     except ValueError as error:
         if not needed:
             return None
-        raise DataError(f"{found.path.name}: stars need ra and dec in degrees ({error})") from None
+        raise MissingGroup(f"{found.path.name}: stars need ra and dec in degrees ({error})") from None
     return stars(ra, dec)

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from wavefold.base.errors import DataError
@@ -42,7 +42,7 @@ def bundle(path: Path, end: str = ".txt") -> dict[str, str]:
     pairs = [(n, n) for n in (f.name for f in files_below(path, (end,)))] if path.is_dir() else _members(path, end)
     found: dict[str, str] = {}
     for name, entry in sorted(pairs, key=lambda pair: natural(pair[0])):
-        stem = PurePosixPath(name).name[: -len(end)]
+        stem = name.rpartition("/")[2][: -len(end)]
         if stem.startswith(".") or stem.endswith("wavelength"):
             continue
         if stem in found:
@@ -61,15 +61,16 @@ def files_below(folder: Path, ends: Sequence[str]) -> Iterator[Listed]:
 
 def contents(path: Path, entries: Sequence[str]) -> Iterator[tuple[str, bytes | DataError]]:
     """Each entry's file name and its bytes, or the error that says in one line why they cannot be had."""
+    whose = path.name
     if path.is_dir():
         for entry in entries:
             name = entry.rpartition("/")[2]
-            yield name, _of_file(f"{path}/{entry}", f"{path.name} {name}")
+            yield name, _of_file(f"{path}/{entry}", f"{whose} {name}")
         return
     with open(path, "rb") as stream:
         for entry in entries:
             *places, name = entry.split(" ", 5)
-            yield name, _of_member(stream, [int(place) for place in places], f"{path.name} {name}")
+            yield name, _of_member(stream, [int(place) for place in places], f"{whose} {name}")
 
 
 def natural(name: str) -> tuple[tuple[str, int, str], ...]:
@@ -120,7 +121,7 @@ def _members(path: Path, end: str) -> list[tuple[str, str]]:
             _check_printable(name, path.name)
             method = -1 if info.flag_bits & _ENCRYPTED else info.compress_type
             places = (info.header_offset, info.compress_size, info.file_size, info.CRC, method)
-            found.append((name, f"{' '.join(map(str, places))} {PurePosixPath(name).name}"))
+            found.append((name, f"{' '.join(map(str, places))} {name.rpartition('/')[2]}"))
     return found
 
 

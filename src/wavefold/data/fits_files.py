@@ -10,7 +10,7 @@ from typing import Any
 from wavefold.base.errors import DataError, UserError
 from wavefold.data.bundles import files_below, natural
 from wavefold.data.index_csv import check_label, file_stem, match, table_of
-from wavefold.data.rebin import grid_centres
+from wavefold.data.rebin import Grid, grid_centres
 from wavefold.data.spectra_fits import FACTS, GRID_UNIT, parse_fits
 from wavefold.data.store import fill, working_folder
 from wavefold.data.table import Table
@@ -40,21 +40,26 @@ def read_fits(
     indexed = path.is_file() and not path.name.lower().endswith(ENDS)
     if indexed and labels:
         check_label(path, label_column, LABELS)
-    if grid is None or len(grid) != 3:
-        raise UserError(f"{path.name}: layout fits needs data.grid=[first, last, step] in {GRID_UNIT}")
-    first, last, step = map(float, grid)
-    axis = grid_centres((first, last, step))
+    bins = _grid(grid, path.name)
+    axis = grid_centres(bins)
     folder = path.parent if indexed else path
     files = paths_of_fits(folder)
     if not files:
         raise DataError(f"{folder.name}: holds no FITS file, expected {', '.join(ENDS)}")
     rows = match(path if indexed else None, files, folder.name, ".fits", skip_bad=skip_bad)
-    parse = partial(parse_fits, grid=(first, last, step))
+    parse = partial(parse_fits, grid=bins)
     how: dict[str, Any] = {"name": folder.name, "known": rows.missing, "skip_bad": skip_bad, "block": _BLOCK, "alone": _ALONE}
     with working_folder(store) as work:
         filled = fill(work, rows.entries, len(axis), parse, **how)
-    table = table_of(rows, filled, unit=f"{step:g} {GRID_UNIT}", axis=axis)
+    table = table_of(rows, filled, unit=f"{bins[2]:g} {GRID_UNIT}", axis=axis)
     return table.labelled(label_column, path.name) if labels else table
+
+
+def _grid(grid: Sequence[float] | None, name: str) -> Grid:
+    if grid is None or len(grid) != 3:
+        raise UserError(f"{name}: layout fits needs data.grid=[first, last, step] in {GRID_UNIT}")
+    first, last, step = map(float, grid)
+    return first, last, step
 
 
 def paths_of_fits(path: Path) -> dict[str, str]:

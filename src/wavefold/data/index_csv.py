@@ -2,7 +2,7 @@
 
 Of `train_index.csv`, the samples are in `train_data/` or `train_data.zip`, else in `train/` or `train.zip`, else in the only
 zip or folder beside it that holds samples; further columns by id are in `train_meta.csv`, and the wavelength of each
-position in `train_wavelength.txt` or `wavelength.txt`.
+position in `train_wavelength.txt` or `wavelength.txt` beside it, or in `wavelength.txt` in the folder of samples.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -143,7 +144,7 @@ def data_of(index: Path) -> Path | None:
 def holds_txt(path: Path) -> bool:
     """Whether a folder, or one below it, or a zip that can be read, holds a .txt that is no wavelength."""
     if path.is_dir():
-        names: Iterable[str] = (name for _, _, files in os.walk(path) for name in files)  # a folder of others may hold any link
+        names: Iterable[str] = _names_below(path)
     else:
         try:
             with zipfile.ZipFile(path) as archive:
@@ -151,6 +152,16 @@ def holds_txt(path: Path) -> bool:
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
             return False
     return any(name.lower().endswith(".txt") and not name.lower().endswith("wavelength.txt") for name in names)
+
+
+def _names_below(folder: Path | str) -> Iterator[str]:
+    """Names of files, one by one: of a folder that may not be ours, where links and what cannot be read do not matter."""
+    with suppress(OSError), os.scandir(folder) as scan:
+        for entry in scan:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _names_below(entry.path)
+            else:
+                yield entry.name
 
 
 def meta_of(index: Path) -> Path | None:

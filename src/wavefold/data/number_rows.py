@@ -40,7 +40,7 @@ class RowParser:
             if any(len(row) != self.width for row in document):
                 return None
             values = np.frombuffer(document.as_buffer(of_type="d"))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RuntimeError):  # the last for a whole number beyond 64 bits
             return None
         with np.errstate(over="ignore"):
             rows = values.astype(np.float32).reshape(len(texts), self.width)

@@ -110,7 +110,7 @@ def _found_many(path: Path, layout: str) -> Found:
 
 
 def _holds_samples(path: Path) -> bool:
-    return path.name.lower().endswith((".zip", *FITS))
+    return path.name.lower().endswith((".zip", *FITS)) or _holds_numbers(path)
 
 
 def _holds_numbers(path: Path) -> bool:

@@ -28,6 +28,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -115,7 +116,7 @@ def _opened(path: Path) -> _Spectrum:
     except UserError:
         raise
     except Exception as error:  # the library lets through whatever a damaged file makes its parts raise
-        why = (str(error).splitlines() or [""])[0][:100]
+        why = shorten((str(error).splitlines() or [""])[0], 100, placeholder=" ...")
         raise DataError(f"cannot be read as FITS ({type(error).__name__}: {why}); expected a whole FITS file") from None
 
 
@@ -205,6 +206,8 @@ def _checked(spectrum: _Spectrum) -> _Spectrum:
         raise DataError("its wavelengths do not rise from pixel to pixel; expected rising wavelengths in angstrom")
     if not spectrum.good.any():
         raise DataError(f"all {count:,} pixels are masked; expected some with inverse variance above 0 and no bad mask bit")
+    if not spectrum.flux[spectrum.good].any():
+        raise DataError("its flux is 0 at every good pixel; expected a spectrum")
     return spectrum
 
 
@@ -217,7 +220,7 @@ def _check_coverage(spectrum: _Spectrum, measured: _Bools, grid: Grid) -> None:
     reach = min(ends[1], grid[1]) - max(ends[0], grid[0])
     if reach < _LEAST * (grid[1] - grid[0]):
         share = "none of it" if reach <= 0 else "less than half of it"
-        raise DataError(f"covers {ends[0]:.0f} to {ends[1]:.0f} angstrom; {goal}, and the file covers {share}")
+        raise DataError(f"covers {ends[0]:.5g} to {ends[1]:.5g} angstrom; {goal}, and the file covers {share}")
     raise DataError(
         f"{(~spectrum.good).sum():,} of {len(spectrum.good):,} pixels are masked, which leaves {measured.sum():,} of "
         f"{len(measured):,} bins measured; {goal}, and half of it must be"

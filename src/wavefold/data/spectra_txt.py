@@ -25,7 +25,7 @@ from wavefold.data.table import Table
 from wavefold.data.text_lines import decoded
 
 _ALONE = 4096  # files from which on all processors read: this one has as many done in the second that others need to start
-_CHUNK = 16  # files a parse: texts and values of 64 leave the processor's cache, which takes a third longer
+_TOGETHER = 1 << 15  # values a parse, some twelve files: those of 64 files leave the processor's cache and take a third longer
 _LOOKED_AT = 64  # files whose length says what the usual one is
 _BOM = b"\xef\xbb\xbf"
 _BETWEEN = re.compile(r"\s*[,\n]\s*")  # wavelengths: joined by commas, or one a line
@@ -42,23 +42,23 @@ def read_spectra(
     skip_bad: bool = False,
     store: Path | None = None,
 ) -> Table:
-    """Spectra (sample, 1, position) of an index, or of a zip or folder of txt alone, whose names are the ids.
+    """Spectra (sample, 1, position) of an index, or of a zip, a folder or a single txt alone, whose names are the ids.
 
     label_column: "" is `type`, which a folder's own index must have where labels are wanted. group is not needed here: all
     columns are kept. With skip_bad, samples that cannot be read are listed in left_out; without, the first in the index's
     order is a DataError. store: the folder that takes the array, where a killed reading goes on; None takes one of its own.
     """
-    indexed = path.is_file() and path.suffix.lower() != ".zip"
+    suffix = path.suffix.lower() if path.is_file() else ""
+    indexed = suffix not in ("", ".zip", ".txt")
     if indexed and labels:
         check_label(path, label_column)
-    data = data_of(path) if indexed else path
+    data = data_of(path) if indexed else path.parent if suffix == ".txt" else path
     if data is None:
         raise DataError(f"{path.name}: no samples beside it, expected {expected_data(path)} of <id>.txt")
-    files = bundle(data)
-    if not files:
-        raise DataError(f"{data.name}: holds no .txt, expected <id>.txt for each spectrum")
+    files = {path.stem: path.name} if suffix == ".txt" else _samples(data)
     rows = match(path if indexed else None, files, data.name, ".txt", skip_bad=skip_bad)
-    axis = read_wavelengths(wavelengths) if (wavelengths := wavelength_of(path, data)) else None
+    wavelengths = wavelength_of(path, data)
+    axis = read_wavelengths(wavelengths) if wavelengths else None
     width, like = (len(axis), wavelengths.name) if axis is not None and wavelengths else _usual_width(data, rows.entries)
     parse = partial(parse_txt, source=str(data), width=width, like=like)
     with working_folder(store) as folder:
@@ -67,20 +67,28 @@ def read_spectra(
     return table.labelled(label_column, path.name) if labels else table
 
 
+def _samples(data: Path) -> dict[str, str]:
+    files = bundle(data)
+    if not files:
+        raise DataError(f"{data.name}: holds no .txt, expected <id>.txt for each spectrum")
+    return files
+
+
 def parse_txt(entries: Sequence[str], *, source: str, width: int, like: str) -> Block:
     """Rows (sample, position) of a folder's or zip's txt; what is wrong with a file is its problem.
 
     entries: as `bundle` gives them. width: the number of values of each. like: where that number is from, for an error.
     """
-    parser, path = RowParser(width), Path(source)
+    parser, path, most = RowParser(width), Path(source), max(1, _TOGETHER // width)
+    whose = path.name
     rows, problems = np.zeros((len(entries), width), np.float32), [""] * len(entries)
     texts: dict[int, tuple[str, bytes]] = {}
     for at, (name, text) in enumerate(contents(path, entries)):
         if isinstance(text, bytes):
-            texts[at] = (f"{path.name} {name}", text.removeprefix(_BOM))
+            texts[at] = (f"{whose} {name}", text.removeprefix(_BOM))
         else:
             problems[at] = str(text)
-        if len(texts) == _CHUNK:
+        if len(texts) == most:
             _parse_some(parser, texts, rows, problems, like)
             texts = {}
     _parse_some(parser, texts, rows, problems, like)
@@ -135,9 +143,16 @@ def _usual_width(data: Path, entries: Sequence[str]) -> tuple[int, str]:
     if not there:
         return 1, data.name  # no file of the index is there, which is told of each
     some = [there[i] for i in sorted({int(i) for i in np.linspace(0, len(there) - 1, _LOOKED_AT)})]
-    read = [text for _, text in contents(data, some)]
-    widths = Counter(text.count(b",") + 1 for text in read if isinstance(text, bytes) and text.strip())
+    read = [_width(text) for _, text in contents(data, some)]
+    widths = Counter(width for width in read if isinstance(width, int) and width)
     if not widths:
-        bad = next((text for text in read if isinstance(text, DataError)), None)
+        bad = next((error for error in read if isinstance(error, DataError)), None)
         raise bad or DataError(f"{data.name}: its .txt files are empty, expected numbers joined by commas")
     return widths.most_common(1)[0][0], f"most of {data.name}"
+
+
+def _width(text: bytes | DataError) -> int | DataError:
+    """The number of values of a text; 0 where it is empty."""
+    if isinstance(text, DataError):
+        return text
+    return text.count(b",") + 1 if text.strip() else 0

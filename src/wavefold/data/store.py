@@ -31,6 +31,7 @@ SIGNALS = "signals.npy"
 _KEPT = "kept.npy"  # the good rows, where some are bad
 _BLOCKS = "blocks.jsonl"
 _PIECE = 1 << 20  # bytes read or copied at once
+_VALUES = 1 << 22  # of a block at most: 16 MB in each process, however long a row is
 _HEADER = 128  # bytes that numpy's format takes before the values of a small header; checked when the array is made
 
 
@@ -73,21 +74,14 @@ def fill(
 
     name: of the source, for the progress line. known: what is wrong with entries that need not be parsed. A bad entry is
     a DataError, the first in the entries' order; with skip_bad it is passed over, unless nothing is left. alone: the number
-    of entries from which on all processors parse blocks of `block`; below it this process does.
+    of entries from which on all processors parse blocks of `block`, or fewer long rows; below it this process does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _KEPT).unlink(missing_ok=True)
+    block = max(1, min(block, _VALUES // width))
     work = _Work(str(folder / SIGNALS), tuple(entries), width, parse, known or {}, block)
-    before = _done_before(folder, work)
-    done = {b: line for b, line in before.items() if skip_bad or not line["problems"]}  # a cause may have been mended
-    with Progress(f"reading {name}", len(entries), "spectra") as progress, open(folder / _BLOCKS, "ab") as log:
-        progress.skip(_count(work, done))
-        for line in _parsed(work, done, skip_bad, jobs=1 if len(entries) < alone else _processors()):
-            log.write(json.dumps(line).encode() + b"\n")
-            log.flush()
-            os.utime(folder)  # says that somebody is at work here
-            done[line["block"]] = line
-            progress.update(_count(work, done))
+    with Progress(f"reading {name}", len(entries), "spectra") as progress:
+        done = _go_on(folder, work, progress, skip_bad, jobs=1 if len(entries) < alone else _processors())
     problems = {work.first(b) + int(i): why for b in sorted(done) for i, why in done[b]["problems"].items()}
     if problems and not skip_bad:
         raise DataError(problems[min(problems)])
@@ -173,6 +167,21 @@ class _Part:
         facts = {name: _spread(words, good, len(self.entries)) for name, words in parsed.facts.items()}
         told = {str(i): problems[i] for i in sorted(problems)}
         return {"block": self.block, "size": len(self.entries), "crc": zlib.crc32(rows.data), "problems": told, "facts": facts}
+
+
+def _go_on(folder: Path, work: _Work, progress: Progress, skip_bad: bool, jobs: int) -> dict[int, dict[str, Any]]:
+    """The lines of all blocks, by block; without skip_bad, of those up to the first that holds a bad entry."""
+    before = _done_before(folder, work)
+    done = {b: line for b, line in before.items() if skip_bad or not line["problems"]}  # a cause may have been mended
+    progress.skip(_count(work, done))
+    with open(folder / _BLOCKS, "ab") as log:
+        for line in _parsed(work, done, skip_bad, jobs):
+            log.write(json.dumps(line).encode() + b"\n")
+            log.flush()
+            os.utime(folder)  # says that somebody is at work here
+            done[line["block"]] = line
+            progress.update(_count(work, done))
+    return done
 
 
 def _spread(words: Sequence[str], places: Sequence[int], size: int) -> list[str]:

@@ -20,10 +20,11 @@ _FLOOR = 0.1  # of a sample's median |x|: below it a continuum is noise, and wou
 
 
 class Continuum:
-    """x / continuum - 1, clipped to [-most, most]; each sample by itself and each channel, so nothing is learned.
+    """x / continuum - 1, clipped to [-most, most], times gain; each sample by itself and each channel, so nothing is learned.
 
-    width: positions a stretch; the last stretch takes what is left over. keep: put it beside the signals as they are, as
-    further channels, instead of in their place. A sample that is all zeros stays so.
+    width: positions a stretch; the last stretch takes what is left over. gain: lines are a tenth of the continuum, and small
+    beside a spectrum scaled to 1. keep: put it beside the signals as they are, as further channels, instead of in their
+    place. A sample that is all zeros stays so.
     """
 
     def __init__(self, width: int = 100, most: float = 3.0, gain: float = 1.0, keep: bool = False) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from wavefold.base.dataset import Ints
 from wavefold.base.errors import UserError, listed, nearest
 
 Fractions = NDArray[np.float64]  # (class,), their sum is 1
-How = Literal["natural", "equal", "sqrt"]
+How = str | Mapping[str, float]
+
+FRACTIONS = {"natural": 1.0, "equal": 0.0, "sqrt": 0.5}  # of a batch: the power of a class's count that they follow
 
 
 class Batches(Protocol):
@@ -73,35 +75,54 @@ class ByClass:
         return torch.from_numpy(rows).reshape(self.steps, self.size).unbind()
 
 
-def class_fractions(how: How | Mapping[str, float], labels: Ints, classes: Sequence[str]) -> Fractions:
+def check_fractions(how: How) -> None:
+    """UserError unless `how` is "each", one of FRACTIONS, or shares by class name, 0 or more with one above 0."""
+    if isinstance(how, str):
+        if how not in ("each", *FRACTIONS):
+            known = ("each", *FRACTIONS)
+            raise UserError(
+                f"batches.fractions: '{how}' is not one of {listed(known)}, nor shares by class "
+                f"such as {{star=0.8, qso=0.2}}{nearest(how, known)}"
+            )
+        return
+    for name, share in how.items():
+        if not 0 <= share < math.inf:
+            raise UserError(f"batches.fractions.{name}: {share} is not a share; it must be 0 or more")
+    if not any(how.values()):
+        raise UserError("batches.fractions: no class has a share above 0")
+
+
+def class_fractions(how: How, labels: Ints, classes: Sequence[str]) -> Fractions:
     """Fractions of a batch by class; a class without samples gets none, and the others share what it leaves.
 
-    how: "natural" as in the training part, "equal", "sqrt" as the square roots of the counts, or fractions by class name.
-    Where names are given for none of the classes, they are meant for other data, and the fractions are natural.
+    how: "natural" as in the training part, "equal", "sqrt" as the square roots of the counts, or shares by class name.
+    Shares need not sum to 1. Where they name none of the classes, they are meant for other data: fractions are then natural.
     """
     counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
     if isinstance(how, str):
-        power = {"natural": 1.0, "equal": 0.0, "sqrt": 0.5}[how]
-        wanted = counts**power
+        wanted = counts ** FRACTIONS[how]
     elif named_for_others(how, classes):
         wanted = counts
     else:
         wanted = np.array([_fraction(how, name) for name in classes])
     wanted = np.where(counts > 0, wanted, 0.0)
     if not wanted.sum() > 0:
-        raise UserError(f"batches.fractions: {dict(how) if not isinstance(how, str) else how} leaves no sample to draw")
+        raise UserError(f"batches.fractions: {how} leaves no sample to draw")
     fractions: Fractions = wanted / wanted.sum()
     return fractions
 
 
-def named_for_others(how: str | Mapping[str, float], classes: Sequence[str]) -> bool:
+def named_for_others(how: How, classes: Sequence[str]) -> bool:
     """Whether fractions are given by name, and for none of these classes."""
     return not isinstance(how, str) and not set(how) & set(classes)
 
 
 def _fraction(how: Mapping[str, float], name: str) -> float:
     if name not in how:
-        raise UserError(f"batches.fractions: no fraction for class '{name}'; there are {listed(how)}{nearest(name, how)}")
+        raise UserError(
+            f"batches.fractions: no share for class '{name}'; there are {listed(how)}{nearest(name, how)}; name every class, "
+            "or set natural, equal or sqrt"
+        )
     return how[name]
 
 
