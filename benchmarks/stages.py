@@ -1,7 +1,7 @@
 """Does the soft-F1 stage pay? Stage 1 only, soft F1 from scratch, both stages, and averages over seeds.
 
-python benchmarks/stages.py lamost DATA    the star-wise split of the recipe with seed 0; about 45 minutes on one core
-python benchmarks/stages.py simulated      4,000 simulated spectra of 650 values, tested on 4,000 more; about 20 minutes
+python benchmarks/stages.py lamost 2 DATA    the star-wise split of the recipe, nets of 2 seeds; about half an hour on one core
+python benchmarks/stages.py simulated 3      4,000 simulated spectra of 650 values, tested on 4,000 more; about 20 minutes
 
 Every net is the recipe's, on one split, and differs from the next by its seed alone. Each row of benchmarks/stages.csv is a
 way: macro-F1 of the nets alone (their mean, least and most) and of their average, with 95 % intervals over test samples (by
@@ -33,7 +33,6 @@ from wavefold.training.losses import LOSSES
 from wavefold.training.metrics import METRICS
 from wavefold.training.state import StateFile
 
-SEEDS = 3
 DRAWS = 2000
 HERE = Path(__file__).resolve().parent
 COLUMNS = ["data", "way", "nets_mean", "nets_least", "nets_most", "nets_more", "nets_more_low", "nets_more_high"]
@@ -54,14 +53,14 @@ class Quiet:
 def main() -> None:
     """Train every way's nets, then write its rows."""
     be_repeatable()
-    recipe, name = Recipe.load("spectra"), sys.argv[1]
-    parts = simulated_parts(recipe) if name == "simulated" else real_parts(recipe, Path(sys.argv[2]) / name)
+    recipe, name, seeds = Recipe.load("spectra"), sys.argv[1], int(sys.argv[2])
+    parts = simulated_parts(recipe) if name == "simulated" else real_parts(recipe, Path(sys.argv[3]) / name)
     answers: dict[str, list[np.ndarray]] = {}
     seconds: dict[str, float] = {}
-    for seed in range(SEEDS):
+    for seed in range(seeds):
         for way, answer, took in ways(recipe, parts, seed):
             answers.setdefault(way, []).append(answer)
-            seconds[way] = seconds.get(way, 0) + took / SEEDS
+            seconds[way] = seconds.get(way, 0) + took / seeds
             print(f"{name}, seed {seed}, {way}: {macro(answer, parts['labels']):.4f} ({took:.0f} s)", flush=True)
     write_rows(name, answers, seconds, parts)
 
@@ -172,8 +171,8 @@ def write_rows(name, answers, seconds, parts):
             more = [alone[way] - alone["stage 1 only"], together[way] - together["stage 1 only"]]
             values = [np.mean(nets), min(nets), max(nets), more[0][0], *ends(more[0]), together[way][0], *ends(together[way])]
             values += [more[1][0], *ends(more[1])]
-            about = [len(parts["labels"]), SEEDS, round(seconds[way]), torch.get_num_threads(), commit.stdout.strip()]
-            command = f"python benchmarks/stages.py {name}" + (" DATA" if name != "simulated" else "")
+            about = [len(parts["labels"]), len(every), round(seconds[way]), torch.get_num_threads(), commit.stdout.strip()]
+            command = f"python benchmarks/stages.py {name} {len(every)}" + (" DATA" if name != "simulated" else "")
             writer.writerow([name, way, *(f"{v:.4f}" for v in values), *about, command])
 
 

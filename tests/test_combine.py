@@ -12,7 +12,7 @@ from wavefold.base.errors import DataError, UserError
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, HeldBack, cross_fit
 from wavefold.combine.calibrate import Temperature
 from wavefold.combine.decide import l1_decision, one_hot, over_thresholds
-from wavefold.combine.vote import mean_vote
+from wavefold.combine.vote import Mean, mean_vote
 
 
 def softmax(logits):
@@ -37,6 +37,9 @@ def test_the_mean_is_over_as_many_members_as_there_are():
     votes = [np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]), np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]])]
     assert mean_vote(votes).tolist() == [[0.5, 0.5]]
     assert mean_vote(votes[:1]).tolist() == [[1.0, 0.0]]
+    assert mean_vote(votes[::2], [3.0, 1.0]).tolist() == [[0.75, 0.25]]
+    weighed = Mean([3.0, 1.0])
+    assert Mean().load(weighed.state()).probabilities(votes[::2]).tolist() == [[0.75, 0.25]]
 
 
 def test_members_that_disagree_in_shape_are_refused():

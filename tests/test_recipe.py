@@ -32,6 +32,8 @@ def test_a_recipe_is_right_and_opens_with_what_it_is(name):
         ("split.fracton=0.1", ["split.fracton", "did you mean 'fraction'"]),
         ("combine.by=maen", ["combine.by", "did you mean 'mean'"]),
         ("combine.decide=l2", ["combine.decide", "l1"]),
+        ("combine.weights=[1.0,2.0]", ["combine.weights", "member.0.weight"]),
+        ("member.0.weight=0.0", ["member.0.weight", "greater than 0"]),
         ("output.metric=acuracy", ["output.metric", "did you mean 'accuracy'"]),
         ('prepare=[{step="nois"}]', ["prepare.0.step", "did you mean 'noise'"]),
         ('prepare=[{step="noise", sgima=1.0}]', ["prepare.0.sgima", "did you mean 'sigma'"]),
@@ -95,6 +97,7 @@ def test_toml_of_a_recipe_is_the_recipe():
 def test_digest_changes_with_what_changes_numbers_only():
     recipe = Recipe.load("heartbeat")
     assert recipe.with_({"batches.save_every": 1.0}).digest() == recipe.digest()
+    assert recipe.with_({"member.0.weight": 2.0}).digest() == recipe.digest()
     assert recipe.with_({"stage.0.rate": 1e-5}).digest() != recipe.digest()
 
 

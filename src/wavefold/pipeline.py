@@ -81,7 +81,10 @@ class Work:
         """A digest of all that scores.json depends on beside the members."""
         tree = self.recipe.tree()
         left_out = [d.left_out for d in (self.dataset, *self.tests)]
-        return digest_of([tree["combine"], tree["output"], [t.digest for t in self.tests], left_out, wavefold.__version__])
+        weights = [m.weight for m in self.recipe.member]
+        return digest_of(
+            [tree["combine"], weights, tree["output"], [t.digest for t in self.tests], left_out, wavefold.__version__]
+        )
 
 
 def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say: Say = print) -> Run:
@@ -164,6 +167,8 @@ def check_recipe(recipe: Recipe) -> None:
         pick(SCHEDULES, stage.schedule, f"stage.{i}.schedule")
         pick(METRICS, stage.best, f"stage.{i}.best")
     pick(COMBINERS, recipe.combine.by, "combine.by")
+    if "weights" in recipe.combine.options:
+        raise UserError("combine.weights: no such option; give each member a weight, as in --set member.0.weight=2.0")
     build_part(COMBINERS, recipe.combine.by, recipe.combine.options, "combine")
     pick(CALIBRATIONS, recipe.combine.calibrate, "combine.calibrate")
     pick(DECISIONS, recipe.combine.decide, "combine.decide")
@@ -465,8 +470,7 @@ class _Jury:
 
     def ask(self, members: Sequence[int], by: str, calibrate: str) -> Values:
         """Probabilities of the test parts by some members, combined and calibrated."""
-        combine, seed = self.recipe.combine, self.recipe.seed
-        options = combine.options if by == combine.by else {}
+        seed, options = self.recipe.seed, _combining(self.recipe, by, members)
         return cross_fit(self.tested, self.learned, members, by=by, calibrate=calibrate, seed=seed, options=options)
 
     def alone(self, member: int) -> dict[str, Any]:
@@ -506,11 +510,20 @@ class _Jury:
         return rows if len(np.unique(rows)) < len(rows) else None  # repeats of a sample are drawn together
 
 
+def _combining(recipe: Recipe, by: str, members: Sequence[int]) -> dict[str, Any]:
+    """Options of a combiner of some members, the baseline's number being one past the last; the mean weighs them."""
+    if by == "mean":
+        weights = [*(m.weight for m in recipe.member), 1.0]
+        return {"weights": [weights[n] for n in members]}
+    return recipe.combine.options if by == recipe.combine.by else {}
+
+
 def _fit_ensemble(recipe: Recipe, learned: HeldBack) -> Ensemble:
     """The ensemble that predicts new samples: fitted on all that was held back."""
     combine, every = recipe.combine, np.ones(len(learned.rows), bool)
     members, labels = learned.take(every, range(len(recipe.member)))
-    more: dict[str, Any] = {"labels": labels, "samples": learned.rows, "seed": recipe.seed, "options": combine.options}
+    more: dict[str, Any] = {"labels": labels, "samples": learned.rows, "seed": recipe.seed}
+    more["options"] = _combining(recipe, combine.by, range(len(recipe.member)))
     return Ensemble.fit(combine.by, combine.calibrate, members, **more)
 
 

@@ -84,6 +84,7 @@ class Member(Choice):
 
     model: str
     seed: int | None = None
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # of its vote in the mean; what stacks learns its own
 
 
 class StageRecipe(Choice):
@@ -188,6 +189,8 @@ class Recipe(Section):
         tree["batches"].pop("save_every")
         tree["data"].pop("test")
         tree["data"].pop("skip_bad")
+        for member in tree["member"]:
+            member.pop("weight")
         return digest_of(tree)
 
 

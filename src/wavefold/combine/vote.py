@@ -13,21 +13,29 @@ from wavefold.base.errors import DataError
 Values = NDArray[np.float64]
 
 
-def mean_vote(scores: Sequence[ArrayLike]) -> Values:
-    """The members' mean scores, each vote alike. scores: (sample, class) of each member; result: (sample, class)."""
+def mean_vote(scores: Sequence[ArrayLike], weights: Sequence[float] | None = None) -> Values:
+    """The members' mean scores. scores: (sample, class) of each member; weights: of each, all alike where none are given.
+
+    Result: (sample, class).
+    """
     members = [np.asarray(s, np.float64) for s in scores]
     if not members:
         raise DataError("vote: there is no member to vote")
     for number, member in enumerate(members):
         if member.shape != members[0].shape:
             raise DataError(f"vote: member {number} has scores {member.shape}, member 0 {members[0].shape}; they must agree")
-    return sum(members, np.zeros_like(members[0])) / len(members)
+    weights = [1.0] * len(members) if weights is None else weights
+    weighed = (w * m for w, m in zip(weights, members, strict=True))
+    return sum(weighed, np.zeros_like(members[0])) / sum(weights)
 
 
 class Mean:
-    """The mean vote as a combiner: nothing to fit, nothing to keep."""
+    """The mean vote as a combiner: nothing to fit. weights: of each member, all alike where none are given."""
 
     learns, needs = False, 1
+
+    def __init__(self, weights: Sequence[float] | None = None) -> None:
+        self.weights = weights
 
     def fit(self, member_scores: ArrayLike, labels: ArrayLike, seed: int) -> Self:
         """Do nothing: a mean learns nothing."""
@@ -35,12 +43,13 @@ class Mean:
 
     def probabilities(self, member_scores: ArrayLike) -> Values:
         """(sample, class) from member_scores (member, sample, class)."""
-        return mean_vote(list(np.asarray(member_scores, np.float64)))
+        return mean_vote(list(np.asarray(member_scores, np.float64)), self.weights)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Nothing."""
-        return {}
+        """weights: (member,), where there are some."""
+        return {} if self.weights is None else {"weights": np.array(self.weights, np.float64)}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> Self:
-        """Do nothing: there is no state."""
+        """Take back the weights."""
+        self.weights = state["weights"].tolist() if "weights" in state else None
         return self
