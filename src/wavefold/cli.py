@@ -57,6 +57,7 @@ def main(debug: bool) -> None:
     \b
     wavefold train heartbeat --data train.csv     train, score and keep it all in runs/heartbeat
     wavefold predict runs/heartbeat testA.csv --out submission.csv
+    wavefold train spectra --data FOLDER          an index.csv beside txt or FITS files
 
     RECIPE is a recipe's name (see `wavefold recipes`) or a TOML file; DATA is a file or folder as you have it.
     Completion: eval "$(_WAVEFOLD_COMPLETE=bash_source wavefold)"; zsh_source and fish_source for those shells.
@@ -101,7 +102,7 @@ def copy(recipe: str, file: Path) -> None:
     click.echo(f"{file}: edit it, then `wavefold train {file}`")
 
 
-@main.command()
+@main.command(short_help="Say what is wrong with a recipe or the data.")
 @RECIPE
 @SET
 @click.option("--data", help="Look at this file or folder too.")
@@ -116,7 +117,7 @@ def check(recipe: str, changes: tuple[str, ...], data: str | None, skip_bad: boo
     click.echo(f"{chosen.name}: nothing wrong")
 
 
-@main.command()
+@main.command(short_help="Write simulated samples as users have them.")
 @RECIPE
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--count", type=click.IntRange(1), default=4000, show_default=True, help="Samples to write.")
@@ -128,7 +129,7 @@ def simulate(recipe: str, folder: Path, count: int, seed: int, changes: tuple[st
     click.echo(f"{pipeline.simulate(_resolve(recipe, changes), folder, count=count, seed=seed)}: {count:,} simulated samples")
 
 
-@main.command()
+@main.command(short_help="Train, score and keep it all in one folder.")
 @RECIPE
 @click.option("--data", default="", help="File or folder with labels; simulated samples where none is named.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/RECIPE or runs/RECIPE-quick]")
@@ -157,7 +158,7 @@ def predict(run: Path, data: str, out: str, batch: int, skip_bad: bool) -> None:
     click.echo(f"{out}: {len(predictions.ids):,} predictions", err=out == "-")
 
 
-@main.command()
+@main.command(short_help="Score a run on labelled DATA.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("data")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
