@@ -24,9 +24,9 @@ from wavefold.base.device import be_repeatable
 from wavefold.base.keyed import key as make_key
 from wavefold.data import SIMULATORS, read
 from wavefold.models import MODELS, prepare_for_prediction
-from wavefold.pipeline import split_samples
 from wavefold.prepare import TRANSFORMS
 from wavefold.recipe import Recipe
+from wavefold.story.reading import split_samples
 from wavefold.training.batches import ByClass, class_fractions
 from wavefold.training.loop import Part, Stage, fit_stage, probabilities_of
 from wavefold.training.losses import LOSSES

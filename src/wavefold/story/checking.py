@@ -1,0 +1,128 @@
+"""What is wrong with a recipe or its data, said before any training; and what its nets look like."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from wavefold.base.build import build_part, check_options, pick
+from wavefold.base.errors import UserError
+from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
+from wavefold.data import SIMULATORS, WRITERS, check_grid, check_layout
+from wavefold.models import CLASSIFIERS, MODELS, count_parameters, describe
+from wavefold.prepare import AUGMENTATIONS, SPLITS
+from wavefold.recipe import Recipe
+from wavefold.story.fitting import STEPS, new_net
+from wavefold.story.judging import data_notes
+from wavefold.story.reading import axis_marks, axis_words, check_fractions_of, read_for, split_samples
+from wavefold.training.batches import check_fractions
+from wavefold.training.loop import OPTIMISERS
+from wavefold.training.losses import LOSSES
+from wavefold.training.metrics import METRICS
+from wavefold.training.schedule import SCHEDULES
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """UserError for the first name, option or value in a recipe that no part takes; needs no data.
+
+    Every part is made once, the nets without memory for their weights.
+    """
+    recipe.quickly()
+    check_layout(recipe.data.layout)
+    if recipe.data.grid is not None:
+        check_grid(recipe.data.grid)
+    pick(SIMULATORS, recipe.data.simulator, "data.simulator")
+    pick(WRITERS, recipe.data.writes, "data.writes")
+    _check_steps(recipe)
+    given = ("labels", "groups", "seed", "classes")
+    check_options(pick(SPLITS, recipe.split.way, "split.way"), recipe.split.options, "split", given, ("way", "group"))
+    check_fractions(recipe.batches.fractions)
+    _check_members(recipe)
+    for i, stage in enumerate(recipe.stage):
+        pick(LOSSES, stage.loss, f"stage.{i}.loss")
+        counts = torch.ones(len(recipe.data.classes))
+        check_options(LOSSES[stage.loss], stage.options, f"stage.{i}", ("counts",), type(stage).model_fields)
+        build_part(LOSSES, stage.loss, stage.options, f"stage.{i}", counts=counts)
+        pick(OPTIMISERS, stage.optimiser, f"stage.{i}.optimiser")
+        pick(SCHEDULES, stage.schedule, f"stage.{i}.schedule")
+        pick(METRICS, stage.best, f"stage.{i}.best")
+    pick(COMBINERS, recipe.combine.by, "combine.by")
+    if "weights" in recipe.combine.options:
+        raise UserError("combine.weights: no such option; give each member a weight, as in --set member.0.weight=2.0")
+    build_part(COMBINERS, recipe.combine.by, recipe.combine.options, "combine")
+    pick(CALIBRATIONS, recipe.combine.calibrate, "combine.calibrate")
+    pick(DECISIONS, recipe.combine.decide, "combine.decide")
+    pick(METRICS, recipe.output.metric, "output.metric")
+    if recipe.output.baseline:
+        pick(CLASSIFIERS, recipe.output.baseline, "output.baseline")
+
+
+def check_data(recipe: Recipe, source: str) -> list[str]:
+    """What a source holds and how the recipe would split it, as lines; UserError for the first thing that is wrong."""
+    dataset = read_for(recipe, source)
+    folds = split_samples(recipe, dataset)
+    check_fractions_of(recipe, dataset)
+    counts = np.bincount(dataset.known_labels(), minlength=len(dataset.classes))
+    shares = ", ".join(f"{c} {n:,} ({n / len(dataset):.1%})" for c, n in zip(dataset.classes, counts, strict=True))
+    channels, length = dataset.signals.shape[1:]
+    lines = [
+        f"{len(dataset):,} samples, {channels} channel(s) of {length} values "
+        f"from {dataset.signals.min():g} to {dataset.signals.max():g}",
+        f"classes: {shares}",
+        f"{len(folds)} fold(s): {len(folds[0].train):,} samples to learn from, "
+        f"{len(folds[0].validation):,} to choose by, {len(folds[0].test):,} to test",
+    ]
+    if dataset.groups is not None and recipe.split.group:
+        lines.insert(2, f"groups: {len(set(dataset.groups)):,} by {dataset.grouping}, each on one side of the split")
+    if dataset.axis is not None:
+        lines.insert(1, f"axis: {axis_words(axis_marks(dataset) or [], dataset.unit)}")
+    lines += [f"left out {name}: {why}" for name, why in dataset.left_out]
+    return lines + [f"note: {note}" for note in data_notes(recipe, dataset, folds)]
+
+
+def describe_members(recipe: Recipe) -> str:
+    """The layers of each net with output shapes and parameter counts, for the recipe's own shape."""
+    channels, length = recipe.data.shape
+    blocks = []
+    for number, member in enumerate(recipe.member):
+        title = f"member {number}: {member.model}"
+        if member.model in CLASSIFIERS:
+            blocks.append(f"{title} (no layers: it is fitted whole)")
+            continue
+        layers = describe(new_net(member, (1, channels, length), len(recipe.data.classes), 0), channels, length)
+        lines = [f"  {x.name:<28} {x.kind:<18} {' x '.join(map(str, x.shape)):<16} {x.parameters:>12,}" for x in layers]
+        total = count_parameters(layers)
+        blocks.append(
+            "\n".join(
+                [
+                    f"{title}, {channels} x {length} to {len(recipe.data.classes)} classes",
+                    *lines,
+                    f"  {total:,} parameters",
+                ]
+            )
+        )
+    return "\n".join(blocks)
+
+
+def _check_steps(recipe: Recipe) -> None:
+    augmented = ""
+    for i, step in enumerate(recipe.prepare):
+        pick(STEPS, step.step, f"prepare.{i}.step")
+        build_part(STEPS, step.step, step.options, f"prepare.{i}")
+        if step.step in AUGMENTATIONS:
+            augmented = step.step
+        elif augmented:
+            raise UserError(
+                f"prepare.{i}: '{step.step}' comes after '{augmented}', which is drawn anew for each batch: put it before"
+            )
+
+
+def _check_members(recipe: Recipe) -> None:
+    shape, classes = (1, *recipe.data.shape), len(recipe.data.classes)
+    for i, member in enumerate(recipe.member):
+        if member.model in CLASSIFIERS:
+            build_part(CLASSIFIERS, member.model, member.options, f"member.{i}", seed=0)
+            continue
+        pick({**MODELS, **CLASSIFIERS}, member.model, f"member.{i}.model")
+        with torch.device("meta"):
+            new_net(member, shape, classes, 0, f"member.{i}")

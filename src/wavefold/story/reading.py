@@ -1,0 +1,139 @@
+"""From a recipe and a source to samples and folds; and whether new samples are like those that were learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from wavefold.base.build import build_part
+from wavefold.base.dataset import Dataset
+from wavefold.base.errors import DataError, MissingGroup, UserError
+from wavefold.combine import COMBINERS
+from wavefold.data import read, test_files
+from wavefold.prepare import SPLITS, Fold, holdout
+from wavefold.recipe import Recipe
+from wavefold.training.batches import class_fractions
+
+Say = Callable[[str], None]
+
+
+def read_for(recipe: Recipe, source: str) -> Dataset:
+    """The labelled samples of a source, as a recipe asks for them."""
+    dataset = read(source, group=recipe.split.group, **_reading(recipe))
+    labels, limit = dataset.known_labels(), recipe.data.limit
+    if not 0 < limit < len(dataset):
+        return dataset
+    with _named(f"{source}, of which data.limit takes {limit}"):
+        some = holdout(labels, fraction=limit / len(dataset), validation=0, seed=recipe.seed, classes=dataset.classes)
+    return replace(dataset.take(some[0].test), source=f"{dataset.source}, of which data.limit takes {limit}")
+
+
+def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
+    """The folds of a dataset; by whole groups where the recipe names a group."""
+    labels = dataset.known_labels()
+    if len(np.unique(labels)) < 2:
+        raise DataError(f"{dataset.source}: all samples are of class '{dataset.classes[labels[0]]}'; two classes are needed")
+    given = {"labels": labels, "groups": dataset.groups if recipe.split.group else None, "classes": dataset.classes}
+    with _named(dataset.source):
+        folds: list[Fold] = build_part(SPLITS, recipe.split.way, recipe.split.options, "split", seed=recipe.seed, **given)
+    held_back = len(folds[0].validation) if len(folds) == 1 else len(labels) - max(len(f.test) for f in folds)
+    needed = COMBINERS[recipe.combine.by].needs
+    if held_back < needed:
+        raise UserError(
+            f"split: holds back {held_back} samples, and combine.by='{recipe.combine.by}' needs {needed} to learn from; "
+            "raise split.validation or bring more samples"
+        )
+    return folds
+
+
+def check_fractions_of(recipe: Recipe, dataset: Dataset) -> None:
+    """UserError where the classes that batches.fractions names are not those of the data."""
+    if recipe.batches.fractions != "each":
+        class_fractions(recipe.batches.fractions, dataset.known_labels(), dataset.classes)
+
+
+def read_like(recipe: Recipe, source: str, facts: Mapping[str, Any]) -> Dataset:
+    """Samples to predict: of the shape that was learned from; labels are not looked at."""
+    dataset = read(source, labels=False, group=recipe.split.group, **_reading(recipe, facts))
+    check_shape(dataset, facts)
+    return dataset
+
+
+def read_labelled(recipe: Recipe, source: str, facts: Mapping[str, Any], warn: Say) -> Dataset:
+    """Samples to score: a folder's one test file where that has labels, else its training file, or the file itself."""
+    options, tests = _reading(recipe, facts), test_files(source)
+    if len(tests) == 1 and read(tests[0], **options).labels is not None:
+        source = str(tests[0])
+    try:
+        dataset = read(source, group=recipe.split.group, **options)
+    except MissingGroup:
+        dataset = read(source, **options)
+        warn(f"{source}: has no column '{recipe.split.group}'; the interval is over samples, not over groups")
+    dataset.known_labels()
+    return dataset
+
+
+def warn_left_out(dataset: Dataset, warn: Say) -> None:
+    """Hand `warn` a line for each sample that could not be read."""
+    for name, why in dataset.left_out:
+        warn(f"left out {name}: {why}")
+
+
+def check_shape(dataset: Dataset, facts: Mapping[str, Any]) -> None:
+    """DataError where signals are of another shape, or of other wavelengths, than those that were learned from."""
+    have, shape = dataset.signals.shape[1:], facts["shape"]
+    if tuple(have) != tuple(shape):
+        raise DataError(
+            f"{dataset.source}: samples have {have[0]} channel(s) of {have[1]} values; "
+            f"the run learned from {shape[0]} of {shape[1]}"
+        )
+    learned, there = facts.get("axis"), axis_marks(dataset)
+    if learned and there and not np.allclose(learned, there, rtol=1e-5):
+        raise DataError(
+            f"{dataset.source}: its axis is {axis_words(there, dataset.unit)}; "
+            f"the run learned from {axis_words(learned, facts['unit'])}"
+        )
+
+
+def axis_marks(dataset: Dataset) -> list[float] | None:
+    """The axis at 33 positions from the first to the last, where the source says it: enough to tell one from another."""
+    if dataset.axis is None:
+        return None
+    marks: list[float] = dataset.axis[np.linspace(0, len(dataset.axis) - 1, 33).round().astype(np.int64)].tolist()
+    return marks
+
+
+def even_grid(dataset: Dataset) -> list[float] | None:
+    """First, last and step of an even axis in angstrom, which FITS files can be resampled to."""
+    axis = dataset.axis
+    if axis is None or len(axis) < 2 or not dataset.unit.endswith("angstrom"):
+        return None
+    step = (axis[-1] - axis[0]) / (len(axis) - 1)
+    return [float(axis[0]), float(axis[-1]), float(step)] if np.allclose(np.diff(axis), step, rtol=1e-3) else None
+
+
+def axis_words(marks: Sequence[float], unit: str) -> str:
+    """The ends of an axis and the unit of its steps, for a line. marks: as `axis_marks` gives them."""
+    return f"{marks[0]:g} to {marks[-1]:g} ({unit or 'of no unit'})"
+
+
+def _reading(recipe: Recipe, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What `read` is told by a recipe; and by a run's facts, when its samples are to be like those it learned from."""
+    data = recipe.data
+    told: dict[str, Any] = {"layout": data.layout, "label_column": data.label, "grid": data.grid, "skip_bad": data.skip_bad}
+    if facts is None:
+        return told
+    return {**told, "classes": tuple(facts["classes"]), "grid": facts.get("grid") or data.grid}
+
+
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Say of which file a split's complaint is."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{source}: {error}") from None
