@@ -121,6 +121,14 @@ def test_each_stage_starts_from_the_best_weights_of_the_one_before(tmp_path):
     assert [line["stage"] for line in history] == [0] * 4 + [1]
 
 
+def test_a_stage_without_epochs_is_left_out(tmp_path):
+    alone, _ = fit(tmp_path / "alone", stage(key=6))
+    for name, stages in {"after": (stage(key=6), stage(1, epochs=0)), "before": (stage(epochs=0), stage(key=6))}.items():
+        best, history = fit(tmp_path / name, *stages)
+        assert same(alone, best)
+        assert len(history) == 4
+
+
 def test_the_best_weights_are_kept_not_the_last(tmp_path):
     values = itertools.chain([3.0, 1.0, 2.0, math.nan])
     seen = []

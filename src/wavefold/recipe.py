@@ -91,7 +91,7 @@ class StageRecipe(Choice):
     """One stretch of training with one loss; further keys are the loss's own."""
 
     loss: str
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0)  # 0 leaves the stage out
     rate: float = Field(gt=0, allow_inf_nan=False)
     optimiser: str = "adam"
     weight_decay: float = Field(0.0, ge=0)

@@ -38,6 +38,8 @@ def check_recipe(recipe: Recipe) -> None:
     check_options(pick(SPLITS, recipe.split.way, "split.way"), recipe.split.options, "split", given, ("way", "group"))
     check_fractions(recipe.batches.fractions)
     _check_members(recipe)
+    if not any(stage.epochs for stage in recipe.stage):
+        raise UserError("stage: no stage has an epoch; set stage.0.epochs to 1 or more")
     for i, stage in enumerate(recipe.stage):
         pick(LOSSES, stage.loss, f"stage.{i}.loss")
         counts = torch.ones(len(recipe.data.classes))

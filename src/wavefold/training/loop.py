@@ -95,7 +95,8 @@ def fit_stage(model: nn.Module, part: Part, check: Check, stage: Stage, state: S
         watch.epoch(state)
         if file.due():
             _save(learner, state, file)
-    model.load_state_dict(state.best_weights)
+    if state.best_weights:  # none where the first stages have no epochs
+        model.load_state_dict(state.best_weights)
     _next_stage(state, stage.number + 1, model, file)
 
 
