@@ -237,6 +237,10 @@ def test_a_spectrum_with_every_pixel_masked_says_so(tmp_path: Path) -> None:
     assert "all 10 pixels are masked; expected some with inverse variance above 0" in problem_of(path)
 
 
+def test_a_spectrum_of_zeros_is_none(tmp_path: Path) -> None:
+    assert "its flux is 0 at every good pixel" in problem_of(lamost(tmp_path / "x.fits", FLUX=np.zeros(10)))
+
+
 def test_a_spectrum_mostly_masked_says_how_much(tmp_path: Path) -> None:
     ivar = np.ones(10)
     ivar[3:9] = 0

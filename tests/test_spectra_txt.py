@@ -122,7 +122,9 @@ def test_an_index_may_be_written_in_many_ways(tmp_path: Path, text: str) -> None
     check(read(source(tmp_path, index=text)))
 
 
-@pytest.mark.parametrize("text", [".5,+1,1.", "\ufeff0.5,1,1", " 0.5,\n1,\n1\n\n", "5e-1,01,1\r\n"])
+@pytest.mark.parametrize(
+    "text", [".5,+1,1.", "0.5,1,00000000000000000000001", "\ufeff0.5,1,1", " 0.5,\n1,\n1\n\n", "5e-1,01,1\r\n"]
+)
 def test_numbers_may_be_written_in_many_ways(tmp_path: Path, text: str) -> None:
     path = source(tmp_path, {"1": "1,2,3", "2": text, "3": "4,5,6"}, "id,type\n1,a\n2,b\n3,a\n")
     assert read(path).signals[:, 0].tolist() == [[1, 2, 3], [0.5, 1, 1], [4, 5, 6]]
@@ -253,6 +255,7 @@ BAD = {
     "null": ({"12": "4,null,6"}, "train_data 12.txt: value 2 is 'null', expected a number"),
     "nan": ({"12": "4,5,nan"}, "train_data 12.txt: value 3 is 'nan', expected a finite number"),
     "inf": ({"12": "4,-inf,1"}, "train_data 12.txt: value 2 is '-inf', expected a finite number"),
+    "whole": ({"12": f"4,1,{10**40}"}, "train_data 12.txt: value 3 is '1000"),
     "large": ({"12": "4,1e39,1"}, "train_data 12.txt: value 2 is '1e39', expected a finite number"),
     "empty": ({"12": ""}, "train_data 12.txt: is empty, expected 3 values as in most of train_data"),
     "blank": ({"12": "\n \n"}, "train_data 12.txt: is empty, expected 3 values"),
