@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from wavefold import pipeline
+from wavefold.base.blocks import by_blocks
 from wavefold.base.errors import DataError, UserError
 from wavefold.base.runs import hold_folder, open_run
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
@@ -333,3 +334,14 @@ def test_tensorboard_gets_the_metrics(tmp_path, contest_csv_of):
     events = list(run.member(0, 0, "net3").glob("events.out.tfevents.*"))
     assert events
     assert b"macro-f1" in events[0].read_bytes()
+
+
+def test_signals_that_do_not_fit_in_memory_are_learned_from_alike(tmp_path, trained, monkeypatch):
+    run, data = trained
+    monkeypatch.setitem(by_blocks.__kwdefaults__, "most", 1000)
+    monkeypatch.setattr("wavefold.base.blocks._ROWS", 50)
+    again = train(small(), data, tmp_path / "run")
+    for member in ("0-net3", "1-logistic"):
+        for part in ("validation", "test"):
+            scores = [np.load(r.folder / "fold0" / member / "scores.npz")[part] for r in (run, again)]
+            np.testing.assert_array_equal(*scores)
