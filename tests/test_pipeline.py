@@ -339,7 +339,6 @@ def test_tensorboard_gets_the_metrics(tmp_path, contest_csv_of):
 def test_signals_that_do_not_fit_in_memory_are_learned_from_alike(tmp_path, trained, monkeypatch):
     run, data = trained
     monkeypatch.setitem(by_blocks.__kwdefaults__, "most", 1000)
-    monkeypatch.setattr("wavefold.base.blocks._ROWS", 50)
     again = train(small(), data, tmp_path / "run")
     for member in ("0-net3", "1-logistic"):
         for part in ("validation", "test"):

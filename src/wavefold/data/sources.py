@@ -154,7 +154,7 @@ def _found_train(path: Path, layout: str) -> Found:
         there = listed(sorted(f.name for f in path.iterdir())[:8]) or "nothing"
         raise DataError(
             f"{path.name}: holds {there}; expected one train*.csv, train*.csv.gz or *_TRAIN.ts, "
-            "an *index*.csv beside the samples, or .hea, .fits or .txt files"
+            "an *index*.csv beside the samples, or .hea, .fits or .txt files; a zip of txt is named itself"
         )
     return _found_file(files[0], layout)
 
