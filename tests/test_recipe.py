@@ -90,6 +90,12 @@ def test_fractions_are_words_or_shares_by_class(change, words):
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("name", recipe_names())
+def test_one_stage_and_one_member_are_enough(name):
+    recipe = Recipe.load(name)
+    pipeline.check_recipe(recipe.with_({"stage": recipe.tree()["stage"][:1], "member": recipe.tree()["member"][:1]}))
+
+
 def test_toml_of_a_recipe_is_the_recipe():
     recipe = Recipe.load("heartbeat")
     assert Recipe.from_toml(recipe.toml(), "again") == recipe
