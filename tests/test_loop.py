@@ -15,7 +15,8 @@ from wavefold.training.batches import ByClass, EachOnce
 from wavefold.training.loop import OPTIMISERS, Part, Stage, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES
 from wavefold.training.schedule import SCHEDULES
-from wavefold.training.state import StateFile
+from wavefold.training.state import State, StateFile
+from wavefold.training.telling import Telling
 
 
 class Silent:
@@ -171,3 +172,15 @@ def test_schedules_start_and_end_where_they_say():
     assert SCHEDULES["one_cycle"](0) == pytest.approx(0.04)
     assert SCHEDULES["one_cycle"](0.3) == pytest.approx(1)
     assert SCHEDULES["one_cycle"](1) == pytest.approx(0)
+
+
+def test_the_rate_is_of_this_sessions_own_work(tmp_path):
+    telling = Telling([100, 100], [4, 0], nets=2)
+    telling.skip_fold(100)  # 800 samples of an earlier session
+    telling.begin(1, 100, "0 net", tmp_path)
+    telling.end(True, earlier=True)  # 400 more
+    telling.begin(1, 100, "1 net", tmp_path)
+    telling.resume(State(epoch=1, batch=5), steps=10)  # and 150
+    telling.step(State(epoch=3, batch=5), steps=10)
+    line = telling._progress.line(telling._done, 10.0)
+    assert line == "training   97 %  20 samples/s  2 s left"  # 1,550 of 1,600, 200 of them in these 10 s

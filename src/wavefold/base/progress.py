@@ -32,9 +32,9 @@ class Progress:
             self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()
 
-    def skip(self, done: int) -> None:
-        """Count `done` as there from the start, so that the rate is of this session's own work."""
-        self._from = done
+    def skip(self, more: int) -> None:
+        """Count `more` as there before this session, so that the rate is of its own work."""
+        self._from += more
 
     def update(self, done: int, note: str = "") -> None:
         """Say how far it is; prints at most five times a second, and seldom where nobody watches."""

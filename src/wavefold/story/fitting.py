@@ -45,10 +45,11 @@ def fit_fold(work: Work, fold: Fold, telling: Telling) -> None:
         prepared = prepare_fold(work, fold)
     for number, member, folder in folders:
         telling.begin(fold.number, len(fold.train), f"{number} {member.model}", folder)
-        if not (folder / "scores.npz").exists():
+        there = (folder / "scores.npz").exists()
+        if not there:
             task = Task(work.recipe, member, prepared, folder, _member_key(work.recipe, member, number, fold))
             (_fit_net if member.model in MODELS else _fit_classifier)(task, telling)
-        telling.end(member.model in MODELS)
+        telling.end(member.model in MODELS, earlier=there)
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,12 @@ def _fit_net(task: Task, telling: Telling) -> None:
     steps = [s for s in recipe.prepare if s.step in AUGMENTATIONS]
     augmentations = tuple(build_part(AUGMENTATIONS, s.step, s.options, "prepare") for s in steps)
     signals, labels, samples = (torch.from_numpy(a).to(device) for a in (prepared.train, prepared.labels, prepared.samples))
-    part = Part(signals, labels, samples, _batches(task), augmentations)
+    batches = _batches(task)
+    part = Part(signals, labels, samples, batches, augmentations)
     stages = [_stage(task, i, s) for i, s in enumerate(recipe.stage)]
     file = StateFile(task.folder / "state.pt", recipe.batches.save_every)
     state = file.read()
-    telling.resume(state)
+    telling.resume(state, batches.steps)
     for stage in unfinished(stages, state):
         fit_stage(model, part, _checker(prepared), stage, state, file, telling)
     model.load_state_dict(state.best_weights)

@@ -37,11 +37,10 @@ class Telling:
         self._name = f"fold {fold + 1} of {self._folds}, {name}"
         self._progress.update(self._done, self._name)
 
-    def resume(self, state: State, steps: int = 1) -> None:
-        """A net goes on from where its state stands."""
+    def resume(self, state: State, steps: int) -> None:
+        """A net goes on from where its state stands, in an epoch of so many steps."""
         self._at(state, steps)
-        if self._done > self._before:
-            self._progress.skip(self._done)
+        self._progress.skip(self._done - self._before)
 
     def step(self, state: State, steps: int) -> None:
         """A batch of `steps` in the epoch is done."""
@@ -55,16 +54,19 @@ class Telling:
         if self._tensorboard and leads():
             log_scalars(self._folder, state.history)
 
-    def end(self, net: bool) -> None:
-        """A member is done."""
+    def end(self, net: bool, *, earlier: bool = False) -> None:
+        """A member is done; earlier: it was so before this session, whose rate it must not raise."""
+        before = self._done
         self._before += self._epochs * self._size if net else 0
         self._done = self._before
+        if earlier:
+            self._progress.skip(self._done - before)
 
     def skip_fold(self, size: int) -> None:
         """A fold was done in an earlier session."""
         self._before += self._nets * self._epochs * size
         self._done = self._before
-        self._progress.skip(self._done)
+        self._progress.skip(self._nets * self._epochs * size)
 
     def _epoch(self, state: State) -> int:
         return self._before_stage[min(state.stage, len(self._before_stage) - 1)] + state.epoch
