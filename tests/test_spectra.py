@@ -151,6 +151,17 @@ def test_classes_that_the_fractions_do_not_name_have_their_own_shares(tmp_path):
     assert "no share for class 'F'" in half.stderr
 
 
+def test_a_fresh_start_that_cannot_be_leaves_the_old_run(trained, tmp_path):
+    _, data = trained
+    words = ["train", "spectra", "--data", data, "--out", tmp_path / "run", "--set", 'member=[{model="logistic"}]']
+    words += ["--set", "output.baseline="]
+    assert run(*words).exit_code == 0
+    refused = run(*words, "--fresh", "--set", "batches.fractions={star=1.0}")
+    assert refused.exit_code == 2
+    assert "no share for class" in refused.stderr
+    assert (tmp_path / "run" / "scores.json").exists()
+
+
 def test_simulated_classes_are_those_of_the_recipe(tmp_path):
     result = run("simulate", "spectra", tmp_path / "s", "--count", 100, "--set", "data.classes=['star','galaxy','qso']")
     assert result.exit_code == 0, result.output

@@ -40,7 +40,6 @@ from wavefold.story.fitting import fit_fold, watch_of
 from wavefold.story.judging import decided_by, judge, predictions_of
 from wavefold.story.reading import (
     axis_marks,
-    check_fractions_of,
     check_shape,
     even_grid,
     read_for,
@@ -170,7 +169,6 @@ def _begin(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> Work:
     facts = _facts(recipe, dataset, simulated)
     tests = [read_like(recipe, str(path), facts) for path in named]
     folds = split_samples(recipe, dataset)
-    check_fractions_of(recipe, dataset)
     work = Work(run, recipe, dataset, tests, folds)
     start_run(run.folder, {**facts, "folds": len(folds)}, recipe.toml(), work.judged)
     _keep_left_out(work)

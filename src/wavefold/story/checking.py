@@ -14,7 +14,7 @@ from wavefold.prepare import AUGMENTATIONS, SPLITS
 from wavefold.recipe import Recipe
 from wavefold.story.fitting import STEPS, new_net
 from wavefold.story.judging import data_notes
-from wavefold.story.reading import axis_marks, axis_words, check_fractions_of, read_for, split_samples
+from wavefold.story.reading import axis_marks, axis_words, read_for, split_samples
 from wavefold.training.batches import check_fractions
 from wavefold.training.loop import OPTIMISERS
 from wavefold.training.losses import LOSSES
@@ -63,7 +63,6 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
     """What a source holds and how the recipe would split it, as lines; UserError for the first thing that is wrong."""
     dataset = read_for(recipe, source)
     folds = split_samples(recipe, dataset)
-    check_fractions_of(recipe, dataset)
     counts = np.bincount(dataset.known_labels(), minlength=len(dataset.classes))
     shares = ", ".join(f"{c} {n:,} ({n / len(dataset):.1%})" for c, n in zip(dataset.classes, counts, strict=True))
     channels, length = dataset.signals.shape[1:]

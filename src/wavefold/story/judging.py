@@ -57,10 +57,11 @@ def data_notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[
     notes = []
     if dataset.left_out:
         notes.append(f"{len(dataset.left_out):,} samples could not be read and were left out")
-    if named_for_others(recipe.batches.fractions, dataset.classes) and any(m.model in MODELS for m in recipe.member):
+    nets = any(m.model in MODELS for m in recipe.member)
+    if nets and named_for_others(recipe.batches.fractions, dataset.classes):
         names = listed(recipe.batches.fractions)
         notes.append(f"batches.fractions names {names}, none of them a class here: batches have the data's own shares")
-    return notes + _few_to_choose_by(dataset, folds) + _straddling(recipe, dataset, folds)
+    return notes + (_few_to_choose_by(dataset, folds) if nets else []) + _straddling(recipe, dataset, folds)
 
 
 def predictions_of(recipe: Recipe, ids: Strings, classes: Sequence[str], probabilities: Values) -> Predictions:

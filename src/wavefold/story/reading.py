@@ -22,9 +22,11 @@ Say = Callable[[str], None]
 
 
 def read_for(recipe: Recipe, source: str) -> Dataset:
-    """The labelled samples of a source, as a recipe asks for them."""
+    """The labelled samples of a source, as a recipe asks for them; UserError where its class fractions fit other classes."""
     dataset = read(source, group=recipe.split.group, **_reading(recipe))
     labels, limit = dataset.known_labels(), recipe.data.limit
+    if recipe.batches.fractions != "each":
+        class_fractions(recipe.batches.fractions, labels, dataset.classes)  # says which class of the data has none
     if not 0 < limit < len(dataset):
         return dataset
     with _named(f"{source}, of which data.limit takes {limit}"):
@@ -48,12 +50,6 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
             "raise split.validation or bring more samples"
         )
     return folds
-
-
-def check_fractions_of(recipe: Recipe, dataset: Dataset) -> None:
-    """UserError where the classes that batches.fractions names are not those of the data."""
-    if recipe.batches.fractions != "each":
-        class_fractions(recipe.batches.fractions, dataset.known_labels(), dataset.classes)
 
 
 def read_like(recipe: Recipe, source: str, facts: Mapping[str, Any]) -> Dataset:
