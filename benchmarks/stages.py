@@ -77,7 +77,7 @@ def real_parts(recipe, source):
 def simulated_parts(recipe):
     """Parts of 4,000 simulated spectra; the test part is 4,000 others."""
     make = SIMULATORS["spectra"]
-    dataset, test = make(4000, 0, length=650), make(4000, 1, length=650)
+    dataset, test = make(4000, 0, shape=(1, 650)), make(4000, 1, shape=(1, 650))
     (fold,) = split_samples(recipe, dataset)
     return _parts(recipe, dataset, fold, test.signals, test.known_labels(), None)
 

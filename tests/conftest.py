@@ -35,7 +35,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def contest_csv_of() -> Callable[..., Path]:
     """A maker of simulated contest files: (folder, count, length=205) to its train.csv."""
-    return lambda folder, count, length=205: WRITERS["contest"](SIMULATORS["ecg"](count, 1, length=length), folder)
+    return lambda folder, count, length=205: WRITERS["contest"](SIMULATORS["ecg"](count, 1, shape=(1, length)), folder)
 
 
 @pytest.fixture(scope="session")

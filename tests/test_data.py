@@ -389,6 +389,7 @@ def test_layout_is_never_guessed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", READERS)
 def test_readers_refuse_a_label_column_that_is_not_there(tmp_path: Path, layout: str) -> None:
     path = written(tmp_path, TS + "1:2:a\n" if layout == "ts" else GOOD, "x.ts" if layout == "ts" else "x.csv")
+    np.save(tmp_path / "7.npy", np.zeros((6, 2, 2), np.float16))  # a CSV of cadences has some beside it
     with pytest.raises(DataError, match="kind"):
         READERS[layout](tmp_path if layout == "wfdb" else path, label_column="kind")
 

@@ -13,7 +13,10 @@ import pytest
 SOURCE = Path(importlib.import_module("wavefold").__file__ or "").parent
 ROOMS = ("data", "prepare", "models", "training", "combine", "output")
 FILES = sorted(SOURCE.rglob("*.py"))
-OPTIONAL = ("skops", "wfdb", "astropy", "imblearn", "lightgbm", "openpyxl", "pyarrow", "torch.utils.tensorboard")
+OPTIONAL = (
+    *("skops", "wfdb", "astropy", "imblearn", "lightgbm", "openpyxl", "pyarrow", "torch.utils.tensorboard"),
+    *("timm", "torchvision", "h5py"),
+)
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:

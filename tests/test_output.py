@@ -29,6 +29,12 @@ def test_csv_is_the_submission(tmp_path):
     )
 
 
+def test_csv_of_cadences_holds_the_probability_of_the_last_class(tmp_path):
+    odds = np.array([[1 / 3, 2 / 3], [1 - 1e-9, 1e-9], [0, 1]])
+    write_predictions(tmp_path / "out.csv", Predictions(np.array(["b", "a", "c"]), ("0", "1"), odds, odds.round(), "target"))
+    assert (tmp_path / "out.csv").read_text() == "id,target\nb,0.66666667\na,1e-09\nc,1\n"
+
+
 def test_csv_keeps_fractions(tmp_path):
     write_predictions(str(tmp_path / "out.CSV"), predictions(np.array([[0.7, 0.2, 1], [1, 0, 0], [0, 1 / 3, 2 / 3]])))
     rows = list(csv.reader(io.StringIO((tmp_path / "out.CSV").read_text())))

@@ -37,7 +37,7 @@ def test_two_processes_learn_what_one_learns(contest_csv, tmp_path, recipe):
     settings, member = {"heartbeat": (SETTINGS, "0-lstm"), "spectra": (SPECTRA, "0-split_sum")}[recipe]
     data = contest_csv
     if recipe == "spectra":
-        data = WRITERS["spectra"](SIMULATORS["spectra"](200, 1, length=130), tmp_path)
+        data = WRITERS["spectra"](SIMULATORS["spectra"](200, 1, shape=(1, 130)), tmp_path)
     alone, together = (train(recipe, settings, data, tmp_path / str(n), n) for n in (1, 2))
     assert together["n"] == alone["n"]
     scores = [np.load(tmp_path / str(n) / "fold0" / member / "scores.npz")["test"] for n in (1, 2)]

@@ -28,10 +28,20 @@ def test_shares_are_exact() -> None:
 
 @pytest.mark.parametrize("name", SIMULATORS)
 def test_same_seed_same_beats(name: str) -> None:
-    one, again, other = (SIMULATORS[name](count=50, seed=seed) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(one.signals, again.signals)
-    assert not np.array_equal(one.signals, other.signals)
+    shape = (6, 32, 32) if name == "cadence" else (1, 205)
+    one, again, other = (SIMULATORS[name](50, seed, shape=shape) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one.signals[:], again.signals[:])
+    assert not np.array_equal(one.signals[:], other.signals[:])
     assert len(set(one.ids.tolist())) == 50
+
+
+@pytest.mark.parametrize("name", ["ecg", "spectra"])
+@pytest.mark.parametrize(
+    ("shape", "words"), [((2, 205), "makes 1 channel, not 2"), ((6, 273, 256), r"makes \[1, length\], not \[6, 273, 256\]")]
+)
+def test_signals_of_one_axis_have_one_channel(name: str, shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(UserError, match=f"data.shape: the simulator {name} {words}"):
+        SIMULATORS[name](4, 0, shape=shape)
 
 
 def test_cut_is_the_contests() -> None:
@@ -68,6 +78,8 @@ def test_written_beats_read_back_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", WRITERS)
 def test_any_float32_is_written_as_exactly_as_the_layout_can(tmp_path: Path, name: str) -> None:
     values = np.float32([[[1e-30, -2.5, 3.0e38, 0.1]], [[1.0, 1.1e-7, 0.0, 1 - 2**-24]]])
+    if name == "cadence":  # six panels of half precision
+        values = np.float16(np.resize([[6e-8, -2.5, 65504, 0.1], [1.0, 1.1e-7, 0.0, 1 - 2**-11]], (2, 6, 2, 2))).astype("f4")
     data = Dataset(signals=values, ids=np.array(["a", "b"]))
     for folder, part in (("two", data), ("one", data.take(slice(1, 2)))):
         back = read(WRITERS[name](part, tmp_path / folder, "test"))

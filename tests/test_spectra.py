@@ -27,7 +27,7 @@ def rows_of(path):
 
 
 def spectra(folder, count, seed=1, part="train", length=130, **more):
-    WRITERS["spectra"](SIMULATORS["spectra"](count, seed, length=length, **more), folder, part)
+    WRITERS["spectra"](SIMULATORS["spectra"](count, seed, shape=(1, length), **more), folder, part)
     return folder
 
 

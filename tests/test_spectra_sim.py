@@ -29,7 +29,7 @@ def near(flux: np.ndarray, wavelength: float, half: float = 3.0) -> float:
 
 
 def small(count: int = 3) -> Dataset:
-    return simulate_spectra(count, 0, length=100)
+    return simulate_spectra(count, 0, shape=(1, 100))
 
 
 def members(path: Path) -> list[str]:
@@ -50,7 +50,7 @@ def test_grid_is_the_contests() -> None:
 
 
 def test_shares_are_honest_and_no_class_is_empty() -> None:
-    data = simulate_spectra(1000, 3, length=100)
+    data = simulate_spectra(1000, 3, shape=(1, 100))
     assert data.classes == ("star", "unknown", "galaxy", "qso")
     assert np.bincount(data.known_labels()).tolist() == [780, 70, 110, 40]
     assert np.bincount(small(4).known_labels()).tolist() == [1, 1, 1, 1]
@@ -59,14 +59,14 @@ def test_shares_are_honest_and_no_class_is_empty() -> None:
 
 
 def test_classes_may_be_fewer_and_in_any_order() -> None:
-    data = simulate_spectra(200, 3, length=100, classes=("qso", "star", "galaxy"))
+    data = simulate_spectra(200, 3, shape=(1, 100), classes=("qso", "star", "galaxy"))
     assert data.classes == ("qso", "star", "galaxy")
     assert np.bincount(data.known_labels()).tolist() == [8, 168, 24]  # .04, .84, .12
-    assert data.digest != simulate_spectra(200, 3, length=100).digest
+    assert data.digest != simulate_spectra(200, 3, shape=(1, 100)).digest
 
 
 def test_same_seed_same_spectra() -> None:
-    one, again, other = (simulate_spectra(600, seed, length=120) for seed in (5, 5, 6))
+    one, again, other = (simulate_spectra(600, seed, shape=(1, 120)) for seed in (5, 5, 6))
     np.testing.assert_array_equal(one.signals, again.signals)
     assert (one.ids == again.ids).all()
     assert not np.array_equal(one.signals, other.signals)
@@ -168,7 +168,7 @@ def test_forest_dims_quasars_bluewards_of_lyman_alpha() -> None:
 
 
 def test_classes_overlap_yet_differ() -> None:
-    data = simulate_spectra(2400, 2, length=520)
+    data = simulate_spectra(2400, 2, shape=(1, 520))
     x, y = data.signals[:, 0], data.known_labels()
     x = np.clip(x / np.median(np.abs(x), axis=1, keepdims=True), -5, 10)
     parts = PCA(25, random_state=0).fit(x[:1600]).transform(x)
@@ -221,7 +221,7 @@ def test_test_part_stands_beside_train_without_labels(tmp_path: Path) -> None:
     assert index.read_text().splitlines() == ["id", *data.ids.tolist()]
     assert members(tmp_path / "test_data.zip")[0] == f"test_data/{data.ids[0]}.txt"
     with pytest.raises(UserError, match=r"wavelength\.txt: is there already"):
-        write_spectra(simulate_spectra(3, 0, length=101), tmp_path, "more")
+        write_spectra(simulate_spectra(3, 0, shape=(1, 101)), tmp_path, "more")
     write_spectra(replace(data, axis=None), tmp_path / "bare")
     assert not (tmp_path / "bare" / "wavelength.txt").exists()
 
@@ -256,7 +256,7 @@ def test_bad_orders_are_refused() -> None:
     with pytest.raises(UserError, match="0 spectra"):
         simulate_spectra(0, 0)
     with pytest.raises(UserError, match="of 99 values; expected at least 1 spectrum of at least 100"):
-        simulate_spectra(4, 0, length=99)
+        simulate_spectra(4, 0, shape=(1, 99))
     with pytest.raises(UserError, match="class 'stars' is not one of star, unknown, galaxy, qso; did you mean 'star'"):
         simulate_spectra(4, 0, classes=("stars", "qso"))
     for classes in (("star",), ("star", "star"), ()):

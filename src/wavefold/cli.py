@@ -145,16 +145,28 @@ def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], qu
     pipeline.train(chosen, data=data, out=out or usual, fresh=fresh, say=click.echo)
 
 
-@main.command()
+@main.command(short_help="Predict every sample of DATA, or search six scans.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("data")
+@click.argument("data", nargs=-1, required=True)
 @click.option("--out", required=True, help=".csv (the submission), .xlsx, .parquet or .npz; - for standard output.")
 @click.option("--batch", type=click.IntRange(1), default=512, show_default=True, help="Samples at a time.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Of a search: the least probability listed.  [default: 0.5]")
 @SKIP_BAD
-def predict(run: Path, data: str, out: str, batch: int, skip_bad: bool) -> None:
-    """Predict every sample of DATA, in its order."""
+def predict(run: Path, data: tuple[str, ...], out: str, batch: int, threshold: float | None, skip_bad: bool) -> None:
+    """Predict every sample of DATA, in its order.
+
+    Where DATA is six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in the order of time), every coarse channel is
+    searched for needles: candidates are listed in the file, and the best of them pictured in a folder beside it.
+    """
     pipeline = _pipeline()
-    predictions = pipeline.predict(_run(run), data, out=out, size=batch, skip_bad=skip_bad, warn=_warn)
+    if len(data) > 1 or pipeline.is_scan(data[0]):
+        least = 0.5 if threshold is None else threshold
+        candidates = pipeline.search(_run(run), data, out=out, threshold=least, size=batch, warn=_warn)
+        click.echo(f"{out}: {len(candidates):,} candidates", err=out == "-")
+        return
+    if threshold is not None:
+        raise UserError("--threshold: is of the search of six scans (.h5 or .fil); DATA is one file or folder of samples")
+    predictions = pipeline.predict(_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
     click.echo(f"{out}: {len(predictions.ids):,} predictions", err=out == "-")
 
 
@@ -162,11 +174,12 @@ def predict(run: Path, data: str, out: str, batch: int, skip_bad: bool) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("data")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--by", multiple=True, metavar="COLUMN", help="Cut the metric by a column of DATA, too; may be repeated.")
 @SKIP_BAD
-def score(run: Path, data: str, as_json: bool, skip_bad: bool) -> None:
+def score(run: Path, data: str, as_json: bool, by: tuple[str, ...], skip_bad: bool) -> None:
     """Score a run on labelled DATA: the recipe's metric and the others that fit, with n and a 95 % interval."""
     pipeline = _pipeline()
-    result = pipeline.score_run(_run(run), data, skip_bad=skip_bad, warn=_warn)
+    result = pipeline.score_run(_run(run), data, skip_bad=skip_bad, warn=_warn, by=by)
     click.echo(json.dumps(result.as_json()) if as_json else pipeline.describe_score(_run(run), result))
 
 

@@ -1,8 +1,8 @@
 """The story: read, split, fit every fold, judge, keep; then predict and score. Start here.
 
 Each chapter is a file of `story`: `checking` (recipe and data, before anything), `reading` (samples and folds), `fitting` (a
-fold: prepare, members, stages), `judging` (combine, decide, measure), `asking` (what a run says of new samples). What a chapter
-needs is made from a recipe by short name, in `base.build`.
+fold: prepare, members, stages), `judging` (combine, decide, measure), `asking` (what a run says of new samples),
+`searching` (of a whole observation). What a chapter needs is made from a recipe by short name, in `base.build`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,18 @@ from wavefold.base.process import leads
 from wavefold.base.runs import Run, hold_folder, start_run
 from wavefold.base.seen import count_seen, keep_seen
 from wavefold.data import SIMULATORS, WRITERS, test_files
+from wavefold.data.observation import is_scan, open_observation
 from wavefold.output import Predictions, check_target, score_table, write_predictions
+from wavefold.output.candidates import Candidate, write_candidates
 from wavefold.recipe import Recipe, digest_of
 from wavefold.story.asking import probabilities_for, recipe_of
-from wavefold.story.checking import check_data, check_recipe, describe_members
+from wavefold.story.checking import check_data, check_fits, check_recipe, describe_members
 from wavefold.story.fitting import fit_fold, watch_of
 from wavefold.story.judging import decided_by, judge, predictions_of
 from wavefold.story.reading import (
     axis_marks,
     check_shape,
+    column_marks,
     even_grid,
     read_for,
     read_labelled,
@@ -48,8 +52,9 @@ from wavefold.story.reading import (
     split_samples,
     warn_left_out,
 )
+from wavefold.story.searching import candidates_of, draw_candidates, pictures_folder, search_observation
 from wavefold.story.work import Work
-from wavefold.training.metrics import Score, score
+from wavefold.training.metrics import Score, cut_score, score
 
 __all__ = [
     "check_data",
@@ -57,10 +62,12 @@ __all__ = [
     "describe_members",
     "describe_score",
     "describe_scores",
+    "is_scan",
     "predict",
     "probabilities_for",
     "read_for",
     "score_run",
+    "search",
     "simulate",
     "split_samples",
     "train",
@@ -112,37 +119,56 @@ def predict(run: Run, source: str, *, out: str, size: int = 512, skip_bad: bool 
     return predictions
 
 
-def score_run(run: Run, source: str, *, size: int = 512, skip_bad: bool = False, warn: Say = print) -> Score:
+def search(
+    run: Run, scans: Sequence[str], *, out: str, threshold: float = 0.5, size: int = 512, warn: Say = print
+) -> list[Candidate]:
+    """The needles in six scans of a cadence, filterbank files in the order of time; written to `out`, the best first.
+
+    The best are pictured in the folder `<stem of out>_pictures` beside it; nothing is where `out` is '-'. threshold: the least
+    probability of a window. warn: takes a line for windows that were passed over, and where pictures cannot be drawn.
+    """
+    check_target(out)
+    if out != "-" and Path(out).exists() and any(Path(s).exists() and Path(out).samefile(s) for s in scans):
+        raise UserError(f"{out}: is one of the scans; name another file with --out")
+    _, observation = run.scores, open_observation(scans)
+    found = search_observation(run, observation, threshold=threshold, size=size, warn=warn)
+    candidates = candidates_of(found, observation)
+    with _disk_errors(Path(out), "nothing half-written is left"):
+        write_candidates(out, candidates)
+        if out != "-":
+            draw_candidates(pictures_folder(out), found, observation, run.facts["shape"][2], warn=warn)
+    return candidates
+
+
+def score_run(
+    run: Run, source: str, *, size: int = 512, skip_bad: bool = False, warn: Say = print, by: Sequence[str] = ()
+) -> Score:
     """The recipe's metric and the others that fit, with n and a 95 % interval, on a labelled source.
 
-    skip_bad: go on without samples that cannot be read. warn: takes a line for each of those, and where the run has learned
-    from samples of the source.
+    by: columns of the source that the metric is cut by. skip_bad: go on without samples that cannot be read. warn: takes a
+    line for each of those, and where the run has learned from samples of the source.
     """
     recipe, facts, _ = recipe_of(run, skip_bad), run.facts, run.scores
     dataset = read_labelled(recipe, source, facts, warn)
     warn_left_out(dataset, warn)
     check_shape(dataset, facts)
+    marks = {column: column_marks(dataset, column) for column in by}
     probabilities = probabilities_for(run, dataset, size)
     seen = count_seen(run.folder / "seen.npy", dataset.signals)
     if seen:
         warn(f"{seen:,} of these {len(dataset):,} samples were learned from or chosen by: for them this is no honest score")
-    return score(
-        probabilities,
-        dataset.known_labels(),
-        metric=recipe.output.metric,
-        decided=decided_by(recipe, recipe.combine.decide, probabilities),
-        groups=dataset.groups if recipe.split.group else None,
-        seed=recipe.seed,
-    )
+    decided = decided_by(recipe, recipe.combine.decide, probabilities)
+    labels, metric = dataset.known_labels(), recipe.output.metric
+    drawn: dict[str, Any] = {"groups": dataset.groups if recipe.split.group else None, "seed": recipe.seed}
+    whole = score(probabilities, labels, metric=metric, decided=decided, **drawn)
+    values = decided if metric == "l1" else probabilities
+    return replace(whole, by={column: cut_score(metric, values, labels, words, **drawn) for column, words in marks.items()})
 
 
 def simulate(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
     """Write simulated samples in the layout that the recipe's users have; returns the file."""
-    channels, length = recipe.data.shape
-    if channels != 1:
-        raise UserError(f"data.shape: the simulator {recipe.data.simulator} makes 1 channel, not {channels}")
     make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
-    dataset = make(count, seed, length=length, classes=recipe.data.classes)
+    dataset = make(count, seed, shape=recipe.data.shape, classes=recipe.data.classes)
     with _disk_errors(folder, "nothing half-written is left"):
         return pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
 
@@ -154,12 +180,23 @@ def describe_score(run: Run, result: Score) -> str:
     if result.metric == "l1" and per:
         value, low, high = (v * per / result.n for v in (result.value, *result.interval))
         lines.append(f"l1 per {per:,} rows {value:,.0f} [{low:,.0f}, {high:,.0f}]")
-    return "\n".join([*lines, *(f"{name} {value:.4f}" for name, value in result.others.items())])
+    lines += [f"{name} {value:.4f}" for name, value in result.others.items()]
+    for column, cuts in result.by.items():
+        lines += [f"{result.metric} by {column}:", *(f"  {value:<20} {cut.line()}" for value, cut in cuts.items())]
+    return "\n".join(lines)
 
 
 def describe_scores(run: Run) -> str:
     """The scores of a run as a table for people: the ensemble, its members, the baselines."""
-    return f"{run.facts['recipe']}: {score_table(run.scores)}\nrun: {run.folder}"
+    lines = [f"{run.facts['recipe']}: {score_table(run.scores)}", *_by_fold(run.scores), f"run: {run.folder}"]
+    return "\n".join(lines)
+
+
+def _by_fold(scores: Mapping[str, Any]) -> list[str]:
+    """A line of the ensemble's metric in each fold, where there are several."""
+    values = [fold[scores["metric"]][0] for fold in scores.get("folds", [])]
+    words = " ".join("?" if v is None else f"{v:,.0f}" if scores["metric"] == "l1" else f"{v:.4f}" for v in values)
+    return [f"by fold: {scores['metric']} {words}"] if values else []
 
 
 def _begin(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> Work:
@@ -169,6 +206,7 @@ def _begin(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> Work:
     facts = _facts(recipe, dataset, simulated)
     tests = [read_like(recipe, str(path), facts) for path in named]
     folds = split_samples(recipe, dataset)
+    check_fits(recipe, dataset)
     work = Work(run, recipe, dataset, tests, folds)
     start_run(run.folder, {**facts, "folds": len(folds)}, recipe.toml(), work.judged)
     _keep_left_out(work)

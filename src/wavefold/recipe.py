@@ -49,14 +49,13 @@ class Data(Section):
     simulator: str
     writes: str  # the layout of simulated samples
     count: int = Field(4000, ge=1)  # simulated samples where no data is given
-    shape: list[Annotated[int, Field(ge=1)]] = Field(
-        min_length=2, max_length=2
-    )  # channels and length that simulate and show use
+    # that simulate and show use: channels and length; or panels, rows and columns
+    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=2)
     classes: list[str] = Field(min_length=2)  # that simulate and show use; data bring their own
 
 
 class Step(Choice):
-    """One step of preparation: a transform, a balancer or an augmentation."""
+    """One step of preparation: a transform, a balancer, an augmentation or a mixer."""
 
     step: str
 
@@ -84,6 +83,7 @@ class Member(Choice):
 
     model: str
     seed: int | None = None
+    flips: list[Literal["time", "frequency"]] = []  # axes of a cadence: a net's answer is the mean over its mirror images
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # of its vote in the mean; what stacks learns its own
 
 
@@ -117,7 +117,7 @@ class Output(Section):
     per: int = Field(0, ge=0)  # rows that a summed metric is quoted for; 0 quotes the sum
     baseline: str = ""  # a classifier trained on the same part, beside the score
     tensorboard: bool = False
-    submission: Literal["labels", "types"] = "labels"  # columns of what was decided by class, or id,type without a header
+    submission: Literal["labels", "types", "target"] = "labels"  # the CSV's columns, a name of SUBMISSIONS
 
 
 class Recipe(Section):
@@ -191,6 +191,8 @@ class Recipe(Section):
         tree["data"].pop("skip_bad")
         for member in tree["member"]:
             member.pop("weight")
+            if not member["flips"]:  # as if there were no such key: runs from before it stay the same runs
+                member.pop("flips")
         return digest_of(tree)
 
 

@@ -2,35 +2,79 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from wavefold.base.dataset import Floats, Ints
+from wavefold.base.dataset import Floats, Ints, Signals
+from wavefold.base.lazy import Lazy
 
 _ROWS = 4096  # samples a block
+_VALUES = 1 << 24  # of a block at most, unless one sample holds more: 64 MB of float32
 _IN_MEMORY = 2 << 30  # bytes; a larger result lies in a file
 
+Ask = TypeVar("Ask")
+Got = TypeVar("Got")
 
-def row_blocks(count: int, rows: int = _ROWS) -> Iterator[slice]:
-    """Slices of at most `rows` samples that cover `count` of them in order."""
+
+def row_blocks(count: int, rows: int = _ROWS, *, values: int = 0) -> Iterator[slice]:
+    """Slices of at most `rows` samples that cover `count` of them in order. values: of one sample, for blocks of 64 MB."""
+    rows = min(rows, max(1, _VALUES // max(1, values)))
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
+def blocks_of(signals: Signals) -> Iterator[tuple[slice, Floats]]:
+    """All samples in order, a block at a time: their rows and values; the next one is read meanwhile where it must be."""
+    blocks = row_blocks(len(signals), values=values_of(signals))
+    if isinstance(signals, Lazy):
+        return read_ahead(signals.__getitem__, blocks)
+    return ((rows, signals[rows]) for rows in blocks)
+
+
+def values_of(signals: Signals) -> int:
+    """How many values one sample holds."""
+    return math.prod(signals.shape[1:])
+
+
+def read_ahead(load: Callable[[Ask], Got], asks: Iterable[Ask]) -> Generator[tuple[Ask, Got]]:
+    """Each of `asks` with what `load` gives for it; the next one is loaded in one thread while this one is used.
+
+    The thread ends with the iterator: close it where it may not be used up. What `load` raises is raised here in its turn.
+    """
+    pool = ThreadPoolExecutor(1, "read-ahead")
+    try:
+        last: tuple[Ask, Future[Got]] | None = None
+        for ask in asks:
+            coming = ask, pool.submit(load, ask)
+            if last is not None:
+                yield last[0], last[1].result()
+            last = coming
+        if last is not None:
+            yield last[0], last[1].result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
 def by_blocks(
-    function: Callable[[Floats], Floats], signals: Floats, folder: Path, index: Ints | None = None, *, most: int = _IN_MEMORY
-) -> Floats:
+    function: Callable[[Floats], Floats], signals: Signals, folder: Path, index: Ints | None = None, *, most: int = _IN_MEMORY
+) -> Signals:
     """`function` of samples, all of them or those at `index`, a block at a time; it must treat each sample by itself.
 
-    signals: (sample, channel, position); result: (sample, ...) float32, in memory up to `most` bytes, else in a file without a
-    name in `folder`: it goes when the array does, however the process ends.
+    signals: (sample, channel, ...); result: (sample, ...) float32, in memory up to `most` bytes, else in a file without a
+    name in `folder`: it goes when the array does, however the process ends. Of signals that are read on demand nothing is
+    read or stored: they get one more step.
     """
+    if isinstance(signals, Lazy):
+        return (signals if index is None else signals.at(index)).then(function)
     count = len(signals) if index is None else len(index)
     result = None
-    for rows in row_blocks(count):
+    for rows in row_blocks(count, values=values_of(signals)):
         made = function(signals[rows if index is None else index[rows]])
         if result is None:
             result = _room((count, *made.shape[1:]), folder, most)

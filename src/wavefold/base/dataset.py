@@ -1,21 +1,33 @@
 """Labelled signals as one frozen value: what readers hand over and every later step takes.
 
-Axes: signals are (sample, channel, position) float32; labels number the classes; ids keep the order of the source.
+Axes: signals are (sample, channel, position) float32, or (sample, panel, row, column) and the like; labels number the
+classes; ids keep the order of the source.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.base.errors import DataError, listed, nearest
+from wavefold.base.lazy import Floats, Ints, Signals, part_of
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
+__all__ = [
+    "Dataset",
+    "Floats",
+    "Ints",
+    "Signals",
+    "Strings",
+    "class_names",
+    "class_word",
+    "number_labels",
+    "shape_words",
+]
+
 Strings = NDArray[np.str_]
 
 
@@ -23,7 +35,7 @@ Strings = NDArray[np.str_]
 class Dataset:
     """Samples of one source, in the order of its rows."""
 
-    signals: Floats  # (sample, channel, position); may be memory-mapped
+    signals: Signals  # (sample, channel, ...); may be memory-mapped, or read on demand
     ids: Strings  # (sample,)
     labels: Ints | None = None  # (sample,) numbers of classes; None where the source has none
     classes: tuple[str, ...] = ()  # names, in the order of their numbers
@@ -34,6 +46,7 @@ class Dataset:
     source: str = ""  # the path or name that was read, for messages
     axis: NDArray[np.float64] | None = None  # (position,) the wavelength or time of each position, where the source says it
     left_out: tuple[tuple[str, str], ...] = ()  # (id, why) of samples that could not be read and were passed over
+    columns: Mapping[str, Strings] = field(default_factory=dict)  # further words of each sample, name -> (sample,)
 
     def __len__(self) -> int:
         return len(self.signals)
@@ -42,10 +55,11 @@ class Dataset:
         """The samples at `index`, in its order."""
         return replace(
             self,
-            signals=self.signals[index],
+            signals=part_of(self.signals, index),
             ids=self.ids[index],
             labels=None if self.labels is None else self.labels[index],
             groups=None if self.groups is None else self.groups[index],
+            columns={name: words[index] for name, words in self.columns.items()},
         )
 
     def known_labels(self) -> Ints:
@@ -53,6 +67,11 @@ class Dataset:
         if self.labels is None:
             raise DataError(f"{self.source}: has no labels; training and scoring need a label for each sample")
         return self.labels
+
+
+def shape_words(shape: Sequence[int]) -> str:
+    """The shape of one sample for people: "1 channel(s) of 205 values", or "6 x 273 x 256" where there are more axes."""
+    return f"{shape[0]} channel(s) of {shape[1]} values" if len(shape) == 2 else " x ".join(map(str, shape))
 
 
 def class_names(words: Sequence[str]) -> tuple[str, ...]:

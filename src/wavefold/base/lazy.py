@@ -44,6 +44,8 @@ class Lazy:
     def __getitem__(self, index: Any) -> Floats:
         """Values of the samples at an index (a number, a slice or an array of either kind), float32 and contiguous."""
         rows = self.rows[index]
+        if np.ndim(rows) and not len(rows):
+            return np.empty(self.at(index).shape, np.float32)
         values = self.load(np.atleast_1d(rows))
         for step in self.steps:
             values = step(values)

@@ -7,21 +7,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.blocks import row_blocks
-from wavefold.base.dataset import Floats, Ints
+from wavefold.base.blocks import blocks_of
+from wavefold.base.dataset import Floats, Ints, Signals
 from wavefold.base.files import write_whole
+from wavefold.base.lazy import Lazy
+
+Words = NDArray[np.uint64]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # spreads neighbouring positions over all 64 bits
+_MANY = 8192  # values a sample, past which each sample is taken at once rather than each position
 
 
-def fingerprints(signals: Floats) -> NDArray[np.uint64]:
-    """A 64-bit number a sample, equal for equal values. signals: (sample, channel, position); result: (sample,)."""
-    pieces = [_fingerprints(signals[rows]) for rows in row_blocks(len(signals))]
-    return np.concatenate([np.empty(0, np.uint64), *pieces])
+def fingerprints(signals: Signals) -> Words:
+    """A 64-bit number a sample, equal for equal values. signals: (sample, channel, ...); result: (sample,)."""
+    return np.concatenate([np.empty(0, np.uint64), *(_fingerprints(values) for _, values in blocks_of(signals))])
 
 
-def _fingerprints(signals: Floats) -> NDArray[np.uint64]:
+def _fingerprints(signals: Floats) -> Words:
     words = np.ascontiguousarray(signals, np.float32).reshape(len(signals), -1).view(np.uint32)
+    if words.shape[1] > _MANY:
+        return _of_large(words)
     total = np.zeros(len(words), np.uint64)
     for position in range(words.shape[1]):  # a rolling polynomial, all samples at once
         total = (total ^ words[:, position]) * _ODD
@@ -29,12 +34,27 @@ def _fingerprints(signals: Floats) -> NDArray[np.uint64]:
     return total
 
 
-def keep_seen(path: Path, signals: Floats, learned: Ints) -> None:
+def _of_large(words: NDArray[np.uint32]) -> Words:
+    """A sum over pairs of values, each pair mixed and weighed by an odd number of its place. words: (sample, value)."""
+    pairs = -(-words.shape[1] // 2)
+    weights = np.arange(1, pairs + 1, dtype=np.uint64) * _ODD | np.uint64(1)
+    padded, total = np.zeros(2 * pairs, np.uint32), np.empty(len(words), np.uint64)
+    for row, values in enumerate(words):
+        padded[: len(values)] = values
+        mixed = padded.view(np.uint64).copy()
+        mixed ^= mixed >> np.uint64(32)  # else the upper value of a pair would reach the upper half of the sum only
+        mixed *= _ODD
+        mixed ^= mixed >> np.uint64(29)
+        total[row] = (mixed * weights).sum(dtype=np.uint64)
+    return total
+
+
+def keep_seen(path: Path, signals: Signals, learned: Ints) -> None:
     """Write the fingerprints of the samples at `learned`, which were learned from or chosen by."""
-    numbers = np.concatenate([_fingerprints(signals[learned[rows]]) for rows in row_blocks(len(learned))])
-    write_whole(path, lambda stream: np.save(stream, np.unique(numbers)))
+    numbers = np.unique(fingerprints(Lazy(lambda index: signals[index], learned, signals.shape[1:])))
+    write_whole(path, lambda stream: np.save(stream, numbers))
 
 
-def count_seen(path: Path, signals: Floats) -> int:
+def count_seen(path: Path, signals: Signals) -> int:
     """How many of some samples were learned from or chosen by."""
     return int(np.isin(fingerprints(signals), np.load(path, allow_pickle=False)).sum())

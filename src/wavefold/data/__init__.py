@@ -17,6 +17,9 @@ from wavefold.base.dataset import Dataset, Ints, Strings, class_names, number_la
 from wavefold.base.errors import DataError, MissingGroup, UserError, listed, nearest
 from wavefold.data.beats_csv import read_contest, write_contest
 from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
+from wavefold.data.cadence_npy import read_cadences
+from wavefold.data.cadence_sim import simulate_cadences
+from wavefold.data.cadence_write import write_cadences
 from wavefold.data.columns_csv import read_columns
 from wavefold.data.ecg import simulate_beats
 from wavefold.data.fits_files import LABELS, read_fits
@@ -41,8 +44,10 @@ __all__ = [
     "check_layout",
     "read",
     "simulate_beats",
+    "simulate_cadences",
     "simulate_spectra",
     "test_files",
+    "write_cadences",
     "write_contest",
     "write_spectra",
 ]
@@ -54,9 +59,14 @@ READERS: dict[str, Callable[..., Table]] = {
     "wfdb": read_wfdb,
     "spectra": read_spectra,
     "fits": read_fits,
+    "cadence": read_cadences,
 }
-SIMULATORS: dict[str, Callable[..., Dataset]] = {"ecg": simulate_beats, "spectra": simulate_spectra}
-WRITERS: dict[str, Callable[..., Path]] = {"contest": write_contest, "spectra": write_spectra}
+SIMULATORS: dict[str, Callable[..., Dataset]] = {
+    "ecg": simulate_beats,
+    "spectra": simulate_spectra,
+    "cadence": simulate_cadences,
+}
+WRITERS: dict[str, Callable[..., Path]] = {"contest": write_contest, "spectra": write_spectra, "cadence": write_cadences}
 
 _PHYSIONET = "physionet:"
 
@@ -102,6 +112,7 @@ def read(
         source=str(source),
         axis=table.axis,
         left_out=table.left_out,
+        columns=table.columns,
     )
 
 
@@ -131,6 +142,8 @@ def _table(
     found: Found, label_column: str, group: str, labels: bool, cache: bool, grid: Sequence[float] | None, skip_bad: bool
 ) -> tuple[Table, str]:
     columns: dict[str, Any] = {"label_column": label_column, "group": group, "labels": labels}
+    if found.layout == "cadence":  # nothing is parsed, and nothing kept
+        return with_digest(read_cadences(found.path, **columns, skip_bad=skip_bad))
     if found.layout in MANY:
         options = {"grid": grid and [float(v) for v in grid]} if found.layout == "fits" else {}
         return _many(found, columns, cache, options, skip_bad)

@@ -85,22 +85,24 @@ def _below(folder: Path, prefix: str, root: Path, ends: tuple[str, ...]) -> Iter
     for entry in there:
         wanted = entry.name.lower().endswith(ends)
         if entry.is_symlink() and (wanted or os.path.isdir(entry.path)):
-            _check_link(entry.path, root)
+            check_link(entry.path, root)
         if entry.is_dir(follow_symlinks=False):
             yield from _below(Path(entry.path), f"{prefix}{entry.name}/", root, ends)
         elif wanted and (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)):  # the first asks no disk
-            _check_printable(entry.name, root.name)
+            check_printable(entry.name, root.name)
             stat = entry.stat()
             yield Listed(prefix + entry.name, stat.st_size, stat.st_mtime_ns)
 
 
-def _check_link(path: str, root: Path) -> None:
+def check_link(path: str, root: Path) -> None:
+    """DataError where a link leads out of a folder. root: that folder, resolved."""
     if not Path(os.path.realpath(path)).is_relative_to(root):  # Path.resolve raises for a link to itself
         name = os.path.basename(path)
         raise DataError(f"{root.name}: {name} is a link that leads out of the folder; put the file itself there")
 
 
-def _check_printable(name: str, where: str) -> None:
+def check_printable(name: str, where: str) -> None:
+    """DataError where a file's name cannot be shown. where: the folder or archive, for the error."""
     if not name.isprintable():  # it is the id, and would tear the line of an error or of a CSV
         raise DataError(f"{where}: the file name {name[:80]!r} holds what cannot be printed; expected a plain name")
 
@@ -118,7 +120,7 @@ def _members(path: Path, end: str) -> list[tuple[str, str]]:
         if not _stays_inside(name):
             raise DataError(f"{path.name}: member {name[:80]!r} leads out of the archive; expected plain names below it")
         if name.lower().endswith(end) and not name.startswith("__MACOSX/"):
-            _check_printable(name, path.name)
+            check_printable(name, path.name)
             method = -1 if info.flag_bits & _ENCRYPTED else info.compress_type
             places = (info.header_offset, info.compress_size, info.file_size, info.CRC, method)
             found.append((name, f"{' '.join(map(str, places))} {name.rpartition('/')[2]}"))

@@ -42,11 +42,12 @@ _NEXT_AFTER = np.array([1.0, 0.8, 1.2, 1.0])  # the next beat, in intervals: ear
 _SHORTEST = 35  # values, the last of which scaling may turn to zero; the contest's shortest has 34
 
 
-def simulate_beats(count: int, seed: int, *, length: int = 205, classes: Sequence[str] = CLASSES) -> Dataset:
+def simulate_beats(count: int, seed: int, *, shape: Sequence[int] = (1, 205), classes: Sequence[str] = CLASSES) -> Dataset:
     """`count` labelled beats of made-up patients, the same for the same seed. signals: (sample, 1, position 1/125 s).
 
-    classes: which of CLASSES to make, the others' shares going to them.
+    shape: 1 and the positions of a sample. classes: which of CLASSES to make, the others' shares going to them.
     """
+    length = length_of(shape, "ecg")
     if count < 1 or length < _SHORTEST:
         raise UserError(f"simulate: {count} beats of {length} values; expected at least 1 beat of at least {_SHORTEST}")
     unknown = [name for name in classes if name not in CLASSES]
@@ -68,6 +69,15 @@ def simulate_beats(count: int, seed: int, *, length: int = 205, classes: Sequenc
         digest=f"simulated-ecg-{count}-{seed}-{length}-{','.join(classes)}",
         source=f"simulated heartbeats (seed {seed})",
     )
+
+
+def length_of(shape: Sequence[int], simulator: str) -> int:
+    """The positions that a shape [1, length] asks for; UserError for more channels or other axes. simulator: its name."""
+    if len(shape) != 2:
+        raise UserError(f"data.shape: the simulator {simulator} makes [1, length], not {list(shape)}")
+    if shape[0] != 1:
+        raise UserError(f"data.shape: the simulator {simulator} makes 1 channel, not {shape[0]}")
+    return shape[1]
 
 
 def whole_parts(count: int, shares: tuple[float, ...]) -> Ints:

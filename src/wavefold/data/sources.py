@@ -10,13 +10,15 @@ from pathlib import Path
 from wavefold.base.errors import DataError, listed
 from wavefold.data.beats_csv import SIGNALS
 from wavefold.data.bundles import files_below
+from wavefold.data.cadence_files import labels_in, lists_cadences, part_to_predict, parts_of
+from wavefold.data.cadence_npy import EXPECTED
 from wavefold.data.fits_files import ENDS as FITS
 from wavefold.data.header import column_names, missing, one_named
 from wavefold.data.index_csv import data_of, index_files, is_index, is_part, meta_of, training_index, wavelength_of
 from wavefold.data.text_lines import check_text, first_line
 from wavefold.data.wide_csv import WORDS
 
-MANY = ("spectra", "fits")  # layouts of a file a sample
+MANY = ("spectra", "fits", "cadence")  # layouts of a file a sample
 _TEXT = (".csv", ".csv.gz", ".ts", ".ts.gz")
 _RECORD = (".hea", ".dat", ".atr")
 _CLOSE = 0.75  # a file name's likeness (difflib) from which on it is suggested
@@ -47,6 +49,8 @@ def find(path: Path, layout: str) -> Found:
     if not (path.is_file() or path.is_dir()):
         raise DataError(f"{path}: is not a file or folder")
     many = layout if layout in MANY else _many(path) if layout == "auto" else ""
+    if many == "cadence":
+        return _found_cadences(path)
     if many:
         return _found_many(path, many)
     if path.is_file():
@@ -59,10 +63,13 @@ def find(path: Path, layout: str) -> Found:
 def test_files(source: str | Path) -> list[Path]:
     """A folder's files named `test*` or `*_test`, each to be read by its own name; none of a file or of records.
 
-    Of a folder with an index of many files, the index files with `test` in their name.
+    Of a folder with an index of many files, the index files with `test` in their name; of one of cadences, its folder `test`.
     """
     folder = Path(source).expanduser()
-    if folder.is_dir() and _many(folder):
+    many = _many(folder) if folder.is_dir() else ""
+    if many == "cadence":
+        return part_to_predict(folder)
+    if many:
         return [f for f in index_files(folder) if is_part(f, "test")]
     if not folder.is_dir() or (any(folder.glob("*.hea")) and not _files_of(folder, "train")):
         return []
@@ -71,6 +78,8 @@ def test_files(source: str | Path) -> list[Path]:
 
 def _many(path: Path) -> str:
     """Which layout of many files a source has; '' where it has another one. Told by names, columns and what is beside."""
+    if lists_cadences(path) if path.is_file() else labels_in(path):
+        return "cadence"
     if path.is_file():
         if _holds_samples(path):
             return "fits" if path.name.lower().endswith(FITS) else "spectra"
@@ -82,7 +91,9 @@ def _many(path: Path) -> str:
         return _many_of(training_index(path, strict=False) or indexes[0])
     if any(f.name.lower().endswith(FITS) for f in path.iterdir()):
         return "fits"
-    return "spectra" if any(map(_holds_numbers, path.iterdir())) else ""
+    if any(map(_holds_numbers, path.iterdir())):
+        return "spectra"
+    return "cadence" if parts_of(path) else ""
 
 
 def _many_of(index: Path) -> str:
@@ -107,6 +118,13 @@ def _found_many(path: Path, layout: str) -> Found:
     others = [f for f in index_files(index.parent) if f != index] if index else []  # what they list is no stray
     files = [f for f in (index, meta, wavelengths, data, *others) if f is not None and f.is_file()]
     return Found(index or path, layout, tuple(files), meta, data if data is not None and data.is_dir() else None, ends)
+
+
+def _found_cadences(path: Path) -> Found:
+    parts = parts_of(path)
+    if parts is None:
+        raise DataError(f"{path.name}: holds no .npy; {EXPECTED}")
+    return Found(parts.listing or parts.samples, "cadence", ())
 
 
 def _holds_samples(path: Path) -> bool:
@@ -154,7 +172,8 @@ def _found_train(path: Path, layout: str) -> Found:
         there = listed(sorted(f.name for f in path.iterdir())[:8]) or "nothing"
         raise DataError(
             f"{path.name}: holds {there}; expected one train*.csv, train*.csv.gz or *_TRAIN.ts, "
-            "an *index*.csv beside the samples, or .hea, .fits or .txt files; a zip of txt is named itself"
+            "an *index*.csv beside the samples, a *labels*.csv beside .npy files, or .hea, .fits, .txt or .npy files; "
+            "a zip of txt is named itself"
         )
     return _found_file(files[0], layout)
 

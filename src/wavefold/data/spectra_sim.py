@@ -24,7 +24,7 @@ from wavefold.base.dataset import Dataset, Floats, Ints
 from wavefold.base.errors import UserError, listed, nearest
 from wavefold.data import lines
 from wavefold.data.celestial import BLUR, LIGHT, draw_galaxies, draw_quasars, draw_stars, temperatures
-from wavefold.data.ecg import whole_parts
+from wavefold.data.ecg import length_of, whole_parts
 
 CLASSES = ("star", "unknown", "galaxy", "qso")  # in the source's order
 SHARES = (0.78, 0.07, 0.11, 0.04)  # less unknown .84, .12, .04
@@ -44,12 +44,13 @@ _HIDDEN = (0.75, 0.17, 0.08)  # what an unknown is in truth: star, galaxy, qso
 _BRIGHT = {STAR: 0.7, GALAXY: 1.0, QSO: 1.2}  # signal to noise is 60^(u^this), u even in [0, 1): stars are brighter
 
 
-def simulate_spectra(count: int, seed: int, *, length: int = 2600, classes: Sequence[str] = CLASSES) -> Dataset:
+def simulate_spectra(count: int, seed: int, *, shape: Sequence[int] = (1, 2600), classes: Sequence[str] = CLASSES) -> Dataset:
     """`count` labelled spectra of made-up objects, the same for the same seed. signals: (sample, 1, wavelength) counts.
 
-    length: even bins between 3699 and 8899 angstrom; 2600 is the contest's grid. classes: some of CLASSES, in any order; their
-    shares are SHARES scaled to 1, each class with a sample at least where `count` allows. UserError for what cannot be.
+    shape: 1 and the even bins from 3699 to 8899 angstrom, 2600 in the contest. classes: some of CLASSES, in any order;
+    their shares are SHARES scaled to 1, each class with a sample at least where `count` allows. UserError for what cannot be.
     """
+    length = length_of(shape, "spectra")
     numbers = _check(count, length, classes)
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(len(numbers)), _parts(count, numbers)))

@@ -47,6 +47,14 @@ def write_spectra(dataset: Dataset, folder: Path, part: str = "train") -> Path:
 def _check(dataset: Dataset) -> None:
     if dataset.signals.shape[1] != 1:
         raise DataError(f"{dataset.source}: has {dataset.signals.shape[1]} channels; the contest's layout holds one")
+    check_file_names(dataset)
+    for word in dataset.classes if dataset.labels is not None else ():
+        if re.search(r'[,"\r\n]', word):
+            raise DataError(f"{dataset.source}: class {word!r} holds a comma, a quote or a line end; expected a plain word")
+
+
+def check_file_names(dataset: Dataset) -> None:
+    """DataError unless every id can name a file of its own, on any disk."""
     ids = dataset.ids.tolist()
     wrong = next((i for i in ids if not _SAFE.fullmatch(i)), None)
     if wrong is not None:
@@ -56,9 +64,6 @@ def _check(dataset: Dataset) -> None:
         if word.lower() in seen:  # some disks do not tell upper case from lower
             raise DataError(f"{dataset.source}: id {word!r} stands twice; each names a file of its own")
         seen.add(word.lower())
-    for word in dataset.classes if dataset.labels is not None else ():
-        if re.search(r'[,"\r\n]', word):
-            raise DataError(f"{dataset.source}: class {word!r} holds a comma, a quote or a line end; expected a plain word")
 
 
 def _write_texts(dataset: Dataset, stream: IO[bytes], folder: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.dataset import Floats, Ints, Strings, class_word
+from wavefold.base.dataset import Ints, Signals, Strings, class_word
 from wavefold.base.errors import DataError, nearest
 from wavefold.data.header import one_named, shown
 
@@ -21,7 +21,7 @@ LABEL = "type"  # the column of labels of sources that are many files
 class Table:
     """Samples of one source in the order of its rows."""
 
-    signals: Floats  # (sample, channel, position)
+    signals: Signals  # (sample, channel, position), or (sample, panel, time, frequency) read on demand
     ids: Strings  # (sample,)
     lines: Ints  # (sample,) line of the file that each came from; the row's number where there are no lines
     words: Strings | None = None  # (sample,) labels as written, less needless fractions

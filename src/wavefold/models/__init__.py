@@ -8,8 +8,11 @@ from torch import nn
 from wavefold.models.classical import Boosting, ExtraTrees, Logistic, RandomForest
 from wavefold.models.cnn import Net1, Net2, Net3, Net5
 from wavefold.models.cnn_lstm import LSTM, Net4
+from wavefold.models.dedoppler import DeDoppler
+from wavefold.models.efficientnet import EfficientNetB0, EfficientNetB3
 from wavefold.models.kernels import KernelClassifier
 from wavefold.models.layers import prepare_for_prediction
+from wavefold.models.on_off import OnOff
 from wavefold.models.own_estimator import (
     BOOSTING_TRUST,
     PERCEPTRON_TRUST,
@@ -32,9 +35,13 @@ MODELS: dict[str, type[nn.Module]] = {
     "repvgg": RepVGG,
     "lstm": LSTM,
     "split_sum": SplitSumNet,
+    "on_off": OnOff,
+    "efficientnet_b0": EfficientNetB0,
+    "efficientnet_b3": EfficientNetB3,
 }
 
 CLASSIFIERS: dict[str, type] = {
+    "dedoppler": DeDoppler,
     "kernels": KernelClassifier,
     "lightgbm": Boosting,
     "random_forest": RandomForest,

@@ -47,6 +47,11 @@ def drop(model: str, share: float) -> nn.Dropout:
     return nn.Dropout(share)
 
 
+def one_logit(scores: Tensor) -> Tensor:
+    """Logits (N, classes) of a head's scores: (0, z) where there is one, whose softmax is the sigmoid of z."""
+    return scores if scores.shape[1] > 1 else torch.cat([torch.zeros_like(scores), scores], 1)
+
+
 def prepare_for_prediction(model: nn.Module) -> nn.Module:
     """A copy in eval mode, each block that has a `folded` form put in that form; predictions stay equal to about 1e-6."""
     ready = copy.deepcopy(model).eval()

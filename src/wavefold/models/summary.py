@@ -16,25 +16,33 @@ class Layer:
 
     name: str  # its path in the model, as in the saved weights: features.3
     kind: str  # its class: Conv, Norm, Linear
-    shape: tuple[int, ...]  # of one sample's output: (channel, position), or (feature,)
+    shape: tuple[int, ...]  # of one sample's output: (channel, position), (channel, row, column) or (feature,)
     parameters: int  # learned numbers
 
 
-def describe(model: nn.Module, channels: int, length: int) -> list[Layer]:
-    """The model's innermost layers in the order they run, for one sample of (channels, length)."""
-    layers: list[Layer] = []
-    names = {module: name for name, module in model.named_modules() if not list(module.children())}
-    hooks = [m.register_forward_hook(lambda m, _, out: layers.append(_layer(names[m], m, out))) for m in names]
+def describe(model: nn.Module, *shape: int) -> list[Layer]:
+    """The model's innermost layers in the order they first run, for one sample of a shape.
+
+    shape: (channels, length), or (panels, rows, columns). A layer that runs several times stands there once. A block with
+    learned numbers of its own is a layer too.
+    """
+    layers: dict[nn.Module, Layer] = {}
+    names = {m: name for name, m in model.named_modules() if not list(m.children()) or list(m.parameters(recurse=False))}
+
+    def note(module: nn.Module, given: Any, output: Any) -> None:
+        layers.setdefault(module, _layer(names[module], module, output, len(shape) == 2))
+
+    hooks = [module.register_forward_hook(note) for module in names]
     training = model.training
     weight = next(model.parameters())
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, channels, length, dtype=weight.dtype, device=weight.device))
+            model.eval()(torch.zeros(1, *shape, dtype=weight.dtype, device=weight.device))
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return layers
+    return list(layers.values())
 
 
 def count_parameters(layers: Sequence[Layer]) -> int:
@@ -42,8 +50,9 @@ def count_parameters(layers: Sequence[Layer]) -> int:
     return sum(layer.parameters for layer in layers)
 
 
-def _layer(name: str, module: nn.Module, output: Any) -> Layer:
+def _layer(name: str, module: nn.Module, output: Any, flat: bool) -> Layer:
+    """flat: the net is of one axis, which its layers may keep as the second of two."""
     first: Tensor = output[0] if isinstance(output, tuple) else output  # an LSTM hands its states over as well
     shape = tuple(first.shape[1:])
-    shape = (shape[0], shape[2]) if len(shape) == 3 and shape[1] == 1 else shape
-    return Layer(name, type(module).__name__, shape, sum(p.numel() for p in module.parameters()))
+    shape = (shape[0], shape[2]) if flat and len(shape) == 3 and shape[1] == 1 else shape
+    return Layer(name, type(module).__name__, shape, sum(p.numel() for p in module.parameters(recurse=False)))

@@ -1,8 +1,9 @@
 """Predictions as files: a contest's CSV, a spreadsheet, Parquet, and NumPy arrays.
 
-The CSV is the submission of the system's contest: id,label_0,label_1,... with what was decided for heartbeats, and id,type
-without a header for spectra. Every input gets its row, in the order of the input; the source's heartbeat spreadsheet has
-neither ids nor header. Parquet and the spreadsheet also hold the probabilities and the most probable class.
+The CSV is the submission of the system's contest: id,label_0,label_1,... with what was decided for heartbeats; id,type without
+a header for spectra; id,target with the probability of a needle for cadences. Every input gets its row, in the order of the
+input; the source's heartbeat spreadsheet has neither ids nor header. Parquet and the spreadsheet also hold the probabilities
+and the most probable class.
 """
 
 from __future__ import annotations
@@ -98,7 +99,18 @@ def _types(predictions: Predictions) -> Iterator[Sequence[Any]]:
     yield from zip(predictions.ids.tolist(), predictions.types().tolist(), strict=True)
 
 
-SUBMISSIONS: dict[str, Callable[[Predictions], Iterator[Sequence[Any]]]] = {"labels": _labels, "types": _types}
+def _target(predictions: Predictions) -> Iterator[Sequence[Any]]:
+    """The cadence contest's: id and the probability of the last class, that there is a needle, below a header."""
+    yield ["id", "target"]
+    odds = [f"{value:.8g}" for value in predictions.probabilities[:, -1].tolist()]
+    yield from zip(predictions.ids.tolist(), odds, strict=True)
+
+
+SUBMISSIONS: dict[str, Callable[[Predictions], Iterator[Sequence[Any]]]] = {
+    "labels": _labels,
+    "types": _types,
+    "target": _target,
+}
 
 
 def _written(column: Values) -> list[Any]:

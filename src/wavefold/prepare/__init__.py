@@ -1,9 +1,11 @@
-"""What happens to signals before a net sees them: split, scaled, cropped, balanced, augmented. One table for each."""
+"""What happens to signals before a net sees them: split, scaled, cropped, balanced, augmented, mixed. One table for each."""
 
-from wavefold.prepare.augment import Augmentation, Gain, Noise, Shift, Stretch, Wander
+from wavefold.prepare.augment import Augmentation, Flip, Gain, Noise, Roll, Shift, Stretch, Wander
 from wavefold.prepare.balance import Balancer, GanBalance, Repeat, Smote
 from wavefold.prepare.continuum import Continuum
 from wavefold.prepare.crop import CropTail
+from wavefold.prepare.inject import Inject
+from wavefold.prepare.mixup import Mixer, Mixup, PairMixer
 from wavefold.prepare.scale import Scale, Standardise, Transform
 from wavefold.prepare.split import Fold, holdout, kfold
 
@@ -22,24 +24,35 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "gain": Gain,
     "stretch": Stretch,
     "wander": Wander,
+    "flip": Flip,
+    "roll": Roll,
 }
+
+MIXERS: dict[str, type[Mixer] | type[PairMixer]] = {"inject": Inject, "mixup": Mixup}
 
 BALANCERS: dict[str, type[Balancer]] = {"smote": Smote, "gan": GanBalance, "repeat": Repeat}
 
 __all__ = [
     "AUGMENTATIONS",
     "BALANCERS",
+    "MIXERS",
     "SPLITS",
     "TRANSFORMS",
     "Augmentation",
     "Balancer",
     "Continuum",
     "CropTail",
+    "Flip",
     "Fold",
     "Gain",
     "GanBalance",
+    "Inject",
+    "Mixer",
+    "Mixup",
     "Noise",
+    "PairMixer",
     "Repeat",
+    "Roll",
     "Scale",
     "Shift",
     "Smote",

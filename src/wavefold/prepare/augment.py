@@ -1,21 +1,25 @@
-"""Small changes drawn anew for each batch: noise, shift, gain, stretch, wander.
+"""Small changes drawn anew for each batch: noise, shift, gain, stretch, wander; of cadences flip and roll.
 
 Each is a pure function of (key, sample): whatever batch a sample is in, it gets the same change. Give each of several
 its own key. No source here augments this way; the changes are those usual for one-dimensional signals (Um and others
 2017, arXiv:1706.00527), and `inside` keeps the zero tail that padded heartbeats have.
 
-signals: (N, C, T) = sample, channel, position; samples: (N,) int64 numbers; both on one device.
+signals: (N, C, T) = sample, channel, position; cadences: (N, P, T, F) = sample, panel, time, frequency; samples: (N,) int64
+numbers; all on one device.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from wavefold.base import keyed
+from wavefold.base.cadence import MIRRORS
+from wavefold.base.dataset import shape_words
 from wavefold.base.errors import UserError
 
 
@@ -34,6 +38,8 @@ class Noise:
 
     def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
         """signals: (N, C, T)."""
+        if self.inside:
+            _need_axes(signals, 3, "noise with inside = true")
         noise = keyed.normal(key, samples, signals[0].numel()).view_as(signals) * self.sigma
         return signals + (noise * _before_tail(signals) if self.inside else noise)
 
@@ -46,8 +52,8 @@ class Shift:
 
     def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
         """signals: (N, C, T)."""
-        choices = 2 * self.most + 1
-        steps = (keyed.uniform(key, samples, 1) * choices).long().clamp(max=choices - 1) - self.most  # (N, 1)
+        _need_axes(signals, 3, "shift")
+        steps = _steps(key, samples, self.most)
         source = torch.arange(signals.shape[2], device=signals.device) - steps  # (N, T)
         return _gather(signals, source)
 
@@ -60,7 +66,7 @@ class Gain:
 
     def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
         """signals: (N, C, T)."""
-        return signals * _around_one(key, samples, self.spread).to(signals.dtype)[:, :, None]
+        return signals * _around_one(key, samples, self.spread).to(signals.dtype).view(-1, *[1] * (signals.ndim - 1))
 
 
 class Stretch:
@@ -74,6 +80,7 @@ class Stretch:
 
     def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
         """signals: (N, C, T)."""
+        _need_axes(signals, 3, "stretch")
         place = torch.arange(signals.shape[2], device=signals.device) / _around_one(key, samples, self.spread)  # (N, T)
         left = place.floor()
         part = (place - left).to(signals.dtype)[:, None]  # (N, 1, T)
@@ -91,11 +98,56 @@ class Wander:
 
     def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
         """signals: (N, C, T)."""
+        _need_axes(signals, 3, "wander")
         amplitude, turns, start = keyed.uniform(key, samples, 3)[:, :, None].unbind(1)  # (N, 1) each
         place = torch.arange(signals.shape[2], device=signals.device) / signals.shape[2]
         wave = self.size * amplitude * torch.sin(2 * math.pi * (turns * place + start))  # (N, T)
         wave = wave.to(signals.dtype)[:, None]
         return signals + (wave * _before_tail(signals) if self.inside else wave)
+
+
+class Flip:
+    """Mirrors each of some axes of a cadence in half of the samples; ON panels stay first, third and fifth."""
+
+    def __init__(self, axes: Sequence[Literal["time", "frequency"]] = ("time", "frequency")) -> None:
+        self.axes = tuple(dict.fromkeys(axes))
+
+    def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
+        """signals: (N, P, T, F)."""
+        _need_axes(signals, 4, "flip")
+        drawn = keyed.uniform(key, samples, len(MIRRORS)) < 0.5
+        for number, (axis, mirror) in enumerate(MIRRORS.items()):
+            if axis in self.axes:
+                signals = torch.where(drawn[:, number, None, None, None], mirror(signals), signals)
+        return signals
+
+
+class Roll:
+    """Moves a cadence by a whole number of frequency bins, `most` at most either way; what leaves comes in at the other end."""
+
+    def __init__(self, most: int = 128) -> None:
+        self.most = int(_not_negative(most, "roll.most"))
+
+    def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
+        """signals: (N, P, T, F), all panels of one moved alike."""
+        _need_axes(signals, 4, "roll")
+        steps = _steps(key, samples, self.most)[:, 0].tolist()
+        moved = torch.empty_like(signals)
+        for number, step in enumerate(steps):
+            moved[number] = signals[number].roll(step, -1)
+        return moved
+
+
+def _need_axes(signals: Tensor, axes: int, name: str) -> None:
+    if signals.ndim != axes:
+        wanted = {3: "(sample, channel, position)", 4: "(sample, panel, time, frequency)"}[axes]
+        raise UserError(f"{name}: takes signals {wanted}; a sample here is {shape_words(signals.shape[1:])}")
+
+
+def _steps(key: int, samples: Tensor, most: int) -> Tensor:
+    """Whole numbers from -most to most, each as likely, (N, 1)."""
+    choices = 2 * most + 1
+    return (keyed.uniform(key, samples, 1) * choices).long().clamp(max=choices - 1) - most
 
 
 def _around_one(key: int, samples: Tensor, spread: float) -> Tensor:

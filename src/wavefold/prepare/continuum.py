@@ -12,9 +12,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.dataset import Floats, Ints
+from wavefold.base.dataset import Floats, Ints, Signals
 from wavefold.base.errors import UserError
-from wavefold.prepare.scale import State
+from wavefold.prepare.scale import State, need_one_axis
 
 _FLOOR = 0.1  # of a sample's median |x|: below it a continuum is noise, and would blow up what it divides
 
@@ -35,12 +35,14 @@ class Continuum:
                 raise UserError(f"continuum.{name}: {value} is not above 0")
         self.width, self.most, self.gain, self.keep = width, most, gain, keep
 
-    def fit(self, signals: Floats, labels: Ints | None = None) -> Self:
+    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
         """Itself: nothing is learned."""
+        need_one_axis(signals, "continuum")
         return self
 
     def apply(self, signals: Floats, block: int = 1024) -> Floats:
         """Lines on a flat continuum. signals: (sample, channel, position); result: the same, or twice the channels."""
+        need_one_axis(signals, "continuum")
         channels = signals.shape[1]
         result = np.empty((len(signals), channels * (1 + self.keep), signals.shape[2]), np.float32)
         result[:, : channels * self.keep] = signals[:, : channels * self.keep]

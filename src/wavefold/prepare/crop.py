@@ -13,8 +13,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.dataset import Floats, Ints
+from wavefold.base.blocks import blocks_of
+from wavefold.base.dataset import Floats, Ints, Signals
 from wavefold.base.errors import UserError
+from wavefold.prepare.scale import need_one_axis
 
 
 class CropTail:
@@ -31,12 +33,11 @@ class CropTail:
         self.share, self.multiple = share, multiple
         self.length: int | None = None  # kept positions; None before fit, which keeps all
 
-    def fit(self, signals: Floats, labels: Ints | None = None) -> Self:
+    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
         """Learn the length. signals: (sample, channel, position)."""
+        need_one_axis(signals, "crop_tail")
         whole = signals.shape[2]
-        # A value in any channel counts; argmax finds the first in the signal read backwards.
-        filled = (signals != 0).any(axis=1)  # (sample, position)
-        ends = np.sort(np.where(filled.any(axis=1), whole - filled[:, ::-1].argmax(axis=1), 0))
+        ends = np.sort(np.concatenate([np.empty(0, np.int64), *(_ends(values) for _, values in blocks_of(signals))]))
         losers = int(self.share * len(ends) + 1e-9)  # 0.29 * 100 is a hair below 29
         needed = max(int(ends[len(ends) - 1 - losers]), 1)
         self.length = min(-(-needed // self.multiple) * self.multiple, whole)
@@ -44,6 +45,7 @@ class CropTail:
 
     def apply(self, signals: Floats) -> Floats:
         """The kept positions, as a view. signals: (sample, channel, position); result: (sample, channel, length)."""
+        need_one_axis(signals, "crop_tail")
         return signals[..., : self.length]
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -53,3 +55,10 @@ class CropTail:
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take back the length."""
         self.length = int(state["length"])
+
+
+def _ends(signals: Floats) -> Ints:
+    """The positions up to the last value that is not zero, (sample,)."""
+    # A value in any channel counts; argmax finds the first in the signal read backwards.
+    filled = (signals != 0).any(axis=1)  # (sample, position)
+    return np.where(filled.any(axis=1), signals.shape[2] - filled[:, ::-1].argmax(axis=1), 0)

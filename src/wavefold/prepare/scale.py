@@ -12,18 +12,21 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from wavefold.base.blocks import blocks_of
 from wavefold.base.build import pick
-from wavefold.base.dataset import Floats, Ints
+from wavefold.base.dataset import Floats, Ints, Signals, shape_words
 from wavefold.base.errors import UserError
+from wavefold.base.lazy import Lazy
 
-Values = NDArray[np.float32]  # (sample, 1, 1): one number a sample
+Values = NDArray[np.float32]  # (sample, 1, 1, ...): one number a sample, or (sample, channel, 1, ...)
+Axes = tuple[int, ...]  # that a number is measured over
 State = dict[str, NDArray[Any]]
 
 
 class Transform(Protocol):
-    """A step between signals and nets that may learn from the training part. signals: (sample, channel, position)."""
+    """A step between signals and nets that may learn from the training part. signals: (sample, channel, ...)."""
 
-    def fit(self, signals: Floats, labels: Ints | None = None) -> Self:
+    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
         """Learn from the training part and return itself."""
 
     def apply(self, signals: Floats) -> Floats:
@@ -37,26 +40,32 @@ class Transform(Protocol):
 
 
 class Scale:
-    """Each sample scaled by itself, all channels together; nothing is learned, so no split can leak.
+    """Each sample scaled by itself, all channels together or each alone; nothing is learned, so no split can leak.
 
     by constant: x / constant; max: x / max |x|; range: (x - min) / (max - min), in 0 to 1; std: (x - mean) / std;
     median: x / median |x|; l2: x / sqrt(sum x^2). A sample that is all zeros, or flat where flat means no size, is
-    divided by 1.
+    divided by 1. per: "channel" measures each channel (of cadences: each panel) by itself.
     """
 
-    def __init__(self, by: Literal["constant", "max", "range", "std", "median", "l2"] = "range", constant: float = 1.0) -> None:
+    def __init__(
+        self,
+        by: Literal["constant", "max", "range", "std", "median", "l2"] = "range",
+        constant: float = 1.0,
+        per: Literal["sample", "channel"] = "sample",
+    ) -> None:
         if constant == 0:
             raise UserError("scale.constant: 0 cannot divide the signals; expected another number")
         self._measure = pick(_MEASURES, by, "scale.by")
         self._constant = np.float32(constant) if by == "constant" else np.float32(1)
+        self._first = 2 if per == "channel" else 1  # of the axes that are measured over
 
-    def fit(self, signals: Floats, labels: Ints | None = None) -> Self:
+    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
         """Itself: nothing is learned."""
         return self
 
     def apply(self, signals: Floats) -> Floats:
-        """Signals scaled sample by sample. signals and result: (sample, channel, position)."""
-        level, size = self._measure(signals)
+        """Signals scaled sample by sample. signals and result: (sample, channel, ...)."""
+        level, size = self._measure(signals, tuple(range(self._first, signals.ndim)))
         result: Floats = (signals - level) / (size * self._constant)
         return result
 
@@ -72,13 +81,17 @@ class Standardise:
     """Each position less its mean and divided by its standard deviation, both learned on the training part."""
 
     def __init__(self) -> None:
-        self._mean = np.zeros((1, 1), np.float32)  # (channel, position)
+        self._mean = np.zeros((1, 1), np.float32)  # (channel, ...)
         self._std = np.ones((1, 1), np.float32)
 
-    def fit(self, signals: Floats, labels: Ints | None = None) -> Self:
-        """Learn mean and standard deviation by channel and position. signals: (sample, channel, position)."""
-        self._mean = signals.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self._std = _sized(signals.std(axis=0, dtype=np.float64).astype(np.float32), np.abs(self._mean))
+    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
+        """Learn mean and standard deviation by channel and position. signals: (sample, channel, ...)."""
+        if isinstance(signals, Lazy):
+            mean, std = _moments(signals)
+        else:
+            mean, std = signals.mean(axis=0, dtype=np.float64), signals.std(axis=0, dtype=np.float64)
+        self._mean = mean.astype(np.float32)
+        self._std = _sized(std.astype(np.float32), np.abs(self._mean))
         return self
 
     def apply(self, signals: Floats) -> Floats:
@@ -87,7 +100,7 @@ class Standardise:
         return result
 
     def state(self) -> State:
-        """mean and std: (channel, position)."""
+        """mean and std: (channel, ...)."""
         return {"mean": self._mean, "std": self._std}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -95,35 +108,52 @@ class Standardise:
         self._mean, self._std = state["mean"], state["std"]
 
 
-def _by_constant(x: Floats) -> tuple[Values, Values]:
-    return np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32)
+def need_one_axis(signals: Signals, step: str) -> None:
+    """UserError unless signals are (sample, channel, position). step: its name in recipes."""
+    if signals.ndim != 3:
+        raise UserError(f"{step}: takes signals (sample, channel, position); a sample here is {shape_words(signals.shape[1:])}")
 
 
-def _by_max(x: Floats) -> tuple[Values, Values]:
-    size = _largest(x)
+def _moments(signals: Lazy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation over samples, read once (Chan, Golub and LeVeque 1979)."""
+    mean, squares = np.zeros(signals.shape[1:]), np.zeros(signals.shape[1:])
+    for rows, values in blocks_of(signals):
+        here = values.mean(axis=0, dtype=np.float64)
+        step = here - mean
+        mean += step * (len(values) / rows.stop)
+        squares += np.square(values - here).sum(axis=0) + step**2 * (rows.start * len(values) / rows.stop)
+    return mean, np.sqrt(squares / max(1, len(signals)))
+
+
+def _by_constant(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    return np.zeros([1] * x.ndim, np.float32), np.ones([1] * x.ndim, np.float32)
+
+
+def _by_max(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    size = _largest(x, axes)
     return np.zeros_like(size), _sized(size, size)
 
 
-def _by_range(x: Floats) -> tuple[Values, Values]:
-    low = x.min(axis=(1, 2), keepdims=True)
-    return low, _sized(x.max(axis=(1, 2), keepdims=True) - low, _largest(x))
+def _by_range(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    low = x.min(axis=axes, keepdims=True)
+    return low, _sized(x.max(axis=axes, keepdims=True) - low, _largest(x, axes))
 
 
-def _by_std(x: Floats) -> tuple[Values, Values]:
-    return x.mean(axis=(1, 2), keepdims=True), _sized(x.std(axis=(1, 2), keepdims=True), _largest(x))
+def _by_std(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    return x.mean(axis=axes, keepdims=True), _sized(x.std(axis=axes, keepdims=True), _largest(x, axes))
 
 
-def _by_median(x: Floats) -> tuple[Values, Values]:
-    size = np.median(np.abs(x), axis=(1, 2), keepdims=True)
-    return np.zeros_like(size), _sized(size, _largest(x))
+def _by_median(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    size = np.median(np.abs(x), axis=axes, keepdims=True)
+    return np.zeros_like(size), _sized(size, _largest(x, axes))
 
 
-def _by_l2(x: Floats) -> tuple[Values, Values]:
-    size = np.sqrt(np.square(x).sum(axis=(1, 2), keepdims=True))
-    return np.zeros_like(size), _sized(size, _largest(x))
+def _by_l2(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    size = np.sqrt(np.square(x).sum(axis=axes, keepdims=True))
+    return np.zeros_like(size), _sized(size, _largest(x, axes))
 
 
-_MEASURES: dict[str, Callable[[Floats], tuple[Values, Values]]] = {  # signals -> (level, size), each (sample, 1, 1)
+_MEASURES: dict[str, Callable[[Floats, Axes], tuple[Values, Values]]] = {  # (signals, axes) -> (level, size)
     "constant": _by_constant,
     "max": _by_max,
     "range": _by_range,
@@ -133,8 +163,8 @@ _MEASURES: dict[str, Callable[[Floats], tuple[Values, Values]]] = {  # signals -
 }
 
 
-def _largest(x: Floats) -> Values:
-    largest: Values = np.abs(x).max(axis=(1, 2), keepdims=True)
+def _largest(x: Floats, axes: Axes) -> Values:
+    largest: Values = np.abs(x).max(axis=axes, keepdims=True)
     return largest
 
 

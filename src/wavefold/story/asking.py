@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
-import torch
 from numpy.typing import NDArray
 
-from wavefold.base.blocks import row_blocks
+from wavefold.base.blocks import blocks_of
 from wavefold.base.build import build_part
 from wavefold.base.dataset import Dataset, Floats
 from wavefold.base.device import best_device
 from wavefold.base.runs import Run
 from wavefold.combine import Ensemble
-from wavefold.models import CLASSIFIERS, prepare_for_prediction
-from wavefold.prepare import TRANSFORMS
+from wavefold.models import CLASSIFIERS
+from wavefold.prepare import TRANSFORMS, Transform
 from wavefold.recipe import Member, Recipe
-from wavefold.story.fitting import new_net
+from wavefold.story.fitting import new_net, ready_to_ask
 from wavefold.training.loop import probabilities_of
 
 Values = NDArray[np.float64]
@@ -34,12 +32,15 @@ def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
     """
     recipe, facts = recipe_of(run), run.facts
     ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
-    total: Values = np.zeros((len(dataset), len(facts["classes"])))
-    for fold, rows in product(range(facts["folds"]), row_blocks(len(dataset))):
-        signals = _prepare_like(run, recipe, fold, dataset.signals[rows])
-        shape = (*signals.shape, len(facts["classes"]))
-        asked = [_ask_member(m, run.member(fold, n, m.model), signals, shape, size) for n, m in enumerate(recipe.member)]
-        total[rows] += ensemble.probabilities(np.stack(asked)) / facts["folds"]
+    classes, folds = len(facts["classes"]), range(facts["folds"])
+    total: Values = np.zeros((len(dataset), classes))
+    transforms = [_transforms(run, recipe, fold) for fold in folds]
+    members = [[_Member(m, run.member(fold, n, m.model), classes, size) for n, m in enumerate(recipe.member)] for fold in folds]
+    for rows, block in blocks_of(dataset.signals):
+        for fold in folds:
+            signals = _prepared(block, transforms[fold])
+            asked = [member.probabilities(signals) for member in members[fold]]
+            total[rows] += ensemble.probabilities(np.stack(asked)) / len(folds)
     return total
 
 
@@ -49,23 +50,45 @@ def recipe_of(run: Run, skip_bad: bool = False) -> Recipe:
     return recipe.with_({"data.skip_bad": True}) if skip_bad else recipe
 
 
-def _prepare_like(run: Run, recipe: Recipe, fold: int, signals: Floats) -> Floats:
-    """Apply a fold's learned transforms to new signals (sample, channel, position)."""
+def _transforms(run: Run, recipe: Recipe, fold: int) -> list[Transform]:
+    """The recipe's transforms as a fold has learned them."""
+    found = []
     with np.load(run.folder / f"fold{fold}" / "prepare.npz", allow_pickle=False) as kept:
         for number, step in enumerate(recipe.prepare):
             if step.step in TRANSFORMS:
-                transform = build_part(TRANSFORMS, step.step, step.options, f"prepare.{number}")
+                transform: Transform = build_part(TRANSFORMS, step.step, step.options, f"prepare.{number}")
                 transform.load({k.removeprefix(f"{number}."): kept[k] for k in kept if k.startswith(f"{number}.")})
-                signals = transform.apply(signals)
+                found.append(transform)
+    return found
+
+
+def _prepared(signals: Floats, transforms: Sequence[Transform]) -> Floats:
+    """New signals (sample, channel, ...) as a fold's members take them."""
+    for transform in transforms:
+        signals = transform.apply(signals)
     return np.ascontiguousarray(signals)
 
 
-def _ask_member(member: Member, folder: Path, signals: Floats, shape: Sequence[int], size: int) -> Values:
-    """One member's probabilities of prepared signals. shape: of the signals, then the number of classes."""
-    if member.model in CLASSIFIERS:
-        classifier: Any = CLASSIFIERS[member.model]
-        result: Values = classifier.load(folder).probabilities(signals)
-        return result
-    model = new_net(member, shape[:3], shape[3], 0)
-    model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
-    return probabilities_of(prepare_for_prediction(model.to(best_device())), torch.from_numpy(signals), size)
+class _Member:
+    """One member of one fold, read from its folder when it is first asked."""
+
+    def __init__(self, member: Member, folder: Path, classes: int, size: int) -> None:
+        self._member, self._folder, self._classes, self._size = member, folder, classes, size
+        self._ask: Callable[[Floats], Values] | None = None
+
+    def probabilities(self, signals: Floats) -> Values:
+        """What it says of prepared signals, (sample, class)."""
+        if self._ask is None:
+            self._ask = self._of_classifier() if self._member.model in CLASSIFIERS else self._of_net(signals.shape)
+        return self._ask(signals)
+
+    def _of_classifier(self) -> Callable[[Floats], Values]:
+        kind: Any = CLASSIFIERS[self._member.model]
+        return kind.load(self._folder).probabilities  # type: ignore[no-any-return]
+
+    def _of_net(self, shape: Sequence[int]) -> Callable[[Floats], Values]:
+        own = self._member.model_dump(exclude={"pretrained"})  # all of its weights are the run's
+        model = new_net(Member(**own), shape, self._classes, 0)
+        model.load_state_dict(safetensors.torch.load_file(self._folder / "weights.safetensors"))
+        ready = ready_to_ask(model.to(best_device()), self._member)
+        return lambda signals: probabilities_of(ready, signals, self._size)

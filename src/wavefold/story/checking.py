@@ -6,13 +6,15 @@ import numpy as np
 import torch
 
 from wavefold.base.build import build_part, check_options, pick
+from wavefold.base.dataset import Dataset, Signals, shape_words
 from wavefold.base.errors import UserError
+from wavefold.base.lazy import Lazy
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
 from wavefold.data import SIMULATORS, WRITERS, check_grid, check_layout
 from wavefold.models import CLASSIFIERS, MODELS, count_parameters, describe
-from wavefold.prepare import AUGMENTATIONS, SPLITS
-from wavefold.recipe import Recipe
-from wavefold.story.fitting import STEPS, new_net
+from wavefold.prepare import AUGMENTATIONS, BALANCERS, MIXERS, SPLITS
+from wavefold.recipe import Member, Recipe
+from wavefold.story.fitting import STEPS, check_size, net_axes, new_changes, new_net
 from wavefold.story.judging import data_notes
 from wavefold.story.reading import axis_marks, axis_words, read_for, split_samples
 from wavefold.training.batches import check_fractions
@@ -63,12 +65,11 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
     """What a source holds and how the recipe would split it, as lines; UserError for the first thing that is wrong."""
     dataset = read_for(recipe, source)
     folds = split_samples(recipe, dataset)
+    check_fits(recipe, dataset)
     counts = np.bincount(dataset.known_labels(), minlength=len(dataset.classes))
     shares = ", ".join(f"{c} {n:,} ({n / len(dataset):.1%})" for c, n in zip(dataset.classes, counts, strict=True))
-    channels, length = dataset.signals.shape[1:]
     lines = [
-        f"{len(dataset):,} samples, {channels} channel(s) of {length} values "
-        f"from {dataset.signals.min():g} to {dataset.signals.max():g}",
+        f"{len(dataset):,} samples, {shape_words(dataset.signals.shape[1:])}{_extent(dataset.signals)}",
         f"classes: {shares}",
         f"{len(folds)} fold(s): {len(folds[0].train):,} samples to learn from, "
         f"{len(folds[0].validation):,} to choose by, {len(folds[0].test):,} to test",
@@ -81,22 +82,35 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
     return lines + [f"note: {note}" for note in data_notes(recipe, dataset, folds)]
 
 
+def check_fits(recipe: Recipe, dataset: Dataset) -> None:
+    """UserError where a net, a mixer, flips or a balancer of the recipe cannot take a dataset's signals or classes."""
+    shape, classes = dataset.signals.shape, len(dataset.classes)
+    for i, member in enumerate(recipe.member):
+        if member.model in MODELS:
+            net_axes(member, shape, f"member.{i}")
+        _check_flips(member, len(shape), f"member.{i}")
+    new_changes(recipe.prepare, shape, classes)
+    for i, step in enumerate(recipe.prepare):
+        if step.step in BALANCERS and isinstance(dataset.signals, Lazy):
+            check_size(dataset.signals, f"prepare.{i}: '{step.step}'")
+
+
 def describe_members(recipe: Recipe) -> str:
     """The layers of each net with output shapes and parameter counts, for the recipe's own shape."""
-    channels, length = recipe.data.shape
+    shape, classes = recipe.data.shape, len(recipe.data.classes)
     blocks = []
     for number, member in enumerate(recipe.member):
         title = f"member {number}: {member.model}"
         if member.model in CLASSIFIERS:
             blocks.append(f"{title} (no layers: it is fitted whole)")
             continue
-        layers = describe(new_net(member, (1, channels, length), len(recipe.data.classes), 0), channels, length)
+        layers = describe(new_net(member, (1, *shape), classes, 0), *shape)
         lines = [f"  {x.name:<28} {x.kind:<18} {' x '.join(map(str, x.shape)):<16} {x.parameters:>12,}" for x in layers]
         total = count_parameters(layers)
         blocks.append(
             "\n".join(
                 [
-                    f"{title}, {channels} x {length} to {len(recipe.data.classes)} classes",
+                    f"{title}, {' x '.join(map(str, shape))} to {classes} classes",
                     *lines,
                     f"  {total:,} parameters",
                 ]
@@ -106,24 +120,51 @@ def describe_members(recipe: Recipe) -> str:
 
 
 def _check_steps(recipe: Recipe) -> None:
-    augmented = ""
+    augmented, shape = "", (1, *recipe.data.shape)
     for i, step in enumerate(recipe.prepare):
         pick(STEPS, step.step, f"prepare.{i}.step")
-        build_part(STEPS, step.step, step.options, f"prepare.{i}")
-        if step.step in AUGMENTATIONS:
+        if step.step not in MIXERS:
+            build_part(STEPS, step.step, step.options, f"prepare.{i}")
+        if step.step in AUGMENTATIONS or step.step in MIXERS:
             augmented = step.step
         elif augmented:
             raise UserError(
                 f"prepare.{i}: '{step.step}' comes after '{augmented}', which is drawn anew for each batch: put it before"
             )
+    new_changes(recipe.prepare, shape, len(recipe.data.classes))
 
 
 def _check_members(recipe: Recipe) -> None:
     shape, classes = (1, *recipe.data.shape), len(recipe.data.classes)
     for i, member in enumerate(recipe.member):
+        _check_flips(member, len(shape), f"member.{i}")
         if member.model in CLASSIFIERS:
             build_part(CLASSIFIERS, member.model, member.options, f"member.{i}", seed=0)
             continue
         pick({**MODELS, **CLASSIFIERS}, member.model, f"member.{i}.model")
         with torch.device("meta"):
             new_net(member, shape, classes, 0, f"member.{i}")
+
+
+def _check_flips(member: Member, axes: int, place: str) -> None:
+    """axes: of the signals, the sample's included."""
+    if member.flips and member.model in CLASSIFIERS:
+        raise UserError(f"{place}.flips: '{member.model}' is a classifier; only nets are asked over mirror images")
+    if member.flips and axes != 4:
+        raise UserError(
+            f"{place}.flips: only signals (sample, panel, time, frequency) have mirror images; these have {axes} axes"
+        )
+
+
+def _extent(signals: Signals) -> str:
+    """The least and the largest value, for a line; of signals that are read on demand a few samples are looked at."""
+    word = " values" if signals.ndim > 3 else ""
+    if not isinstance(signals, Lazy):
+        return f"{word} from {signals.min():g} to {signals.max():g}"
+    rows = np.unique(np.linspace(0, len(signals) - 1, _LOOKED_AT).round().astype(np.int64))
+    ends = [(values.min(), values.max()) for values in (signals[row] for row in rows)]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    return f"{word} from {low:g} to {high:g} (of {len(rows)} looked at)"
+
+
+_LOOKED_AT = 64  # samples of signals that are not in memory

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import safetensors.torch
@@ -14,21 +15,25 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wavefold.base.blocks import by_blocks
-from wavefold.base.build import build_part
-from wavefold.base.dataset import Floats, Ints
+from wavefold.base.blocks import blocks_of, by_blocks
+from wavefold.base.build import build_part, pick
+from wavefold.base.dataset import Floats, Ints, Signals, shape_words
 from wavefold.base.device import best_device, first_process_first, seed_step
+from wavefold.base.errors import UserError
 from wavefold.base.files import write_arrays, write_json, write_whole
 from wavefold.base.keyed import key as make_key
+from wavefold.base.lazy import Lazy
 from wavefold.base.process import leads
 from wavefold.models import CLASSIFIERS, MODELS, prepare_for_prediction
-from wavefold.prepare import AUGMENTATIONS, BALANCERS, TRANSFORMS, Fold
-from wavefold.recipe import Member, Recipe, StageRecipe
+from wavefold.models.views import Views
+from wavefold.prepare import AUGMENTATIONS, BALANCERS, MIXERS, TRANSFORMS, Fold
+from wavefold.recipe import Member, Recipe, StageRecipe, Step
 from wavefold.story.work import BASELINE, Work
 from wavefold.training.batches import Batches, ByClass, EachOnce, class_fractions
-from wavefold.training.loop import Part, Stage, fit_stage, probabilities_of, unfinished
+from wavefold.training.loop import Stage, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES
 from wavefold.training.metrics import METRICS
+from wavefold.training.part import Augment, Mix, OnDemand, Part
 from wavefold.training.state import StateFile
 from wavefold.training.telling import Telling
 
@@ -57,12 +62,12 @@ class Prepared:
     """One fold's signals as members take them; what was learned or invented came from its training part only."""
 
     classes: tuple[str, ...]
-    train: Floats  # (sample, channel, position), invented samples last
+    train: Signals  # (sample, channel, ...), invented samples last
     labels: Ints  # (sample,)
     samples: Ints  # (sample,) numbers that key each sample's random draws
-    validation: Floats
+    validation: Signals
     validation_labels: Ints
-    test: Floats
+    test: Signals
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,9 @@ def prepare_fold(work: Work, fold: Fold) -> Prepared:
             parts = [by_blocks(transform.apply, part, folder) for part in parts]
             states |= {f"{number}.{name}": value for name, value in transform.state().items()}
         elif step.step in BALANCERS:
-            made = _balance(work, number, folder / f"made{number}.npz", parts[0], labels)
-            parts[0], labels = np.concatenate([parts[0], made[0]]), np.concatenate([labels, made[1]])
+            there = in_memory(parts[0], f"prepare.{number}: '{step.step}'")
+            made = _balance(work, number, folder / f"made{number}.npz", there, labels)
+            parts[0], labels = np.concatenate([there, made[0]]), np.concatenate([labels, made[1]])
             samples = np.concatenate([samples, len(every) + np.arange(len(made[1]))])
     write_arrays(folder / "prepare.npz", states)
     train, validation, test = parts
@@ -106,14 +112,67 @@ def watch_of(work: Work) -> Telling:
 
 
 def new_net(member: Member, shape: Sequence[int], classes: int, key: int, place: str = "member") -> nn.Module:
-    """A net with the first weights of a key. shape: (sample, channel, position) of the signals; place: for errors."""
+    """A net with the first weights of a key. shape: (sample, channel, ...) of the signals; place: for errors.
+
+    What it is given besides the classes its constructor's signature says: channels and length, or channels, rows, columns.
+    """
+    axes = net_axes(member, shape, place)
     seed_step(key)
-    given = {"channels": shape[1], "length": shape[2], "classes": classes}
+    given = {**dict(zip(axes, shape[1:], strict=True)), "classes": classes}
     net: nn.Module = build_part(MODELS, member.model, member.options, place, **given)
     return net
 
 
-STEPS = {**TRANSFORMS, **BALANCERS, **AUGMENTATIONS}
+def net_axes(member: Member, shape: Sequence[int], place: str = "member") -> tuple[str, ...]:
+    """The axes that a net is made for, less the sample's; UserError where signals have others. shape: (sample, ...)."""
+    net = pick(MODELS, member.model, f"{place}.model")
+    axes, words = _SQUARE if "rows" in inspect.signature(net).parameters else _LINE
+    if len(shape) != 1 + len(axes):
+        raise UserError(f"{place}.model: '{member.model}' takes signals {words}; a sample here is {shape_words(shape[1:])}")
+    return axes
+
+
+_LINE = ("channels", "length"), "(sample, channel, position)"
+_SQUARE = ("channels", "rows", "columns"), "(sample, channel, row, column)"
+
+STEPS = {**TRANSFORMS, **BALANCERS, **AUGMENTATIONS, **MIXERS}
+
+
+def new_changes(steps: Sequence[Step], shape: Sequence[int], classes: int) -> tuple[Augment | Mix, ...]:
+    """The augmentations and mixers among a recipe's steps, in their order. shape: (sample, channel, ...) of the signals.
+
+    A mixer whose constructor names `classes` or `shape` is given the number of classes, or the shape of a sample.
+    """
+    changes: list[Augment | Mix] = []
+    for number, step in enumerate(steps):
+        if step.step in AUGMENTATIONS:
+            changes.append(build_part(AUGMENTATIONS, step.step, step.options, f"prepare.{number}"))
+        elif step.step in MIXERS:
+            named = inspect.signature(MIXERS[step.step]).parameters
+            given = {k: v for k, v in {"classes": classes, "shape": tuple(shape[1:])}.items() if k in named}
+            changes.append(Mix(build_part(MIXERS, step.step, step.options, f"prepare.{number}", **given)))
+    return tuple(changes)
+
+
+def in_memory(signals: Signals, who: str) -> Floats:
+    """Signals as an array, for those who need all of them at once; UserError where they are too many to be read so."""
+    if not isinstance(signals, Lazy):
+        return signals
+    check_size(signals, who)
+    return signals[:]
+
+
+def check_size(signals: Lazy, who: str) -> None:
+    """UserError where signals are too many to be in memory at once."""
+    size = 4 * int(np.prod(signals.shape))
+    if size > _IN_MEMORY:
+        raise UserError(
+            f"{who} takes all signals at once; these {len(signals):,} samples of {shape_words(signals.one)} are "
+            f"{size / 1e9:.1f} GB and are read as they are needed: leave it out, or set data.limit"
+        )
+
+
+_IN_MEMORY = 2 << 30  # bytes
 
 
 def _balance(work: Work, number: int, path: Path, signals: Floats, labels: Ints) -> tuple[Floats, Ints]:
@@ -132,11 +191,8 @@ def _fit_net(task: Task, telling: Telling) -> None:
     """Train one net through the recipe's stages; keep its weights and its probabilities of what was held back."""
     recipe, prepared, device = task.recipe, task.prepared, best_device()
     model = new_net(task.member, prepared.train.shape, len(prepared.classes), task.key).to(device)
-    steps = [s for s in recipe.prepare if s.step in AUGMENTATIONS]
-    augmentations = tuple(build_part(AUGMENTATIONS, s.step, s.options, "prepare") for s in steps)
-    signals, labels, samples = (torch.from_numpy(a).to(device) for a in (prepared.train, prepared.labels, prepared.samples))
     batches = _batches(task)
-    part = Part(signals, labels, samples, batches, augmentations)
+    part = _part(task, batches, device)
     stages = [_stage(task, i, s) for i, s in enumerate(recipe.stage)]
     file = StateFile(task.folder / "state.pt", recipe.batches.save_every)
     state = file.read()
@@ -146,24 +202,54 @@ def _fit_net(task: Task, telling: Telling) -> None:
     model.load_state_dict(state.best_weights)
     weights = {name: value.contiguous() for name, value in state.best_weights.items()}
     write_whole(task.folder / "weights.safetensors", lambda stream: stream.write(safetensors.torch.save(weights)))
-    ready = prepare_for_prediction(model)
+    ready = ready_to_ask(model, task.member)
     file.count_time(state)
-    _keep_scores(task, lambda signals: probabilities_of(ready, torch.from_numpy(signals)), state.seconds)
+    _keep_scores(task, lambda signals: probabilities_of(ready, signals), state.seconds)
     file.remove()
+
+
+def ready_to_ask(model: nn.Module, member: Member) -> nn.Module:
+    """A trained net as it answers: in its fastest form, and over mirror images where the member asks for them."""
+    ready = prepare_for_prediction(model)
+    return Views(ready, member.flips).eval() if member.flips else ready
+
+
+def _part(task: Task, batches: Batches, device: torch.device) -> Part:
+    prepared = task.prepared
+    labels, samples = (torch.from_numpy(a).to(device) for a in (prepared.labels, prepared.samples))
+    signals = (
+        OnDemand(prepared.train, device) if isinstance(prepared.train, Lazy) else torch.from_numpy(prepared.train).to(device)
+    )
+    classes = len(prepared.classes)
+    return Part(signals, labels, samples, batches, new_changes(task.recipe.prepare, prepared.train.shape, classes), classes)
 
 
 def _fit_classifier(task: Task, telling: Telling) -> None:
     """Fit a classifier that learns in one go; keep it and its probabilities of what was held back."""
     begun = time.monotonic()
     classifier = build_part(CLASSIFIERS, task.member.model, task.member.options, "member", seed=task.key & 0x7FFFFFFF)
-    classifier.fit(task.prepared.train, task.prepared.labels, len(task.prepared.classes))
+    train = task.prepared.train
+    train = train if _reads_lazily(classifier) else in_memory(train, f"'{task.member.model}'")
+    classifier.fit(train, task.prepared.labels, len(task.prepared.classes))
     if leads():
         task.folder.mkdir(parents=True, exist_ok=True)
         classifier.save(task.folder)
-    _keep_scores(task, classifier.probabilities, time.monotonic() - begun)
+    _keep_scores(task, lambda signals: ask_classifier(classifier, signals), time.monotonic() - begun)
 
 
-def _keep_scores(task: Task, ask: Callable[[Floats], Values], seconds: float) -> None:
+def _reads_lazily(classifier: Any) -> bool:
+    """Whether its `fit` says that it takes signals that are read on demand."""
+    return Lazy in get_args(get_type_hints(classifier.fit).get("signals"))
+
+
+def ask_classifier(classifier: Any, signals: Signals) -> Values:
+    """A classifier's probabilities, (sample, class); of signals that are read on demand a block at a time."""
+    if not isinstance(signals, Lazy) or not len(signals):
+        return classifier.probabilities(signals[:])  # type: ignore[no-any-return]
+    return np.concatenate([classifier.probabilities(values) for _, values in blocks_of(signals)])
+
+
+def _keep_scores(task: Task, ask: Callable[[Signals], Values], seconds: float) -> None:
     """Write a member's probabilities of the validation and the test part; that they are there says that it is done."""
     scores = {part: ask(getattr(task.prepared, part)) for part in ("validation", "test")}
     write_json(task.folder / "seconds.json", round(seconds, 1))
@@ -201,7 +287,7 @@ _SHARED = ("epochs", "rate", "optimiser", "weight_decay", "schedule", "patience"
 
 def _checker(prepared: Prepared) -> Callable[[nn.Module], dict[str, float]]:
     """What the loop asks after each epoch: the metrics of a model on the validation part."""
-    signals = torch.from_numpy(prepared.validation)
+    signals = prepared.validation
 
     def check(model: nn.Module) -> dict[str, float]:
         if not len(signals):

@@ -48,6 +48,8 @@ def judge(work: Work) -> tuple[dict[str, Any], Predictions]:
         "baselines": _baselines(work, jury),
         "notes": _notes(work) + notes,
     }
+    if len(work.folds) > 1:
+        results["folds"] = jury.by_fold(probabilities, combine.decide)
     results["notes"] += _no_better(results)
     return results, predictions_of(recipe, dataset.ids[jury.tested.rows], dataset.classes, probabilities)
 
@@ -114,17 +116,34 @@ class _Jury:
         return choices, notes
 
     def row(self, probabilities: Values, decide: str) -> dict[str, Any]:
-        """Metrics of an answer: value and 95 % interval, drawn over groups where the split keeps them whole."""
-        labels, output = self.tested.labels, self.recipe.output
-        decided, groups = decided_by(self.recipe, decide, probabilities), self._drawn_whole()
-        row: dict[str, Any] = {}
-        for name in dict.fromkeys([output.metric, "accuracy", "macro-f1", "l1"]):
-            values = decided if name == "l1" else probabilities
-            scale = output.per / len(labels) if name == "l1" and output.per else 1.0
-            ends = interval(name, values, labels, groups=groups, seed=self.recipe.seed)
-            row[name] = [scale * v for v in (METRICS[name].function(values, labels), *ends)]
-        row |= {name: METRICS[name].function(probabilities, labels) for name in ("log-loss", "ece", "auc")}
-        return {**row, "f1-by-class": f1_by_class(probabilities, labels)}
+        """Metrics of an answer: value and 95 % interval."""
+        decided, every = decided_by(self.recipe, decide, probabilities), np.ones(len(probabilities), bool)
+        measured = dict.fromkeys([self.recipe.output.metric, "accuracy", "macro-f1", "l1"])
+        row: dict[str, Any] = {name: self._measure(name, probabilities, decided, every) for name in measured}
+        for name in ("log-loss", "ece", "auc"):
+            row.setdefault(name, METRICS[name].function(probabilities, self.tested.labels))
+        return {**row, "f1-by-class": f1_by_class(probabilities, self.tested.labels)}
+
+    def by_fold(self, probabilities: Values, decide: str) -> list[dict[str, Any]]:
+        """The recipe's metric in each fold's test part, with n and interval."""
+        metric, rows = self.recipe.output.metric, []
+        decided = decided_by(self.recipe, decide, probabilities)
+        for fold in np.unique(self.tested.fold):
+            here = self.tested.fold == fold
+            measured = self._measure(metric, probabilities, decided, here)
+            rows.append({"fold": int(fold), "n": int(here.sum()), metric: measured})
+        return rows
+
+    def _measure(self, name: str, probabilities: Values, decided: Values, rows: NDArray[np.bool_]) -> list[float]:
+        """A metric of some rows with the ends of its interval, drawn over groups where the split keeps them whole."""
+        values, labels, output = (
+            (decided if name == "l1" else probabilities)[rows],
+            self.tested.labels[rows],
+            self.recipe.output,
+        )
+        whole, scale = self._drawn_whole(), output.per / len(labels) if name == "l1" and output.per else 1.0
+        ends = interval(name, values, labels, groups=None if whole is None else whole[rows], seed=self.recipe.seed)
+        return [scale * v for v in (METRICS[name].function(values, labels), *ends)]
 
     def _drawn_whole(self) -> NDArray[Any] | None:
         rows = self.tested.rows

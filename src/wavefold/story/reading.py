@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wavefold.base.build import build_part
-from wavefold.base.dataset import Dataset
-from wavefold.base.errors import DataError, MissingGroup, UserError
+from wavefold.base.dataset import Dataset, Strings, shape_words
+from wavefold.base.errors import DataError, MissingGroup, UserError, listed, nearest
 from wavefold.combine import COMBINERS
 from wavefold.data import read, test_files
 from wavefold.prepare import SPLITS, Fold, holdout
@@ -83,16 +85,50 @@ def check_shape(dataset: Dataset, facts: Mapping[str, Any]) -> None:
     """DataError where signals are of another shape, or of other wavelengths, than those that were learned from."""
     have, shape = dataset.signals.shape[1:], facts["shape"]
     if tuple(have) != tuple(shape):
-        raise DataError(
-            f"{dataset.source}: samples have {have[0]} channel(s) of {have[1]} values; "
-            f"the run learned from {shape[0]} of {shape[1]}"
-        )
+        raise DataError(f"{dataset.source}: {_shape_difference(have, shape)}")
     learned, there = facts.get("axis"), axis_marks(dataset)
     if learned and there and not np.allclose(learned, there, rtol=1e-5):
         raise DataError(
             f"{dataset.source}: its axis is {axis_words(there, dataset.unit)}; "
             f"the run learned from {axis_words(learned, facts['unit'])}"
         )
+
+
+def _shape_difference(have: Sequence[int], shape: Sequence[int]) -> str:
+    if len(have) == len(shape) == 2:
+        return f"samples have {shape_words(have)}; the run learned from {shape[0]} of {shape[1]}"
+    return f"samples are {' x '.join(map(str, have))}; the run learned from {' x '.join(map(str, shape))}"
+
+
+def column_marks(dataset: Dataset, column: str) -> Strings:
+    """What marks each sample in a column, (sample,), to cut a score by; "" where it says nothing.
+
+    A column of numbers with more than 12 values is cut at the quartiles of those that are not zero; zeros mark nothing.
+    """
+    if column not in dataset.columns:
+        there = listed(dataset.columns) or "none"
+        raise UserError(f"{dataset.source}: no column '{column}' to cut by; it has {there}{nearest(column, dataset.columns)}")
+    words = dataset.columns[column]
+    if len(set(words.tolist()) - {""}) <= _WORDS:
+        return words
+    try:
+        return _quarters(np.array([float(word or "nan") for word in words.tolist()]))
+    except ValueError:
+        words_there = f"column '{column}' has {len(set(words.tolist())):,} words"
+        raise UserError(f"{dataset.source}: {words_there}; expected {_WORDS} at most to cut by, or numbers") from None
+
+
+_WORDS = 12  # values of a column that are each taken by itself
+
+
+def _quarters(values: NDArray[np.float64]) -> Strings:
+    """The name of each value's quarter, "" for zero and for what is no number."""
+    there = np.isfinite(values) & (values != 0)
+    if not there.any():
+        return np.full(len(values), "", np.str_)
+    edges = np.quantile(values[there], [0, 0.25, 0.5, 0.75, 1])
+    names = np.array([f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)])
+    return np.where(there, names[np.searchsorted(edges[1:-1], values, side="right")], "")
 
 
 def axis_marks(dataset: Dataset) -> list[float] | None:

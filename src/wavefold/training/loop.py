@@ -7,7 +7,8 @@ drawn anew from these numbers. So a run that was killed goes on with the same bi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,32 +21,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from wavefold.base.device import join, seed_step, share_buffers, sum_gradients, to_cpu, with_others
 from wavefold.base.errors import UserError
 from wavefold.base.keyed import key as make_key
-from wavefold.training.batches import Batches
+from wavefold.base.lazy import Lazy, Signals
+from wavefold.training.part import Draw, OnDemand, Pair, Part
 from wavefold.training.schedule import SCHEDULES
 from wavefold.training.state import State, StateFile
 
-Augment = Callable[[Tensor, Tensor, int], Tensor]
 Check = Callable[[nn.Module], dict[str, float]]
 
+_VALUES = 1 << 24  # of a batch that is only asked
+
 OPTIMISERS: dict[str, type[Adam]] = {"adam": Adam, "adamw": AdamW}
-
-
-@dataclass(frozen=True)
-class Part:
-    """The samples to learn from, on the device they are learned on."""
-
-    signals: Tensor  # (sample, channel, position)
-    labels: Tensor  # (sample,) int64
-    samples: Tensor  # (sample,) int64, the numbers that key each sample's own random draws
-    batches: Batches
-    augmentations: tuple[Augment, ...] = ()
-
-    def augmented(self, index: Tensor, key: int) -> Tensor:
-        """Augmented signals of some samples, (sample, channel, position). index: (sample,) rows of this part."""
-        signals, samples = self.signals[index], self.samples[index]
-        for number, augment in enumerate(self.augmentations):
-            signals = augment(signals, samples, make_key(key, number))
-        return signals
 
 
 @dataclass(frozen=True)
@@ -100,13 +85,24 @@ def fit_stage(model: nn.Module, part: Part, check: Check, stage: Stage, state: S
     _next_stage(state, stage.number + 1, model, file)
 
 
-def probabilities_of(model: nn.Module, signals: Tensor, size: int = 512) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Class probabilities of all samples, in their order. signals: (sample, channel, position); result: (sample, class)."""
+def probabilities_of(model: nn.Module, signals: Tensor | Signals, size: int = 512) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Class probabilities of all samples, in their order. signals: (sample, channel, ...); result: (sample, class).
+
+    size: samples at a time, less where they are so large that a batch would hold more than 2^24 values.
+    """
     device = next(model.parameters()).device
+    size = min(size, max(1, _VALUES // max(1, math.prod(signals.shape[1:]))))
     model.eval()
     with torch.inference_mode():
-        pieces = [model(piece.to(device)).double().softmax(dim=1) for piece in torch.split(signals, size)]
+        pieces = [model(piece).double().softmax(dim=1) for piece in _pieces(signals, size, device)]
     return torch.cat(pieces).cpu().numpy()
+
+
+def _pieces(signals: Tensor | Signals, size: int, device: torch.device) -> Iterator[Tensor]:
+    if isinstance(signals, Lazy):
+        return OnDemand(signals, device).each(torch.split(torch.arange(len(signals)), size))
+    values = signals if isinstance(signals, Tensor) else torch.from_numpy(signals)
+    return (piece.to(device) for piece in torch.split(values, size))
 
 
 class _Learner:
@@ -131,15 +127,25 @@ class _Learner:
         """The model whose weights are checked and kept: the average where there is one."""
         return self.average.module if self.average else self.model
 
-    def step(self, index: Tensor, key: int, done: float) -> Tensor:
-        """Learn from one batch; returns the loss without waiting for it. done: share of the stage before this step."""
+    def draw(self, index: Tensor, key: int) -> Draw:
+        """A batch as this process takes it. index: (sample,) rows of the part; of n processes each takes every n-th."""
+        at = self.device if isinstance(self.part.signals, Tensor) else index.device
+        return Draw(index.to(at), key, torch.arange(self.rank, len(index), self.processes, device=at))
+
+    def step(self, index: Tensor, batch: Pair, key: int, done: float) -> Tensor:
+        """Learn from one batch; returns the loss without waiting for it. done: share of the stage before this step.
+
+        index: (sample,) rows of the whole batch; batch: signals of this process's share, and targets where something mixes.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = self.stage.rate * SCHEDULES[self.stage.schedule](done)
         shares = [index[rank :: self.processes].to(self.device) for rank in range(self.processes)]
         seed_step(make_key(key, self.rank))
-        logits = self.model(self.part.augmented(shares[self.rank], key))
+        signals, targets = batch
+        logits, counts = self.model(signals), [len(s) for s in shares]
+        labels = with_others(targets, counts) if self.part.mixes else self.part.labels[torch.cat(shares)]
         # the loss is of the whole batch, since one such as soft F1 is no mean over samples
-        loss = self.stage.loss(with_others(logits, [len(s) for s in shares]), self.part.labels[torch.cat(shares)])
+        loss = self.stage.loss(with_others(logits, counts), labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         sum_gradients(self.model.parameters())
@@ -171,14 +177,17 @@ def _learn_epoch(learner: _Learner, state: State, file: StateFile, watch: Watch)
     epoch_key = make_key(stage.key, stage.number, state.epoch)
     batches = learner.part.batches.epoch(epoch_key)
     total = torch.tensor(state.loss, dtype=torch.float64, device=learner.device)
-    for number in range(state.batch, learner.steps):
-        done = (state.epoch + number / learner.steps) / stage.epochs
-        total += learner.step(batches[number], make_key(epoch_key, number), done)
-        state.batch = number + 1
-        watch.step(state, learner.steps)
-        if file.due():
-            state.loss = float(total)
-            _save(learner, state, file)
+    todo = [(number, batches[number], make_key(epoch_key, number)) for number in range(state.batch, learner.steps)]
+    drawn = learner.part.drawn(learner.draw(index, key) for _, index, key in todo)
+    with closing(drawn):  # what reads ahead ends here, whatever happens
+        for (number, index, key), batch in zip(todo, drawn, strict=True):
+            done = (state.epoch + number / learner.steps) / stage.epochs
+            total += learner.step(index, batch, key, done)
+            state.batch = number + 1
+            watch.step(state, learner.steps)
+            if file.due():
+                state.loss = float(total)
+                _save(learner, state, file)
     state.loss = float(total)
 
 

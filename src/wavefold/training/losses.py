@@ -5,7 +5,7 @@ does not depend on the size of the batch, and it takes logits, so that every mem
 
 Every loss is made from the training part's class counts and is called with
     logits   (N, classes)
-    labels   (N,) int64 class numbers
+    labels   (N,) int64 class numbers, or (N, classes) float targets: each class's share of a mixed sample
 and gives one number: the mean over samples, but for soft F1, which is of the batch as a whole.
 """
 
@@ -41,7 +41,8 @@ class CrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         losses = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.smoothing)
-        return (losses * self.class_weights[labels]).mean()
+        weights = labels @ self.class_weights if labels.is_floating_point() else self.class_weights[labels]
+        return (losses * weights).mean()
 
 
 def label_smoothed(counts: Tensor, *, smoothing: float = 0.1, class_weights: ClassWeights = "none") -> CrossEntropy:
@@ -64,7 +65,7 @@ class L1(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         # float, and so it stays: cast to int64, as the source casts its labels, a clamped one is 0 again
-        hot = F.one_hot(labels, self.classes).float()
+        hot = _shares(labels, self.classes)
         target = hot.clamp(self.smoothing / (self.classes - 1), 1.0 - self.smoothing)
         return (logits.float().softmax(dim=1) - target).abs().sum(dim=1).mean()
 
@@ -82,7 +83,7 @@ class SoftF1(nn.Module):
         self.classes = _check_classes(counts)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        hot = F.one_hot(labels, self.classes).float()
+        hot = _shares(labels, self.classes)
         odds = logits.float().softmax(dim=1)
         there = hot.sum(dim=0)  # (classes,)
         scores = 2 * (hot * odds).sum(dim=0) / (there + odds.sum(dim=0))
@@ -93,6 +94,11 @@ class SoftF1(nn.Module):
 _SMALL = 1e-7  # keeps the logarithm finite where every sample is given to a wrong class with certainty
 
 LOSSES: dict[str, Any] = {"cross_entropy": CrossEntropy, "label_smoothed": label_smoothed, "l1": L1, "soft_f1": SoftF1}
+
+
+def _shares(labels: Tensor, classes: int) -> Tensor:
+    """Each class's share of each sample, (N, classes)."""
+    return labels if labels.is_floating_point() else F.one_hot(labels, classes).float()
 
 
 def _check_classes(counts: Tensor) -> int:

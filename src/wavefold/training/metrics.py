@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wavefold.base.build import pick
-from wavefold.base.dataset import Ints
+from wavefold.base.dataset import Ints, class_names
 from wavefold.base.errors import DataError
 
 Values = NDArray[np.float64]
@@ -51,21 +51,40 @@ class Score:
     interval: tuple[float, float]
     n: int  # samples
     others: dict[str, float]
+    by: dict[str, dict[str, Cut]] = field(default_factory=dict)  # column -> value -> the metric of its samples
 
     def as_json(self) -> dict[str, Any]:
         """The object that `wavefold score --json` prints; what is undefined is None."""
+        cuts = {column: {value: cut.as_json() for value, cut in cuts.items()} for column, cuts in self.by.items()}
         return {
             "metric": self.metric,
             "value": _json(self.value),
             "interval": [_json(end) for end in self.interval],
             "n": self.n,
             "others": {name: _json(value) for name, value in self.others.items()},
+            **({"by": cuts} if cuts else {}),
         }
 
     def line(self) -> str:
         """One line for people: macro-f1 0.9721 [0.9680, 0.9759], n 14,895."""
-        low, high = self.interval
-        return f"{self.metric} {_text(self.value)} [{_text(low)}, {_text(high)}], n {self.n:,}"
+        return f"{self.metric} {_line(self.value, self.interval, self.n)}"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A metric of the samples that bear one value of a column, beside all those of the classes that the value lacks."""
+
+    value: float
+    interval: tuple[float, float]
+    n: int  # samples that bear the value
+
+    def as_json(self) -> dict[str, Any]:
+        """value, interval and n; what is undefined is None."""
+        return {"value": _json(self.value), "interval": [_json(end) for end in self.interval], "n": self.n}
+
+    def line(self) -> str:
+        """As Score's, without the metric's name."""
+        return _line(self.value, self.interval, self.n)
 
 
 def score(
@@ -122,6 +141,31 @@ def interval(
         return math.nan, math.nan
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def cut_score(
+    metric: str,
+    values: ArrayLike,
+    labels: ArrayLike,
+    marks: NDArray[np.str_],
+    *,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+) -> dict[str, Cut]:
+    """A metric cut by what marks each sample, in the marks' natural order; "" marks nothing.
+
+    values: (N, C) that the metric is of; marks: (N,). Of each mark its own samples are taken and all samples of the classes
+    that it lacks: positives of one family against every negative.
+    """
+    odds, numbers = _checked(values, labels)
+    cuts = {}
+    for mark in class_names([m for m in marks.tolist() if m]):
+        own = marks == mark
+        rows = own | ~np.isin(numbers, numbers[own])
+        part = None if groups is None else np.asarray(groups)[rows]
+        ends = interval(metric, odds[rows], numbers[rows], groups=part, seed=seed)
+        cuts[mark] = Cut(METRICS[metric].function(odds[rows], numbers[rows]), ends, int(own.sum()))
+    return cuts
 
 
 def f1_by_class(probabilities: ArrayLike, labels: ArrayLike) -> list[float]:
@@ -244,6 +288,10 @@ def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Values, Ints]
     if not np.isfinite(values).all():
         raise DataError(f"score: probabilities of sample {int(np.argmin(np.isfinite(values).all(axis=1)))} are not finite")
     return values, numbers
+
+
+def _line(value: float, ends: tuple[float, float], n: int) -> str:
+    return f"{_text(value)} [{_text(ends[0])}, {_text(ends[1])}], n {n:,}"
 
 
 def _json(value: float) -> float | None:

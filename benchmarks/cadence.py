@@ -1,0 +1,238 @@
+"""The cadence study behind the README's figures: rows for benchmarks/cadence.csv, and docs/figures/recovery.svg.
+
+python benchmarks/cadence.py data DIR            5,000 cadences to learn from, 2,000 of other backgrounds to test; 6 GB
+python benchmarks/cadence.py train DIR NAME      NAME on_off or b0: at most 40 minutes on two cores; the same again goes on
+python benchmarks/cadence.py compare DIR NAME..  AUC of runs and of the de-Doppler search, by family and by S/N
+python benchmarks/cadence.py recovery DIR NAME CSV   by S/N and drift, beside turboSETI's runs (CSV: turboseti_recovery.csv.gz)
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import gzip
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from wavefold.base.cadence import ON, PANELS
+from wavefold.base.dataset import Dataset
+from wavefold.base.lazy import Lazy
+from wavefold.base.needles import FAMILIES, Needles, add_needles, residual, standardised
+from wavefold.base.runs import open_run
+from wavefold.data import SIMULATORS, read
+from wavefold.models import CLASSIFIERS
+from wavefold.pipeline import probabilities_for
+from wavefold.training.metrics import METRICS, interval
+
+HERE = Path(__file__).resolve().parent
+TRAIN, TEST = (5000, 1), (2000, 2)  # count, seed
+ONE_FOLD = ["split.way=holdout", "split.fraction=0.02", "split.validation=0.1", "split.group=background"]
+RUNS = {
+    "on_off": [*ONE_FOLD, "stage.0.epochs=16"],
+    "b0": [
+        *ONE_FOLD,
+        'member=[{model="efficientnet_b0", flips=["time", "frequency"]}]',
+        "stage.0.epochs=4",
+        "stage.0.rate=5e-4",
+    ],
+}
+BINS = (0, 5, 10, 15, 25, 50, 1000)  # S/N of the best ON panel
+FALSE = 1e-3  # share of cadences without a needle that a threshold lets through
+SHAPE = (6, 273, 256)
+BIN, ROW = 2.7939677, 1.0737418  # Hz, seconds: the contest's panels are of the high-resolution product cut finer in time
+
+
+def make_data(folder: Path) -> None:
+    """Simulate what is learned from and what is tested on."""
+    for part, (count, seed) in {"train": TRAIN, "test": TEST}.items():
+        _wavefold("simulate", "cadence", str(folder / part), "--count", str(count), "--seed", str(seed))
+
+
+def train(folder: Path, name: str) -> None:
+    """Train one of RUNS."""
+    _wavefold(*train_words(folder, name))
+
+
+def train_words(folder: Path, name: str) -> list[str]:
+    """The command line of a training, less the program."""
+    changes = [word for change in RUNS[name] for word in ("--set", change)]
+    return ["train", "cadence", "--data", str(folder / "train"), "--out", str(folder / name), *changes]
+
+
+def compare(folder: Path, names: Sequence[str]) -> None:
+    """Score runs and the search on the test cadences, whole and cut."""
+    dataset = read(folder / "test")
+    answers = {name: (_ask(folder, name, dataset), name) for name in names}
+    answers["dedoppler"] = (_search(folder / names[0], dataset)[:, 1], names[0])
+    labels, family = dataset.known_labels(), dataset.columns["family"]
+    snr = np.array([float(word or "nan") for word in dataset.columns["snr"]])
+    cuts = {"all": np.ones(len(labels), bool)} | {name: (labels == 0) | (family == name) for name in FAMILIES}
+    cuts |= {f"snr {a} to {b}": (labels == 0) | ((snr >= a) & (snr < b)) for a, b in pairwise(BINS)}
+    cuts["no decoys among the negatives"] = (labels == 1) | (dataset.columns["interference"] == "none")
+    rows = []
+    for name, (needle, run) in answers.items():
+        for cut, kept in cuts.items():
+            both, groups = (
+                np.stack([1 - needle, needle], 1)[kept],
+                (dataset.groups if dataset.groups is not None else family)[kept],
+            )
+            value = METRICS["auc"].function(both, labels[kept])
+            low, high = interval("auc", both, labels[kept], groups=groups, seed=0)
+            rows.append([name, "auc", cut, int(labels[kept].sum()), int((labels[kept] == 0).sum()), value, low, high, run])
+            print(f"{name:<10} {cut:<32} {value:.3f} [{low:.3f}, {high:.3f}]", flush=True)
+    _keep(folder, rows)
+
+
+def recovery(folder: Path, name: str, runs: Path) -> None:
+    """Share of straight needles found, at a threshold that one cadence in a thousand without a needle passes."""
+    empty = _empty(2000, 7)
+    finders: dict[str, Callable[[Dataset], Any]] = {
+        name: lambda dataset: _ask(folder, name, dataset),
+        "dedoppler": lambda dataset: _search(folder / name, dataset)[:, 1],
+    }
+    rows, curves = [], {}
+    for finder, find in finders.items():
+        threshold = np.quantile(find(empty), 1 - FALSE, method="higher")
+        for axis, points in {"snr": range(2, 21), "drift": np.arange(0, 0.51, 0.05)}.items():
+            for point in points:
+                made = _needled(point if axis == "snr" else 12.0, None if axis == "snr" else float(point), int(100 * point))
+                share = float((find(made) > threshold).mean())
+                curves.setdefault((finder, axis), []).append((float(point), share))
+                rows.append(
+                    [finder, "recovered", f"{axis} {point:.3g}", len(made), len(empty), share, *_wilson(share, len(made)), name]
+                )
+            print(finder, axis, curves[finder, axis], flush=True)
+    _keep(folder, rows)
+    _draw(curves, _turboseti(runs), HERE.parent / "docs" / "figures" / "recovery.svg")
+
+
+def _wavefold(*words: str) -> None:
+    subprocess.run([str(Path(sys.executable).parent / "wavefold"), *words], check=True)
+
+
+def _ask(folder: Path, name: str, dataset: Dataset) -> Any:
+    return probabilities_for(open_run(folder / name), dataset)[:, 1]
+
+
+def _search(run: Path, dataset: Dataset) -> Any:
+    """The probabilities of the de-Doppler search that stands beside a run as its baseline, (sample, class)."""
+    return CLASSIFIERS["dedoppler"].load(next(run.glob("fold0/*baseline*"))).probabilities(dataset.signals)
+
+
+def _empty(count: int, seed: int) -> Dataset:
+    """Simulated cadences without a needle, decoys among them."""
+    dataset = SIMULATORS["cadence"](count * 10 // 9 + 1, seed, shape=SHAPE, classes=("0", "1"))
+    return dataset.take(np.flatnonzero(dataset.known_labels() == 0)[:count])
+
+
+def _needled(snr: float, drift: float | None, seed: int, count: int = 200) -> Dataset:
+    """Straight needles of one S/N a panel in cadences without a line of any kind; drift in bins a row, None for all."""
+    dataset = SIMULATORS["cadence"](3 * count, 1000 + seed, shape=SHAPE, classes=("0", "1"))
+    clean = (dataset.known_labels() == 0) & (dataset.columns["interference"] == "none")
+    dataset = dataset.take(np.flatnonzero(clean)[:count])
+    signals = dataset.signals
+    assert isinstance(signals, Lazy)
+
+    def load(numbers: Any) -> Any:
+        panels = torch.from_numpy(signals[numbers])
+        lines = _lines(numbers, snr, drift, seed)
+        on = torch.tensor([p in ON for p in range(PANELS)])
+        return standardised(add_needles(panels, lines, on[None].expand(len(panels), -1), residual(panels))).numpy()
+
+    return Dataset(Lazy(load, np.arange(len(dataset)), SHAPE), dataset.ids, source="needles")
+
+
+def _lines(numbers: Any, snr: float, drift: float | None, seed: int) -> Needles:
+    """Straight lines that cross the middle of an ON panel in the middle half of the window."""
+    rng = np.random.default_rng([seed, 5])
+    draws = rng.random((1 + int(np.max(numbers)), 3))[numbers]
+    slope = np.where(draws[:, 0] < 0.5, -1, 1) * (draws[:, 1] * 0.5 if drift is None else drift)
+    rows, columns = SHAPE[1:]
+    clock = np.arange(PANELS * rows) - (np.array(ON)[(draws[:, 1] * 3).astype(int)] * rows + rows // 2)[:, None]
+    column = torch.from_numpy((columns * (0.25 + 0.5 * draws[:, 2]))[:, None] + slope[:, None] * clock).float()
+    shape = (len(draws), PANELS, rows)
+    height = torch.full((len(draws),), snr / rows**0.5)
+    lit = torch.ones(shape, dtype=torch.bool)
+    return Needles(torch.zeros(len(draws), dtype=torch.int64), height, torch.from_numpy(slope), column.view(shape), lit)
+
+
+def _turboseti(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """turboSETI's share of hits by S/N and by drift (Hz/s), outside the interference at 1500 to 1626 MHz."""
+    with gzip.open(path, "rt") as stream:
+        table = [r for r in csv.DictReader(stream) if not 1500 <= float(r["freq_mhz"]) <= 1626]
+    curves = {}
+    for axis, column, edges in (("snr", "snr", np.arange(1, 21.1)), ("drift", "drift_hz_s", np.arange(-0.2, 8.1, 0.4))):
+        of = [(abs(float(r[column])), int(r["recovered"])) for r in table if r["run"] == axis]
+        found = [[hit for value, hit in of if a <= value < b] for a, b in pairwise(edges)]
+        middles = (edges[:-1] + edges[1:]) / 2
+        curves[axis] = [(float(m), float(np.mean(hits))) for m, hits in zip(middles, found, strict=True) if hits]
+    return curves
+
+
+def _draw(
+    curves: dict[tuple[str, str], list[tuple[float, float]]], peer: dict[str, list[tuple[float, float]]], path: Path
+) -> None:
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for place, axis, scale in zip(figure.subplots(1, 2), ("snr", "drift"), (1.0, BIN / ROW), strict=True):
+        for (finder, what), points in curves.items():
+            if what == axis:
+                place.plot([scale * x for x, _ in points], [y for _, y in points], marker=".", label=finder)
+        place.plot(*zip(*peer[axis], strict=True), color="grey", marker=".", label="turboSETI 1.2.0, threshold 15")
+        place.set(
+            xlabel="S/N in one ON panel" if axis == "snr" else "drift, Hz/s (at S/N 12)", ylabel="recovered", ylim=(0, 1.03)
+        )
+        place.legend(frameon=False, fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share."""
+    z = 1.96
+    middle, half = share + z * z / (2 * count), z * (share * (1 - share) / count + z * z / (4 * count**2)) ** 0.5
+    return (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
+
+
+def _keep(folder: Path, rows: Sequence[Sequence[Any]]) -> None:
+    path, commit = HERE / "cadence.csv", _commit()
+    fresh = not path.exists()
+    with path.open("a", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        if fresh:
+            writer.writerow(
+                ["date", "name", "what", "cut", "positives", "negatives", "value", "low", "high", "commit", "command"]
+            )
+        for name, what, cut, positives, negatives, *values, run in rows:
+            command = " ".join(["wavefold", *train_words(folder, run)]).replace(str(folder), "DIR")
+            numbers = [f"{v:.4f}" for v in values]
+            writer.writerow([datetime.date.today(), name, what, cut, positives, negatives, *numbers, commit, command])
+
+
+def _commit() -> str:
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def main(words: Iterator[str]) -> None:
+    """Take the step that the command line names."""
+    step, folder = next(words), Path(next(words))
+    if step == "data":
+        make_data(folder)
+    elif step == "train":
+        train(folder, next(words))
+    elif step == "compare":
+        compare(folder, list(words))
+    else:
+        recovery(folder, next(words), Path(next(words)))
+
+
+if __name__ == "__main__":
+    main(iter(sys.argv[1:]))

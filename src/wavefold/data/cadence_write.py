@@ -1,0 +1,113 @@
+"""Writes the layout of the contest "SETI Breakthrough Listen": `<part>/<id[0]>/<id>.npy` float16, and `<part>_labels.csv` last.
+
+The CSV, `id,target` and the dataset's further columns, says that all is there. Until then the folder holds the file
+`.unfinished`: a folder with it and without the CSV is what a killed process left, and is made anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from wavefold.base.blocks import row_blocks
+from wavefold.base.cadence import PANELS
+from wavefold.base.dataset import Dataset, Floats
+from wavefold.base.errors import DataError, UserError
+from wavefold.base.files import write_text
+from wavefold.base.process import leads
+from wavefold.base.progress import Progress
+from wavefold.data.cadence_npy import LABELS
+from wavefold.data.spectra_write import check_file_names
+
+_BLOCK = 32  # cadences at a time: 54 MB of the contest's
+_UNFINISHED = ".unfinished"
+
+
+def write_cadences(dataset: Dataset, folder: Path, part: str = "train") -> Path:
+    """Write cadences (sample, 6, time, frequency), lazy ones too, in the contest's layout and return the CSV.
+
+    Without labels the CSV has no `target`. UserError where the CSV or the part's folder is there already, unless the folder
+    is half-written; DataError for what the layout cannot hold, such as values beyond float16.
+    """
+    _check(dataset)
+    listing, samples = folder / f"{part}_labels.csv", folder / part
+    text = _listing(dataset, listing.name)
+    if leads():  # of several processes, another may see what the first one has just written
+        _make_room(listing, samples)
+        _write_samples(dataset, samples)
+        write_text(listing, text)
+        (samples / _UNFINISHED).unlink()
+    return listing
+
+
+def _check(dataset: Dataset) -> None:
+    if dataset.signals.ndim != 4 or dataset.signals.shape[1] != PANELS:
+        shape = " x ".join(map(str, dataset.signals.shape[1:]))
+        raise DataError(f"{dataset.source}: its samples are {shape}; the contest's layout holds {PANELS} x time x frequency")
+    check_file_names(dataset)
+
+
+def _make_room(listing: Path, samples: Path) -> None:
+    if listing.exists():
+        raise UserError(f"{listing}: is there already; name another folder")
+    if (samples / _UNFINISHED).exists():
+        shutil.rmtree(samples)
+    elif samples.exists():
+        raise UserError(f"{samples}: is there already; name another folder")
+    samples.mkdir(parents=True)
+    write_text(samples / _UNFINISHED, f"{listing.name} is written when all samples are\n")
+
+
+def _write_samples(dataset: Dataset, samples: Path) -> None:
+    """One file a sample, all flushed to the disk at the end: a flush each would take longer than the writing."""
+    head = _header(dataset.signals.shape[1:])
+    for letter in sorted({id_[0] for id_ in dataset.ids.tolist()}):
+        (samples / letter).mkdir()
+    with Progress(f"writing {samples.name}", len(dataset), "cadences") as progress:
+        for rows in row_blocks(len(dataset), _BLOCK):
+            ids = dataset.ids[rows].tolist()
+            for id_, values in zip(ids, _as_float16(dataset.signals[rows], ids, dataset.source), strict=True):
+                (samples / id_[0] / f"{id_}.npy").write_bytes(head + values.tobytes())
+            progress.update(rows.stop)
+    getattr(os, "sync", lambda: None)()  # Windows has none
+
+
+def _header(shape: Sequence[int]) -> bytes:
+    stream = io.BytesIO()
+    npy_format.write_array_header_1_0(stream, {"descr": "<f2", "fortran_order": False, "shape": tuple(shape)})
+    return stream.getvalue()
+
+
+def _as_float16(values: Floats, ids: Sequence[str], source: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+    with np.errstate(over="ignore"):
+        half = values.astype("<f2")
+    bad = ~np.isfinite(half).reshape(len(half), -1).all(axis=1)
+    if bad.any():
+        at = int(np.argmax(bad))
+        worst = values[at][~np.isfinite(half[at])][0]
+        raise DataError(f"{source}: id {ids[at]!r} holds {worst:g}; the contest's float16 holds finite values up to 65504")
+    return half
+
+
+def _listing(dataset: Dataset, name: str) -> str:
+    columns = {column: words.tolist() for column, words in dataset.columns.items() if column.lower() not in ("id", *LABELS)}
+    if dataset.groups is not None:
+        columns.setdefault(dataset.grouping or "background", dataset.groups.tolist())
+    if dataset.labels is not None:
+        words = [dataset.classes[i] if dataset.classes else str(i) for i in dataset.labels.tolist()]
+        columns = {LABELS[0]: words, **columns}
+    rows = [["id", *columns], *map(list, zip(dataset.ids.tolist(), *columns.values(), strict=True))]
+    bad = next((word for row in rows for word in row if re.search(r"[\r\n]", word)), None)
+    if bad is not None:
+        raise DataError(f"{name}: {bad!r} holds a line end; the contest's layout has a line for each sample")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

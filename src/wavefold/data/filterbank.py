@@ -1,0 +1,75 @@
+"""A filterbank file as a value: what its header says, and its power read a range of channels at a time, never whole.
+
+The Green Bank Telescope's products, as Breakthrough Listen publishes them: power (time, channel) of one scan. Channels are
+narrow ("fine"); the telescope's own "coarse" channels are 2.9296875 MHz wide and hold a DC spike in their middle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from wavefold.base.dataset import Floats
+from wavefold.base.errors import DataError
+
+COARSE = 2.9296875  # MHz, a coarse channel: 187.5 MHz of the digitiser in 64
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a scan beside its power."""
+
+    fch1: float  # MHz, centre of the first channel
+    foff: float  # MHz from one channel to the next; negative where frequencies fall
+    tsamp: float  # s from one row to the next
+    tstart: float = 0.0  # MJD of the first row
+    source_name: str = ""
+    bits: int = 32  # a value on disk
+
+
+@dataclass(frozen=True)
+class Filterbank:
+    """One scan's file: (time, channel) power, read on demand."""
+
+    path: Path
+    header: Header
+    shape: tuple[int, int]  # rows in time, fine channels
+    load: Callable[[int, int], Floats] = field(repr=False)  # first, last -> (time, last - first) float32
+    fine: int = 0  # fine channels a coarse channel; 0: as many as make 2.9296875 MHz
+
+    @property
+    def coarse_channels(self) -> list[range]:
+        """The fine channels of each coarse channel, in the file's order; one where the file is no wider."""
+        size = self.fine or round(COARSE / abs(self.header.foff)) or 1
+        count = self.shape[1]
+        return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+    def read(self, first: int, last: int) -> Floats:
+        """Power of the fine channels first to last - 1: (time, channel) float32; DataError outside the file."""
+        if not 0 <= first < last <= self.shape[1]:
+            raise DataError(f"{self.path.name}: has no channels {first} to {last}, it has {self.shape[1]:,}")
+        return np.ascontiguousarray(self.load(first, last), np.float32)
+
+    def frequency(self, channel: float) -> float:
+        """MHz of the centre of a fine channel, counted from 0."""
+        return self.header.fch1 + channel * self.header.foff
+
+
+def check_header(header: Header, name: str) -> None:
+    """DataError for a header that no scan has. name: of the file, for the message."""
+    for key in ("fch1", "foff", "tsamp", "tstart"):
+        if not math.isfinite(getattr(header, key)):
+            raise DataError(f"{name}: {key} is {getattr(header, key)}, expected a finite number")
+    if header.foff == 0 or header.tsamp <= 0:
+        key, value, sign = ("foff", header.foff, "not 0") if header.foff == 0 else ("tsamp", header.tsamp, "above 0")
+        raise DataError(f"{name}: {key} is {value:g}, expected a number {sign}")
+
+
+def check_polarisations(count: int, name: str) -> None:
+    """DataError unless a file holds one polarisation product: Stokes I."""
+    if count != 1:
+        raise DataError(f"{name}: holds {count} polarisation products (nifs), expected 1, the total power")

@@ -1,0 +1,93 @@
+"""The header of a NumPy .npy file of floats, read by ourselves: nothing in it is evaluated, and no object is ever unpickled.
+
+The format is that of numpy.lib.format: a magic word, two bytes of version, the length of the header, and the text of a dict
+with `descr`, `fortran_order` and `shape`; the values follow. Versions 1 to 3 differ in how long that length and text may be.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.base.errors import DataError
+
+HEAD = 4096  # bytes from the start that are looked at: NumPy writes 128 for any plain array
+MAGIC = b"\x93NUMPY"
+_LENGTH = {1: 2, 2: 4, 3: 4}  # by version, the bytes that say how long the text is
+_TEXT = re.compile(r"\{(?:'descr': '([<>=|]?)([a-zA-Z])(\d*)'|'fortran_order': (True|False)|'shape': \(([\d, ]*)\)|[, ])+\}\s*")
+_SIZES = ("2", "4", "8")  # bytes of a float
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How an array of floats lies in its file."""
+
+    dtype: str  # such as "<f2"
+    shape: tuple[int, ...]
+    fortran: bool  # whether the first axis runs fastest
+    offset: int  # bytes before the values
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return self.offset + math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def room(self, count: int) -> NDArray[np.floating]:
+        """An array for `count` such files, (file, ...) in the order in which values lie in them."""
+        return np.empty((count, *(self.shape[::-1] if self.fortran else self.shape)), self.dtype)
+
+    def turned(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """What `room` gave, filled, with the axes in the shape's order."""
+        return values.transpose(0, *range(values.ndim - 1, 0, -1)) if self.fortran else values
+
+
+def read_header(head: bytes, size: int, name: str) -> Stored:
+    """What a file's first HEAD bytes say; DataError for what is no array of floats, or is longer or shorter than that.
+
+    size: bytes of the file. name: of the file, for the error.
+    """
+    try:
+        stored = _parsed(head[: _end(head)])
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    if size > stored.size:
+        raise DataError(f"{name}: holds {size - stored.size:,} bytes more than its header says")
+    if size < stored.size:
+        raise DataError(f"{name}: is cut short, {size:,} of {stored.size:,} bytes; fetch it again")
+    return stored
+
+
+def _end(head: bytes) -> int:
+    """Where the values begin."""
+    if not head:
+        raise DataError("is empty, expected a NumPy array")
+    if not head.startswith(MAGIC):
+        raise DataError(f"begins with {head[:6]!r}, expected a NumPy .npy file")
+    wide = _LENGTH.get(head[6]) if len(head) > 6 else 0
+    if wide is None:
+        raise DataError(f"is of version {head[6]} of NumPy's format, expected 1, 2 or 3")
+    end = 8 + wide + int.from_bytes(head[8 : 8 + wide], "little")
+    if len(head) < 8 + wide or (len(head) < end and len(head) < HEAD):
+        raise DataError("is cut short in its header; fetch it again")
+    if end > HEAD:
+        raise DataError(f"has a header of {end:,} bytes, expected a plain array of floats (at most {HEAD:,})")
+    return end
+
+
+@lru_cache(maxsize=64)  # files of one kind have one header
+def _parsed(header: bytes) -> Stored:
+    text = header[8 + _LENGTH[header[6]] :].decode("latin-1")
+    order, kind, size, fortran, shape = found.groups() if (found := _TEXT.fullmatch(text)) else (None,) * 5
+    if kind == "O":
+        raise DataError("holds Python objects, which are never unpickled; expected an array of floats")
+    if kind is None or size is None or fortran is None or shape is None:
+        raise DataError(f"has the header {text[:60]!r}, expected a plain array of floats")
+    if kind != "f" or size not in _SIZES:
+        raise DataError(f"holds {kind}{size}, expected float16, float32 or float64 (f2, f4, f8)")
+    numbers = tuple(int(word) for word in shape.split(",") if word.strip())
+    return Stored(f"{order or '='}f{size}", numbers, fortran == "True", len(header))

@@ -1,0 +1,106 @@
+"""A cadence as a picture: six panels below each other, ON and OFF labelled, a line's ends marked; drawn by matplotlib.
+
+A contest's cadence has axes in bins and rows; an observation's has them in Hz from a frequency, and in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wavefold.base.build import optional
+from wavefold.base.cadence import NAMES, ON
+from wavefold.base.dataset import Floats
+from wavefold.base.files import write_whole
+
+figures = optional("matplotlib.figure", extra="pictures")
+
+_DOTS = 100  # an inch
+_MARGINS = {"left": 0.11, "right": 0.97, "top": 0.92, "bottom": 0.06, "hspace": 0.34}  # fixed: to fit them takes as long again
+_MARK = "#e4572e"
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The units of a picture's axes: for an observation, Hz and seconds."""
+
+    step: float = 1.0  # of a column; Hz, negative where frequencies fall
+    seconds: float = 1.0  # of a row
+    starts: Sequence[float] = ()  # s, when each panel begins; by default the panels follow each other
+    across: str = "frequency bin"
+    down: str = "row"
+
+
+@dataclass(frozen=True)
+class Track:
+    """A straight line through all panels, on one clock that runs through them."""
+
+    column: float  # at the first row of the first panel
+    drift: float  # columns a row
+    starts: Sequence[int] = ()  # the row of the clock at which each panel begins; by default they follow each other
+
+
+def draw_cadence(
+    path: Path, panels: Floats, title: str, *, axes: Axes | None = None, track: Track | None = None, centre: float = 0.0
+) -> None:
+    """Write a PNG of a cadence, whole. panels: (6, time, frequency), any unit: each is shown between its own percentiles.
+
+    track: the line whose ends shall be marked in the ON panels. centre: the column that the frequency axis is counted from.
+    """
+    units = axes or Axes()
+    figure = figures.Figure(figsize=(6.4, 8.0), dpi=_DOTS)
+    places = figure.subplots(len(panels), 1, sharex=True, squeeze=False, gridspec_kw=_MARGINS)[:, 0]
+    for number, (place, panel) in enumerate(zip(places, panels, strict=True)):
+        _draw_panel(place, panel, _extent(panels.shape, number, units, centre))
+        place.set_xlim(*_sides(panels.shape, units, centre))
+        colour = _MARK if number in ON else "black"
+        place.set_title(NAMES[number] if len(panels) == len(NAMES) else f"panel {number}", loc="left", fontsize=9, color=colour)
+        place.tick_params(labelsize=7)
+        place.locator_params(axis="y", nbins=4)
+        if track is not None and number in ON:
+            _mark(place, track, panels.shape, number, units, centre)
+    places[-1].set_xlabel(units.across, fontsize=9)
+    figure.supylabel(units.down, x=0.01, fontsize=9)
+    figure.suptitle(title, y=0.98, fontsize=10)
+    write_whole(path, lambda stream: figure.savefig(stream, format="png", metadata={"Software": None}))
+
+
+def _sides(shape: tuple[int, ...], units: Axes, centre: float) -> tuple[float, float]:
+    """The frequency axis's ends, rising whichever way the columns go."""
+    left, right, *_ = _extent(shape, 0, units, centre)
+    return min(left, right), max(left, right)
+
+
+def _extent(shape: tuple[int, ...], number: int, units: Axes, centre: float) -> tuple[float, float, float, float]:
+    """Left, right, bottom, top of a panel in the axes' units; a column's centre stands at its number."""
+    start = _start(shape, number, units)
+    left, right = ((edge - centre) * units.step for edge in (-0.5, shape[2] - 0.5))
+    return left, right, start + shape[1] * units.seconds, start
+
+
+def _start(shape: tuple[int, ...], number: int, units: Axes) -> float:
+    return units.starts[number] if len(units.starts) else number * shape[1] * units.seconds
+
+
+def _draw_panel(place: Any, panel: Floats, extent: tuple[float, float, float, float]) -> None:
+    values = np.asarray(panel, np.float32)
+    whole = values[np.isfinite(values)]
+    low, high = np.percentile(whole, (1, 99)) if whole.size else (0.0, 1.0)
+    high = high if high > low else low + 1
+    place.imshow(values, aspect="auto", interpolation="nearest", cmap="viridis", extent=extent, vmin=low, vmax=high)
+
+
+def _mark(place: Any, track: Track, shape: tuple[int, ...], number: int, units: Axes, centre: float) -> None:
+    """Arrows at the line's place in a panel's first and last row, outside the panel, so that they hide nothing."""
+    (left, right), (_, _, bottom, top) = _sides(shape, units, centre), _extent(shape, number, units, centre)
+    begin = track.starts[number] if len(track.starts) else number * shape[1]
+    for row, height, shape_of in ((0, top, "v"), (shape[1] - 1, bottom, "^")):
+        x = (track.column + track.drift * (begin + row) - centre) * units.step
+        if left <= x <= right:
+            place.plot([x], [height], marker=shape_of, color=_MARK, markersize=6, clip_on=False)
+    place.set_xlim(left, right)
+    place.set_ylim(bottom, top)

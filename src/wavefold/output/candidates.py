@@ -1,0 +1,82 @@
+"""What a search of an observation found, as a file: CSV, a spreadsheet, Parquet or NumPy arrays; the best first."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.base.errors import UserError
+from wavefold.base.files import write_whole
+from wavefold.output.parquet import parquet_bytes
+from wavefold.output.predictions import check_target
+from wavefold.output.xlsx import xlsx_bytes
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One line in the ON scans of an observation."""
+
+    frequency_mhz: float  # at the start of the first ON scan
+    drift_hz_s: float
+    snr: float  # of the de-Doppler search in the ON scans
+    score: float  # probability of a needle in the best window
+    coarse_channel: int  # counted from 0
+    start_channel: int  # the fine channel nearest to the frequency, counted from 0
+    windows: int  # windows that show it
+
+
+Columns = Mapping[str, NDArray[Any]]
+
+
+def write_candidates(path: str | Path, candidates: Sequence[Candidate]) -> None:
+    """Write candidates whole, in the layout that the path's ending names, or as CSV to standard output where it is "-"."""
+    check_target(path)
+    columns = _columns(candidates)
+    if str(path) == "-":
+        sys.stdout.buffer.write(_csv_bytes(columns))
+        sys.stdout.buffer.flush()
+        return
+    path = Path(path)
+    content = _BYTES[path.suffix.lower()](columns)
+    try:
+        write_whole(path, lambda stream: stream.write(content))
+    except OSError as error:
+        raise UserError(f"{path}: could not be written, and nothing was left: {error.strerror}") from error
+
+
+def _columns(candidates: Sequence[Candidate]) -> Columns:
+    kinds = {"int": np.int64, "float": np.float64}
+    return {f.name: np.array([getattr(c, f.name) for c in candidates], kinds[str(f.type)]) for f in fields(Candidate)}
+
+
+def _csv_bytes(columns: Columns) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    # a fine channel of 2.8 Hz is in the sixth digit behind the point
+    forms = {"frequency_mhz": ".7f", "drift_hz_s": ".6f", "snr": ".2f", "score": ".6f"}
+    written = [[format(value, forms.get(name, "d")) for value in column.tolist()] for name, column in columns.items()]
+    writer.writerows(zip(*written, strict=True))
+    return text.getvalue().encode()
+
+
+def _npz_bytes(columns: Columns) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, **dict(columns))  # type: ignore[arg-type]
+    return content.getvalue()
+
+
+_BYTES: dict[str, Callable[[Columns], bytes]] = {
+    ".csv": _csv_bytes,
+    ".xlsx": xlsx_bytes,
+    ".parquet": parquet_bytes,
+    ".npz": _npz_bytes,
+}

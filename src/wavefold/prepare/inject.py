@@ -1,0 +1,53 @@
+"""Needles put into the training part's cadences, anew for each batch: endless positives from the backgrounds there are.
+
+The same injection that simulates whole cadences (base.needles), on real panels or simulated ones: heights are in residual
+standard deviations of each panel as it is, and each panel is standardised again. Validation and test parts are left alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wavefold.base import keyed
+from wavefold.base.cadence import OFF, ON, PANELS
+from wavefold.base.errors import UserError
+from wavefold.base.needles import add_needles, draw_needles, residual, standardised
+
+_OFF_ONLY = 0.2  # of the decoys of a cadence without a needle: in its OFF panels only
+
+
+class Inject:
+    """Adds to each cadence, as chance has it, a needle in its ON panels (then it is positive) and a decoy in all six.
+
+    needles: share of cadences that get a needle, whatever they hold already; decoys: share that get a line of the same kinds
+    which OFF panels show too, a hard negative where there is no needle. A pure function of (key, sample). The last of two
+    classes is that with a needle.
+    """
+
+    def __init__(self, needles: float = 0.45, decoys: float = 0.3) -> None:
+        for name, share in (("needles", needles), ("decoys", decoys)):
+            if not 0 <= share <= 1:
+                raise UserError(f"inject.{name}: {share} is not a share; it must be between 0 and 1")
+        self.needles, self.decoys = needles, decoys
+
+    def __call__(self, signals: Tensor, targets: Tensor, samples: Tensor, key: int) -> tuple[Tensor, Tensor]:
+        """signals: (N, 6, T, F); targets: (N, 2) float; samples: (N,) int64."""
+        if signals.ndim != 4 or signals.shape[1] != PANELS or targets.shape[1] != 2:
+            shape = " x ".join(map(str, signals.shape[1:]))
+            raise UserError(f"inject: needs cadences of {PANELS} panels in 2 classes, not {shape} in {targets.shape[1]}")
+        chance = keyed.uniform(keyed.key(key, 0), samples, 3)
+        needled, decoyed = chance[:, 0] < self.needles, chance[:, 1] < self.decoys
+        off_only = (chance[:, 2] < _OFF_ONLY) & ~needled & (targets[:, 1] == 0)
+        sigma, rows, columns = residual(signals), *signals.shape[2:]
+        decoys = draw_needles(keyed.key(key, 2), samples, rows, columns)
+        signals = add_needles(signals, decoys, decoyed[:, None] & ~(off_only[:, None] & _panels(ON, signals)), sigma)
+        needles = draw_needles(keyed.key(key, 1), samples, rows, columns)
+        signals = add_needles(signals, needles, needled[:, None] & ~_panels(OFF, signals), sigma)
+        positive = torch.maximum(targets[:, 1], needled.to(targets.dtype))
+        return standardised(signals), torch.stack([1 - positive, positive], 1)
+
+
+def _panels(which: tuple[int, ...], signals: Tensor) -> Tensor:
+    """(6,) true for some panels."""
+    return torch.tensor([p in which for p in range(PANELS)], device=signals.device)

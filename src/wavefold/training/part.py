@@ -1,0 +1,153 @@
+"""The samples that a net learns from, and what a batch of them is: read, changed at random, mixed with each other.
+
+All that is drawn is a function of (key, sample), or of the key alone where the whole batch is dealt. So it does not matter
+how many processes share a batch, nor whether signals lie on the device or are read as the batches come.
+
+Legend: N samples, C classes; signals (N, channel, ...), targets (N, C) float32, labels and samples (N,) int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wavefold.base.blocks import read_ahead
+from wavefold.base.keyed import key as make_key
+from wavefold.base.lazy import Lazy
+from wavefold.training.batches import Batches
+
+Augment = Callable[[Tensor, Tensor, int], Tensor]  # (signals, samples, key) -> signals
+Pair = tuple[Tensor, Tensor]  # signals, targets
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Among augmentations, one that changes targets as well: (signals, targets, samples, key) -> (signals, targets).
+
+    Where it has a method `partners`, which deals each sample of a whole batch another one, it also takes the signals and
+    targets of those.
+    """
+
+    mixer: Callable[..., Pair]
+
+    def partners(self, count: int, key: int) -> Tensor | None:
+        """The place of each one's partner in a whole batch, (count,); None where samples are changed by themselves."""
+        deal: Callable[[int, int], Tensor] | None = getattr(self.mixer, "partners", None)
+        return deal(count, key) if deal else None
+
+
+class OnDemand:
+    """Signals that are read when a batch asks for them, onto the device they are learned on."""
+
+    def __init__(self, signals: Lazy, device: torch.device) -> None:
+        self.signals, self.device, self.shape = signals, device, signals.shape
+
+    def __len__(self) -> int:
+        return len(self.signals)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Signals of some samples, (N, channel, ...), on the device. rows: (N,) int64."""
+        return torch.from_numpy(self.signals[rows.numpy(force=True)]).to(self.device)
+
+    def each(self, asks: Iterable[Tensor]) -> Generator[Tensor]:
+        """Signals of each of some batches in turn, the next one being read while this one is used."""
+        for _, signals in read_ahead(self.__getitem__, asks):
+            yield signals
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One batch as one of several processes takes it."""
+
+    index: Tensor  # (N,) rows of the whole batch
+    key: int
+    own: Tensor  # (some of N,) places in the batch that this process learns from
+
+
+@dataclass(frozen=True)
+class Part:
+    """The samples to learn from, on the device they are learned on or on the way there."""
+
+    signals: Tensor | OnDemand  # (sample, channel, ...)
+    labels: Tensor  # (sample,) int64
+    samples: Tensor  # (sample,) int64, the numbers that key each sample's own random draws
+    batches: Batches
+    augmentations: tuple[Augment | Mix, ...] = ()
+    classes: int = 0  # needed where something mixes
+
+    @property
+    def mixes(self) -> bool:
+        """Whether targets are shares of classes, because something mixes, and not numbers of classes."""
+        return any(isinstance(step, Mix) for step in self.augmentations)
+
+    def drawn(self, draws: Iterable[Draw]) -> Generator[Pair]:
+        """What is learned from in each draw: signals, and targets where something mixes, else labels."""
+        plans = (_Plan.of(draw, self.augmentations) for draw in draws)
+        if isinstance(self.signals, Tensor):
+            return (self._made(plan, self.signals[plan.rows]) for plan in plans)
+        return self._read(plans, self.signals)
+
+    def _read(self, plans: Iterable[_Plan], signals: OnDemand) -> Generator[Pair]:
+        for plan, values in read_ahead(lambda plan: signals[plan.rows], plans):
+            yield self._made(plan, values)
+
+    def _made(self, plan: _Plan, signals: Tensor) -> Pair:
+        """Take the steps. signals: of the plan's first places."""
+        labels, samples = self.labels[plan.rows], self.samples[plan.rows]
+        targets = F.one_hot(labels, self.classes).float() if self.mixes else labels
+        for number, step in enumerate(self.augmentations):
+            key = make_key(plan.draw.key, number)
+            if isinstance(step, Mix):
+                signals, targets, samples = _mixed(step, plan.turns[number], (signals, targets), samples, key)
+            else:
+                signals = step(signals, samples, key)
+        return signals, targets
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """Where a mixing step finds what it needs among the places that are there."""
+
+    own: Tensor
+    others: Tensor | None  # None where samples are changed by themselves
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a draw needs from the first step on: what is its own, and the partners of what it will mix."""
+
+    draw: Draw
+    rows: Tensor  # (some,) of the part
+    turns: dict[int, _Turn]  # by the number of the step
+
+    @classmethod
+    def of(cls, draw: Draw, steps: tuple[Augment | Mix, ...]) -> _Plan:
+        """The plan of a draw, made from the last step back to the first."""
+        needed, turns = draw.own, {}
+        for number, step in reversed(list(enumerate(steps))):
+            if isinstance(step, Mix):
+                partners = step.partners(len(draw.index), make_key(draw.key, number))
+                needed, turns[number] = _before(needed, partners)
+        return cls(draw, draw.index[needed], turns)
+
+
+def _before(needed: Tensor, partners: Tensor | None) -> tuple[Tensor, _Turn]:
+    """The places in the batch that a mixing step needs to give those that are needed after it."""
+    if partners is None:
+        return needed, _Turn(torch.arange(len(needed), device=needed.device), None)
+    others = partners.to(needed.device)[needed]
+    both = torch.unique(torch.cat([needed, others]))
+    return both, _Turn(torch.searchsorted(both, needed), torch.searchsorted(both, others))
+
+
+def _mixed(step: Mix, turn: _Turn, there: Pair, samples: Tensor, key: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What a mixing step makes of what is there: signals, targets and the samples' numbers."""
+    if turn.others is None:
+        return *step.mixer(*there, samples, key), samples
+    (signals, targets), own, others = there, turn.own, turn.others
+    made = step.mixer(signals[own], targets[own], samples[own], key, (signals[others], targets[others]))
+    return *made, samples[own]
