@@ -158,6 +158,13 @@ def spoil(contest: Path, array: np.ndarray) -> None:
     put(contest / "train", "0b2", array)
 
 
+def digits(contest: Path, count: int) -> None:
+    """A header whose shape is a number of so many digits."""
+    text = f"{{'descr': '<f2', 'fortran_order': False, 'shape': ({'9' * count},), }}\n"
+    head = np.lib.format.magic(1, 0) + len(text).to_bytes(2, "little")
+    (contest / "train/0/0b2.npy").write_bytes(head + text.encode())
+
+
 def nan(dtype: str = "f2", value: float = np.nan) -> np.ndarray:
     array = values(1).astype(dtype)
     array[2, 3, 1] = value
@@ -185,6 +192,7 @@ BAD = [
     ),
     (lambda c: (c / "train/0/0b2.npy").write_bytes(b"\x93NUMPY\x07\x00" + bytes(99)), "is of version 7 of NumPy's format"),
     (lambda c: (c / "train/0/0b2.npy").write_bytes(b"\x93NUMPY\x01\x00\xff\xff" + bytes(5000)), "has a header of 65,545 bytes"),
+    (lambda c: digits(c, 3000), "has the header \"{'descr': '<f2', "),
     (lambda c: spoil(c, nan()), "train/0/0b2.npy: panel 3 holds nan in row 4, column 2; expected finite numbers"),
     (lambda c: spoil(c, nan("f4", -np.inf)), "train/0/0b2.npy: panel 3 holds -inf in row 4, column 2; expected finite numbers"),
     (lambda c: spoil(c, nan("f8", 1e300)), "train/0/0b2.npy: panel 3 holds inf in row 4, column 2; expected finite numbers"),
@@ -235,6 +243,7 @@ def test_objects_are_never_unpickled(contest: Path) -> None:
         ("id,targt\n0a1,0\n", "train_labels.csv line 1: no column 'target'; it has id, targt; did you mean 'targt'?"),
         ("id,target\n0a1,0\n0a1,1\n", "train_labels.csv line 3: id '0a1' stands in line 2 too"),
         ("id,target\n,0\n", "train_labels.csv line 2: id '' is no plain name of a file"),
+        (f"id,target\n{'a' * 201},0\n", f"line 2: id '{'a' * 80}' is no plain name of a file"),
         ("id,target\n../0a1,0\n", "train_labels.csv line 2: id '../0a1' is no plain name of a file"),
         ("id,target\n0a1,\n", "train_labels.csv line 2: the label is empty, expected a class"),
         ("id,target\n", "train_labels.csv: is empty, expected a header such as id,target and rows below it"),
@@ -316,9 +325,14 @@ def test_a_killed_writing_is_made_anew_and_nothing_else_is_written_over(tmp_path
     lazy = dataset(signals=Lazy(load, np.arange(40), (6, 5, 4)))
     with pytest.raises(KeyboardInterrupt):
         write_cadences(lazy, tmp_path)
-    assert not (tmp_path / "train_labels.csv").exists()
+    assert not list(tmp_path.iterdir())  # an error leaves nothing
+    put(tmp_path / "train", "a", values())  # what a kill leaves
+    (tmp_path / "train" / ".unfinished").touch()
     write_cadences(lazy, tmp_path)
     assert len(read(tmp_path)) == 40
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "..unfinished.1.part").touch()  # of a kill at once
+    assert write_cadences(lazy, tmp_path, "other").name == "other_labels.csv"
     mine = put(tmp_path / "test", "a", values())
     with pytest.raises(UserError, match="test: is there already"):
         write_cadences(dataset(), tmp_path, "test")

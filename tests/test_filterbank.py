@@ -126,10 +126,10 @@ def spoil(path, change):
         change(file)
 
 
-def replaced(file, shape):
+def replaced(file, shape, kind=np.float32, **how):
     attributes = dict(file["data"].attrs)
     del file["data"]
-    file.create_dataset("data", data=np.zeros(shape, np.float32)).attrs.update(attributes)
+    file.create_dataset("data", shape, kind, **how).attrs.update(attributes)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,8 @@ def replaced(file, shape):
         (lambda f: replaced(f, (16, 1, 200)), "data is 16 x 200, its header says 300 channels"),
         (lambda f: f["data"].attrs.update({"tsamp": 0.0}), "tsamp is 0, expected a number above 0"),
         (lambda f: f["data"].attrs.update({"fch1": "high"}), "an attribute is no number.*high"),
+        (lambda f: replaced(f, (16, 1, 300), "S3"), r"a\.h5: data holds \|S3, expected numbers"),
+        (lambda f: replaced(f, (16, 1, 300), np.complex64), r"a\.h5: data holds complex64, expected numbers"),
     ],
 )
 def test_what_is_wrong_with_an_h5_is_one_line(tmp_path, change, said):
@@ -149,6 +151,40 @@ def test_what_is_wrong_with_an_h5_is_one_line(tmp_path, change, said):
     with pytest.raises(DataError, match=said) as caught:
         open_scan(tmp_path / "a.h5")
     assert "\n" not in str(caught.value)
+
+
+def point_by_link(file, other):
+    del file["data"]
+    file["data"] = h5py.ExternalLink(other, "data")
+
+
+def point_by_storage(file, other):
+    replaced(file, (1, 1, 300), np.uint8, external=[(other, 0, 300)])
+
+
+def point_by_layout(file, other):
+    attributes, layout = dict(file["data"].attrs), h5py.VirtualLayout((16, 1, 300), np.float32)
+    layout[:] = h5py.VirtualSource(other, "data", (16, 1, 300))
+    del file["data"]
+    file.create_virtual_dataset("data", layout).attrs.update(attributes)
+
+
+@pytest.mark.parametrize("point", [point_by_link, point_by_storage, point_by_layout])
+def test_an_h5_never_reads_another_file(tmp_path, point):
+    write_scan(tmp_path / "secret.h5", POWER, HEADER)
+    spoil(tmp_path / "a.h5", lambda file: point(file, str(tmp_path / "secret.h5")))
+    with pytest.raises(DataError, match=r"a\.h5: data points into another file; expected the values in the file itself"):
+        open_scan(tmp_path / "a.h5")
+
+
+def test_values_beyond_float32_become_infinite(tmp_path):
+    spoil(tmp_path / "a.h5", lambda file: replaced(file, (16, 1, 300), np.float64, fillvalue=1e300))
+    assert np.isinf(open_scan(tmp_path / "a.h5").read(0, 2)).all()
+
+
+def test_a_step_next_to_nothing_makes_one_coarse_channel(tmp_path):
+    write_scan(tmp_path / "a.fil", POWER, replace(HEADER, foff=1e-320))
+    assert open_scan(tmp_path / "a.fil").coarse_channels == [range(300)]
 
 
 def test_no_hdf5_a_cut_off_one_and_no_file_at_all(tmp_path):
@@ -210,6 +246,21 @@ def test_scans_out_of_order_are_told_the_order(tmp_path):
         open_observation([paths[1], paths[0], *paths[2:]])
     with pytest.raises(UserError, match=r"5 file\(s\): a cadence is 6 scans in the order of time: ON A, OFF B"):
         open_observation(paths[:5])
+
+
+@pytest.mark.parametrize("step", [200.0, 700.0])  # s from scan to scan of 292 s: they overlap, or lie more than one apart
+def test_scans_on_no_one_clock_follow_each_other_at_once(tmp_path, step):
+    changes = [(n, lambda h, p, n=n: (replace(h, tstart=59000 + n * step / 86400), p)) for n in range(6)]
+    observation = open_observation(scans(tmp_path, *changes))
+    assert not observation.on_one_clock
+    assert observation.starts == [0, 16, 32, 48, 64, 80]
+    assert open_observation(scans(tmp_path)).on_one_clock
+
+
+def test_scans_of_one_time_are_told(tmp_path):
+    paths = scans(tmp_path)
+    with pytest.raises(UserError, match=r"scan0\.fil and scan0\.fil begin at the same time, MJD 59000"):
+        open_observation([paths[0], *paths[:5]])
 
 
 def test_windows_cover_a_coarse_channel_and_are_standardised():

@@ -37,8 +37,10 @@ def test_families_are_as_often_and_amplitudes_and_drifts_in_their_range():
     needles = draw_needles(3, torch.arange(4000), ROWS, COLUMNS)
     shares = torch.bincount(needles.family, minlength=len(FAMILIES)) / 4000
     assert ((shares - 0.25).abs() < 0.03).all()
-    assert 0.3 <= needles.amplitude.min() and needles.amplitude.max() <= 12
-    assert abs(needles.amplitude.log().median().exp() - (0.3 * 12) ** 0.5) < 0.2  # log-uniform: the median is the geometric mean
+    assert needles.amplitude.min() >= 0.3
+    assert needles.amplitude.max() <= 12
+    middle = needles.amplitude.log().median().exp()  # log-uniform: the median is the geometric mean
+    assert abs(middle - (0.3 * 12) ** 0.5) < 0.2
     assert needles.drift.abs().max() <= 0.5
 
 
@@ -162,9 +164,28 @@ def test_inject_makes_positives_of_its_share_and_never_a_negative():
 
 
 def test_inject_leaves_off_panels_without_needles_as_they_were():
-    before, targets, (after, _) = injected(1.0, 0.0)
+    before, _, (after, _) = injected(1.0, 0.0)
     assert torch.allclose(after[:, list(OFF)], before[:, list(OFF)], atol=2e-3)  # standardised twice
     assert (after[:, list(ON)] - before[:, list(ON)]).abs().flatten(1).max(1).values.min() > 0.01
+
+
+@pytest.mark.parametrize("scale", [0.01, 30.0])
+def test_inject_keeps_the_scale_and_level_of_each_panel(scale):
+    dataset = simulated(8)
+    signals = torch.from_numpy(dataset.signals[:]) * scale + 2 * scale
+    made, _ = MIXERS["inject"](needles=1.0, decoys=1.0)(signals, torch.eye(2)[torch.zeros(8, dtype=int)], torch.arange(8), 11)
+    assert not torch.allclose(made, signals, rtol=0.01)
+    torch.testing.assert_close(made.mean((2, 3)), signals.mean((2, 3)), rtol=1e-4, atol=0)
+    torch.testing.assert_close(made.std((2, 3)), signals.std((2, 3)), rtol=1e-4, atol=0)
+    assert MIXERS["inject"](needles=1.0)(0 * signals, torch.ones(8, 2), torch.arange(8), 1)[0].abs().max() == 0
+
+
+@pytest.mark.parametrize("rows", [8, 16, 273])
+def test_a_sine_is_no_steeper_than_a_bin_a_row(rows):
+    needles = draw_needles(3, torch.arange(2000), rows, 256)
+    column, sine = needles.column.flatten(1), needles.family == FAMILIES.index("sine")
+    wave = column[sine].diff(dim=1) - needles.drift[sine][:, None]
+    assert 0.5 < wave.abs().max() <= 1.01
 
 
 def test_decoys_change_no_label():

@@ -23,7 +23,9 @@ def with_line(cadences: torch.Tensor, drift: float, amplitude: float = 2.0) -> t
     column = 48 + drift * (clock - 3 * ROWS)
     some = len(cadences)
     lit = torch.ones(some, 6, ROWS, dtype=torch.bool)
-    line = Needles(torch.zeros(some, dtype=torch.int64), torch.full((some,), amplitude), torch.full((some,), drift), column, lit)
+    line = Needles(
+        torch.zeros(some, dtype=torch.int64), torch.full((some,), amplitude), torch.full((some,), drift), column, lit
+    )
     return add_needles(cadences, line, torch.tensor([[p in ON for p in range(6)]]).expand(some, -1))
 
 
@@ -41,7 +43,8 @@ def test_a_straight_track_adds_up_over_a_panel(drift):
     sums = tracker.sums(with_line(0 * noise(1), drift, 1.0))
     ends = tracker.follow(sums, tracker.forth, bends=False)[-1]  # (B, J, F) at the end of each panel
     steps = ROWS // 16 - 1
-    assert ends[2].max() == pytest.approx(4 * (ROWS // 16) - 0.8 * steps, rel=0.15)  # 4 sigma a stretch, less the cost of a step
+    whole = 4 * (ROWS // 16) - 1.2 * steps  # 4 sigma a stretch, less what its steps cost
+    assert ends[2].max() == pytest.approx(whole, abs=2)  # a quarter bin a row: every other tie of halves goes past the kernel
 
 
 def test_profiles_of_off_panels_go_and_a_needle_stays():

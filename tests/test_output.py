@@ -3,12 +3,13 @@
 import csv
 import io
 import resource
+import sys
 
 import numpy as np
 import pytest
 
 from wavefold.base.errors import DataError, UserError
-from wavefold.output import WRITERS, Predictions, write_predictions
+from wavefold.output import WRITERS, Predictions, check_target, write_predictions
 
 IDS = ["100001", "=1+1", 'ü, "quoted"']
 CLASSES = ("0", "star", "2.5")
@@ -70,6 +71,13 @@ def test_xlsx_names_the_text_that_it_cannot_hold(tmp_path):
     bad = Predictions(np.array(["a\x01"]), ("x",), np.ones((1, 1)), np.ones((1, 1)))
     with pytest.raises(DataError, match=r"'a\\x01'"):
         write_predictions(tmp_path / "out.xlsx", bad)
+
+
+@pytest.mark.parametrize(("suffix", "package"), [(".xlsx", "openpyxl"), (".parquet", "pyarrow.parquet")])
+def test_a_missing_package_is_told_before_the_work(monkeypatch, suffix, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"{package}, which is not installed: pip install 'wavefold\[tables\]'"):
+        check_target(f"out{suffix}")
 
 
 def test_parquet_holds_all(tmp_path):

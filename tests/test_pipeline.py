@@ -246,6 +246,15 @@ def test_without_data_simulated_samples_are_kept_and_told(tmp_path):
     assert (tmp_path / "run" / "simulated" / "train.csv").stat().st_mtime_ns != stamp
 
 
+def test_what_a_kill_left_of_the_simulating_is_made_anew(tmp_path):
+    part = tmp_path / "run" / ".simulated.part"
+    part.mkdir(parents=True)
+    (part / "train.csv").write_text("whole, but not yet in its place")
+    run = pipeline.train(small(**{"data.count": 120}), out=tmp_path / "run", say=quiet)
+    assert run.facts["samples"] == 120
+    assert not part.exists()
+
+
 def test_two_test_files_give_two_submissions_and_a_bad_one_stops_before_training(tmp_path, contest_csv_of):
     data = contest_csv_of(tmp_path / "data", 120)
     lines = [line.rpartition(",")[0] for line in data.read_text().splitlines()]

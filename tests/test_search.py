@@ -89,6 +89,12 @@ def test_the_same_search_gives_the_same_bytes_from_either_kind_of_file(found, ob
     assert merge(list(find_lines(again, WIDTH, ask))[::-1], STARTS, ROWS) == found
 
 
+def test_a_line_that_enters_later_has_a_channel_of_the_file(observation):
+    below, above = candidates_of([Found(0.9, 9.0, -5.0, 0.4, 0), Found(0.9, 9.0, 650.0, -0.4, 3)], observation)
+    assert (below.start_channel, above.start_channel) == (0, CHANNELS - 1)
+    assert below.frequency_mhz == pytest.approx(8400 + 5 * 2.8e-6, abs=1e-9)  # the line's own, by its drift
+
+
 def test_a_higher_threshold_lists_fewer(observation):
     def odds(windows):
         return 0.4 + 0.2 * ask(windows)
@@ -232,6 +238,8 @@ def test_a_run_searches_six_scans_by_one_command(trained, tmp_path):
     words = ["predict", str(trained.folder), *map(str, observe(tmp_path)), "--threshold", "0.0", "--out"]
     result = CliRunner().invoke(main, [*words, str(out)])
     assert result.exit_code == 0, result.output
+    assert "wavefold: lines of up to 0.0778 Hz/s are looked for, half a fine channel a row\n" in result.output
+    assert "tstart" not in result.output
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert f"{len(rows)} candidates" in result.output
     odds = [float(row["score"]) for row in rows]
@@ -249,6 +257,7 @@ def test_a_run_searches_six_scans_by_one_command(trained, tmp_path):
         (["scan0.fil"], r"1 file\(s\): a cadence is 6 scans"),
         (["samples.csv", "--threshold", "0.7"], "--threshold: is of the search of six scans"),
         ([f"scan{n}.fil" for n in (0, 1, 2, 3, 5, 4)], "the order is scan0.fil, scan1.fil"),
+        ([*(f"scan{n}.fil" for n in range(5)), "scan4.fil"], "scan4.fil and scan4.fil begin at the same time"),
         ([f"scan{n}.csv" for n in range(6)], "'.csv' is no suffix of a filterbank file"),
     ],
 )

@@ -194,7 +194,7 @@ def test_what_does_not_fit_the_data_is_told_before_any_training(given, tmp_path)
     with pytest.raises(UserError, match=r"member\.0\.flips: only signals \(sample, panel, time, frequency\)"):
         pipeline.check_recipe(flipped)
     many = Lazy(lambda rows: np.zeros((len(rows), *ONE), np.float32), np.arange(9), (6, 9000, 20000))
-    with pytest.raises(UserError, match=r"prepare\.0: 'smote' takes all signals at once.*38\.9 GB"):
+    with pytest.raises(UserError, match=r"prepare\.0: 'smote' takes all signals at once.*these 3 samples .* 13\.0 GB"):
         train(
             given, replace(cadences().take(np.arange(9)), signals=many), tmp_path / "other", recipe(prepare=[{"step": "smote"}])
         )
@@ -202,6 +202,56 @@ def test_what_does_not_fit_the_data_is_told_before_any_training(given, tmp_path)
         TRANSFORMS["crop_tail"]().fit(np.zeros((1, *ONE), np.float32))
     with pytest.raises(UserError, match=r"gain|shift: takes signals"):
         AUGMENTATIONS["shift"]()(torch.zeros(1, *ONE), torch.arange(1), 0)
+
+
+def test_a_classifier_that_needs_all_signals_is_told_before_any_training(given, tmp_path):
+    many = Lazy(lambda rows: np.zeros((len(rows), *ONE), np.float32), np.arange(48), (6, 4000, 4000))
+    told = given(replace(cadences(), signals=many))
+    with pytest.raises(UserError, match=r"output\.baseline: 'logistic' takes all signals at once"):
+        train(lambda _: told, None, tmp_path / "run", recipe(prepare=[]))
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("fold*"))
+    lines = pipeline.check_data(recipe(prepare=[], output={"metric": "auc", "baseline": "dedoppler"}), told)
+    assert lines[0].startswith("48 samples, 6 x 4000 x 4000")
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ("flip", "flip: takes signals .*1 channel.* of 205"),
+        ("inject", "inject: needs cadences of 6 panels in 2 classes, not 1 x 205"),
+    ],
+)
+def test_a_step_of_cadences_is_refused_for_beats_before_any_training(step, words, given):
+    beats = Recipe.load("heartbeat").with_({"prepare": [{"step": step}]})
+    with pytest.raises(UserError, match=words):
+        pipeline.check_recipe(beats)
+    chosen = recipe(prepare=[{"step": step}], member=[{"model": "net1"}])
+    with pytest.raises(UserError, match=words):
+        pipeline.check_data(chosen, given(replace(cadences(), signals=np.zeros((48, 1, 205), np.float32))))
+
+
+def test_of_two_classes_the_last_is_looked_for_and_the_recipe_may_order_them(given):
+    named = replace(cadences(), classes=("needle", "none"), labels=1 - cadences().labels)
+    note = (
+        "note: class 'none' is taken for what is looked for; if it is 'needle', add --set 'data.classes=[\"none\",\"needle\"]'"
+    )
+    chosen = recipe(output={"metric": "auc", "submission": "target"})
+    assert note in pipeline.check_data(chosen, given(named))
+    assert not [line for line in pipeline.check_data(chosen, given(cadences())) if "looked for" in line]
+    ordered = chosen.with_({"data.classes": ["none", "needle"]})
+    dataset = pipeline.read_for(ordered, given(named))
+    assert dataset.classes == ("none", "needle")
+    np.testing.assert_array_equal(dataset.labels, cadences().labels)
+    assert not [line for line in pipeline.check_data(ordered, given(named)) if "looked for" in line]
+
+
+def test_what_was_seen_is_marked_once(given, tmp_path, monkeypatch):
+    run = train(given, cadences(), tmp_path / "run")
+    marks = (run.folder / "seen.npy").read_bytes()
+    (run.folder / "scores.json").unlink()
+    monkeypatch.setattr(pipeline, "keep_seen", lambda *_: pytest.fail("read again"))
+    train(given, cadences(), tmp_path / "run")
+    assert (run.folder / "seen.npy").read_bytes() == marks
 
 
 def test_check_says_shape_and_extent_of_a_few(given):

@@ -156,7 +156,8 @@ def predict(run: Path, data: tuple[str, ...], out: str, batch: int, threshold: f
     """Predict every sample of DATA, in its order.
 
     Where DATA is six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in the order of time), every coarse channel is
-    searched for needles: candidates are listed in the file, and the best of them pictured in a folder beside it.
+    searched for needles: candidates are listed in the file, and the best of them pictured in a folder beside it. Lines may
+    drift by up to half a fine channel a row, which of rows of 18 s and channels of 2.8 Hz is 0.08 Hz/s.
     """
     pipeline = _pipeline()
     if len(data) > 1 or pipeline.is_scan(data[0]):

@@ -12,6 +12,7 @@ import errno
 import io
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,8 +125,9 @@ def search(
 ) -> list[Candidate]:
     """The needles in six scans of a cadence, filterbank files in the order of time; written to `out`, the best first.
 
-    The best are pictured in the folder `<stem of out>_pictures` beside it; nothing is where `out` is '-'. threshold: the least
-    probability of a window. warn: takes a line for windows that were passed over, and where pictures cannot be drawn.
+    The best are pictured in the folder `<stem of out>_pictures` beside it; nothing is where `out` is '-'. Lines may drift by up
+    to half a fine channel a row. threshold: the least probability of a window. warn: takes a line for that limit in Hz/s, for
+    windows that were passed over, for scans that are not on one clock, and where pictures cannot be drawn.
     """
     check_target(out)
     if out != "-" and Path(out).exists() and any(Path(s).exists() and Path(out).samefile(s) for s in scans):
@@ -206,7 +208,7 @@ def _begin(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> Work:
     facts = _facts(recipe, dataset, simulated)
     tests = [read_like(recipe, str(path), facts) for path in named]
     folds = split_samples(recipe, dataset)
-    check_fits(recipe, dataset)
+    check_fits(recipe, dataset, folds)
     work = Work(run, recipe, dataset, tests, folds)
     start_run(run.folder, {**facts, "folds": len(folds)}, recipe.toml(), work.judged)
     _keep_left_out(work)
@@ -275,8 +277,10 @@ def _keep_splits(work: Work) -> None:
         for part in ("train", "validation", "test"):
             writer.writerows((name, fold.number, part) for name in work.dataset.ids[getattr(fold, part)].tolist())
     write_text(work.run.folder / "splits.csv", text.getvalue())
-    learned = np.unique(np.concatenate([index for f in work.folds for index in (f.train, f.validation)]))
-    keep_seen(work.run.folder / "seen.npy", work.dataset.signals, learned)
+    seen = work.run.folder / "seen.npy"
+    if leads() and not seen.exists():  # once, for it reads them all; other data would be another run
+        learned = np.unique(np.concatenate([index for f in work.folds for index in (f.train, f.validation)]))
+        keep_seen(seen, work.dataset.signals, learned)
 
 
 def _seconds(work: Work) -> float:
@@ -290,6 +294,7 @@ def _simulated(folder: Path, recipe: Recipe, say: Say) -> str:
     if not folder.exists() and leads():
         say(f"no --data: simulating {recipe.data.count:,} samples into {folder}")
         part = folder.with_name(".simulated.part")
+        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed before it took its name
         simulate(recipe, part, count=recipe.data.count, seed=recipe.seed)
         os.replace(part, folder)
     return str(folder)

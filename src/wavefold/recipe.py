@@ -51,7 +51,8 @@ class Data(Section):
     count: int = Field(4000, ge=1)  # simulated samples where no data is given
     # that simulate and show use: channels and length; or panels, rows and columns
     shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=2)
-    classes: list[str] = Field(min_length=2)  # that simulate and show use; data bring their own
+    # that simulate and show use; data bring their own. Of two, in this order if so named, the last is what is looked for
+    classes: list[str] = Field(min_length=2)
 
 
 class Step(Choice):

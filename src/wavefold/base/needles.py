@@ -58,7 +58,8 @@ def draw_needles(key: int, samples: Tensor, rows: int, columns: int) -> Needles:
     straight = drift[:, None] * (clock - anchor[:, None])
     walk = _walk(key, samples, clock.shape[1], 0.1 * 6.0 ** next(u))
     wave = _wave(clock, next(u), next(u), next(u), rows, columns)
-    bent = torch.stack([torch.zeros_like(walk), walk, wave, torch.zeros_like(walk)])[family, torch.arange(len(samples))]
+    kinds = torch.stack([torch.zeros_like(walk), walk, wave, torch.zeros_like(walk)])
+    bent = kinds[family, torch.arange(len(samples), device=samples.device)]
     bent = bent - bent.gather(1, anchor.long()[:, None])  # at its anchor every line is in the window
     lit = _partial(clock, anchor, next(u), next(u)) & (
         _pulses(clock, anchor, next(u), next(u), next(u)) | (family != 3)[:, None]
@@ -95,9 +96,22 @@ def residual(cadences: Tensor) -> Tensor:
 
 def standardised(cadences: Tensor) -> Tensor:
     """Each panel less its mean and divided by its standard deviation, as the contest's are, after injection. (N, 6, T, F)."""
-    level = cadences - cadences.mean((2, 3), keepdim=True)
+    level, _, size = _spread(cadences)
+    return level.div_(size.clamp(min=1e-6))
+
+
+def levelled_as(cadences: Tensor, others: Tensor) -> Tensor:
+    """Each panel with the mean and the standard deviation of the same panel of `others`. Both (N, 6, T, F)."""
+    (level, _, size), (_, mean, wanted) = _spread(cadences), _spread(others)
+    return level.mul_(wanted / size.clamp(min=torch.finfo(size.dtype).tiny)).add_(mean)
+
+
+def _spread(cadences: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cadences less their panels' means, the means and the standard deviations, (N, 6, 1, 1) both."""
+    mean = cadences.mean((2, 3), keepdim=True)
+    level = cadences - mean
     size = torch.linalg.vector_norm(level, dim=(2, 3), keepdim=True) / (cadences.shape[2] * cadences.shape[3]) ** 0.5
-    return level.div_(size.clamp(min=1e-6))  # several times as fast as torch.std_mean, which sums term by term
+    return level, mean, size  # several times as fast as torch.std_mean, which sums term by term
 
 
 def _walk(key: int, samples: Tensor, count: int, step: Tensor) -> Tensor:
@@ -108,8 +122,9 @@ def _walk(key: int, samples: Tensor, count: int, step: Tensor) -> Tensor:
 def _wave(clock: Tensor, length: Tensor, size: Tensor, start: Tensor, rows: int, columns: int) -> Tensor:
     """A sine of half a panel to six panels' length, no steeper than a bin a row. length, size, start: (N,) uniform."""
     period = rows * 0.5 * 12.0**length
-    least, most = columns / 64, torch.minimum(torch.full_like(period, columns / 4), period / (2 * math.pi))
-    height = least * (most / least).clamp(min=1) ** size
+    most = (period / (2 * math.pi)).clamp(max=columns / 4)
+    least = most.clamp(max=columns / 64)
+    height = least * (most / least) ** size
     return height[:, None] * torch.sin(2 * math.pi * (clock / period[:, None] + start[:, None]))
 
 

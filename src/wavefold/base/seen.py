@@ -11,6 +11,7 @@ from wavefold.base.blocks import blocks_of
 from wavefold.base.dataset import Floats, Ints, Signals
 from wavefold.base.files import write_whole
 from wavefold.base.lazy import Lazy
+from wavefold.base.progress import Progress
 
 Words = NDArray[np.uint64]
 
@@ -20,7 +21,12 @@ _MANY = 8192  # values a sample, past which each sample is taken at once rather 
 
 def fingerprints(signals: Signals) -> Words:
     """A 64-bit number a sample, equal for equal values. signals: (sample, channel, ...); result: (sample,)."""
-    return np.concatenate([np.empty(0, np.uint64), *(_fingerprints(values) for _, values in blocks_of(signals))])
+    numbers = np.empty(len(signals), np.uint64)
+    with Progress("marking what is seen", len(signals), "samples") as progress:
+        for rows, values in blocks_of(signals):
+            numbers[rows] = _fingerprints(values)
+            progress.update(rows.stop)
+    return numbers
 
 
 def _fingerprints(signals: Floats) -> Words:

@@ -36,6 +36,7 @@ LABELS = ("target", "label", "type")  # columns of labels, the first that is the
 EXPECTED = "expected train_labels.csv (id,target) beside train/<first character>/<id>.npy, a folder of .npy, or one .npy"
 _THREADS = 4  # that read; they wait for the disk, not for each other
 _TOGETHER = 64  # files a thread looks at in one go
+_LONGEST = 200  # characters of an id, which names a file
 _EDGE = 64  # bytes of values at either end that the digest counts
 
 
@@ -158,7 +159,7 @@ def _rows(parts: Parts) -> _Rows:
     if parts.listing.name == SUBMISSION:  # what stands there is no label
         columns.pop(one_named(columns, LABELS[0]), None)
     for word, line in zip(words, lines.tolist(), strict=True):
-        if not word or not word.isprintable() or word.startswith(".") or set("/\\") & set(word):
+        if not 0 < len(word) <= _LONGEST or not word.isprintable() or word.startswith(".") or set("/\\") & set(word):
             raise DataError(f"{parts.name} line {line}: id {word[:80]!r} is no plain name of a file")
     return _Rows(check_ids(words, lines, parts.name), lines, columns, names)
 

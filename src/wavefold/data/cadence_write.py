@@ -11,7 +11,8 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +61,9 @@ def _make_room(listing: Path, samples: Path) -> None:
         raise UserError(f"{listing}: is there already; name another folder")
     if (samples / _UNFINISHED).exists():
         shutil.rmtree(samples)
-    elif samples.exists():
+    elif samples.exists() and (not samples.is_dir() or any(not f.name.startswith(".") for f in samples.iterdir())):
         raise UserError(f"{samples}: is there already; name another folder")
-    samples.mkdir(parents=True)
+    samples.mkdir(parents=True, exist_ok=True)  # an empty one is what a process left that was killed at once
     write_text(samples / _UNFINISHED, f"{listing.name} is written when all samples are\n")
 
 
@@ -71,13 +72,23 @@ def _write_samples(dataset: Dataset, samples: Path) -> None:
     head = _header(dataset.signals.shape[1:])
     for letter in sorted({id_[0] for id_ in dataset.ids.tolist()}):
         (samples / letter).mkdir()
-    with Progress(f"writing {samples.name}", len(dataset), "cadences") as progress:
+    with _nothing_left(samples), Progress(f"writing {samples.name}", len(dataset), "cadences") as progress:
         for rows in row_blocks(len(dataset), _BLOCK):
             ids = dataset.ids[rows].tolist()
             for id_, values in zip(ids, _as_float16(dataset.signals[rows], ids, dataset.source), strict=True):
                 (samples / id_[0] / f"{id_}.npy").write_bytes(head + values.tobytes())
             progress.update(rows.stop)
     getattr(os, "sync", lambda: None)()  # Windows has none
+
+
+@contextmanager
+def _nothing_left(samples: Path) -> Iterator[None]:
+    """What was written goes again on any error, such as a full disk."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(samples, ignore_errors=True)
+        raise
 
 
 def _header(shape: Sequence[int]) -> bytes:

@@ -44,8 +44,8 @@ class Filterbank:
     @property
     def coarse_channels(self) -> list[range]:
         """The fine channels of each coarse channel, in the file's order; one where the file is no wider."""
-        size = self.fine or round(COARSE / abs(self.header.foff)) or 1
         count = self.shape[1]
+        size = self.fine or round(min(COARSE / abs(self.header.foff), count)) or 1
         return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
     def read(self, first: int, last: int) -> Floats:

@@ -33,6 +33,8 @@ def read_h5(path: Path, fine: int = 0) -> Filterbank:
         if data.ndim != 3:
             raise DataError(f"{path.name}: data has the shape {data.shape}, expected (time, 1, channel)")
         facts = {key: _plain(value) for key, value in data.attrs.items()}
+        if data.dtype.kind not in "fiu":
+            raise DataError(f"{path.name}: data holds {data.dtype}, expected numbers")
         rows, products, channels = data.shape
         bits = 8 * data.dtype.itemsize
     header = _header(facts, bits, path.name)
@@ -41,7 +43,8 @@ def read_h5(path: Path, fine: int = 0) -> Filterbank:
         raise DataError(f"{path.name}: data is {rows} x {channels}, its header says {facts.get('nchans')} channels (nchans)")
 
     def load(first: int, last: int) -> Floats:
-        with _opened(path) as data:  # a handle would not survive in another process
+        # a handle would not survive in another process; what float32 cannot hold becomes infinite, and is passed over
+        with _opened(path) as data, np.errstate(over="ignore"):
             values: Floats = data[:, 0, first:last].astype(np.float32)
         return values
 
@@ -93,11 +96,18 @@ def _opened(path: Path) -> Iterator[Any]:
                 raise DataError(
                     f"{path.name}: is no filterbank file, it holds {listed(file) or 'nothing'} and no dataset 'data'"
                 )
+            _check_own(file, data, path.name)
             _bring_filters(data, path.name)
             yield data
     except (OSError, RuntimeError, KeyError) as error:
         said = " ".join(str(error).split())
         raise DataError(f"{path.name}: could not be read as HDF5: {said}") from error
+
+
+def _check_own(file: Any, data: Any, name: str) -> None:
+    """DataError where the values stand in another file: HDF5 would read any that its maker names."""
+    if isinstance(file.get("data", getlink=True), h5py.ExternalLink) or data.external or data.is_virtual:
+        raise DataError(f"{name}: data points into another file; expected the values in the file itself")
 
 
 def _bring_filters(data: Any, name: str) -> None:

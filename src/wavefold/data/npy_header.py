@@ -19,7 +19,9 @@ from wavefold.base.errors import DataError
 HEAD = 4096  # bytes from the start that are looked at: NumPy writes 128 for any plain array
 MAGIC = b"\x93NUMPY"
 _LENGTH = {1: 2, 2: 4, 3: 4}  # by version, the bytes that say how long the text is
-_TEXT = re.compile(r"\{(?:'descr': '([<>=|]?)([a-zA-Z])(\d*)'|'fortran_order': (True|False)|'shape': \(([\d, ]*)\)|[, ])+\}\s*")
+_TEXT = re.compile(
+    r"\{(?:'descr': '([<>=|]?)([a-zA-Z])(\d*)'|'fortran_order': (True|False)|'shape': \(([\d, ]{0,99})\)|[, ])+\}\s*"
+)
 _SIZES = ("2", "4", "8")  # bytes of a float
 
 

@@ -50,12 +50,18 @@ class Observation:
     def starts(self) -> list[int]:
         """Rows from the first scan's start to each scan's: one clock, which runs while the telescope turns to the next star.
 
-        Where a gap is longer than a scan, or less than none, the scans are taken to follow each other at once.
+        Where they are not `on_one_clock`, the scans are taken to follow each other at once.
         """
-        times = [(scan.header.tstart - self.header.tstart) * 86400 for scan in self.scans]
-        starts, rows = [round(time / self.header.tsamp) for time in times], self.shape[1]
-        gaps = [late - early - rows for early, late in pairwise(starts)]
-        return starts if all(0 <= gap <= rows for gap in gaps) else [number * rows for number in range(len(starts))]
+        return self._rows_told() if self.on_one_clock else [number * self.shape[1] for number in range(len(self.scans))]
+
+    @property
+    def on_one_clock(self) -> bool:
+        """Whether the gaps between scans, by their tstart, are of none to a scan's length."""
+        rows = self.shape[1]
+        return all(0 <= late - early - rows <= rows for early, late in pairwise(self._rows_told()))
+
+    def _rows_told(self) -> list[int]:
+        return [round((scan.header.tstart - self.header.tstart) * 86400 / self.header.tsamp) for scan in self.scans]
 
     @property
     def coarse_channels(self) -> list[range]:
@@ -101,6 +107,9 @@ def open_observation(paths: Sequence[str | Path], fine: int = 0) -> Observation:
     for scan in scans[1:]:
         _check_alike(scans[0], scan)
     starts = [scan.header.tstart for scan in scans]
+    same = next((pair for pair in pairwise(scans) if pair[0].header.tstart == pair[1].header.tstart), None)
+    if same:
+        raise UserError(f"{same[0].path.name} and {same[1].path.name} begin at the same time, MJD {same[0].header.tstart:.9g}")
     if any(late <= early for early, late in pairwise(starts)):
         order = listed(scan.path.name for scan in sorted(scans, key=lambda scan: scan.header.tstart))
         raise UserError(f"scans must follow each other in time, {listed(NAMES)}; by their tstart the order is {order}")

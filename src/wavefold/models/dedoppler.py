@@ -5,6 +5,9 @@ summed, and a track runs on one clock through the six panels. Its score is the S
 OFF panels hold beside the track or in the same columns. What differs from turboSETI: every drift is summed exactly, ON
 panels add up, and a needle may leave the window.
 
+Panels of few rows, such as the 16 of the telescope's finest products, are cleaned by what their OFF panels show: a line that
+crosses a column or two within a panel would there count as that column's own level.
+
 Legend: N cadences, 6 panels, T rows (time), F columns (frequency), D drifts.
 """
 
@@ -23,7 +26,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavefold.base.cadence import ON, PANELS
+from wavefold.base.cadence import OFF, ON, PANELS
 from wavefold.base.dataset import Ints
 from wavefold.base.errors import UserError
 from wavefold.base.files import write_json
@@ -32,11 +35,14 @@ from wavefold.models.drift_lines import line_drifts, line_rows, line_shifts, sum
 from wavefold.models.linear import stratified
 
 _BLOCK = 16  # cadences at a time: 96 panels side by side make each sum of lines one long addition
+_MANY = 128  # rows from which on each panel tells its columns' levels by itself
 _EVERY = 4  # rows or columns of which a first level is the median; a clipped mean of all of them follows
 _MILD = 2.5  # residual sigma at which that mean clips
 _PROFILES = 8  # most profiles over frequency that are taken out of a cadence
 _TURNS = 3  # of the subspace iteration that finds them
 _EDGE = 1.1  # above the largest power that white noise gives a profile
+_SLIM = 16.0  # columns that a line of few rows fills in a profile, at most
+_ON_ONLY = 0.25  # of the power that such a profile has in ON: less in OFF and it may be a needle
 _LOUD = 30.0  # residual sigma at which a value no longer adds to a profile
 _CLIP = 6.0  # residual sigma at which a value no longer adds to a line
 _FEWEST = 20  # rows inside the panel that a line needs, of 273
@@ -67,17 +73,16 @@ def clean(cadences: Tensor) -> Tensor:
 
     Each panel may have a scale of its own. Levels are medians of every fourth row or column, then clipped means of all.
     Profiles are right singular vectors of all six panels' rows whose power is above that of noise: carriers and blocks,
-    modulated as they may be. A line that drifts by more columns than there are profiles stays.
+    modulated as they may be. A line that drifts by more columns than there are profiles stays. Of few rows, the OFF panels
+    tell the columns' levels and loudness for all six, and slim profiles that only ON panels hold stay.
     """
-    count, panels, rows, columns = cadences.shape
-    values = cadences.flatten(0, 1)
-    values = values / _sigma(values)[:, None, None]
-    values = values - values[:, :, ::_EVERY].median(2, keepdim=True).values
-    values = values - values[:, ::_EVERY].median(1, keepdim=True).values
-    values = _without_profiles(_levelled(values).view(count, panels * rows, columns)).view(-1, rows, columns)
+    rows = cadences.shape[2]
+    values = cadences / _sigma(cadences.flatten(0, 1)).view(-1, PANELS, 1, 1)
+    values = values - values[..., ::_EVERY].median(3, keepdim=True).values
+    values = values - _telling(values)[:, :, :: _EVERY if rows >= _MANY else 1].median(2, keepdim=True).values
+    values = _without_profiles(_levelled(values).flatten(1, 2), rows).view(cadences.shape)
     values = _levelled(values).clamp(-_CLIP, _CLIP)
-    values = values / values.square().mean(1, keepdim=True).clamp(min=1)
-    return values.view(cadences.shape)
+    return values / _telling(values).square().mean(2, keepdim=True).clamp(min=1)
 
 
 def best_tracks(cadences: Tensor, *, drift: float = 0.5) -> Tracks:
@@ -151,14 +156,19 @@ def _sigma(panels: Tensor) -> Tensor:
     return (mixed[:, ::_EVERY].flatten(1).abs().median(1).values * (1.4826 / 2)).clamp(min=1e-6)
 
 
+def _telling(values: Tensor) -> Tensor:
+    """The rows that tell the columns of cadences (N, 6, T, F): each panel's own, all of them; of few, (N, 1, 3 T, F) of OFF."""
+    return values if values.shape[2] >= _MANY else values[:, list(OFF)].flatten(1, 2)[:, None]
+
+
 def _levelled(values: Tensor) -> Tensor:
-    """Panels (N, T, F) less the clipped mean of each row, then of each column."""
-    values = values - values.clamp(-_MILD, _MILD).mean(2, keepdim=True)
-    return values - values.clamp(-_MILD, _MILD).mean(1, keepdim=True)
+    """Cadences (N, 6, T, F) less the clipped mean of each row, then of each column."""
+    values = values - values.clamp(-_MILD, _MILD).mean(3, keepdim=True)
+    return values - _telling(values).clamp(-_MILD, _MILD).mean(2, keepdim=True)
 
 
-def _without_profiles(rows: Tensor) -> Tensor:
-    """Rows (N, row, F) less their part along the few profiles over frequency that stand out of the noise."""
+def _without_profiles(rows: Tensor, each: int) -> Tensor:
+    """Rows (N, row, F), of panels of `each`, less their part along the few profiles over frequency that stand out of noise."""
     _, count, columns = rows.shape
     loud = rows.clamp(-_LOUD, _LOUD)
     power = loud.transpose(1, 2) @ loud  # (N, F, F)
@@ -168,8 +178,18 @@ def _without_profiles(rows: Tensor) -> Tensor:
         axes = torch.linalg.qr(power @ axes).Q
     inner, turn = torch.linalg.eigh(axes.transpose(1, 2) @ power @ axes)
     white = (math.sqrt(count) + math.sqrt(columns)) ** 2  # the largest power of pure noise (Marchenko and Pastur)
-    axes = (axes @ turn) * (inner > _EDGE * white)[:, None, :]
+    axes = axes @ turn
+    known = inner > _EDGE * white  # (N, profile)
+    if each < _MANY:
+        known &= ~_like_needles(axes, (rows @ axes).unflatten(1, (PANELS, each)))
+    axes = axes * known[:, None, :]
     return torch.baddbmm(rows, rows @ axes, axes.transpose(1, 2), alpha=-1)
+
+
+def _like_needles(axes: Tensor, along: Tensor) -> Tensor:
+    """Which profiles (N, F, profile) are slim and in ON panels only, by the rows' parts along them (N, 6, T, profile)."""
+    on, off = (along[:, list(panels)].square().mean((1, 2)) for panels in (ON, OFF))
+    return (axes.pow(4).sum(1) > 1 / _SLIM) & (off < _ON_ONLY * on)
 
 
 def _search(cadences: Tensor, drift: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

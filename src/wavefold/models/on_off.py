@@ -33,7 +33,7 @@ _PROFILES = 8  # most profiles over frequency that are taken out
 _TURNS = 3  # of the subspace iteration that finds them
 _EDGE = 1.1, 1.5  # x the largest power that white noise gives a profile: from where on, and from where on whole
 _CLIP = -5.0, 8.0  # residual sigma of a pixel: more is no evidence of a line
-_BENT, _STRAIGHT = 1.5, 0.8  # what a step along a track costs, in S/N of a stretch, so that noise adds up to nothing
+_BENT, _STRAIGHT = 1.8, 1.2  # what a step along a track costs, in S/N of a stretch, so that noise adds up to nothing
 
 
 class OnOff(nn.Module):

@@ -29,7 +29,7 @@ class Candidate:
     snr: float  # of the de-Doppler search in the ON scans
     score: float  # probability of a needle in the best window
     coarse_channel: int  # counted from 0
-    start_channel: int  # the fine channel nearest to the frequency, counted from 0
+    start_channel: int  # the file's fine channel nearest to the frequency, counted from 0
     windows: int  # windows that show it
 
 

@@ -14,6 +14,11 @@ arrow = optional("pyarrow", extra="tables")
 arrow_parquet = optional("pyarrow.parquet", extra="tables")
 
 
+def check_parquet() -> None:
+    """UserError where the package is missing."""
+    _ = arrow_parquet.write_table
+
+
 def parquet_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
     """The bytes of a Parquet file. columns: (row,) of text or numbers, by name; their types are kept."""
     plain = {name: column.tolist() if column.dtype.kind in "US" else column for name, column in columns.items()}

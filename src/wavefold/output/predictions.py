@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from wavefold.base.dataset import Strings
 from wavefold.base.errors import DataError, UserError, listed
 from wavefold.base.files import write_whole
-from wavefold.output.parquet import parquet_bytes
-from wavefold.output.xlsx import xlsx_bytes
+from wavefold.output.parquet import check_parquet, parquet_bytes
+from wavefold.output.xlsx import check_xlsx, xlsx_bytes
 
 Values = NDArray[np.float64]
 
@@ -75,10 +75,11 @@ def write_predictions(path: str | Path, predictions: Predictions) -> None:
 
 
 def check_target(path: str | Path) -> None:
-    """UserError where a path's ending names no layout; asked before the work, so that none is lost."""
+    """UserError where a path's ending names no layout or its package is missing; asked first, so that no work is lost."""
     suffix = Path(path).suffix.lower()
     if str(path) != "-" and suffix not in WRITERS:
         raise UserError(f"{path}: '{suffix}' is not one of {listed(WRITERS)}, or - for CSV on standard output")
+    _NEEDS.get(suffix, lambda: None)()
 
 
 def _csv_bytes(predictions: Predictions) -> bytes:
@@ -133,6 +134,7 @@ def _npz_bytes(predictions: Predictions) -> bytes:
     return content.getvalue()
 
 
+_NEEDS: dict[str, Callable[[], None]] = {".xlsx": check_xlsx, ".parquet": check_parquet}
 WRITERS: dict[str, Callable[[Predictions], bytes]] = {
     ".csv": _csv_bytes,
     ".xlsx": lambda predictions: xlsx_bytes(predictions.columns()),

@@ -20,6 +20,11 @@ openpyxl_text = optional("openpyxl.cell.cell", extra="tables")
 _MOST_ROWS = 1_048_575  # the format's 2^20, less the header
 
 
+def check_xlsx() -> None:
+    """UserError where the package is missing."""
+    _ = openpyxl.Workbook
+
+
 def xlsx_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
     """The bytes of a spreadsheet. columns: (row,) of text or numbers, by name."""
     rows = len(next(iter(columns.values())))

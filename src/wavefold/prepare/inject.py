@@ -1,7 +1,8 @@
 """Needles put into the training part's cadences, anew for each batch: endless positives from the backgrounds there are.
 
 The same injection that simulates whole cadences (base.needles), on real panels or simulated ones: heights are in residual
-standard deviations of each panel as it is, and each panel is standardised again. Validation and test parts are left alone.
+standard deviations of each panel as it is, and each panel is brought back to the mean and standard deviation that it had (the
+contest's are standardised after injection), so as to stay on one scale with the validation and test parts, left alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor
 from wavefold.base import keyed
 from wavefold.base.cadence import OFF, ON, PANELS
 from wavefold.base.errors import UserError
-from wavefold.base.needles import add_needles, draw_needles, residual, standardised
+from wavefold.base.needles import add_needles, draw_needles, levelled_as, residual
 
 _OFF_ONLY = 0.2  # of the decoys of a cadence without a needle: in its OFF panels only
 
@@ -41,11 +42,11 @@ class Inject:
         off_only = (chance[:, 2] < _OFF_ONLY) & ~needled & (targets[:, 1] == 0)
         sigma, rows, columns = residual(signals), *signals.shape[2:]
         decoys = draw_needles(keyed.key(key, 2), samples, rows, columns)
-        signals = add_needles(signals, decoys, decoyed[:, None] & ~(off_only[:, None] & _panels(ON, signals)), sigma)
+        made = add_needles(signals, decoys, decoyed[:, None] & ~(off_only[:, None] & _panels(ON, signals)), sigma)
         needles = draw_needles(keyed.key(key, 1), samples, rows, columns)
-        signals = add_needles(signals, needles, needled[:, None] & ~_panels(OFF, signals), sigma)
+        made = add_needles(made, needles, needled[:, None] & ~_panels(OFF, signals), sigma)
         positive = torch.maximum(targets[:, 1], needled.to(targets.dtype))
-        return standardised(signals), torch.stack([1 - positive, positive], 1)
+        return levelled_as(made, signals), torch.stack([1 - positive, positive], 1)
 
 
 def _panels(which: tuple[int, ...], signals: Tensor) -> Tensor:

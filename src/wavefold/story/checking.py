@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -12,15 +14,16 @@ from wavefold.base.lazy import Lazy
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
 from wavefold.data import SIMULATORS, WRITERS, check_grid, check_layout
 from wavefold.models import CLASSIFIERS, MODELS, count_parameters, describe
-from wavefold.prepare import AUGMENTATIONS, BALANCERS, MIXERS, SPLITS
-from wavefold.recipe import Member, Recipe
-from wavefold.story.fitting import STEPS, check_size, net_axes, new_changes, new_net
+from wavefold.prepare import AUGMENTATIONS, BALANCERS, MIXERS, SPLITS, Fold
+from wavefold.recipe import Member, Recipe, StageRecipe
+from wavefold.story.fitting import STEPS, check_size, net_axes, new_changes, new_net, reads_lazily
 from wavefold.story.judging import data_notes
 from wavefold.story.reading import axis_marks, axis_words, read_for, split_samples
-from wavefold.training.batches import check_fractions
+from wavefold.training.batches import EachOnce, check_fractions
 from wavefold.training.loop import OPTIMISERS
 from wavefold.training.losses import LOSSES
 from wavefold.training.metrics import METRICS
+from wavefold.training.part import Draw, Part
 from wavefold.training.schedule import SCHEDULES
 
 
@@ -43,13 +46,7 @@ def check_recipe(recipe: Recipe) -> None:
     if not any(stage.epochs for stage in recipe.stage):
         raise UserError("stage: no stage has an epoch; set stage.0.epochs to 1 or more")
     for i, stage in enumerate(recipe.stage):
-        pick(LOSSES, stage.loss, f"stage.{i}.loss")
-        counts = torch.ones(len(recipe.data.classes))
-        check_options(LOSSES[stage.loss], stage.options, f"stage.{i}", ("counts",), type(stage).model_fields)
-        build_part(LOSSES, stage.loss, stage.options, f"stage.{i}", counts=counts)
-        pick(OPTIMISERS, stage.optimiser, f"stage.{i}.optimiser")
-        pick(SCHEDULES, stage.schedule, f"stage.{i}.schedule")
-        pick(METRICS, stage.best, f"stage.{i}.best")
+        _check_stage(stage, f"stage.{i}", len(recipe.data.classes))
     pick(COMBINERS, recipe.combine.by, "combine.by")
     if "weights" in recipe.combine.options:
         raise UserError("combine.weights: no such option; give each member a weight, as in --set member.0.weight=2.0")
@@ -65,7 +62,7 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
     """What a source holds and how the recipe would split it, as lines; UserError for the first thing that is wrong."""
     dataset = read_for(recipe, source)
     folds = split_samples(recipe, dataset)
-    check_fits(recipe, dataset)
+    check_fits(recipe, dataset, folds)
     counts = np.bincount(dataset.known_labels(), minlength=len(dataset.classes))
     shares = ", ".join(f"{c} {n:,} ({n / len(dataset):.1%})" for c, n in zip(dataset.classes, counts, strict=True))
     lines = [
@@ -82,17 +79,18 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
     return lines + [f"note: {note}" for note in data_notes(recipe, dataset, folds)]
 
 
-def check_fits(recipe: Recipe, dataset: Dataset) -> None:
-    """UserError where a net, a mixer, flips or a balancer of the recipe cannot take a dataset's signals or classes."""
+def check_fits(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> None:
+    """UserError where a net, a step, flips or a classifier of the recipe cannot take a dataset's signals or classes."""
     shape, classes = dataset.signals.shape, len(dataset.classes)
     for i, member in enumerate(recipe.member):
         if member.model in MODELS:
             net_axes(member, shape, f"member.{i}")
         _check_flips(member, len(shape), f"member.{i}")
-    new_changes(recipe.prepare, shape, classes)
-    for i, step in enumerate(recipe.prepare):
-        if step.step in BALANCERS and isinstance(dataset.signals, Lazy):
-            check_size(dataset.signals, f"prepare.{i}: '{step.step}'")
+    _check_changes(recipe, shape, classes)
+    if isinstance(dataset.signals, Lazy):
+        largest = dataset.signals.at(max((fold.train for fold in folds), key=len))
+        for who in _need_memory(recipe):
+            check_size(largest, who)
 
 
 def describe_members(recipe: Recipe) -> str:
@@ -131,7 +129,34 @@ def _check_steps(recipe: Recipe) -> None:
             raise UserError(
                 f"prepare.{i}: '{step.step}' comes after '{augmented}', which is drawn anew for each batch: put it before"
             )
-    new_changes(recipe.prepare, shape, len(recipe.data.classes))
+    _check_changes(recipe, shape, len(recipe.data.classes))
+
+
+def _check_changes(recipe: Recipe, shape: Sequence[int], classes: int) -> None:
+    """Let augmentations and mixers change a sample of zeros: each says what it cannot take. shape: (sample, channel, ...)."""
+    one = torch.zeros(1, dtype=torch.int64)
+    part = Part(torch.zeros(1, *shape[1:]), one, one, EachOnce(1, 1), new_changes(recipe.prepare, shape, classes), classes)
+    for _ in part.drawn([Draw(one, 0, one)]):
+        pass
+
+
+def _check_stage(stage: StageRecipe, place: str, classes: int) -> None:
+    pick(LOSSES, stage.loss, f"{place}.loss")
+    check_options(LOSSES[stage.loss], stage.options, place, ("counts",), type(stage).model_fields)
+    build_part(LOSSES, stage.loss, stage.options, place, counts=torch.ones(classes))
+    pick(OPTIMISERS, stage.optimiser, f"{place}.optimiser")
+    pick(SCHEDULES, stage.schedule, f"{place}.schedule")
+    pick(METRICS, stage.best, f"{place}.best")
+
+
+def _need_memory(recipe: Recipe) -> list[str]:
+    """What a recipe has that takes all of a training part's signals at once, as errors name it."""
+    balancers = [f"prepare.{i}: '{step.step}'" for i, step in enumerate(recipe.prepare) if step.step in BALANCERS]
+    named = {f"member.{i}": member.model for i, member in enumerate(recipe.member)} | {
+        "output.baseline": recipe.output.baseline
+    }
+    fitted = {place: name for place, name in named.items() if name in CLASSIFIERS}
+    return balancers + [f"{place}: '{name}'" for place, name in fitted.items() if not reads_lazily(CLASSIFIERS[name])]
 
 
 def _check_members(recipe: Recipe) -> None:

@@ -229,7 +229,7 @@ def _fit_classifier(task: Task, telling: Telling) -> None:
     begun = time.monotonic()
     classifier = build_part(CLASSIFIERS, task.member.model, task.member.options, "member", seed=task.key & 0x7FFFFFFF)
     train = task.prepared.train
-    train = train if _reads_lazily(classifier) else in_memory(train, f"'{task.member.model}'")
+    train = train if reads_lazily(type(classifier)) else in_memory(train, f"'{task.member.model}'")
     classifier.fit(train, task.prepared.labels, len(task.prepared.classes))
     if leads():
         task.folder.mkdir(parents=True, exist_ok=True)
@@ -237,8 +237,8 @@ def _fit_classifier(task: Task, telling: Telling) -> None:
     _keep_scores(task, lambda signals: ask_classifier(classifier, signals), time.monotonic() - begun)
 
 
-def _reads_lazily(classifier: Any) -> bool:
-    """Whether its `fit` says that it takes signals that are read on demand."""
+def reads_lazily(classifier: Any) -> bool:
+    """Whether the `fit` of a class of classifiers says that it takes signals that are read on demand."""
     return Lazy in get_args(get_type_hints(classifier.fit).get("signals"))
 
 

@@ -16,7 +16,7 @@ from wavefold.base.errors import DataError, listed
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, HeldBack, cross_fit
 from wavefold.models import MODELS
 from wavefold.output import Predictions
-from wavefold.prepare import Fold
+from wavefold.prepare import MIXERS, Fold
 from wavefold.recipe import Recipe
 from wavefold.story.work import Work
 from wavefold.training.batches import named_for_others
@@ -63,7 +63,8 @@ def data_notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[
     if nets and named_for_others(recipe.batches.fractions, dataset.classes):
         names = listed(recipe.batches.fractions)
         notes.append(f"batches.fractions names {names}, none of them a class here: batches have the data's own shares")
-    return notes + (_few_to_choose_by(dataset, folds) if nets else []) + _straddling(recipe, dataset, folds)
+    few = _few_to_choose_by(dataset, folds) if nets else []
+    return notes + few + _last_class(recipe, dataset.classes) + _straddling(recipe, dataset, folds)
 
 
 def predictions_of(recipe: Recipe, ids: Strings, classes: Sequence[str], probabilities: Values) -> Predictions:
@@ -238,6 +239,17 @@ def _few_to_choose_by(dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
 
 
 _FEW = 3  # samples of a class in a validation part, below which a note is due
+
+
+def _last_class(recipe: Recipe, classes: Sequence[str]) -> list[str]:
+    """A word on which of two classes is looked for, where that matters and the recipe does not name them."""
+    matters = recipe.output.submission == "target" or any(step.step in MIXERS for step in recipe.prepare)
+    if not matters or len(classes) != 2 or set(classes) == set(recipe.data.classes):
+        return []
+    first, last = classes
+    return [
+        f"class '{last}' is taken for what is looked for; if it is '{first}', add --set 'data.classes=[\"{last}\",\"{first}\"]'"
+    ]
 
 
 def _straddling(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:

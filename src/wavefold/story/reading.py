@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 def read_for(recipe: Recipe, source: str) -> Dataset:
     """The labelled samples of a source, as a recipe asks for them; UserError where its class fractions fit other classes."""
-    dataset = read(source, group=recipe.split.group, **_reading(recipe))
+    dataset = _in_order(read(source, group=recipe.split.group, **_reading(recipe)), recipe.data.classes)
     labels, limit = dataset.known_labels(), recipe.data.limit
     if recipe.batches.fractions != "each":
         class_fractions(recipe.batches.fractions, labels, dataset.classes)  # says which class of the data has none
@@ -34,6 +34,13 @@ def read_for(recipe: Recipe, source: str) -> Dataset:
     with _named(f"{source}, of which data.limit takes {limit}"):
         some = holdout(labels, fraction=limit / len(dataset), validation=0, seed=recipe.seed, classes=dataset.classes)
     return replace(dataset.take(some[0].test), source=f"{dataset.source}, of which data.limit takes {limit}")
+
+
+def _in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
+    """Two classes as the recipe orders them, where it names the same: the last one is what is looked for."""
+    if len(classes) != 2 or dataset.classes != tuple(classes)[::-1]:
+        return dataset
+    return replace(dataset, classes=tuple(classes), labels=1 - dataset.known_labels())
 
 
 def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:

@@ -19,6 +19,7 @@ from wavefold.base.cadence import ON, PANELS
 from wavefold.base.dataset import Dataset, Floats, Ints
 from wavefold.base.errors import DataError, UserError
 from wavefold.base.lazy import Lazy
+from wavefold.base.needles import STEEPEST
 from wavefold.base.process import leads
 from wavefold.base.progress import Progress
 from wavefold.base.runs import Run
@@ -53,10 +54,15 @@ def search_observation(
 ) -> list[Found]:
     """All needles that a run finds in an observation, merged, the best first.
 
-    threshold: the least probability of a window. size: windows a net is asked at a time. warn: takes a line for windows with
-    values that are not finite, which are passed over.
+    Lines may drift by up to half a fine channel a row either way, as the simulator's needles do: of rows of 18 s and channels
+    of 2.8 Hz that is 0.08 Hz/s. threshold: the least probability of a window. size: windows a net is asked at a time. warn:
+    takes a line for that limit, for scans that are not on one clock, and for windows with values that are not finite, which
+    are passed over.
     """
     shape = check_scans(run.facts, observation)
+    warn(f"lines of up to {abs(observation.drift(STEEPEST)):.3g} Hz/s are looked for, half a fine channel a row")
+    if not observation.on_one_clock:
+        warn("by their tstart the scans overlap or lie more than a scan apart: they are searched as if each followed at once")
     classes = tuple(run.facts["classes"])
 
     def ask(windows: Lazy) -> NDArray[np.float64]:
@@ -136,7 +142,7 @@ def candidates_of(found: Sequence[Found], observation: Observation) -> list[Cand
             snr=one.snr,
             score=one.score,
             coarse_channel=one.coarse,
-            start_channel=round(one.channel),
+            start_channel=min(max(round(one.channel), 0), observation.shape[2] - 1),
             windows=one.windows,
         )
         for one in found

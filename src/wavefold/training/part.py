@@ -9,6 +9,7 @@ Legend: N samples, C classes; signals (N, channel, ...), targets (N, C) float32,
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -55,8 +56,9 @@ class OnDemand:
 
     def each(self, asks: Iterable[Tensor]) -> Generator[Tensor]:
         """Signals of each of some batches in turn, the next one being read while this one is used."""
-        for _, signals in read_ahead(self.__getitem__, asks):
-            yield signals
+        with closing(read_ahead(self.__getitem__, asks)) as coming:
+            for _, signals in coming:
+                yield signals
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,9 @@ class Part:
         return self._read(plans, self.signals)
 
     def _read(self, plans: Iterable[_Plan], signals: OnDemand) -> Generator[Pair]:
-        for plan, values in read_ahead(lambda plan: signals[plan.rows], plans):
-            yield self._made(plan, values)
+        with closing(read_ahead(lambda plan: signals[plan.rows], plans)) as coming:
+            for plan, values in coming:
+                yield self._made(plan, values)
 
     def _made(self, plan: _Plan, signals: Tensor) -> Pair:
         """Take the steps. signals: of the plan's first places."""
