@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from wavefold.base.cadence import MIRRORS, OFF, ON
-from wavefold.base.errors import UserError
+from wavefold.base.errors import DataError, UserError
 from wavefold.base.lazy import Lazy
 from wavefold.base.needles import FAMILIES, Needles, add_needles, draw_needles, residual, standardised
-from wavefold.data import SIMULATORS
+from wavefold.data import SIMULATORS, read
+from wavefold.pipeline import simulate
 from wavefold.prepare import MIXERS
+from wavefold.recipe import Recipe
 
 ROWS, COLUMNS = 64, 128
 EVERY = torch.arange(400)
@@ -206,3 +208,29 @@ def test_inject_says_what_it_takes():
         MIXERS["inject"](needles=1.5)
     with pytest.raises(UserError, match="needs cadences of 6 panels in 2 classes, not 1 x 5 x 5 in 2"):
         MIXERS["inject"]()(torch.zeros(2, 1, 5, 5), torch.zeros(2, 2), torch.arange(2), 0)
+
+
+def test_needles_go_into_cadences_that_are_given(tmp_path):
+    shape = (6, 32, 48)
+    given = SIMULATORS["cadence"](12, 9, shape=shape, classes=("0", "1"))
+    made = SIMULATORS["cadence"](40, 1, shape=shape, classes=("0", "1"), backgrounds=given)
+    empty = given.take(np.flatnonzero(given.known_labels() == 0))
+    untouched = (made.known_labels() == 0) & (made.columns["interference"] == "none")
+    for sample in np.flatnonzero(untouched)[:5]:
+        np.testing.assert_allclose(made.signals[int(sample)], empty.signals[int(sample) % len(empty)], atol=4e-3)
+    assert set(made.columns["background"]) <= set(given.columns["background"])
+    with pytest.raises(DataError, match=r"samples are 6 x 32 x 48; data\.shape is 6 x 32 x 64"):
+        SIMULATORS["cadence"](4, 1, shape=(6, 32, 64), classes=("0", "1"), backgrounds=given)
+
+
+def test_simulate_takes_backgrounds_by_the_recipe(tmp_path):
+    small = {"data.shape": [6, 32, 48]}
+    recipe = Recipe.load("cadence").with_(small)
+    simulate(recipe, tmp_path / "a", count=20, seed=1)
+    simulate(recipe.with_({"data.backgrounds": str(tmp_path / "a")}), tmp_path / "b", count=30, seed=2)
+    dataset = read(tmp_path / "b")
+    assert len(dataset) == 30
+    assert set(dataset.columns["background"]) <= {f"s1b{i}" for i in range(5)}
+    beats = Recipe.load("heartbeat").with_({"data.backgrounds": "beats.csv"})
+    with pytest.raises(UserError, match=r"data\.backgrounds: the simulator ecg makes its own"):
+        simulate(beats, tmp_path / "c", count=5, seed=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import inspect
 import io
 import os
 import platform
@@ -47,6 +48,7 @@ from wavefold.story.reading import (
     check_shape,
     column_marks,
     even_grid,
+    read_backgrounds,
     read_for,
     read_labelled,
     read_like,
@@ -170,9 +172,18 @@ def score_run(
 def simulate(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
     """Write simulated samples in the layout that the recipe's users have; returns the file."""
     make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
-    dataset = make(count, seed, shape=recipe.data.shape, classes=recipe.data.classes)
+    dataset = make(count, seed, shape=recipe.data.shape, classes=recipe.data.classes, **_backgrounds(recipe, make))
     with _disk_errors(folder, "nothing half-written is left"):
         return pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
+
+
+def _backgrounds(recipe: Recipe, make: Callable[..., Dataset]) -> dict[str, Dataset]:
+    """What a simulator is to put its signals into, where the recipe names it; UserError where the simulator takes none."""
+    if not recipe.data.backgrounds:
+        return {}
+    if "backgrounds" not in inspect.signature(make).parameters:
+        raise UserError(f"data.backgrounds: the simulator {recipe.data.simulator} makes its own, and takes none")
+    return {"backgrounds": read_backgrounds(recipe)}
 
 
 def describe_score(run: Run, result: Score) -> str:

@@ -49,6 +49,7 @@ class Data(Section):
     simulator: str
     writes: str  # the layout of simulated samples
     count: int = Field(4000, ge=1)  # simulated samples where no data is given
+    backgrounds: str = ""  # samples that the simulator puts its signals into, real ones; "" simulates those too
     # that simulate and show use: channels and length; or panels, rows and columns
     shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=2)
     # that simulate and show use; data bring their own. Of two, in this order if so named, the last is what is looked for
@@ -190,6 +191,7 @@ class Recipe(Section):
         tree["batches"].pop("save_every")
         tree["data"].pop("test")
         tree["data"].pop("skip_bad")
+        tree["data"].pop("backgrounds")  # of simulated samples, whose own digest tells
         for member in tree["member"]:
             member.pop("weight")
             if not member["flips"]:  # as if there were no such key: runs from before it stay the same runs

@@ -22,9 +22,9 @@ from torch import Tensor
 from wavefold.base import keyed
 from wavefold.base.cadence import OFF, ON, PANELS
 from wavefold.base.dataset import Dataset, Floats, Ints
-from wavefold.base.errors import UserError
+from wavefold.base.errors import DataError, UserError
 from wavefold.base.lazy import Lazy
-from wavefold.base.needles import FAMILIES, Needles, add_needles, draw_needles, standardised
+from wavefold.base.needles import FAMILIES, Needles, add_needles, draw_needles, residual, standardised
 
 SHARE = 0.1  # of samples with a needle, as in the contest
 TOGETHER = 4  # samples of one background
@@ -34,11 +34,14 @@ _SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # of real panels ...
 _RESIDUALS = (0.08, 0.1, 0.15, 0.3, 0.39, 0.63, 0.77)  # ... whose residual is at most this many panel standard deviations
 
 
-def simulate_cadences(count: int, seed: int, *, shape: Sequence[int], classes: Sequence[str] = ("0", "1")) -> Dataset:
+def simulate_cadences(
+    count: int, seed: int, *, shape: Sequence[int], classes: Sequence[str] = ("0", "1"), backgrounds: Dataset | None = None
+) -> Dataset:
     """Lazily made cadences (sample, 6, row, column), one in ten with a needle; ids, labels, backgrounds and truth beside them.
 
     shape: (6, rows, columns); classes: names of without and with a needle. What was put in stands in the columns family,
     interference, amplitude (residual standard deviations a pixel), snr (of the best ON panel) and drift (bins a row).
+    backgrounds: cadences to put it into, in turn, instead of simulated ones; those of the last class are passed over.
     """
     if len(shape) != 3 or shape[0] != PANELS or min(shape[1:]) < 8:
         raise UserError(f"data.shape: the simulator cadence makes [6, rows, columns] of 8 or more, not {list(shape)}")
@@ -46,7 +49,7 @@ def simulate_cadences(count: int, seed: int, *, shape: Sequence[int], classes: S
         raise UserError(f"data.classes: the simulator cadence makes 2 classes, not {len(classes)}")
     labels = np.zeros(count, np.int64)
     labels[np.random.default_rng(seed).permutation(count)[: max(1, round(SHARE * count))]] = 1
-    plan = _Plan(seed, labels, shape[1], shape[2])
+    plan = _Plan(seed, labels, shape[1], shape[2], None if backgrounds is None else _without_needles(backgrounds, shape))
     return Dataset(
         signals=Lazy(plan.make, np.arange(count), tuple(shape)),
         ids=np.array([hashlib.sha256(f"{seed}/{i}".encode()).hexdigest()[:15] for i in range(count)], np.str_),
@@ -54,16 +57,28 @@ def simulate_cadences(count: int, seed: int, *, shape: Sequence[int], classes: S
         classes=tuple(classes),
         groups=plan.backgrounds(),
         grouping="background",
-        source=f"simulated cadences, seed {seed}",
+        source=f"simulated cadences, seed {seed}" + (f", in those of {backgrounds.source}" if backgrounds else ""),
         columns={"background": plan.backgrounds(), **plan.truth()},
     )
+
+
+def _without_needles(backgrounds: Dataset, shape: Sequence[int]) -> Dataset:
+    """The cadences not labelled as holding a needle; DataError where there are none, or of another shape."""
+    if backgrounds.signals.shape[1:] != tuple(shape):
+        there, wanted = (" x ".join(map(str, s)) for s in (backgrounds.signals.shape[1:], shape))
+        raise DataError(f"{backgrounds.source}: samples are {there}; data.shape is {wanted}")
+    if backgrounds.labels is not None:
+        backgrounds = backgrounds.take(np.flatnonzero(backgrounds.labels != len(backgrounds.classes) - 1))
+    if not len(backgrounds):
+        raise DataError(f"{backgrounds.source}: holds no cadence without a needle to put needles into")
+    return backgrounds
 
 
 class _Plan:
     """What each sample holds, and how to make it."""
 
-    def __init__(self, seed: int, labels: Ints, rows: int, columns: int) -> None:
-        self.seed, self.labels, self.rows, self.columns = seed, labels, rows, columns
+    def __init__(self, seed: int, labels: Ints, rows: int, columns: int, real: Dataset | None = None) -> None:
+        self.seed, self.labels, self.rows, self.columns, self.real = seed, labels, rows, columns, real
         samples = torch.arange(len(labels))
         decoy, off_only = (keyed.uniform(keyed.key(seed, 1), samples, 2) < torch.tensor([_DECOYS, _OFF_ONLY])).unbind(1)
         self.decoy, self.off_only = decoy, off_only & ~torch.from_numpy(labels).bool()
@@ -74,7 +89,10 @@ class _Plan:
 
     def backgrounds(self) -> NDArray[np.str_]:
         """(sample,) names."""
-        return np.array([f"s{self.seed}b{i // TOGETHER}" for i in range(len(self.labels))], np.str_)
+        if self.real is None:
+            return np.array([f"s{self.seed}b{i // TOGETHER}" for i in range(len(self.labels))], np.str_)
+        names = self.real.ids if self.real.groups is None else self.real.groups
+        return names[np.arange(len(self.labels)) % len(names)]
 
     def truth(self) -> dict[str, NDArray[np.str_]]:
         """The columns of what was put in."""
@@ -92,17 +110,20 @@ class _Plan:
     def make(self, numbers: Ints) -> Floats:
         """Cadences of some samples, (sample, 6, row, column), rounded as their files are."""
         samples = torch.from_numpy(np.asarray(numbers, np.int64))
-        panels = torch.from_numpy(np.stack([self._background(int(i)) for i in numbers] or [self._nothing()])[: len(numbers)])
+        panels = torch.from_numpy(self._backgrounds(numbers))
+        sigma = 1.0 if self.real is None else residual(panels)
         every, off = torch.ones(PANELS, dtype=torch.bool), torch.zeros(PANELS, dtype=torch.bool)
         off[list(OFF)] = True
         decoyed = self.decoy[samples][:, None] & torch.where(self.off_only[samples][:, None], off, every)
-        panels = add_needles(panels, self.needles(1, samples), decoyed)
+        panels = add_needles(panels, self.needles(1, samples), decoyed, sigma)
         lit = torch.from_numpy(self.labels)[samples].bool()[:, None] & torch.tensor([p in ON for p in range(PANELS)])
-        panels = add_needles(panels, self.needles(0, samples), lit)
+        panels = add_needles(panels, self.needles(0, samples), lit, sigma)
         return np.asarray(standardised(panels).half().float().numpy())
 
-    def _nothing(self) -> Floats:
-        return np.zeros((PANELS, self.rows, self.columns), np.float32)
+    def _backgrounds(self, numbers: Ints) -> Floats:
+        if self.real is not None:
+            return self.real.signals[np.asarray(numbers) % len(self.real)]
+        return np.stack([self._background(int(i)) for i in numbers])
 
     def _background(self, number: int) -> Floats:
         of_group = np.random.default_rng([self.seed, 3, number // TOGETHER])

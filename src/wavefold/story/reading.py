@@ -43,6 +43,11 @@ def _in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     return replace(dataset, classes=tuple(classes), labels=1 - dataset.known_labels())
 
 
+def read_backgrounds(recipe: Recipe) -> Dataset:
+    """The samples that a simulator is to put its signals into; labels, where there are any, are of the recipe's classes."""
+    return read(recipe.data.backgrounds, **{**_reading(recipe), "classes": tuple(recipe.data.classes)})
+
+
 def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     """The folds of a dataset; by whole groups where the recipe names a group."""
     labels = dataset.known_labels()
