@@ -170,7 +170,7 @@ def _empty(count: int, seed: int) -> Dataset:
     return dataset.take(np.flatnonzero(dataset.known_labels() == 0)[:count])
 
 
-def _needled(snr: float, drift: float | None, seed: int, count: int = 200) -> Dataset:
+def _needled(snr: float, drift: float | None, seed: int, count: int = 120) -> Dataset:
     """Straight needles of one S/N a panel in cadences without a line of any kind; drift in bins a row, None for all."""
     dataset = SIMULATORS["cadence"](3 * count, 1000 + seed, shape=SHAPE, classes=("0", "1"))
     clean = (dataset.known_labels() == 0) & (dataset.columns["interference"] == "none")
