@@ -190,10 +190,10 @@ def _needled(snr: float, drift: float | None, seed: int, count: int = 120) -> Da
 def _lines(numbers: Any, snr: float, drift: float | None, seed: int) -> Needles:
     """Straight lines that cross the middle of an ON panel in the middle half of the window."""
     rng = np.random.default_rng([seed, 5])
-    draws = rng.random((1 + int(np.max(numbers)), 3))[numbers]
+    draws = rng.random((1 + int(np.max(numbers)), 4))[numbers]
     slope = np.where(draws[:, 0] < 0.5, -1, 1) * (draws[:, 1] * 0.5 if drift is None else drift)
     rows, columns = SHAPE[1:]
-    clock = np.arange(PANELS * rows) - (np.array(ON)[(draws[:, 1] * 3).astype(int)] * rows + rows // 2)[:, None]
+    clock = np.arange(PANELS * rows) - (np.array(ON)[(draws[:, 3] * 3).astype(int)] * rows + rows // 2)[:, None]
     column = torch.from_numpy((columns * (0.25 + 0.5 * draws[:, 2]))[:, None] + slope[:, None] * clock).float()
     shape = (len(draws), PANELS, rows)
     height = torch.full((len(draws),), snr / rows**0.5)
