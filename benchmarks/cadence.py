@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import datetime
 import gzip
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from wavefold.base.dataset import Dataset
 from wavefold.base.lazy import Lazy
 from wavefold.base.needles import FAMILIES, Needles, add_needles, residual, standardised
 from wavefold.base.runs import open_run
+from wavefold.combine import Ensemble
 from wavefold.data import SIMULATORS, read
 from wavefold.models import CLASSIFIERS
 from wavefold.models.dedoppler import best_tracks
@@ -75,6 +77,7 @@ def compare(folder: Path, names: Sequence[str]) -> None:
     dataset = read(folder / "test")
     answers = {name: (_ask(folder, name, dataset), name) for name in names}
     answers["dedoppler"] = (_search(folder / names[0], dataset)[:, 1], names[0])
+    answers["stacked"] = (_stacked(folder / names[0], answers[names[0]][0], answers["dedoppler"][0]), names[0])
     labels, family = dataset.known_labels(), dataset.columns["family"]
     snr = np.array([float(word or "nan") for word in dataset.columns["snr"]])
     cuts = {"all": np.ones(len(labels), bool)} | {name: (labels == 0) | (family == name) for name in FAMILIES}
@@ -162,6 +165,18 @@ def _ask(folder: Path, name: str, dataset: Dataset) -> Any:
 def _search(run: Path, dataset: Dataset) -> Any:
     """The probabilities of the de-Doppler search that stands beside a run as its baseline, (sample, class)."""
     return CLASSIFIERS["dedoppler"].load(next(run.glob("fold0/*baseline*"))).probabilities(dataset.signals)
+
+
+def _stacked(run: Path, net: Any, search: Any) -> Any:
+    """Net and search as one, by logistic regression on the run's validation part, which neither has learned from."""
+    parts = [next(run.glob(f"fold0/{name}")) / "scores.npz" for name in ("0-*", "*baseline*")]
+    held = np.stack([np.load(part, allow_pickle=False)["validation"] for part in parts])
+    data = read(json.loads((run / "run.json").read_text())["source"])
+    with (run / "splits.csv").open(newline="") as stream:
+        names = [row["id"] for row in csv.DictReader(stream) if row["part"] == "validation"]
+    label = dict(zip(data.ids.tolist(), data.known_labels().tolist(), strict=True))
+    stacker = Ensemble.fit("stack_logistic", "none", held, labels=np.array([label[name] for name in names]), seed=0)
+    return stacker.probabilities(np.stack([np.stack([1 - p, p], 1) for p in (net, search)]))[:, 1]
 
 
 def _empty(count: int, seed: int) -> Dataset:

@@ -133,7 +133,7 @@ def test_of_16_rows_a_line_of_4_sigma_stands_far_above_noise(drift):
     tracks = best_tracks(x)
     assert tracks.score[:4].min() > 11
     assert tracks.score[4:].max() < 7
-    assert tracks.drift[:4].tolist() == pytest.approx([drift] * 4, abs=0.03)
+    assert tracks.drift[:4].tolist() == pytest.approx([drift] * 4, abs=0.05)  # two thirds of a bin a panel
 
 
 def sky(count=40):
