@@ -68,8 +68,15 @@ class OnOff(nn.Module):
         seen: Tensor = self.features(maps.contiguous(memory_format=torch.channels_last))
         best = seen.view(*seen.shape[:2], PANELS, -1).amax(3)  # (N, C, 6): a panel's rows and columns lie together
         on, off = best[:, :, list(ON)], best[:, :, list(OFF)]
-        held = torch.cat([on.amax(2), on.mean(2), off.amax(2), off.mean(2), self.norm(compared)], 1)
+        held = torch.cat([on.amax(2), on.mean(2), off.amax(2), off.mean(2), self._normed(compared)], 1)
         return one_logit(self.head(held))
+
+    def _normed(self, compared: Tensor) -> Tensor:
+        if self.training and len(compared) == 1:  # one sample has no spread of its own
+            norm = self.norm
+            return F.batch_norm(compared, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        normed: Tensor = self.norm(compared)
+        return normed
 
 
 class Tracker(nn.Module):
@@ -169,7 +176,7 @@ def _starts(columns: int) -> Tensor:
     """Directions to set out from, (F, profiles): the mean, and fixed noise."""
     starts = torch.randn(columns, min(_PROFILES, columns), generator=torch.Generator().manual_seed(0), device="cpu")
     starts[:, 0] = 1
-    return starts
+    return starts.to(torch.empty(0).device)  # where the rest of the net is laid out, such as nowhere
 
 
 def _beside(values: Tensor, axis: int) -> Tensor:
