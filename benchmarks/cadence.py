@@ -40,9 +40,16 @@ from wavefold.training.metrics import METRICS, interval
 
 HERE = Path(__file__).resolve().parent
 TRAIN, TEST = (5000, 1), (2000, 2)  # count, seed
-ONE_FOLD = ["split.way=holdout", "split.fraction=0.02", "split.validation=0.1", "split.group=background", "stage.0.best=auc"]
+ONE_FOLD = [
+    "split.way=holdout",
+    "split.fraction=0.02",
+    "split.validation=0.1",
+    "split.group=background",
+    "stage.0.best=auc",
+    "combine.by=mean",
+]
 RUNS = {
-    "on_off": [*ONE_FOLD, "stage.0.epochs=11"],
+    "on_off": [*ONE_FOLD, 'member=[{model="on_off", flips=["time", "frequency"]}]', "stage.0.epochs=11"],
     "b0": [
         *ONE_FOLD,
         'member=[{model="efficientnet_b0", flips=["time", "frequency"]}]',
