@@ -115,3 +115,9 @@ def test_an_unknown_recipe_and_a_broken_file(tmp_path):
     broken.write_text("name = ")
     with pytest.raises(UserError, match=r"mine\.toml: is not TOML"):
         Recipe.load(str(broken))
+
+
+def test_other_backgrounds_are_another_run():
+    recipe = Recipe.load("cadence")
+    assert recipe.with_({"data.backgrounds": "mine"}).digest() != recipe.digest()
+    assert recipe.with_({"data.backgrounds": ""}).digest() == recipe.digest()

@@ -191,10 +191,11 @@ class Recipe(Section):
         tree["batches"].pop("save_every")
         tree["data"].pop("test")
         tree["data"].pop("skip_bad")
-        tree["data"].pop("backgrounds")  # of simulated samples, whose own digest tells
+        if not tree["data"]["backgrounds"]:  # as if there were no such key: runs from before it stay the same runs
+            tree["data"].pop("backgrounds")
         for member in tree["member"]:
             member.pop("weight")
-            if not member["flips"]:  # as if there were no such key: runs from before it stay the same runs
+            if not member["flips"]:  # likewise
                 member.pop("flips")
         return digest_of(tree)
 
