@@ -353,3 +353,9 @@ def test_signals_that_do_not_fit_in_memory_are_learned_from_alike(tmp_path, trai
         for part in ("validation", "test"):
             scores = [np.load(r.folder / "fold0" / member / "scores.npz")[part] for r in (run, again)]
             np.testing.assert_array_equal(*scores)
+
+
+def test_data_that_cannot_be_read_leaves_no_folder(tmp_path):
+    with pytest.raises(UserError, match="no such file or folder"):
+        pipeline.train(Recipe.load("heartbeat").quickly(), data=str(tmp_path / "absent.csv"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

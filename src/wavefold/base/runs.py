@@ -92,7 +92,11 @@ def hold_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
         ours = [e for e in folder.iterdir() if _OURS.fullmatch(e.name) and e.name != ".lock"]
         for path in ours if fresh else list(folder.rglob(".*.part")):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            if [e.name for e in folder.iterdir()] == [".lock"]:  # what was wrong was said before anything was kept
+                shutil.rmtree(folder)
 
 
 def _is_run(folder: Path) -> bool:

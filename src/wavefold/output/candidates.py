@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,10 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.errors import UserError
-from wavefold.base.files import write_whole
 from wavefold.output.parquet import parquet_bytes
-from wavefold.output.predictions import check_target
+from wavefold.output.predictions import hand_over
 from wavefold.output.xlsx import xlsx_bytes
 
 
@@ -38,18 +35,7 @@ Columns = Mapping[str, NDArray[Any]]
 
 def write_candidates(path: str | Path, candidates: Sequence[Candidate]) -> None:
     """Write candidates whole, in the layout that the path's ending names, or as CSV to standard output where it is "-"."""
-    check_target(path)
-    columns = _columns(candidates)
-    if str(path) == "-":
-        sys.stdout.buffer.write(_csv_bytes(columns))
-        sys.stdout.buffer.flush()
-        return
-    path = Path(path)
-    content = _BYTES[path.suffix.lower()](columns)
-    try:
-        write_whole(path, lambda stream: stream.write(content))
-    except OSError as error:
-        raise UserError(f"{path}: could not be written, and nothing was left: {error.strerror}") from error
+    hand_over(path, _BYTES, _columns(candidates))
 
 
 def _columns(candidates: Sequence[Candidate]) -> Columns:

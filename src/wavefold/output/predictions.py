@@ -11,10 +11,10 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from wavefold.output.parquet import check_parquet, parquet_bytes
 from wavefold.output.xlsx import check_xlsx, xlsx_bytes
 
 Values = NDArray[np.float64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,18 @@ class Predictions:
 
 def write_predictions(path: str | Path, predictions: Predictions) -> None:
     """Write the file whole, in the layout that its ending names, or CSV to standard output where the path is "-"."""
+    hand_over(path, WRITERS, predictions)
+
+
+def hand_over(path: str | Path, forms: Mapping[str, Callable[[T], bytes]], what: T) -> None:
+    """Write what a form makes of something, whole; the path's ending names the form, and "-" is CSV to standard output."""
+    check_target(path)
     if str(path) == "-":
-        sys.stdout.buffer.write(_csv_bytes(predictions))
+        sys.stdout.buffer.write(forms[".csv"](what))
         sys.stdout.buffer.flush()
         return
-    check_target(path)
     path = Path(path)
-    content = WRITERS[path.suffix.lower()](predictions)
+    content = forms[path.suffix.lower()](what)
     try:
         write_whole(path, lambda stream: stream.write(content))
     except OSError as error:
