@@ -1,0 +1,37 @@
+"""How a source of frames is to be read, where it does not say so itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Events:
+    """How a table of dated events becomes frames: a count in each cell and step, or a smoothed rate."""
+
+    box: tuple[float, float, float, float]  # west, east, south, north edge, in the units of x and y
+    cells: tuple[int, int]  # rows, columns; row 0 lies in the north
+    time: str = ""  # columns; "" finds the usual names
+    x: str = ""
+    y: str = ""
+    kind: str = ""
+    epoch: str = ""  # ISO date that a column of numbers counts from, where the source does not say
+    every: str = "1 day"  # a step: so many seconds, minutes, hours, days or weeks
+    smooth: float = 0.0  # standard deviation of a Gaussian over neighbouring cells, in cells
+    memory: float = 0.0  # half-life in steps of an exponential mean over this step and those before; 0 has none
+    kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # channel -> the kinds that count for it; else one each
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What to take of a source of frames, and what its stored values mean: value = stored * scale + offset."""
+
+    variable: str = ""  # of .npz, NetCDF and Zarr; "" takes the only one that can be frames
+    axes: str = ""  # an array's, in their order: of sequence, time, row, column, channel
+    channels: tuple[str, ...] = ()  # keep these, in this order; () keeps all
+    scale: float = 1.0
+    offset: float = 0.0
+    missing: tuple[float, ...] = ()  # stored values that mean that there is none
+    unit: str = ""  # "" takes the source's
+    events: Events | None = None
