@@ -12,7 +12,8 @@ from torch import nn
 
 from wavefold.prepare import AUGMENTATIONS
 from wavefold.training.batches import ByClass, EachOnce
-from wavefold.training.loop import OPTIMISERS, Part, Stage, fit_stage, probabilities_of, unfinished
+from wavefold.training.loop import OPTIMISERS, Stage, fit_stage, probabilities_of, unfinished
+from wavefold.training.part import Part
 from wavefold.training.losses import LOSSES
 from wavefold.training.schedule import SCHEDULES
 from wavefold.training.state import State, StateFile

@@ -6,6 +6,7 @@ drawn anew from these numbers. So a run that was killed goes on with the same bi
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -15,14 +16,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import Adadelta, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wavefold.base.device import join, seed_step, share_buffers, sum_gradients, to_cpu, with_others
 from wavefold.base.errors import UserError
 from wavefold.base.keyed import key as make_key
 from wavefold.base.lazy import Lazy, Signals
-from wavefold.training.part import Draw, OnDemand, Pair, Part
+from wavefold.training.part import Draw, OnDemand, Pair, Source
 from wavefold.training.schedule import SCHEDULES
 from wavefold.training.state import State, StateFile
 
@@ -30,7 +31,7 @@ Check = Callable[[nn.Module], dict[str, float]]
 
 _VALUES = 1 << 24  # of a batch that is only asked
 
-OPTIMISERS: dict[str, type[Adam]] = {"adam": Adam, "adamw": AdamW}
+OPTIMISERS: dict[str, type[Adadelta] | type[Adam]] = {"adadelta": Adadelta, "adam": Adam, "adamw": AdamW}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Watch(Protocol):
         """An epoch is done and its line stands last in `state.history`."""
 
 
-def fit_stage(model: nn.Module, part: Part, check: Check, stage: Stage, state: State, file: StateFile, watch: Watch) -> None:
+def fit_stage(model: nn.Module, part: Source, check: Check, stage: Stage, state: State, file: StateFile, watch: Watch) -> None:
     """Train `model` in place through one stage, from where `state` stands; it ends with the best weights seen.
 
     check: scores of a model on samples that it does not learn from, as metric name to value; empty where there are none.
@@ -108,12 +109,13 @@ def _pieces(signals: Tensor | Signals, size: int, device: torch.device) -> Itera
 class _Learner:
     """A model with its optimiser and average, and what one step does."""
 
-    def __init__(self, model: nn.Module, part: Part, stage: Stage) -> None:
+    def __init__(self, model: nn.Module, part: Source, stage: Stage) -> None:
         self.model, self.part, self.stage = model, part, stage
-        self.device = part.signals.device
-        fused = self.device.type in ("cpu", "cuda")
-        make = OPTIMISERS[stage.optimiser]
-        self.optimiser: Optimizer = make(model.parameters(), stage.rate, weight_decay=stage.weight_decay, fused=fused)
+        self.device = part.device
+        make: Any = OPTIMISERS[stage.optimiser]
+        fused = {"fused": True} if "fused" in inspect.signature(make).parameters and self.device.type in ("cpu", "cuda") else {}
+        self.optimiser: Optimizer = make(model.parameters(), stage.rate, weight_decay=stage.weight_decay, **fused)
+        self.rolls_out = getattr(model, "takes_truth", False)  # a net that is shown part of what it shall say, less and less
         self.steps = part.batches.steps
         decay = max(0.0, 1 - 1 / max(1.0, stage.average * self.steps))
         averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -129,7 +131,7 @@ class _Learner:
 
     def draw(self, index: Tensor, key: int) -> Draw:
         """A batch as this process takes it. index: (sample,) rows of the part; of n processes each takes every n-th."""
-        at = self.device if isinstance(self.part.signals, Tensor) else index.device
+        at = self.part.index_device
         return Draw(index.to(at), key, torch.arange(self.rank, len(index), self.processes, device=at))
 
     def step(self, index: Tensor, batch: Pair, key: int, done: float) -> Tensor:
@@ -142,8 +144,9 @@ class _Learner:
         shares = [index[rank :: self.processes].to(self.device) for rank in range(self.processes)]
         seed_step(make_key(key, self.rank))
         signals, targets = batch
-        logits, counts = self.model(signals), [len(s) for s in shares]
-        labels = with_others(targets, counts) if self.part.mixes else self.part.labels[torch.cat(shares)]
+        logits, counts = self._answer(signals, targets, done), [len(s) for s in shares]
+        known = self.part.known(torch.cat(shares))
+        labels = with_others(targets, counts) if known is None else known
         # the loss is of the whole batch, since one such as soft F1 is no mean over samples
         loss = self.stage.loss(with_others(logits, counts), labels)
         self.optimiser.zero_grad(set_to_none=True)
@@ -153,6 +156,12 @@ class _Learner:
         if self.average:
             self.average.update_parameters(self.model)
         return loss.detach()
+
+    def _answer(self, signals: Tensor, targets: Tensor, done: float) -> Tensor:
+        if not self.rolls_out:
+            return self.model(signals)  # type: ignore[no-any-return]
+        self.model.set_done(done)  # type: ignore[operator]
+        return self.model(signals, targets)  # type: ignore[no-any-return]
 
     def parts(self) -> dict[str, Any]:
         """State dicts of all that moves."""

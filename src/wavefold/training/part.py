@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +71,26 @@ class Draw:
     own: Tensor  # (some of N,) places in the batch that this process learns from
 
 
+class Source(Protocol):
+    """What the loop learns from, of whatever system."""
+
+    batches: Batches
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is learned."""
+
+    @property
+    def index_device(self) -> torch.device:
+        """Where rows are named."""
+
+    def drawn(self, draws: Iterable[Draw]) -> Generator[Pair]:
+        """What is learned from in each draw: what the model is given, and targets."""
+
+    def known(self, rows: Tensor) -> Tensor | None:
+        """The targets of some rows where they are the same each time; None where each batch brings its own."""
+
+
 @dataclass(frozen=True)
 class Part:
     """The samples to learn from, on the device they are learned on or on the way there."""
@@ -85,6 +106,20 @@ class Part:
     def mixes(self) -> bool:
         """Whether targets are shares of classes, because something mixes, and not numbers of classes."""
         return any(isinstance(step, Mix) for step in self.augmentations)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is learned."""
+        return self.signals.device
+
+    @property
+    def index_device(self) -> torch.device:
+        """Where rows are named: beside the signals, or where what is to be read is chosen."""
+        return self.signals.device if isinstance(self.signals, Tensor) else torch.device("cpu")
+
+    def known(self, rows: Tensor) -> Tensor | None:
+        """The targets of some rows where they are the same each time; None where each batch brings its own."""
+        return None if self.mixes else self.labels[rows.to(self.device)]
 
     def drawn(self, draws: Iterable[Draw]) -> Generator[Pair]:
         """What is learned from in each draw: signals, and targets where something mixes, else labels."""
