@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from wavefold.base.errors import UserError, listed, nearest
 
@@ -50,10 +51,51 @@ class Data(Section):
     writes: str  # the layout of simulated samples
     count: int = Field(4000, ge=1)  # simulated samples where no data is given
     backgrounds: str = ""  # samples that the simulator puts its signals into, real ones; "" simulates those too
-    # that simulate and show use: channels and length; or panels, rows and columns
+    # that simulate and show use: channels and length; panels, rows and columns; or channels, rows and columns of frames
     shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=2)
     # that simulate and show use; data bring their own. Of two, in this order if so named, the last is what is looked for
-    classes: list[str] = Field(min_length=2)
+    classes: list[str] = []  # frames have none
+
+
+class EventTable(Section):
+    """How a table of dated events becomes frames; its keys are those of data.reading_as.Events."""
+
+    box: list[float] = Field(min_length=4, max_length=4)  # west, east, south, north, in the units of x and y
+    cells: list[Annotated[int, Field(ge=1)]] = Field(min_length=2, max_length=2)  # rows, columns
+    time: str = ""  # columns; "" finds the usual names
+    x: str = ""
+    y: str = ""
+    kind: str = ""
+    epoch: str = ""  # date that a column of numbers counts from
+    every: str = "1 day"
+    smooth: float = Field(0.0, ge=0)  # cells
+    memory: float = Field(0.0, ge=0)  # half-life in steps
+    kinds: dict[str, list[str]] = {}  # channel -> kinds
+
+
+class SeriesRecipe(Section):
+    """What to take of a source of frames; a stored value means value * scale + offset."""
+
+    variable: str = ""  # of .npz, NetCDF and Zarr; "" takes the only one that can be frames
+    axes: str = ""  # of an array, in their order: "time row column"; "" goes by their number
+    channels: list[str] = []  # keep these; [] keeps all
+    targets: list[str] = []  # channels to forecast; [] forecasts all that are kept
+    scale: float = Field(1.0, allow_inf_nan=False)
+    offset: float = Field(0.0, allow_inf_nan=False)
+    missing: list[float] = []  # stored values that mean that there is none
+    unit: str = ""
+    events: EventTable | None = None
+
+
+class WindowsRecipe(Section):
+    """How many frames a forecast is made from, how many it has, and where windows are cut."""
+
+    past: int = Field(ge=1)
+    ahead: int = Field(ge=1)
+    stride: int = Field(1, ge=1)  # frames from a window to the next
+    crop: list[Annotated[int, Field(ge=1)]] = Field([], max_length=2)  # rows, columns; [] takes whole frames
+    crop_stride: list[Annotated[int, Field(ge=1)]] = Field([], max_length=2)  # [] cuts tiles that do not overlap
+    anywhere: bool = False  # learn from crops at places drawn anew each time, not from the tiles
 
 
 class Step(Choice):
@@ -118,6 +160,12 @@ class Output(Section):
     metric: str
     per: int = Field(0, ge=0)  # rows that a summed metric is quoted for; 0 quotes the sum
     baseline: str = ""  # a classifier trained on the same part, beside the score
+    baselines: list[str] = []  # of forecasts, beside the score
+    period: float = Field(86400.0, gt=0)  # seconds of the cycle that the baseline 'climatology' goes by
+    thresholds: list[float] = []  # of CSI and FSS, in the unit of the frames; the first one's are `csi` and `fss`
+    scales: list[Annotated[int, Field(ge=1)]] = [1]  # cells, of FSS
+    range: float = Field(0.0, ge=0)  # of the values, for SSIM and PSNR; 0 takes the training part's
+    pictures: bool = True  # of forecasts, where the extra `pictures` is installed
     tensorboard: bool = False
     submission: Literal["labels", "types", "target"] = "labels"  # the CSV's columns, a name of SUBMISSIONS
 
@@ -128,6 +176,8 @@ class Recipe(Section):
     name: str = Field(min_length=1)
     seed: int = Field(0, ge=0)
     data: Data
+    series: SeriesRecipe | None = None  # of frames
+    windows: WindowsRecipe | None = None  # of frames; a recipe without them classifies
     prepare: list[Step] = []
     split: Split
     batches: Batches
@@ -138,6 +188,15 @@ class Recipe(Section):
     quick: dict[str, Any] = {}
 
     folder: ClassVar = files("wavefold") / "recipes"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Of frames, both sections; of what is classified, classes."""
+        if self.series is not None and self.windows is None:
+            raise PydanticCustomError("incomplete", "windows: must be set where there is a [series]")
+        if self.windows is None and len(self.data.classes) < 2:
+            raise PydanticCustomError("incomplete", "data.classes: name two or more")
+        return self
 
     @classmethod
     def load(cls, name: str) -> Self:
@@ -285,6 +344,8 @@ def _first_problem(recipe: type[Recipe], error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         known = _keys_at(recipe, problem["loc"][:-1])
         return f"{place}: no such key; there are {listed(known)}{nearest(problem['loc'][-1], known)}"
+    if problem["type"] == "incomplete":
+        return str(problem["msg"])
     if problem["type"] == "missing":
         return f"{place}: must be set{nearest(problem['loc'][-1], problem['input'])}"
     return f"{place}: {problem['input']!r}: {problem['msg'].lower()}"
