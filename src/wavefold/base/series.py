@@ -52,15 +52,8 @@ class Series:
         return self.frames.shape[2], self.frames.shape[3]
 
     def clock(self, numbers: Ints) -> Seconds:
-        """Seconds of frames by number, which may lie past the end of a stretch; frame numbers where there are no times.
-
-        numbers: (...,) numbers of frames that are there, or len(self) + k for k steps after the last frame.
-        """
-        if self.times is None:
-            return numbers.astype(np.float64) * (self.step or 1.0)
-        last = len(self) - 1
-        beyond = np.maximum(numbers - last, 0)
-        return self.times[np.minimum(numbers, last)] + beyond * self.step
+        """Seconds of frames by number; frame numbers times the step where there are no times. numbers: (...,)."""
+        return numbers * (self.step or 1.0) if self.times is None else self.times[numbers]
 
     def with_frames(self, frames: Signals) -> Series:
         """The same series with other values."""
@@ -148,9 +141,14 @@ class Windows:
             made[one] = frames[places, :, r : r + rows, c : c + columns].swapaxes(0, 1)
         return made
 
-    def clock(self, index: Ints | slice = slice(None)) -> Seconds:
-        """Seconds of the later frames of some windows, (sample, ahead)."""
-        return self.series.clock(self.first[index][:, None] + np.arange(self.past, self.length))
+    def clock(self) -> Seconds:
+        """Seconds of the later frames of each window, (sample, ahead), also of those past the end of its stretch."""
+        series, last = self.series, self.first + self.past - 1
+        numbers = last[:, None] + np.arange(1, self.ahead + 1)
+        ends = series.ends[np.searchsorted(series.starts, self.first, side="right") - 1]
+        reckoned = series.clock(last)[:, None] + (series.step or 1.0) * np.arange(1, self.ahead + 1)
+        there = numbers < ends[:, None]
+        return np.where(there, series.clock(np.where(there, numbers, 0)), reckoned)
 
 
 def join_stretches(names: Sequence[str], lengths: Sequence[int]) -> tuple[Ints, Strings]:
