@@ -83,8 +83,8 @@ def show(recipe: str, changes: tuple[str, ...], model: bool) -> None:
     """Print a recipe, resolved; or its nets."""
     pipeline = _pipeline()
     chosen = _resolve(recipe, changes)
-    pipeline.check_recipe(chosen)
-    click.echo(pipeline.describe_members(chosen) if model else chosen.toml(), nl=model)
+    pipeline.check(chosen)
+    click.echo(pipeline.describe_nets(chosen) if model else chosen.toml(), nl=model)
 
 
 @main.command()
@@ -111,8 +111,7 @@ def check(recipe: str, changes: tuple[str, ...], data: str | None, skip_bad: boo
     """Say what is wrong with a recipe or the data, before any training."""
     pipeline = _pipeline()
     chosen = _resolve(recipe, changes, skip_bad=skip_bad)
-    pipeline.check_recipe(chosen)
-    for line in pipeline.check_data(chosen, data) if data else []:
+    for line in pipeline.check(chosen, data or ""):
         click.echo(line)
     click.echo(f"{chosen.name}: nothing wrong")
 
@@ -168,7 +167,7 @@ def predict(run: Path, data: tuple[str, ...], out: str, batch: int, threshold: f
     if threshold is not None:
         raise UserError("--threshold: is of the search of six scans (.h5 or .fil); DATA is one file or folder of samples")
     predictions = pipeline.predict(_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
-    click.echo(f"{out}: {len(predictions.ids):,} predictions", err=out == "-")
+    click.echo(f"{out}: {len(predictions):,} predictions", err=out == "-")
 
 
 @main.command(short_help="Score a run on labelled DATA.")

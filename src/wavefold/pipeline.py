@@ -12,9 +12,7 @@ import errno
 import inspect
 import io
 import os
-import platform
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,12 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-import wavefold
 from wavefold.base.build import pick
 from wavefold.base.dataset import Dataset
-from wavefold.base.device import be_repeatable, best_device, first_process_first
+from wavefold.base.device import be_repeatable, first_process_first
 from wavefold.base.errors import UserError
 from wavefold.base.files import write_json, write_text
 from wavefold.base.process import leads
@@ -36,12 +32,22 @@ from wavefold.base.runs import Run, hold_folder, start_run
 from wavefold.base.seen import count_seen, keep_seen
 from wavefold.data import SIMULATORS, WRITERS, test_files
 from wavefold.data.observation import is_scan, open_observation
-from wavefold.output import Predictions, check_target, score_table, write_predictions
+from wavefold.output import Predictions, check_target, lead_table, score_table, write_predictions
 from wavefold.output.candidates import Candidate, write_candidates
+from wavefold.output.forecasts import Forecasts, check_forecast_target
 from wavefold.recipe import Recipe, digest_of
 from wavefold.story.asking import probabilities_for, recipe_of
 from wavefold.story.checking import check_data, check_fits, check_recipe, describe_members
 from wavefold.story.fitting import fit_fold, watch_of
+from wavefold.story.forecasting.checking import check_frame_recipe, check_frames, describe_forecasters
+from wavefold.story.forecasting.whole import (
+    FrameScore,
+    begin_frames,
+    fit_and_judge_frames,
+    forecast,
+    score_frames,
+    simulate_frames,
+)
 from wavefold.story.judging import decided_by, judge, predictions_of
 from wavefold.story.reading import (
     axis_marks,
@@ -56,13 +62,14 @@ from wavefold.story.reading import (
     warn_left_out,
 )
 from wavefold.story.searching import candidates_of, draw_candidates, pictures_folder, search_observation
-from wavefold.story.work import Work
+from wavefold.story.work import Work, facts_of
 from wavefold.training.metrics import Score, cut_score, score
 
 __all__ = [
+    "check",
     "check_data",
     "check_recipe",
-    "describe_members",
+    "describe_nets",
     "describe_score",
     "describe_scores",
     "is_scan",
@@ -79,38 +86,59 @@ __all__ = [
 Say = Callable[[str], None]
 
 
+def check(recipe: Recipe, data: str = "") -> list[str]:
+    """UserError for the first thing that is wrong with a recipe, or with data for it; else what the data hold, as lines."""
+    (check_frame_recipe if recipe.windows else check_recipe)(recipe)
+    if not data:
+        return []
+    return (check_frames if recipe.windows else check_data)(recipe, data)
+
+
+def describe_nets(recipe: Recipe) -> str:
+    """The layers of each net with output shapes and parameter counts, for the recipe's own shape."""
+    return (describe_forecasters if recipe.windows else describe_members)(recipe)
+
+
 def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say: Say = print) -> Run:
     """Train a recipe on labelled data, or on simulated data where none is named, and score it on what it never saw.
 
     The same call again goes on where the last one stopped, and ends with the same bits. A call that only combines or
     measures otherwise uses the members that are there.
     """
-    check_recipe(recipe)
+    check(recipe)
     be_repeatable()
     if fresh and data:
-        split_samples(recipe, read_for(recipe, data))  # what is wrong with the data is said before the old run is gone
+        check(recipe, data)  # what is wrong with the data is said before the old run is gone
+    begin, fit_and_judge = (begin_frames, fit_and_judge_frames) if recipe.windows else (_begin, _fit_and_judge)
     with _disk_errors(out, "nothing half-written is left, and the same command goes on"), hold_folder(out, fresh=fresh):
         with first_process_first():
-            work = _begin(recipe, data or _simulated(out / "simulated", recipe, say), Run(out), simulated=not data)
+            work: Any = begin(recipe, data or _simulated(out / "simulated", recipe, say), Run(out), simulated=not data)
         if not (out / "scores.json").exists():
             if leads() and (out / "fold0").exists():
                 say(f"{out}: going on where the last training stopped")
-            _fit_and_judge(work)
+            fit_and_judge(work)
     if leads():
-        say(describe_scores(work.run))
-    return work.run
+        say(describe_scores(Run(out)))
+    return Run(out)
 
 
-def predict(run: Run, source: str, *, out: str, size: int = 512, skip_bad: bool = False, warn: Say = print) -> Predictions:
+def predict(
+    run: Run, source: str, *, out: str, size: int = 512, skip_bad: bool = False, warn: Say = print
+) -> Predictions | Forecasts:
     """Probabilities and decisions for every sample of a source, in its order; written to `out`, '-' for standard output.
 
     Of a folder its one test file is taken, or else its training file; labels that a file may hold are not looked at.
-    skip_bad: go on without samples that cannot be read. warn: takes a line for each of those.
+    skip_bad: go on without samples that cannot be read. warn: takes a line for each of those. Of frames: those that come
+    after the last ones of every stretch.
     """
-    check_target(out)
+    recipe = recipe_of(run, skip_bad)
+    (check_forecast_target if recipe.windows else check_target)(out)
     if out != "-" and Path(out).exists() and Path(source).exists() and Path(out).samefile(source):
         raise UserError(f"{out}: is the input itself; name another file with --out")
-    recipe, facts, _ = recipe_of(run, skip_bad), run.facts, run.scores
+    facts, _ = run.facts, run.scores
+    if recipe.windows:
+        with _disk_errors(Path(out), "nothing half-written is left"):
+            return forecast(run, recipe, source, out=out)
     tests = test_files(source)
     if len(tests) > 1:
         raise UserError(f"{source}: holds {', '.join(t.name for t in tests)}; name one of them")
@@ -146,13 +174,17 @@ def search(
 
 def score_run(
     run: Run, source: str, *, size: int = 512, skip_bad: bool = False, warn: Say = print, by: Sequence[str] = ()
-) -> Score:
-    """The recipe's metric and the others that fit, with n and a 95 % interval, on a labelled source.
+) -> Score | FrameScore:
+    """The recipe's metric and the others that fit, with n and a 95 % interval, on a labelled source, or on frames.
 
     by: columns of the source that the metric is cut by. skip_bad: go on without samples that cannot be read. warn: takes a
     line for each of those, and where the run has learned from samples of the source.
     """
     recipe, facts, _ = recipe_of(run, skip_bad), run.facts, run.scores
+    if recipe.windows:
+        if by:
+            raise UserError("--by: cuts a score by a column of labelled samples; forecasts are scored by lead time")
+        return score_frames(run, recipe, source, warn=warn)
     dataset = read_labelled(recipe, source, facts, warn)
     warn_left_out(dataset, warn)
     check_shape(dataset, facts)
@@ -171,6 +203,9 @@ def score_run(
 
 def simulate(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
     """Write simulated samples in the layout that the recipe's users have; returns the file."""
+    if recipe.windows:
+        with _disk_errors(folder, "nothing half-written is left"):
+            return simulate_frames(recipe, folder, count=count, seed=seed)
     make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
     dataset = make(count, seed, shape=recipe.data.shape, classes=recipe.data.classes, **_backgrounds(recipe, make))
     with _disk_errors(folder, "nothing half-written is left"):
@@ -186,8 +221,10 @@ def _backgrounds(recipe: Recipe, make: Callable[..., Dataset]) -> dict[str, Data
     return {"backgrounds": read_backgrounds(recipe)}
 
 
-def describe_score(run: Run, result: Score) -> str:
+def describe_score(run: Run, result: Score | FrameScore) -> str:
     """A score as lines for people; a summed metric also for the rows that the recipe quotes it for."""
+    if isinstance(result, FrameScore):
+        return lead_table(result.results)
     per = recipe_of(run).output.per
     lines = [result.line()]
     if result.metric == "l1" and per:
@@ -201,6 +238,8 @@ def describe_score(run: Run, result: Score) -> str:
 
 def describe_scores(run: Run) -> str:
     """The scores of a run as a table for people: the ensemble, its members, the baselines."""
+    if "leads" in run.scores:
+        return f"{run.facts['recipe']}: {lead_table(run.scores)}\nrun: {run.folder}"
     lines = [f"{run.facts['recipe']}: {score_table(run.scores)}", *_by_fold(run.scores), f"run: {run.folder}"]
     return "\n".join(lines)
 
@@ -246,10 +285,7 @@ def _fit_and_judge(work: Work) -> None:
 
 
 def _facts(recipe: Recipe, dataset: Dataset, simulated: bool) -> dict[str, Any]:
-    digest = digest_of([dataset.digest, list(dataset.classes), list(dataset.signals.shape)])
-    return {
-        "recipe": recipe.name,
-        "identity": {"recipe": recipe.digest(), "data": digest, "wavefold": wavefold.__version__},
+    known = {
         "source": dataset.source,
         "simulated": simulated,
         "samples": len(dataset),
@@ -259,12 +295,8 @@ def _facts(recipe: Recipe, dataset: Dataset, simulated: bool) -> dict[str, Any]:
         "grid": even_grid(dataset),
         "left_out": len(dataset.left_out),
         "classes": list(dataset.classes),
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {best_device().type}",
     }
+    return facts_of(recipe, digest_of([dataset.digest, list(dataset.classes), list(dataset.signals.shape)]), known)
 
 
 def _keep_left_out(work: Work) -> None:

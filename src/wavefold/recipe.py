@@ -80,8 +80,8 @@ class SeriesRecipe(Section):
     axes: str = ""  # of an array, in their order: "time row column"; "" goes by their number
     channels: list[str] = []  # keep these; [] keeps all
     targets: list[str] = []  # channels to forecast; [] forecasts all that are kept
-    scale: float = Field(1.0, allow_inf_nan=False)
-    offset: float = Field(0.0, allow_inf_nan=False)
+    scale: float = Field(default=1.0, allow_inf_nan=False)
+    offset: float = Field(default=0.0, allow_inf_nan=False)
     missing: list[float] = []  # stored values that mean that there is none
     unit: str = ""
     events: EventTable | None = None

@@ -31,7 +31,9 @@ def check_options(
     given: names of arguments that the caller fills in itself and that a recipe may not set. beside: keys that stand in the
     same place without being options of the part, for the suggestion.
     """
-    known = {k: p for k, p in inspect.signature(part).parameters.items() if k not in given and k != "self"}
+    known = {
+        k: p for k, p in inspect.signature(part).parameters.items() if k not in (*given, "self") and p.kind != p.VAR_POSITIONAL
+    }
     hints = get_type_hints(part.__init__ if inspect.isclass(part) else part)
     for key, value in options.items():
         if key not in known:

@@ -53,7 +53,7 @@ class Series:
 
     def clock(self, numbers: Ints) -> Seconds:
         """Seconds of frames by number; frame numbers times the step where there are no times. numbers: (...,)."""
-        return numbers * (self.step or 1.0) if self.times is None else self.times[numbers]
+        return numbers.astype(np.float64) * (self.step or 1.0) if self.times is None else self.times[numbers]
 
     def with_frames(self, frames: Signals) -> Series:
         """The same series with other values."""

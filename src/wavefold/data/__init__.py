@@ -15,6 +15,7 @@ import numpy as np
 
 from wavefold.base.dataset import Dataset, Ints, Strings, class_names, number_labels
 from wavefold.base.errors import DataError, MissingGroup, UserError, listed, nearest
+from wavefold.base.series import Series
 from wavefold.data.beats_csv import read_contest, write_contest
 from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
 from wavefold.data.cadence_npy import read_cadences
@@ -23,6 +24,8 @@ from wavefold.data.cadence_write import write_cadences
 from wavefold.data.columns_csv import read_columns
 from wavefold.data.ecg import simulate_beats
 from wavefold.data.fits_files import LABELS, read_fits
+from wavefold.data.frames_sim import simulate_digits, simulate_squares
+from wavefold.data.frames_write import write_frames
 from wavefold.data.header import one_named, shown
 from wavefold.data.index_csv import check_label
 from wavefold.data.rebin import grid_centres
@@ -37,6 +40,8 @@ from wavefold.data.wfdb_records import fetch, read_wfdb
 from wavefold.data.wide_csv import read_wide
 
 __all__ = [
+    "FRAME_SIMULATORS",
+    "FRAME_WRITERS",
     "READERS",
     "SIMULATORS",
     "WRITERS",
@@ -67,6 +72,9 @@ SIMULATORS: dict[str, Callable[..., Dataset]] = {
     "cadence": simulate_cadences,
 }
 WRITERS: dict[str, Callable[..., Path]] = {"contest": write_contest, "spectra": write_spectra, "cadence": write_cadences}
+
+FRAME_SIMULATORS: dict[str, Callable[..., Series]] = {"squares": simulate_squares, "digits": simulate_digits}
+FRAME_WRITERS: dict[str, Callable[..., Path]] = {"frames": write_frames}
 
 _PHYSIONET = "physionet:"
 

@@ -1,6 +1,6 @@
 """What a run hands out: predictions in the files that people and contests take."""
 
 from wavefold.output.predictions import WRITERS, Predictions, check_target, write_predictions
-from wavefold.output.table import score_table
+from wavefold.output.table import lead_table, score_table
 
-__all__ = ["WRITERS", "Predictions", "check_target", "score_table", "write_predictions"]
+__all__ = ["WRITERS", "Predictions", "check_target", "lead_table", "score_table", "write_predictions"]

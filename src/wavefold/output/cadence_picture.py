@@ -12,14 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from wavefold.base.build import optional
 from wavefold.base.cadence import NAMES, ON
 from wavefold.base.dataset import Floats
 from wavefold.base.files import write_whole
+from wavefold.output.canvas import DOTS, figures
 
-figures = optional("matplotlib.figure", extra="pictures")
-
-_DOTS = 100  # an inch
 _MARGINS = {"left": 0.11, "right": 0.97, "top": 0.92, "bottom": 0.06, "hspace": 0.34}  # fixed: to fit them takes as long again
 _MARK = "#e4572e"
 
@@ -52,7 +49,7 @@ def draw_cadence(
     track: the line whose ends shall be marked in the ON panels. centre: the column that the frequency axis is counted from.
     """
     units = axes or Axes()
-    figure = figures.Figure(figsize=(6.4, 8.0), dpi=_DOTS)
+    figure = figures.Figure(figsize=(6.4, 8.0), dpi=DOTS)
     places = figure.subplots(len(panels), 1, sharex=True, squeeze=False, gridspec_kw=_MARGINS)[:, 0]
     for number, (place, panel) in enumerate(zip(places, panels, strict=True)):
         _draw_panel(place, panel, _extent(panels.shape, number, units, centre))

@@ -45,6 +45,9 @@ class Predictions:
             if values.shape != shape:
                 raise DataError(f"predictions: {name} are {values.shape}, not {shape}: one row an id, one column a class")
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
     def columns(self) -> dict[str, NDArray[Any]]:
         """id, label_<class>, probability_<class> and predicted, each (sample,)."""
         labels = {f"label_{name}": self.decided[:, i] for i, name in enumerate(self.classes)}

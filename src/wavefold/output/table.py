@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from wavefold.base.progress import clock
+from wavefold.output.canvas import lead_word
 
 
 def score_table(scores: Mapping[str, Any]) -> str:
@@ -22,6 +25,40 @@ def score_table(scores: Mapping[str, Any]) -> str:
         *(f"note: {note}" for note in scores["notes"]),
     ]
     return "\n".join(lines)
+
+
+def lead_table(scores: Mapping[str, Any]) -> str:
+    """Lines of text on forecasts: a row for who forecasts, the metric over all leads and at some, other metrics, the notes."""
+    metric, leads = scores["metric"], scores["leads"]
+    shown = sorted({round(k) for k in np.linspace(0, leads - 1, min(_LEADS, leads))})
+    rows = [{"name": "ensemble", **scores["score"]}, *scores["members"]]
+    rows += [{**row, "name": f"{row['name']} (baseline)"} for row in scores["baselines"]]
+    unit = f" in {scores['unit']}" if scores["unit"] and metric in ("rmse", "mae") else ""
+    seconds = f" in {clock(scores['seconds'])}" if "seconds" in scores else ""
+    learned = f"learned from {scores['learned_from']:,} windows, " if "learned_from" in scores else ""
+    lines = [
+        f"{learned}tested on {scores['n']:,}{' others' if learned else ' windows'} in {scores['blocks']} stretches of time"
+        f"{seconds}; {metric}{unit} with its 95 % interval, then by lead",
+        f"{'':<26}{'all leads':<28}{''.join(f'{lead_word(k + 1, scores["step"]):<11}' for k in shown)}".rstrip(),
+        *(_lead_line(row, metric, shown) for row in rows),
+        *(f"{name} {value:.4g}" for name, value in scores["score"].items() if _is_other(name, value, metric)),
+        *(f"note: {note}" for note in scores.get("notes", [])),
+    ]
+    return "\n".join(lines)
+
+
+_LEADS = 6  # that have a column
+
+
+def _lead_line(row: Mapping[str, Any], metric: str, shown: Sequence[int]) -> str:
+    value, low, high = ("?" if v is None or v != v else f"{v:.4g}" for v in row[metric])
+    cells = [row["by-lead"][metric][k] for k in shown]
+    words = "".join(f"{'?' if v is None else f'{v:.4g}':<11}" for v in cells)
+    return f"{row['name']:<26}{f'{value} [{low}, {high}]':<28}{words}".rstrip()
+
+
+def _is_other(name: str, value: Any, metric: str) -> bool:
+    return name != metric and isinstance(value, float) and value == value
 
 
 def _line(name: str, cells: Sequence[str]) -> str:

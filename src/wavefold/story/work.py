@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import platform
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
 
 import wavefold
 from wavefold.base.dataset import Dataset
+from wavefold.base.device import best_device
 from wavefold.base.runs import Run
 from wavefold.prepare import Fold
 from wavefold.recipe import Member, Recipe, digest_of
@@ -39,3 +47,17 @@ class Work:
         return digest_of(
             [tree["combine"], weights, tree["output"], [t.digest for t in self.tests], left_out, wavefold.__version__]
         )
+
+
+def facts_of(recipe: Recipe, data_digest: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json says: whose run it is, what is known of the data, the command and what it ran on."""
+    return {
+        "recipe": recipe.name,
+        "identity": {"recipe": recipe.digest(), "data": data_digest, "wavefold": wavefold.__version__},
+        **known,
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {best_device().type}",
+    }

@@ -74,7 +74,9 @@ class Draw:
 class Source(Protocol):
     """What the loop learns from, of whatever system."""
 
-    batches: Batches
+    @property
+    def batches(self) -> Batches:
+        """The batches of an epoch."""
 
     @property
     def device(self) -> torch.device:

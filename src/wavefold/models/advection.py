@@ -1,0 +1,168 @@
+"""The last frame carried on along the motion of the frames before it: the nowcast that a net for rain has to beat.
+
+Motion is found by least squares on the brightness constancy equation (Lucas and Kanade 1981), coarse to fine on a pyramid with
+warping, so that displacements of several pixels a frame are caught. All pairs of frames and all channels share one motion;
+Gaussian-weighted sums, drawn towards the frame's mean motion, keep it smooth where there is nothing to see. The forecast goes
+backwards along that motion (semi-Lagrangian, Germann and Zawadzki 2002): bilinear in space, and what would come in from outside
+the frame is the nearest value inside.
+
+Legend: N windows, C channels, K = C x pairs of frames, H rows, W columns. A motion (N, 2, H, W) is in pixels a frame, the row's
+component first: what is now at x was at x - motion one frame ago.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_SMALLEST = 8  # rows or columns of the coarsest level of the pyramid
+_LEVELS = 4  # displacements are divided by 8 on the coarsest
+_TURNS = 3  # of warping and solving on each level
+_SEEN = 1.0  # pixels, standard deviation of the blur before motion is sought
+_REACH = 8.0  # pixels, standard deviation of the weights of the sums about a cell
+_DRAWN = 0.1  # of the mean structure of a frame: how strongly motion is drawn towards its mean
+_TINY = 1e-6
+
+
+@torch.no_grad()
+def motion(past: Tensor, frames: int = 4) -> Tensor:
+    """Motion in the last `frames` past frames, (N, 2, H, W) in pixels a frame, rows first; 0 where nothing is seen to move.
+
+    past: (N, C, past, H, W) in any unit; NaN, no value, has no say.
+    """
+    n, _, _, rows, columns = past.shape
+    found = past.new_zeros((n, 2, 1, 1), dtype=torch.float32)
+    if past.shape[2] < 2:
+        return found.expand(n, 2, rows, columns)
+    for fields, seen in reversed(_pyramid(*_prepared(past[:, :, -frames:]))):
+        size = fields.shape[-2:]
+        found = functional.interpolate(found, size=size, mode="bilinear", align_corners=False) * 2
+        for _ in range(_TURNS):
+            found = _refined(found, fields, seen)
+    return found
+
+
+@torch.no_grad()
+def advect(past: Tensor, ahead: int) -> Tensor:
+    """The last past frame carried on for `ahead` frames along the past's motion, (N, C, ahead, H, W) float32, finite.
+
+    past: (N, C, past, H, W) in any unit. A cell without a value takes its latest value in the past, else the smallest
+    value of its window and channel. What comes in from outside is the nearest value inside.
+    """
+    speed, last = motion(past), latest(past)
+    way = torch.zeros_like(speed)  # back from a cell to where its value is now, (N, 2, H, W)
+    made = []
+    for _ in range(ahead):
+        step = _moved(speed, way)
+        way = way + _moved(speed, way + step / 2)  # at the middle of the step, which keeps turns round
+        made.append(_moved(last, way))
+    return torch.stack(made, dim=2)
+
+
+def latest(past: Tensor) -> Tensor:
+    """Each cell's latest value, else the smallest of its window and channel, else 0: (N, C, past, H, W) to (N, C, H, W)."""
+    made = past[:, :, -1].float()
+    for number in range(past.shape[2] - 2, -1, -1):
+        if not made.isnan().any():
+            return made
+        made = torch.where(made.isnan(), past[:, :, number].float(), made)
+    return torch.where(made.isnan(), _smallest(past.float())[:, :, 0], made)
+
+
+def _smallest(values: Tensor) -> Tensor:
+    """Smallest value of each window and channel, 0 where there is none: (N, C, P, H, W) to (N, C, 1, 1, 1)."""
+    low = values.nan_to_num(nan=torch.inf).amin(dim=(2, 3, 4), keepdim=True)
+    return torch.where(low.isfinite(), low, 0.0)
+
+
+def _prepared(past: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames of mean 0 and size 1, blurred, (N, C, P, H, W), and 1 where there is a value, else 0."""
+    values = past.float()
+    seen = values.isfinite().float()
+    values = torch.where(seen > 0, values, _smallest(values))
+    spread, level = torch.std_mean(values, dim=(2, 3, 4), keepdim=True, correction=0)
+    size = torch.where(spread > _TINY * level.abs(), spread, 1.0)
+    return _blurred((values - level) / size, _SEEN, edges=True), seen
+
+
+def _pyramid(fields: Tensor, seen: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Fields and what is seen of them at full size, half, a quarter ..., finest first."""
+    made = [(fields, seen)]
+    while len(made) < _LEVELS and min(made[-1][0].shape[-2:]) >= 2 * _SMALLEST:
+        fields, seen = (functional.avg_pool3d(values, (1, 2, 2)) for values in made[-1])
+        made.append((fields, seen))
+    return made
+
+
+def _refined(found: Tensor, fields: Tensor, seen: Tensor) -> Tensor:
+    """Motion after one more turn of warping and solving. found: (N, 2, H, W); fields and seen: (N, C, P, H, W)."""
+    sums = _equations(found, fields, seen)
+    whole = sums.mean(dim=(2, 3), keepdim=True)
+    mean = _solved(whole, towards=found.mean(dim=(2, 3), keepdim=True), pull=1e-3 * _trace(whole))
+    return _solved(_blurred(sums, _REACH), towards=mean, pull=_DRAWN * _trace(whole))
+
+
+def _equations(found: Tensor, fields: Tensor, seen: Tensor) -> Tensor:
+    """What each cell says of its motion m, A m = b: (N, 5, H, W), the three entries of A and the two of b.
+
+    The earlier frame E moved by m should be the later one L: with m = found + d, g . d = E - L, g the gradient of E.
+    """
+    pairs = (len(fields), -1, *fields.shape[3:])
+    later, both = (values[:, :, 1:].reshape(pairs) for values in (fields, seen))
+    earlier = _moved(fields[:, :, :-1].reshape(pairs), found)
+    both = both * _moved(seen[:, :, :-1].reshape(pairs), found, outside="zeros")
+    off = later - earlier
+    weight = (both > 0.99) / (
+        1 + off.square() / (off.square().mean(dim=(1, 2, 3), keepdim=True) + _TINY)
+    )  # growth is no motion
+    down, across = _gradient((earlier + later) / 2)  # (N, K, H, W) each
+    along = down * found[:, :1] + across * found[:, 1:] - off
+    parts = (down * down, down * across, across * across, down * along, across * along)
+    return torch.stack([(weight * part).sum(dim=1) for part in parts], dim=1)
+
+
+def _solved(sums: Tensor, *, towards: Tensor, pull: Tensor) -> Tensor:
+    """m of (A + pull) m = b + pull x towards, (N, 2, H, W). sums: (N, 5, H, W) as of `_equations`."""
+    pull = pull + _TINY
+    dd, da, aa, d, a = (sums + 0 * pull).unbind(dim=1)
+    pull, (wish_d, wish_a) = pull[:, 0], towards.unbind(dim=1)
+    dd, aa, d, a = dd + pull, aa + pull, d + pull * wish_d, a + pull * wish_a
+    return torch.stack([aa * d - da * a, dd * a - da * d], dim=1) / (dd * aa - da * da)[:, None]
+
+
+def _trace(sums: Tensor) -> Tensor:
+    return (sums[:, 0:1] + sums[:, 2:3]) / 2
+
+
+def _moved(values: Tensor, way: Tensor, outside: str = "border") -> Tensor:
+    """Values at x - way: (N, K, H, W) along (N, 2, H, W) pixels, bilinear."""
+    rows, columns = values.shape[-2:]
+    row = torch.arange(rows, device=values.device)[:, None] - way[:, 0]
+    column = torch.arange(columns, device=values.device) - way[:, 1]
+    places = torch.stack([_unit(column, columns), _unit(row, rows)], dim=-1)  # (N, H, W, 2), in -1 to 1
+    return functional.grid_sample(values, places, mode="bilinear", padding_mode=outside, align_corners=True)
+
+
+def _unit(place: Tensor, count: int) -> Tensor:
+    """Pixel numbers as grid_sample has them: the first -1, the last 1."""
+    return place * (2 / max(count - 1, 1)) - 1 if count > 1 else place * 0
+
+
+def _gradient(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences down the rows and across the columns, (N, K, H, W) each."""
+    wide = functional.pad(values, (1, 1, 1, 1), mode="replicate")
+    return (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]) / 2, (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]) / 2
+
+
+def _blurred(values: Tensor, reach: float, edges: bool = False) -> Tensor:
+    """Gaussian means over rows and columns; with `edges` the weights inside add up to 1, else nothing lies outside."""
+    down, across = (_weights(count, reach, values, edges) for count in values.shape[-2:])
+    return down @ values @ across.T
+
+
+def _weights(count: int, reach: float, like: Tensor, edges: bool) -> Tensor:
+    """(count, count) Gaussian weights of each place about each."""
+    place = torch.arange(count, device=like.device, dtype=like.dtype)
+    weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * reach**2))
+    return weights / (weights.sum(dim=1, keepdim=True) if edges else reach * (2 * torch.pi) ** 0.5)

@@ -1,0 +1,171 @@
+"""ConvLSTM: an LSTM whose products are convolutions, and the frames system's two nets built of it.
+
+Source: Shi et al. 2015 (the cell); the frames write-up and the Keras example it follows (the nets): ConvLSTM layers with
+batch norm, then a Conv3D of all frames (20 to 20) or a Conv2D of the last state (20 to 1).
+What differs: any number of later frames; gates are plain sigmoids (Keras 3; Keras 2 took straight lines for them); batch
+norm's running statistics move by .1 a step and not Keras' .01, so that they are ready after tens of steps, not hundreds.
+
+Legend: N samples, C channels, T frames, P past frames, A ahead frames, K targets, H hidden channels, R rows, W columns.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from wavefold.base.errors import UserError
+from wavefold.models.layers import need_least
+from wavefold.models.start import (
+    Activation,
+    Start,
+    answer,
+    first_forecast,
+    need_known,
+    need_odd,
+    need_one_of,
+    need_targets,
+    quiet,
+    time_first,
+    time_inside,
+)
+
+State = tuple[Tensor, Tensor]  # hidden and cell, each (N, H, R, W)
+
+
+class ConvLSTMCell(nn.Module):
+    """One step of a ConvLSTM: a frame (N, C, R, W) and a state to the next state.
+
+    One convolution of the input and one of the hidden state make all four gates, in Keras' order input, forget, cell,
+    output: `read.weight` is Keras' kernel and `recur.weight` its recurrent kernel, as (gate x H, input, row, column).
+    Peepholes are one weight a channel and gate, the same at every cell of the frame, so that any frame size fits.
+    """
+
+    def __init__(self, channels: int, hidden: int, kernel: int = 3, peephole: bool = False) -> None:
+        super().__init__()
+        need_odd("conv_lstm", kernel)
+        need_least("conv_lstm", 1, channels=channels, hidden=hidden)
+        self.hidden = hidden
+        self.read = nn.Conv2d(channels, 4 * hidden, kernel, padding=kernel // 2)
+        self.recur = nn.Conv2d(hidden, 4 * hidden, kernel, padding=kernel // 2, bias=False)
+        self.peep = nn.Parameter(torch.zeros(3, hidden, 1, 1)) if peephole else None  # input, forget, output
+        self._begin_as_keras()
+
+    def forward(self, frame: Tensor, state: State | None = None) -> State:
+        return self.step(self.read(frame), self.empty(frame) if state is None else state)
+
+    def step(self, read: Tensor, state: State) -> State:
+        """The next state from what was read of a frame (N, 4H, R, W): `read` of many frames can be made at once."""
+        hidden, cell = state
+        gates = read + self.recur(hidden)
+        if self.peep is not None:
+            return self._peeped(gates, state)
+        both, new, leave = gates.split([2 * self.hidden, self.hidden, self.hidden], 1)  # one split: one cheap gradient
+        enter, forget = both.sigmoid().chunk(2, 1)
+        cell = torch.addcmul(forget * cell, enter, new.tanh()).to(cell.dtype)
+        return (leave.sigmoid() * cell.tanh()).to(hidden.dtype), cell
+
+    def _peeped(self, gates: Tensor, state: State) -> State:
+        assert self.peep is not None
+        hidden, cell = state
+        enter, forget, new, leave = gates.chunk(4, 1)
+        enter, forget = (enter + self.peep[0] * cell).sigmoid(), (forget + self.peep[1] * cell).sigmoid()
+        cell = (forget * cell + enter * new.tanh()).to(cell.dtype)
+        return ((leave + self.peep[2] * cell).sigmoid() * cell.tanh()).to(hidden.dtype), cell
+
+    def empty(self, frame: Tensor) -> State:
+        """A state of zeros for frames (N, ., R, W), of their type and on their device: right under autocast too."""
+        zeros = frame.new_zeros(frame.shape[0], self.hidden, *frame.shape[2:])
+        zeros = zeros.contiguous(memory_format=torch.channels_last)
+        return zeros, zeros
+
+    def _begin_as_keras(self) -> None:
+        nn.init.xavier_uniform_(self.read.weight)
+        nn.init.orthogonal_(self.recur.weight)
+        assert self.read.bias is not None
+        nn.init.zeros_(self.read.bias)
+        nn.init.ones_(self.read.bias[self.hidden : 2 * self.hidden])  # unit_forget_bias: remember at first
+
+
+class ConvLSTMLayer(nn.Module):
+    """A cell run along a sequence (N, C, T, R, W): the hidden states (N, H, T, R, W) and the last state.
+
+    Handed the state of the frames before, it goes on as if it had read them all at once.
+    """
+
+    def __init__(self, channels: int, hidden: int, kernel: int = 3, peephole: bool = False) -> None:
+        super().__init__()
+        self.cell = ConvLSTMCell(channels, hidden, kernel, peephole)
+
+    def forward(self, sequence: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        frames = time_first(sequence)  # (T N, C, R, W)
+        count = sequence.shape[2]
+        state = self.cell.empty(sequence[:, :, 0]) if state is None else state
+        hidden = []
+        for read in self.cell.read(frames).chunk(count):  # (N, 4H, R, W) a frame
+            state = self.cell.step(read, state)
+            hidden.append(state[0])
+        return time_inside(torch.cat(hidden), count), state
+
+
+class ConvLSTMNet(nn.Module):
+    """The frames system's net: `depth` ConvLSTM layers of `hidden` filters, batch norm after each, and one of two heads.
+
+    head "sequence" (ahead must equal past): a 3 x 3 x 3 convolution of all hidden states, the source's 20 to 20 with 40
+    filters. Its later frame at place t is made of past frames 0 to t + 1 only (the convolution's neighbours in time), so the
+    first later frames never see the last past ones; roll_out and simvp see all of them. No later frame is ever read.
+    head "last": a 3 x 3 convolution of the last hidden state, which has read all past frames, makes all later frames at
+    once: the source's 20 to 1 with 30 filters. "auto" is "sequence" where ahead equals past.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        targets: int,
+        past: int,
+        ahead: int,
+        *,
+        hidden: int = 40,
+        depth: int = 3,
+        kernel: int = 3,
+        peephole: bool = False,
+        head: Literal["auto", "sequence", "last"] = "auto",
+        activation: Activation = "sigmoid",
+        start: Start = "none",
+    ) -> None:
+        super().__init__()
+        need_least("conv_lstm", 1, past=past, ahead=ahead, depth=depth)
+        need_targets("conv_lstm", channels, targets)
+        need_known("conv_lstm", start, activation)
+        self.targets, self.ahead, self.start, self.activation = targets, ahead, start, activation
+        self.sequence = _sequence_head(head, past, ahead)
+        widths = [channels] + [hidden] * depth
+        self.layers = nn.ModuleList(ConvLSTMLayer(width, hidden, kernel, peephole) for width in widths[:-1])
+        self.norms = nn.ModuleList(nn.BatchNorm2d(hidden, eps=1e-3) for _ in self.layers)  # Keras' eps
+        self.head: nn.Conv2d | nn.Conv3d
+        if self.sequence:
+            self.head = nn.Conv3d(hidden, targets, 3, padding=1)
+        else:
+            self.head = nn.Conv2d(hidden, targets * ahead, 3, padding=1)
+        quiet(self.head, start)
+
+    def forward(self, past: Tensor) -> Tensor:
+        x, last = past, len(self.layers) - 1
+        for place, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            x, _ = layer(x)  # (N, H, P, R, W)
+            if place == last and not self.sequence:
+                x = x[:, :, -1:]
+            x = time_inside(norm(time_first(x)), x.shape[2])  # over samples, frames, rows and columns, as Keras
+        change = self.head(x) if self.sequence else self.head(x[:, :, 0]).unflatten(1, (self.targets, self.ahead))
+        return answer(change, first_forecast(self.start, past, self.targets, self.ahead), self.activation)
+
+
+def _sequence_head(head: str, past: int, ahead: int) -> bool:
+    need_one_of("conv_lstm", "head", head, ("auto", "sequence", "last"))
+    if head == "sequence" and past != ahead:
+        raise UserError(
+            f"conv_lstm: head 'sequence' makes as many frames as it reads, but past is {past} and ahead {ahead}; "
+            "choose head 'last' or 'auto', ahead equal to past, or the net roll_out or simvp"
+        )
+    return head == "sequence" or (head == "auto" and past == ahead)

@@ -1,0 +1,13 @@
+"""Nets that forecast frames, by their short names."""
+
+from torch import nn
+
+from wavefold.models.conv_lstm import ConvLSTMNet
+from wavefold.models.roll_out import RollOut
+from wavefold.models.simvp import SimVP
+
+FORECASTERS: dict[str, type[nn.Module]] = {
+    "conv_lstm": ConvLSTMNet,
+    "roll_out": RollOut,
+    "simvp": SimVP,
+}

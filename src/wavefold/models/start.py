@@ -1,0 +1,105 @@
+"""What forecasting nets share: first forecasts that a net's answer is added to, layouts of frames, checks at the door.
+
+Legend: N samples, C channels, P past frames, K targets, A ahead frames, R rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavefold.base.errors import UserError, listed, nearest
+from wavefold.models.advection import advect
+
+Start = Literal["none", "last", "mean", "advection"]
+Activation = Literal["linear", "sigmoid"]
+
+_EDGE = 0.01  # a first forecast's distance from 0 and 1 under a sigmoid, so that its slope never vanishes
+_QUIET = 0.01  # the share left of a head's first weights beside a first forecast
+
+
+def first_forecast(start: Start, past: Tensor, targets: int, ahead: int) -> Tensor | None:
+    """A forecast (N, K, A, R, W) made of past frames (N, C, P, R, W) without learning, or None for "none".
+
+    "last" repeats the last frame, "mean" the mean of the past ones, "advection" moves the last along the flow seen so far.
+    """
+    seen = past[:, :targets]
+    if start == "none":
+        return None
+    if start == "advection":
+        with torch.no_grad():
+            return advect(seen, ahead)
+    frame = seen[:, :, -1:] if start == "last" else seen.mean(2, keepdim=True)
+    return frame.expand(-1, -1, ahead, -1, -1)
+
+
+def answer(change: Tensor, first: Tensor | None, activation: Activation) -> Tensor:
+    """A head's change added to the first forecast, of the same shape, and the activation taken.
+
+    Under a sigmoid the sum is of logits: the first forecast is held within 0.01 and 0.99 and comes back where the change is 0.
+    """
+    if activation == "linear":
+        return change if first is None else first + change
+    return torch.sigmoid(change if first is None else torch.logit(first, _EDGE) + change)
+
+
+def quiet(head: nn.Conv2d | nn.Conv3d, start: Start) -> None:
+    """Weights of a head's last layer made so small that training begins at the first forecast; as they are for "none"."""
+    if start == "none":
+        return
+    with torch.no_grad():
+        head.weight.mul_(_QUIET)
+        if head.bias is not None:
+            head.bias.zero_()
+
+
+def time_first(sequence: Tensor) -> Tensor:
+    """A sequence (N, C, T, R, W) as frames (T N, C, R, W) in channels_last memory, the layout CPUs convolve fastest."""
+    return sequence.permute(2, 0, 1, 3, 4).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def time_inside(frames: Tensor, count: int) -> Tensor:
+    """Frames (T N, C, R, W) of `count` times as a sequence (N, C, T, R, W): `time_first` undone, without a copy."""
+    return frames.view(count, -1, *frames.shape[1:]).permute(1, 2, 0, 3, 4)
+
+
+def to_multiple(sequence: Tensor, multiple: int) -> Tensor:
+    """A sequence (N, C, T, R, W) whose last row and column are repeated until both counts are multiples of a number."""
+    rows, columns = -sequence.shape[3] % multiple, -sequence.shape[4] % multiple
+    if not rows and not columns:
+        return sequence
+    return F.pad(sequence, (0, columns, 0, rows, 0, 0), mode="replicate")
+
+
+def need_odd(part: str, kernel: int) -> None:
+    """UserError for a kernel without a middle: frames would shift."""
+    if kernel < 1 or kernel % 2 == 0:
+        raise UserError(f"{part}: kernel {kernel} has no middle; it must be odd: 1, 3, 5, ...")
+
+
+def need_one_of(part: str, option: str, value: object, known: Sequence[object]) -> None:
+    """UserError for an option's value that is not one of those there are."""
+    if value not in known:
+        raise UserError(f"{part}: {option} {value!r} is not one of {listed(known)}{nearest(value, known)}")
+
+
+def need_share(part: str, option: str, value: float) -> None:
+    """UserError for a number that is not a share, 0 to 1."""
+    if not 0 <= value <= 1:
+        raise UserError(f"{part}: {option} {value} is not a share; it must be from 0 to 1")
+
+
+def need_targets(part: str, channels: int, targets: int) -> None:
+    """UserError where there are fewer channels than targets, which are the first of them."""
+    if not 1 <= targets <= channels:
+        raise UserError(f"{part}: {targets} targets of {channels} channels; targets are the first channels, from 1 to all")
+
+
+def need_known(part: str, start: str, activation: str) -> None:
+    """UserError for a start or an activation that does not exist."""
+    need_one_of(part, "start", start, get_args(Start))
+    need_one_of(part, "activation", activation, get_args(Activation))

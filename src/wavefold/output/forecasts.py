@@ -1,0 +1,319 @@
+"""Forecasts as files: NumPy arrays, NetCDF, tables, a picture, an animation; the path's ending names the form.
+
+A table has one row a value: name, time (where the source has times), lead (1 is the next frame), channel, row, column, value;
+row and column are coordinates where they are known, else numbers from 0. All values are in the source's own unit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import netcdf_file
+
+from wavefold.base.dataset import Strings
+from wavefold.base.errors import DataError, UserError, listed, nearest
+from wavefold.base.files import write_whole
+from wavefold.base.lazy import Floats
+from wavefold.base.series import Seconds, time_word
+from wavefold.output.animation import animate
+from wavefold.output.canvas import Field, animations
+from wavefold.output.forecast_picture import draw_forecast
+from wavefold.output.parquet import check_parquet, parquet_bytes
+from wavefold.output.xlsx import check_xlsx, xlsx_bytes
+
+Columns = dict[str, NDArray[Any]]
+_MOST_ROWS = 1_048_575  # of a spreadsheet, less the header
+_MOST_BYTES = 2**32 - 4  # of one variable of NetCDF with 64-bit offsets
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Later frames in the source's unit, with all that names them."""
+
+    frames: Floats  # (sample, channel, lead, row, column), NaN where there is no value
+    clock: Seconds | None  # (sample, lead) seconds since 1970-01-01 UTC; None where the source has no times
+    names: Strings  # (sample,) of the stretches that the forecasts go on from
+    channels: tuple[str, ...]
+    unit: str = ""
+    step: float = 0.0  # seconds from a frame to the next; 0 where it is not known
+    rows: NDArray[np.float64] | None = None  # (row,) coordinates, such as latitudes
+    columns: NDArray[np.float64] | None = None  # (column,)
+    past: Floats | None = None  # (sample, channel, frame, row, column) the frames before, for pictures
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __post_init__(self) -> None:
+        samples, channels, leads, rows, columns = self.frames.shape
+        sizes: dict[str, tuple[Any, tuple[int, ...]]] = {
+            "names": (self.names, (samples,)),
+            "channels": (self.channels, (channels,)),
+            "clock": (self.clock, (samples, leads)),
+            "rows": (self.rows, (rows,)),
+            "columns": (self.columns, (columns,)),
+        }
+        for name, (values, shape) in sizes.items():
+            if values is not None and np.shape(values) != shape:
+                raise DataError(f"forecasts of {self.frames.shape}: {name} are {np.shape(values)}, not {shape}")
+
+    @property
+    def times(self) -> NDArray[np.datetime64] | None:
+        """The time of each frame to the second, (sample, lead); None where there are none."""
+        return None if self.clock is None else np.round(self.clock).astype("datetime64[s]")
+
+    @property
+    def axes(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Coordinates of rows and columns where they are known, else their numbers."""
+        numbers = (np.arange(size) for size in self.frames.shape[3:])
+        rows, columns = (n if given is None else given for n, given in zip(numbers, (self.rows, self.columns), strict=True))
+        return rows, columns
+
+
+def write_forecasts(out: str | Path, forecasts: Forecasts) -> None:
+    """Write the file whole in the form that its ending names, or CSV to standard output where it is "-"."""
+    check_forecast_target(out)
+    if str(out) == "-":
+        _write_csv(sys.stdout.buffer, forecasts)
+        sys.stdout.buffer.flush()
+        return
+    path = Path(out)
+    suffix = path.suffix.lower()
+    try:
+        if suffix in _PICTURES:
+            _PICTURES[suffix](path, forecasts)
+        else:
+            write_whole(path, lambda stream: _FORMS[suffix](stream, forecasts))
+    except OSError as error:
+        raise UserError(f"{out}: could not be written, and nothing was left: {error.strerror}") from error
+
+
+def check_forecast_target(out: str | Path) -> None:
+    """UserError where the ending names no form, its package is missing or the folder takes no file; asked before any work."""
+    if str(out) == "-":
+        return
+    path, forms = Path(out), [*_FORMS, *_PICTURES]
+    suffix = path.suffix.lower()
+    if suffix not in forms:
+        hint = nearest(suffix, forms)
+        raise UserError(f"{out}: '{suffix}' is not one of {listed(forms)}, or - for CSV on standard output{hint}")
+    if path.is_dir():
+        raise UserError(f"{out}: this is a folder; give the name of a file")
+    folder = next(p for p in path.absolute().parents if p.exists())
+    if not folder.is_dir():
+        raise UserError(f"{out}: {folder} is a file, not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{out}: the folder {folder} may not be written")
+    _NEEDS.get(suffix, lambda: None)()
+
+
+def forecast_columns(forecasts: Forecasts) -> Columns:
+    """One row a value: name, time where known, lead, channel, row, column, value; each (row of the table,)."""
+    _, channels, leads, _, _ = forecasts.frames.shape
+    rows, columns = forecasts.axes
+    shape = forecasts.frames.shape
+
+    def spread(values: NDArray[Any], *axes: int) -> NDArray[Any]:
+        """Values along some of the frames' axes, repeated along the others."""
+        aligned = values.reshape([shape[axis] if axis in axes else 1 for axis in range(5)])
+        return np.broadcast_to(aligned, shape).reshape(-1)
+
+    times = forecasts.times
+    return {
+        "name": spread(np.asarray(forecasts.names, np.str_), 0),
+        **({} if times is None else {"time": spread(times, 0, 2)}),
+        "lead": spread(np.arange(1, leads + 1), 2),
+        "channel": spread(np.array(forecasts.channels, np.str_).reshape(channels), 1),
+        "row": spread(rows, 3),
+        "column": spread(columns, 4),
+        "value": forecasts.frames.reshape(-1),
+    }
+
+
+def _write_csv(stream: IO[bytes], forecasts: Forecasts) -> None:
+    """A map at a time: its rows share their beginning, and one formatting fills all of its values."""
+    stream.write((",".join(_header(forecasts)) + "\n").encode())
+    rows, columns = forecasts.axes
+    ends = [f"{row:.10g},{column:.10g},%.7g\n" for row in rows.tolist() for column in columns.tolist()]
+    for begin, frame in _maps(forecasts):
+        held = begin.replace("%", "%%")  # which is a place for a value otherwise
+        text = (held + held.join(ends)) % tuple(frame.reshape(-1).tolist())
+        stream.write(text.replace(",nan\n", ",\n").encode())
+
+
+def _header(forecasts: Forecasts) -> list[str]:
+    return ["name", *([] if forecasts.clock is None else ["time"]), "lead", "channel", "row", "column", "value"]
+
+
+def _maps(forecasts: Forecasts) -> Iterator[tuple[str, Floats]]:
+    """Each map (row, column) with the beginning of its rows of the table, in the order of the frames' axes."""
+    times = None if forecasts.times is None else np.datetime_as_string(forecasts.times)
+    for sample, name in enumerate(forecasts.names.tolist()):
+        for number, channel in enumerate(forecasts.channels):
+            for lead in range(forecasts.frames.shape[2]):
+                moment = [] if times is None else [times[sample, lead]]
+                text = io.StringIO()
+                csv.writer(text, lineterminator=",").writerow([name, *moment, lead + 1, channel])
+                yield text.getvalue(), forecasts.frames[sample, number, lead]
+
+
+def _write_npz(stream: IO[bytes], forecasts: Forecasts) -> None:
+    """Arrays frames, names, channels, unit, step and, where known, time, rows, columns; np.load needs no pickle for them."""
+    known: Mapping[str, Any] = {"time": forecasts.times, "rows": forecasts.rows, "columns": forecasts.columns}
+    np.savez(
+        stream,
+        frames=forecasts.frames,
+        names=np.asarray(forecasts.names, np.str_),
+        channels=np.array(forecasts.channels, np.str_),
+        unit=np.array(forecasts.unit),
+        step=np.array(forecasts.step),
+        **{name: values for name, values in known.items() if values is not None},
+    )
+
+
+def _write_nc(stream: IO[bytes], forecasts: Forecasts) -> None:
+    """NetCDF 3 by the CF conventions: a variable (sample, lead, row, column) for each channel, times since 1970."""
+    samples, _, leads, rows, columns = forecasts.frames.shape
+    if samples * leads * rows * columns * 4 > _MOST_BYTES:
+        raise DataError(f"NetCDF holds 4 GiB a channel, not frames of {forecasts.frames.shape}: write .npz or .npy")
+    with os.fdopen(os.dup(stream.fileno()), "wb") as own, netcdf_file(own, "w", version=2) as file:  # which it closes
+        for name, size in zip(_DIMENSIONS, (samples, leads, rows, columns), strict=True):
+            file.createDimension(name, size)
+        file.Conventions = b"CF-1.8"
+        file.step_seconds = float(forecasts.step)
+        _put(file, "lead", ("lead",), np.arange(1, leads + 1, dtype=np.int32), long_name="frames ahead")
+        for name, coordinates in (("row", forecasts.rows), ("column", forecasts.columns)):
+            if coordinates is not None:
+                _put(file, name, (name,), coordinates.astype(np.float64))
+        if forecasts.clock is not None:
+            since = "seconds since 1970-01-01 00:00:00"
+            _put(file, "time", ("sample", "lead"), forecasts.clock, units=since, calendar="standard")
+        letters = np.char.encode(np.asarray(forecasts.names, np.str_), "utf-8")
+        file.createDimension("letter", max(1, letters.dtype.itemsize))
+        named = letters.astype(f"S{max(1, letters.dtype.itemsize)}").view("S1").reshape(samples, -1)
+        _put(file, "name", ("sample", "letter"), named, _Encoding="utf-8")
+        beside = "name" if forecasts.clock is None else "time name"
+        for name, frames in zip(_variable_names(forecasts.channels), forecasts.frames.swapaxes(0, 1), strict=True):
+            extra = {"units": forecasts.unit} if forecasts.unit else {}
+            _put(file, name, _DIMENSIONS, frames, coordinates=beside, _FillValue=np.float32("nan"), **extra)
+
+
+_DIMENSIONS = ("sample", "lead", "row", "column")
+
+
+def _put(file: Any, name: str, dimensions: tuple[str, ...], values: NDArray[Any], **attributes: Any) -> None:
+    """A variable with its attributes, whose texts go as UTF-8."""
+    variable = file.createVariable(name, values.dtype, dimensions)
+    variable[:] = values
+    for key, value in attributes.items():
+        setattr(variable, key, value.encode() if isinstance(value, str) else value)
+
+
+def _variable_names(channels: tuple[str, ...]) -> list[str]:
+    """Channels as NetCDF names: letters, digits and underscores, each once and none that is taken."""
+    taken, names = {*_DIMENSIONS, "time", "name", "letter"}, []
+    for number, channel in enumerate(channels):
+        name = re.sub(r"\W", "_", channel, flags=re.ASCII).lstrip("_") or "value"
+        name = f"channel_{name}" if name[0].isdigit() else name
+        name = f"{name}_{number}" if name in taken else name
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _write_xlsx(stream: IO[bytes], forecasts: Forecasts) -> None:
+    """The table, its times as text; an empty cell where there is no value."""
+    count = forecasts.frames.size
+    if count > _MOST_ROWS:  # said before the columns are made
+        raise DataError(f"a spreadsheet holds {_MOST_ROWS:,} rows, not {count:,}: write .csv, .parquet or .nc")
+    columns = forecast_columns(forecasts)
+    if "time" in columns:
+        columns["time"] = np.datetime_as_string(columns["time"])
+    stream.write(xlsx_bytes(columns))
+
+
+def _draw(path: Path, forecasts: Forecasts) -> None:
+    """The first channel of the first forecasts, below each other, by lead."""
+    shown = range(min(len(forecasts.names), _MOST_SHOWN))
+    one = len(shown) == 1
+    names = ["forecast" if one else _name(forecasts, number) for number in shown]
+    frames = {name: forecasts.frames[number, 0] for name, number in zip(names, shown, strict=True)}
+    draw_forecast(
+        path,
+        forecasts.past[0, 0] if one and forecasts.past is not None else None,
+        None,
+        frames,
+        field=_field(forecasts),
+        clock=forecasts.clock[0] if one and forecasts.clock is not None else None,
+        title=_title(forecasts, len(shown)),
+    )
+
+
+def _animate(path: Path, forecasts: Forecasts) -> None:
+    """The first channel of the first forecast, after its past frames where they are at hand."""
+    animate(
+        path,
+        None if forecasts.past is None else forecasts.past[0, 0],
+        None,
+        {"forecast": forecasts.frames[0, 0]},
+        field=_field(forecasts),
+        clock=None if forecasts.clock is None else forecasts.clock[0],
+        title=_title(forecasts, 1),
+    )
+
+
+_MOST_SHOWN = 6  # forecasts in a picture
+
+
+def _name(forecasts: Forecasts, number: int) -> str:
+    """A forecast's number from 1, its stretch and the time of its first frame."""
+    when = "" if forecasts.clock is None else f" {time_word(forecasts.clock[number, 0])}"
+    return f"{number + 1}: {forecasts.names[number]}{when}"
+
+
+def _field(forecasts: Forecasts) -> Field:
+    return Field(forecasts.channels[0], forecasts.unit, forecasts.step, forecasts.rows, forecasts.columns)
+
+
+def _title(forecasts: Forecasts, shown: int) -> str:
+    """What is shown, and of how many."""
+    if not len(forecasts.names):
+        raise DataError("picture of forecasts: there is no forecast to draw")
+    count = len(forecasts.names)
+    first = str(forecasts.names[0]) + (f" (the first of {count} forecasts)" if count > 1 else "")
+    if shown > 1:
+        first = f"{count} forecasts" if shown == count else f"the first {shown} of {count} forecasts"
+    many = len(forecasts.channels)
+    return f"{first}, {forecasts.channels[0]}" + (f" (the first of {many} channels)" if many > 1 else "")
+
+
+_PICTURES: dict[str, Callable[[Path, Forecasts], None]] = {".png": _draw, ".gif": _animate}
+_FORMS: dict[str, Callable[[IO[bytes], Forecasts], object]] = {
+    ".npz": _write_npz,
+    ".npy": lambda stream, forecasts: np.save(stream, forecasts.frames),
+    ".nc": _write_nc,
+    ".csv": _write_csv,
+    ".parquet": lambda stream, forecasts: stream.write(parquet_bytes(forecast_columns(forecasts))),
+    ".xlsx": _write_xlsx,
+}
+
+
+def _check_pictures() -> None:
+    _ = animations.PillowWriter
+
+
+_NEEDS: dict[str, Callable[[], None]] = {
+    ".parquet": check_parquet,
+    ".xlsx": check_xlsx,
+    ".png": _check_pictures,
+    ".gif": _check_pictures,
+}

@@ -1,0 +1,247 @@
+"""Frames brought to the size that a net learns from, and forecasts brought back to physical units.
+
+A FrameTransform is fitted on the training frames only; what it has learned is a few arrays that a run keeps beside its weights.
+Frames are (time, channel, row, column) float32, NaN where there is no value, and stay so. `undo` takes forecasts as well: those
+of the first channels only, and of crops, whose places on the learned frames are `corners`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.base.blocks import blocks_of
+from wavefold.base.build import pick
+from wavefold.base.cycle import Corners, Cycle, at_cells
+from wavefold.base.errors import DataError, UserError
+from wavefold.base.lazy import Floats, Signals
+
+Seconds = NDArray[np.float64]
+State = dict[str, NDArray[Any]]
+
+
+class FrameTransform(Protocol):
+    """A step between frames and nets that may learn from the training part and that can be undone."""
+
+    def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
+        """Learn from training frames (time, channel, row, column) at `clock` (time,) seconds, `step` seconds apart."""
+
+    def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """The frames as nets are to see them, float32 and of the same shape; the ones given stay as they are.
+
+        corners: first row and column of each frame on the learned ones, where the frames are crops.
+        """
+
+    def undo(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """The inverse of `apply`, of all channels or the first ones."""
+
+    def state(self) -> State:
+        """What was learned, as arrays to keep."""
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take back what `state` gave."""
+
+
+class _Linear:
+    """(frames - level) / size with a level and a size by channel, or by channel and cell."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._level = np.zeros((1, 1, 1), np.float32)  # (channel, 1, 1) or (channel, row, column)
+        self._size = np.ones((1, 1, 1), np.float32)
+
+    def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """Frames less the level and divided by the size."""
+        made: Floats = (frames - self._at(self._level, frames, corners)) / self._at(self._size, frames, corners)
+        return made.astype(np.float32, copy=False)
+
+    def undo(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """Frames times the size and with the level added."""
+        made: Floats = frames * self._at(self._size, frames, corners) + self._at(self._level, frames, corners)
+        return made.astype(np.float32, copy=False)
+
+    def state(self) -> State:
+        """level and size: (channel, 1, 1) or (channel, row, column)."""
+        return {"level": self._level, "size": self._size}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take back level and size."""
+        self._level, self._size = state["level"], state["size"]
+
+    def _at(self, learned: Floats, frames: Floats, corners: Corners | None) -> Floats:
+        """What was learned, for these frames: (channel, 1, 1) or (time or 1, channel, row, column)."""
+        if learned.shape[1:] == (1, 1):
+            return learned[: frames.shape[1]]
+        index = np.zeros(1 if corners is None else len(frames), np.int64)
+        return at_cells(learned[None], index, frames.shape[1:], corners, self._place)
+
+
+class FrameStandardise(_Linear):
+    """Values less their mean and divided by their standard deviation over the training frames; NaN has no say.
+
+    per: "channel" measures all cells of a channel together, "cell" each by itself. What is constant is divided by 1.
+    """
+
+    def __init__(self, *, per: Literal["channel", "cell"] = "channel") -> None:
+        super().__init__("standardise")
+        self._axes = pick({"channel": (0, 2, 3), "cell": (0,)}, per, "standardise.per")
+
+    def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
+        """Learn mean and standard deviation."""
+        count = _summed(frames, self._axes, np.isfinite)
+        mean = _summed(frames, self._axes, np.nan_to_num) / np.maximum(count, 1)
+        square = _summed(frames, self._axes, lambda values: np.nan_to_num(values - mean) ** 2)
+        spread = np.sqrt(square / np.maximum(count, 1))
+        self._level = mean.astype(np.float32)
+        self._size = np.where(spread > 1e-6 * np.abs(mean), spread, 1).astype(np.float32)  # else rounding of a constant
+
+
+class MinMax(_Linear):
+    """Values of each channel brought to 0..1 by the least and greatest of the training frames.
+
+    low, high: physical values to become 0 and 1 in place of those seen. Later values outside them leave 0..1, which
+    `clip` forbids.
+    """
+
+    def __init__(self, *, low: float | None = None, high: float | None = None, clip: bool = False) -> None:
+        super().__init__("min_max")
+        if low is not None and high is not None:
+            _need_order("min_max", low, high)
+        self._low, self._high, self._clip = low, high, clip
+
+    def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
+        """Learn the least and greatest value of each channel."""
+        low, high = _extremes(frames)
+        low = low if self._low is None else np.full_like(low, self._low)
+        high = high if self._high is None else np.full_like(high, self._high)
+        self._level, self._size = low, np.where(high > low, high - low, np.float32(1))
+
+    def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """Frames with the least value 0 and the greatest 1."""
+        made = super().apply(frames, clock, corners)
+        return np.clip(made, 0, 1) if self._clip else made
+
+
+class _Unlearned:
+    """A transform that learns nothing."""
+
+    def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
+        """Nothing is learned."""
+
+    def state(self) -> State:
+        """Nothing."""
+        return {}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take nothing back."""
+
+
+class LogOnePlus(_Unlearned):
+    """log(1 + x / scale) of values of at least 0, which draws in heavy tails such as counts and rain rates.
+
+    DataError, which names the value, where one is below 0.
+    """
+
+    def __init__(self, *, scale: float = 1.0) -> None:
+        if not scale > 0:
+            raise UserError(f"log1p.scale: {scale:g} cannot divide values; expected a number above 0")
+        self._scale = np.float32(scale)
+
+    def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """The logarithm of 1 + frames / scale."""
+        if (frames < 0).any():
+            raise DataError(f"log1p: the value {float(np.nanmin(frames)):g} is below 0; expected values of at least 0")
+        made: Floats = np.log1p(frames / self._scale)
+        return made.astype(np.float32, copy=False)
+
+    def undo(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """(exp(frames) - 1) x scale."""
+        made: Floats = np.expm1(frames) * self._scale
+        return made.astype(np.float32, copy=False)
+
+
+class Clip(_Unlearned):
+    """Values below `low` become `low`, those above `high` become `high`; it cannot be undone, so undo changes nothing."""
+
+    def __init__(self, *, low: float | None = None, high: float | None = None) -> None:
+        if low is None and high is None:
+            raise UserError("clip: neither low nor high is set; expected one of them or both")
+        if low is not None and high is not None:
+            _need_order("clip", low, high)
+        self._low, self._high = low, high
+
+    def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """Frames with nothing below low and nothing above high."""
+        return np.clip(frames, self._low, self._high).astype(np.float32, copy=False)
+
+    def undo(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """The frames as they are."""
+        return frames
+
+
+class Anomaly:
+    """Values less what their cell usually shows at that phase of a cycle: the day (86400 seconds), the year (31556952).
+
+    What is usual is learned as by the climatology baseline, whose forecast is hence an anomaly of 0. smooth: phases on either
+    side that are averaged in.
+    """
+
+    def __init__(self, *, period: float = 86400.0, smooth: int = 0) -> None:
+        self._cycle = Cycle(period=period, smooth=smooth, place="anomaly")
+
+    def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
+        """Learn the mean of each cell and phase."""
+        self._cycle.fit(frames, clock, step)
+
+    def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """Frames less the means at their times."""
+        return (frames - self._cycle.at(clock, frames.shape[1:], corners)).astype(np.float32, copy=False)
+
+    def undo(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """Frames with the means at their times added."""
+        return (frames + self._cycle.at(clock, frames.shape[1:], corners)).astype(np.float32, copy=False)
+
+    def state(self) -> State:
+        """means: (phase, channel, row, column); origin: seconds of phase 0."""
+        return self._cycle.state()
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take back means and origin."""
+        self._cycle.load(state)
+
+
+FRAME_TRANSFORMS: dict[str, Callable[..., FrameTransform]] = {
+    "standardise": FrameStandardise,
+    "min_max": MinMax,
+    "log1p": LogOnePlus,
+    "clip": Clip,
+    "anomaly": Anomaly,
+}
+
+
+def _summed(frames: Signals, axes: tuple[int, ...], of: Callable[[Floats], NDArray[Any]]) -> NDArray[np.float64]:
+    """Sum over `axes` of a function of the values, read block by block: (channel, 1, 1) or (channel, row, column)."""
+    whole = [1 if axis in axes else size for axis, size in enumerate(frames.shape)]
+    total = np.zeros(whole[1:])
+    for _, values in blocks_of(frames):
+        total += of(values).sum(axis=axes, dtype=np.float64, keepdims=True)[0]
+    return total
+
+
+def _extremes(frames: Signals) -> tuple[Floats, Floats]:
+    """Least and greatest value of each channel, (channel, 1, 1) each; 0 where it has none."""
+    low = np.full((frames.shape[1], 1, 1), np.inf, np.float32)
+    high = -low
+    for _, values in blocks_of(frames):
+        there = np.isfinite(values)
+        low = np.minimum(low, np.where(there, values, np.inf).min(axis=(0, 2, 3), keepdims=True)[0])
+        high = np.maximum(high, np.where(there, values, -np.inf).max(axis=(0, 2, 3), keepdims=True)[0])
+    return np.where(np.isfinite(low), low, 0).astype(np.float32), np.where(np.isfinite(high), high, 0).astype(np.float32)
+
+
+def _need_order(place: str, low: float, high: float) -> None:
+    if low >= high:
+        raise UserError(f"{place}: low = {low:g} is not below high = {high:g}")

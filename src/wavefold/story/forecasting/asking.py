@@ -1,0 +1,109 @@
+"""What a run that is done says of frames that come after those it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import safetensors.torch
+from numpy.typing import NDArray
+from torch import nn
+
+from wavefold.base.dataset import Floats
+from wavefold.base.device import best_device
+from wavefold.base.errors import DataError
+from wavefold.base.runs import Run
+from wavefold.base.series import Series, Windows
+from wavefold.models.frame_baselines import FrameBaseline
+from wavefold.output.forecasts import Forecasts
+from wavefold.recipe import Recipe
+from wavefold.story.forecasting.fitting import new_baseline, new_forecaster
+from wavefold.story.forecasting.reading import sections
+from wavefold.story.forecasting.scaling import Scaling, corners_of
+from wavefold.training.frame_part import forecast_windows
+
+Answers = dict[str, Floats]  # by who answers, (sample, target, ahead, row, column) in the unit of the frames
+
+_BLOCK = 32  # windows at a time
+
+
+class Forecaster:
+    """The members and baselines of a run, ready to be asked."""
+
+    def __init__(self, run: Run, recipe: Recipe, targets: int) -> None:
+        self.recipe, self.targets = recipe, targets
+        self.scaling = Scaling(recipe).load(run.folder / "fold0" / "prepare.npz")
+        self.names = [f"{n} {m.model}" for n, m in enumerate(recipe.member)]
+        self._weights = np.array([m.weight for m in recipe.member])
+        self._nets = [self._net(run, n) for n in range(len(recipe.member))]
+        self._baselines = {name: self._baseline(run, name) for name in recipe.output.baselines}
+
+    def forecast(self, windows: Windows) -> Iterator[tuple[slice, Floats]]:
+        """The ensemble's forecast of each window, a block at a time, in the unit of the frames; the past is all it is shown."""
+        for rows, answers in self.answers(windows, baselines=False):
+            yield rows, answers["ensemble"]
+
+    def answers(self, windows: Windows, *, baselines: bool = True) -> Iterator[tuple[slice, Answers]]:
+        """What the ensemble, each of several members and the baselines say of windows, a block at a time."""
+        scaled = windows.of(self.scaling.apply(windows.series))
+        for start in range(0, len(windows), _BLOCK):
+            rows = slice(start, min(start + _BLOCK, len(windows)))
+            some, asked = windows.take(rows), scaled.take(rows)
+            each = [self._ask(net, asked, some) for net in self._nets]
+            answers = {"ensemble": np.average(each, axis=0, weights=self._weights).astype(np.float32)}
+            if len(each) > 1:
+                answers |= dict(zip(self.names, each, strict=True))
+            if baselines:
+                answers |= {name: self._ask_baseline(baseline, some) for name, baseline in self._baselines.items()}
+            yield rows, answers
+
+    def _ask(self, net: nn.Module, scaled: Windows, windows: Windows) -> Floats:
+        said = np.concatenate([forecast for _, forecast in forecast_windows(net, scaled)])
+        return self.scaling.undo(said, windows)
+
+    def _ask_baseline(self, baseline: FrameBaseline, windows: Windows) -> Floats:
+        past = replace(windows, ahead=0).values()
+        return baseline.forecast(past, windows.clock(), corners_of(windows))[:, : self.targets]
+
+    def _net(self, run: Run, number: int) -> nn.Module:
+        member, channels = self.recipe.member[number], len(run.facts["channels"])
+        net = new_forecaster(member, channels, self.targets, self.recipe, 0)
+        net.load_state_dict(safetensors.torch.load_file(run.member(0, number, member.model) / "weights.safetensors"))
+        return net.to(best_device()).eval()
+
+    def _baseline(self, run: Run, name: str) -> FrameBaseline:
+        baseline = new_baseline(name, self.recipe)
+        with np.load(run.folder / "fold0" / "baselines.npz", allow_pickle=False) as kept:
+            baseline.load({k.partition(".")[2]: kept[k] for k in kept if k.startswith(f"{name}.")})
+        return baseline
+
+
+def last_windows(recipe: Recipe, series: Series) -> tuple[Windows, NDArray[np.int64]]:
+    """The last past frames of every stretch that has enough, whole; and the numbers of those stretches."""
+    _, wanted = sections(recipe)
+    long = np.flatnonzero(series.ends - series.starts >= wanted.past)
+    if not len(long):
+        longest = int((series.ends - series.starts).max())
+        raise DataError(
+            f"{series.source}: {longest} frames at most without a gap; a forecast is made from {wanted.past}, windows.past"
+        )
+    first = series.ends[long] - wanted.past
+    none = np.zeros(len(long), np.int64)
+    return Windows(series, first, none, none, wanted.past, wanted.ahead, series.size), long
+
+
+def forecasts_of(forecaster: Forecaster, series: Series) -> Forecasts:
+    """The frames after the last ones of every stretch, whole frames in their own unit."""
+    windows, long = last_windows(forecaster.recipe, series)
+    frames = np.concatenate([said for _, said in forecaster.forecast(windows)])
+    return Forecasts(
+        frames=frames,
+        clock=None if series.times is None else windows.clock(),
+        names=series.names[long],
+        channels=series.channels[: forecaster.targets],
+        unit=series.unit,
+        step=series.step,
+        rows=series.rows,
+        columns=series.columns,
+    )

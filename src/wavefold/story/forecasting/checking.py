@@ -1,0 +1,157 @@
+"""What is wrong with a recipe of frames or its data, said before any training; and what its nets look like."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from wavefold.base.build import build_part, check_options, pick
+from wavefold.base.errors import UserError, listed
+from wavefold.base.series import Series, time_word
+from wavefold.data import FRAME_SIMULATORS, FRAME_WRITERS
+from wavefold.data.frames import SERIES_READERS
+from wavefold.models import count_parameters, describe
+from wavefold.models.forecasters import FORECASTERS
+from wavefold.models.frame_baselines import BASELINES
+from wavefold.prepare.frame_scale import FRAME_TRANSFORMS
+from wavefold.prepare.mirror import FRAME_AUGMENTATIONS
+from wavefold.recipe import Recipe, StageRecipe
+from wavefold.story.forecasting.fitting import metrics_of, new_baseline, new_forecaster
+from wavefold.story.forecasting.judging import frame_notes
+from wavefold.story.forecasting.reading import FRAME_SPLITS, read_frames, sections, split_windows, windows_in
+from wavefold.training.frame_losses import FRAME_LOSSES, frame_loss
+from wavefold.training.loop import OPTIMISERS
+from wavefold.training.schedule import SCHEDULES
+
+STEPS = {**FRAME_TRANSFORMS, **FRAME_AUGMENTATIONS}
+
+
+def check_frame_recipe(recipe: Recipe) -> None:
+    """UserError for the first name, option or value in a recipe of frames that no part takes; needs no data."""
+    recipe.quickly()
+    _, windows = sections(recipe)
+    for key, value in {"crop": windows.crop, "crop_stride": windows.crop_stride}.items():
+        if len(value) == 1:
+            raise UserError(f"windows.{key}: {value} is one number; name rows and columns, or leave it out")
+    if windows.crop_stride and not windows.crop:
+        raise UserError("windows.crop_stride: there is no windows.crop to move by it")
+    pick({"auto": None, **SERIES_READERS}, recipe.data.layout, "data.layout")
+    pick(FRAME_SIMULATORS, recipe.data.simulator, "data.simulator")
+    pick(FRAME_WRITERS, recipe.data.writes, "data.writes")
+    if len(recipe.data.shape) != 3:
+        raise UserError(f"data.shape: {recipe.data.shape} is not channels, rows and columns")
+    _check_steps(recipe)
+    given = ("windows",)
+    check_options(pick(FRAME_SPLITS, recipe.split.way, "split.way"), recipe.split.options, "split", given, ("way",))
+    _check_unused(recipe)
+    _check_members(recipe)
+    if not any(stage.epochs for stage in recipe.stage):
+        raise UserError("stage: no stage has an epoch; set stage.0.epochs to 1 or more")
+    for number, stage in enumerate(recipe.stage):
+        _check_stage(recipe, stage, f"stage.{number}")
+    pick(metrics_of(recipe, 1.0), recipe.output.metric, "output.metric")
+    for number, name in enumerate(recipe.output.baselines):
+        pick(BASELINES, name, f"output.baselines.{number}")
+        new_baseline(name, recipe)
+
+
+def check_frames(recipe: Recipe, source: str) -> list[str]:
+    """What a source holds and how the recipe would split it, as lines; UserError for the first thing that is wrong."""
+    series, targets = read_frames(recipe, source)
+    windows = windows_in(recipe, series)
+    parts = split_windows(recipe, windows)
+    past, ahead = sections(recipe)[1].past, sections(recipe)[1].ahead
+    rows, columns = series.size
+    lines = [
+        f"{len(series):,} frames of {rows} x {columns} in {len(series.starts):,} stretch(es){_times(series)}",
+        f"channels: {listed(series.channels)}; to forecast: {listed(series.channels[:targets])}; unit: {series.unit or '?'}",
+        f"{_extent(series)}",
+        f"{len(windows):,} windows of {past} past and {ahead} later frames of {windows.size[0]} x {windows.size[1]}",
+        f"split by time: {len(parts.train):,} windows to learn from, {len(parts.validation):,} to choose by, "
+        f"{len(parts.test):,} to test",
+    ]
+    return lines + [f"note: {note}" for note in frame_notes(recipe, series, windows, parts)]
+
+
+def describe_forecasters(recipe: Recipe) -> str:
+    """The layers of each net with output shapes and parameter counts, for the recipe's own shape."""
+    (channels, rows, columns), (_, windows) = recipe.data.shape, sections(recipe)
+    blocks = []
+    for number, member in enumerate(recipe.member):
+        net = new_forecaster(member, channels, channels, recipe, 0)
+        layers = describe(net, channels, windows.past, rows, columns)
+        lines = [f"  {x.name:<36} {x.kind:<18} {' x '.join(map(str, x.shape)):<22} {x.parameters:>12,}" for x in layers]
+        title = f"member {number}: {member.model}, {windows.past} to {windows.ahead} frames of {channels} x {rows} x {columns}"
+        blocks.append("\n".join([title, *lines, f"  {count_parameters(layers):,} parameters"]))
+    return "\n".join(blocks)
+
+
+def _check_steps(recipe: Recipe) -> None:
+    changed = ""
+    for number, step in enumerate(recipe.prepare):
+        build_part(STEPS, step.step, step.options, f"prepare.{number}")
+        if step.step in FRAME_AUGMENTATIONS:
+            changed = step.step
+        elif changed:
+            raise UserError(
+                f"prepare.{number}: '{step.step}' comes after '{changed}', which is drawn anew for each batch: put it before"
+            )
+
+
+def _check_unused(recipe: Recipe) -> None:
+    """UserError for what a recipe of frames may not ask for, since nothing would come of it."""
+    if recipe.batches.fractions != "each":
+        raise UserError("batches.fractions: frames have no classes; leave it out, or set it to each")
+    if recipe.combine.by != "mean" or recipe.combine.options:
+        raise UserError("combine.by: forecasts are combined by mean, each member by its weight")
+    if recipe.combine.calibrate != "none" or recipe.combine.decide != "probabilities":
+        raise UserError("combine: forecasts are neither calibrated nor decided on; leave both out")
+    if recipe.split.group:
+        raise UserError("split.group: frames are split by time; leave it out")
+    if recipe.output.baseline:
+        raise UserError("output.baseline: is of classifiers; forecasts have output.baselines, a list")
+    for key in ("label", "test", "limit", "grid", "backgrounds"):
+        if getattr(recipe.data, key):
+            raise UserError(f"data.{key}: is of labelled samples; frames have none")
+
+
+def _check_members(recipe: Recipe) -> None:
+    channels = recipe.data.shape[0]
+    for number, member in enumerate(recipe.member):
+        place = f"member.{number}"
+        if member.flips:
+            raise UserError(f"{place}.flips: are of cadences")
+        pick(FORECASTERS, member.model, f"{place}.model")
+        check_options(FORECASTERS[member.model], member.options, place, ("channels", "targets", "past", "ahead"), ("model",))
+        with torch.device("meta"):
+            new_forecaster(member, channels, channels, recipe, 0, place)
+
+
+def _check_stage(recipe: Recipe, stage: StageRecipe, place: str) -> None:
+    pick(FRAME_LOSSES, stage.loss, f"{place}.loss")
+    frame_loss(stage.loss, stage.options, place, beside=type(stage).model_fields)
+    pick(OPTIMISERS, stage.optimiser, f"{place}.optimiser")
+    pick(SCHEDULES, stage.schedule, f"{place}.schedule")
+    pick(metrics_of(recipe, 1.0), stage.best, f"{place}.best")
+
+
+def _times(series: Series) -> str:
+    if series.times is None:
+        return ", times unknown"
+    return f", {time_word(series.times[0])} to {time_word(series.times[-1])}, a frame every {_step_word(series.step)}"
+
+
+def _step_word(seconds: float) -> str:
+    for size, word in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.4g} {word}"
+    return f"{seconds:g} s"
+
+
+def _extent(series: Series) -> str:
+    """Least and largest value and the share without one, of some frames."""
+    looked = np.unique(np.linspace(0, len(series) - 1, 64).round().astype(np.int64))
+    values = series.frames[looked]
+    missing = np.isnan(values).mean()
+    word = f", {missing:.1%} of the cells without a value" if missing else ""
+    return f"values from {np.nanmin(values):g} to {np.nanmax(values):g}{word} (of {len(looked)} frames looked at)"

@@ -1,0 +1,166 @@
+"""Members fitted on the training windows; weights chosen by what they say of the validation windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+
+from wavefold.base.build import build_part, pick
+from wavefold.base.device import best_device, first_process_first, seed_step
+from wavefold.base.files import write_json, write_whole
+from wavefold.base.keyed import key as make_key
+from wavefold.base.series import Series, Windows
+from wavefold.models.forecasters import FORECASTERS
+from wavefold.models.frame_baselines import BASELINES, FrameBaseline
+from wavefold.prepare.mirror import FRAME_AUGMENTATIONS
+from wavefold.recipe import Member, Recipe, StageRecipe
+from wavefold.story.forecasting.reading import frames_of, sections
+from wavefold.story.forecasting.scaling import Scaling, frames_at
+from wavefold.story.forecasting.work import FrameWork
+from wavefold.training.batches import EachOnce
+from wavefold.training.frame_losses import frame_loss
+from wavefold.training.frame_metrics import FrameMetric, FrameScores, metrics_of_frames
+from wavefold.training.frame_part import Change, FramePart, forecast_windows
+from wavefold.training.loop import Stage, fit_stage, unfinished
+from wavefold.training.state import StateFile
+from wavefold.training.telling import Telling
+
+_CHECKED = 256  # validation windows that weights are chosen by after each epoch, evenly spread over all
+
+
+def fit_members(work: FrameWork, telling: Telling) -> None:
+    """Fit scaling, baselines and every member on the training part."""
+    with first_process_first():
+        learn_scaling(work)
+    scaling = Scaling(work.recipe).load(work.folder / "prepare.npz")
+    scaled = scaling.apply(work.series)
+    for number, member, folder in work.members:
+        telling.begin(0, len(work.split.train), f"{number} {member.model}", folder)
+        there = (folder / "seconds.json").exists()
+        if not there:
+            _fit_net(work, number, member, scaled, scaling, telling)
+        telling.end(True, earlier=there)
+
+
+def learn_scaling(work: FrameWork) -> None:
+    """Learn scaling from the frames of the training windows; once."""
+    learned = frames_of(work.windows.take(work.split.train))
+    if not (work.folder / "prepare.npz").exists():
+        scaling = Scaling(work.recipe)
+        scaling.fit(work.series, learned)
+        scaling.save(work.folder / "prepare.npz")
+
+
+def new_forecaster(member: Member, channels: int, targets: int, recipe: Recipe, key: int, place: str = "member") -> nn.Module:
+    """A net with the first weights of a key. place: for errors."""
+    _, windows = sections(recipe)
+    seed_step(key)
+    given = {"channels": channels, "targets": targets, "past": windows.past, "ahead": windows.ahead}
+    net: nn.Module = build_part(FORECASTERS, member.model, member.options, place, **given)
+    return net
+
+
+def metrics_of(recipe: Recipe, data_range: float) -> dict[str, FrameMetric]:
+    """The recipe's metrics by name; `csi` and `fss` are those of the first threshold."""
+    output = recipe.output
+    made = metrics_of_frames(data_range, output.thresholds, output.scales)
+    for short in ("csi", "fss"):
+        named = [name for name in made if name.startswith(f"{short}-")]
+        if named:
+            made[short] = made[named[0]]
+    return made
+
+
+def range_of(recipe: Recipe, series: Series, windows: Windows) -> float:
+    """The range of values that SSIM and PSNR are of: the recipe's, or from the least to the largest of some windows' frames."""
+    if recipe.output.range:
+        return recipe.output.range
+    frames, _ = frames_at(series, frames_of(windows))
+    return float(np.nanmax(frames) - np.nanmin(frames)) or 1.0
+
+
+def new_frame_changes(recipe: Recipe) -> tuple[Change, ...]:
+    """The augmentations among a recipe's steps, in their order."""
+    return tuple(
+        build_part(FRAME_AUGMENTATIONS, step.step, step.options, f"prepare.{number}")
+        for number, step in enumerate(recipe.prepare)
+        if step.step in FRAME_AUGMENTATIONS
+    )
+
+
+def new_baseline(name: str, recipe: Recipe, place: str = "output.baselines") -> FrameBaseline:
+    """A baseline by its name."""
+    options = {"period": recipe.output.period} if name == "climatology" else {}
+    baseline: FrameBaseline = build_part(BASELINES, name, options, place)
+    return baseline
+
+
+def _fit_net(work: FrameWork, number: int, member: Member, scaled: Series, scaling: Scaling, telling: Telling) -> None:
+    """Train one net through the recipe's stages and keep its weights; that seconds.json is there says that it is done."""
+    recipe, folder, device = work.recipe, work.run.member(0, number, member.model), best_device()
+    key = make_key(recipe.seed, 0, -2, member.seed) if member.seed is not None else make_key(recipe.seed, 0, number)
+    model = new_forecaster(member, len(scaled.channels), work.targets, recipe, key).to(device)
+    part = _part(work, scaled, device)
+    stages = [frame_stage(stage, i, work, key) for i, stage in enumerate(recipe.stage)]
+    file = StateFile(folder / "state.pt", recipe.batches.save_every)
+    state = file.read()
+    telling.resume(state, part.batches.steps)
+    for stage in unfinished(stages, state):
+        fit_stage(model, part, _checker(work, scaled, scaling), stage, state, file, telling)
+    weights = {name: value.contiguous() for name, value in state.best_weights.items()}
+    write_whole(folder / "weights.safetensors", lambda stream: stream.write(safetensors.torch.save(weights)))
+    file.count_time(state)
+    write_json(folder / "seconds.json", round(state.seconds, 1))
+    file.remove()
+
+
+def _part(work: FrameWork, scaled: Series, device: torch.device) -> FramePart:
+    recipe, windows = work.recipe, work.windows.take(work.split.train).of(scaled)
+    anywhere = sections(recipe)[1].anywhere
+    batches = EachOnce(len(windows), recipe.batches.size, recipe.batches.steps)
+    return FramePart(windows, batches, device, work.targets, new_frame_changes(recipe), anywhere)
+
+
+def frame_stage(stage: StageRecipe, number: int, work: FrameWork, key: int) -> Stage:
+    """A stage as the loop takes it."""
+    shared = ("epochs", "rate", "optimiser", "weight_decay", "schedule", "patience", "average")
+    return Stage(
+        number=number,
+        loss=frame_loss(stage.loss, stage.options, f"stage.{number}"),
+        metric=stage.best,
+        higher_is_better=pick(metrics_of(work.recipe, 1.0), stage.best, f"stage.{number}.best").higher_is_better,
+        key=key,
+        **{name: getattr(stage, name) for name in shared},
+    )
+
+
+def _checker(work: FrameWork, scaled: Series, scaling: Scaling) -> Callable[[nn.Module], dict[str, float]]:
+    """What the loop asks after each epoch: metrics of a model's forecasts of validation windows, in the frames' unit."""
+    index = work.split.validation
+    if len(index) > _CHECKED:
+        index = index[np.linspace(0, len(index) - 1, _CHECKED).round().astype(np.int64)]
+    there = work.windows.take(index)
+    every = metrics_of(work.recipe, range_of(work.recipe, work.series, work.windows.take(work.split.train)))
+    names = dict.fromkeys(["mse", "mae", work.recipe.output.metric, *(s.best for s in work.recipe.stage)])
+
+    def check(model: nn.Module) -> dict[str, float]:
+        if not len(there):
+            return {}
+        scores = FrameScores({name: every[name] for name in names})
+        for rows, forecast in forecast_windows(model, there.of(scaled)):
+            some = there.take(rows)
+            scores.add(scaling.undo(forecast, some), truth_of(some, work.targets))
+        return {name: scores.value(name) for name in names}
+
+    return check
+
+
+def truth_of(windows: Windows, targets: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """The later frames of windows, (sample, target, ahead, row, column)."""
+    later = replace(windows, first=windows.first + windows.past, past=windows.ahead, ahead=0)
+    return later.values()[:, :targets]

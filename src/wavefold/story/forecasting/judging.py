@@ -1,0 +1,149 @@
+"""Forecasts measured by lead time, with the baselines beside them on the very same windows; and what to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.base.dataset import Ints
+from wavefold.base.progress import Progress
+from wavefold.base.series import Series, Windows
+from wavefold.prepare.windows import TimeSplit, time_blocks
+from wavefold.recipe import Recipe
+from wavefold.story.forecasting.asking import Forecaster
+from wavefold.story.forecasting.fitting import metrics_of, truth_of
+from wavefold.training.frame_metrics import FrameScores
+
+Values = NDArray[np.float64]
+
+_FEW = 4  # blocks of time, below which an interval says little
+
+
+@dataclass
+class Verdict:
+    """What the ensemble, its members and the baselines were measured to be on some windows."""
+
+    recipe: Recipe
+    windows: Windows
+    scores: dict[str, FrameScores]  # by who forecasts, the ensemble first, then members, then baselines
+    errors: Values  # (target, row, column) mean square by cell of the ensemble; zeros where windows are crops
+    blocks: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))  # (sample,) drawn whole for intervals
+
+    @property
+    def metric(self) -> str:
+        """The recipe's."""
+        return self.recipe.output.metric
+
+    def row(self, name: str) -> dict[str, Any]:
+        """Every metric over all leads, the recipe's with its interval; and the recipe's by lead."""
+        scores, others = self.scores[name], [m for m in self.names if m != self.metric]
+        return {
+            self.metric: [scores.value(self.metric), *scores.interval(self.metric, **self._drawn)],
+            **{other: scores.value(other) for other in others},
+            "by-lead": {m: plain(scores.by_lead(m)) for m in self.names},
+            "interval-by-lead": plain(self.ends(name, self.metric)),
+        }
+
+    def ends(self, name: str, metric: str) -> Values:
+        """A metric's interval at each lead, (lead, 2)."""
+        return self.scores[name].interval_by_lead(metric, **self._drawn)
+
+    def skill(self, baseline: str) -> dict[str, Any]:
+        """The ensemble less a baseline on the same windows, by lead with its interval; and 1 - mse / mse of the baseline."""
+        ours, theirs = self.scores["ensemble"], self.scores[baseline]
+        value, low, high = ours.difference_by_lead(self.metric, theirs, **self._drawn)
+        skill = 1 - ours.by_lead("mse") / theirs.by_lead("mse")
+        return {"difference": plain(np.stack([value, low, high], axis=-1)), "skill": plain(skill)}
+
+    def results(self) -> dict[str, Any]:
+        """What scores.json says of the windows."""
+        names, baselines = list(self.scores), list(self.recipe.output.baselines)
+        members = [name for name in names[1:] if name not in baselines]
+        series = self.windows.series
+        return {
+            "metric": self.metric,
+            "higher_is_better": metrics_of(self.recipe, 1.0)[self.metric].higher_is_better,
+            "unit": series.unit,
+            "n": len(self.windows),
+            "blocks": len(set(self.blocks.tolist())),
+            "leads": self.windows.ahead,
+            "step": series.step,
+            "score": self.row("ensemble"),
+            "members": [{"name": name, **self.row(name)} for name in members],
+            "baselines": [{"name": name, **self.row(name), **self.skill(name)} for name in baselines],
+        }
+
+    @property
+    def _drawn(self) -> dict[str, Any]:
+        return {"groups": self.blocks, "seed": self.recipe.seed}
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the metrics."""
+        return list(metrics_of(self.recipe, 1.0))
+
+
+def judge_windows(forecaster: Forecaster, windows: Windows, data_range: float) -> Verdict:
+    """Measure what a forecaster and its baselines say of some windows against the frames that came."""
+    metrics, scores = metrics_of(forecaster.recipe, data_range), dict[str, FrameScores]()
+    whole = windows.size == windows.series.size
+    errors, counted = (np.zeros((forecaster.targets, *windows.size)) for _ in range(2))
+    with Progress("scoring", len(windows), "windows") as progress:
+        for rows, answers in forecaster.answers(windows):
+            truth = truth_of(windows.take(rows), forecaster.targets)
+            for name, said in answers.items():
+                scores.setdefault(name, FrameScores(metrics)).add(said, truth)
+            if whole:
+                off = (answers["ensemble"].astype(np.float64) - truth) ** 2
+                errors += np.nansum(off, axis=(0, 2))
+                counted += np.isfinite(off).sum(axis=(0, 2))
+            progress.update(rows.stop)
+    blocks = time_blocks(windows, np.arange(len(windows)))
+    return Verdict(forecaster.recipe, windows, scores, errors / np.maximum(counted, 1), blocks)
+
+
+def frame_notes(recipe: Recipe, series: Series, windows: Windows, split: TimeSplit) -> list[str]:
+    """What a reader of the score must know of the data."""
+    notes = list(series.notes)
+    blocks = len(set(time_blocks(windows, split.test).tolist()))
+    if len(split.test) and blocks < _FEW:
+        notes.append(
+            f"the test part holds {blocks} stretch(es) of time that do not overlap: its interval says little; "
+            "raise split.test, or add frames"
+        )
+    share = _missing(series, split.test, windows)
+    if share:
+        notes.append(f"{share:.1%} of the cells of the test part's frames have no value; they are in no score")
+    return notes
+
+
+def verdict_notes(results: Mapping[str, Any]) -> list[str]:
+    """A word on the baselines that the ensemble does not beat, and at which leads it does."""
+    notes, metric = [], results["metric"]
+    better = 1 if results["higher_is_better"] else -1
+    for row in results["baselines"]:
+        differences = np.array(row["difference"], np.float64)
+        wins = better * differences[:, 0] > 0
+        if not wins.all():
+            lost = ", ".join(str(k + 1) for k in np.flatnonzero(~wins))
+            where = f"at lead {lost}" if wins.any() else "at any lead"
+            notes.append(f"no better than {row['name']} by {metric} {where}")
+    return notes
+
+
+def plain(values: Values) -> list[Any]:
+    """Numbers as JSON holds them: what is undefined is None."""
+    array = np.asarray(values, np.float64)
+    return [plain(v) for v in array] if array.ndim > 1 else [None if not np.isfinite(v) else float(v) for v in array]
+
+
+def _missing(series: Series, index: Ints, windows: Windows) -> float:
+    """The share of cells without a value among some frames of a part."""
+    if not len(index):
+        return 0.0
+    some = np.unique(windows.first[index])[:64] + windows.past
+    return float(np.isnan(series.frames[some]).mean())

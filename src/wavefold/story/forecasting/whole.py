@@ -1,0 +1,193 @@
+"""The story of frames from its beginning to its end: what `pipeline` calls for a recipe that has windows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wavefold.base.build import pick
+from wavefold.base.errors import UserError
+from wavefold.base.files import write_arrays, write_json, write_text
+from wavefold.base.lazy import part_of
+from wavefold.base.process import leads
+from wavefold.base.runs import Run, start_run
+from wavefold.base.seen import count_seen, keep_seen
+from wavefold.base.series import Series
+from wavefold.data import FRAME_SIMULATORS, FRAME_WRITERS
+from wavefold.output.forecasts import Forecasts, write_forecasts
+from wavefold.recipe import Recipe, digest_of
+from wavefold.story.forecasting.asking import Forecaster, forecasts_of
+from wavefold.story.forecasting.fitting import fit_members, new_baseline, new_forecaster, range_of
+from wavefold.story.forecasting.judging import Verdict, frame_notes, judge_windows, verdict_notes
+from wavefold.story.forecasting.picturing import draw_verdict
+from wavefold.story.forecasting.reading import check_like, frames_of, read_frames, sections, split_windows, windows_in
+from wavefold.story.forecasting.scaling import frames_at
+from wavefold.story.forecasting.work import FrameWork
+from wavefold.story.work import facts_of
+from wavefold.training.telling import Telling
+
+
+def begin_frames(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> FrameWork:
+    """Read, cut and split everything before anything is fitted, so that what is wrong is said at once."""
+    return begin_series(recipe, *read_frames(recipe, source), run, simulated=simulated)
+
+
+def begin_series(recipe: Recipe, series: Series, targets: int, run: Run, *, simulated: bool = False) -> FrameWork:
+    """The same of frames that are there. targets: channels to forecast, the first ones."""
+    windows = windows_in(recipe, series)
+    work = FrameWork(run, recipe, series, windows, split_windows(recipe, windows), targets)
+    for number, member in enumerate(recipe.member):
+        new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
+    start_run(run.folder, {**_facts(work, simulated), "folds": 1}, recipe.toml(), work.judged)
+    return work
+
+
+def fit_and_judge_frames(work: FrameWork) -> None:
+    """Fit, then score; scores.json comes last and says that the run is done."""
+    _keep_parts(work)
+    epochs = [stage.epochs for stage in work.recipe.stage]
+    with Telling([len(work.split.train)], epochs, len(work.members), tensorboard=work.recipe.output.tensorboard) as telling:
+        fit_members(work, telling)
+    if not leads():
+        return
+    begun = time.monotonic()
+    _keep_baselines(work)
+    results = _judged(work)
+    seconds = sum(float((folder / "seconds.json").read_text()) for _, _, folder in work.members)
+    results["seconds"] = round(seconds + time.monotonic() - begun, 1)
+    write_json(work.run.folder / "scores.json", {**results, "judged": work.judged})
+
+
+def forecast(run: Run, recipe: Recipe, source: str, *, out: str) -> Forecasts:
+    """The frames after the last ones of every stretch of a source, whole frames in their own unit; written to `out`."""
+    forecaster, series = _open(run, recipe, source)
+    made = forecasts_of(forecaster, series)
+    write_forecasts(out, made)
+    return made
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """What a run was measured to be on some windows, as `wavefold score` says it."""
+
+    results: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `wavefold score --json` prints; what is undefined is None."""
+        results, metric = self.results, self.results["metric"]
+        row = results["score"]
+        value, *ends = (v if v is not None and np.isfinite(v) else None for v in row[metric])
+        others = {name: v for name, v in row.items() if name not in (metric, "by-lead", "interval-by-lead")}
+        beside = {b["name"]: {"value": b[metric][0], "by_lead": b["by-lead"][metric]} for b in results["baselines"]}
+        return {
+            "metric": metric,
+            "value": value,
+            "interval": ends,
+            "n": results["n"],
+            "others": others,
+            "step": results["step"],
+            "by_lead": row["by-lead"],
+            "baselines": beside,
+        }
+
+
+def score_frames(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None]) -> FrameScore:
+    """The recipe's metrics with the baselines beside them, on every window of a source that the recipe cuts."""
+    forecaster, series = _open(run, recipe, source)
+    windows = windows_in(recipe, series)
+    frames = frames_of(windows)
+    seen = count_seen(run.folder / "seen.npy", part_of(series.frames, frames))
+    if seen:
+        warn(f"{seen:,} of these {len(frames):,} frames were learned from or chosen by: for them this is no honest score")
+    for note in series.notes:
+        warn(note)
+    return FrameScore(judge_windows(forecaster, windows, float(run.facts["range"])).results())
+
+
+def simulate_frames(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
+    """Write simulated sequences of past and later frames."""
+    make = pick(FRAME_SIMULATORS, recipe.data.simulator, "data.simulator")
+    _, windows = sections(recipe)
+    series = make(count, seed, shape=recipe.data.shape, past=windows.past, ahead=windows.ahead)
+    return pick(FRAME_WRITERS, recipe.data.writes, "data.writes")(series, folder)
+
+
+def _judged(work: FrameWork) -> dict[str, Any]:
+    """What scores.json says, less the time; pictures are drawn on the way."""
+    forecaster = Forecaster(work.run, work.recipe, work.targets)
+    tested = work.windows.take(work.split.test if len(work.split.test) else work.split.validation)
+    if not len(tested):
+        raise UserError("split: there is neither a test nor a validation part; raise split.test")
+    verdict: Verdict = judge_windows(forecaster, tested, float(work.run.facts["range"]))
+    results = verdict.results()
+    notes = (
+        ["learned from and tested on simulated frames: this says nothing about real ones"]
+        if work.run.facts["simulated"]
+        else []
+    )
+    if not len(work.split.test):
+        notes.append("no test part: these windows chose the weights, and flatter them; `wavefold score` tests on other frames")
+    notes += frame_notes(work.recipe, work.series, work.windows, work.split) + verdict_notes(results)
+    if work.recipe.output.pictures:
+        notes += draw_verdict(work.run.folder / "pictures", forecaster, verdict)
+    return {**results, "learned_from": len(work.split.train), "notes": notes}
+
+
+def _open(run: Run, recipe: Recipe, source: str) -> tuple[Forecaster, Series]:
+    """A run's forecaster, and frames that it can be asked about."""
+    series, targets = read_frames(recipe, source)
+    forecaster = Forecaster(run, recipe, targets)
+    check_like(series, run.facts)
+    return forecaster, series
+
+
+def _facts(work: FrameWork, simulated: bool) -> dict[str, Any]:
+    series, train = work.series, work.windows.take(work.split.train)
+    known = {
+        "source": series.source,
+        "simulated": simulated,
+        "samples": len(work.windows),
+        "frames": len(series),
+        "shape": list(series.frames.shape[1:]),
+        "channels": list(series.channels),
+        "targets": work.targets,
+        "unit": series.unit,
+        "step": series.step,
+        "range": range_of(work.recipe, series, train),
+    }
+    return facts_of(work.recipe, digest_of([series.digest, list(series.channels), list(series.frames.shape)]), known)
+
+
+def _keep_parts(work: FrameWork) -> None:
+    """Write where each window lies and its part; and what tells a known frame from a new one."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["frame", "row", "column", "part"])
+    windows = work.windows
+    for part in ("train", "validation", "test"):
+        index = getattr(work.split, part)
+        places = zip(windows.first[index].tolist(), windows.top[index].tolist(), windows.left[index].tolist(), strict=True)
+        writer.writerows((*place, part) for place in places)
+    write_text(work.run.folder / "splits.csv", text.getvalue())
+    seen = work.run.folder / "seen.npy"
+    if leads() and not seen.exists():
+        both = np.concatenate([work.split.train, work.split.validation])
+        keep_seen(seen, work.series.frames, frames_of(windows.take(both)))
+
+
+def _keep_baselines(work: FrameWork) -> None:
+    """Learn the baselines from the frames of the training windows, and keep them."""
+    frames, clock = frames_at(work.series, frames_of(work.windows.take(work.split.train)))
+    states: dict[str, Any] = {}
+    for name in work.recipe.output.baselines:
+        baseline = new_baseline(name, work.recipe)
+        baseline.fit(frames, clock, work.series.step)
+        states |= {f"{name}.{key}": value for key, value in baseline.state().items()}
+    write_arrays(work.folder / "baselines.npz", states)

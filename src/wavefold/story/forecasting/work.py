@@ -1,0 +1,40 @@
+"""One training of forecasters as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import wavefold
+from wavefold.base.runs import Run
+from wavefold.base.series import Series, Windows
+from wavefold.prepare.windows import TimeSplit
+from wavefold.recipe import Member, Recipe, digest_of
+
+
+@dataclass(frozen=True)
+class FrameWork:
+    """One training: the run it fills, the recipe, the frames, the windows in them and the parts that those fall into."""
+
+    run: Run
+    recipe: Recipe
+    series: Series
+    windows: Windows
+    split: TimeSplit
+    targets: int  # channels to forecast, the first ones
+
+    @property
+    def members(self) -> list[tuple[int, Member, Path]]:
+        """The members with their numbers and folders."""
+        return [(n, m, self.run.member(0, n, m.model)) for n, m in enumerate(self.recipe.member)]
+
+    @property
+    def folder(self) -> Path:
+        """Where what was learned from the training part lies, beside the members."""
+        return self.run.folder / "fold0"
+
+    @property
+    def judged(self) -> str:
+        """A digest of all that scores.json depends on beside the members."""
+        weights = [m.weight for m in self.recipe.member]
+        return digest_of([self.recipe.tree()["output"], weights, wavefold.__version__])
