@@ -36,10 +36,11 @@ def lead_table(scores: Mapping[str, Any]) -> str:
     unit = f" in {scores['unit']}" if scores["unit"] and metric in ("rmse", "mae") else ""
     seconds = f" in {clock(scores['seconds'])}" if "seconds" in scores else ""
     learned = f"learned from {scores['learned_from']:,} windows, " if "learned_from" in scores else ""
+    heads = "".join(f"{lead_word(k + 1, scores['step']):<11}" for k in shown)
     lines = [
         f"{learned}tested on {scores['n']:,}{' others' if learned else ' windows'} in {scores['blocks']} stretches of time"
         f"{seconds}; {metric}{unit} with its 95 % interval, then by lead",
-        f"{'':<26}{'all leads':<28}{''.join(f'{lead_word(k + 1, scores["step"]):<11}' for k in shown)}".rstrip(),
+        f"{'':<26}{'all leads':<28}{heads}".rstrip(),
         *(_lead_line(row, metric, shown) for row in rows),
         *(f"{name} {value:.4g}" for name, value in scores["score"].items() if _is_other(name, value, metric)),
         *(f"note: {note}" for note in scores.get("notes", [])),
