@@ -16,7 +16,7 @@ SMALL = {
     "roll_out": {"hidden": 4, "depth": 2},
     "simvp": {"width": 4, "hidden": 12, "depth": 2, "kernel": 9},
 }
-STARTS = ["last", "mean", "advection"]
+STARTS = ["last", "damped", "mean", "advection"]
 
 
 def made(name, channels=1, targets=1, past=5, ahead=7, seed=0, **options):

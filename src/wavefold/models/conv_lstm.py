@@ -19,9 +19,9 @@ from wavefold.base.errors import UserError
 from wavefold.models.layers import need_least
 from wavefold.models.start import (
     Activation,
+    FirstForecast,
     Start,
     answer,
-    first_forecast,
     need_known,
     need_odd,
     need_one_of,
@@ -149,6 +149,7 @@ class ConvLSTMNet(nn.Module):
         else:
             self.head = nn.Conv2d(hidden, targets * ahead, 3, padding=1)
         quiet(self.head, start)
+        self.first = FirstForecast(start, targets, ahead)
 
     def forward(self, past: Tensor) -> Tensor:
         x, last = past, len(self.layers) - 1
@@ -158,7 +159,7 @@ class ConvLSTMNet(nn.Module):
                 x = x[:, :, -1:]
             x = time_inside(norm(time_first(x)), x.shape[2])  # over samples, frames, rows and columns, as Keras
         change = self.head(x) if self.sequence else self.head(x[:, :, 0]).unflatten(1, (self.targets, self.ahead))
-        return answer(change, first_forecast(self.start, past, self.targets, self.ahead), self.activation)
+        return answer(change, self.first(past), self.activation)
 
 
 def _sequence_head(head: str, past: int, ahead: int) -> bool:

@@ -19,9 +19,9 @@ from wavefold.models.conv_lstm import ConvLSTMLayer, State
 from wavefold.models.layers import need_least
 from wavefold.models.start import (
     Activation,
+    FirstForecast,
     Start,
     answer,
-    first_forecast,
     need_known,
     need_odd,
     need_one_of,
@@ -76,6 +76,7 @@ class RollOut(nn.Module):
         self.layers = nn.ModuleList(ConvLSTMLayer(hidden, hidden, kernel, peephole) for _ in range(depth))
         self.head = nn.Conv2d(2 * hidden, targets * cells, 3, padding=1)
         quiet(self.head, start)
+        self.first = FirstForecast(start, targets, ahead)
 
     def set_done(self, done: float) -> None:
         """Say what share of the training stage is done, 0 to 1: the share of true frames fed falls with it."""
@@ -85,7 +86,7 @@ class RollOut(nn.Module):
         rows, columns = past.shape[3:]
         past = to_multiple(past, self.downsample)
         truth = to_multiple(truth, self.downsample) if truth is not None and self.training else None
-        first = None if self.start == "last" else first_forecast(self.start, past, self.targets, self.ahead)
+        first = None if self.start == "last" else self.first(past)
         held, fed = past[:, self.targets :, -1], past[:, : self.targets, -1]
         change, states = self._read(past, [None] * len(self.layers))
         forecast = []

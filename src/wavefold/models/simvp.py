@@ -21,9 +21,9 @@ from wavefold.base.errors import UserError
 from wavefold.models.layers import need_least
 from wavefold.models.start import (
     Activation,
+    FirstForecast,
     Start,
     answer,
-    first_forecast,
     need_known,
     need_one_of,
     need_share,
@@ -73,6 +73,7 @@ class SimVP(nn.Module):
         self.translator = nn.Sequential(nn.Linear(past * width, hidden), *blocks, nn.Linear(hidden, ahead * width))
         self.decoder = Decoder(width, targets, past, ahead, downsample)
         quiet(self.decoder.head, start)
+        self.first = FirstForecast(start, targets, ahead)
 
     def forward(self, past: Tensor) -> Tensor:
         rows, columns = past.shape[3:]
@@ -82,7 +83,7 @@ class SimVP(nn.Module):
         later = self.translator(stacked).unflatten(3, (self.ahead, -1)).permute(0, 3, 4, 1, 2)  # (N, A, E, r, c)
         change = self.decoder(later.flatten(0, 1), fine).unflatten(0, (len(past), self.ahead)).transpose(1, 2)
         change = change[..., :rows, :columns]  # (N, K, A, R, W)
-        return answer(change, first_forecast(self.start, past, self.targets, self.ahead), self.activation)
+        return answer(change, self.first(past), self.activation)
 
 
 class Encoder(nn.Module):

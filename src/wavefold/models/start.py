@@ -15,26 +15,36 @@ from torch import Tensor, nn
 from wavefold.base.errors import UserError, listed, nearest
 from wavefold.models.advection import advect
 
-Start = Literal["none", "last", "mean", "advection"]
+Start = Literal["none", "last", "damped", "mean", "advection"]
 Activation = Literal["linear", "sigmoid"]
 
 _EDGE = 0.01  # a first forecast's distance from 0 and 1 under a sigmoid, so that its slope never vanishes
 _QUIET = 0.01  # the share left of a head's first weights beside a first forecast
 
 
-def first_forecast(start: Start, past: Tensor, targets: int, ahead: int) -> Tensor | None:
-    """A forecast (N, K, A, R, W) made of past frames (N, C, P, R, W) without learning, or None for "none".
+class FirstForecast(nn.Module):
+    """A forecast (N, K, A, R, W) made of past frames (N, C, P, R, W), or None for "none".
 
-    "last" repeats the last frame, "mean" the mean of the past ones, "advection" moves the last along the flow seen so far.
+    "last" repeats the last frame; "damped" weakens it by a learned factor a lead, at first exp(-2 lead / leads), towards 0,
+    which is the usual value where frames are anomalies; "mean" is the mean of the past ones; "advection" moves the last along
+    the flow seen so far.
     """
-    seen = past[:, :targets]
-    if start == "none":
-        return None
-    if start == "advection":
-        with torch.no_grad():
-            return advect(seen, ahead)
-    frame = seen[:, :, -1:] if start == "last" else seen.mean(2, keepdim=True)
-    return frame.expand(-1, -1, ahead, -1, -1)
+
+    def __init__(self, start: Start, targets: int, ahead: int) -> None:
+        super().__init__()
+        self.start, self.targets, self.ahead = start, targets, ahead
+        factors = torch.exp(-2 * torch.arange(1.0, ahead + 1) / ahead).expand(targets, -1)
+        self.factors = nn.Parameter(factors.clone()) if start == "damped" else None  # (K, A)
+
+    def forward(self, past: Tensor) -> Tensor | None:
+        if self.start == "none":
+            return None
+        seen = past[:, : self.targets]
+        if self.start == "advection":
+            return advect(seen, self.ahead)
+        frame = seen.mean(2, keepdim=True) if self.start == "mean" else seen[:, :, -1:]
+        every = frame.expand(-1, -1, self.ahead, -1, -1)
+        return every if self.factors is None else every * self.factors[..., None, None]
 
 
 def answer(change: Tensor, first: Tensor | None, activation: Activation) -> Tensor:
