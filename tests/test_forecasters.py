@@ -13,6 +13,7 @@ from wavefold.models.simvp import SimVP, spread
 
 SMALL = {
     "conv_lstm": {"hidden": 4, "depth": 2, "activation": "linear"},
+    "refine": {"width": 4, "depth": 2},
     "roll_out": {"hidden": 4, "depth": 2},
     "simvp": {"width": 4, "hidden": 12, "depth": 2, "kernel": 9},
 }

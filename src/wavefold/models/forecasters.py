@@ -3,11 +3,13 @@
 from torch import nn
 
 from wavefold.models.conv_lstm import ConvLSTMNet
+from wavefold.models.refine import Refine
 from wavefold.models.roll_out import RollOut
 from wavefold.models.simvp import SimVP
 
 FORECASTERS: dict[str, type[nn.Module]] = {
     "conv_lstm": ConvLSTMNet,
+    "refine": Refine,
     "roll_out": RollOut,
     "simvp": SimVP,
 }

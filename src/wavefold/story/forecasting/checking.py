@@ -16,7 +16,7 @@ from wavefold.models.frame_baselines import BASELINES
 from wavefold.prepare.frame_scale import FRAME_TRANSFORMS
 from wavefold.prepare.mirror import FRAME_AUGMENTATIONS
 from wavefold.recipe import Recipe, StageRecipe
-from wavefold.story.forecasting.fitting import metrics_of, new_baseline, new_forecaster
+from wavefold.story.forecasting.fitting import check_baselines, metrics_of, new_baseline, new_forecaster
 from wavefold.story.forecasting.judging import frame_notes
 from wavefold.story.forecasting.reading import FRAME_SPLITS, read_frames, sections, split_windows, windows_in
 from wavefold.training.frame_losses import FRAME_LOSSES, frame_loss
@@ -60,6 +60,7 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
     series, targets = read_frames(recipe, source)
     windows = windows_in(recipe, series)
     parts = split_windows(recipe, windows)
+    check_baselines(recipe, series)
     past, ahead = sections(recipe)[1].past, sections(recipe)[1].ahead
     rows, columns = series.size
     lines = [
@@ -89,6 +90,7 @@ def describe_forecasters(recipe: Recipe) -> str:
 def _check_steps(recipe: Recipe) -> None:
     changed = ""
     for number, step in enumerate(recipe.prepare):
+        pick(STEPS, step.step, f"prepare.{number}.step")
         build_part(STEPS, step.step, step.options, f"prepare.{number}")
         if step.step in FRAME_AUGMENTATIONS:
             changed = step.step

@@ -76,10 +76,8 @@ def metrics_of(recipe: Recipe, data_range: float) -> dict[str, FrameMetric]:
     return made
 
 
-def range_of(recipe: Recipe, series: Series, windows: Windows) -> float:
-    """The range of values that SSIM and PSNR are of: the recipe's, or from the least to the largest of some windows' frames."""
-    if recipe.output.range:
-        return recipe.output.range
+def range_of(series: Series, windows: Windows) -> float:
+    """From the least to the largest value of some windows' frames."""
     frames, _ = frames_at(series, frames_of(windows))
     return float(np.nanmax(frames) - np.nanmin(frames)) or 1.0
 
@@ -98,6 +96,13 @@ def new_baseline(name: str, recipe: Recipe, place: str = "output.baselines") -> 
     options = {"period": recipe.output.period} if name == "climatology" else {}
     baseline: FrameBaseline = build_part(BASELINES, name, options, place)
     return baseline
+
+
+def check_baselines(recipe: Recipe, series: Series) -> None:
+    """UserError for a baseline that cannot learn from such frames, said before anything is fitted."""
+    few = np.arange(min(2, len(series)))
+    for name in recipe.output.baselines:
+        new_baseline(name, recipe).fit(series.frames[few], series.clock(few), series.step)
 
 
 def _fit_net(work: FrameWork, number: int, member: Member, scaled: Series, scaling: Scaling, telling: Telling) -> None:
@@ -145,7 +150,8 @@ def _checker(work: FrameWork, scaled: Series, scaling: Scaling) -> Callable[[nn.
     if len(index) > _CHECKED:
         index = index[np.linspace(0, len(index) - 1, _CHECKED).round().astype(np.int64)]
     there = work.windows.take(index)
-    every = metrics_of(work.recipe, range_of(work.recipe, work.series, work.windows.take(work.split.train)))
+    measured = work.recipe.output.range or range_of(work.series, work.windows.take(work.split.train))
+    every = metrics_of(work.recipe, measured)
     names = dict.fromkeys(["mse", "mae", work.recipe.output.metric, *(s.best for s in work.recipe.stage)])
 
     def check(model: nn.Module) -> dict[str, float]:

@@ -24,7 +24,7 @@ from wavefold.data import FRAME_SIMULATORS, FRAME_WRITERS
 from wavefold.output.forecasts import Forecasts, write_forecasts
 from wavefold.recipe import Recipe, digest_of
 from wavefold.story.forecasting.asking import Forecaster, forecasts_of
-from wavefold.story.forecasting.fitting import fit_members, new_baseline, new_forecaster, range_of
+from wavefold.story.forecasting.fitting import check_baselines, fit_members, new_baseline, new_forecaster, range_of
 from wavefold.story.forecasting.judging import Verdict, frame_notes, judge_windows, verdict_notes
 from wavefold.story.forecasting.picturing import draw_verdict
 from wavefold.story.forecasting.reading import check_like, frames_of, read_frames, sections, split_windows, windows_in
@@ -45,6 +45,7 @@ def begin_series(recipe: Recipe, series: Series, targets: int, run: Run, *, simu
     work = FrameWork(run, recipe, series, windows, split_windows(recipe, windows), targets)
     for number, member in enumerate(recipe.member):
         new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
+    check_baselines(recipe, series)
     start_run(run.folder, {**_facts(work, simulated), "folds": 1}, recipe.toml(), work.judged)
     return work
 
@@ -83,9 +84,9 @@ class FrameScore:
         """The object that `wavefold score --json` prints; what is undefined is None."""
         results, metric = self.results, self.results["metric"]
         row = results["score"]
-        value, *ends = (v if v is not None and np.isfinite(v) else None for v in row[metric])
-        others = {name: v for name, v in row.items() if name not in (metric, "by-lead", "interval-by-lead")}
-        beside = {b["name"]: {"value": b[metric][0], "by_lead": b["by-lead"][metric]} for b in results["baselines"]}
+        value, *ends = (_number(v) for v in row[metric])
+        others = {name: _number(v) for name, v in row.items() if name not in (metric, "by-lead", "interval-by-lead")}
+        beside = {b["name"]: {"value": _number(b[metric][0]), "by_lead": b["by-lead"][metric]} for b in results["baselines"]}
         return {
             "metric": metric,
             "value": value,
@@ -98,6 +99,10 @@ class FrameScore:
         }
 
 
+def _number(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else value
+
+
 def score_frames(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None]) -> FrameScore:
     """The recipe's metrics with the baselines beside them, on every window of a source that the recipe cuts."""
     forecaster, series = _open(run, recipe, source)
@@ -108,7 +113,7 @@ def score_frames(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str],
         warn(f"{seen:,} of these {len(frames):,} frames were learned from or chosen by: for them this is no honest score")
     for note in series.notes:
         warn(note)
-    return FrameScore(judge_windows(forecaster, windows, float(run.facts["range"])).results())
+    return FrameScore(judge_windows(forecaster, windows, _range(run, recipe)).results())
 
 
 def simulate_frames(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
@@ -125,7 +130,7 @@ def _judged(work: FrameWork) -> dict[str, Any]:
     tested = work.windows.take(work.split.test if len(work.split.test) else work.split.validation)
     if not len(tested):
         raise UserError("split: there is neither a test nor a validation part; raise split.test")
-    verdict: Verdict = judge_windows(forecaster, tested, float(work.run.facts["range"]))
+    verdict: Verdict = judge_windows(forecaster, tested, _range(work.run, work.recipe))
     results = verdict.results()
     notes = (
         ["learned from and tested on simulated frames: this says nothing about real ones"]
@@ -140,12 +145,16 @@ def _judged(work: FrameWork) -> dict[str, Any]:
     return {**results, "learned_from": len(work.split.train), "notes": notes}
 
 
+def _range(run: Run, recipe: Recipe) -> float:
+    """The range of values that SSIM and PSNR are of: the recipe's, which may change, or that of the training part."""
+    return recipe.output.range or float(run.facts["range"])
+
+
 def _open(run: Run, recipe: Recipe, source: str) -> tuple[Forecaster, Series]:
     """A run's forecaster, and frames that it can be asked about."""
     series, targets = read_frames(recipe, source)
-    forecaster = Forecaster(run, recipe, targets)
     check_like(series, run.facts)
-    return forecaster, series
+    return Forecaster(run, recipe, targets), series
 
 
 def _facts(work: FrameWork, simulated: bool) -> dict[str, Any]:
@@ -160,7 +169,7 @@ def _facts(work: FrameWork, simulated: bool) -> dict[str, Any]:
         "targets": work.targets,
         "unit": series.unit,
         "step": series.step,
-        "range": range_of(work.recipe, series, train),
+        "range": range_of(series, train),
     }
     return facts_of(work.recipe, digest_of([series.digest, list(series.channels), list(series.frames.shape)]), known)
 

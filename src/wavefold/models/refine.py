@@ -1,0 +1,77 @@
+"""A small net that corrects a first forecast, every lead by the same weights: for series too short to teach a large net.
+
+What it learns is how a simple forecast errs: rain that grows or decays, edges where nothing is known to come in, detail that
+cannot last. Post-processing of nowcasts and of weather models is of this kind (model output statistics, Glahn and Lowry 1972).
+
+Legend: N samples, C channels, P past frames, K targets, A ahead frames, E features, R rows, W columns.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavefold.base.errors import UserError
+from wavefold.models.layers import need_least
+from wavefold.models.start import (
+    Activation,
+    FirstForecast,
+    Start,
+    answer,
+    need_known,
+    need_targets,
+    quiet,
+    time_first,
+    time_inside,
+)
+
+
+class Refine(nn.Module):
+    """Dilated convolutions over a first forecast's frame, the last past frames and their mean; a lead is a learned vector.
+
+    width: features; depth: convolutions, each reaching twice as far as the one before; recent: past frames that are seen
+    besides their mean; start: the first forecast, anything but "none", each lead of which is weighed by a learned factor.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        targets: int,
+        past: int,
+        ahead: int,
+        *,
+        width: int = 16,
+        depth: int = 4,
+        recent: int = 3,
+        activation: Activation = "linear",
+        start: Start = "last",
+    ) -> None:
+        super().__init__()
+        need_least("refine", 1, past=past, ahead=ahead, width=width, depth=depth, recent=recent)
+        need_targets("refine", channels, targets)
+        need_known("refine", start, activation)
+        if start == "none":
+            raise UserError("refine: start 'none' leaves nothing to refine; name a first forecast")
+        self.ahead, self.activation, self.recent = ahead, activation, min(recent, past)
+        self.first = FirstForecast(start, targets, ahead)
+        self.weights = nn.Parameter(torch.ones(targets, ahead)) if activation == "linear" else None
+        self.see = nn.Conv2d(channels * (self.recent + 1), width, 3, padding=1)
+        self.enter = nn.Conv2d(targets, width, 3, padding=1)
+        self.lead = nn.Parameter(0.1 * torch.randn(ahead, width))
+        self.blocks = nn.ModuleList(nn.Conv2d(width, width, 3, padding=2**place, dilation=2**place) for place in range(depth))
+        self.head = nn.Conv2d(width, targets, 3, padding=1)
+        quiet(self.head, start)
+
+    def forward(self, past: Tensor) -> Tensor:
+        first = self.first(past)  # (N, K, A, R, W)
+        seen = torch.cat([past[:, :, -self.recent :].flatten(1, 2), past.mean(2)], dim=1)
+        context = self.see(seen)  # (N, E, R, W)
+        features = time_inside(self.enter(time_first(first)), self.ahead)  # (N, E, A, R, W)
+        lead = self.lead.T[:, :, None, None]  # (E, A, 1, 1)
+        x = time_first(F.silu(features + context[:, :, None] + lead))
+        for convolution in self.blocks:
+            x = x + F.silu(convolution(x))
+        change = time_inside(self.head(x), self.ahead)
+        weighed = first if self.weights is None else first * self.weights[..., None, None]
+        return answer(change, weighed, self.activation)
