@@ -17,6 +17,8 @@ SMALL = {
     "roll_out": {"hidden": 4, "depth": 2},
     "simvp": {"width": 4, "hidden": 12, "depth": 2, "kernel": 9},
 }
+PEEPHOLES = {"conv_lstm": {"peephole": True}, "roll_out": {"peephole": True}}
+WIDE = {"refine": {"width": 16}, "simvp": {"hidden": 16}, "conv_lstm": {"hidden": 16}, "roll_out": {"hidden": 16}}
 STARTS = ["last", "damped", "mean", "advection"]
 
 
@@ -64,7 +66,8 @@ def test_the_source_s_frames(name):
 @pytest.mark.parametrize(("past", "ahead"), [(4, 4), (5, 1)])
 @pytest.mark.parametrize("name", FORECASTERS)
 def test_every_parameter_gets_a_gradient(name, past, ahead, start):
-    net = made(name, 3, 2, past, ahead, start=start, **({} if name == "simvp" else {"peephole": True}))
+    start = "damped" if name == "refine" and start == "none" else start  # it has nothing to refine without one
+    net = made(name, 3, 2, past, ahead, start=start, **PEEPHOLES.get(name, {}))
     F.mse_loss(net(frames(3, 3, past, 9, 10)), frames(3, 2, ahead, 9, 10, seed=2)).backward()
     still = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert still == []
@@ -91,7 +94,7 @@ def test_saved_weights_give_the_same_forecast(name, tmp_path):
 
 @pytest.mark.parametrize("name", FORECASTERS)
 def test_one_tiny_batch_can_be_learned(name):
-    net = made(name, 1, 1, 3, 3, hidden=16, activation="linear", start="none")
+    net = made(name, 1, 1, 3, 3, activation="linear", start="last" if name == "refine" else "none", **WIDE[name])
     teach = torch.optim.Adam(net.parameters(), lr=0.01)
     x = torch.stack([torch.roll(torch.eye(8), (t, s), (0, 1)) for s in range(2) for t in range(6)])
     x = x.view(2, 1, 6, 8, 8)  # a diagonal line that moves down
@@ -350,7 +353,7 @@ def test_dropped_paths_are_for_training_alone():
         (lambda: ConvLSTMNet(1, 1, 20, 1, head="sequence"), "head 'sequence' .* past is 20 and ahead 1; choose head 'last'"),
         (lambda: ConvLSTMNet(1, 1, 4, 4, head="lost"), "head 'lost' is not one of auto, sequence, last; did you mean 'last'"),
         (lambda: ConvLSTMNet(1, 1, 4, 4, kernel=4), "kernel 4 has no middle; it must be odd"),
-        (lambda: ConvLSTMNet(1, 1, 4, 4, start="lst"), "start 'lst' is not one of none, last, mean, advection; did you mean"),
+        (lambda: ConvLSTMNet(1, 1, 4, 4, start="lst"), "start 'lst' is not one of none, last, damped, mean, advection; did you mean"),
         (lambda: ConvLSTMNet(1, 2, 4, 4), "2 targets of 1 channels"),
         (lambda: RollOut(1, 1, 4, 4, downsample=3), "downsample 3 is not one of 1, 2, 4"),
         (lambda: RollOut(1, 1, 4, 4, teacher=1.5), "teacher 1.5 is not a share"),

@@ -15,7 +15,7 @@ ROOMS = ("data", "prepare", "models", "training", "combine", "output")
 FILES = sorted(SOURCE.rglob("*.py"))
 OPTIONAL = (
     *("skops", "wfdb", "astropy", "imblearn", "lightgbm", "openpyxl", "pyarrow", "torch.utils.tensorboard"),
-    *("timm", "torchvision", "h5py", "hdf5plugin", "matplotlib"),
+    *("timm", "torchvision", "h5py", "hdf5plugin", "matplotlib", "xarray", "zarr", "h5netcdf", "PIL"),
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from wavefold.data import SIMULATORS, WRITERS
 
@@ -43,3 +44,21 @@ def test_two_processes_learn_what_one_learns(contest_csv, tmp_path, recipe):
     scores = [np.load(tmp_path / str(n) / "fold0" / member / "scores.npz")["test"] for n in (1, 2)]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
     assert not np.allclose(scores[0], 0.25, atol=1e-3)
+
+
+FRAMES = ['member=[{model="simvp",width=4,hidden=8,depth=1,kernel=9,start="last"}]', "stage.*.epochs=2", "batches.size=7"]
+FRAMES += ["windows={past=4,ahead=2,crop=[8,8],anywhere=true}", "prepare=[{step='standardise'},{step='mirror'}]"]
+FRAMES += ["output.pictures=false"]
+
+
+def test_two_processes_forecast_what_one_forecasts(tmp_path):
+    frames = np.random.default_rng(0).normal(size=(60, 16, 16, 1)).cumsum(axis=0)
+    frames[:, :3, :5] = np.nan
+    np.save(tmp_path / "frames.npy", frames.astype(np.float32))
+    alone, together = (train("frames", FRAMES, tmp_path / "frames.npy", tmp_path / str(n), n) for n in (1, 2))
+    assert together["n"] == alone["n"]
+    weights = [load_file(tmp_path / str(n) / "fold0" / "0-simvp" / "weights.safetensors") for n in (1, 2)]
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(value, weights[1][name], atol=1e-5, err_msg=name)
+    assert together["score"]["by-lead"]["mse"] == pytest.approx(alone["score"]["by-lead"]["mse"], rel=1e-4)
+    assert alone["score"]["mse"][0] != pytest.approx(alone["baselines"][0]["mse"][0], rel=1e-4)

@@ -11,8 +11,8 @@ from wavefold.recipe import Recipe, parse_override, recipe_names, recipe_text
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_is_right_and_opens_with_what_it_is(name):
-    pipeline.check_recipe(Recipe.load(name))
-    pipeline.check_recipe(Recipe.load(name).quickly())
+    pipeline.check(Recipe.load(name))
+    pipeline.check(Recipe.load(name).quickly())
     head = [line for line in recipe_text(name).splitlines() if line.startswith("#")]
     assert head[0].startswith(f"# {name}: ")
     for word in ("source", "run", "measured"):
@@ -93,11 +93,12 @@ def test_fractions_are_words_or_shares_by_class(change, words):
 @pytest.mark.parametrize("name", recipe_names())
 def test_one_stage_and_one_member_are_enough(name):
     recipe = Recipe.load(name)
-    pipeline.check_recipe(recipe.with_({"stage": recipe.tree()["stage"][:1], "member": recipe.tree()["member"][:1]}))
+    pipeline.check(recipe.with_({"stage": recipe.tree()["stage"][:1], "member": recipe.tree()["member"][:1]}))
 
 
-def test_toml_of_a_recipe_is_the_recipe():
-    recipe = Recipe.load("heartbeat")
+@pytest.mark.parametrize("name", recipe_names())
+def test_toml_of_a_recipe_is_the_recipe(name):
+    recipe = Recipe.load(name)
     assert Recipe.from_toml(recipe.toml(), "again") == recipe
 
 

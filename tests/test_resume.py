@@ -27,10 +27,19 @@ SETTINGS = [
     'output.baseline=""',
 ]
 
+FRAMES = [
+    'member=[{model="roll_out",hidden=4,depth=1},{model="simvp",width=4,hidden=8,depth=1,kernel=9,drop_path=0.5}]',
+    'prepare=[{step="standardise"},{step="mirror"}]',
+    "windows={past=4,ahead=2,crop=[8,8],anywhere=true}",
+    "stage.*.epochs=2",
+    "stage.*.average=0.5",
+    "batches.save_every=0",
+]
 
-def command(data: Path, out: Path) -> list[str]:
-    words = [sys.executable, "-m", "wavefold.cli", "train", "heartbeat", "--data", str(data), "--out", str(out)]
-    return words + [w for s in SETTINGS for w in ("--set", s)]
+
+def command(data: Path, out: Path, recipe: str = "heartbeat") -> list[str]:
+    words = [sys.executable, "-m", "wavefold.cli", "train", recipe, "--data", str(data), "--out", str(out)]
+    return words + [w for s in (FRAMES if recipe == "frames" else SETTINGS) for w in ("--set", s)]
 
 
 def results(run: Path) -> dict[str, bytes]:
@@ -110,6 +119,20 @@ def test_killed_as_any_file_takes_its_name_a_run_ends_with_the_same_bits(contest
     assert done.returncode == 0, done.stderr
     assert results(killed) == results(whole)
     assert not list(killed.rglob("*.part"))
+
+
+def test_a_training_on_frames_that_is_killed_ends_with_the_same_bits(tmp_path):
+    np.save(tmp_path / "frames.npy", np.random.default_rng(0).normal(size=(60, 16, 16)).cumsum(axis=0).astype(np.float32))
+    whole, killed = (command(tmp_path / "frames.npy", tmp_path / name, "frames") for name in ("whole", "killed"))
+    subprocess.run(whole, check=True, capture_output=True)
+    for count, when in ((3, "before"), (9, "after"), (30, "before")):
+        words = [sys.executable, "-c", DYING, str(count), when, *killed[3:]]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    subprocess.run(killed, check=True, capture_output=True)
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+    assert not list((tmp_path / "killed").rglob("*.part"))
+    assert len(list((tmp_path / "killed" / "pictures").iterdir())) == 6
 
 
 def test_a_torn_state_falls_back_to_the_one_before(tmp_path):

@@ -56,7 +56,8 @@ class Verdict:
         """The ensemble less a baseline on the same windows, by lead with its interval; and 1 - mse / mse of the baseline."""
         ours, theirs = self.scores["ensemble"], self.scores[baseline]
         value, low, high = ours.difference_by_lead(self.metric, theirs, **self._drawn)
-        skill = 1 - ours.by_lead("mse") / theirs.by_lead("mse")
+        with np.errstate(divide="ignore", invalid="ignore"):  # a baseline without an error leaves skill undefined
+            skill = 1 - ours.by_lead("mse") / theirs.by_lead("mse")
         return {"difference": plain(np.stack([value, low, high], axis=-1)), "skill": plain(skill)}
 
     def results(self) -> dict[str, Any]:

@@ -20,6 +20,12 @@ from wavefold.story.forecasting.judging import Verdict
 from wavefold.training.spectrum import radial_power
 
 
+def clear_pictures(folder: Path) -> None:
+    """Delete the pictures of an earlier verdict, some of which a new one may not draw."""
+    for path in (*folder.glob("*.png"), *folder.glob("*.gif")):
+        path.unlink()
+
+
 def draw_verdict(folder: Path, forecaster: Forecaster, verdict: Verdict) -> list[str]:
     """Draw one test window, skill by lead, errors by cell and the power spectrum; notes on what could not be drawn."""
     try:

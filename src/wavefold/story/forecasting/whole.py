@@ -26,7 +26,7 @@ from wavefold.recipe import Recipe, digest_of
 from wavefold.story.forecasting.asking import Forecaster, forecasts_of
 from wavefold.story.forecasting.fitting import check_baselines, fit_members, new_baseline, new_forecaster, range_of
 from wavefold.story.forecasting.judging import Verdict, frame_notes, judge_windows, verdict_notes
-from wavefold.story.forecasting.picturing import draw_verdict
+from wavefold.story.forecasting.picturing import clear_pictures, draw_verdict
 from wavefold.story.forecasting.reading import check_like, frames_of, read_frames, sections, split_windows, windows_in
 from wavefold.story.forecasting.scaling import frames_at
 from wavefold.story.forecasting.work import FrameWork
@@ -105,6 +105,12 @@ def _number(value: float | None) -> float | None:
 
 def score_frames(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None]) -> FrameScore:
     """The recipe's metrics with the baselines beside them, on every window of a source that the recipe cuts."""
+    _, verdict = verdict_on(run, recipe, source, warn=warn)
+    return FrameScore(verdict.results())
+
+
+def verdict_on(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None] = print) -> tuple[Forecaster, Verdict]:
+    """A run's forecaster, and what it and its baselines were measured to be on every window of a source."""
     forecaster, series = _open(run, recipe, source)
     windows = windows_in(recipe, series)
     frames = frames_of(windows)
@@ -113,7 +119,7 @@ def score_frames(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str],
         warn(f"{seen:,} of these {len(frames):,} frames were learned from or chosen by: for them this is no honest score")
     for note in series.notes:
         warn(note)
-    return FrameScore(judge_windows(forecaster, windows, _range(run, recipe)).results())
+    return forecaster, judge_windows(forecaster, windows, float(run.facts["range"]))
 
 
 def simulate_frames(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
@@ -140,6 +146,7 @@ def _judged(work: FrameWork) -> dict[str, Any]:
     if not len(work.split.test):
         notes.append("no test part: these windows chose the weights, and flatter them; `wavefold score` tests on other frames")
     notes += frame_notes(work.recipe, work.series, work.windows, work.split) + verdict_notes(results)
+    clear_pictures(work.run.folder / "pictures")
     if work.recipe.output.pictures:
         notes += draw_verdict(work.run.folder / "pictures", forecaster, verdict)
     return {**results, "learned_from": len(work.split.train), "notes": notes}

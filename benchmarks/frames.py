@@ -1,0 +1,288 @@
+"""The studies of forecasts behind docs/frames.md: rows for benchmarks/frames.csv, pictures for docs/figures.
+
+python benchmarks/frames.py radar-data DIR     KNMI's rain as dBZ on 2 km, FMI's dBZ with no echo as 0: DIR/knmi.npz, fmi.npz
+python benchmarks/frames.py era5 DIR           hourly temperature, 20 to 20, three seeds
+python benchmarks/frames.py radar DIR          learned from KNMI 2010, tested on FMI 2016, 20 to 20 on 60 x 93 crops
+python benchmarks/frames.py crime DIR          Chicago's daily risk maps of three kinds, 20 to 1, three seeds; the Poisson limit
+python benchmarks/frames.py digits DIR NAME M  two MNIST digits, 10 to 10; NAME a key of NETS; M minutes of a core
+python benchmarks/frames.py losses DIR         the radar's net by BCE, MSE, DSSIM and a mixture
+
+Every run lies in DIR under the study's name; the same command goes on with it. Real data: WAVEFOLD_DATA or ../shared/data.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import convolve, gaussian_filter
+
+from wavefold.base.runs import Run, hold_folder, open_run
+from wavefold.base.series import Series
+from wavefold.data import FRAME_SIMULATORS
+from wavefold.data.frames import read_series
+from wavefold.data.reading_as import Events, Reading
+from wavefold.recipe import Recipe
+from wavefold.story.asking import recipe_of
+from wavefold.story.forecasting.fitting import new_forecaster
+from wavefold.story.forecasting.whole import begin_series, fit_and_judge_frames, verdict_on
+
+HERE = Path(__file__).resolve().parent
+REAL = Path(os.environ.get("WAVEFOLD_DATA") or HERE.parents[1] / "shared" / "data")
+
+
+def three(**options: Any) -> list[dict[str, Any]]:
+    """One net from three seeds."""
+    return [{**options, "seed": seed} for seed in range(3)]
+
+
+STAGE = {
+    "loss": "mse",
+    "rate": 2e-3,
+    "schedule": "one_cycle",
+    "optimiser": "adamw",
+    "weight_decay": 0.01,
+    "best": "mse",
+    "average": 1.0,
+}
+ERA5 = {
+    "series": {"variable": "t2m_centi_c", "scale": 0.01, "unit": "degC"},
+    "prepare": [{"step": "anomaly", "smooth": 1}, {"step": "standardise"}],
+    "split": {"way": "time", "validation": 0.12, "test": 0.2},
+    "output.metric": "rmse",
+    "output.baselines": ["persistence", "climatology", "mean"],
+    "member": three(model="refine", start="damped", depth=3),
+    "stage": [STAGE | {"epochs": 4}],
+}
+RADAR = {
+    "prepare": [{"step": "min_max", "low": 0.0, "high": 60.0}, {"step": "mirror"}],
+    "split": {"way": "time", "validation": 0.44, "test": 0.0, "gap": 0},
+    "windows.crop": [60, 93],
+    "windows.anywhere": True,
+    "output.metric": "rmse",
+    "output.baselines": ["persistence", "advection", "mean"],
+    "output.thresholds": [7.0, 20.0],
+    "output.scales": [1, 9],
+    "output.range": 60.0,
+    "member": [{"model": "refine", "start": "advection"}],
+    "stage": [STAGE | {"epochs": 10}],
+}
+CHICAGO = {
+    "box": [-87.93, -87.52, 41.64, 42.03],
+    "cells": [93, 60],
+    "smooth": 2.0,
+    "kinds": {"theft": ["THEFT"], "violence": ["BATTERY", "ASSAULT"], "damage": ["CRIMINAL DAMAGE"]},
+}
+CRIME = {
+    "series": {"events": CHICAGO},
+    "split": {"way": "time", "validation": 0.1, "test": 0.2},
+    "member": three(model="simvp", start="mean", width=24, hidden=96, depth=2),
+    "stage": [STAGE | {"epochs": 5, "rate": 1e-3}],
+}
+DIGITS = {
+    "prepare": [],
+    "windows.past": 10,
+    "windows.ahead": 10,
+    "output.range": 1.0,
+    "output.metric": "mse-sum",
+    "stage": [STAGE | {"epochs": 1, "rate": 1e-3, "average": 0.05}],
+}
+
+
+def radar_data(folder: Path) -> None:
+    """Both radars in dBZ on cells of 2 km, no echo 0, outside NaN. Rain of an hour R (mm) is Z = 200 R^1.6."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with np.load(REAL / "radar" / "fmi_20160928_2km.npz") as kept:
+        code = kept["code"].astype(np.float32)
+        values = np.where(code == 255, np.nan, np.maximum(code / 2 - 32, 0))
+        np.savez_compressed(folder / "fmi.npz", frames=values.astype(np.float32), time=kept["time_utc"], unit="dBZ")
+    with np.load(REAL / "radar" / "knmi_20100826_1km.npz") as kept:
+        fallen = kept["acc_hundredth_mm"].astype(np.float64)
+        hourly = np.where(fallen == 255, np.nan, fallen) / 100 * 12
+        steps, rows, columns = hourly.shape
+        four = hourly[:, : rows // 2 * 2, : columns // 2 * 2].reshape(steps, rows // 2, 2, columns // 2, 2)
+        there = np.isfinite(four)
+        count = there.sum(axis=(2, 4))
+        mean = np.where(there, four, 0).sum(axis=(2, 4)) / np.maximum(count, 1)
+        values = np.where(count > 0, np.maximum(10 * np.log10(np.maximum(200 * mean**1.6, 1)), 0), np.nan)
+        np.savez_compressed(folder / "knmi.npz", frames=values.astype(np.float32), time=kept["time_utc"], unit="dBZ")
+
+
+def era5(folder: Path) -> None:
+    """20 to 20 hours; the climatology is of the day, from the training part."""
+    scores = _train(_recipe("frames", ERA5), folder / "era5", REAL / "era5_uk_t2m" / "era5_uk_t2m.npz")
+    _keep("era5", scores, {"rmse": (1, 3, 6, 12, 20), "sharpness": (1, 6, 20)})
+
+
+def radar(folder: Path, name: str = "radar", changes: Mapping[str, Any] | None = None) -> None:
+    """KNMI's first frames learn, its last ones choose; FMI's, six years later and 1,500 km away, test."""
+    _train(_recipe("frames", RADAR | dict(changes or {})), folder / name, folder / "knmi.npz")
+    run = open_run(folder / name)
+    recipe = recipe_of(run)
+    _, verdict = verdict_on(run, recipe, str(folder / "fmi.npz"))
+    leads = (1, 3, 6, 12, 20)
+    shown = dict.fromkeys(("rmse", "csi-7", "csi-20", "fss-20-9", "ssim", "sharpness"), leads)
+    _keep(name, {**verdict.results(), "seconds": run.scores["seconds"]}, shown)
+
+
+def losses(folder: Path) -> None:
+    """The radar's net by each loss, under a sigmoid as in the source; weights chosen by MSE for all."""
+    mixed = {"parts": [{"loss": "mse"}, {"loss": "dssim", "size": 3, "weight": 0.02}]}
+    for name, loss in {"bce": {}, "mse": {}, "dssim": {"size": 3}, "sum": mixed}.items():
+        stage = {**STAGE, "epochs": 6, "loss": name, **loss}
+        member = {"model": "refine", "start": "advection", "activation": "sigmoid"}
+        radar(folder, f"losses-{name}", {"stage": [stage], "member": [member]})
+
+
+def crime(folder: Path) -> None:
+    """20 to 1 day of three kinds; and the error that even the true rate would have, were events independent."""
+    source = REAL / "city_crime" / "chicago_2016_2017.npz"
+    scores = _train(_recipe("frames_next", CRIME), folder / "crime", source)
+    _keep("crime", scores, {"mse": (1,)})
+    limit, last = _poisson(source)
+    _write(
+        [
+            ["crime", *row, 1, "", "", value, "", ""]
+            for row, value in {("Poisson limit", "mse"): limit, ("mean", "mse"): last}.items()
+        ]
+    )
+
+
+def digits(folder: Path, name: str, minutes: float) -> None:
+    """Two moving MNIST digits made anew each time, 10 to 10; as many steps as fit in the minutes of one core."""
+    recipe = _recipe("frames", DIGITS | {"member": [NETS[name]]})
+    rate = _seconds_a_step(recipe)
+    steps = max(4, int(60 * minutes / rate))
+    count = steps * recipe.batches.size
+    series: Series = FRAME_SIMULATORS["digits"](
+        count + CHOSEN + TESTED,
+        1,
+        shape=(1, 64, 64),
+        past=10,
+        ahead=10,
+        digits=str(REAL / "movingmnist" / "mnist_train_digits.npz"),
+    )
+    shares = {"validation": CHOSEN / (count + CHOSEN + TESTED), "test": TESTED / (count + CHOSEN + TESTED)}
+    whole = recipe.with_({"split": {"way": "time", **shares}})
+    run = Run(folder / f"digits-{name}")
+    with hold_folder(run.folder, fresh=False):
+        fit_and_judge_frames(begin_series(whole, series, 1, run, simulated=True))
+    scores = {**run.scores, "note": f"{count:,} sequences, {rate * 1000:.0f} ms a step of {recipe.batches.size}"}
+    _keep(
+        "digits", scores, {"mse-sum": (1, 5, 10), "ssim": (1, 5, 10), "mae-sum": (), "psnr": (), "sharpness": (10,)}, who=name
+    )
+
+
+NETS = {
+    "simvp": {"model": "simvp"},
+    "roll_out": {"model": "roll_out", "hidden": 64, "downsample": 4},
+    "conv_lstm": {"model": "conv_lstm", "activation": "sigmoid"},
+}
+CHOSEN, TESTED = 256, 1000  # sequences of digits
+
+
+def _recipe(name: str, changes: Mapping[str, Any]) -> Recipe:
+    return Recipe.load(name).with_(changes)
+
+
+def _train(recipe: Recipe, folder: Path, data: Path) -> dict[str, Any]:
+    """Train by the command that users have; what scores.json says."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.parent / f"{folder.name}.toml"
+    path.write_text(recipe.toml())
+    words = ["train", str(path), "--data", str(data), "--out", str(folder)]
+    subprocess.run([str(Path(sys.executable).parent / "wavefold"), *words], check=True)
+    return open_run(folder).scores
+
+
+def _seconds_a_step(recipe: Recipe) -> float:
+    """Processor seconds of a training step, the median of five."""
+    net = new_forecaster(recipe.member[0], 1, 1, recipe, 0)
+    loss, optimiser = torch.nn.MSELoss(), torch.optim.AdamW(net.parameters())
+    values, taken = torch.rand(recipe.batches.size, 1, 20, 64, 64), []
+    for _ in range(6):
+        begun = time.process_time()
+        optimiser.zero_grad()
+        given = (values[:, :, :10], values[:, :, 10:]) if getattr(net, "takes_truth", False) else (values[:, :, :10],)
+        loss(net(*given), values[:, :, 10:]).backward()
+        optimiser.step()
+        taken.append(time.process_time() - begun)
+    return float(np.median(taken[1:]))
+
+
+def _poisson(source: Path) -> tuple[float, float]:
+    """Mean squared error of the true rate's own forecast, over the last fifth: counts vary by their mean, and a Gaussian with
+    weights k spreads that as the sum of k^2; and of the last 20 frames' mean."""
+    plain, smooth = (
+        read_series(source, Reading(events=Events(**{**_events(), "smooth": sigma}))).frames[:] for sigma in (0.0, 2.0)
+    )
+    point = np.zeros((41, 41))
+    point[20, 20] = 1
+    kernel = gaussian_filter(point, 2.0, mode="constant") ** 2
+    test = len(plain) - len(plain) // 5
+    limit = np.mean([convolve(rate, kernel, mode="constant").mean() for rate in plain[test:].mean(axis=0)])
+    last = [((smooth[i] - smooth[i - 20 : i].mean(axis=0)) ** 2).mean() for i in range(test, len(smooth))]
+    return float(limit), float(np.mean(last))
+
+
+def _events() -> dict[str, Any]:
+    kinds = {name: tuple(words) for name, words in CHICAGO["kinds"].items()}
+    return {"box": tuple(CHICAGO["box"]), "cells": tuple(CHICAGO["cells"]), "kinds": kinds}
+
+
+def _keep(study: str, scores: Mapping[str, Any], shown: Mapping[str, Sequence[int]], who: str = "ensemble") -> None:
+    """Rows of a score: who, metric, lead (0 is all), value; the recipe's metric and differences with their interval."""
+    rows, main = [], scores["metric"]
+    every = [(who, scores["score"]), *((row["name"], row) for row in [*scores["members"], *scores["baselines"]])]
+    for name, row in every:
+        for metric, leads in shown.items():
+            ends = row[main][1:] if metric == main else ["", ""]
+            value = row[main][0] if metric == main else row[metric]
+            rows.append([study, name, metric, 0, scores["n"], scores["blocks"], value, *ends])
+            for lead in leads:
+                ends = row["interval-by-lead"][lead - 1] if metric == main else ["", ""]
+                rows.append([study, name, metric, lead, scores["n"], scores["blocks"], row["by-lead"][metric][lead - 1], *ends])
+        for lead, ends in enumerate(row.get("difference", []), 1):
+            rows.append([study, f"{who} less {name}", main, lead, scores["n"], scores["blocks"], *ends])
+    _write(rows, scores.get("seconds", ""), scores.get("note", ""))
+    for row in rows:
+        if row[3] == 0:
+            print(*row[:4], *(f"{v:.4g}" for v in row[6:] if isinstance(v, float)))
+
+
+def _write(rows: Sequence[Sequence[Any]], seconds: Any = "", note: str = "") -> None:
+    path = HERE / "frames.csv"
+    fresh = not path.exists()
+    with path.open("a", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        if fresh:
+            heads = "date study who metric lead windows blocks value low high seconds note commit command"
+            writer.writerow(heads.split())
+        for row in rows:
+            numbers = [f"{v:.5g}" if isinstance(v, float) else "" if v is None else v for v in row]
+            command = f"python benchmarks/frames.py {' '.join([*sys.argv[1:2], 'DIR', *sys.argv[3:]])}"
+            writer.writerow([datetime.date.today(), *numbers, seconds, note, _commit(), command])
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+STUDIES = {"radar-data": radar_data, "era5": era5, "radar": radar, "losses": losses, "crime": crime}
+
+if __name__ == "__main__":
+    study, place, *more = sys.argv[1:]
+    if study == "digits":
+        digits(Path(place), more[0], float(more[1]))
+    else:
+        STUDIES[study](Path(place))

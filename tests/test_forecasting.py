@@ -1,0 +1,582 @@
+"""The story of frames, end to end: learned from the past alone, judged in the frames' own unit, said before it is too late."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy.io import netcdf_file
+
+from wavefold import pipeline
+from wavefold.base.errors import DataError, UserError
+from wavefold.base.runs import Run, open_run
+from wavefold.cli import main
+from wavefold.data import frames_npy
+from wavefold.recipe import Recipe
+from wavefold.story.asking import recipe_of
+from wavefold.story.forecasting.asking import Forecaster
+from wavefold.story.forecasting.reading import read_frames, windows_in
+
+SMALL = {
+    "windows": {"past": 4, "ahead": 2},
+    "member.*.width": 4,
+    "member.*.hidden": 8,
+    "member.*.kernel": 9,
+    "stage.*.epochs": 1,
+    "output.pictures": False,
+}
+STILL = {"stage.*.rate": 1e-12, "stage.*.schedule": "constant", "stage.*.weight_decay": 0.0}  # a net that learns nothing
+
+
+def small(**more):
+    return Recipe.load("frames").quickly().with_({**SMALL, **more})
+
+
+def still(**more):
+    return small(**STILL, **more)
+
+
+def quiet(line):
+    pass
+
+
+def train(recipe, data, out, fresh=False, say=quiet) -> Run:
+    return pipeline.train(recipe, data=str(data), out=out, fresh=fresh, say=say)
+
+
+def run(*words: object):
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def keep(folder: Path, frames: object, name: str = "frames.npz", **beside: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / name, frames=np.asarray(frames, np.float32), **beside)
+    return folder / name
+
+
+def counting(count: int, size: Sequence[int] = (16, 16)) -> np.ndarray:
+    """Frames that hold their own number in every cell."""
+    return np.broadcast_to(np.arange(count, dtype=np.float32).reshape(-1, *(1 for _ in size)), (count, *size)).copy()
+
+
+def wandering(count: int, channels: int = 1, seed: int = 0, size: tuple[int, int] = (16, 16)) -> np.ndarray:
+    """Frames (time, row, column, channel) that change a little at each step."""
+    steps = np.random.default_rng(seed).normal(size=(count, *size, channels))
+    return steps.cumsum(axis=0).astype(np.float32)
+
+
+def hours(count: int, begin: str = "2020-01-01") -> np.ndarray:
+    return np.datetime64(begin, "s") + np.arange(count) * np.timedelta64(3600, "s")
+
+
+def learned(folder: Path) -> dict[str, bytes]:
+    """The bytes of all that a run learned and said."""
+    names = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix in (".safetensors", ".npz", ".csv", ".jsonl"))
+    found = {str(name): (folder / name).read_bytes() for name in names}
+    scores = json.loads((folder / "scores.json").read_text())
+    return {**found, "scores": json.dumps({k: v for k, v in scores.items() if k != "seconds"}).encode()}
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Run, Path]:
+    """A run of three channels with times, two of them to forecast, that has learned a little."""
+    folder = tmp_path_factory.mktemp("frames")
+    names = {"channels": np.array(["wind", "warmth", "rain"]), "unit": np.array("K"), "time": hours(120)}
+    data = keep(folder, wandering(120, 3), **names)
+    recipe = small(**{"series.targets": ["rain", "wind"], "output.thresholds": [0.0, 1e9]})
+    return train(recipe, data, folder / "run"), data
+
+
+@pytest.mark.parametrize("name", ["frames", "frames_next"])
+def test_quick_ends_with_scores_and_pictures_and_again_does_nothing(name, tmp_path):
+    words = ["train", name, "--quick", "--out", tmp_path / "run", "--set", "data.count=12", "--set", "stage.*.epochs=1"]
+    first = run(*words)
+    assert first.exit_code == 0, first.output
+    assert "persistence (baseline)" in first.output
+    assert "simulated frames: this says nothing about real ones" in first.output
+    scores = open_run(tmp_path / "run").scores
+    ahead = {"frames": 6, "frames_next": 1}[name]
+    assert len(scores["score"]["by-lead"]["mse"]) == scores["leads"] == ahead
+    assert [b["name"] for b in scores["baselines"]] == ["persistence", "mean"]
+    there = {p.name for p in (tmp_path / "run" / "pictures").iterdir()}
+    assert there == {*("forecast.png", "forecast.gif", "errors.png", "spectrum.png"), *("mse.png", "rmse.png", "ssim.png")}
+    parts = [row["part"] for row in rows_of(tmp_path / "run" / "splits.csv")]
+    assert {part: parts.count(part) for part in parts} == {"train": 8, "validation": 2, "test": 2}
+    stamp = (tmp_path / "run" / "scores.json").stat().st_mtime_ns
+    again = run(*words)
+    assert again.exit_code == 0
+    assert (tmp_path / "run" / "scores.json").stat().st_mtime_ns == stamp
+    assert "another recipe" in run(*words, "--set", "seed=5").output
+
+
+class Killed(BaseException):
+    """What a test ends a training with, as no handler expects it."""
+
+
+def killed_at(monkeypatch, count: int) -> None:
+    """Die just before the so-manieth file takes its final name."""
+    real, left = os.replace, [count]
+
+    def dying(source, target):
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", dying)
+
+
+@pytest.mark.parametrize("net", ["simvp", "roll_out", "conv_lstm"])
+def test_killed_at_any_step_a_run_ends_with_the_same_bits(net, tmp_path, monkeypatch):
+    data = keep(tmp_path, wandering(60))
+    members = {
+        "simvp": {"model": "simvp", "width": 4, "hidden": 8, "kernel": 9, "depth": 1, "drop_path": 0.5, "start": "last"},
+        "roll_out": {"model": "roll_out", "hidden": 4, "depth": 1},
+        "conv_lstm": {"model": "conv_lstm", "hidden": 4, "depth": 1, "head": "last", "activation": "linear"},
+    }
+    windows = {"past": 4, "ahead": 2, "crop": [8, 8], "crop_stride": [8, 4], "anywhere": True, "stride": 4}
+    recipe = small(
+        windows=windows,
+        member=[members[net], {**members[net], "weight": 2.0}],
+        prepare=[{"step": "standardise", "per": "cell"}, {"step": "mirror"}],
+        **{"stage.*.epochs": 2, "stage.*.average": 0.5, "batches.save_every": 0.0, "batches.size": 20},
+    )
+    whole = train(recipe, data, tmp_path / "whole")
+    assert [m["name"] for m in whole.scores["members"]] == [f"0 {net}", f"1 {net}"]
+    assert len((whole.member(0, 0, net) / "metrics.jsonl").read_text().splitlines()) == 2
+    out, said = tmp_path / "killed", []
+    for count in (2, 6, 9, 5, 14, 3):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            killed_at(patch, count)
+            train(recipe, data, out)
+    train(recipe, data, out, say=said.append)
+    assert "going on where the last training stopped" in said[0]
+    assert learned(out) == learned(whole.folder)
+    assert not list(out.rglob("state*.pt"))
+    assert not list(out.rglob("*.part"))
+
+
+def test_score_of_the_test_parts_frames_is_what_training_said(trained, tmp_path):
+    folder, data = trained
+    split = rows_of(folder.folder / "splits.csv")
+    begin = min(int(row["frame"]) for row in split if row["part"] == "test")
+    with np.load(data) as kept:
+        beside = {name: kept[name] for name in ("channels", "unit")}
+        tested = keep(tmp_path, kept["frames"][begin:], time=kept["time"][begin:], **beside)
+    result = run("score", folder.folder, tested, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""  # nothing of it was learned from
+    found = json.loads(result.stdout, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert list(found) == ["metric", "value", "interval", "n", "others", "step", "by_lead", "baselines"]
+    scores = folder.scores
+    assert found["metric"] == "mse"
+    assert found["n"] == scores["n"] == sum(row["part"] == "test" for row in split)
+    assert found["value"] == pytest.approx(scores["score"]["mse"][0], rel=1e-6)
+    assert found["interval"][0] <= found["value"] <= found["interval"][1]
+    assert found["by_lead"]["rmse"] == pytest.approx(scores["score"]["by-lead"]["rmse"], rel=1e-6)
+    assert found["step"] == 3600
+    assert found["others"]["csi"] == found["others"]["csi-0"]
+    assert found["others"]["bias-1e+09"] is None  # no cell is ever so high
+    assert list(found["baselines"]) == ["persistence", "mean"]
+    assert found["baselines"]["mean"]["value"] == pytest.approx(scores["baselines"][1]["mse"][0])
+    assert found["baselines"]["mean"]["by_lead"] == pytest.approx(scores["baselines"][1]["by-lead"]["mse"])
+    assert scores["baselines"][0]["skill"][0] == pytest.approx(
+        1 - scores["score"]["by-lead"]["mse"][0] / scores["baselines"][0]["by-lead"]["mse"][0]
+    )
+    plain = run("score", folder.folder, data)
+    assert "of these 120 frames were learned from or chosen by" in plain.stderr
+    assert "persistence (baseline)" in plain.stdout
+
+
+def test_predict_writes_each_form_of_the_frames_to_come(trained, tmp_path):
+    folder, data = trained
+    for suffix in ("npz", "csv", "nc", "gif"):
+        result = run("predict", folder.folder, data, "--out", tmp_path / f"next.{suffix}")
+        assert result.exit_code == 0, result.output
+        assert "1 predictions" in result.output
+    with np.load(tmp_path / "next.npz") as made:
+        frames = made["frames"]
+        assert frames.shape == (1, 2, 2, 16, 16)
+        assert made["channels"].tolist() == ["rain", "wind"]
+        assert str(made["unit"]) == "K"
+        assert made["time"].tolist() == [[*(hours(122)[120:].tolist())]]
+    rows = rows_of(tmp_path / "next.csv")
+    assert len(rows) == frames.size
+    assert [row["lead"] for row in rows[:: 16 * 16]] == ["1", "2", "1", "2"]
+    assert float(rows[-1]["value"]) == pytest.approx(float(frames[0, 1, 1, -1, -1]), rel=1e-5)
+    with netcdf_file(tmp_path / "next.nc", mmap=False) as grid:
+        np.testing.assert_array_equal(grid.variables["wind"][:], frames[:, 1])
+        assert grid.variables["wind"].units == b"K"
+    assert (tmp_path / "next.gif").read_bytes()[:3] == b"GIF"
+    with np.load(data) as kept:
+        last = kept["frames"][-1].transpose(2, 0, 1)[[2, 0]]
+    assert np.abs(frames[0, :, 0] - last).mean() < 2  # of values that reach 20: goes on from the last frame, of those channels
+    refused = run("predict", folder.folder, data, "--out", tmp_path / "next.doc")
+    assert refused.exit_code == 2
+    assert ".npz" in refused.output
+
+
+def test_channels_to_forecast_come_first_and_the_others_are_shown(trained):
+    folder, data = trained
+    assert folder.facts["channels"] == ["rain", "wind", "warmth"]
+    assert folder.facts["targets"] == 2
+    recipe = recipe_of(folder)
+    series, targets = read_frames(recipe, str(data))
+    with np.load(data) as kept:
+        np.testing.assert_array_equal(series.frames, kept["frames"].transpose(0, 3, 1, 2)[:, [2, 0, 1]])
+    ask = Forecaster(folder, recipe, targets)
+    windows = windows_in(recipe, series).take(slice(0, 3))
+    before = np.concatenate([said for _, said in ask.forecast(windows)])
+    moved = series.frames.copy()
+    moved[:, 2] += 3 * np.random.default_rng(0).normal(size=moved[:, 2].shape).astype(np.float32)
+    after = np.concatenate([said for _, said in ask.forecast(windows.of(series.with_frames(moved)))])
+    assert before.shape == (3, 2, 2, 16, 16)
+    assert not np.array_equal(before, after)
+
+
+def test_later_frames_have_no_say_in_a_forecast(trained):
+    folder, data = trained
+    recipe = recipe_of(folder)
+    series, targets = read_frames(recipe, str(data))
+    ask = Forecaster(folder, recipe, targets)
+    windows = windows_in(recipe, series).take(np.array([20]))
+    later = series.frames.copy()
+    later[24:] = 1e6
+    (_, here), (_, there) = (next(ask.answers(windows.of(series.with_frames(frames)))) for frames in (series.frames, later))
+    assert list(here) == ["ensemble", "persistence", "mean"]
+    for name, said in here.items():
+        np.testing.assert_array_equal(said, there[name])
+    earlier = series.frames.copy()
+    earlier[23] += 1
+    (_, other) = next(ask.answers(windows.of(series.with_frames(earlier))))
+    assert not np.array_equal(other["ensemble"], here["ensemble"])
+
+
+def test_test_frames_change_nothing_that_is_learned(trained, tmp_path):
+    folder, data = trained
+    begin = min(int(row["frame"]) for row in rows_of(folder.folder / "splits.csv") if row["part"] == "test")
+    with np.load(data) as kept:
+        arrays = dict(kept)
+    arrays["frames"][begin:] *= -7
+    other = train(recipe_of(folder), keep(tmp_path, **arrays), tmp_path / "run")
+    for name in ("prepare.npz", "baselines.npz", "0-simvp/weights.safetensors", "0-simvp/metrics.jsonl"):
+        assert (other.folder / "fold0" / name).read_bytes() == (folder.folder / "fold0" / name).read_bytes(), name
+    assert other.scores["score"]["mse"] != folder.scores["score"]["mse"]
+    assert other.facts["range"] == folder.facts["range"]
+
+
+@pytest.mark.parametrize("crop", [[], [8, 8]])
+def test_forecasts_are_in_the_frames_own_unit(crop, tmp_path):
+    cells = np.random.default_rng(0).normal(size=(16, 16)) * 20
+    data = keep(tmp_path, 300 + cells + 0.5 * wandering(60)[..., 0])
+    windows = {"past": 4, "ahead": 2, "crop": crop}
+    recipe = still(prepare=[{"step": "standardise", "per": "cell"}], windows=windows, **{"output.metric": "mae"})
+    made = train(recipe, data, tmp_path / "run")
+    scores = made.scores
+    assert scores["score"]["mae"][0] == pytest.approx(scores["baselines"][0]["mae"][0], rel=0.2)  # persistence, nearly
+    assert scores["score"]["mae"][0] < 1
+    assert scores["n"] == 4 * (4 if crop else 1)
+    with np.load(data) as kept:
+        last = kept["frames"][-1]
+    forecasts = pipeline.predict(made, str(data), out=str(tmp_path / "next.npz"))
+    np.testing.assert_allclose(forecasts.frames, np.broadcast_to(last, (1, 1, 2, 16, 16)), atol=1)
+
+
+@pytest.mark.parametrize("crop", [[], [8, 8]])
+def test_a_cycle_that_is_taken_off_comes_back_at_the_forecasts_time(crop, tmp_path):
+    cells = np.random.default_rng(0).normal(size=(16, 16)) * 20
+    turn = np.sin(2 * np.pi * (np.arange(72)[:, None, None] / 6 + np.arange(16)[:, None] / 16))  # 6 hours, shifted by row
+    data = keep(tmp_path, 300 + cells + 10 * turn, time=hours(72))
+    steps = [{"step": "anomaly", "period": 21600.0}, {"step": "standardise", "per": "cell"}]
+    output = {"output.baselines": ["persistence", "climatology"], "output.period": 21600.0, "output.metric": "mae"}
+    made = train(still(prepare=steps, windows={"past": 4, "ahead": 3, "crop": crop}, **output), data, tmp_path / "run")
+    scores = made.scores
+    persistence, climatology = scores["baselines"]
+    assert scores["score"]["mae"][0] < 0.1
+    assert climatology["mae"][0] < 1e-3
+    assert persistence["mae"][0] > 5
+    assert climatology["skill"] != persistence["skill"]
+    forecasts = pipeline.predict(made, str(data), out=str(tmp_path / "next.npz"))
+    with np.load(data) as kept:
+        np.testing.assert_allclose(forecasts.frames[0, 0], kept["frames"][[66, 67, 68]], atol=0.5)  # the same phases
+
+
+def test_past_and_truth_are_the_right_frames(tmp_path):
+    data = keep(tmp_path, counting(60))
+    made = train(still(prepare=[], **{"output.metric": "mae"}), data, tmp_path / "run")
+    persistence, mean = made.scores["baselines"]
+    assert persistence["by-lead"]["mae"] == [1, 2]
+    assert mean["by-lead"]["mae"] == [2.5, 3.5]
+    assert persistence["by-lead"]["mse"] == [1, 4]
+    np.testing.assert_allclose(made.scores["score"]["by-lead"]["mae"], [1, 2], rtol=0.5)
+    many = np.stack([counting(9) + begin for begin in (0, 100, 200)])[..., None]  # (sequence, time, row, column, channel)
+    forecasts = pipeline.predict(made, str(keep(tmp_path / "many", many)), out=str(tmp_path / "x.npz"))
+    assert len(forecasts) == 3
+    np.testing.assert_allclose(forecasts.frames.mean(axis=(1, 2, 3, 4)), [8, 108, 208], rtol=0.1)
+    short = keep(tmp_path / "short", counting(4))  # enough to forecast from, too few to score
+    assert len(pipeline.predict(made, str(short), out=str(tmp_path / "y.npz"))) == 1
+    with pytest.raises(DataError, match="a window needs 6"):
+        pipeline.score_run(made, str(short))
+    with pytest.raises(DataError, match="3 frames at most without a gap; a forecast is made from 4"):
+        pipeline.predict(made, str(keep(tmp_path / "shorter", counting(3))), out=str(tmp_path / "y.npz"))
+
+
+def test_cells_without_a_value_are_in_no_score(tmp_path):
+    frames = counting(60)
+    frames[:, :4, :5] = np.nan  # never
+    frames[np.random.default_rng(0).random(frames.shape) < 0.2] = np.nan  # now and then
+    data = keep(tmp_path, frames)
+    made = train(small(**{"output.metric": "mae", "output.pictures": True}), data, tmp_path / "run")
+    scores = made.scores
+    assert any(note.endswith("of the cells of the test part's frames have no value; they are in no score") for note in scores["notes"])
+    persistence = scores["baselines"][0]["by-lead"]["mae"]
+    assert 1 <= persistence[0] < 1.5  # a cell without a value has its latest one
+    assert np.isfinite(scores["score"]["by-lead"]["mse"]).all()
+    assert scores["score"]["mae-sum"] < scores["score"]["mae"][0] * (256 - 20) * 0.9
+    history = [json.loads(line) for line in (made.member(0, 0, "simvp") / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite(history[0]["loss"])
+    assert (made.folder / "pictures" / "forecast.png").exists()
+    said = run("check", "frames", "--data", data, "--set", "windows.past=4", "--set", "windows.ahead=2").output
+    assert "of the cells without a value" in said
+    whole = pipeline.predict(made, str(data), out=str(tmp_path / "next.npz"))
+    assert np.isfinite(whole.frames).all()
+
+
+def test_frames_that_do_not_fit_in_memory_are_learned_from_alike(tmp_path, monkeypatch):
+    np.save(tmp_path / "frames.npy", wandering(60)[..., 0])
+    windows = {"past": 4, "ahead": 2, "crop": [8, 8], "anywhere": True}
+    recipe = small(windows=windows, prepare=[{"step": "standardise", "per": "cell"}, {"step": "mirror"}])
+    whole = train(recipe, tmp_path / "frames.npy", tmp_path / "whole")
+    monkeypatch.setattr(frames_npy, "LARGE", 1000)
+    again = train(recipe, tmp_path / "frames.npy", tmp_path / "again")
+    assert learned(again.folder) == learned(whole.folder)
+    shown = [pipeline.predict(made, str(tmp_path / "frames.npy"), out=str(tmp_path / "x.npz")).frames for made in (whole, again)]
+    np.testing.assert_array_equal(*shown)
+
+
+def test_no_window_crosses_a_gap(tmp_path):
+    times = np.concatenate([hours(30), hours(41, "2020-03-01")])
+    data = keep(tmp_path, wandering(71), time=times)
+    said = run("check", "frames", "--data", data, "--set", "windows.past=4", "--set", "windows.ahead=2").output
+    assert "71 frames of 16 x 16 in 2 stretch(es), 2020-01-01 00:00 to 2020-03-02 16:00, a frame every 1 h" in said
+    assert "1 gap(s) in time" in said
+    assert "61 windows of 4 past and 2 later frames of 16 x 16" in said
+    made = train(small(**{"output.baselines": ["persistence"]}), data, tmp_path / "run")
+    first = [int(row["frame"]) for row in rows_of(made.folder / "splits.csv")]
+    assert not {25, 26, 27, 28, 29} & set(first)
+    assert any("1 gap(s) in time" in note for note in made.scores["notes"])
+    forecasts = pipeline.predict(made, str(data), out=str(tmp_path / "x.npz"))
+    assert forecasts.times[:, 0].tolist() == [hours(31)[-1].tolist(), hours(42, "2020-03-01")[-1].tolist()]
+
+
+def test_a_run_without_a_test_part_says_whom_it_flatters(tmp_path):
+    made = train(small(**{"split.test": 0.0}), keep(tmp_path, wandering(50)), tmp_path / "run")
+    assert any(note.startswith("no test part: these windows chose the weights") for note in made.scores["notes"])
+    parts = {row["part"] for row in rows_of(made.folder / "splits.csv")}
+    assert parts == {"train", "validation"}
+    with pytest.raises(UserError, match="neither a test nor a validation part"):
+        train(small(**{"split.test": 0.0, "split.validation": 0.0}), keep(tmp_path / "b", wandering(50)), tmp_path / "none")
+
+
+def test_another_measure_uses_the_members_that_are_there(tmp_path):
+    data = keep(tmp_path, wandering(60))
+    made = train(small(), data, tmp_path / "run")
+    weights = made.member(0, 0, "simvp") / "weights.safetensors"
+    before, stamp = made.scores["score"], weights.stat().st_mtime_ns
+    more = {"output.metric": "ssim", "output.range": 1000.0, "output.thresholds": [0.0], "output.baselines": ["mean"]}
+    train(small(**more), data, tmp_path / "run")
+    after = made.scores
+    assert weights.stat().st_mtime_ns == stamp
+    assert after["metric"] == "ssim"
+    assert after["score"]["mse"] == before["mse"][0]
+    assert after["score"]["ssim"][0] > before["ssim"] + 0.01  # of a larger range, the same errors are smaller ones
+    assert "csi" in after["score"]
+    assert [b["name"] for b in after["baselines"]] == ["mean"]
+    train(small(), data, tmp_path / "run")
+    assert made.scores["score"] == before
+
+
+def test_fresh_leaves_nothing_of_the_run_before(tmp_path):
+    data, seed = keep(tmp_path, wandering(60)), {"seed": 3}
+    train(small(**{"output.pictures": True}), data, tmp_path / "run")
+    made = train(small(**seed), data, tmp_path / "run", fresh=True)
+    assert not list((made.folder / "pictures").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["series.variable=frame"], ["'frame'", "frames"]),
+        (["series.targets=['channel-4']"], ["series.targets", "'channel-4'", "channel-1, channel-2, channel-3"]),
+        (["series.channels=['chanel-1']"], ["'chanel-1'", "did you mean 'channel-1'"]),
+        (["windows.past=50"], ["40 frames", "a window needs 52"]),
+        (["windows.past=10", "windows.ahead=10"], ["split: no window fits"]),
+        (["windows.crop=[20,8]"], ["windows.crop", "20 x 8", "16 x 16"]),
+        (["output.baselines=['climatology']"], ["climatology", "86400 seconds", "a known time step"]),
+        (["data.layout=grd"], ["data.layout", "did you mean 'grid'"]),
+    ],
+)
+def test_wrong_data_are_told_before_anything_is_fitted(changes, words, tmp_path):
+    data = keep(tmp_path, wandering(40, 3), other=np.arange(3))
+    settings = [w for c in ["windows.past=4", "windows.ahead=2", *changes] for w in ("--set", c)]
+    for command in (["check", "frames", "--data", data], ["train", "frames", "--data", data, "--out", tmp_path / "run"]):
+        result = run(*command, *settings)
+        assert result.exit_code == 2, result.output
+        assert len(result.output.strip().splitlines()) == 1
+        for word in words:
+            assert word in result.output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("output.metric=msse", ["output.metric", "did you mean 'mse'"]),
+        ("output.metric=csi", ["output.metric", "'csi'"]),
+        ("stage.0.best=accuracy", ["stage.0.best", "'accuracy'"]),
+        ("stage.0.loss=dsim", ["stage.0.loss", "did you mean 'dssim'"]),
+        ("stage.0.delta=1.0", ["stage.0.delta", "no such option"]),
+        ("stage.*.epochs=0", ["stage.0.epochs"]),
+        ("stage.0.optimiser=sgd", ["stage.0.optimiser", "adamw"]),
+        ("member.0.model=simpv", ["member.0.model", "did you mean 'simvp'"]),
+        ("member.0.widht=8", ["member.0.widht", "did you mean 'width'"]),
+        ("member.0.past=8", ["member.0.past", "no such option"]),
+        ("member.0.kernel=10", ["kernel 10"]),
+        ("member.0.flips=['time']", ["member.0.flips", "cadences"]),
+        ("prepare=[{step='standardize'}]", ["prepare.0.step", "did you mean 'standardise'"]),
+        ("prepare=[{step='mirror'},{step='standardise'}]", ["prepare.1", "put it before"]),
+        ("prepare=[{step='mirror',colums=false}]", ["prepare.0.colums", "did you mean 'columns'"]),
+        ("prepare=[{step='smote'}]", ["prepare.0.step", "'smote'"]),
+        ("output.baselines=['persistance']", ["output.baselines.0", "did you mean 'persistence'"]),
+        ("output.baseline=logistic", ["output.baseline", "output.baselines"]),
+        ("windows.crop=[8]", ["windows.crop"]),
+        ("windows.crop_stride=[8,8]", ["windows.crop_stride", "no windows.crop"]),
+        ("windows.past=0", ["windows.past", "greater than or equal to 1"]),
+        ("windows.ahed=2", ["windows.ahed", "did you mean 'ahead'"]),
+        ("series.target=['a']", ["series.target", "did you mean 'targets'"]),
+        ("split.way=kfold", ["split.way", "'kfold'", "time"]),
+        ("split.tets=0.1", ["split.tets", "did you mean 'test'"]),
+        ("split.group=auto", ["split.group"]),
+        ("combine.by=vote", ["combine.by", "mean"]),
+        ("batches.fractions=equal", ["batches.fractions"]),
+        ("data.simulator=square", ["data.simulator", "did you mean 'squares'"]),
+        ("data.shape=[40,40]", ["data.shape", "channels, rows and columns"]),
+        ("data.limit=5", ["data.limit"]),
+    ],
+)
+def test_a_mistyped_recipe_of_frames_is_named(change, words):
+    result = run("check", "frames", "--set", change)
+    assert result.exit_code == 2, result.output
+    assert len(result.output.strip().splitlines()) == 1
+    for word in words:
+        assert word in result.output, result.output
+
+
+def test_a_run_is_asked_for_the_channels_it_knows(trained, tmp_path):
+    folder, _ = trained
+    for channels in (["rain", "wind"], ["rain", "wind", "warmth", "fog"], ["rain", "wind", "snow"]):
+        other = keep(tmp_path / channels[-1], wandering(20, len(channels)), channels=np.array(channels))
+        for words in (["score", folder.folder, other], ["predict", folder.folder, other, "--out", tmp_path / "x.npz"]):
+            result = run(*words)
+            assert result.exit_code == 2, result.output
+            assert "the run learned from rain, wind, warmth" in result.output
+    made = train(small(), keep(tmp_path / "one", wandering(60)), tmp_path / "run")  # which forecasts all that it is shown
+    result = run("score", made.folder, keep(tmp_path / "two", wandering(20, 2)))
+    assert result.exit_code == 2, result.output
+    assert "has channels channel-1, channel-2; the run learned from" in result.output
+    assert not list(tmp_path.glob("x.*"))
+    cut = run("score", folder.folder, tmp_path, "--by", "station")
+    assert cut.exit_code == 2
+    assert "--by" in cut.output
+
+
+def test_another_frame_size_is_forecast_unless_cells_were_learned(trained, tmp_path):
+    folder, _ = trained
+    names = np.array(["wind", "warmth", "rain"])
+    wide = keep(tmp_path, wandering(20, 3, size=(9, 21)), channels=names)
+    assert pipeline.predict(folder, str(wide), out=str(tmp_path / "x.npz")).frames.shape == (1, 2, 2, 9, 21)
+    assert pipeline.score_run(folder, str(wide), warn=quiet).as_json()["n"] == 15
+    by_cell = train(small(prepare=[{"step": "standardise", "per": "cell"}]), keep(tmp_path / "b", wandering(60)), tmp_path / "run")
+    with pytest.raises(UserError, match="9 x 21 cells; it has learned by cell, on frames of 16 x 16"):
+        pipeline.predict(by_cell, str(keep(tmp_path / "c", wandering(20, size=(9, 21)))), out=str(tmp_path / "x.npz"))
+
+
+def test_check_and_show_say_what_there_is(trained):
+    folder, data = trained
+    settings = [w for c in ("windows.past=4", "windows.ahead=2", "series.targets=['rain','wind']") for w in ("--set", c)]
+    lines = run("check", "frames", "--data", data, *settings).output.splitlines()
+    assert lines[0] == "120 frames of 16 x 16 in 1 stretch(es), 2020-01-01 00:00 to 2020-01-05 23:00, a frame every 1 h"
+    assert lines[1] == "channels: rain, wind, warmth; to forecast: rain, wind; unit: K"
+    assert lines[2].startswith("values from -")
+    assert lines[3] == "115 windows of 4 past and 2 later frames of 16 x 16"
+    counts = {part: sum(r["part"] == part for r in rows_of(folder.folder / "splits.csv")) for part in ("train", "validation", "test")}
+    assert lines[4] == (
+        f"split by time: {counts['train']} windows to learn from, {counts['validation']} to choose by, {counts['test']} to test"
+    )
+    assert "stretch(es) of time that do not overlap: its interval says little" in lines[5]
+    assert lines[-1] == "frames: nothing wrong"
+    layers = run("show", "frames", "--model", "--set", "data.shape=[2,16,16]").output
+    assert layers.startswith("member 0: simvp, 20 to 20 frames of 2 x 16 x 16\n")
+    assert layers.rstrip().endswith("parameters")
+    shown = run("show", "frames_next").output
+    assert Recipe.from_toml(shown, "shown") == Recipe.load("frames_next")
+
+
+def test_simulate_writes_what_train_reads_and_events_become_frames(tmp_path):
+    made = run("simulate", "frames", tmp_path / "films", "--count", 3, "--set", "windows.ahead=4", "--set", "data.shape=[2,12,12]")
+    assert made.exit_code == 0, made.output
+    with np.load(tmp_path / "films" / "frames.npz") as kept:
+        assert kept["frames"].shape == (3, 24, 12, 12, 2)
+    rng = np.random.default_rng(0)
+    days = np.repeat(np.arange(60), 20)
+    where = rng.random((len(days), 2))
+    kinds = rng.choice(["theft", "fire"], len(days))
+    lines = [
+        f"{np.datetime64('2020-01-01') + int(day)},{x:.4f},{y:.4f},{kind}"
+        for day, (x, y), kind in zip(days, where, kinds, strict=True)
+    ]
+    (tmp_path / "crimes.csv").write_text("date,x,y,kind\n" + "\n".join(lines) + "\n")
+    table = {"box": [0.0, 1.0, 0.0, 1.0], "cells": [8, 8]}
+    recipe = small(**{"series.events": table, "series.targets": ["theft"], "data.shape": [2, 8, 8]})
+    made = train(recipe, tmp_path / "crimes.csv", tmp_path / "run")
+    assert made.facts["channels"] == ["theft", "fire"]
+    assert made.facts["targets"] == 1
+    series, _ = read_frames(recipe, str(tmp_path / "crimes.csv"))
+    assert series.frames[:, 0].sum() == (kinds == "theft").sum()
+
+
+def test_a_recipe_of_frames_needs_windows_and_one_of_samples_needs_classes(tmp_path):
+    text = Recipe.load("frames").toml()
+    mine = tmp_path / "mine.toml"
+    mine.write_text(text.replace("[windows]", "[window]"))
+    result = run("check", mine)
+    assert result.exit_code == 2
+    assert "did you mean 'windows'" in result.output or "no such key" in result.output
+    tree = Recipe.load("frames").tree()
+    tree.pop("windows")
+    with pytest.raises(UserError, match=r"windows: must be set where there is a \[series\]"):
+        Recipe.checked(tree, "mine")
+    tree.pop("series")
+    with pytest.raises(UserError, match=r"data\.classes: name two or more"):
+        Recipe.checked(tree, "mine")
+
+
+def test_the_parts_of_time_are_a_window_apart(trained):
+    folder, _ = trained
+    used: dict[str, set[int]] = {}
+    for row in rows_of(folder.folder / "splits.csv"):
+        used.setdefault(row["part"], set()).update(range(int(row["frame"]), int(row["frame"]) + 6))
+    assert min(used["validation"]) - max(used["train"]) > 6
+    assert min(used["test"]) - max(used["validation"]) > 6
+    assert max(used["test"]) == 119
