@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wavefold.models.blur import blurred
+
 _SMALLEST = 8  # rows or columns of the coarsest level of the pyramid
 _LEVELS = 4  # displacements are divided by 8 on the coarsest
 _TURNS = 3  # of warping and solving on each level
@@ -54,9 +56,9 @@ def advect(past: Tensor, ahead: int) -> Tensor:
     way = torch.zeros_like(speed)  # back from a cell to where its value is now, (N, 2, H, W)
     made = []
     for _ in range(ahead):
-        step = _moved(speed, way)
-        way = way + _moved(speed, way + step / 2)  # at the middle of the step, which keeps turns round
-        made.append(_moved(last, way))
+        step = moved(speed, way)
+        way = way + moved(speed, way + step / 2)  # at the middle of the step, which keeps turns round
+        made.append(moved(last, way))
     return torch.stack(made, dim=2)
 
 
@@ -83,7 +85,7 @@ def _prepared(past: Tensor) -> tuple[Tensor, Tensor]:
     values = torch.where(seen > 0, values, _smallest(values))
     spread, level = torch.std_mean(values, dim=(2, 3, 4), keepdim=True, correction=0)
     size = torch.where(spread > _TINY * level.abs(), spread, 1.0)
-    return _blurred((values - level) / size, _SEEN, edges=True), seen
+    return blurred((values - level) / size, _SEEN, edges=True), seen
 
 
 def _pyramid(fields: Tensor, seen: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -100,7 +102,7 @@ def _refined(found: Tensor, fields: Tensor, seen: Tensor) -> Tensor:
     sums = _equations(found, fields, seen)
     whole = sums.mean(dim=(2, 3), keepdim=True)
     mean = _solved(whole, towards=found.mean(dim=(2, 3), keepdim=True), pull=1e-3 * _trace(whole))
-    return _solved(_blurred(sums, _REACH), towards=mean, pull=_DRAWN * _trace(whole))
+    return _solved(blurred(sums, _REACH), towards=mean, pull=_DRAWN * _trace(whole))
 
 
 def _equations(found: Tensor, fields: Tensor, seen: Tensor) -> Tensor:
@@ -110,8 +112,8 @@ def _equations(found: Tensor, fields: Tensor, seen: Tensor) -> Tensor:
     """
     pairs = (len(fields), -1, *fields.shape[3:])
     later, both = (values[:, :, 1:].reshape(pairs) for values in (fields, seen))
-    earlier = _moved(fields[:, :, :-1].reshape(pairs), found)
-    both = both * _moved(seen[:, :, :-1].reshape(pairs), found, outside="zeros")
+    earlier = moved(fields[:, :, :-1].reshape(pairs), found)
+    both = both * moved(seen[:, :, :-1].reshape(pairs), found, outside="zeros")
     off = later - earlier
     weight = (both > 0.99) / (
         1 + off.square() / (off.square().mean(dim=(1, 2, 3), keepdim=True) + _TINY)
@@ -135,7 +137,7 @@ def _trace(sums: Tensor) -> Tensor:
     return (sums[:, 0:1] + sums[:, 2:3]) / 2
 
 
-def _moved(values: Tensor, way: Tensor, outside: str = "border") -> Tensor:
+def moved(values: Tensor, way: Tensor, outside: str = "border") -> Tensor:
     """Values at x - way: (N, K, H, W) along (N, 2, H, W) pixels, bilinear."""
     rows, columns = values.shape[-2:]
     row = torch.arange(rows, device=values.device)[:, None] - way[:, 0]
@@ -153,16 +155,3 @@ def _gradient(values: Tensor) -> tuple[Tensor, Tensor]:
     """Central differences down the rows and across the columns, (N, K, H, W) each."""
     wide = functional.pad(values, (1, 1, 1, 1), mode="replicate")
     return (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]) / 2, (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]) / 2
-
-
-def _blurred(values: Tensor, reach: float, edges: bool = False) -> Tensor:
-    """Gaussian means over rows and columns; with `edges` the weights inside add up to 1, else nothing lies outside."""
-    down, across = (_weights(count, reach, values, edges) for count in values.shape[-2:])
-    return down @ values @ across.T
-
-
-def _weights(count: int, reach: float, like: Tensor, edges: bool) -> Tensor:
-    """(count, count) Gaussian weights of each place about each."""
-    place = torch.arange(count, device=like.device, dtype=like.dtype)
-    weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * reach**2))
-    return weights / (weights.sum(dim=1, keepdim=True) if edges else reach * (2 * torch.pi) ** 0.5)

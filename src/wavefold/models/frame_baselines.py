@@ -18,6 +18,7 @@ from wavefold.base.blocks import row_blocks
 from wavefold.base.cycle import Corners, Cycle
 from wavefold.base.lazy import Floats, Signals
 from wavefold.models.advection import advect, latest
+from wavefold.models.spectral import spectral
 
 Seconds = NDArray[np.float64]
 State = dict[str, NDArray[Any]]
@@ -115,11 +116,21 @@ class Advection(_Unlearned):
         return _by_torch(lambda some: advect(some, ahead), past)
 
 
+class Spectral(_Unlearned):
+    """Advection whose small structures fade as they did in the past of the same window: S-PROG."""
+
+    def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """The last frame moved on and smoothed by lead, (n, channel, ahead, row, column)."""
+        ahead = clock.shape[1]
+        return _by_torch(lambda some: spectral(some, ahead), past)
+
+
 BASELINES: dict[str, Callable[..., FrameBaseline]] = {
     "persistence": Persistence,
     "mean": PastMean,
     "climatology": Climatology,
     "advection": Advection,
+    "spectral": Spectral,
 }
 
 

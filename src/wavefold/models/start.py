@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from wavefold.base.errors import UserError, listed, nearest
 from wavefold.models.advection import advect
+from wavefold.models.spectral import spectral
 
-Start = Literal["none", "last", "damped", "mean", "advection"]
+Start = Literal["none", "last", "damped", "mean", "advection", "spectral"]
 Activation = Literal["linear", "sigmoid"]
+
+_CARRIED = {"advection": advect, "spectral": spectral}  # first forecasts along the motion of the past
 
 _EDGE = 0.01  # a first forecast's distance from 0 and 1 under a sigmoid, so that its slope never vanishes
 _QUIET = 0.01  # the share left of a head's first weights beside a first forecast
@@ -27,7 +30,7 @@ class FirstForecast(nn.Module):
 
     "last" repeats the last frame; "damped" weakens it by a learned factor a lead, at first exp(-2 lead / leads), towards 0,
     which is the usual value where frames are anomalies; "mean" is the mean of the past ones; "advection" moves the last along
-    the flow seen so far.
+    the flow seen so far, "spectral" too, with small structures fading as they did in the past.
     """
 
     def __init__(self, start: Start, targets: int, ahead: int) -> None:
@@ -40,8 +43,8 @@ class FirstForecast(nn.Module):
         if self.start == "none":
             return None
         seen = past[:, : self.targets]
-        if self.start == "advection":
-            return advect(seen, self.ahead)
+        if self.start in _CARRIED:
+            return _CARRIED[self.start](seen, self.ahead)
         frame = seen.mean(2, keepdim=True) if self.start == "mean" else seen[:, :, -1:]
         every = frame.expand(-1, -1, self.ahead, -1, -1)
         return every if self.factors is None else every * self.factors[..., None, None]

@@ -12,6 +12,7 @@ from torch import nn
 
 from wavefold.base.build import build_part, pick
 from wavefold.base.device import best_device, first_process_first, seed_step
+from wavefold.base.errors import DataError
 from wavefold.base.files import write_json, write_whole
 from wavefold.base.keyed import key as make_key
 from wavefold.base.series import Series, Windows
@@ -77,8 +78,10 @@ def metrics_of(recipe: Recipe, data_range: float) -> dict[str, FrameMetric]:
 
 
 def range_of(series: Series, windows: Windows) -> float:
-    """From the least to the largest value of some windows' frames."""
+    """From the least to the largest value of some windows' frames; DataError where none has a value."""
     frames, _ = frames_at(series, frames_of(windows))
+    if np.isnan(frames).all():
+        raise DataError(f"{series.source}: the {len(frames):,} frames to learn from have no value")
     return float(np.nanmax(frames) - np.nanmin(frames)) or 1.0
 
 
