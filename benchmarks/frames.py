@@ -5,7 +5,7 @@ python benchmarks/frames.py era5 DIR           hourly temperature, 20 to 20, thr
 python benchmarks/frames.py radar DIR          learned from KNMI 2010, tested on FMI 2016, 20 to 20 on 60 x 93 crops
 python benchmarks/frames.py crime DIR          Chicago's daily risk maps of three kinds, 20 to 1, three seeds; the Poisson limit
 python benchmarks/frames.py digits DIR NAME M  two MNIST digits, 10 to 10; NAME a key of NETS; M minutes of a core
-python benchmarks/frames.py losses DIR         the radar's net by BCE, MSE, DSSIM and a mixture
+python benchmarks/frames.py losses DIR         one net on the radar's frames by BCE, MSE, DSSIM and a mixture
 
 Every run lies in DIR under the study's name; the same command goes on with it. Real data: WAVEFOLD_DATA or ../shared/data.
 """
@@ -69,12 +69,12 @@ RADAR = {
     "windows.crop": [60, 93],
     "windows.anywhere": True,
     "output.metric": "rmse",
-    "output.baselines": ["persistence", "advection", "mean"],
+    "output.baselines": ["persistence", "advection", "spectral"],
     "output.thresholds": [7.0, 20.0],
     "output.scales": [1, 9],
     "output.range": 60.0,
-    "member": [{"model": "refine", "start": "advection"}],
-    "stage": [STAGE | {"epochs": 10}],
+    "member": three(model="refine", start="spectral", width=12, depth=3),
+    "stage": [STAGE | {"epochs": 4, "rate": 1e-3}],
 }
 CHICAGO = {
     "box": [-87.93, -87.52, 41.64, 42.03],
@@ -135,11 +135,11 @@ def radar(folder: Path, name: str = "radar", changes: Mapping[str, Any] | None =
 
 
 def losses(folder: Path) -> None:
-    """The radar's net by each loss, under a sigmoid as in the source; weights chosen by MSE for all."""
+    """One net by each loss on the radar's frames, under a sigmoid and from nothing as in the source; weights chosen by MSE."""
     mixed = {"parts": [{"loss": "mse"}, {"loss": "dssim", "size": 3, "weight": 0.02}]}
     for name, loss in {"bce": {}, "mse": {}, "dssim": {"size": 3}, "sum": mixed}.items():
-        stage = {**STAGE, "epochs": 6, "loss": name, **loss}
-        member = {"model": "refine", "start": "advection", "activation": "sigmoid"}
+        stage = {**STAGE, "epochs": 10, "loss": name, **loss}
+        member = {"model": "simvp", "activation": "sigmoid", "width": 24, "hidden": 96, "depth": 2}
         radar(folder, f"losses-{name}", {"stage": [stage], "member": [member]})
 
 

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from wavefold.base.errors import DataError, UserError
 from wavefold.base.runs import Run, open_run
 from wavefold.cli import main
 from wavefold.data import frames_npy
+from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
 from wavefold.story.asking import recipe_of
 from wavefold.story.forecasting.asking import Forecaster
@@ -137,18 +137,21 @@ def killed_at(monkeypatch, count: int) -> None:
     monkeypatch.setattr(os, "replace", dying)
 
 
-@pytest.mark.parametrize("net", ["simvp", "roll_out", "conv_lstm"])
+TINY: dict[str, dict[str, object]] = {  # of nets whose own defaults take longer
+    "simvp": {"width": 4, "hidden": 8, "kernel": 9, "depth": 1, "drop_path": 0.5, "start": "last"},
+    "roll_out": {"hidden": 4, "depth": 1},
+    "conv_lstm": {"hidden": 4, "depth": 1, "head": "last", "activation": "linear"},
+}
+
+
+@pytest.mark.parametrize("net", FORECASTERS)
 def test_killed_at_any_step_a_run_ends_with_the_same_bits(net, tmp_path, monkeypatch):
     data = keep(tmp_path, wandering(60))
-    members = {
-        "simvp": {"model": "simvp", "width": 4, "hidden": 8, "kernel": 9, "depth": 1, "drop_path": 0.5, "start": "last"},
-        "roll_out": {"model": "roll_out", "hidden": 4, "depth": 1},
-        "conv_lstm": {"model": "conv_lstm", "hidden": 4, "depth": 1, "head": "last", "activation": "linear"},
-    }
+    member = {"model": net, **TINY.get(net, {})}
     windows = {"past": 4, "ahead": 2, "crop": [8, 8], "crop_stride": [8, 4], "anywhere": True, "stride": 4}
     recipe = small(
         windows=windows,
-        member=[members[net], {**members[net], "weight": 2.0}],
+        member=[member, {**member, "weight": 2.0}],
         prepare=[{"step": "standardise", "per": "cell"}, {"step": "mirror"}],
         **{"stage.*.epochs": 2, "stage.*.average": 0.5, "batches.save_every": 0.0, "batches.size": 20},
     )
@@ -157,9 +160,10 @@ def test_killed_at_any_step_a_run_ends_with_the_same_bits(net, tmp_path, monkeyp
     assert len((whole.member(0, 0, net) / "metrics.jsonl").read_text().splitlines()) == 2
     out, said = tmp_path / "killed", []
     for count in (2, 6, 9, 5, 14, 3):
-        with monkeypatch.context() as patch, pytest.raises(Killed):
+        with monkeypatch.context() as patch:
             killed_at(patch, count)
-            train(recipe, data, out)
+            with pytest.raises(Killed):
+                train(recipe, data, out)
     train(recipe, data, out, say=said.append)
     assert "going on where the last training stopped" in said[0]
     assert learned(out) == learned(whole.folder)
@@ -339,7 +343,9 @@ def test_cells_without_a_value_are_in_no_score(tmp_path):
     data = keep(tmp_path, frames)
     made = train(small(**{"output.metric": "mae", "output.pictures": True}), data, tmp_path / "run")
     scores = made.scores
-    assert any(note.endswith("of the cells of the test part's frames have no value; they are in no score") for note in scores["notes"])
+    assert any(
+        note.endswith("of the cells of the test part's frames have no value; they are in no score") for note in scores["notes"]
+    )
     persistence = scores["baselines"][0]["by-lead"]["mae"]
     assert 1 <= persistence[0] < 1.5  # a cell without a value has its latest one
     assert np.isfinite(scores["score"]["by-lead"]["mse"]).all()
@@ -353,6 +359,31 @@ def test_cells_without_a_value_are_in_no_score(tmp_path):
     assert np.isfinite(whole.frames).all()
 
 
+def test_frames_to_learn_from_without_a_value_are_told(tmp_path):
+    frames = wandering(60)
+    frames[:40] = np.nan
+    with pytest.raises(DataError, match="frames to learn from have no value"):
+        train(small(), keep(tmp_path, frames), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+SOURCE = {
+    "frames": {"loss": "bce", "rate": 1.0, "optimiser": "adadelta", "epochs": 1, "best": "mse"},
+    "frames_next": {"loss": "dssim", "rate": 1.0, "optimiser": "adadelta", "epochs": 1, "best": "ssim"},
+}
+
+
+@pytest.mark.parametrize("name", SOURCE)
+def test_the_sources_own_builds_train(name, tmp_path):
+    net = {"member": [{"model": "conv_lstm", "hidden": 4}], "prepare": [{"step": "min_max"}], "stage": [SOURCE[name]]}
+    recipe = Recipe.load(name).quickly().with_({**net, "output.pictures": False, "data.count": 12})
+    made = pipeline.train(recipe, out=tmp_path / "run", say=quiet)
+    assert 0 < made.scores["score"]["mse"][0] < 1
+    forecasts = pipeline.predict(made, str(made.folder / "simulated" / "frames.npz"), out=str(tmp_path / "x.npz"))
+    assert forecasts.frames.shape == (12, len(made.facts["channels"]), made.scores["leads"], 16, 16)
+    assert 0 <= forecasts.frames.min() <= forecasts.frames.max() <= 1
+
+
 def test_frames_that_do_not_fit_in_memory_are_learned_from_alike(tmp_path, monkeypatch):
     np.save(tmp_path / "frames.npy", wandering(60)[..., 0])
     windows = {"past": 4, "ahead": 2, "crop": [8, 8], "anywhere": True}
@@ -361,7 +392,9 @@ def test_frames_that_do_not_fit_in_memory_are_learned_from_alike(tmp_path, monke
     monkeypatch.setattr(frames_npy, "LARGE", 1000)
     again = train(recipe, tmp_path / "frames.npy", tmp_path / "again")
     assert learned(again.folder) == learned(whole.folder)
-    shown = [pipeline.predict(made, str(tmp_path / "frames.npy"), out=str(tmp_path / "x.npz")).frames for made in (whole, again)]
+    shown = [
+        pipeline.predict(made, str(tmp_path / "frames.npy"), out=str(tmp_path / "x.npz")).frames for made in (whole, again)
+    ]
     np.testing.assert_array_equal(*shown)
 
 
@@ -507,7 +540,9 @@ def test_another_frame_size_is_forecast_unless_cells_were_learned(trained, tmp_p
     wide = keep(tmp_path, wandering(20, 3, size=(9, 21)), channels=names)
     assert pipeline.predict(folder, str(wide), out=str(tmp_path / "x.npz")).frames.shape == (1, 2, 2, 9, 21)
     assert pipeline.score_run(folder, str(wide), warn=quiet).as_json()["n"] == 15
-    by_cell = train(small(prepare=[{"step": "standardise", "per": "cell"}]), keep(tmp_path / "b", wandering(60)), tmp_path / "run")
+    by_cell = train(
+        small(prepare=[{"step": "standardise", "per": "cell"}]), keep(tmp_path / "b", wandering(60)), tmp_path / "run"
+    )
     with pytest.raises(UserError, match="9 x 21 cells; it has learned by cell, on frames of 16 x 16"):
         pipeline.predict(by_cell, str(keep(tmp_path / "c", wandering(20, size=(9, 21)))), out=str(tmp_path / "x.npz"))
 
@@ -520,7 +555,9 @@ def test_check_and_show_say_what_there_is(trained):
     assert lines[1] == "channels: rain, wind, warmth; to forecast: rain, wind; unit: K"
     assert lines[2].startswith("values from -")
     assert lines[3] == "115 windows of 4 past and 2 later frames of 16 x 16"
-    counts = {part: sum(r["part"] == part for r in rows_of(folder.folder / "splits.csv")) for part in ("train", "validation", "test")}
+    counts = {
+        part: sum(r["part"] == part for r in rows_of(folder.folder / "splits.csv")) for part in ("train", "validation", "test")
+    }
     assert lines[4] == (
         f"split by time: {counts['train']} windows to learn from, {counts['validation']} to choose by, {counts['test']} to test"
     )
@@ -534,7 +571,9 @@ def test_check_and_show_say_what_there_is(trained):
 
 
 def test_simulate_writes_what_train_reads_and_events_become_frames(tmp_path):
-    made = run("simulate", "frames", tmp_path / "films", "--count", 3, "--set", "windows.ahead=4", "--set", "data.shape=[2,12,12]")
+    made = run(
+        "simulate", "frames", tmp_path / "films", "--count", 3, "--set", "windows.ahead=4", "--set", "data.shape=[2,12,12]"
+    )
     assert made.exit_code == 0, made.output
     with np.load(tmp_path / "films" / "frames.npz") as kept:
         assert kept["frames"].shape == (3, 24, 12, 12, 2)

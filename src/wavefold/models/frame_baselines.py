@@ -18,7 +18,7 @@ from wavefold.base.blocks import row_blocks
 from wavefold.base.cycle import Corners, Cycle
 from wavefold.base.lazy import Floats, Signals
 from wavefold.models.advection import advect, latest
-from wavefold.models.spectral import spectral
+from wavefold.models.spectral import fading_advection
 
 Seconds = NDArray[np.float64]
 State = dict[str, NDArray[Any]]
@@ -122,7 +122,7 @@ class Spectral(_Unlearned):
     def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
         """The last frame moved on and smoothed by lead, (n, channel, ahead, row, column)."""
         ahead = clock.shape[1]
-        return _by_torch(lambda some: spectral(some, ahead), past)
+        return _by_torch(lambda some: fading_advection(some, ahead), past)
 
 
 BASELINES: dict[str, Callable[..., FrameBaseline]] = {

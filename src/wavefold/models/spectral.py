@@ -24,7 +24,7 @@ _TINY = 1e-12
 
 
 @torch.no_grad()
-def spectral(past: Tensor, ahead: int) -> Tensor:
+def fading_advection(past: Tensor, ahead: int) -> Tensor:
     """The last past frame carried on for `ahead` frames, band by band weaker, (N, C, ahead, H, W) float32, finite.
 
     past: (N, C, P, H, W) in any unit. Frames of one window fade towards their mean over its last frame.

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from wavefold.base.errors import UserError, listed, nearest
 from wavefold.models.advection import advect
-from wavefold.models.spectral import spectral
+from wavefold.models.spectral import fading_advection
 
 Start = Literal["none", "last", "damped", "mean", "advection", "spectral"]
 Activation = Literal["linear", "sigmoid"]
 
-_CARRIED = {"advection": advect, "spectral": spectral}  # first forecasts along the motion of the past
+_CARRIED = {"advection": advect, "spectral": fading_advection}  # first forecasts along the motion of the past
 
 _EDGE = 0.01  # a first forecast's distance from 0 and 1 under a sigmoid, so that its slope never vanishes
 _QUIET = 0.01  # the share left of a head's first weights beside a first forecast
