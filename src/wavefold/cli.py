@@ -147,12 +147,16 @@ def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], qu
 @main.command(short_help="Predict every sample of DATA, or search six scans.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("data", nargs=-1, required=True)
-@click.option("--out", required=True, help=".csv (the submission), .xlsx, .parquet or .npz; - for standard output.")
+@click.option(
+    "--out",
+    required=True,
+    help=".csv (the submission), .xlsx, .parquet or .npz, of frames also .nc, .npy, .gif or .png; - for standard output.",
+)
 @click.option("--batch", type=click.IntRange(1), default=512, show_default=True, help="Samples at a time.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Of a search: the least probability listed.  [default: 0.5]")
 @SKIP_BAD
 def predict(run: Path, data: tuple[str, ...], out: str, batch: int, threshold: float | None, skip_bad: bool) -> None:
-    """Predict every sample of DATA, in its order.
+    """Predict every sample of DATA, in its order; of frames, those that come after the last ones.
 
     Where DATA is six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in the order of time), every coarse channel is
     searched for needles: candidates are listed in the file, and the best of them pictured in a folder beside it. Lines may

@@ -216,7 +216,7 @@ class Recipe(Section):
     def checked(cls, tree: Mapping[str, Any], place: str) -> Self:
         """The recipe of a tree of plain values; UserError for the first key or value that is wrong."""
         try:
-            return cls.model_validate(tree)
+            return cls.model_validate(_with_usual(tree))
         except ValidationError as error:
             raise UserError(f"{place}: {_first_problem(cls, error)}") from None
 
@@ -245,8 +245,11 @@ class Recipe(Section):
     def digest(self) -> str:
         """SHA-256 of what can change a member: not of how members are combined, nor of what is measured and kept."""
         tree = self.tree()
+        measured = [tree["output"][key] for key in ("thresholds", "scales", "range")]
         for section in ("name", "quick", "combine", "output"):
             tree.pop(section, None)
+        if any(stage["best"].startswith(_BY_OPTIONS) for stage in tree["stage"]):
+            tree["chosen by"] = measured
         tree["batches"].pop("save_every")
         tree["data"].pop("test")
         tree["data"].pop("skip_bad")
@@ -257,6 +260,14 @@ class Recipe(Section):
             if not member["flips"]:  # likewise
                 member.pop("flips")
         return digest_of(tree)
+
+
+def _with_usual(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A tree in which the stages of a recipe of frames choose by MSE unless they say otherwise."""
+    stages = tree.get("stage")
+    if "windows" not in tree or not isinstance(stages, list):
+        return tree
+    return {**tree, "stage": [{"best": "mse", **stage} if isinstance(stage, dict) else stage for stage in stages]}
 
 
 def digest_of(value: Any) -> str:
@@ -292,6 +303,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     except tomllib.TOMLDecodeError:
         return path.strip(), value.strip()
 
+
+_BY_OPTIONS = ("csi", "fss", "bias", "ssim", "psnr")  # metrics that depend on output.thresholds, scales or range
 
 # by section, the key that names its part, and the section's class
 _NAMING: dict[str, tuple[str, type[Choice]]] = {

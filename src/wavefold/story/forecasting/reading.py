@@ -65,10 +65,18 @@ def frames_of(windows: Windows) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def check_like(series: Series, facts: dict[str, Any]) -> None:
-    """UserError unless frames have the channels that a run learned from."""
-    if series.channels != tuple(facts["channels"]):
-        there, here = listed(facts["channels"]), listed(series.channels)
-        raise UserError(f"{series.source}: has channels {here}; the run learned from {there}")
+    """UserError unless frames have the channels, the unit and the step that a run learned from, where both are known."""
+    learned, place = tuple(facts["channels"]), series.source
+    alone = len(series.channels) == len(learned) == 1  # which then needs no name
+    if series.channels != learned and not alone:
+        raise UserError(f"{place}: has channels {listed(series.channels)}; the run learned from {listed(learned)}")
+    if series.unit and facts["unit"] and series.unit != facts["unit"]:
+        raise UserError(f"{place}: its unit is '{series.unit}'; the run learned from '{facts['unit']}'")
+    if series.step and facts["step"] and abs(series.step - facts["step"]) > _SLACK * facts["step"]:
+        raise UserError(f"{place}: has a frame every {series.step:g} s; the run learned from one every {facts['step']:g} s")
+
+
+_SLACK = 0.12  # of a step; months differ by that much
 
 
 def _reading(asked: SeriesRecipe, channels: tuple[str, ...]) -> Reading:
