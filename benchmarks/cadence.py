@@ -45,11 +45,11 @@ ONE_FOLD = [
     "split.fraction=0.02",
     "split.validation=0.1",
     "split.group=background",
-    "stage.0.best=auc",
+    "stage.0.best=log-loss",
     "combine.by=mean",
 ]
 RUNS = {
-    "on_off": [*ONE_FOLD, 'member=[{model="on_off", flips=["time", "frequency"]}]', "stage.0.epochs=11"],
+    "on_off": [*ONE_FOLD, 'member=[{model="on_off", flips=["time", "frequency"]}]', "stage.0.epochs=16"],
     "b0": [
         *ONE_FOLD,
         'member=[{model="efficientnet_b0", flips=["time", "frequency"]}]',

@@ -3,7 +3,7 @@
 python benchmarks/frames.py radar-data DIR     KNMI's rain as dBZ on 2 km, FMI's dBZ with no echo as 0: DIR/knmi.npz, fmi.npz
 python benchmarks/frames.py era5 DIR           hourly temperature, 20 to 20, three seeds
 python benchmarks/frames.py radar DIR          learned from KNMI 2010, tested on FMI 2016, 20 to 20 on 60 x 93 crops
-python benchmarks/frames.py crime DIR          Chicago's daily risk maps of three kinds, 20 to 1, three seeds; the Poisson limit
+python benchmarks/frames.py crime DIR          Chicago's daily risk maps, 20 to 1, three seeds, by kind and all; the Poisson limit
 python benchmarks/frames.py digits DIR NAME M  two MNIST digits, 10 to 10; NAME a key of NETS; M minutes of a core
 python benchmarks/frames.py losses DIR         one net on the radar's frames by BCE, MSE, DSSIM and a mixture
 
@@ -83,7 +83,6 @@ CHICAGO = {
     "kinds": {"theft": ["THEFT"], "violence": ["BATTERY", "ASSAULT"], "damage": ["CRIMINAL DAMAGE"]},
 }
 CRIME = {
-    "series": {"events": CHICAGO},
     "split": {"way": "time", "validation": 0.1, "test": 0.2},
     "member": three(model="simvp", start="mean", width=24, hidden=96, depth=2),
     "stage": [STAGE | {"epochs": 5, "rate": 1e-3}],
@@ -144,17 +143,15 @@ def losses(folder: Path) -> None:
 
 
 def crime(folder: Path) -> None:
-    """20 to 1 day of three kinds; and the error that even the true rate would have, were events independent."""
+    """20 to 1 day, kinds apart and together; and the error that the true rate itself would have, were events independent."""
     source = REAL / "city_crime" / "chicago_2016_2017.npz"
-    scores = _train(_recipe("frames_next", CRIME), folder / "crime", source)
-    _keep("crime", scores, {"mse": (1,)})
-    limit, last = _poisson(source)
-    _write(
-        [
-            ["crime", *row, 1, "", "", value, "", ""]
-            for row, value in {("Poisson limit", "mse"): limit, ("mean", "mse"): last}.items()
-        ]
-    )
+    together = {"all": [word for words in CHICAGO["kinds"].values() for word in words]}
+    for name, kinds in {"crime": CHICAGO["kinds"], "crime-all": together}.items():
+        events = {**CHICAGO, "kinds": kinds}
+        scores = _train(_recipe("frames_next", CRIME | {"series": {"events": events}}), folder / name, source)
+        _keep(name, scores, {"mse": (1,)})
+        limit, last = _poisson(source, events)
+        _write([[name, who, "mse", 1, "", "", mse, "", ""] for who, mse in {"Poisson limit": limit, "last 20": last}.items()])
 
 
 def digits(folder: Path, name: str, minutes: float) -> None:
@@ -219,11 +216,11 @@ def _seconds_a_step(recipe: Recipe) -> float:
     return float(np.median(taken[1:]))
 
 
-def _poisson(source: Path) -> tuple[float, float]:
+def _poisson(source: Path, events: Mapping[str, Any]) -> tuple[float, float]:
     """Mean squared error of the true rate's own forecast, over the last fifth: counts vary by their mean, and a Gaussian with
     weights k spreads that as the sum of k^2; and of the last 20 frames' mean."""
     plain, smooth = (
-        read_series(source, Reading(events=Events(**{**_events(), "smooth": sigma}))).frames[:] for sigma in (0.0, 2.0)
+        read_series(source, Reading(events=_events(events, sigma))).frames[:] for sigma in (0.0, CHICAGO["smooth"])
     )
     point = np.zeros((41, 41))
     point[20, 20] = 1
@@ -234,9 +231,9 @@ def _poisson(source: Path) -> tuple[float, float]:
     return float(limit), float(np.mean(last))
 
 
-def _events() -> dict[str, Any]:
-    kinds = {name: tuple(words) for name, words in CHICAGO["kinds"].items()}
-    return {"box": tuple(CHICAGO["box"]), "cells": tuple(CHICAGO["cells"]), "kinds": kinds}
+def _events(given: Mapping[str, Any], smooth: float) -> Events:
+    kinds = {name: tuple(words) for name, words in given["kinds"].items()}
+    return Events(box=tuple(given["box"]), cells=tuple(given["cells"]), kinds=kinds, smooth=smooth)
 
 
 def _keep(study: str, scores: Mapping[str, Any], shown: Mapping[str, Sequence[int]], who: str = "ensemble") -> None:

@@ -92,7 +92,7 @@ def test_saved_weights_give_the_same_forecast(name, tmp_path):
         assert torch.equal(other(frames(2, 2, 4, 9, 10)), net(frames(2, 2, 4, 9, 10)))
 
 
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize("name", sorted(FORECASTERS.keys() - {"blend"}))  # whose weights are the same in every cell
 def test_one_tiny_batch_can_be_learned(name):
     net = made(name, 1, 1, 3, 3, activation="linear", start="last" if name == "refine" else "none", **WIDE[name])
     teach = torch.optim.Adam(net.parameters(), lr=0.01)

@@ -70,7 +70,8 @@ class Verdict:
             "higher_is_better": metrics_of(self.recipe, 1.0)[self.metric].higher_is_better,
             "unit": series.unit,
             "n": len(self.windows),
-            "blocks": len(set(self.blocks.tolist())),
+            "blocks": len(set(time_blocks(self.windows).tolist())),
+            "drawn": len(set(self.blocks.tolist())),  # of which an interval is made
             "leads": self.windows.ahead,
             "step": series.step,
             "score": self.row("ensemble"),
@@ -103,8 +104,16 @@ def judge_windows(forecaster: Forecaster, windows: Windows, data_range: float) -
                 errors += np.nansum(off, axis=(0, 2))
                 counted += np.isfinite(off).sum(axis=(0, 2))
             progress.update(rows.stop)
-    blocks = time_blocks(windows, np.arange(len(windows)))
+    blocks = _drawn_whole(windows)
     return Verdict(forecaster.recipe, windows, scores, errors / np.maximum(counted, 1), blocks)
+
+
+def _drawn_whole(windows: Windows) -> NDArray[np.str_]:
+    """What an interval draws whole, (sample,): stretches of time that do not overlap; of a single one, its crops' places."""
+    blocks: NDArray[np.str_] = time_blocks(windows)
+    if len(set(blocks.tolist())) > 1:
+        return blocks
+    return np.char.add(np.char.add(windows.top.astype(np.str_), ","), windows.left.astype(np.str_))
 
 
 def frame_notes(recipe: Recipe, series: Series, windows: Windows, split: TimeSplit) -> list[str]:
@@ -113,7 +122,8 @@ def frame_notes(recipe: Recipe, series: Series, windows: Windows, split: TimeSpl
     blocks = len(set(time_blocks(windows, split.test).tolist()))
     if len(split.test) and blocks < _FEW:
         notes.append(
-            f"the test part holds {blocks} stretch(es) of time that do not overlap: its interval says little; "
+            f"the test part holds {blocks} stretch(es) of time that do not overlap: its interval says little"
+            f"{', and is over places' if blocks == 1 and sum(windows.size) < sum(series.size) else ''}; "
             "raise split.test, or add frames"
         )
     share = _missing(series, split.test, windows)
