@@ -3,7 +3,7 @@
 python benchmarks/frames.py radar-data DIR     KNMI's rain as dBZ on 2 km, FMI's dBZ with no echo as 0: DIR/knmi.npz, fmi.npz
 python benchmarks/frames.py era5 DIR           hourly temperature, 20 to 20, three seeds
 python benchmarks/frames.py radar DIR          learned from KNMI 2010, tested on FMI 2016, 20 to 20 on 60 x 93 crops
-python benchmarks/frames.py crime DIR          Chicago's daily risk maps, 20 to 1, three seeds, by kind and all; the Poisson limit
+python benchmarks/frames.py crime DIR          Chicago's daily risk maps, 20 to 1, three seeds, by kind and all; Poisson's limit
 python benchmarks/frames.py digits DIR NAME M  two MNIST digits, 10 to 10; NAME a key of NETS; M minutes of a core
 python benchmarks/frames.py losses DIR         one net on the radar's frames by BCE, MSE, DSSIM and a mixture
 

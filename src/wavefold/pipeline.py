@@ -85,6 +85,8 @@ __all__ = [
 
 Say = Callable[[str], None]
 
+_NO_SKIPPING = "--skip-bad: passes over labelled samples; of frames, cells without a value need no option"
+
 
 def check(recipe: Recipe, data: str = "") -> list[str]:
     """UserError for the first thing that is wrong with a recipe, or with data for it; else what the data hold, as lines."""
@@ -136,6 +138,7 @@ def predict(
     if out != "-" and Path(out).exists() and Path(source).exists() and Path(out).samefile(source):
         raise UserError(f"{out}: is the input itself; name another file with --out")
     facts, _ = run.facts, run.scores
+    _need_samples(recipe, skip_bad, _NO_SKIPPING)
     if recipe.windows:
         with _disk_errors(Path(out), "nothing half-written is left"):
             return forecast(run, recipe, source, out=out)
@@ -181,9 +184,9 @@ def score_run(
     line for each of those, and where the run has learned from samples of the source.
     """
     recipe, facts, _ = recipe_of(run, skip_bad), run.facts, run.scores
+    _need_samples(recipe, skip_bad, _NO_SKIPPING)
+    _need_samples(recipe, by, "--by: cuts a score by a column of labelled samples; forecasts are scored by lead time")
     if recipe.windows:
-        if by:
-            raise UserError("--by: cuts a score by a column of labelled samples; forecasts are scored by lead time")
         return score_frames(run, recipe, source, warn=warn)
     dataset = read_labelled(recipe, source, facts, warn)
     warn_left_out(dataset, warn)
@@ -219,6 +222,12 @@ def _backgrounds(recipe: Recipe, make: Callable[..., Dataset]) -> dict[str, Data
     if "backgrounds" not in inspect.signature(make).parameters:
         raise UserError(f"data.backgrounds: the simulator {recipe.data.simulator} makes its own, and takes none")
     return {"backgrounds": read_backgrounds(recipe)}
+
+
+def _need_samples(recipe: Recipe, asked: object, word: str) -> None:
+    """UserError for what is asked of a recipe of frames and only labelled samples have."""
+    if recipe.windows and asked:
+        raise UserError(word)
 
 
 def describe_score(run: Run, result: Score | FrameScore) -> str:

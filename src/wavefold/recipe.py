@@ -68,8 +68,8 @@ class EventTable(Section):
     kind: str = ""
     epoch: str = ""  # date that a column of numbers counts from
     every: str = "1 day"
-    smooth: float = Field(0.0, ge=0)  # cells
-    memory: float = Field(0.0, ge=0)  # half-life in steps
+    smooth: float = Field(0.0, ge=0, allow_inf_nan=False)  # cells
+    memory: float = Field(0.0, ge=0, allow_inf_nan=False)  # half-life in steps
     kinds: dict[str, list[str]] = {}  # channel -> kinds
 
 
@@ -161,10 +161,10 @@ class Output(Section):
     per: int = Field(0, ge=0)  # rows that a summed metric is quoted for; 0 quotes the sum
     baseline: str = ""  # a classifier trained on the same part, beside the score
     baselines: list[str] = []  # of forecasts, beside the score
-    period: float = Field(86400.0, gt=0)  # seconds of the cycle that the baseline 'climatology' goes by
+    period: float = Field(86400.0, gt=0, allow_inf_nan=False)  # seconds of the cycle that the baseline 'climatology' goes by
     thresholds: list[float] = []  # of CSI and FSS, in the unit of the frames; the first one's are `csi` and `fss`
     scales: list[Annotated[int, Field(ge=1)]] = [1]  # cells, of FSS
-    range: float = Field(0.0, ge=0)  # of the values, for SSIM and PSNR; 0 takes the training part's
+    range: float = Field(0.0, ge=0, allow_inf_nan=False)  # of the values, for SSIM and PSNR; 0 takes the training part's
     pictures: bool = True  # of forecasts, where the extra `pictures` is installed
     tensorboard: bool = False
     submission: Literal["labels", "types", "target"] = "labels"  # the CSV's columns, a name of SUBMISSIONS

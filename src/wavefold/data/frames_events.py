@@ -50,14 +50,15 @@ def read_events(path: Path, reading: Reading) -> Series:
 
     Frames begin with the step that holds the first event: steps that fit in a day are counted from midnight, longer ones begin
     at the first event's midnight. They end with the last whole step, where the table is taken to cover its last event's day,
-    or step where that is shorter. Events outside the box are counted in the notes; those on its edges lie in it. A row without
-    a time or place is a DataError that names it.
+    or step where that is shorter. Events outside the box, and rows whose place is empty (in an .npz: NaN), are counted in the
+    notes; those on the edges of the box lie in it. A row without a time, or whose place is no number, is a DataError that
+    names it.
     """
     if reading.events is None:
         raise UserError(f"{path.name}: is a table of events; events.box and events.cells must say how it becomes frames")
     events = reading.events
     seconds = _check(events)
-    happened = _read_npz(path, events) if path.suffix == ".npz" else _read_csv(path, events)
+    happened = _read_npz(path, events) if path.suffix.lower() == ".npz" else _read_csv(path, events)
     channels = _kept(_channels(happened, events, path.name), reading.channels, path.name)
     start, count = _steps(happened.times, seconds, path.name)
     _check_room((count, len(channels), *events.cells), events)
@@ -88,7 +89,7 @@ class _Happened:
     """What a table says of its events, in its order."""
 
     times: Seconds  # (event,) seconds since 1970
-    x: Seconds  # (event,)
+    x: Seconds  # (event,) NaN where the table has no place
     y: Seconds  # (event,)
     kinds: Ints  # (event,) numbers of their names
     names: tuple[str, ...]  # of the kinds; () where the table has none
@@ -97,12 +98,13 @@ class _Happened:
 def _check(events: Events) -> float:
     """Seconds of a step; UserError for options that make no grid."""
     west, east, south, north = events.box
-    if not (west < east and south < north):
+    if not (np.isfinite(events.box).all() and west < east and south < north):
         raise UserError(f"events.box: {list(events.box)}: expected west < east and south < north, in the order of these four")
     if min(events.cells) < 1:
         raise UserError(f"events.cells: {list(events.cells)}: expected rows and columns of 1 or more")
-    if events.smooth < 0 or events.memory < 0:
-        raise UserError(f"events.{'smooth' if events.smooth < 0 else 'memory'}: expected 0 or more")
+    for key, value in (("smooth", events.smooth), ("memory", events.memory)):
+        if not 0 <= value < np.inf:
+            raise UserError(f"events.{key}: {value:g}: expected 0 or more")
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *([a-z]+?)s?", events.every)
     if not found or found[2] not in _UNITS or not float(found[1]):
         raise UserError(f"events.every: '{events.every}': expected a number and one of {listed(_UNITS)}, such as '1 day'")
@@ -130,7 +132,7 @@ def _read_csv(path: Path, events: Events) -> _Happened:
     by_role = dict(zip(wanted, words, strict=True))
     kinds, names = _named_kinds(by_role["kind"]) if "kind" in by_role else _one_kind(len(numbers))
     times = _times(by_role["time"], wanted["time"], events.epoch, path.name, place)
-    x, y = (_coordinates(by_role[role], wanted[role], place) for role in ("x", "y"))
+    x, y = (_places(by_role[role], wanted[role], place) for role in ("x", "y"))
     return _Happened(times, x, y, kinds, names)
 
 
@@ -183,7 +185,7 @@ def _read_npz(path: Path, events: Events) -> _Happened:
         return f"{path.name} event {row}"
 
     times = _times(time, wanted["time"], epoch, path.name, place)
-    x, y = (_coordinates(columns[wanted[role]], wanted[role], place) for role in ("x", "y"))
+    x, y = (_places(columns[wanted[role]], wanted[role], place) for role in ("x", "y"))
     if "kind" not in wanted:
         return _Happened(times, x, y, *_one_kind(len(time)))
     kinds, names = columns[wanted["kind"]], columns.get(f"{wanted['kind']}_names")
@@ -229,9 +231,22 @@ def _named_kinds(words: Sequence[str]) -> tuple[Ints, tuple[str, ...]]:
     return np.array([number[word] for word in words], np.int64), names
 
 
+def _places(values: Any, column: str, place: Callable[[int], str]) -> Seconds:
+    """(event,) coordinates, NaN where a row has none: an empty field of a CSV, NaN in an .npz."""
+    if isinstance(values, np.ndarray):
+        none = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), np.bool_)
+        known = np.where(none, values.dtype.type(0), values)
+    else:
+        none = np.fromiter((not word.strip() for word in values), np.bool_, len(values))
+        known = [word if word.strip() else "0" for word in values] if none.any() else values
+    numbers = _coordinates(known, column, place)
+    numbers[none] = np.nan
+    return numbers
+
+
 def _coordinates(values: Any, column: str, place: Callable[[int], str]) -> Seconds:
     try:
-        numbers = np.asarray(values, np.float64)
+        numbers = np.array(values, np.float64)
     except ValueError:
         at = next(i for i, word in enumerate(values) if not _number(word))
         raise DataError(f"{place(at)}: {column} is '{values[at]}', expected a number") from None
@@ -368,22 +383,28 @@ def _count_events(
     row = _cell((north - happened.y) / (north - south), events.cells[0])
     column = _cell((happened.x - west) / (east - west), events.cells[1])
     step = ((happened.times - start) // seconds).astype(np.int64)
-    inside = (row >= 0) & (column >= 0)
+    inside, placed = (row >= 0) & (column >= 0), np.isfinite(happened.x) & np.isfinite(happened.y)
+    if not placed.any():
+        raise DataError(f"{name}: none of its {len(step):,} events has a place")
     if not inside.any():
-        x, y = (f"{v.min():.6g} to {v.max():.6g}" for v in (happened.x, happened.y))
+        x, y = (f"{v[placed].min():.6g} to {v[placed].max():.6g}" for v in (happened.x, happened.y))
         raise DataError(f"{name}: no event lies in events.box {list(events.box)} (west, east, south, north); x is {x}, y {y}")
     frames = np.zeros((count, len(channels), *events.cells), np.float32)
     for channel, kinds in enumerate(channels):
         chosen = inside & (step < count) & np.isin(happened.kinds, kinds)
         np.add.at(frames[:, channel], (step[chosen], row[chosen], column[chosen]), 1.0)
-    left_out = {"lie outside the box": np.sum(~inside), "come after the last whole step": np.sum(inside & (step >= count))}
+    left_out = {
+        "have no place": np.sum(~placed),
+        "lie outside the box": np.sum(placed & ~inside),
+        "come after the last whole step": np.sum(inside & (step >= count)),
+    }
     return frames, tuple(f"{name}: {n:,} of {len(step):,} events {why}" for why, n in left_out.items() if n)
 
 
 def _cell(share: Seconds, cells: int) -> Ints:
-    """The cell at a share of an axis's length, its end included; -1 outside."""
-    cell = np.minimum(np.floor(share * cells), cells - 1).astype(np.int64)
-    return np.where((share >= 0) & (share <= 1), cell, -1)
+    """The cell at a share of an axis's length, its end included; -1 outside, and where there is no share."""
+    inside = (share >= 0) & (share <= 1)  # NaN is nowhere
+    return np.where(inside, np.minimum(np.floor(np.where(inside, share, 0) * cells), cells - 1).astype(np.int64), -1)
 
 
 def _smooth_cells(frames: Floats, sigma: float) -> None:

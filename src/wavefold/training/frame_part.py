@@ -96,7 +96,7 @@ def cut(frames: Tensor, first: Tensor, top: Tensor, left: Tensor, windows: Windo
 
 
 def past_of(values: Tensor, past: int) -> Tensor:
-    """The past frames of windows as a net takes them: no value is 0, the middle of what scaling makes."""
+    """The past frames of windows as a net takes them: no value is 0, which standardised is the mean."""
     return torch.nan_to_num(values[:, :, :past], nan=0.0)
 
 

@@ -16,7 +16,7 @@ from wavefold.models.frame_baselines import BASELINES
 from wavefold.prepare.frame_scale import FRAME_TRANSFORMS
 from wavefold.prepare.mirror import FRAME_AUGMENTATIONS
 from wavefold.recipe import Recipe, StageRecipe
-from wavefold.story.forecasting.fitting import check_baselines, metrics_of, new_baseline, new_forecaster
+from wavefold.story.forecasting.fitting import check_baselines, metrics_of, new_baseline, new_forecaster, range_of
 from wavefold.story.forecasting.judging import frame_notes
 from wavefold.story.forecasting.reading import FRAME_SPLITS, read_frames, sections, split_windows, windows_in
 from wavefold.training.frame_losses import FRAME_LOSSES, frame_loss
@@ -35,6 +35,8 @@ def check_frame_recipe(recipe: Recipe) -> None:
             raise UserError(f"windows.{key}: {value} is one number; name rows and columns, or leave it out")
     if windows.crop_stride and not windows.crop:
         raise UserError("windows.crop_stride: there is no windows.crop to move by it")
+    if windows.anywhere and not windows.crop:
+        raise UserError("windows.anywhere: there is no windows.crop to place anywhere")
     pick({"auto": None, **SERIES_READERS}, recipe.data.layout, "data.layout")
     pick(FRAME_SIMULATORS, recipe.data.simulator, "data.simulator")
     pick(FRAME_WRITERS, recipe.data.writes, "data.writes")
@@ -49,7 +51,7 @@ def check_frame_recipe(recipe: Recipe) -> None:
         raise UserError("stage: no stage has an epoch; set stage.0.epochs to 1 or more")
     for number, stage in enumerate(recipe.stage):
         _check_stage(recipe, stage, f"stage.{number}")
-    pick(metrics_of(recipe, 1.0), recipe.output.metric, "output.metric")
+    _check_metric(recipe, recipe.output.metric, "output.metric")
     for number, name in enumerate(recipe.output.baselines):
         pick(BASELINES, name, f"output.baselines.{number}")
         new_baseline(name, recipe)
@@ -61,6 +63,7 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
     windows = windows_in(recipe, series)
     parts = split_windows(recipe, windows)
     check_baselines(recipe, series)
+    range_of(series, windows.take(parts.train), targets)
     past, ahead = sections(recipe)[1].past, sections(recipe)[1].ahead
     rows, columns = series.size
     lines = [
@@ -76,10 +79,10 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
 
 def describe_forecasters(recipe: Recipe) -> str:
     """The layers of each net with output shapes and parameter counts, for the recipe's own shape."""
-    (channels, rows, columns), (_, windows) = recipe.data.shape, sections(recipe)
+    (_, rows, columns), (_, windows), (channels, targets) = recipe.data.shape, sections(recipe), _channels(recipe)
     blocks = []
     for number, member in enumerate(recipe.member):
-        net = new_forecaster(member, channels, channels, recipe, 0)
+        net = new_forecaster(member, channels, targets, recipe, 0)
         layers = describe(net, channels, windows.past, rows, columns)
         lines = [f"  {x.name:<36} {x.kind:<18} {' x '.join(map(str, x.shape)):<22} {x.parameters:>12,}" for x in layers]
         title = f"member {number}: {member.model}, {windows.past} to {windows.ahead} frames of {channels} x {rows} x {columns}"
@@ -112,13 +115,15 @@ def _check_unused(recipe: Recipe) -> None:
         raise UserError("split.group: frames are split by time; leave it out")
     if recipe.output.baseline:
         raise UserError("output.baseline: is of classifiers; forecasts have output.baselines, a list")
-    for key in ("label", "test", "limit", "grid", "backgrounds"):
+    for key in ("label", "test", "limit", "skip_bad", "grid", "backgrounds", "classes"):
         if getattr(recipe.data, key):
             raise UserError(f"data.{key}: is of labelled samples; frames have none")
+    if recipe.output.per:
+        raise UserError("output.per: is of a metric that is summed over samples; leave it out")
 
 
 def _check_members(recipe: Recipe) -> None:
-    channels = recipe.data.shape[0]
+    channels, targets = _channels(recipe)
     for number, member in enumerate(recipe.member):
         place = f"member.{number}"
         if member.flips:
@@ -126,7 +131,13 @@ def _check_members(recipe: Recipe) -> None:
         pick(FORECASTERS, member.model, f"{place}.model")
         check_options(FORECASTERS[member.model], member.options, place, ("channels", "targets", "past", "ahead"), ("model",))
         with torch.device("meta"):
-            new_forecaster(member, channels, channels, recipe, 0, place)
+            new_forecaster(member, channels, targets, recipe, 0, place)
+
+
+def _channels(recipe: Recipe) -> tuple[int, int]:
+    """Channels of the recipe's own shape, and how many of them it forecasts."""
+    channels = recipe.data.shape[0]
+    return channels, min(channels, len(sections(recipe)[0].targets) or channels)
 
 
 def _check_stage(recipe: Recipe, stage: StageRecipe, place: str) -> None:
@@ -134,7 +145,14 @@ def _check_stage(recipe: Recipe, stage: StageRecipe, place: str) -> None:
     frame_loss(stage.loss, stage.options, place, beside=type(stage).model_fields)
     pick(OPTIMISERS, stage.optimiser, f"{place}.optimiser")
     pick(SCHEDULES, stage.schedule, f"{place}.schedule")
-    pick(metrics_of(recipe, 1.0), stage.best, f"{place}.best")
+    _check_metric(recipe, stage.best, f"{place}.best")
+
+
+def _check_metric(recipe: Recipe, name: str, place: str) -> None:
+    """UserError for a metric that does not exist, or by which neither of two forecasts is the better one."""
+    pick(metrics_of(recipe, 1.0), name, place)
+    if name.startswith(("bias-", "sharpness")):
+        raise UserError(f"{place}: '{name}' is best at 1, so neither more nor less is better; name another")
 
 
 def _times(series: Series) -> str:
@@ -155,5 +173,7 @@ def _extent(series: Series) -> str:
     looked = np.unique(np.linspace(0, len(series) - 1, 64).round().astype(np.int64))
     values = series.frames[looked]
     missing = np.isnan(values).mean()
+    if missing == 1:
+        return f"no value in {len(looked)} frames looked at"
     word = f", {missing:.1%} of the cells without a value" if missing else ""
     return f"values from {np.nanmin(values):g} to {np.nanmax(values):g}{word} (of {len(looked)} frames looked at)"

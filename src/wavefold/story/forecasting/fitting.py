@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from wavefold.base.build import build_part, pick
 from wavefold.base.device import best_device, first_process_first, seed_step
-from wavefold.base.errors import DataError
+from wavefold.base.errors import DataError, UserError
 from wavefold.base.files import write_json, write_whole
 from wavefold.base.keyed import key as make_key
 from wavefold.base.series import Series, Windows
@@ -77,12 +78,17 @@ def metrics_of(recipe: Recipe, data_range: float) -> dict[str, FrameMetric]:
     return made
 
 
-def range_of(series: Series, windows: Windows) -> float:
-    """From the least to the largest value of some windows' frames; DataError where none has a value."""
-    frames, _ = frames_at(series, frames_of(windows))
+def range_of(series: Series, windows: Windows, targets: int) -> float:
+    """From the least to the largest value of the target channels in some windows' frames; DataError where none has a value."""
+    frames = frames_at(series, frames_of(windows))[0][:, :targets]
     if np.isnan(frames).all():
         raise DataError(f"{series.source}: the {len(frames):,} frames to learn from have no value")
     return float(np.nanmax(frames) - np.nanmin(frames)) or 1.0
+
+
+def range_told(recipe: Recipe, facts: Mapping[str, Any]) -> float:
+    """The range of values that SSIM and PSNR are of: the recipe's, which may change, or that of the training part."""
+    return recipe.output.range or float(facts["range"])
 
 
 def new_frame_changes(recipe: Recipe) -> tuple[Change, ...]:
@@ -153,8 +159,7 @@ def _checker(work: FrameWork, scaled: Series, scaling: Scaling) -> Callable[[nn.
     if len(index) > _CHECKED:
         index = index[np.linspace(0, len(index) - 1, _CHECKED).round().astype(np.int64)]
     there = work.windows.take(index)
-    measured = work.recipe.output.range or range_of(work.series, work.windows.take(work.split.train))
-    every = metrics_of(work.recipe, measured)
+    every = metrics_of(work.recipe, range_told(work.recipe, work.run.facts))
     names = dict.fromkeys(["mse", "mae", work.recipe.output.metric, *(s.best for s in work.recipe.stage)])
 
     def check(model: nn.Module) -> dict[str, float]:
@@ -162,6 +167,8 @@ def _checker(work: FrameWork, scaled: Series, scaling: Scaling) -> Callable[[nn.
             return {}
         scores = FrameScores({name: every[name] for name in names})
         for rows, forecast in forecast_windows(model, there.of(scaled)):
+            if not np.isfinite(forecast).all():
+                raise UserError("stage: the net's forecasts are no longer finite; lower stage.*.rate, or choose another loss")
             some = there.take(rows)
             scores.add(scaling.undo(forecast, some), truth_of(some, work.targets))
         return {name: scores.value(name) for name in names}

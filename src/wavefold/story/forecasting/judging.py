@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.dataset import Ints
+from wavefold.base.errors import listed
 from wavefold.base.progress import Progress
 from wavefold.base.series import Series, Windows
 from wavefold.prepare.windows import TimeSplit, time_blocks
 from wavefold.recipe import Recipe
 from wavefold.story.forecasting.asking import Forecaster
 from wavefold.story.forecasting.fitting import metrics_of, truth_of
+from wavefold.story.forecasting.reading import sections
 from wavefold.training.frame_metrics import FrameScores
 
 Values = NDArray[np.float64]
@@ -30,7 +31,7 @@ class Verdict:
     recipe: Recipe
     windows: Windows
     scores: dict[str, FrameScores]  # by who forecasts, the ensemble first, then members, then baselines
-    errors: Values  # (target, row, column) mean square by cell of the ensemble; zeros where windows are crops
+    errors: Values  # (target, row, column) mean square by cell of the ensemble; NaN where there is no truth, or of crops
     blocks: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))  # (sample,) drawn whole for intervals
 
     @property
@@ -105,7 +106,8 @@ def judge_windows(forecaster: Forecaster, windows: Windows, data_range: float) -
                 counted += np.isfinite(off).sum(axis=(0, 2))
             progress.update(rows.stop)
     blocks = _drawn_whole(windows)
-    return Verdict(forecaster.recipe, windows, scores, errors / np.maximum(counted, 1), blocks)
+    mean = np.where(counted > 0, errors / np.maximum(counted, 1), np.nan)
+    return Verdict(forecaster.recipe, windows, scores, mean, blocks)
 
 
 def _drawn_whole(windows: Windows) -> NDArray[np.str_]:
@@ -126,9 +128,9 @@ def frame_notes(recipe: Recipe, series: Series, windows: Windows, split: TimeSpl
             f"{', and is over places' if blocks == 1 and sum(windows.size) < sum(series.size) else ''}; "
             "raise split.test, or add frames"
         )
-    share = _missing(series, split.test, windows)
+    share = _missing(windows.take(split.test), len(sections(recipe)[0].targets) or len(series.channels))
     if share:
-        notes.append(f"{share:.1%} of the cells of the test part's frames have no value; they are in no score")
+        notes.append(f"{share:.1%} of the test part's later cells have no value; they are in no score")
     return notes
 
 
@@ -138,10 +140,9 @@ def verdict_notes(results: Mapping[str, Any]) -> list[str]:
     better = 1 if results["higher_is_better"] else -1
     for row in results["baselines"]:
         differences = np.array(row["difference"], np.float64)
-        wins = better * differences[:, 0] > 0
-        if not wins.all():
-            lost = ", ".join(str(k + 1) for k in np.flatnonzero(~wins))
-            where = f"at lead {lost}" if wins.any() else "at any lead"
+        lost = better * differences[:, 0] <= 0  # not so where the metric is undefined
+        if lost.any():
+            where = "at any lead" if lost.all() else f"at lead {listed(np.flatnonzero(lost) + 1)}"
             notes.append(f"no better than {row['name']} by {metric} {where}")
     return notes
 
@@ -152,9 +153,9 @@ def plain(values: Values) -> list[Any]:
     return [plain(v) for v in array] if array.ndim > 1 else [None if not np.isfinite(v) else float(v) for v in array]
 
 
-def _missing(series: Series, index: Ints, windows: Windows) -> float:
-    """The share of cells without a value among some frames of a part."""
-    if not len(index):
+def _missing(windows: Windows, targets: int) -> float:
+    """The share of cells without a value among the later frames of windows, of those that are looked at."""
+    if not len(windows):
         return 0.0
-    some = np.unique(windows.first[index])[:64] + windows.past
-    return float(np.isnan(series.frames[some]).mean())
+    looked = np.unique(np.linspace(0, len(windows) - 1, 32).round().astype(np.int64))
+    return float(np.mean([np.isnan(truth_of(windows.take(np.array([one])), targets)).mean() for one in looked]))

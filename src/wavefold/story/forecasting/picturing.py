@@ -48,7 +48,8 @@ def _draw(folder: Path, forecaster: Forecaster, verdict: Verdict) -> None:
     _draw_skill(folder, verdict)
     if windows.size == series.size:
         draw_errors(folder / "errors.png", np.sqrt(verdict.errors), series.channels[: forecaster.targets], field=given["field"])
-    power = {name: radial_power(torch.from_numpy(frames[-1])).numpy() for name, frames in {"truth": truth, **shown}.items()}
+    seen = {name: np.where(np.isnan(truth[-1]), np.nan, frames[-1]) for name, frames in {"truth": truth, **shown}.items()}
+    power = {name: radial_power(torch.from_numpy(frame)).numpy() for name, frame in seen.items()}
     draw_spectrum(folder / "spectrum.png", power, unit=series.unit, title=f"power by size at lead {windows.ahead}")
 
 

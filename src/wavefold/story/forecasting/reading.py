@@ -52,6 +52,8 @@ def split_windows(recipe: Recipe, windows: Windows) -> TimeSplit:
     made: TimeSplit = build_part(FRAME_SPLITS, recipe.split.way, recipe.split.options, "split", windows=windows)
     if not len(made.train):
         raise UserError(f"{windows.series.source}: no window is left to learn from; lower split.test and split.validation")
+    if not len(made.validation) and not len(made.test):
+        raise UserError("split: there is neither a test nor a validation part; raise split.test")
     return made
 
 

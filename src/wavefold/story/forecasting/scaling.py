@@ -16,7 +16,7 @@ from wavefold.base.series import Series, Windows
 from wavefold.prepare.frame_scale import FRAME_TRANSFORMS
 from wavefold.recipe import Recipe
 
-_IN_MEMORY = 1 << 30  # bytes of frames that scaling is learned from; of more, so many evenly spread ones
+_IN_MEMORY = 1 << 30  # bytes of frames that scaling is learned from; of more, so many drawn ones
 
 
 class Scaling:
@@ -30,7 +30,7 @@ class Scaling:
         ]
 
     def fit(self, series: Series, numbers: Ints) -> None:
-        """Learn from some frames, by their numbers; of more than a gigabyte from evenly spread ones."""
+        """Learn from some frames, by their numbers; of more than a gigabyte from drawn ones."""
         frames, clock = frames_at(series, numbers)
         for _, step in self._steps:
             step.fit(frames, clock, series.step)
@@ -73,10 +73,13 @@ class Scaling:
 
 
 def frames_at(series: Series, numbers: Ints) -> tuple[Floats, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Frames by number with their seconds; of more than a gigabyte, as many as fit, evenly spread."""
+    """Frames by number with their seconds; of more than a gigabyte as many as fit, in their order.
+
+    Those are drawn, always the same ones: evenly spread, they could miss hours of each day.
+    """
     most = max(2, _IN_MEMORY // (4 * int(np.prod(series.frames.shape[1:]))))
     if len(numbers) > most:
-        numbers = numbers[np.linspace(0, len(numbers) - 1, most).round().astype(np.int64)]
+        numbers = np.sort(np.random.default_rng(0).choice(numbers, most, replace=False))
     return series.frames[numbers], series.clock(numbers)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from wavefold.base.build import pick
-from wavefold.base.errors import UserError
 from wavefold.base.files import write_arrays, write_json, write_text
 from wavefold.base.lazy import part_of
 from wavefold.base.process import leads
@@ -24,7 +23,7 @@ from wavefold.data import FRAME_SIMULATORS, FRAME_WRITERS
 from wavefold.output.forecasts import Forecasts, write_forecasts
 from wavefold.recipe import Recipe, digest_of
 from wavefold.story.forecasting.asking import Forecaster, forecasts_of
-from wavefold.story.forecasting.fitting import check_baselines, fit_members, new_baseline, new_forecaster, range_of
+from wavefold.story.forecasting.fitting import check_baselines, fit_members, new_baseline, new_forecaster, range_of, range_told
 from wavefold.story.forecasting.judging import Verdict, frame_notes, judge_windows, verdict_notes
 from wavefold.story.forecasting.picturing import clear_pictures, draw_verdict
 from wavefold.story.forecasting.reading import check_like, frames_of, read_frames, sections, split_windows, windows_in
@@ -119,7 +118,7 @@ def verdict_on(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], N
         warn(f"{seen:,} of these {len(frames):,} frames were learned from or chosen by: for them this is no honest score")
     for note in series.notes:
         warn(note)
-    return forecaster, judge_windows(forecaster, windows, float(run.facts["range"]))
+    return forecaster, judge_windows(forecaster, windows, range_told(recipe, run.facts))
 
 
 def simulate_frames(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
@@ -134,9 +133,7 @@ def _judged(work: FrameWork) -> dict[str, Any]:
     """What scores.json says, less the time; pictures are drawn on the way."""
     forecaster = Forecaster(work.run, work.recipe, work.targets)
     tested = work.windows.take(work.split.test if len(work.split.test) else work.split.validation)
-    if not len(tested):
-        raise UserError("split: there is neither a test nor a validation part; raise split.test")
-    verdict: Verdict = judge_windows(forecaster, tested, _range(work.run, work.recipe))
+    verdict: Verdict = judge_windows(forecaster, tested, range_told(work.recipe, work.run.facts))
     results = verdict.results()
     notes = (
         ["learned from and tested on simulated frames: this says nothing about real ones"]
@@ -150,11 +147,6 @@ def _judged(work: FrameWork) -> dict[str, Any]:
     if work.recipe.output.pictures:
         notes += draw_verdict(work.run.folder / "pictures", forecaster, verdict)
     return {**results, "learned_from": len(work.split.train), "notes": notes}
-
-
-def _range(run: Run, recipe: Recipe) -> float:
-    """The range of values that SSIM and PSNR are of: the recipe's, which may change, or that of the training part."""
-    return recipe.output.range or float(run.facts["range"])
 
 
 def _open(run: Run, recipe: Recipe, source: str) -> tuple[Forecaster, Series]:
@@ -176,7 +168,7 @@ def _facts(work: FrameWork, simulated: bool) -> dict[str, Any]:
         "targets": work.targets,
         "unit": series.unit,
         "step": series.step,
-        "range": range_of(series, train),
+        "range": range_of(series, train, work.targets),
     }
     return facts_of(work.recipe, digest_of([series.digest, list(series.channels), list(series.frames.shape)]), known)
 
