@@ -5,7 +5,7 @@ python benchmarks/frames.py era5 DIR           hourly temperature, 20 to 20, thr
 python benchmarks/frames.py radar DIR          learned from KNMI 2010, tested on FMI 2016, 20 to 20 on 60 x 93 crops
 python benchmarks/frames.py crime DIR          Chicago's daily risk maps, 20 to 1, three seeds, by kind and all; Poisson's limit
 python benchmarks/frames.py digits DIR NAME M  two MNIST digits, 10 to 10; NAME a key of NETS; M minutes of a core
-python benchmarks/frames.py losses DIR         one net on the radar's frames by BCE, MSE, DSSIM and a mixture
+python benchmarks/frames.py losses DIR         one net on moving digits of 32 x 32 by BCE, MSE, DSSIM and a mixture
 
 Every run lies in DIR under the study's name; the same command goes on with it. Real data: WAVEFOLD_DATA or ../shared/data.
 """
@@ -122,24 +122,24 @@ def era5(folder: Path) -> None:
     _keep("era5", scores, {"rmse": (1, 3, 6, 12, 20), "sharpness": (1, 6, 20)})
 
 
-def radar(folder: Path, name: str = "radar", changes: Mapping[str, Any] | None = None) -> None:
+def radar(folder: Path) -> None:
     """KNMI's first frames learn, its last ones choose; FMI's, six years later and 1,500 km away, test."""
-    _train(_recipe("frames", RADAR | dict(changes or {})), folder / name, folder / "knmi.npz")
-    run = open_run(folder / name)
+    _train(_recipe("frames", RADAR), folder / "radar", folder / "knmi.npz")
+    run = open_run(folder / "radar")
     recipe = recipe_of(run)
     _, verdict = verdict_on(run, recipe, str(folder / "fmi.npz"))
     leads = (1, 3, 6, 12, 20)
     shown = dict.fromkeys(("rmse", "csi-7", "csi-20", "fss-20-9", "ssim", "sharpness"), leads)
-    _keep(name, {**verdict.results(), "seconds": run.scores["seconds"]}, shown)
+    _keep("radar", {**verdict.results(), "seconds": run.scores["seconds"]}, shown)
 
 
 def losses(folder: Path) -> None:
-    """One net by each loss on the radar's frames, under a sigmoid and from nothing as in the source; weights chosen by MSE."""
-    mixed = {"parts": [{"loss": "mse"}, {"loss": "dssim", "size": 3, "weight": 0.02}]}
+    """One net by each loss on moving digits of 32 x 32, under a sigmoid as in the source; weights chosen by MSE for all."""
+    mixed = {"parts": [{"loss": "mse"}, {"loss": "dssim", "size": 3, "weight": 0.1}]}
+    member = {"model": "simvp", "activation": "sigmoid"}
     for name, loss in {"bce": {}, "mse": {}, "dssim": {"size": 3}, "sum": mixed}.items():
-        stage = {**STAGE, "epochs": 10, "loss": name, **loss}
-        member = {"model": "simvp", "activation": "sigmoid", "width": 24, "hidden": 96, "depth": 2}
-        radar(folder, f"losses-{name}", {"stage": [stage], "member": [member]})
+        stage = {**STAGE, "epochs": 1, "average": 0.05, "loss": name, **loss}
+        _on_digits(folder, f"losses-{name}", _recipe("frames", DIGITS | {"member": [member], "stage": [stage]}), 2500, 32, name)
 
 
 def crime(folder: Path) -> None:
@@ -157,26 +157,21 @@ def crime(folder: Path) -> None:
 def digits(folder: Path, name: str, minutes: float) -> None:
     """Two moving MNIST digits made anew each time, 10 to 10; as many steps as fit in the minutes of one core."""
     recipe = _recipe("frames", DIGITS | {"member": [NETS[name]]})
-    rate = _seconds_a_step(recipe)
-    steps = max(4, int(60 * minutes / rate))
+    _on_digits(folder, f"digits-{name}", recipe, max(4, int(60 * minutes / _seconds_a_step(recipe))), 64, name)
+
+
+def _on_digits(folder: Path, run_name: str, recipe: Recipe, steps: int, side: int, who: str) -> None:
+    """Train so many steps on digits that are made as they are needed, and test on a thousand others."""
     count = steps * recipe.batches.size
-    series: Series = FRAME_SIMULATORS["digits"](
-        count + CHOSEN + TESTED,
-        1,
-        shape=(1, 64, 64),
-        past=10,
-        ahead=10,
-        digits=str(REAL / "movingmnist" / "mnist_train_digits.npz"),
-    )
-    shares = {"validation": CHOSEN / (count + CHOSEN + TESTED), "test": TESTED / (count + CHOSEN + TESTED)}
-    whole = recipe.with_({"split": {"way": "time", **shares}})
-    run = Run(folder / f"digits-{name}")
+    every, mnist = count + CHOSEN + TESTED, str(REAL / "movingmnist" / "mnist_train_digits.npz")
+    series: Series = FRAME_SIMULATORS["digits"](every, 1, shape=(1, side, side), past=10, ahead=10, digits=mnist)
+    shares = {"validation": CHOSEN / every, "test": TESTED / every}
+    run = Run(folder / run_name)
     with hold_folder(run.folder, fresh=False):
-        fit_and_judge_frames(begin_series(whole, series, 1, run, simulated=True))
-    scores = {**run.scores, "note": f"{count:,} sequences, {rate * 1000:.0f} ms a step of {recipe.batches.size}"}
-    _keep(
-        "digits", scores, {"mse-sum": (1, 5, 10), "ssim": (1, 5, 10), "mae-sum": (), "psnr": (), "sharpness": (10,)}, who=name
-    )
+        work = begin_series(recipe.with_({"split": {"way": "time", **shares}}), series, 1, run, simulated=True)
+        fit_and_judge_frames(work)
+    shown = {"mse-sum": (1, 5, 10), "ssim": (1, 5, 10), "mae-sum": (), "psnr": (), "sharpness": (10,)}
+    _keep(run_name.split("-")[0], {**run.scores, "note": f"{count:,} sequences of {side} x {side}"}, shown, who=who)
 
 
 NETS = {
