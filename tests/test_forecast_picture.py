@@ -110,7 +110,14 @@ def test_skill_and_spectrum_are_drawn(tmp_path):
     [
         *((3, 300, "+15 min"), (12, 300, "+60 min"), (24, 300, "+2 h"), (1, 3600, "+1 h"), (25, 3600, "+25 h")),
         *((48, 3600, "+2 days"), (1, 86400, "+1 day"), (2, 0, "frame +2"), (1, 31 * 86400, "+1 month")),
-        *((5, 30.4 * 86400, "+5 months"), (2, 0.04, "+80 ms"), (7, 1, "+7 s"), (1, 5400, "+90 min")),
+        *(
+            (5, 30.4 * 86400, "+5 months"),
+            (13, 28 * 86400, "+364 days"),
+            (3, 365 * 86400, "+36 months"),
+            (2, 0.04, "+80 ms"),
+            (7, 1, "+7 s"),
+            (1, 5400, "+90 min"),
+        ),
     ],
 )
 def test_leads_in_words(lead, step, word):
@@ -121,6 +128,7 @@ def test_leads_on_an_axis():
     assert (lead_axis(3, 300)[0].tolist(), lead_axis(3, 300)[1]) == ([5, 10, 15], "min")
     assert (lead_axis(2, 21600)[0].tolist(), lead_axis(2, 21600)[1]) == ([6, 12], "h")
     assert lead_axis(2, 0)[1] == "frames"
+    assert (lead_axis(2, 28 * 86400)[0].tolist(), lead_axis(2, 28 * 86400)[1]) == ([28, 56], "days")
 
 
 def test_limits_leave_out_the_farthest_and_say_so():

@@ -21,6 +21,7 @@ from wavefold.data import frames_npy
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
 from wavefold.story.asking import recipe_of
+from wavefold.story.forecasting import scaling
 from wavefold.story.forecasting.asking import Forecaster
 from wavefold.story.forecasting.reading import read_frames, windows_in
 
@@ -343,9 +344,7 @@ def test_cells_without_a_value_are_in_no_score(tmp_path):
     data = keep(tmp_path, frames)
     made = train(small(**{"output.metric": "mae", "output.pictures": True}), data, tmp_path / "run")
     scores = made.scores
-    assert any(
-        note.endswith("of the cells of the test part's frames have no value; they are in no score") for note in scores["notes"]
-    )
+    assert any(note.endswith("of the test part's later cells have no value; they are in no score") for note in scores["notes"])
     persistence = scores["baselines"][0]["by-lead"]["mae"]
     assert 1 <= persistence[0] < 1.5  # a cell without a value has its latest one
     assert np.isfinite(scores["score"]["by-lead"]["mse"]).all()
@@ -356,7 +355,8 @@ def test_cells_without_a_value_are_in_no_score(tmp_path):
     said = run("check", "frames", "--data", data, "--set", "windows.past=4", "--set", "windows.ahead=2").output
     assert "of the cells without a value" in said
     whole = pipeline.predict(made, str(data), out=str(tmp_path / "next.npz"))
-    assert np.isfinite(whole.frames).all()
+    assert np.isnan(whole.frames[..., :4, :5]).all()  # no value ever: none is made up
+    assert np.isfinite(whole.frames[..., 4:, :]).all()
 
 
 def test_frames_to_learn_from_without_a_value_are_told(tmp_path):
@@ -420,6 +420,7 @@ def test_a_run_without_a_test_part_says_whom_it_flatters(tmp_path):
     assert parts == {"train", "validation"}
     with pytest.raises(UserError, match="neither a test nor a validation part"):
         train(small(**{"split.test": 0.0, "split.validation": 0.0}), keep(tmp_path / "b", wandering(50)), tmp_path / "none")
+    assert not (tmp_path / "none").exists()  # said before anything is fitted
 
 
 def test_another_measure_uses_the_members_that_are_there(tmp_path):
@@ -506,6 +507,11 @@ def test_wrong_data_are_told_before_anything_is_fitted(changes, words, tmp_path)
         ("data.simulator=square", ["data.simulator", "did you mean 'squares'"]),
         ("data.shape=[40,40]", ["data.shape", "channels, rows and columns"]),
         ("data.limit=5", ["data.limit"]),
+        ("data.skip_bad=true", ["data.skip_bad"]),
+        ("output.per=100", ["output.per"]),
+        ("output.range=inf", ["output.range", "finite"]),
+        ("windows.anywhere=true", ["windows.anywhere", "no windows.crop"]),
+        ("stage.0.best=sharpness", ["stage.0.best", "best at 1"]),
     ],
 )
 def test_a_mistyped_recipe_of_frames_is_named(change, words):
@@ -619,3 +625,80 @@ def test_the_parts_of_time_are_a_window_apart(trained):
     assert min(used["validation"]) - max(used["train"]) > 6
     assert min(used["test"]) - max(used["validation"]) > 6
     assert max(used["test"]) == 119
+
+
+def test_ssim_is_of_the_recipes_range_and_else_of_the_channels_to_forecast(tmp_path):
+    frames = wandering(60, 2) * np.array([1.0, 1e5], np.float32)
+    data = keep(tmp_path, frames, channels=np.array(["rain", "pressure"]))
+    of_rain = {"series.targets": ["rain"]}
+    made = train(small(**of_rain), data, tmp_path / "run")
+    assert made.facts["range"] <= np.ptp(frames[..., 0])
+    made = train(
+        small(**of_rain, **{"output.range": 500.0, "split.validation": 0.0, "split.test": 0.9, "split.gap": 0}),
+        data,
+        tmp_path / "b",
+    )
+    test = keep(tmp_path, frames[6:], name="test.npz", channels=np.array(["rain", "pressure"]))
+    again = pipeline.score_run(made, str(test), warn=quiet).as_json()
+    assert again["others"]["ssim"] == pytest.approx(made.scores["score"]["ssim"], rel=1e-6)
+
+
+def test_a_cycle_is_learned_whole_from_a_part_of_the_frames(tmp_path, monkeypatch):
+    daily = np.arange(401, dtype=np.float32) % 24
+    data = keep(tmp_path, np.broadcast_to(daily[:, None, None], (401, 16, 16)), time=hours(401))
+    half = 135  # of the frames to learn from, which spread evenly were every second hour
+    monkeypatch.setattr(scaling, "_IN_MEMORY", 16 * 16 * 4 * half)
+    made = train(small(**{"output.baselines": ["climatology"]}), data, tmp_path / "run")
+    assert made.scores["baselines"][0]["mse"][0] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_test_part_without_a_value_is_told_before_any_training(tmp_path):
+    frames = wandering(60)
+    frames[50:] = np.nan
+    with pytest.raises(DataError, match="windows to test on has a value in a later frame"):
+        train(small(), keep(tmp_path, frames), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_net_that_runs_away_is_told(tmp_path):
+    wild = {"stage.*.rate": 1e30, "stage.*.schedule": "constant", "stage.*.epochs": 2}
+    with pytest.raises(UserError, match=r"no longer finite; lower stage\.\*\.rate"):
+        train(small(**wild), keep(tmp_path, wandering(60)), tmp_path / "run")
+
+
+def test_months_are_forecast_by_the_calendar(tmp_path):
+    months = (np.datetime64("2000-01", "M") + np.arange(120)).astype("datetime64[s]")
+    yearly = np.broadcast_to((np.arange(120) % 12)[:, None, None], (120, 16, 16))
+    year, whole = 31556952.0, {"prepare": [{"step": "anomaly", "period": 31556952.0}], "windows": {"past": 12, "ahead": 24}}
+    cut = {"split.gap": 0, "split.validation": 0.0, "split.test": 0.4, "output.period": year}
+    data = keep(tmp_path, yearly, time=months)
+    made = train(still(**whole, **cut, **{"output.baselines": ["climatology"]}), data, tmp_path / "run")
+    assert made.scores["baselines"][0]["mse"][0] == pytest.approx(0, abs=1e-6)
+    later = pipeline.predict(made, str(data), out=str(tmp_path / "x.npz"))
+    assert later.times[0].tolist() == (np.datetime64("2010-01", "M") + np.arange(24)).astype("datetime64[s]").tolist()
+    np.testing.assert_allclose(later.frames[0, 0, :, 0, 0], np.arange(24) % 12, atol=0.2)
+
+
+def test_fresh_data_that_cannot_be_learned_from_leave_the_run_that_is_there(tmp_path):
+    made = train(small(), keep(tmp_path, wandering(60)), tmp_path / "run")
+    frames = wandering(60)
+    frames[:50] = np.nan
+    empty = keep(tmp_path, frames, name="empty.npz")
+    with pytest.raises(DataError, match="have no value"):
+        train(small(), empty, made.folder, fresh=True)
+    assert made.scores["n"]
+    assert run("score", made.folder, empty, "--skip-bad").output.count("--skip-bad") == 1
+
+
+def test_frames_of_one_value_are_not_taken_for_known_ones(tmp_path):
+    def rain(seed):
+        frames = wandering(60, seed=seed)
+        frames[::4] = 0.0  # dry
+        return keep(tmp_path, frames, name=f"{seed}.npz")
+
+    made, told = train(small(), rain(0), tmp_path / "run"), list[str]()
+    pipeline.score_run(made, str(rain(1)), warn=told.append)
+    assert told == []
+    pipeline.score_run(made, str(rain(0)), warn=told.append)
+    assert len(told) == 1
+    assert "were learned from or chosen by" in told[0]

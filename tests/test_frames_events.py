@@ -141,6 +141,27 @@ def test_no_frame_knows_a_later_event(tmp_path: Path) -> None:
     assert (one[20] != other[20]).any()
 
 
+def test_rows_without_a_place_are_counted_and_noted(tmp_path: Path) -> None:
+    rows = "time,x,y\n2020-01-01,0.5,0.5\n2020-01-02,,\n2020-01-02, ,1.5\n2020-01-03,9,9\n2020-01-04,1.5,\n"
+    series = read(table(tmp_path, rows))
+    assert (len(series), series.frames.sum()) == (4, 1)  # a row without a place still says that the table reaches its day
+    assert series.notes == ("events.csv: 3 of 5 events have no place", "events.csv: 1 of 5 events lie outside the box")
+    times = np.array(["2020-01-01", "2020-01-02"], "M8[s]")
+    np.savez(tmp_path / "a.npz", time=times, x=np.array([0.5, np.nan]), y=np.array([0.5, 0.5], np.float32))
+    assert read(tmp_path / "a.npz").notes == ("a.npz: 1 of 2 events have no place",)
+    with pytest.raises(DataError, match=r"bare.csv: none of its 2 events has a place"):
+        read(table(tmp_path, "time,x,y\n2020-01-01,,0.5\n2020-01-02,0.5,\n", "bare.csv"))
+    with pytest.raises(DataError, match=r"far.csv: no event lies in events.box .* x is 7 to 1e\+300, y 7 to 8"):
+        read(table(tmp_path, "time,x,y\n2020-01-01,7,7\n2020-01-02,1e300,8\n2020-01-02,,\n", "far.csv"))
+
+
+def test_a_date_far_from_the_others_is_noted(tmp_path: Path) -> None:
+    days = "".join(f"2020-01-{day:02d},0.5,0.5\n" for day in range(1, 31))
+    series = read(table(tmp_path, f"time,x,y\n2030-01-01,0.5,0.5\n{days}"))
+    said = "no event lies between 2020-01-30 00:00 and 2030-01-01 00:00, 3,624 of 3,654 steps; is a date wrong?"
+    assert series.notes == (f"events.csv: {said}",)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -149,7 +170,6 @@ def test_no_frame_knows_a_later_event(tmp_path: Path) -> None:
         ("2020-01-03 00:00:00", "", r"line 4: Date is '', expected a time"),
         ("0.5,2.5", "0.5,west", r"line 3: Longitude is 'west', expected a number"),
         ("0.5,2.5", "0.5,nan", r"line 3: Longitude is nan, expected a number"),
-        ("0.5,2.5", "0.5,", r"line 3: Longitude is '', expected a number"),
         (",0.5,2.5", ",0.5", r"line 3: holds 3 fields, expected 4"),
         ("BATTERY", '"BATTERY', r"line 3: .*expected each quote to close on its line"),
         ("Longitude", "Street", r"has no column for x such as longitude,lon,.*; it has Date, Primary Type, Latitude, Street;"),
@@ -168,8 +188,10 @@ def test_a_bad_row_or_column_is_named(tmp_path: Path, old: str, new: str, said: 
         ({"every": "1 month"}, r"events.every: '1 month': expected a number and one of second, minute, hour, day, week"),
         ({"every": "0 days"}, "events.every"),
         ({"box": (3, 0, 0, 2)}, "events.box: .* expected west < east"),
+        ({"box": (0, float("inf"), 0, 2)}, "events.box: .* expected west < east"),
         ({"cells": (0, 3)}, "events.cells"),
-        ({"smooth": -1.0}, "events.smooth: expected 0 or more"),
+        ({"memory": float("nan")}, "events.memory: nan: expected 0 or more"),
+        ({"smooth": -1.0}, "events.smooth: -1: expected 0 or more"),
         ({"every": "1 second", "cells": (900, 900)}, r"makes 136,802 frames of 3 x 900 x 900 .*GiB; expected 4 or less"),
         ({"time": "Latitude"}, r"column 'Latitude' holds numbers; expected dates, or a name that says second"),
     ],
@@ -185,6 +207,10 @@ def test_a_source_that_is_no_table_is_one_line(tmp_path: Path) -> None:
         read(tmp_path / "events.npz")
     with pytest.raises(DataError, match="holds no events"):
         read(table(tmp_path, "time,x,y\n", "empty.csv"))
+    with pytest.raises(DataError, match=r"events.json: is no table that can be read here; save it as CSV"):
+        read(table(tmp_path, "[]", "events.json"))
+    with pytest.raises(DataError, match="is no table that can be read here"):
+        read(tmp_path)
     with pytest.raises(UserError, match=r"events.box and events.cells must say"):
         read_events(table(tmp_path), Reading())
 

@@ -171,6 +171,25 @@ def test_other_files_are_no_grids(tmp_path: Path) -> None:
         read(dataset().isel(time=slice(0)), tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["link", "virtual", "external"])
+def test_values_that_stand_in_another_file_are_not_read(tmp_path: Path, kind: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    other = written(dataset(), tmp_path).rename(tmp_path / "other.nc")
+    (tmp_path / "raw").write_bytes(bytes(4 * VALUES.size))
+    path = written(dataset(), tmp_path)
+    with h5py.File(path, "a") as file:
+        if kind == "link":
+            file["strange"] = h5py.ExternalLink("other.nc", "/t2m")
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(VALUES.shape, "f4")
+            layout[:] = h5py.VirtualSource(str(other), "t2m", VALUES.shape)
+            file.create_virtual_dataset("strange", layout)
+        else:
+            file.create_dataset("strange", VALUES.shape, "f4", external=str(tmp_path / "raw"))
+    with pytest.raises(DataError, match=r"grid.nc: strange points into another file; expected the values in the file itself"):
+        read_grid(path, Reading(variable="strange"))
+
+
 def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, package in (("netcdf4", "h5netcdf"), ("zarr3", "zarr"), ("netcdf3", "xarray")):
         path = written(dataset(), tmp_path, kind)

@@ -353,6 +353,21 @@ def test_an_image_cut_short_is_named(tmp_path):
         read_series(tmp_path / "film")
 
 
+def test_only_plain_formats_are_opened_whatever_the_ending(tmp_path):
+    png(tmp_path / "film" / "1.png", np.zeros((2, 3), np.uint8))
+    Image.new("L", (3, 2)).save(tmp_path / "film" / "2.eps")  # which Pillow would hand to another program
+    (tmp_path / "film" / "2.eps").rename(tmp_path / "film" / "2.png")
+    with pytest.raises(DataError, match=r"2.png: cannot be read as an image"):
+        read_series(tmp_path / "film")
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(0.0, 0.0), (1.0, float("nan")), (float("inf"), 0.0)])
+def test_a_scale_that_keeps_nothing_is_refused(tmp_path, scale, offset):
+    np.save(tmp_path / "a.npy", np.ones((3, 2, 2)))
+    with pytest.raises(UserError, match="expected finite numbers and a scale other than 0"):
+        read_series(tmp_path / "a.npy", Reading(scale=scale, offset=offset))
+
+
 @pytest.mark.parametrize("most", [10, 20])
 def test_a_decompression_bomb_is_not_read(tmp_path, monkeypatch, most):
     png(tmp_path / "film" / "1.png", np.zeros((5, 5), np.uint8))
@@ -444,7 +459,7 @@ def test_sources_that_are_none_say_what_was_expected(tmp_path):
     for source, said in [
         ("frames", "holds nothing; expected numbered images, or .npy"),
         ("frame", "no such file or folder; did you mean 'frames'"),
-        ("frames.csv", "a table of dated events needs the options of events"),
+        ("frames.csv", r"a table of dated events needs events = \{box = \[west, east, south, north\], cells"),
         ("frames.doc", "is none of .npy, .npz, .nc"),
         ("one.png", "is one image, expected a folder"),
     ]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from wavefold.base.errors import DataError, UserError
-from wavefold.base.series import Series
+from wavefold.base.series import Series, later
 from wavefold.prepare.windows import cut_windows, finite_share, split_by_time, time_blocks
 
 
@@ -26,6 +27,16 @@ def test_windows_keep_to_their_stretch_and_stride() -> None:
     assert windows.first.tolist() == [0, 2, 10, 12]
     assert windows.values()[1, 0, :, 0, 0].tolist() == [2, 3, 4, 5]
     assert cut_windows(a_series(7), past=2, ahead=2).first.tolist() == [0, 1, 2, 3]
+
+
+def test_times_past_the_end_go_on_by_months_but_not_by_four_weeks() -> None:
+    months = np.arange("2020-01", "2021-01", dtype="M8[M]").astype("M8[s]").astype(np.int64)
+    for step, expected in ((31, ["2021-01-01", "2021-02-01", "2021-03-01"]), (28, ["2020-12-29", "2021-01-26", "2021-02-23"])):
+        windows = cut_windows(a_series(12, times=months, step=step * 86400.0), past=12, ahead=0)
+        clock = replace(windows, ahead=3).clock()
+        assert clock.astype("M8[s]").astype("M8[D]").astype(str).tolist() == [expected]
+    last = np.array(["2020-03-31T06"], "M8[s]").astype(np.float64)
+    assert later(last, 31 * 86400.0, np.array([-1])).astype("M8[s]").astype(str).tolist() == ["2020-02-29T23:59:59"]
 
 
 def test_crops_tile_from_the_top_left_and_leave_out_what_is_incomplete() -> None:

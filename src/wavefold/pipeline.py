@@ -162,6 +162,8 @@ def search(
     to half a fine channel a row. threshold: the least probability of a window. warn: takes a line for that limit in Hz/s, for
     windows that were passed over, for scans that are not on one clock, and where pictures cannot be drawn.
     """
+    if recipe_of(run).windows:
+        raise UserError(f"{run.folder}: forecasts frames, from one file or folder; {len(scans)} were named")
     check_target(out)
     if out != "-" and Path(out).exists() and any(Path(s).exists() and Path(out).samefile(s) for s in scans):
         raise UserError(f"{out}: is one of the scans; name another file with --out")

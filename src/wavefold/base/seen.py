@@ -16,17 +16,28 @@ from wavefold.base.progress import Progress
 Words = NDArray[np.uint64]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # spreads neighbouring positions over all 64 bits
+_NOTHING = np.uint64(0)  # of a sample that is like many others
 _MANY = 8192  # values a sample, past which each sample is taken at once rather than each position
 
 
 def fingerprints(signals: Signals) -> Words:
-    """A 64-bit number a sample, equal for equal values. signals: (sample, channel, ...); result: (sample,)."""
+    """A 64-bit number a sample, equal for equal values. signals: (sample, channel, ...); result: (sample,).
+
+    Samples of one value throughout, such as dry frames of rain, are all 0: that two of them are equal says nothing.
+    """
     numbers = np.empty(len(signals), np.uint64)
     with Progress("marking what is seen", len(signals), "samples") as progress:
         for rows, values in blocks_of(signals):
-            numbers[rows] = _fingerprints(values)
+            numbers[rows] = np.where(_still(values), _NOTHING, _fingerprints(values))
             progress.update(rows.stop)
     return numbers
+
+
+def _still(signals: Floats) -> NDArray[np.bool_]:
+    """Which samples hold one value throughout, or none."""
+    flat = signals.reshape(len(signals), -1)
+    still: NDArray[np.bool_] = ((flat == flat[:, :1]) | (np.isnan(flat) & np.isnan(flat[:, :1]))).all(axis=1)
+    return still
 
 
 def _fingerprints(signals: Floats) -> Words:
@@ -63,4 +74,5 @@ def keep_seen(path: Path, signals: Signals, learned: Ints) -> None:
 
 def count_seen(path: Path, signals: Signals) -> int:
     """How many of some samples were learned from or chosen by."""
-    return int(np.isin(fingerprints(signals), np.load(path, allow_pickle=False)).sum())
+    numbers = fingerprints(signals)
+    return int((np.isin(numbers, np.load(path, allow_pickle=False)) & (numbers != _NOTHING)).sum())

@@ -98,7 +98,8 @@ def _most_common(values: Seconds) -> float:
 
 
 _SLACK, _MONTHS = 0.01, 0.12  # of a step, that times may be off; months differ in length
-_MONTH, _LONG_MONTH = 27 * 86400.0, 32 * 86400.0  # seconds, that months lie between
+_MONTH = 27 * 86400.0  # seconds
+_MONTHLY = (29 * 86400.0, 32 * 86400.0)  # seconds, that the usual step of months lies between; four weeks do not
 
 
 @dataclass(frozen=True)
@@ -146,20 +147,20 @@ class Windows:
         series, last = self.series, self.first + self.past - 1
         numbers = last[:, None] + np.arange(1, self.ahead + 1)
         ends = series.ends[np.searchsorted(series.starts, self.first, side="right") - 1]
-        reckoned = _later(series.clock(last)[:, None], series.step or 1.0, np.arange(1, self.ahead + 1))
+        reckoned = later(series.clock(last)[:, None], series.step or 1.0, np.arange(1, self.ahead + 1))
         there = numbers < ends[:, None]
         return np.where(there, series.clock(np.where(there, numbers, 0)), reckoned)
 
 
-def _later(seconds: Seconds, step: float, steps: Ints) -> Seconds:
-    """Seconds so many steps later; of months, the same day and hour of a later month."""
-    if not _MONTH < step < _LONG_MONTH:
+def later(seconds: Seconds, step: float, steps: Ints) -> Seconds:
+    """Seconds so many steps later, or earlier where steps are below 0; of months, the same day and hour of that month."""
+    if not _MONTHLY[0] < step < _MONTHLY[1]:
         return seconds + step * steps
     moment = np.round(seconds).astype("datetime64[s]")
     month = moment.astype("datetime64[M]")
-    later = month + steps
-    most = (later + 1).astype("datetime64[s]") - later.astype("datetime64[s]") - np.timedelta64(1, "s")
-    made: Seconds = (later + np.minimum(moment - month, most)).astype("datetime64[s]").astype(np.float64)
+    other = month + steps
+    most = (other + 1).astype("datetime64[s]") - other.astype("datetime64[s]") - np.timedelta64(1, "s")  # of a shorter month
+    made: Seconds = (other + np.minimum(moment - month, most)).astype("datetime64[s]").astype(np.float64)
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from wavefold.data.cache import content_digest
 from wavefold.data.frames_events import read_events
 from wavefold.data.frames_grid import read_grid
 from wavefold.data.frames_images import IMAGES, images_in, natural, read_images, sequences_of
-from wavefold.data.frames_npy import LARGE, read_array
+from wavefold.data.frames_npy import EVENTS_WORD, LARGE, read_array
 from wavefold.data.reading_as import Reading
 
 SERIES_READERS: dict[str, Callable[[Path, Reading], Series]] = {
@@ -33,7 +34,7 @@ SERIES_READERS: dict[str, Callable[[Path, Reading], Series]] = {
 _AS_STORED = Reading()
 _ARRAYS = (".npy", ".npz")
 _GRIDS = (".nc", ".nc4", ".cdf", ".zarr", ".zarr.zip", ".zip")
-_TABLES = (".csv", ".csv.gz", ".tsv", ".parquet", ".json", ".geojson")
+_TABLES = (".csv", ".csv.gz", ".tsv")
 _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")  # one of them lies in every Zarr folder
 
 
@@ -46,10 +47,12 @@ def read_series(source: str | Path, reading: Reading = _AS_STORED, *, layout: st
     size, for times that go back, and where no value is finite.
     """
     path = Path(source).expanduser()
+    if not reading.scale or not math.isfinite(reading.scale) or not math.isfinite(reading.offset):
+        raise UserError(f"scale {reading.scale:g}, offset {reading.offset:g}: expected finite numbers and a scale other than 0")
     if layout not in ("auto", *SERIES_READERS):
         raise UserError(f"layout '{layout}' is not one of auto, {listed(SERIES_READERS)}{nearest(layout, SERIES_READERS)}")
     if not path.exists():
-        beside = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
+        beside = [f.name for f in path.parent.iterdir() if f.name != path.name] if path.parent.is_dir() else []
         raise DataError(f"{path}: no such file or folder{nearest(path.name, beside)}")
     name = _layout(path, reading) if layout == "auto" else layout
     files = _files(path) if name in ("array", "grid") and path.is_dir() and not _is_zarr(path) else [path]
@@ -72,7 +75,7 @@ def _layout(path: Path, reading: Reading) -> str:
     if path.is_dir():
         return _layout_of_folder(path)
     if name.endswith(_TABLES):
-        raise UserError(f"{path.name}: a table of dated events needs the options of events, such as box and cells")
+        raise UserError(f"{path.name}: a table of dated events needs {EVENTS_WORD}")
     if name.endswith(IMAGES):
         raise DataError(f"{path.name}: is one image, expected a folder of numbered images")
     ends = listed((*_ARRAYS, *_GRIDS[:4]))

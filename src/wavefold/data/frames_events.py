@@ -27,7 +27,7 @@ from scipy.ndimage import gaussian_filter
 from wavefold.base.dataset import Floats, Ints
 from wavefold.base.errors import DataError, UserError, listed, nearest
 from wavefold.base.files import digest_file
-from wavefold.base.series import Seconds, Series, join_stretches
+from wavefold.base.series import Seconds, Series, join_stretches, time_word
 from wavefold.data.header import column_names, column_place, one_named, shown
 from wavefold.data.reading_as import Events, Reading
 from wavefold.data.text_lines import csv_fields, first_line, is_row, line_blocks
@@ -41,6 +41,7 @@ _USUAL = {  # what a column is usually named, the likeliest first
 _UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0}
 _DAY = 86400.0
 _MOST = 1 << 32  # bytes of frames; 4 GiB are a year of minutes on 45 x 45 cells
+_OTHERS = (".parquet", ".json", ".geojson", ".xlsx", ".xls", ".shp", ".gpkg", ".npy")  # of tables that are no CSV
 _EXAMPLE = "time,x,y,kind"
 _NO_KIND = "events"  # the channel of a table without kinds
 
@@ -58,6 +59,8 @@ def read_events(path: Path, reading: Reading) -> Series:
         raise UserError(f"{path.name}: is a table of events; events.box and events.cells must say how it becomes frames")
     events = reading.events
     seconds = _check(events)
+    if path.is_dir() or path.suffix.lower() in _OTHERS:
+        raise DataError(f"{path.name}: is no table that can be read here; save it as CSV, plain or gzip, or as .npz")
     happened = _read_npz(path, events) if path.suffix.lower() == ".npz" else _read_csv(path, events)
     channels = _kept(_channels(happened, events, path.name), reading.channels, path.name)
     start, count = _steps(happened.times, seconds, path.name)
@@ -235,11 +238,12 @@ def _places(values: Any, column: str, place: Callable[[int], str]) -> Seconds:
     """(event,) coordinates, NaN where a row has none: an empty field of a CSV, NaN in an .npz."""
     if isinstance(values, np.ndarray):
         none = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), np.bool_)
-        known = np.where(none, values.dtype.type(0), values)
+        values = values.copy()
+        values[none] = 0
     else:
         none = np.fromiter((not word.strip() for word in values), np.bool_, len(values))
-        known = [word if word.strip() else "0" for word in values] if none.any() else values
-    numbers = _coordinates(known, column, place)
+        values = [word if word.strip() else "0" for word in values] if none.any() else values
+    numbers = _coordinates(values, column, place)
     numbers[none] = np.nan
     return numbers
 
@@ -398,7 +402,19 @@ def _count_events(
         "lie outside the box": np.sum(placed & ~inside),
         "come after the last whole step": np.sum(inside & (step >= count)),
     }
-    return frames, tuple(f"{name}: {n:,} of {len(step):,} events {why}" for why, n in left_out.items() if n)
+    notes = [f"{name}: {n:,} of {len(step):,} events {why}" for why, n in left_out.items() if n]
+    return frames, (*notes, *_silence(happened.times, seconds, count, name))
+
+
+def _silence(times: Seconds, seconds: float, count: int, name: str) -> tuple[str, ...]:
+    """A note where most of the steps lie between two events: one wrong date makes a century of empty frames."""
+    ordered = np.sort(times)
+    waits = np.diff(ordered)
+    if not len(waits) or waits.max() < max(30, count / 2) * seconds:
+        return ()
+    at = int(np.argmax(waits))
+    between = f"{time_word(ordered[at])} and {time_word(ordered[at + 1])}"
+    return (f"{name}: no event lies between {between}, {int(waits[at] // seconds):,} of {count:,} steps; is a date wrong?",)
 
 
 def _cell(share: Seconds, cells: int) -> Ints:

@@ -25,6 +25,7 @@ from wavefold.base.errors import DataError, UserError, listed, nearest
 from wavefold.base.files import digest_file
 from wavefold.base.lazy import Floats, Ints, Lazy
 from wavefold.base.series import Seconds, Series, join_stretches, stretches, time_word
+from wavefold.data.filterbank_h5 import h5py
 from wavefold.data.reading_as import Reading
 
 xarray = optional("xarray", extra="grids")
@@ -166,7 +167,22 @@ def _engine(path: Path) -> str:
         raise DataError(f"{path.name}: is no NetCDF file; expected one of NetCDF-3 or NetCDF-4, or a folder or zip of Zarr")
     if _SIGNS[head] == "h5netcdf":
         _ = h5netcdf.File  # where it is missing, this says so better than xarray
+        _check_own(path)
     return _SIGNS[head]
+
+
+def _check_own(path: Path) -> None:
+    """DataError where values stand in another file than this HDF5 one: it would read any that its maker names."""
+
+    def elsewhere(name: str, thing: Any) -> str | None:
+        out = isinstance(thing, h5py.ExternalLink) or (
+            isinstance(thing, h5py.Dataset) and bool(thing.external or thing.is_virtual)
+        )
+        return name if out else None
+
+    with h5py.File(path, "r") as file:
+        if name := file.visititems_links(elsewhere) or file.visititems(elsewhere):
+            raise DataError(f"{path.name}: {name} points into another file; expected the values in the file itself")
 
 
 def _digest_folder(folder: Path) -> str:

@@ -28,6 +28,7 @@ pictures = optional("PIL.Image", extra="pictures")
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm")
 
+_FORMS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM")  # Pillow knows others by their bytes, some of which run programs
 _COLOURS = ("red", "green", "blue")
 _GREY = ("1", "L", "LA", "I", "F")  # Pillow's modes; I;16 and its kin too
 _PARSED = {"P": "RGBA", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}  # what is turned into another mode first
@@ -191,7 +192,7 @@ class _Opened:
         warnings.simplefilter("ignore")  # what matters is an error
         warnings.simplefilter("error", pictures.DecompressionBombWarning)
         try:
-            self._image = pictures.open(self._file)
+            self._image = pictures.open(self._file, formats=_FORMS)
         except BaseException as error:
             self._quiet.__exit__(None, None, None)
             self._say(error)

@@ -24,6 +24,7 @@ from wavefold.data.reading_as import Reading
 
 AXES = ("sequence", "time", "row", "column", "channel")
 LARGE = 256 << 20  # bytes as float32; more is read when it is asked for
+EVENTS_WORD = "events = {box = [west, east, south, north], cells = [rows, columns]}"  # what a table of events lacks
 Beside = Mapping[str, NDArray[Any]]  # the arrays that stand beside the frames, by name
 
 _GUESSED = {3: AXES[1:4], 4: AXES[1:], 5: AXES}
@@ -189,7 +190,7 @@ def _variable(heads: _Heads, reading: Reading, place: str) -> str:
         raise UserError(f"{place}: {listed(many)} may each be the frames, name one as variable; it has {there}")
     raise DataError(
         f"{place}: has no array of 3 or more axes (time row column); it has {there or 'none'}; "
-        "a table of dated events needs the options of events"
+        f"a table of dated events needs {EVENTS_WORD}"
     )
 
 

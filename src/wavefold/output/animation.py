@@ -11,7 +11,7 @@ import numpy as np
 
 from wavefold.base.files import write_whole
 from wavefold.base.lazy import Floats
-from wavefold.base.series import Seconds, time_word
+from wavefold.base.series import Seconds, later, time_word
 from wavefold.output.canvas import DOTS, Field, Sheet, animations, draw_map, lead_word, limits_of, plain
 from wavefold.output.forecast_picture import check_shapes, shared_scale
 
@@ -59,7 +59,7 @@ def _word(lead: int, field: Field, clock: Seconds | None) -> str:
     word = f"forecast {lead_word(lead + 1, field.step)}" if lead >= 0 else "past"
     if clock is None:
         return word
-    return f"{word}   {time_word(clock[lead] if lead >= 0 else clock[0] + lead * field.step)}"
+    return f"{word}   {time_word(clock[lead] if lead >= 0 else later(clock[:1], field.step, np.array([lead]))[0])}"
 
 
 def _write_gif(path: Path, figure: Any, images: list[Any], maps: list[Floats], words: list[str], pace: float) -> None:

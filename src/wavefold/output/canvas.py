@@ -150,8 +150,8 @@ def lead_word(lead: int, step: float) -> str:
     """How far ahead a lead is (1 is the next frame), by the seconds of a step: "+15 min"; "frame +3" where there are none."""
     if step <= 0:
         return f"frame +{lead}"
-    if step > 27 * 86400:
-        return _counted(lead * max(1, round(step / _MONTH)), "months")
+    if months := _months(step):
+        return _counted(lead * months, "months")
     seconds = lead * step
     for unit, word in _UNITS:
         if (unit <= step or seconds >= 2 * unit) and _whole(seconds / unit):
@@ -164,8 +164,8 @@ def lead_axis(leads: int, step: float) -> tuple[NDArray[np.float64], str]:
     numbers = np.arange(1.0, leads + 1)
     if step <= 0:
         return numbers, "frames"
-    if step > 27 * 86400:
-        return numbers * max(1, round(step / _MONTH)), "months"
+    if months := _months(step):
+        return numbers * months, "months"
     unit, word = next(((u, w) for u, w in _UNITS if _whole(step / u)), (1.0, "s"))
     return numbers * step / unit, word
 
@@ -188,6 +188,12 @@ def _edges(coordinates: NDArray[np.float64] | None, count: int) -> tuple[float, 
     half = (last - first) / (count - 1) / 2
     even = half != 0 and np.allclose(np.diff(coordinates), 2 * half, rtol=0.02, atol=0)
     return (first - half, last + half, True) if even else (-0.5, count - 0.5, False)
+
+
+def _months(step: float) -> int:
+    """How many months a step is; 0 where it is none, as four weeks are not."""
+    months = round(step / _MONTH)
+    return months if abs(step - months * _MONTH) < 0.025 * step else 0
 
 
 def _whole(number: float) -> bool:

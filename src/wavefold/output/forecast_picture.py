@@ -12,7 +12,7 @@ import numpy as np
 
 from wavefold.base.errors import DataError
 from wavefold.base.lazy import Floats
-from wavefold.base.series import Seconds, time_word
+from wavefold.base.series import Seconds, later, time_word
 from wavefold.output.canvas import ERRORS, SIZES, VALUES, Field, Sheet, draw_map, lead_word, limits_of, plain, save_picture
 
 _COLUMNS = 6  # leads that are shown unless some are asked for
@@ -129,7 +129,7 @@ class _Page:
             place = self.sheet.panel(self.figure, 0, 0)
             draw_map(place, seen, self.field, limits)
             place.tick_params(labelbottom=self.sheet.rows == 1)
-            _set_head(place, "last seen", None if clock is None else clock[0] - self.field.step)
+            _set_head(place, "last seen", None if clock is None else later(clock[:1], self.field.step, np.array([-1]))[0])
 
     _places: dict[tuple[int, int], Any] = dataclass_field(default_factory=dict)
 

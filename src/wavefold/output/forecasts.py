@@ -224,7 +224,8 @@ def _variable_names(channels: tuple[str, ...]) -> list[str]:
     for number, channel in enumerate(channels):
         name = re.sub(r"\W", "_", channel, flags=re.ASCII).lstrip("_") or "value"
         name = f"channel_{name}" if name[0].isdigit() else name
-        name = f"{name}_{number}" if name in taken else name
+        while name in taken:
+            name = f"{name}_{number}"
         taken.add(name)
         names.append(name)
     return names

@@ -40,7 +40,7 @@ def lead_table(scores: Mapping[str, Any]) -> str:
     lines = [
         f"{learned}tested on {scores['n']:,}{' others' if learned else ' windows'} in {scores['blocks']} stretches of time"
         f"{seconds}; {metric}{unit} with its 95 % interval, then by lead",
-        f"{'':<26}{'all leads':<28}{heads}".rstrip(),
+        f"{'':<26}{'all leads':<34}{heads}".rstrip(),
         *(_lead_line(row, metric, shown) for row in rows),
         *(f"{name} {value:.4g}" for name, value in scores["score"].items() if _is_other(name, value, metric)),
         *(f"note: {note}" for note in scores.get("notes", [])),
@@ -55,7 +55,7 @@ def _lead_line(row: Mapping[str, Any], metric: str, shown: Sequence[int]) -> str
     value, low, high = ("?" if v is None or v != v else f"{v:.4g}" for v in row[metric])
     cells = [row["by-lead"][metric][k] for k in shown]
     words = "".join(f"{'?' if v is None else f'{v:.4g}':<11}" for v in cells)
-    return f"{row['name']:<26}{f'{value} [{low}, {high}]':<28}{words}".rstrip()
+    return f"{row['name']:<26}{f'{value} [{low}, {high}]':<34}{words}".rstrip()
 
 
 def _is_other(name: str, value: Any, metric: str) -> bool:

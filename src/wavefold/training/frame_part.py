@@ -1,6 +1,6 @@
 """The windows that a forecaster learns from: cut from scaled frames as batches come, changed at random, split in two.
 
-Legend: N samples, C channels, values (N, C, frame, row, column) float32 whose NaN, no value, becomes 0 in past frames and
+Legend: N samples, C channels, values (N, C, frame, row, column) float32 whose NaN, no value, is filled in past frames and
 stays in later ones, where losses leave it out.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,11 +51,14 @@ class FramePart:
 
     def drawn(self, draws: Iterable[Draw]) -> Generator[Pair]:
         """Past frames and the frames after them of each draw."""
-        frames = self.windows.series.frames
-        if isinstance(frames, Lazy):
+        if isinstance(self.windows.series.frames, Lazy):
             return self._read(draws)
-        there = torch.from_numpy(frames).to(self.device)
-        return (self._changed(draw, cut(there, *self._places(draw), self.windows)) for draw in draws)
+        return (self._changed(draw, cut(self._there, *self._places(draw), self.windows)) for draw in draws)
+
+    @cached_property
+    def _there(self) -> Tensor:
+        """The frames on the device, moved once."""
+        return torch.from_numpy(np.asarray(self.windows.series.frames)).to(self.device)
 
     def _read(self, draws: Iterable[Draw]) -> Generator[Pair]:
         with closing(read_ahead(self._load, draws)) as coming:
@@ -96,8 +100,12 @@ def cut(frames: Tensor, first: Tensor, top: Tensor, left: Tensor, windows: Windo
 
 
 def past_of(values: Tensor, past: int) -> Tensor:
-    """The past frames of windows as a net takes them: no value is 0, which standardised is the mean."""
-    return torch.nan_to_num(values[:, :, :past], nan=0.0)
+    """The past frames of windows as a net takes them: no value is the cell's latest one, or 0 where none came before."""
+    frames = [values[:, :, 0].nan_to_num(nan=0.0)]
+    for number in range(1, past):
+        frame = values[:, :, number]
+        frames.append(torch.where(frame.isnan(), frames[-1], frame))
+    return torch.stack(frames, dim=2)
 
 
 def forecast_windows(model: nn.Module, windows: Windows, size: int = 32) -> Iterator[tuple[slice, Floats]]:

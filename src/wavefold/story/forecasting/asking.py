@@ -94,11 +94,12 @@ def last_windows(recipe: Recipe, series: Series) -> tuple[Windows, NDArray[np.in
 
 
 def forecasts_of(forecaster: Forecaster, series: Series) -> Forecasts:
-    """The frames after the last ones of every stretch, whole frames in their own unit."""
+    """The frames after the last ones of every stretch, whole frames in their own unit; NaN in cells that the past lacks."""
     windows, long = last_windows(forecaster.recipe, series)
     frames = np.concatenate([said for _, said in forecaster.forecast(windows)])
+    past = replace(windows, ahead=0).values()[:, : forecaster.targets]
     return Forecasts(
-        frames=frames,
+        frames=where_seen(frames, past),
         clock=None if series.times is None else windows.clock(),
         names=series.names[long],
         channels=series.channels[: forecaster.targets],
@@ -106,4 +107,12 @@ def forecasts_of(forecaster: Forecaster, series: Series) -> Forecasts:
         step=series.step,
         rows=series.rows,
         columns=series.columns,
+        past=past,
     )
+
+
+def where_seen(frames: Floats, past: Floats) -> Floats:
+    """Later frames with NaN in the cells that have no value in any past one; both (..., frame, row, column)."""
+    never = np.isnan(past).all(axis=-3, keepdims=True)
+    made: Floats = np.where(never, np.float32(np.nan), frames)
+    return made

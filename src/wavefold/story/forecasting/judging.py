@@ -16,7 +16,7 @@ from wavefold.prepare.windows import TimeSplit, time_blocks
 from wavefold.recipe import Recipe
 from wavefold.story.forecasting.asking import Forecaster
 from wavefold.story.forecasting.fitting import metrics_of, truth_of
-from wavefold.story.forecasting.reading import sections
+from wavefold.story.forecasting.reading import sections, with_truth
 from wavefold.training.frame_metrics import FrameScores
 
 Values = NDArray[np.float64]
@@ -91,7 +91,8 @@ class Verdict:
 
 
 def judge_windows(forecaster: Forecaster, windows: Windows, data_range: float) -> Verdict:
-    """Measure what a forecaster and its baselines say of some windows against the frames that came."""
+    """Measure what a forecaster and its baselines say of some windows against the frames that came, where some did."""
+    windows = with_truth(windows, forecaster.targets)
     metrics, scores = metrics_of(forecaster.recipe, data_range), dict[str, FrameScores]()
     whole = windows.size == windows.series.size
     errors, counted = (np.zeros((forecaster.targets, *windows.size)) for _ in range(2))

@@ -14,7 +14,7 @@ from wavefold.output.animation import animate
 from wavefold.output.canvas import Field
 from wavefold.output.forecast_picture import draw_errors, draw_forecast
 from wavefold.output.skill_picture import draw_skill, draw_spectrum
-from wavefold.story.forecasting.asking import Forecaster
+from wavefold.story.forecasting.asking import Forecaster, where_seen
 from wavefold.story.forecasting.fitting import truth_of
 from wavefold.story.forecasting.judging import Verdict
 from wavefold.training.spectrum import radial_power
@@ -40,7 +40,7 @@ def _draw(folder: Path, forecaster: Forecaster, verdict: Verdict) -> None:
     series, one = windows.series, windows.take(np.array([_liveliest(windows)]))
     past, truth = one.values()[0, 0, : one.past], truth_of(one, forecaster.targets)[0, 0]
     answers = next(forecaster.answers(one))[1]
-    shown = {name: answers[name][0, 0] for name in ["ensemble", *forecaster.recipe.output.baselines]}
+    shown = {name: where_seen(answers[name][0, 0], past) for name in ["ensemble", *forecaster.recipe.output.baselines]}
     clock = None if series.times is None else one.clock()[0]
     given: dict[str, Any] = {"field": _field(one), "clock": clock, "title": f"{Path(series.source).name}, {series.channels[0]}"}
     draw_forecast(folder / "forecast.png", past, truth, shown, **given)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from wavefold.base.build import build_part
-from wavefold.base.errors import UserError, listed, nearest
+from wavefold.base.errors import DataError, UserError, listed, nearest
 from wavefold.base.series import Series, Windows
 from wavefold.data.frames import read_series
 from wavefold.data.reading_as import Events, Reading
-from wavefold.prepare.windows import TimeSplit, cut_windows, split_by_time
+from wavefold.prepare.windows import TimeSplit, cut_windows, finite_share, split_by_time
 from wavefold.recipe import Recipe, SeriesRecipe, WindowsRecipe
 
 FRAME_SPLITS = {"time": split_by_time}
@@ -45,6 +45,16 @@ def windows_in(recipe: Recipe, series: Series) -> Windows:
     _, wanted = sections(recipe)
     places: dict[str, Any] = {"crop": wanted.crop, "crop_stride": wanted.crop_stride}
     return cut_windows(series, past=wanted.past, ahead=wanted.ahead, stride=wanted.stride, **places)
+
+
+def with_truth(windows: Windows, targets: int) -> Windows:
+    """The windows that a score can be of: a later frame has a value somewhere. DataError where there is none."""
+    there = finite_share(windows, targets=targets) > 0
+    if not there.any():
+        raise DataError(
+            f"{windows.series.source}: none of the {len(windows):,} windows to test on has a value in a later frame"
+        )
+    return windows.take(np.flatnonzero(there))
 
 
 def split_windows(recipe: Recipe, windows: Windows) -> TimeSplit:

@@ -18,7 +18,7 @@ from wavefold.base.lazy import part_of
 from wavefold.base.process import leads
 from wavefold.base.runs import Run, start_run
 from wavefold.base.seen import count_seen, keep_seen
-from wavefold.base.series import Series
+from wavefold.base.series import Series, Windows
 from wavefold.data import FRAME_SIMULATORS, FRAME_WRITERS
 from wavefold.output.forecasts import Forecasts, write_forecasts
 from wavefold.recipe import Recipe, digest_of
@@ -26,8 +26,16 @@ from wavefold.story.forecasting.asking import Forecaster, forecasts_of
 from wavefold.story.forecasting.fitting import check_baselines, fit_members, new_baseline, new_forecaster, range_of, range_told
 from wavefold.story.forecasting.judging import Verdict, frame_notes, judge_windows, verdict_notes
 from wavefold.story.forecasting.picturing import clear_pictures, draw_verdict
-from wavefold.story.forecasting.reading import check_like, frames_of, read_frames, sections, split_windows, windows_in
-from wavefold.story.forecasting.scaling import frames_at
+from wavefold.story.forecasting.reading import (
+    check_like,
+    frames_of,
+    read_frames,
+    sections,
+    split_windows,
+    windows_in,
+    with_truth,
+)
+from wavefold.story.forecasting.scaling import Scaling, frames_at
 from wavefold.story.forecasting.work import FrameWork
 from wavefold.story.work import facts_of
 from wavefold.training.telling import Telling
@@ -45,6 +53,8 @@ def begin_series(recipe: Recipe, series: Series, targets: int, run: Run, *, simu
     for number, member in enumerate(recipe.member):
         new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
     check_baselines(recipe, series)
+    with_truth(tested(work), targets)
+    Scaling(recipe).fit(series, frames_of(windows.take(work.split.train)))  # says what a step cannot take before a run begins
     start_run(run.folder, {**_facts(work, simulated), "folds": 1}, recipe.toml(), work.judged)
     return work
 
@@ -129,11 +139,15 @@ def simulate_frames(recipe: Recipe, folder: Path, *, count: int, seed: int) -> P
     return pick(FRAME_WRITERS, recipe.data.writes, "data.writes")(series, folder)
 
 
+def tested(work: FrameWork) -> Windows:
+    """The windows that a training is scored on: the test part's, else those that choose the weights."""
+    return work.windows.take(work.split.test if len(work.split.test) else work.split.validation)
+
+
 def _judged(work: FrameWork) -> dict[str, Any]:
     """What scores.json says, less the time; pictures are drawn on the way."""
     forecaster = Forecaster(work.run, work.recipe, work.targets)
-    tested = work.windows.take(work.split.test if len(work.split.test) else work.split.validation)
-    verdict: Verdict = judge_windows(forecaster, tested, range_told(work.recipe, work.run.facts))
+    verdict: Verdict = judge_windows(forecaster, tested(work), range_told(work.recipe, work.run.facts))
     results = verdict.results()
     notes = (
         ["learned from and tested on simulated frames: this says nothing about real ones"]
