@@ -70,15 +70,21 @@ class FramePart:
         windows = self.windows
         return Windows(windows.series, first, top, left, windows.past, windows.ahead, windows.size).values()
 
+    @cached_property
+    def _corners(self) -> tuple[Tensor, Tensor, Tensor]:
+        """First frame, top row and left column of every window, where rows are named, so that no step waits for a copy."""
+        places = (self.windows.first, self.windows.top, self.windows.left)
+        first, top, left = (torch.from_numpy(np.ascontiguousarray(place)).to(self.index_device) for place in places)
+        return first, top, left
+
     def _places(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
         """First frame, top row and left column of the windows of a draw, (N,) each."""
         rows = draw.index[draw.own]
-        windows, at = self.windows, rows.cpu().numpy()
-        first, top, left = (torch.from_numpy(p[at]).to(rows.device) for p in (windows.first, windows.top, windows.left))
+        first, top, left = (places[rows] for places in self._corners)
         if not self.anywhere:
             return first, top, left
         share = uniform(make_key(draw.key, -1), rows, 2)
-        free = [whole - part + 1 for whole, part in zip(windows.series.size, windows.size, strict=True)]
+        free = [whole - part + 1 for whole, part in zip(self.windows.series.size, self.windows.size, strict=True)]
         return first, (share[:, 0] * free[0]).long(), (share[:, 1] * free[1]).long()
 
     def _changed(self, draw: Draw, values: Tensor) -> Pair:

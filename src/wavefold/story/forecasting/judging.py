@@ -54,12 +54,11 @@ class Verdict:
         return self.scores[name].interval_by_lead(metric, **self._drawn)
 
     def skill(self, baseline: str) -> dict[str, Any]:
-        """The ensemble less a baseline on the same windows, by lead with its interval; and 1 - mse / mse of the baseline."""
+        """The ensemble less a baseline on the same windows, and 1 - mse / its mse, by lead with their intervals."""
         ours, theirs = self.scores["ensemble"], self.scores[baseline]
         value, low, high = ours.difference_by_lead(self.metric, theirs, **self._drawn)
-        with np.errstate(divide="ignore", invalid="ignore"):  # a baseline without an error leaves skill undefined
-            skill = 1 - ours.by_lead("mse") / theirs.by_lead("mse")
-        return {"difference": plain(np.stack([value, low, high], axis=-1)), "skill": plain(skill)}
+        skill = ours.skill_by_lead("mse", theirs, **self._drawn)
+        return {"difference": plain(np.stack([value, low, high], axis=-1)), "skill": plain(np.stack(skill, axis=-1))}
 
     def results(self) -> dict[str, Any]:
         """What scores.json says of the windows."""
