@@ -196,7 +196,7 @@ def test_score_of_the_test_parts_frames_is_what_training_said(trained, tmp_path)
     assert list(found["baselines"]) == ["persistence", "mean"]
     assert found["baselines"]["mean"]["value"] == pytest.approx(scores["baselines"][1]["mse"][0])
     assert found["baselines"]["mean"]["by_lead"] == pytest.approx(scores["baselines"][1]["by-lead"]["mse"])
-    assert scores["baselines"][0]["skill"][0] == pytest.approx(
+    assert scores["baselines"][0]["skill"][0][0] == pytest.approx(
         1 - scores["score"]["by-lead"]["mse"][0] / scores["baselines"][0]["by-lead"]["mse"][0]
     )
     plain = run("score", folder.folder, data)
