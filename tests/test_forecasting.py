@@ -478,6 +478,7 @@ def test_wrong_data_are_told_before_anything_is_fitted(changes, words, tmp_path)
     [
         ("output.metric=msse", ["output.metric", "did you mean 'mse'"]),
         ("output.metric=csi", ["output.metric", "'csi'"]),
+        ("output.metric=csi-9", ["output.metric", "there is no csi, not 'csi-9'", "output.thresholds=[7,20]"]),
         ("stage.0.best=accuracy", ["stage.0.best", "'accuracy'"]),
         ("stage.0.loss=dsim", ["stage.0.loss", "did you mean 'dssim'"]),
         ("stage.0.delta=1.0", ["stage.0.delta", "no such option"]),

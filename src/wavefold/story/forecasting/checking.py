@@ -150,7 +150,11 @@ def _check_stage(recipe: Recipe, stage: StageRecipe, place: str) -> None:
 
 def _check_metric(recipe: Recipe, name: str, place: str) -> None:
     """UserError for a metric that does not exist, or by which neither of two forecasts is the better one."""
-    pick(metrics_of(recipe, 1.0), name, place)
+    known, (short, *_) = metrics_of(recipe, 1.0), name.split("-")
+    if name not in known and short in ("csi", "fss", "bias"):
+        there = listed(n for n in known if n.startswith(short)) or f"no {short}"
+        raise UserError(f"{place}: there is {there}, not '{name}': name thresholds, as in --set output.thresholds=[7,20]")
+    pick(known, name, place)
     if name.startswith(("bias-", "sharpness")):
         raise UserError(f"{place}: '{name}' is best at 1, so neither more nor less is better; name another")
 
