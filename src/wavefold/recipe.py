@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -301,7 +302,11 @@ def parse_override(text: str) -> tuple[str, Any]:
     try:
         return path.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        return path.strip(), value.strip()
+        word = value.strip()
+        return path.strip(), float(word) if _BARE.fullmatch(word) else word
+
+
+_BARE = re.compile(r"[+-]?\.\d+")  # .01, which TOML would have as 0.01
 
 
 _BY_OPTIONS = ("csi", "fss", "bias", "ssim", "psnr")  # metrics that depend on output.thresholds, scales or range

@@ -260,16 +260,24 @@ def _draw(path: Path, forecasts: Forecasts) -> None:
 
 
 def _animate(path: Path, forecasts: Forecasts) -> None:
-    """The first channel of the first forecast, after its past frames where they are at hand."""
+    """The first channel of the forecast in which most is to be seen, after its past frames where they are at hand."""
+    title = _title(forecasts, 1, number := _liveliest(forecasts))
     animate(
         path,
-        None if forecasts.past is None else forecasts.past[0, 0],
+        None if forecasts.past is None else forecasts.past[number, 0],
         None,
-        {"forecast": forecasts.frames[0, 0]},
+        {"forecast": forecasts.frames[number, 0]},
         field=_field(forecasts),
-        clock=None if forecasts.clock is None else forecasts.clock[0],
-        title=_title(forecasts, 1),
+        clock=None if forecasts.clock is None else forecasts.clock[number],
+        title=title,
     )
+
+
+def _liveliest(forecasts: Forecasts) -> int:
+    """The number of the forecast whose first channel varies most from cell to cell."""
+    values = forecasts.frames[:, 0].reshape(len(forecasts), -1)
+    spread = [float(np.std(one[np.isfinite(one)])) if np.isfinite(one).any() else 0.0 for one in values]
+    return int(np.argmax(spread)) if spread else 0
 
 
 _MOST_SHOWN = 6  # forecasts in a picture
@@ -285,12 +293,12 @@ def _field(forecasts: Forecasts) -> Field:
     return Field(forecasts.channels[0], forecasts.unit, forecasts.step, forecasts.rows, forecasts.columns)
 
 
-def _title(forecasts: Forecasts, shown: int) -> str:
-    """What is shown, and of how many."""
+def _title(forecasts: Forecasts, shown: int, number: int = 0) -> str:
+    """What is shown, and of how many. number: of the forecast where one is shown."""
     if not len(forecasts.names):
         raise DataError("picture of forecasts: there is no forecast to draw")
     count = len(forecasts.names)
-    first = str(forecasts.names[0]) + (f" (the first of {count} forecasts)" if count > 1 else "")
+    first = str(forecasts.names[number]) + (f" (forecast {number + 1} of {count})" if count > 1 else "")
     if shown > 1:
         first = f"{count} forecasts" if shown == count else f"the first {shown} of {count} forecasts"
     many = len(forecasts.channels)

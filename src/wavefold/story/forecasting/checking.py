@@ -15,9 +15,10 @@ from wavefold.models.forecasters import FORECASTERS
 from wavefold.models.frame_baselines import BASELINES
 from wavefold.prepare.frame_scale import FRAME_TRANSFORMS
 from wavefold.prepare.mirror import FRAME_AUGMENTATIONS
+from wavefold.prepare.windows import time_blocks
 from wavefold.recipe import Recipe, StageRecipe
 from wavefold.story.forecasting.fitting import check_baselines, metrics_of, new_baseline, new_forecaster, range_of
-from wavefold.story.forecasting.judging import frame_notes
+from wavefold.story.forecasting.judging import drawn_whole, frame_notes, interval_notes
 from wavefold.story.forecasting.reading import FRAME_SPLITS, read_frames, sections, split_windows, windows_in
 from wavefold.training.frame_losses import FRAME_LOSSES, frame_loss
 from wavefold.training.loop import OPTIMISERS
@@ -74,7 +75,11 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
         f"split by time: {len(parts.train):,} windows to learn from, {len(parts.validation):,} to choose by, "
         f"{len(parts.test):,} to test",
     ]
-    return lines + [f"note: {note}" for note in frame_notes(recipe, series, windows, parts)]
+    notes = frame_notes(recipe, series, windows, parts)
+    if len(parts.test):
+        there = windows.take(parts.test)
+        notes += interval_notes(len(set(time_blocks(there).tolist())), len(set(drawn_whole(there).tolist())))
+    return lines + [f"note: {note}" for note in notes]
 
 
 def describe_forecasters(recipe: Recipe) -> str:

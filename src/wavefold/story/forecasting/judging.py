@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wavefold.base.dataset import Ints
 from wavefold.base.errors import listed
 from wavefold.base.progress import Progress
 from wavefold.base.series import Series, Windows
@@ -105,12 +106,12 @@ def judge_windows(forecaster: Forecaster, windows: Windows, data_range: float) -
                 errors += np.nansum(off, axis=(0, 2))
                 counted += np.isfinite(off).sum(axis=(0, 2))
             progress.update(rows.stop)
-    blocks = _drawn_whole(windows)
+    blocks = drawn_whole(windows)
     mean = np.where(counted > 0, errors / np.maximum(counted, 1), np.nan)
     return Verdict(forecaster.recipe, windows, scores, mean, blocks)
 
 
-def _drawn_whole(windows: Windows) -> NDArray[np.str_]:
+def drawn_whole(windows: Windows) -> NDArray[np.str_]:
     """What an interval draws whole, (sample,): stretches of time that do not overlap; of a single one, its crops' places."""
     blocks: NDArray[np.str_] = time_blocks(windows)
     if len(set(blocks.tolist())) > 1:
@@ -121,30 +122,40 @@ def _drawn_whole(windows: Windows) -> NDArray[np.str_]:
 def frame_notes(recipe: Recipe, series: Series, windows: Windows, split: TimeSplit) -> list[str]:
     """What a reader of the score must know of the data."""
     notes = list(series.notes)
-    blocks = len(set(time_blocks(windows, split.test).tolist()))
-    if len(split.test) and blocks < _FEW:
-        notes.append(
-            f"the test part holds {blocks} stretch(es) of time that do not overlap: its interval says little"
-            f"{', and is over places' if blocks == 1 and sum(windows.size) < sum(series.size) else ''}; "
-            "raise split.test, or add frames"
-        )
     share = _missing(windows.take(split.test), len(sections(recipe)[0].targets) or len(series.channels))
     if share:
         notes.append(f"{share:.1%} of the test part's later cells have no value; they are in no score")
     return notes
 
 
+def interval_notes(blocks: int, drawn: int) -> list[str]:
+    """A word on an interval that is made of few stretches of time, or of places in one. drawn: of what it is made."""
+    if blocks >= _FEW:
+        return []
+    places = ", and is over places" if blocks < drawn else ""
+    return [
+        f"what is tested lies in {blocks} stretch(es) of time that do not overlap: its interval says little{places}; "
+        "raise split.test, or add frames"
+    ]
+
+
 def verdict_notes(results: Mapping[str, Any]) -> list[str]:
-    """A word on the baselines that the ensemble does not beat, and at which leads it does."""
-    notes, metric = [], results["metric"]
+    """A word on what an interval is worth, and on the baselines that the ensemble does not beat, and at which leads."""
+    notes, metric = interval_notes(results["blocks"], results["drawn"]), results["metric"]
     better = 1 if results["higher_is_better"] else -1
     for row in results["baselines"]:
         differences = np.array(row["difference"], np.float64)
         lost = better * differences[:, 0] <= 0  # not so where the metric is undefined
         if lost.any():
-            where = "at any lead" if lost.all() else f"at lead {listed(np.flatnonzero(lost) + 1)}"
+            where = "at any lead" if lost.all() else f"at lead {_ranges(np.flatnonzero(lost) + 1)}"
             notes.append(f"no better than {row['name']} by {metric} {where}")
     return notes
+
+
+def _ranges(numbers: Ints) -> str:
+    """Whole numbers in rising order for people: 1, 4 to 6."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    return listed(f"{run[0]}" if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
 def plain(values: Values) -> list[Any]:

@@ -115,7 +115,8 @@ def _number(value: float | None) -> float | None:
 def score_frames(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None]) -> FrameScore:
     """The recipe's metrics with the baselines beside them, on every window of a source that the recipe cuts."""
     _, verdict = verdict_on(run, recipe, source, warn=warn)
-    return FrameScore(verdict.results())
+    results = verdict.results()
+    return FrameScore({**results, "notes": verdict_notes(results)})
 
 
 def verdict_on(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None] = print) -> tuple[Forecaster, Verdict]:
