@@ -137,11 +137,14 @@ def losses(folder: Path) -> None:
     """One net by each loss on moving digits of 32 x 32, under a sigmoid as in the source; weights chosen by MSE for all."""
     mixed = {"parts": [{"loss": "mse"}, {"loss": "dssim", "size": 3, "weight": 0.1}]}
     for name, loss in {"bce": {}, "mse": {}, "dssim": {"size": 3}, "sum": mixed}.items():
-        for start in ("none", "last"):  # from nothing, as the source; and from the last frame
-            member = {"model": "simvp", "activation": "sigmoid", "width": 24, "hidden": 96, "start": start}
+        for activation, start in (("sigmoid", "none"), ("sigmoid", "last"), ("linear", "last")):  # the first is the source's
+            if name == "bce" and activation == "linear":
+                continue  # of probabilities only
+            member = {"model": "simvp", "activation": activation, "width": 24, "hidden": 96, "start": start}
             stage = {**STAGE, "epochs": 1, "average": 0.05, "loss": name, **loss}
             recipe = _recipe("frames", DIGITS | {"member": [member], "stage": [stage]})
-            _on_digits(folder, f"losses-{name}-{start}", recipe, 1200, 32, f"{name}, start {start}")
+            way = f"{activation}-{start}"
+            _on_digits(folder, f"losses-{name}-{way}", recipe, 1200, 32, f"{name} {way}")
 
 
 def crime(folder: Path) -> None:
