@@ -161,8 +161,7 @@ def crime(folder: Path) -> None:
 
 def digits(folder: Path, name: str, minutes: float) -> None:
     """Two moving MNIST digits made anew each time, 10 to 10; as many steps as fit in the minutes of one core."""
-    steep = {"stage.0.rate": 3e-3, "batches.size": 4} if name == "simvp_steep" else {}
-    recipe = _recipe("frames", DIGITS | {"member": [NETS[name]]} | steep)
+    recipe = _recipe("frames", DIGITS | {"member": [NETS[name]]})
     _on_digits(folder, f"digits-{name}", recipe, max(4, int(60 * minutes / _seconds_a_step(recipe))), 64, name)
 
 
@@ -182,7 +181,6 @@ def _on_digits(folder: Path, run_name: str, recipe: Recipe, steps: int, side: in
 
 NETS = {
     "simvp": {"model": "simvp"},
-    "simvp_steep": {"model": "simvp"},  # half the batch, three times the rate
     "roll_out": {"model": "roll_out", "hidden": 64, "downsample": 4},
     "conv_lstm": {"model": "conv_lstm", "activation": "sigmoid"},
 }
