@@ -5,6 +5,7 @@ python benchmarks/frames.py era5 DIR           hourly temperature, 20 to 20, thr
 python benchmarks/frames.py radar DIR          learned from KNMI 2010, tested on FMI 2016, 20 to 20 on 60 x 93 crops
 python benchmarks/frames.py crime DIR          Chicago's daily risk maps, 20 to 1, three seeds, by kind and all; Poisson's limit
 python benchmarks/frames.py digits DIR NAME M  two MNIST digits, 10 to 10; NAME a key of NETS; M minutes of a core
+python benchmarks/frames.py draw-losses DIR    what the nets of `losses` forecast, for docs/figures/losses.png
 python benchmarks/frames.py losses DIR         one net on moving digits of 32 x 32 by BCE, MSE, DSSIM and a mixture
 
 Every run lies in DIR under the study's name; the same command goes on with it. Real data: WAVEFOLD_DATA or ../shared/data.
@@ -31,8 +32,12 @@ from wavefold.base.series import Series
 from wavefold.data import FRAME_SIMULATORS
 from wavefold.data.frames import read_series
 from wavefold.data.reading_as import Events, Reading
+from wavefold.output.canvas import Field
+from wavefold.output.forecast_picture import draw_forecast
+from wavefold.prepare.windows import cut_windows
 from wavefold.recipe import Recipe
 from wavefold.story.asking import recipe_of
+from wavefold.story.forecasting.asking import Forecaster
 from wavefold.story.forecasting.fitting import new_forecaster
 from wavefold.story.forecasting.whole import begin_series, fit_and_judge_frames, verdict_on
 
@@ -134,7 +139,7 @@ def radar(folder: Path) -> None:
 
 
 def losses(folder: Path) -> None:
-    """One net by each loss on moving digits of 32 x 32, under a sigmoid as in the source; weights chosen by MSE for all."""
+    """One net by each loss on moving digits of 32 x 32, the last weights' average; the first way is the source's."""
     mixed = {"parts": [{"loss": "mse"}, {"loss": "dssim", "size": 3, "weight": 0.1}]}
     for name, loss in {"bce": {}, "mse": {}, "dssim": {"size": 3}, "sum": mixed}.items():
         for activation, start in (("sigmoid", "none"), ("sigmoid", "last"), ("linear", "last")):  # the first is the source's
@@ -145,6 +150,20 @@ def losses(folder: Path) -> None:
             recipe = _recipe("frames", DIGITS | {"member": [member], "stage": [stage]})
             way = f"{activation}-{start}"
             _on_digits(folder, f"losses-{name}-{way}", recipe, 1200, 32, f"{name} {way}")
+
+
+def draw_losses(folder: Path) -> None:
+    """One test sequence as each loss's net forecasts it: docs/figures/losses.png."""
+    series = _digits(1200 * 8 + CHOSEN + TESTED, 32)
+    one = cut_windows(series, past=10, ahead=10).take(np.array([len(series) // 20 - 1]))
+    shown = {}
+    for name in ("bce-sigmoid-none", "mse-sigmoid-none", "mse-linear-last", "dssim-linear-last", "sum-linear-last"):
+        run = Run(folder / f"losses-{name}")
+        answers = next(Forecaster(run, recipe_of(run), 1).answers(one, baselines=False))[1]
+        shown[name] = answers["ensemble"][0, 0]
+    values = one.values()[0, 0]
+    picture = HERE.parent / "docs" / "figures" / "losses.png"
+    draw_forecast(picture, values[:10], values[10:], shown, field=Field("digits"), leads=(1, 3, 5, 10), title="by loss")
 
 
 def crime(folder: Path) -> None:
@@ -168,8 +187,8 @@ def digits(folder: Path, name: str, minutes: float) -> None:
 def _on_digits(folder: Path, run_name: str, recipe: Recipe, steps: int, side: int, who: str) -> None:
     """Train so many steps on digits that are made as they are needed, and test on a thousand others."""
     count = steps * recipe.batches.size
-    every, mnist = count + CHOSEN + TESTED, str(REAL / "movingmnist" / "mnist_train_digits.npz")
-    series: Series = FRAME_SIMULATORS["digits"](every, 1, shape=(1, side, side), past=10, ahead=10, digits=mnist)
+    every = count + CHOSEN + TESTED
+    series = _digits(every, side)
     shares = {"validation": CHOSEN / every, "test": TESTED / every}
     run = Run(folder / run_name)
     with hold_folder(run.folder, fresh=False):
@@ -177,6 +196,12 @@ def _on_digits(folder: Path, run_name: str, recipe: Recipe, steps: int, side: in
         fit_and_judge_frames(work)
     shown = {"mse-sum": (1, 5, 10), "ssim": (1, 5, 10), "mae-sum": (), "psnr": (), "sharpness": (10,)}
     _keep(run_name.split("-")[0], {**run.scores, "note": f"{count:,} sequences of {side} x {side}"}, shown, who=who)
+
+
+def _digits(count: int, side: int) -> Series:
+    mnist = str(REAL / "movingmnist" / "mnist_train_digits.npz")
+    series: Series = FRAME_SIMULATORS["digits"](count, 1, shape=(1, side, side), past=10, ahead=10, digits=mnist)
+    return series
 
 
 NETS = {
@@ -275,7 +300,7 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-STUDIES = {"radar-data": radar_data, "era5": era5, "radar": radar, "losses": losses, "crime": crime}
+STUDIES = {"radar-data": radar_data, "era5": era5, "radar": radar, "losses": losses, "draw-losses": draw_losses, "crime": crime}
 
 if __name__ == "__main__":
     study, place, *more = sys.argv[1:]
