@@ -204,6 +204,18 @@ def test_score_of_the_test_parts_frames_is_what_training_said(trained, tmp_path)
     assert "persistence (baseline)" in plain.stdout
 
 
+def test_forecasts_do_not_depend_on_how_many_are_asked_at_a_time(tmp_path):
+    folder = train(small(), keep(tmp_path, wandering(60)), tmp_path / "run")
+    several = keep(tmp_path, np.stack([wandering(9) for _ in range(3)]), name="several.npz")
+    one, all_at_once = (pipeline.predict(folder, str(several), out=str(tmp_path / f"{n}.npz"), size=n) for n in (1, 512))
+    np.testing.assert_allclose(one.frames, all_at_once.frames, atol=1e-5)
+
+
+def test_recipes_of_classifiers_refuse_what_is_of_forecasts():
+    with pytest.raises(UserError, match=r"output\.thresholds: is of forecasts"):
+        pipeline.check(Recipe.load("heartbeat").with_({"output.thresholds": [7.0]}))
+
+
 def test_predict_writes_each_form_of_the_frames_to_come(trained, tmp_path):
     folder, data = trained
     for suffix in ("npz", "csv", "nc", "gif"):
@@ -478,6 +490,8 @@ def test_wrong_data_are_told_before_anything_is_fitted(changes, words, tmp_path)
     [
         ("output.metric=msse", ["output.metric", "did you mean 'mse'"]),
         ("output.metric=csi", ["output.metric", "'csi'"]),
+        ("combine.threshold=0.3", ["combine.threshold", "frames have none"]),
+        ("output.submission=target", ["output.submission", "frames have none"]),
         ("output.metric=csi-9", ["output.metric", "there is no csi, not 'csi-9'", "output.thresholds=[7,20]"]),
         ("stage.0.best=accuracy", ["stage.0.best", "'accuracy'"]),
         ("stage.0.loss=dsim", ["stage.0.loss", "did you mean 'dssim'"]),

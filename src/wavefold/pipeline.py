@@ -141,7 +141,7 @@ def predict(
     _need_samples(recipe, skip_bad, _NO_SKIPPING)
     if recipe.windows:
         with _disk_errors(Path(out), "nothing half-written is left"):
-            return forecast(run, recipe, source, out=out)
+            return forecast(run, recipe, source, out=out, size=size)
     tests = test_files(source)
     if len(tests) > 1:
         raise UserError(f"{source}: holds {', '.join(t.name for t in tests)}; name one of them")

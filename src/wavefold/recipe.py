@@ -199,6 +199,12 @@ class Recipe(Section):
             raise PydanticCustomError("incomplete", "data.classes: name two or more")
         return self
 
+    def changed(self, section: str, keys: Sequence[str]) -> list[str]:
+        """Those of some keys of a section that do not stand at what they are by themselves, as section.key."""
+        part: BaseModel = getattr(self, section)
+        usual = {key: field.get_default(call_default_factory=True) for key, field in type(part).model_fields.items()}
+        return [f"{section}.{key}" for key in keys if getattr(part, key) != usual[key]]
+
     @classmethod
     def load(cls, name: str) -> Self:
         """The recipe of a name, or of a TOML file's path."""

@@ -39,16 +39,16 @@ class Forecaster:
         self._nets = [self._net(run, n) for n in range(len(recipe.member))]
         self._baselines = {name: self._baseline(run, name) for name in recipe.output.baselines}
 
-    def forecast(self, windows: Windows) -> Iterator[tuple[slice, Floats]]:
+    def forecast(self, windows: Windows, size: int = _BLOCK) -> Iterator[tuple[slice, Floats]]:
         """The ensemble's forecast of each window, a block at a time, in the unit of the frames; the past is all it is shown."""
-        for rows, answers in self.answers(windows, baselines=False):
+        for rows, answers in self.answers(windows, baselines=False, size=size):
             yield rows, answers["ensemble"]
 
-    def answers(self, windows: Windows, *, baselines: bool = True) -> Iterator[tuple[slice, Answers]]:
+    def answers(self, windows: Windows, *, baselines: bool = True, size: int = _BLOCK) -> Iterator[tuple[slice, Answers]]:
         """What the ensemble, each of several members and the baselines say of windows, a block at a time."""
         scaled = windows.of(self.scaling.apply(windows.series))
-        for start in range(0, len(windows), _BLOCK):
-            rows = slice(start, min(start + _BLOCK, len(windows)))
+        for start in range(0, len(windows), size):
+            rows = slice(start, min(start + size, len(windows)))
             some, asked = windows.take(rows), scaled.take(rows)
             each = [self._ask(net, asked, some) for net in self._nets]
             answers = {"ensemble": np.average(each, axis=0, weights=self._weights).astype(np.float32)}
@@ -93,10 +93,13 @@ def last_windows(recipe: Recipe, series: Series) -> tuple[Windows, NDArray[np.in
     return Windows(series, first, none, none, wanted.past, wanted.ahead, series.size), long
 
 
-def forecasts_of(forecaster: Forecaster, series: Series) -> Forecasts:
-    """The frames after the last ones of every stretch, whole frames in their own unit; NaN in cells that the past lacks."""
+def forecasts_of(forecaster: Forecaster, series: Series, size: int = _BLOCK) -> Forecasts:
+    """The frames after the last ones of every stretch, whole frames in their own unit; NaN in cells that the past lacks.
+
+    size: windows at a time, at most 32.
+    """
     windows, long = last_windows(forecaster.recipe, series)
-    frames = np.concatenate([said for _, said in forecaster.forecast(windows)])
+    frames = np.concatenate([said for _, said in forecaster.forecast(windows, min(size, _BLOCK))])
     past = replace(windows, ahead=0).values()[:, : forecaster.targets]
     return Forecasts(
         frames=where_seen(frames, past),

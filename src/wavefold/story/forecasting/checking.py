@@ -120,11 +120,10 @@ def _check_unused(recipe: Recipe) -> None:
         raise UserError("split.group: frames are split by time; leave it out")
     if recipe.output.baseline:
         raise UserError("output.baseline: is of classifiers; forecasts have output.baselines, a list")
-    for key in ("label", "test", "limit", "skip_bad", "grid", "backgrounds", "classes"):
-        if getattr(recipe.data, key):
-            raise UserError(f"data.{key}: is of labelled samples; frames have none")
-    if recipe.output.per:
-        raise UserError("output.per: is of a metric that is summed over samples; leave it out")
+    changed = recipe.changed("data", ("label", "test", "limit", "skip_bad", "grid", "backgrounds", "classes"))
+    changed += recipe.changed("combine", ("threshold",)) + recipe.changed("output", ("per", "submission"))
+    if changed:
+        raise UserError(f"{changed[0]}: is of samples with labels; frames have none, leave it out")
 
 
 def _check_members(recipe: Recipe) -> None:

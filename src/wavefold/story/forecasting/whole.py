@@ -75,10 +75,13 @@ def fit_and_judge_frames(work: FrameWork) -> None:
     write_json(work.run.folder / "scores.json", {**results, "judged": work.judged})
 
 
-def forecast(run: Run, recipe: Recipe, source: str, *, out: str) -> Forecasts:
-    """The frames after the last ones of every stretch of a source, whole frames in their own unit; written to `out`."""
+def forecast(run: Run, recipe: Recipe, source: str, *, out: str, size: int) -> Forecasts:
+    """The frames after the last ones of every stretch of a source, whole frames in their own unit; written to `out`.
+
+    size: windows at a time.
+    """
     forecaster, series = _open(run, recipe, source)
-    made = forecasts_of(forecaster, series)
+    made = forecasts_of(forecaster, series, size)
     write_forecasts(out, made)
     return made
 
