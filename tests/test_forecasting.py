@@ -582,7 +582,7 @@ def test_check_and_show_say_what_there_is(trained):
     assert lines[4] == (
         f"split by time: {counts['train']} windows to learn from, {counts['validation']} to choose by, {counts['test']} to test"
     )
-    assert "stretch(es) of time that do not overlap: its interval says little" in lines[5]
+    assert "block(s) of time as long as a window: its interval says little" in lines[5]
     assert lines[-1] == "frames: nothing wrong"
     layers = run("show", "frames", "--model", "--set", "data.shape=[2,16,16]").output
     assert layers.startswith("member 0: simvp, 20 to 20 frames of 2 x 16 x 16\n")

@@ -38,7 +38,7 @@ def lead_table(scores: Mapping[str, Any]) -> str:
     learned = f"learned from {scores['learned_from']:,} windows, " if "learned_from" in scores else ""
     heads = "".join(f"{lead_word(k + 1, scores['step']):<11}" for k in shown)
     lines = [
-        f"{learned}tested on {scores['n']:,}{' others' if learned else ' windows'} in {scores['blocks']} stretches of time"
+        f"{learned}tested on {scores['n']:,}{' others' if learned else ' windows'} in {scores['blocks']} blocks of time"
         f"{seconds}; {metric}{unit} with its 95 % interval, then by lead",
         f"{'':<26}{'all leads':<34}{heads}".rstrip(),
         *(_lead_line(row, metric, shown) for row in rows),

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from wavefold.base.build import build_part, pick
-from wavefold.base.device import best_device, first_process_first, seed_step
+from wavefold.base.device import best_device, seed_step
 from wavefold.base.errors import DataError, UserError
 from wavefold.base.files import write_json, write_whole
 from wavefold.base.keyed import key as make_key
@@ -36,9 +36,7 @@ _CHECKED = 256  # validation windows that weights are chosen by after each epoch
 
 
 def fit_members(work: FrameWork, telling: Telling) -> None:
-    """Fit scaling, baselines and every member on the training part."""
-    with first_process_first():
-        learn_scaling(work)
+    """Fit every member on the training part; its scaling was learned when the run began."""
     scaling = Scaling(work.recipe).load(work.folder / "prepare.npz")
     scaled = scaling.apply(work.series)
     for number, member, folder in work.members:
@@ -47,15 +45,6 @@ def fit_members(work: FrameWork, telling: Telling) -> None:
         if not there:
             _fit_net(work, number, member, scaled, scaling, telling)
         telling.end(True, earlier=there)
-
-
-def learn_scaling(work: FrameWork) -> None:
-    """Learn scaling from the frames of the training windows; once."""
-    learned = frames_of(work.windows.take(work.split.train))
-    if not (work.folder / "prepare.npz").exists():
-        scaling = Scaling(work.recipe)
-        scaling.fit(work.series, learned)
-        scaling.save(work.folder / "prepare.npz")
 
 
 def new_forecaster(member: Member, channels: int, targets: int, recipe: Recipe, key: int, place: str = "member") -> nn.Module:

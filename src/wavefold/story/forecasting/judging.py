@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ Values = NDArray[np.float64]
 _FEW = 4  # blocks of time, below which an interval says little
 
 
-@dataclass
+@dataclass(frozen=True)
 class Verdict:
     """What the ensemble, its members and the baselines were measured to be on some windows."""
 
@@ -33,7 +33,7 @@ class Verdict:
     windows: Windows
     scores: dict[str, FrameScores]  # by who forecasts, the ensemble first, then members, then baselines
     errors: Values  # (target, row, column) mean square by cell of the ensemble; NaN where there is no truth, or of crops
-    blocks: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))  # (sample,) drawn whole for intervals
+    blocks: NDArray[np.str_]  # (sample,) drawn whole for intervals
 
     @property
     def metric(self) -> str:
@@ -42,11 +42,11 @@ class Verdict:
 
     def row(self, name: str) -> dict[str, Any]:
         """Every metric over all leads, the recipe's with its interval; and the recipe's by lead."""
-        scores, others = self.scores[name], [m for m in self.names if m != self.metric]
+        scores, others = self.scores[name], [m for m in self.metric_names if m != self.metric]
         return {
             self.metric: [scores.value(self.metric), *scores.interval(self.metric, **self._drawn)],
             **{other: scores.value(other) for other in others},
-            "by-lead": {m: plain(scores.by_lead(m)) for m in self.names},
+            "by-lead": {m: plain(scores.by_lead(m)) for m in self.metric_names},
             "interval-by-lead": plain(self.ends(name, self.metric)),
         }
 
@@ -85,8 +85,8 @@ class Verdict:
         return {"groups": self.blocks, "seed": self.recipe.seed}
 
     @property
-    def names(self) -> Sequence[str]:
-        """Of the metrics."""
+    def metric_names(self) -> Sequence[str]:
+        """Of every metric that is measured."""
         return list(metrics_of(self.recipe, 1.0))
 
 
@@ -112,7 +112,7 @@ def judge_windows(forecaster: Forecaster, windows: Windows, data_range: float) -
 
 
 def drawn_whole(windows: Windows) -> NDArray[np.str_]:
-    """What an interval draws whole, (sample,): stretches of time that do not overlap; of a single one, its crops' places."""
+    """What an interval draws whole, (sample,): blocks of time as long as a window; of a single one, its crops' places."""
     blocks: NDArray[np.str_] = time_blocks(windows)
     if len(set(blocks.tolist())) > 1:
         return blocks
@@ -134,7 +134,7 @@ def interval_notes(blocks: int, drawn: int) -> list[str]:
         return []
     places = ", and is over places" if blocks < drawn else ""
     return [
-        f"what is tested lies in {blocks} stretch(es) of time that do not overlap: its interval says little{places}; "
+        f"what is tested begins in {blocks} block(s) of time as long as a window: its interval says little{places}; "
         "raise split.test, or add frames"
     ]
 

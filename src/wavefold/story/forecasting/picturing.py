@@ -55,7 +55,7 @@ def _draw(folder: Path, forecaster: Forecaster, verdict: Verdict) -> None:
 
 def _draw_skill(folder: Path, verdict: Verdict) -> None:
     series, names = verdict.windows.series, ["ensemble", *verdict.recipe.output.baselines]
-    for metric in dict.fromkeys([verdict.metric, *(m for m in ("rmse", "csi", "ssim") if m in verdict.names)]):
+    for metric in dict.fromkeys([verdict.metric, *(m for m in ("rmse", "csi", "ssim") if m in verdict.metric_names)]):
         curves = {name: verdict.scores[name].by_lead(metric) for name in names}
         ends = {name: verdict.ends(name, metric) for name in names}
         unit = series.unit if metric in ("rmse", "mae") else ""

@@ -54,8 +54,13 @@ def begin_series(recipe: Recipe, series: Series, targets: int, run: Run, *, simu
         new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
     check_baselines(recipe, series)
     with_truth(tested(work), targets)
-    Scaling(recipe).fit(series, frames_of(windows.take(work.split.train)))  # says what a step cannot take before a run begins
+    kept, scaling = work.folder / "prepare.npz", Scaling(recipe)
+    fresh = not kept.exists()
+    if fresh:  # before the run begins, so that what a step cannot take leaves no folder
+        scaling.fit(series, frames_of(windows.take(work.split.train)))
     start_run(run.folder, {**_facts(work, simulated), "folds": 1}, recipe.toml(), work.judged)
+    if fresh:
+        scaling.save(kept)
     return work
 
 
