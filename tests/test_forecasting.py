@@ -204,6 +204,26 @@ def test_score_of_the_test_parts_frames_is_what_training_said(trained, tmp_path)
     assert "persistence (baseline)" in plain.stdout
 
 
+def test_digits_of_ones_own_are_moved(tmp_path):
+    images = np.full((5, 28, 28), 255, np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images)
+    words = [
+        "--count",
+        2,
+        "--set",
+        "data.simulator=digits",
+        "--set",
+        "data.shape=[1,64,64]",
+        "--set",
+        f"data.digits={tmp_path / 'mine.npz'}",
+    ]
+    result = run("simulate", "frames", tmp_path / "made", *words)
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "made" / "frames.npz") as made:
+        lit = (made["frames"][0, 0] > 0.5).sum()
+    assert 28 * 28 <= lit <= 2 * 28 * 28  # two full squares, which may overlap
+
+
 def test_forecasts_do_not_depend_on_how_many_are_asked_at_a_time(tmp_path):
     folder = train(small(), keep(tmp_path, wandering(60)), tmp_path / "run")
     several = keep(tmp_path, np.stack([wandering(9) for _ in range(3)]), name="several.npz")
@@ -490,6 +510,7 @@ def test_wrong_data_are_told_before_anything_is_fitted(changes, words, tmp_path)
     [
         ("output.metric=msse", ["output.metric", "did you mean 'mse'"]),
         ("output.metric=csi", ["output.metric", "'csi'"]),
+        ("data.digits=mnist.npz", ["data.digits", "data.simulator=digits"]),
         ("combine.threshold=0.3", ["combine.threshold", "frames have none"]),
         ("output.submission=target", ["output.submission", "frames have none"]),
         ("output.metric=csi-9", ["output.metric", "there is no csi, not 'csi-9'", "output.thresholds=[7,20]"]),

@@ -209,6 +209,7 @@ def score_run(
 def simulate(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
     """Write simulated samples in the layout that the recipe's users have; returns the file."""
     if recipe.windows:
+        check(recipe)
         with _disk_errors(folder, "nothing half-written is left"):
             return simulate_frames(recipe, folder, count=count, seed=seed)
     make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")

@@ -52,6 +52,7 @@ class Data(Section):
     writes: str  # the layout of simulated samples
     count: int = Field(4000, ge=1)  # simulated samples where no data is given
     backgrounds: str = ""  # samples that the simulator puts its signals into, real ones; "" simulates those too
+    digits: str = ""  # an .npz of `images` (n, 28, 28), such as MNIST's, for the simulator 'digits'; "" takes scikit-learn's
     # that simulate and show use: channels and length; panels, rows and columns; or channels, rows and columns of frames
     shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=2)
     # that simulate and show use; data bring their own. Of two, in this order if so named, the last is what is looked for
@@ -260,8 +261,9 @@ class Recipe(Section):
         tree["batches"].pop("save_every")
         tree["data"].pop("test")
         tree["data"].pop("skip_bad")
-        if not tree["data"]["backgrounds"]:  # as if there were no such key: runs from before it stay the same runs
-            tree["data"].pop("backgrounds")
+        for key in ("backgrounds", "digits"):  # as if there were no such key: runs from before it stay the same runs
+            if not tree["data"][key]:
+                tree["data"].pop(key)
         for member in tree["member"]:
             member.pop("weight")
             if not member["flips"]:  # likewise

@@ -33,7 +33,8 @@ def check_recipe(recipe: Recipe) -> None:
     Every part is made once, the nets without memory for their weights.
     """
     recipe.quickly()
-    if changed := recipe.changed("output", ("baselines", "period", "thresholds", "scales", "range")):
+    of_forecasts = recipe.changed("output", ("baselines", "period", "thresholds", "scales", "range"))
+    if changed := of_forecasts + recipe.changed("data", ("digits",)):
         raise UserError(f"{changed[0]}: is of forecasts, in recipes that have [windows]; leave it out")
     check_layout(recipe.data.layout)
     if recipe.data.grid is not None:

@@ -40,6 +40,8 @@ def check_frame_recipe(recipe: Recipe) -> None:
         raise UserError("windows.anywhere: there is no windows.crop to place anywhere")
     pick({"auto": None, **SERIES_READERS}, recipe.data.layout, "data.layout")
     pick(FRAME_SIMULATORS, recipe.data.simulator, "data.simulator")
+    if recipe.data.digits and recipe.data.simulator != "digits":
+        raise UserError(f"data.digits: the simulator {recipe.data.simulator} draws none; set data.simulator=digits")
     pick(FRAME_WRITERS, recipe.data.writes, "data.writes")
     if len(recipe.data.shape) != 3:
         raise UserError(f"data.shape: {recipe.data.shape} is not channels, rows and columns")

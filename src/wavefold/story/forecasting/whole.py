@@ -144,7 +144,8 @@ def simulate_frames(recipe: Recipe, folder: Path, *, count: int, seed: int) -> P
     """Write simulated sequences of past and later frames."""
     make = pick(FRAME_SIMULATORS, recipe.data.simulator, "data.simulator")
     _, windows = sections(recipe)
-    series = make(count, seed, shape=recipe.data.shape, past=windows.past, ahead=windows.ahead)
+    given = {"digits": recipe.data.digits} if recipe.data.digits else {}
+    series = make(count, seed, shape=recipe.data.shape, past=windows.past, ahead=windows.ahead, **given)
     return pick(FRAME_WRITERS, recipe.data.writes, "data.writes")(series, folder)
 
 
