@@ -22,6 +22,7 @@ from wavefold.data.table import Table, check_ids, label_words
 from wavefold.data.text_lines import csv_fields, decoded, is_row, line_blocks
 
 SIGNALS = "heartbeat_signals"
+_UNIT = "1/125 s"  # from a position to the next, in every file of that contest
 
 
 def read_contest(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
@@ -128,6 +129,7 @@ class _Rows:
             lines=lines,
             words=label_words(found) if labels and found is not None else None,
             columns={k: np.array(v, np.str_) for k, v in words.items()},
+            unit=_UNIT,
         )
 
     def _split(self, line: bytes, number: int) -> tuple[bytes, list[bytes]]:

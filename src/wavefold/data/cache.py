@@ -37,7 +37,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-VERSION = 3  # of what readers make of a file; a change makes all entries anew
+VERSION = 4  # of what readers make of a file; a change makes all entries anew
 _EDGE = 1 << 16  # bytes at either end that are compared
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 _DAY = 86_400  # s; no reading or fetching takes that long between two files
