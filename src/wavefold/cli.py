@@ -116,6 +116,17 @@ def check(recipe: str, changes: tuple[str, ...], data: str | None, skip_bad: boo
     click.echo(f"{chosen.name}: nothing wrong")
 
 
+@main.command(short_help="Draw what DATA hold on one page.")
+@click.argument("data")
+@click.option("--recipe", required=True, help="How to read DATA: a recipe's name or a TOML file.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("look.html"), show_default=True, help="An .html file.")
+@SET
+def look(data: str, recipe: str, out: Path, changes: tuple[str, ...]) -> None:
+    """Draw what DATA hold on one page that needs no network: counts, classes, statistics, samples, defects."""
+    pipeline = _pipeline()
+    click.echo(f"{pipeline.look(_resolve(recipe, changes), data, out=out)}: open it in a browser")
+
+
 @main.command(short_help="Write simulated samples as users have them.")
 @RECIPE
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -185,6 +196,36 @@ def score(run: Path, data: str, as_json: bool, by: tuple[str, ...], skip_bad: bo
     pipeline = _pipeline()
     result = pipeline.score_run(_run(run), data, skip_bad=skip_bad, warn=_warn, by=by)
     click.echo(json.dumps(result.as_json()) if as_json else pipeline.describe_score(_run(run), result))
+
+
+@main.command(short_help="Draw what a run did on one page.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="An .html file.  [default: report.html in the run's folder]")
+@click.option("--data", default="", help="The run's data, where they were moved.")
+def report(run: Path, out: Path | None, data: str) -> None:
+    """Draw what a run did on one page that needs no network: score, learning, errors, reasons, how to repeat it."""
+    pipeline = _pipeline()
+    click.echo(f"{pipeline.report(_run(run), out=out, data=data, warn=_warn)}: open it in a browser")
+
+
+@main.command(short_help="Write a run as one ONNX file.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("model.onnx"), show_default=True, help="An .onnx file.")
+@click.option("--member", type=click.IntRange(0), help="This member alone, not the whole ensemble.")
+def export(run: Path, out: Path, member: int | None) -> None:
+    """Write a run as one ONNX file: raw samples in, probabilities out; checked against torch on real rows."""
+    pipeline = _pipeline()
+    pipeline.export(_run(run), out=out, member=member, say=click.echo)
+
+
+@main.command(short_help="Answer HTTP requests with a run's predictions.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets others in.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+def serve(run: Path, host: str, port: int) -> None:
+    """Answer HTTP requests with a run's predictions, and show a page to drop a file on; Ctrl-C stops it."""
+    pipeline = _pipeline()
+    pipeline.serve(_run(run), host=host, port=port, say=click.echo)
 
 
 def _warn(line: str) -> None:

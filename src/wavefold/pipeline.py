@@ -35,11 +35,18 @@ from wavefold.data.observation import is_scan, open_observation
 from wavefold.output import Predictions, check_target, lead_table, score_table, write_predictions
 from wavefold.output.candidates import Candidate, write_candidates
 from wavefold.output.forecasts import Forecasts, check_forecast_target
+from wavefold.output.page import write_page
+from wavefold.output.serve import Limits, new_app, run_server
 from wavefold.recipe import Recipe, digest_of
 from wavefold.story.asking import probabilities_for, recipe_of
 from wavefold.story.checking import check_data, check_fits, check_recipe, describe_members
+from wavefold.story.exporting import export_run
 from wavefold.story.fitting import fit_fold, watch_of
 from wavefold.story.forecasting.checking import check_frame_recipe, check_frames, describe_forecasters
+from wavefold.story.forecasting.exporting import export_forecaster
+from wavefold.story.forecasting.looking import look_at_frames
+from wavefold.story.forecasting.reporting import report_frames
+from wavefold.story.forecasting.serving import served_forecaster
 from wavefold.story.forecasting.whole import (
     FrameScore,
     begin_frames,
@@ -49,6 +56,7 @@ from wavefold.story.forecasting.whole import (
     simulate_frames,
 )
 from wavefold.story.judging import decided_by, judge, predictions_of
+from wavefold.story.looking import look_at_samples
 from wavefold.story.reading import (
     axis_marks,
     check_shape,
@@ -61,7 +69,9 @@ from wavefold.story.reading import (
     split_samples,
     warn_left_out,
 )
+from wavefold.story.reporting import report_samples
 from wavefold.story.searching import candidates_of, draw_candidates, pictures_folder, search_observation
+from wavefold.story.serving import served_run
 from wavefold.story.work import Work, facts_of
 from wavefold.training.metrics import Score, cut_score, score
 
@@ -72,12 +82,16 @@ __all__ = [
     "describe_nets",
     "describe_score",
     "describe_scores",
+    "export",
     "is_scan",
+    "look",
     "predict",
     "probabilities_for",
     "read_for",
+    "report",
     "score_run",
     "search",
+    "serve",
     "simulate",
     "split_samples",
     "train",
@@ -122,6 +136,61 @@ def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say
     if leads():
         say(describe_scores(Run(out)))
     return Run(out)
+
+
+def look(recipe: Recipe, source: str, *, out: Path) -> Path:
+    """Write a page of what a source holds, before any training: counts, classes, statistics, samples, defects."""
+    (check_frame_recipe if recipe.windows else check_recipe)(recipe)
+    _check_page(out, source)
+    page = (look_at_frames if recipe.windows else look_at_samples)(recipe, source)
+    with _disk_errors(out, "nothing half-written is left"):
+        write_page(out, page)
+    return out
+
+
+def report(run: Run, *, out: Path | None = None, data: str = "", warn: Say = print) -> Path:
+    """Write a page of what a run did: score, learning, errors, reasons, what it was not shown, how to repeat it.
+
+    out: report.html in the run's folder where none is named. data: where the run's data lie, if they were moved. warn: takes
+    a line where the page lacks the samples because their data are not there.
+    """
+    recipe, target = recipe_of(run), out or run.folder / "report.html"
+    _ = run.scores
+    _check_page(target, data)
+    page = (report_frames if recipe.windows else report_samples)(run, recipe, data, warn)
+    with _disk_errors(target, "nothing half-written is left"):
+        write_page(target, page)
+    return target
+
+
+def _check_page(out: Path, source: str) -> None:
+    """UserError, before any work, for a page that would not be an .html file, or that would replace the data."""
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{out}: a page is an .html file; name one with --out")
+    if out.exists() and source and Path(source).exists() and out.samefile(source):
+        raise UserError(f"{out}: is the input itself; name another file with --out")
+
+
+def export(run: Run, *, out: Path, member: int | None = None, say: Say = print) -> Path:
+    """Write a run as one ONNX file that takes raw samples and gives probabilities, or raw frames and gives later ones.
+
+    It is checked against torch on real rows before it takes its name. member: that one alone, not the whole ensemble.
+    """
+    recipe, _ = recipe_of(run), run.scores
+    with _disk_errors(out, "nothing half-written is left"):
+        made = (
+            export_forecaster(run, out, member=member, say=say)
+            if recipe.windows
+            else export_run(run, out, member=member, say=say)
+        )
+    return made.path
+
+
+def serve(run: Run, *, host: str, port: int, say: Say = print) -> None:
+    """Answer HTTP requests with a run's predictions until it is stopped."""
+    recipe, _ = recipe_of(run), run.scores
+    served = (served_forecaster if recipe.windows else served_run)(run)
+    run_server(new_app(served, Limits()), host, port, say=say)
 
 
 def predict(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wavefold.base import keyed
 from wavefold.base.cadence import ON, PANELS
+from wavefold.base.written_out import lower_median
 
 FAMILIES = ("linear", "squiggle", "sine", "pulsed")
 WEAKEST, STRONGEST = 0.3, 12.0  # residual standard deviations a pixel, log-uniform
@@ -91,7 +92,7 @@ def residual(cadences: Tensor) -> Tensor:
     apart = 2 * max(1, rows // 128)  # some 64 pairs of rows tell it to a percent
     pairs = cadences[:, :, : rows - 1 : apart, :columns] - cadences[:, :, 1:rows:apart, :columns]
     mixed = (pairs[..., ::2] - pairs[..., 1::2]).flatten(2).abs()
-    return mixed.median(2).values * (1.4826 / 2)
+    return lower_median(mixed, 2) * (1.4826 / 2)
 
 
 def standardised(cadences: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from wavefold.base.process import leads
 
 # what a run may hold, so that --fresh deletes nothing else
 _OURS = re.compile(
-    r"recipe\.toml|run\.json|splits\.csv|left_out\.csv|seen\.npy|scores\.json|ensemble\.npz|held_out\.csv|submission.*\.csv|simulated|pictures|fold\d+|"
+    r"recipe\.toml|run\.json|splits\.csv|left_out\.csv|seen\.npy|scores\.json|ensemble\.npz|held_out\.(csv|npz)|report\.html|model\.onnx|submission.*\.csv|simulated|pictures|fold\d+|"
     r"\.lock|\..*\.part"
 )
 

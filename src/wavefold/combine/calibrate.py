@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from torch import Tensor, nn
 
 from wavefold.base.errors import DataError
 
@@ -45,6 +46,10 @@ class NoCalibration:
     def load(self, state: Mapping[str, NDArray[Any]]) -> Self:
         """Do nothing: there is no state."""
         return self
+
+    def module(self) -> nn.Module:
+        """The same in torch."""
+        return nn.Identity()
 
 
 class Temperature:
@@ -82,6 +87,19 @@ class Temperature:
         """Take the number of an earlier `state()`."""
         self.temperature = float(state["temperature"][0])
         return self
+
+    def module(self) -> nn.Module:
+        """The same in torch: (N, class) float64 to the same."""
+        return _TemperatureModule(self.temperature)
+
+
+class _TemperatureModule(nn.Module):
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        return (probabilities.clamp(min=_SMALLEST).log() / self.temperature).softmax(1)
 
 
 CALIBRATIONS: dict[str, Any] = {"none": NoCalibration, "temperature": Temperature}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from wavefold.base.build import build_part
 from wavefold.base.dataset import Ints
@@ -89,6 +90,10 @@ class Ensemble:
         """(member, sample, class) scores to (sample, class) probabilities."""
         result: Values = self.calibration.apply(self.combiner.probabilities(members))
         return result
+
+    def module(self) -> nn.Module:
+        """The same in torch: (member, N, class) float64 scores to (N, class) probabilities."""
+        return nn.Sequential(self.combiner.module(), self.calibration.module())
 
     def save(self, path: Path) -> None:
         """Write what was learned."""

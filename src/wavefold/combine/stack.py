@@ -83,6 +83,10 @@ class StackNet:
         self._net = net.eval()
         return self
 
+    def module(self) -> nn.Module:
+        """The same in torch: (member, N, class) float64 to (N, class)."""
+        return _StackNetModule(_known(self._net))
+
     def _fitted(
         self, net: nn.Sequential, learn: tuple[Tensor, Tensor], check: tuple[Tensor, Tensor], rng: torch.Generator
     ) -> nn.Sequential:
@@ -137,6 +141,10 @@ class StackLogistic:
         self._weights, self._bias = np.array(state["weights"]), np.array(state["bias"])
         return self
 
+    def module(self) -> nn.Module:
+        """The same in torch: (member, N, class) float64 to (N, class)."""
+        return _StackLogisticModule(torch.from_numpy(self._weights), torch.from_numpy(self._bias))
+
     def _held_loss(self, inputs: Values, labels: Ints, parts: Ints, classes: int, strength: float) -> float:
         """Log loss on each part in turn by the fit on the others, summed over samples."""
         total = 0.0
@@ -146,6 +154,30 @@ class StackLogistic:
             logs = log_softmax(inputs[held] @ weights + bias, axis=1)
             total -= np.maximum(logs[np.arange(held.sum()), labels[held]], math.log(_SMALLEST)).sum()
         return total
+
+
+class _StackNetModule(nn.Module):
+    def __init__(self, net: nn.Sequential) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(net).eval()
+
+    def forward(self, scores: Tensor) -> Tensor:
+        logits: Tensor = self.net(torch.cat(scores.unbind(0), 1).float())
+        return logits.double().softmax(1)
+
+
+class _StackLogisticModule(nn.Module):
+    weights: Tensor
+    bias: Tensor
+
+    def __init__(self, weights: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights)
+        self.register_buffer("bias", bias)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        inputs = torch.cat(scores.unbind(0), 1).clamp(min=_SMALLEST).log()
+        return (inputs @ self.weights + self.bias).softmax(1)
 
 
 def even_parts(labels: Ints, count: int, seed: int) -> Ints:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
 
 from wavefold.base.errors import DataError
 
@@ -53,3 +55,17 @@ class Mean:
         """Take back the weights."""
         self.weights = state["weights"].tolist() if "weights" in state else None
         return self
+
+    def module(self) -> nn.Module:
+        """The same in torch: (member, N, class) float64 to (N, class)."""
+        return _MeanModule(self.weights)
+
+
+class _MeanModule(nn.Module):
+    def __init__(self, weights: Sequence[float] | None) -> None:
+        super().__init__()
+        self.weights = None if weights is None else list(weights)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        weights = torch.tensor(self.weights or [1.0] * len(scores), dtype=scores.dtype)
+        return (weights[:, None, None] * scores).sum(0) / weights.sum()

@@ -66,7 +66,7 @@ def latest(past: Tensor) -> Tensor:
     """Each cell's latest value, else the smallest of its window and channel, else 0: (N, C, past, H, W) to (N, C, H, W)."""
     made = past[:, :, -1].float()
     for number in range(past.shape[2] - 2, -1, -1):
-        if not made.isnan().any():
+        if not torch.compiler.is_compiling() and not made.isnan().any():  # an exported net has one way for all values
             return made
         made = torch.where(made.isnan(), past[:, :, number].float(), made)
     return torch.where(made.isnan(), _smallest(past.float())[:, :, 0], made)
@@ -110,7 +110,7 @@ def _equations(found: Tensor, fields: Tensor, seen: Tensor) -> Tensor:
 
     The earlier frame E moved by m should be the later one L: with m = found + d, g . d = E - L, g the gradient of E.
     """
-    pairs = (len(fields), -1, *fields.shape[3:])
+    pairs = (fields.shape[0], -1, *fields.shape[3:])
     later, both = (values[:, :, 1:].reshape(pairs) for values in (fields, seen))
     earlier = moved(fields[:, :, :-1].reshape(pairs), found)
     both = both * moved(seen[:, :, :-1].reshape(pairs), found, outside="zeros")

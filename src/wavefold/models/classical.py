@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from safetensors.numpy import save as pack_arrays
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save as pack_tensors
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from torch import nn
 
 from wavefold.base.build import optional
 from wavefold.base.dataset import Floats, Ints
@@ -151,6 +153,12 @@ class Logistic:
         packed = pack_tensors(self.head.tensors())
         write_whole(folder / "logistic.safetensors", lambda stream: stream.write(packed))
         write_json(folder / "logistic.json", {"seed": self.seed})
+
+    def module(self, shape: Sequence[int]) -> nn.Module:
+        """`probabilities` in torch: signals (N, channel, position) to (N, class) float64. shape: of one sample."""
+        if self.head is None:
+            raise UserError("logistic: not fitted yet; call fit first")
+        return nn.Sequential(nn.Flatten(), self.head.module())
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -103,7 +103,7 @@ class ConvLSTMLayer(nn.Module):
         count = sequence.shape[2]
         state = self.cell.empty(sequence[:, :, 0]) if state is None else state
         hidden = []
-        for read in self.cell.read(frames).chunk(count):  # (N, 4H, R, W) a frame
+        for read in self.cell.read(frames).split([sequence.shape[0]] * count):  # (N, 4H, R, W) a frame
             state = self.cell.step(read, state)
             hidden.append(state[0])
         return time_inside(torch.cat(hidden), count), state

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
@@ -20,10 +20,12 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
+from torch import nn
 
 from wavefold.base.dataset import Floats, Ints
 from wavefold.base.errors import UserError
 from wavefold.base.files import write_json, write_whole
+from wavefold.models.kernel_net import KernelNet
 from wavefold.models.layers import need_least, need_length
 from wavefold.models.linear import LinearHead, fit_linear, stratified
 
@@ -150,6 +152,16 @@ class KernelClassifier:
         chosen = {"seed": self.seed, "features": self.features.count, "rows": self.rows, "shape": self.shape}
         drawn = {"dilations": self.features.dilations, "subsets": self.features.subsets}
         write_json(folder / "kernels.json", chosen | drawn)
+
+    def module(self, shape: Sequence[int]) -> nn.Module:
+        """`probabilities` in torch: signals (N, channel, position) to (N, class) float64. shape: of one sample."""
+        if self.head is None:
+            raise UserError("kernels: not fitted yet; call fit first")
+        if tuple(shape) != self.shape:
+            raise UserError(f"kernels: signals of shape {tuple(shape)}; it was fitted on {self.shape}")
+        drawn = self.features
+        net = KernelNet(self.shape, _KERNELS, dilations=drawn.dilations, subsets=drawn.subsets, biases=drawn.biases)
+        return nn.Sequential(net, self.head.module())
 
     @classmethod
     def load(cls, folder: Path) -> KernelClassifier:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from numpy.random import Generator
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavefold.base.dataset import Floats, Ints
 
@@ -43,10 +43,30 @@ class LinearHead:
         strength = torch.tensor([self.strength], dtype=torch.float64)
         return {"mean": self.mean, "spread": self.spread, "weight": self.weight, "bias": self.bias, "strength": strength}
 
+    def module(self) -> nn.Module:
+        """The same in torch: features (N, feature) to probabilities (N, class) float64."""
+        return _LinearModule(self)
+
     @classmethod
     def from_tensors(cls, kept: dict[str, Tensor]) -> LinearHead:
         """The head that `tensors` kept."""
         return cls(kept["mean"], kept["spread"], kept["weight"], kept["bias"], float(kept["strength"]))
+
+
+class _LinearModule(nn.Module):
+    mean: Tensor
+    spread: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, head: LinearHead) -> None:
+        super().__init__()
+        for name in ("mean", "spread", "weight", "bias"):
+            self.register_buffer(name, getattr(head, name))
+
+    def forward(self, features: Tensor) -> Tensor:
+        scaled = (features - self.mean) / self.spread
+        return F.linear(scaled, self.weight, self.bias).double().softmax(1)
 
 
 def fit_linear(features: Floats, labels: Ints, classes: int, rng: Generator) -> LinearHead:

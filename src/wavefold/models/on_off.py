@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from wavefold.base.cadence import OFF, ON, PANELS
 from wavefold.base.errors import UserError
 from wavefold.base.needles import STEEPEST, residual
+from wavefold.base.written_out import orthonormal, own_axes
 from wavefold.models.layers import drop, need_least, one_logit
 
 _STRETCH = 16  # rows that a first sum takes together
@@ -62,9 +63,19 @@ class OnOff(nn.Module):
 
     def forward(self, signals: Tensor) -> Tensor:
         """Logits (N, classes) of signals (N, 6, T, F)."""
-        with torch.no_grad():
-            maps, peaks = self.tracks(signals)  # (N, C, 6 M, F / pool), (N, 6, 2 J)
-            compared = _compared(peaks)
+        return self.answer(*self.front(signals))
+
+    def front(self, signals: Tensor) -> tuple[Tensor, Tensor]:
+        """What has nothing to learn: maps (N, C, 6 M, F / pool) and peaks compared, of signals (N, 6, T, F).
+
+        Its gradient is kept only where somebody asks for that of the signals.
+        """
+        with torch.set_grad_enabled(signals.requires_grad):
+            maps, peaks = self.tracks(signals)
+            return maps, _compared(peaks)
+
+    def answer(self, maps: Tensor, compared: Tensor) -> Tensor:
+        """Logits (N, classes) of what `front` sees."""
         seen: Tensor = self.features(maps.contiguous(memory_format=torch.channels_last))
         best = seen.view(*seen.shape[:2], PANELS, -1).amax(3)  # (N, C, 6): a panel's rows and columns lie together
         on, off = best[:, :, list(ON)], best[:, :, list(OFF)]
@@ -151,9 +162,9 @@ def unstructured(cadences: Tensor, starts: Tensor) -> Tensor:
     off = values[:, list(OFF)].flatten(1, 2)  # (N, 3 T, F)
     profiles = starts.to(values.dtype).expand(count, -1, -1)
     for _ in range(_TURNS):
-        profiles = torch.linalg.qr(off.transpose(1, 2) @ (off @ profiles)).Q
+        profiles = orthonormal(off.transpose(1, 2) @ (off @ profiles))
     held = off @ profiles
-    power, turn = torch.linalg.eigh(held.transpose(1, 2) @ held)
+    power, turn = own_axes(held.transpose(1, 2) @ held)
     edge = (math.sqrt(off.shape[1]) + math.sqrt(columns)) ** 2
     share = ((power / edge - _EDGE[0]) / (_EDGE[1] - _EDGE[0])).clamp(0, 1)
     profiles = (profiles @ turn) * share.sqrt()[:, None]
@@ -182,6 +193,10 @@ def _starts(columns: int) -> Tensor:
 def _beside(values: Tensor, axis: int) -> Tensor:
     """The largest of each value and its two neighbours along an axis."""
     best, count = values.clone(), values.shape[axis] - 1
+    if values.requires_grad:  # writing into `best` is the faster way, and has no gradient
+        first, last = values.narrow(axis, 0, 1), values.narrow(axis, count, 1)
+        after = torch.cat([values.narrow(axis, 1, count), last], axis)
+        return torch.maximum(torch.maximum(values, after), torch.cat([first, values.narrow(axis, 0, count)], axis))
     for low, high in ((0, 1), (1, 0)):
         own = best.narrow(axis, low, count)
         torch.maximum(own, values.narrow(axis, high, count), out=own)

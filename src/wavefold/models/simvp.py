@@ -79,9 +79,9 @@ class SimVP(nn.Module):
         rows, columns = past.shape[3:]
         whole = to_multiple(past, self.downsample)
         fine, coarse = self.encoder(whole.transpose(1, 2).flatten(0, 1))  # (N P, E, f, g), (N P, E, r, c)
-        stacked = coarse.unflatten(0, (len(past), -1)).permute(0, 3, 4, 1, 2).flatten(3)  # (N, r, c, P E)
+        stacked = coarse.unflatten(0, (past.shape[0], -1)).permute(0, 3, 4, 1, 2).flatten(3)  # (N, r, c, P E)
         later = self.translator(stacked).unflatten(3, (self.ahead, -1)).permute(0, 3, 4, 1, 2)  # (N, A, E, r, c)
-        change = self.decoder(later.flatten(0, 1), fine).unflatten(0, (len(past), self.ahead)).transpose(1, 2)
+        change = self.decoder(later.flatten(0, 1), fine).unflatten(0, (-1, self.ahead)).transpose(1, 2)
         change = change[..., :rows, :columns]  # (N, K, A, R, W)
         return answer(change, self.first(past), self.activation)
 
@@ -128,7 +128,7 @@ class Decoder(nn.Module):
     def _shared(self, fine: Tensor) -> Tensor:
         rows = fine.permute(0, 2, 3, 1)  # (N P, f, g, E), as it lies in memory
         seen = rows.reshape(-1, self.shares.shape[1], rows[0].numel())  # (N, P, f g E)
-        mixed = torch.bmm(self.shares.expand(len(seen), -1, -1), seen)  # (N, A, f g E)
+        mixed = torch.bmm(self.shares.expand(seen.shape[0], -1, -1), seen)  # (N, A, f g E)
         return mixed.reshape(-1, *rows.shape[1:]).permute(0, 3, 1, 2)
 
 

@@ -27,6 +27,16 @@ class Views(nn.Module):
         odds = [self.model(_seen(signals, mirrored)).double().softmax(dim=1) for mirrored in self._views()]
         return torch.stack(odds).mean(dim=0).log()
 
+    def front(self, signals: Tensor) -> tuple[Tensor, ...]:
+        """What a net whose first steps learn nothing sees of all views, one after the other: its own `front`."""
+        seen: tuple[Tensor, ...] = self.model.front(torch.cat([_seen(signals, mirrored) for mirrored in self._views()]))
+        return seen
+
+    def answer(self, *seen: Tensor) -> Tensor:
+        """As `forward`, of what `front` sees."""
+        odds = self.model.answer(*seen).double().softmax(dim=1)  # (view x N, C)
+        return odds.unflatten(0, (len(self._views()), -1)).mean(dim=0).log()
+
     def _views(self) -> list[list[str]]:
         """The axes mirrored in each view, none in the first."""
         chosen = product((False, True), repeat=len(self.axes))
@@ -37,3 +47,20 @@ def _seen(signals: Tensor, mirrored: Sequence[str]) -> Tensor:
     for axis in mirrored:
         signals = MIRRORS[axis](signals)
     return signals
+
+
+def answers_of(nets: Sequence[nn.Module], signals: Sequence[Tensor]) -> list[Tensor]:
+    """What the nets of several folds say, each of its own fold's signals, or all of the same.
+
+    Nets whose first steps learn nothing, and so are the same in each, take them once: those with `front` and `answer`.
+    """
+    if len(signals) > 1:
+        return [net(values) for net, values in zip(nets, signals, strict=True)]
+    if all(_has_front(net) for net in nets):
+        seen = nets[0].front(signals[0])
+        return [net.answer(*seen) for net in nets]
+    return [net(signals[0]) for net in nets]
+
+
+def _has_front(net: nn.Module) -> bool:
+    return _has_front(net.model) if isinstance(net, Views) else hasattr(net, "front")

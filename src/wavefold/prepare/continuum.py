@@ -7,13 +7,17 @@ pass over lines and bad pixels, which a fitted polynomial follows.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from wavefold.base.dataset import Floats, Ints, Signals
 from wavefold.base.errors import UserError
+from wavefold.base.written_out import middle
 from wavefold.prepare.scale import State, need_one_axis
 
 _FLOOR = 0.1  # of a sample's median |x|: below it a continuum is noise, and would blow up what it divides
@@ -58,6 +62,10 @@ class Continuum:
     def load(self, state: Mapping[str, NDArray[np.float32]]) -> None:
         """Take nothing back."""
 
+    def module(self) -> nn.Module:
+        """The same in torch, to the bit."""
+        return _ContinuumModule(self.width, self.most, self.gain, self.keep)
+
     def _lines(self, x: Floats) -> Floats:
         level = np.median(np.abs(x), axis=2, keepdims=True)
         floor = np.where(level > 0, _FLOOR * level, np.abs(x).max(axis=2, keepdims=True))
@@ -67,13 +75,51 @@ class Continuum:
 
     def _level(self, x: Floats) -> Floats:
         """The continuum, (sample, channel, position)."""
-        length = x.shape[2]
-        starts = np.arange(0, max(1, length - self.width + 1), self.width)
-        ends = np.append(starts[1:], length)
-        knots = np.stack([np.median(x[..., a:b], axis=2) for a, b in zip(starts, ends, strict=True)], axis=2)
-        middles = (starts + ends - 1) / 2
-        at = np.clip(np.interp(np.arange(length), middles, np.arange(len(starts))), 0, len(starts) - 1)
-        left = np.minimum(at.astype(np.int64), max(0, len(starts) - 2))
-        share = (at - left).astype(np.float32)
-        level: Floats = knots[..., left] * (1 - share) + knots[..., np.minimum(left + 1, len(starts) - 1)] * share
+        knots_at = _knots(x.shape[2], self.width)
+        knots = np.stack([np.median(x[..., a:b], axis=2) for a, b in knots_at.stretches], axis=2)
+        level: Floats = knots[..., knots_at.left] * (1 - knots_at.share) + knots[..., knots_at.right] * knots_at.share
         return level
+
+
+@dataclass(frozen=True)
+class _Knots:
+    """Stretches of positions, one median each; and for each position the knots beside it and the share of the right one."""
+
+    stretches: tuple[tuple[int, int], ...]  # first position, and the one after the last
+    left: Ints  # (position,)
+    right: Ints
+    share: Floats
+
+
+def _knots(length: int, width: int) -> _Knots:
+    starts = np.arange(0, max(1, length - width + 1), width)
+    ends = np.append(starts[1:], length)
+    middles = (starts + ends - 1) / 2
+    at = np.clip(np.interp(np.arange(length), middles, np.arange(len(starts))), 0, len(starts) - 1)
+    left = np.minimum(at.astype(np.int64), max(0, len(starts) - 2))
+    stretches = tuple(zip(starts.tolist(), ends.tolist(), strict=True))
+    return _Knots(stretches, left, np.minimum(left + 1, len(starts) - 1), (at - left).astype(np.float32))
+
+
+class _ContinuumModule(nn.Module):
+    def __init__(self, width: int, most: float, gain: float, keep: bool) -> None:
+        super().__init__()
+        self.width, self.most, self.gain, self.keep = width, most, gain, keep
+
+    def forward(self, signals: Tensor) -> Tensor:
+        lines = self._lines(signals)
+        return torch.cat([signals, lines], 1) if self.keep else lines
+
+    def _lines(self, x: Tensor) -> Tensor:
+        size = x.abs()
+        level = middle(size, 2)
+        floor = torch.where(level > 0, _FLOOR * level, size.amax(2, keepdim=True))
+        safe = torch.maximum(self._level(x), torch.where(floor > 0, floor, torch.ones_like(floor)))
+        lines = torch.where(floor > 0, x / safe - 1, torch.zeros_like(x))
+        return lines.clamp(-self.most, self.most) * self.gain
+
+    def _level(self, x: Tensor) -> Tensor:
+        knots_at = _knots(x.shape[2], self.width)
+        knots = torch.cat([middle(x[..., a:b], 2) for a, b in knots_at.stretches], 2)
+        left, right, share = (torch.tensor(values) for values in (knots_at.left, knots_at.right, knots_at.share))
+        return knots[..., left] * (1 - share) + knots[..., right] * share

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from wavefold.base.blocks import blocks_of
 from wavefold.base.dataset import Floats, Ints, Signals
@@ -55,6 +56,19 @@ class CropTail:
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take back the length."""
         self.length = int(state["length"])
+
+    def module(self) -> nn.Module:
+        """The same in torch."""
+        return _CropModule(self.length)
+
+
+class _CropModule(nn.Module):
+    def __init__(self, length: int | None) -> None:
+        super().__init__()
+        self.length = length
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return signals[..., : self.length]
 
 
 def _ends(signals: Floats) -> Ints:

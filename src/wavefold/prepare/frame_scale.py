@@ -2,7 +2,7 @@
 
 A FrameTransform is fitted on the training frames only; what it has learned is a few arrays that a run keeps beside its weights.
 Frames are (time, channel, row, column) float32, NaN where there is no value, and stay so. `undo` takes forecasts as well: those
-of the first channels only, and of crops, whose places on the learned frames are `corners`.
+of the first channels only, and of crops, whose places on the learned frames are `corners`. `module` is the same in torch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from wavefold.base.blocks import blocks_of
 from wavefold.base.build import pick
@@ -44,6 +46,27 @@ class FrameTransform(Protocol):
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take back what `state` gave."""
 
+    def module(self) -> FrameModule:
+        """The same computation in torch, with what was learned so far."""
+
+
+class FrameModule(nn.Module):
+    """A FrameTransform in torch, for whole frames: `forward` applies it and `undo` undoes it; it can be exported.
+
+    frames: (sample, channel, frame, row, column) float32, NaN where there is no value. clock: (sample, frame) float64 seconds,
+    looked at only where `needs_clock`. No value is refused: what `apply` refuses becomes no value.
+    """
+
+    needs_clock = False
+
+    def forward(self, frames: Tensor, clock: Tensor) -> Tensor:
+        """The frames as nets are to see them."""
+        raise NotImplementedError
+
+    def undo(self, frames: Tensor, clock: Tensor) -> Tensor:
+        """The inverse, of all channels or the first ones."""
+        raise NotImplementedError
+
 
 class _Linear:
     """(frames - level) / size with a level and a size by channel, or by channel and cell."""
@@ -70,6 +93,10 @@ class _Linear:
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take back level and size."""
         self._level, self._size = state["level"], state["size"]
+
+    def module(self) -> FrameModule:
+        """The same in torch."""
+        return _LinearModule(self._level, self._size)
 
     def _at(self, learned: Floats, frames: Floats, corners: Corners | None) -> Floats:
         """What was learned, for these frames: (channel, 1, 1) or (time or 1, channel, row, column)."""
@@ -124,6 +151,10 @@ class MinMax(_Linear):
         made = super().apply(frames, clock, corners)
         return np.clip(made, 0, 1) if self._clip else made
 
+    def module(self) -> FrameModule:
+        """The same in torch."""
+        return _LinearModule(self._level, self._size, (0, 1) if self._clip else (None, None))
+
 
 class _Unlearned:
     """A transform that learns nothing."""
@@ -162,6 +193,10 @@ class LogOnePlus(_Unlearned):
         made: Floats = np.expm1(frames) * self._scale
         return made.astype(np.float32, copy=False)
 
+    def module(self) -> FrameModule:
+        """The same in torch."""
+        return _LogModule(float(self._scale))
+
 
 class Clip(_Unlearned):
     """Values below `low` become `low`, those above `high` become `high`; it cannot be undone, so undo changes nothing."""
@@ -181,6 +216,10 @@ class Clip(_Unlearned):
         """The frames as they are."""
         return frames
 
+    def module(self) -> FrameModule:
+        """The same in torch."""
+        return _ClipModule(self._low, self._high)
+
 
 class Anomaly:
     """Values less what their cell usually shows at that phase of a cycle: the day (86400 seconds), the year (31556952).
@@ -190,7 +229,7 @@ class Anomaly:
     """
 
     def __init__(self, *, period: float = 86400.0, smooth: int = 0) -> None:
-        self._cycle = Cycle(period=period, smooth=smooth, place="anomaly")
+        self._cycle, self._period = Cycle(period=period, smooth=smooth, place="anomaly"), period
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
         """Learn the mean of each cell and phase."""
@@ -211,6 +250,82 @@ class Anomaly:
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take back means and origin."""
         self._cycle.load(state)
+
+    def module(self) -> FrameModule:
+        """The same in torch."""
+        return _AnomalyModule(**self.state(), period=self._period)
+
+
+class _LinearModule(FrameModule):
+    level: Tensor  # (channel, 1, 1, 1) or (channel, 1, row, column)
+    size: Tensor  # likewise
+
+    def __init__(self, level: Floats, size: Floats, held: tuple[float | None, float | None] = (None, None)) -> None:
+        super().__init__()
+        self._held = held  # the least and greatest value after it
+        self.register_buffer("level", torch.from_numpy(level[:, None].copy()))
+        self.register_buffer("size", torch.from_numpy(size[:, None].copy()))
+
+    def forward(self, frames: Tensor, clock: Tensor) -> Tensor:
+        return _held((frames - self.level) / self.size, *self._held)
+
+    def undo(self, frames: Tensor, clock: Tensor) -> Tensor:
+        channels = frames.shape[1]
+        made: Tensor = frames * self.size[:channels] + self.level[:channels]
+        return made
+
+
+class _LogModule(FrameModule):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self._scale = scale
+
+    def forward(self, frames: Tensor, clock: Tensor) -> Tensor:
+        values = torch.where(frames < 0, torch.nan, frames).double()  # exported, log1p is log(1 + x), too coarse in float32
+        return torch.log1p(values / self._scale).float()
+
+    def undo(self, frames: Tensor, clock: Tensor) -> Tensor:
+        return (torch.expm1(frames.double()) * self._scale).float()
+
+
+class _ClipModule(FrameModule):
+    def __init__(self, low: float | None, high: float | None) -> None:
+        super().__init__()
+        self._low, self._high = low, high
+
+    def forward(self, frames: Tensor, clock: Tensor) -> Tensor:
+        return _held(frames, self._low, self._high)
+
+    def undo(self, frames: Tensor, clock: Tensor) -> Tensor:
+        return frames
+
+
+class _AnomalyModule(FrameModule):
+    needs_clock = True
+    means: Tensor  # (phase, channel, row, column)
+
+    def __init__(self, means: Floats, origin: NDArray[np.float64], period: float) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.from_numpy(means.copy()))
+        self._origin, self._period = float(origin), period
+
+    def forward(self, frames: Tensor, clock: Tensor) -> Tensor:
+        return frames - self._usual(frames, clock)
+
+    def undo(self, frames: Tensor, clock: Tensor) -> Tensor:
+        return frames + self._usual(frames, clock)
+
+    def _usual(self, frames: Tensor, clock: Tensor) -> Tensor:
+        """The means at the times, (sample, channel, frame, row, column)."""
+        count = self.means.shape[0]
+        phase = torch.round((clock - self._origin) * (count / self._period)).long() % count  # (sample, frame)
+        return self.means[:, : frames.shape[1]][phase].transpose(1, 2)
+
+
+def _held(values: Tensor, low: float | None, high: float | None) -> Tensor:
+    """Values between two numbers; NaN stays NaN, which clamping elsewhere does not promise."""
+    values = values if low is None else torch.where(values < low, low, values)
+    return values if high is None else torch.where(values > high, high, values)
 
 
 FRAME_TRANSFORMS: dict[str, Callable[..., FrameTransform]] = {

@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from wavefold.base.blocks import blocks_of
 from wavefold.base.build import pick
 from wavefold.base.dataset import Floats, Ints, Signals, shape_words
 from wavefold.base.errors import UserError
 from wavefold.base.lazy import Lazy
+from wavefold.base.written_out import middle
 
 Values = NDArray[np.float32]  # (sample, 1, 1, ...): one number a sample, or (sample, channel, 1, ...)
 Axes = tuple[int, ...]  # that a number is measured over
@@ -38,6 +41,9 @@ class Transform(Protocol):
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take back what `state` gave."""
 
+    def module(self) -> nn.Module:
+        """What `apply` computes, as a module of torch: signals (N, channel, ...) float32 to the same as the nets see them."""
+
 
 class Scale:
     """Each sample scaled by itself, all channels together or each alone; nothing is learned, so no split can leak.
@@ -55,7 +61,7 @@ class Scale:
     ) -> None:
         if constant == 0:
             raise UserError("scale.constant: 0 cannot divide the signals; expected another number")
-        self._measure = pick(_MEASURES, by, "scale.by")
+        self._measure, self._by = pick(_MEASURES, by, "scale.by"), by
         self._constant = np.float32(constant) if by == "constant" else np.float32(1)
         self._first = 2 if per == "channel" else 1  # of the axes that are measured over
 
@@ -75,6 +81,10 @@ class Scale:
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take nothing back."""
+
+    def module(self) -> nn.Module:
+        """The same in torch; means and squares are summed in float64, where numpy's last digit depends on how it sums."""
+        return _ScaleModule(self._by, self._first, float(self._constant))
 
 
 class Standardise:
@@ -106,6 +116,10 @@ class Standardise:
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take back mean and std."""
         self._mean, self._std = state["mean"], state["std"]
+
+    def module(self) -> nn.Module:
+        """The same in torch."""
+        return _StandardiseModule(torch.from_numpy(self._mean), torch.from_numpy(self._std))
 
 
 def need_one_axis(signals: Signals, step: str) -> None:
@@ -171,3 +185,55 @@ def _largest(x: Floats, axes: Axes) -> Values:
 def _sized(size: Values, values: Values) -> Values:
     """Sizes to divide by: 1 in place of a size that is nought but for the rounding of float32 values."""
     return np.where(size > 1e-6 * values, size, np.float32(1))
+
+
+class _ScaleModule(nn.Module):
+    def __init__(self, by: str, first: int, constant: float) -> None:
+        super().__init__()
+        self.by, self.first, self.constant = by, first, constant
+
+    def forward(self, signals: Tensor) -> Tensor:
+        flat = signals.flatten(self.first)  # (N, value) or (N, channel, value)
+        level, size = _TORCH_MEASURES[self.by](flat)
+        largest = flat.abs().amax(-1, keepdim=True)
+        if self.by != "constant":
+            size = torch.where(size > 1e-6 * largest, size, torch.ones_like(size))
+        return ((flat - level) / (size * self.constant)).view_as(signals)
+
+
+class _StandardiseModule(nn.Module):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return (signals - self.mean) / self.std
+
+
+def _torch_std(x: Tensor) -> tuple[Tensor, Tensor]:
+    exact = x.double()
+    mean = exact.mean(-1, keepdim=True)
+    return mean.to(x.dtype), (exact - mean).square().mean(-1, keepdim=True).sqrt().to(x.dtype)
+
+
+def _torch_range(x: Tensor) -> tuple[Tensor, Tensor]:
+    low = x.amin(-1, keepdim=True)
+    return low, x.amax(-1, keepdim=True) - low
+
+
+def _no_level(size: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(size), size
+
+
+_TORCH_MEASURES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {  # (..., value) -> (level, size), both (..., 1)
+    "constant": lambda x: _no_level(torch.ones_like(x[..., :1])),
+    "max": lambda x: _no_level(x.abs().amax(-1, keepdim=True)),
+    "range": _torch_range,
+    "std": _torch_std,
+    "median": lambda x: _no_level(middle(x.abs(), x.ndim - 1)),
+    "l2": lambda x: _no_level(x.double().square().sum(-1, keepdim=True).sqrt().to(x.dtype)),
+}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 from numpy.typing import NDArray
+from torch import nn
 
 from wavefold.base.blocks import blocks_of
 from wavefold.base.build import build_part
@@ -34,7 +35,7 @@ def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
     ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
     classes, folds = len(facts["classes"]), range(facts["folds"])
     total: Values = np.zeros((len(dataset), classes))
-    transforms = [_transforms(run, recipe, fold) for fold in folds]
+    transforms = [transforms_of(run, recipe, fold) for fold in folds]
     members = [[_Member(m, run.member(fold, n, m.model), classes, size) for n, m in enumerate(recipe.member)] for fold in folds]
     for rows, block in blocks_of(dataset.signals):
         for fold in folds:
@@ -50,7 +51,7 @@ def recipe_of(run: Run, skip_bad: bool = False) -> Recipe:
     return recipe.with_({"data.skip_bad": True}) if skip_bad else recipe
 
 
-def _transforms(run: Run, recipe: Recipe, fold: int) -> list[Transform]:
+def transforms_of(run: Run, recipe: Recipe, fold: int) -> list[Transform]:
     """The recipe's transforms as a fold has learned them."""
     found = []
     with np.load(run.folder / f"fold{fold}" / "prepare.npz", allow_pickle=False) as kept:
@@ -60,6 +61,17 @@ def _transforms(run: Run, recipe: Recipe, fold: int) -> list[Transform]:
                 transform.load({k.removeprefix(f"{number}."): kept[k] for k in kept if k.startswith(f"{number}.")})
                 found.append(transform)
     return found
+
+
+_transforms = transforms_of
+
+
+def member_net(member: Member, folder: Path, shape: Sequence[int], classes: int) -> nn.Module:
+    """A member that is a net, ready to ask, from its folder in a fold. shape: (sample, ...) of its prepared signals."""
+    own = member.model_dump(exclude={"pretrained"})  # all of its weights are the run's
+    model = new_net(Member(**own), shape, classes, 0)
+    model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+    return ready_to_ask(model, member)
 
 
 def _prepared(signals: Floats, transforms: Sequence[Transform]) -> Floats:
@@ -87,8 +99,5 @@ class _Member:
         return kind.load(self._folder).probabilities  # type: ignore[no-any-return]
 
     def _of_net(self, shape: Sequence[int]) -> Callable[[Floats], Values]:
-        own = self._member.model_dump(exclude={"pretrained"})  # all of its weights are the run's
-        model = new_net(Member(**own), shape, self._classes, 0)
-        model.load_state_dict(safetensors.torch.load_file(self._folder / "weights.safetensors"))
-        ready = ready_to_ask(model.to(best_device()), self._member)
+        ready = member_net(self._member, self._folder, shape, self._classes).to(best_device())
         return lambda signals: probabilities_of(ready, signals, self._size)

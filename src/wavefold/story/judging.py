@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wavefold.base.dataset import Dataset, Strings
 from wavefold.base.errors import DataError, listed
+from wavefold.base.files import write_arrays
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, HeldBack, cross_fit
 from wavefold.models import MODELS
 from wavefold.output import Predictions
@@ -35,6 +36,7 @@ def judge(work: Work) -> tuple[dict[str, Any], Predictions]:
     members = range(len(recipe.member))
     _fit_ensemble(recipe, jury.learned).save(work.run.folder / "ensemble.npz")
     probabilities = jury.ask(members, combine.by, combine.calibrate)
+    _keep_held_out(work, jury.tested, probabilities)
     choices, notes = jury.compare(members)
     results: dict[str, Any] = {
         "metric": recipe.output.metric,
@@ -52,6 +54,14 @@ def judge(work: Work) -> tuple[dict[str, Any], Predictions]:
         results["folds"] = jury.by_fold(probabilities, combine.decide)
     results["notes"] += _no_better(results)
     return results, predictions_of(recipe, dataset.ids[jury.tested.rows], dataset.classes, probabilities)
+
+
+def _keep_held_out(work: Work, tested: HeldBack, probabilities: Values) -> None:
+    """What the ensemble and its members said of the test parts, a row a sample and repeat: what a page is drawn from."""
+    members = tested.members[: len(work.recipe.member)]
+    kept = {"rows": tested.rows, "fold": tested.fold, "labels": tested.labels, "members": members}
+    ids = work.dataset.ids[tested.rows]
+    write_arrays(work.run.folder / "held_out.npz", {**kept, "ids": ids, "probabilities": probabilities})
 
 
 def data_notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:

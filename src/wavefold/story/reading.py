@@ -38,7 +38,7 @@ def read_for(recipe: Recipe, source: str) -> Dataset:
 
 def _in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     """Two classes as the recipe orders them, where it names the same: the last one is what is looked for."""
-    if len(classes) != 2 or dataset.classes != tuple(classes)[::-1]:
+    if len(classes) != 2 or dataset.labels is None or dataset.classes != tuple(classes)[::-1]:
         return dataset
     return replace(dataset, classes=tuple(classes), labels=1 - dataset.known_labels())
 
@@ -64,6 +64,14 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
             "raise split.validation or bring more samples"
         )
     return folds
+
+
+def read_to_look(recipe: Recipe, source: str, *, labels: bool = True) -> Dataset:
+    """All samples of a source as a recipe asks for them, whether the group that it names is there or not."""
+    try:
+        return _in_order(read(source, labels=labels, group=recipe.split.group, **_reading(recipe)), recipe.data.classes)
+    except MissingGroup:
+        return _in_order(read(source, labels=labels, **_reading(recipe)), recipe.data.classes)
 
 
 def read_like(recipe: Recipe, source: str, facts: Mapping[str, Any]) -> Dataset:

@@ -49,6 +49,10 @@ class FramePart:
         """None: each batch brings its own targets."""
         return None
 
+    def weights_of(self, rows: Tensor) -> Tensor | None:
+        """None: all windows count alike."""
+        return None
+
     def drawn(self, draws: Iterable[Draw]) -> Generator[Pair]:
         """Past frames and the frames after them of each draw."""
         if isinstance(self.windows.series.frames, Lazy):

@@ -25,7 +25,7 @@ from wavefold.base.keyed import key as make_key
 from wavefold.base.lazy import Lazy, Signals
 from wavefold.training.part import Draw, OnDemand, Pair, Source
 from wavefold.training.schedule import SCHEDULES
-from wavefold.training.state import State, StateFile
+from wavefold.training.state import State
 
 Check = Callable[[nn.Module], dict[str, float]]
 
@@ -39,7 +39,7 @@ class Stage:
     """One stretch of training with one loss, as the loop needs it."""
 
     number: int
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[..., Tensor]  # of logits and labels, and of the samples' weights where the part has some
     epochs: int
     rate: float
     optimiser: str = "adam"
@@ -62,7 +62,17 @@ class Watch(Protocol):
         """An epoch is done and its line stands last in `state.history`."""
 
 
-def fit_stage(model: nn.Module, part: Source, check: Check, stage: Stage, state: State, file: StateFile, watch: Watch) -> None:
+class Place(Protocol):
+    """Where a state is kept: a run's file, or nowhere."""
+
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+
+    def write(self, state: State) -> None:
+        """Keep the state."""
+
+
+def fit_stage(model: nn.Module, part: Source, check: Check, stage: Stage, state: State, file: Place, watch: Watch) -> None:
     """Train `model` in place through one stage, from where `state` stands; it ends with the best weights seen.
 
     check: scores of a model on samples that it does not learn from, as metric name to value; empty where there are none.
@@ -145,10 +155,11 @@ class _Learner:
         seed_step(make_key(key, self.rank))
         signals, targets = batch
         logits, counts = self._answer(signals, targets, done), [len(s) for s in shares]
-        known = self.part.known(torch.cat(shares))
+        rows = torch.cat(shares)
+        known, weights = self.part.known(rows), self.part.weights_of(rows)
         labels = with_others(targets, counts) if known is None else known
         # the loss is of the whole batch, since one such as soft F1 is no mean over samples
-        loss = self.stage.loss(with_others(logits, counts), labels)
+        loss = self.stage.loss(with_others(logits, counts), labels, *([] if weights is None else [weights]))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         sum_gradients(self.model.parameters())
@@ -179,7 +190,7 @@ class _Learner:
             self.average.module.load_state_dict(parts["model"])
 
 
-def _learn_epoch(learner: _Learner, state: State, file: StateFile, watch: Watch) -> None:
+def _learn_epoch(learner: _Learner, state: State, file: Place, watch: Watch) -> None:
     """Take the steps of one epoch that are still to do."""
     stage = learner.stage
     learner.model.train()
@@ -224,13 +235,13 @@ def _line(stage: Stage, state: State, learner: _Learner, scores: dict[str, float
     }
 
 
-def _save(learner: _Learner, state: State, file: StateFile) -> None:
+def _save(learner: _Learner, state: State, file: Place) -> None:
     state.parts = learner.parts()
     file.write(state)
     state.parts = {}
 
 
-def _next_stage(state: State, number: int, model: nn.Module, file: StateFile) -> None:
+def _next_stage(state: State, number: int, model: nn.Module, file: Place) -> None:
     """Move the cursor to the start of the next stage, which sets out from the best weights with a new optimiser."""
     state.stage, state.epoch, state.batch, state.loss, state.waited, state.best = number, 0, 0, 0.0, 0, None
     state.best_weights = to_cpu(model.state_dict())

@@ -6,6 +6,7 @@ does not depend on the size of the batch, and it takes logits, so that every mem
 Every loss is made from the training part's class counts and is called with
     logits   (N, classes)
     labels   (N,) int64 class numbers, or (N, classes) float targets: each class's share of a mixed sample
+    weights  (N,) of samples, where some shall count more than others; their mean over the training part is 1
 and gives one number: the mean over samples, but for soft F1, which is of the batch as a whole.
 """
 
@@ -39,10 +40,10 @@ class CrossEntropy(nn.Module):
         self.smoothing = smoothing
         self.register_buffer("class_weights", _weigh_classes(counts, class_weights), persistent=False)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         losses = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.smoothing)
-        weights = labels @ self.class_weights if labels.is_floating_point() else self.class_weights[labels]
-        return (losses * weights).mean()
+        of_class = labels @ self.class_weights if labels.is_floating_point() else self.class_weights[labels]
+        return _weigh(losses * of_class, weights).mean()
 
 
 def label_smoothed(counts: Tensor, *, smoothing: float = 0.1, class_weights: ClassWeights = "none") -> CrossEntropy:
@@ -63,11 +64,11 @@ class L1(nn.Module):
             raise UserError(f"smoothing: {smoothing} is not in 0 to {1 - 1 / self.classes:.4g}, past which labels turn over")
         self.smoothing = smoothing
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         # float, and so it stays: cast to int64, as the source casts its labels, a clamped one is 0 again
         hot = _shares(labels, self.classes)
         target = hot.clamp(self.smoothing / (self.classes - 1), 1.0 - self.smoothing)
-        return (logits.float().softmax(dim=1) - target).abs().sum(dim=1).mean()
+        return _weigh((logits.float().softmax(dim=1) - target).abs().sum(dim=1), weights).mean()
 
 
 class SoftF1(nn.Module):
@@ -82,11 +83,11 @@ class SoftF1(nn.Module):
         super().__init__()
         self.classes = _check_classes(counts)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        hot = _shares(labels, self.classes)
-        odds = logits.float().softmax(dim=1)
+    def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        shares = _shares(labels, self.classes)
+        hot, odds = _weigh(shares, weights), logits.float().softmax(dim=1)
         there = hot.sum(dim=0)  # (classes,)
-        scores = 2 * (hot * odds).sum(dim=0) / (there + odds.sum(dim=0))
+        scores = 2 * (hot * odds).sum(dim=0) / (there + _weigh(odds, weights).sum(dim=0))
         mean = torch.where(there > 0, scores, 0.0).sum() / (there > 0).sum()
         return -torch.log(mean + _SMALL)
 
@@ -94,6 +95,13 @@ class SoftF1(nn.Module):
 _SMALL = 1e-7  # keeps the logarithm finite where every sample is given to a wrong class with certainty
 
 LOSSES: dict[str, Any] = {"cross_entropy": CrossEntropy, "label_smoothed": label_smoothed, "l1": L1, "soft_f1": SoftF1}
+
+
+def _weigh(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Values of samples, (N,) or (N, classes), each times its weight where there are weights."""
+    if weights is None:
+        return values
+    return values * (weights if values.dim() == 1 else weights[:, None])
 
 
 def _shares(labels: Tensor, classes: int) -> Tensor:

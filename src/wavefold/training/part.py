@@ -92,6 +92,9 @@ class Source(Protocol):
     def known(self, rows: Tensor) -> Tensor | None:
         """The targets of some rows where they are the same each time; None where each batch brings its own."""
 
+    def weights_of(self, rows: Tensor) -> Tensor | None:
+        """How much each of some rows counts in the loss; None where all count alike."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -103,6 +106,7 @@ class Part:
     batches: Batches
     augmentations: tuple[Augment | Mix, ...] = ()
     classes: int = 0  # needed where something mixes
+    weights: Tensor | None = None  # (sample,) float32, of mean 1, where some samples count more than others
 
     @property
     def mixes(self) -> bool:
@@ -122,6 +126,10 @@ class Part:
     def known(self, rows: Tensor) -> Tensor | None:
         """The targets of some rows where they are the same each time; None where each batch brings its own."""
         return None if self.mixes else self.labels[rows.to(self.device)]
+
+    def weights_of(self, rows: Tensor) -> Tensor | None:
+        """How much each of some rows counts in the loss, (N,); None where all count alike. A mixed one counts as its first."""
+        return None if self.weights is None else self.weights[rows.to(self.device)]
 
     def drawn(self, draws: Iterable[Draw]) -> Generator[Pair]:
         """What is learned from in each draw: signals, and targets where something mixes, else labels."""

@@ -1,0 +1,108 @@
+"""Steps of linear algebra that torch has as one call and ONNX has not: the call where we compute, written out for export.
+
+Both forms give the same up to rounding. Written out they are sums, products and the largest of some numbers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_SWEEPS = 6  # of Jacobi's rotations over all pairs: 8 x 8 matrices are then diagonal to the last digit of float64
+_TINY = 1e-300  # keeps a division by nought defined
+
+
+def lower_median(values: Tensor, axis: int, *, keepdim: bool = False) -> Tensor:
+    """The median along an axis, of an even number the lower of the middle two, as torch's."""
+    if not torch.compiler.is_exporting():
+        return values.median(axis, keepdim=keepdim).values
+    found = ranked(values, (values.shape[axis] + 1) // 2, axis)
+    return found if keepdim else found.squeeze(axis)
+
+
+def middle(values: Tensor, axis: int) -> Tensor:
+    """The median along an axis, kept, of an even number the mean of the middle two, as numpy's."""
+    count = values.shape[axis]
+    upper = torch.topk(values, count // 2 + 1, axis, largest=False).values
+    high = upper.narrow(axis, count // 2, 1)
+    return high if count % 2 else (upper.narrow(axis, count // 2 - 1, 1) + high) / 2
+
+
+def ranked(values: Tensor, number: int, axis: int) -> Tensor:
+    """The `number`th smallest value along an axis, kept with one place; counted from 1."""
+    return torch.topk(values, number, axis, largest=False).values.narrow(axis, number - 1, 1)
+
+
+def sum_in_turn(values: Tensor, axis: int) -> Tensor:
+    """The sum along an axis, kept, one value added after the other: the same bits wherever it is computed."""
+    if torch.compiler.is_exporting():
+        return values.cumsum(axis).narrow(axis, -1, 1)  # ONNX Runtime adds so; torch itself would add in float64
+    total, *others = values.split(1, axis)
+    for other in others:
+        total = total + other
+    return total
+
+
+def orthonormal(columns: Tensor) -> Tensor:
+    """An orthonormal basis (N, F, K) of what columns (N, F, K) span, each next one of the first ones; signs are open."""
+    if not torch.compiler.is_exporting():
+        exact: Tensor = torch.linalg.qr(columns).Q
+        return exact
+    basis = _unit(columns[:, :, :1].double())
+    for number in range(1, columns.shape[2]):  # Gram and Schmidt's, and once more: then it is as good as any
+        column = _unit(columns[:, :, number : number + 1].double())
+        for _ in range(2):
+            column = column - basis @ (basis.transpose(1, 2) @ column)
+        basis = torch.cat([basis, _unit(column)], 2)
+    return basis.to(columns.dtype)
+
+
+def own_axes(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (N, K), in no order, and eigenvectors (N, K, K), as columns, of symmetric matrices (N, K, K)."""
+    if not torch.compiler.is_exporting():
+        values, vectors = torch.linalg.eigh(matrices)
+        return values, vectors
+    size = matrices.shape[1]
+    turned, axes = matrices.double(), torch.eye(size, dtype=torch.float64).expand(matrices.shape)
+    for pairs in _rounds(size) * _SWEEPS:
+        turn = _rotation(turned, pairs)
+        turned, axes = turn.transpose(1, 2) @ turned @ turn, axes @ turn
+    values = turned.flatten(1)[:, :: size + 1]
+    return values.to(matrices.dtype), axes.to(matrices.dtype)
+
+
+def _unit(columns: Tensor) -> Tensor:
+    return columns / columns.square().sum(1, keepdim=True).sqrt().clamp(min=_TINY)
+
+
+def _rounds(size: int) -> list[list[tuple[int, int]]]:
+    """Every pair of `size` once, in rounds of pairs that share no member: as a tournament is laid out."""
+    even = size + size % 2
+    players, rounds = list(range(even)), []
+    for _ in range(even - 1):
+        sides = zip(players[: even // 2], players[: even // 2 - 1 : -1], strict=True)
+        rounds.append([(min(pair), max(pair)) for pair in sides if max(pair) < size])
+        players = [players[0], players[-1], *players[1:-1]]
+    return [pairs for pairs in rounds if pairs]
+
+
+def _rotation(matrices: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
+    """The rotation (N, K, K) that makes the values of symmetric matrices (N, K, K) nought at these pairs (Jacobi 1846)."""
+    size = matrices.shape[1]
+    places = torch.tensor([[low * size + low, high * size + high, low * size + high] for low, high in pairs])
+    first, second, beside = (matrices.flatten(1)[:, places[:, n]] for n in range(3))  # (N, pair) each
+    apart, twice = second - first, 2 * beside
+    sign = torch.where(apart < 0, -1.0, 1.0).to(matrices.dtype)
+    root = (apart.square() + twice.square()).sqrt()
+    tangent = sign * twice / (apart.abs() + root).clamp(min=_TINY)
+    cosine = (1 + tangent.square()).rsqrt()
+    sine = tangent * cosine
+    at_cosine, at_sine = torch.zeros(len(pairs), size, size), torch.zeros(len(pairs), size, size)
+    rest = torch.eye(size)
+    for number, (low, high) in enumerate(pairs):
+        at_cosine[number, low, low] = at_cosine[number, high, high] = 1
+        at_sine[number, low, high], at_sine[number, high, low] = 1, -1
+        rest[low, low] = rest[high, high] = 0
+    spread = torch.cat([at_cosine, at_sine]).flatten(1).to(matrices.dtype)
+    turned = torch.cat([cosine, sine], 1) @ spread
+    return turned.view(-1, size, size) + rest.to(matrices.dtype)

@@ -1,0 +1,319 @@
+"""A classifier of signals with scikit-learn's face: the nets, the steps and the loop that recipes are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_consistent_length, check_random_state, compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from wavefold.base.build import build_part, pick
+from wavefold.base.dataset import Floats, Ints, shape_words
+from wavefold.base.device import seed_step
+from wavefold.combine import CALIBRATIONS
+from wavefold.estimators.holding_back import held_back
+from wavefold.estimators.learned import Learned, LearnedClassifier, LearnedNet, NetName, Values, new_net
+from wavefold.estimators.mistakes import BadValue, as_value_errors, need_numbers
+from wavefold.estimators.steps import Step, TrainingPart, prepared_part, random_changes, taken
+from wavefold.estimators.teaching import device_to_ask_on, device_to_learn_on, own_randomness, teach
+from wavefold.models import CLASSIFIERS, MODELS
+from wavefold.training.batches import EachOnce
+from wavefold.training.loop import OPTIMISERS, Stage, probabilities_of
+from wavefold.training.losses import LOSSES
+from wavefold.training.metrics import METRICS
+from wavefold.training.part import Part
+from wavefold.training.schedule import SCHEDULES
+
+_SMALLEST = 1e-12  # probability, before its logarithm
+_STEPS = 16  # an epoch at least, so that a few hundred samples teach as well; until batches are as small as
+_BATCHES = (8, 128)
+_LONG = 36  # positions that net1 needs
+
+
+class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A net, or a classifier fitted whole, over signals (sample, position), (sample, channel, position) or (…, row, column).
+
+    model: a short name of `wavefold.models.MODELS` or `CLASSIFIERS` ("kernels", "lightgbm", ...), or a class of nets that is
+        made with channels, length (or rows, columns) and classes; model_options: its further arguments. "auto" is net1, or
+        net6 for samples of fewer than 36 positions.
+    prepare: steps by short name, in their order, with options as {"step": "noise", "sigma": 0.01}: transforms and balancers
+        learned on the training part, augmentations and mixers drawn anew for each sample and epoch.
+    loss, loss_options: of `training.losses.LOSSES`. epochs, batch_size ("auto": 128, less for few samples), learning_rate,
+        optimiser, weight_decay, schedule: as in a recipe's stage. average: epochs that the average of the weights remembers.
+    validation_fraction: held back by `fit`; by the metric `best` on them the best epoch's weights are kept, patience (0: no
+        limit) counts epochs without a better one, and calibrate ("temperature", "none") makes probabilities come true.
+    class_weight: None, "balanced", or a number by class, which weighs the loss. warm_start: fit goes on from the weights that
+        are there. device: "auto", "cpu", "cuda". random_state: the same whole number, the same weights.
+
+    A classifier fitted whole takes model, prepare, validation_fraction, calibrate and random_state, and leaves the rest.
+    """
+
+    def __init__(
+        self,
+        model: NetName = "auto",
+        *,
+        model_options: Mapping[str, Any] | None = None,
+        prepare: Sequence[Step] = ("standardise",),
+        loss: str = "cross_entropy",
+        loss_options: Mapping[str, Any] | None = None,
+        epochs: int = 20,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: float = 2e-3,
+        optimiser: str = "adamw",
+        weight_decay: float = 0.01,
+        schedule: str = "one_cycle",
+        average: float = 0.5,
+        patience: int = 0,
+        best: str = "log-loss",
+        validation_fraction: float = 0.1,
+        class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
+        calibrate: str = "temperature",
+        warm_start: bool = False,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.model = model
+        self.model_options = model_options
+        self.prepare = prepare
+        self.loss = loss
+        self.loss_options = loss_options
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.optimiser = optimiser
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.average = average
+        self.patience = patience
+        self.best = best
+        self.validation_fraction = validation_fraction
+        self.class_weight = class_weight
+        self.calibrate = calibrate
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None
+    ) -> Self:
+        """Learn from signals and their classes.
+
+        X: (sample, position), (sample, channel, position) or (sample, channel, row, column). y: (sample,). sample_weight:
+        (sample,) how much each counts in the loss; one of 0 is left out. groups: (sample,) what must not be on both sides of
+        the split into what is learned and what is held back.
+        """
+        with as_value_errors(), own_randomness():
+            self._check_parameters()
+            signals, labels, weights, names = self._read(X, y, sample_weight, groups)
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            learned, back = held_back(labels, float(self.validation_fraction), names, seed)
+            part_weights = None if weights is None else weights[learned] / weights[learned].mean()
+            part = prepared_part(self.prepare, signals[learned], labels[learned], part_weights, seed=seed)
+            self.prepare_ = part.transforms
+            validation = taken(part.transforms, signals[back]), labels[back], None if weights is None else weights[back]
+            self.shape_ = signals.shape[1:]
+            self._learn(part, validation, seed)
+            self.calibration_ = self._calibrated(validation)
+            self.temperature_ = float(getattr(self.calibration_, "temperature", 1.0))
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The most probable class of each sample, (sample,)."""
+        probabilities = self.predict_proba(X)
+        said: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
+        return said
+
+    def predict_proba(self, X: ArrayLike) -> Values:
+        """Calibrated probabilities, (sample, class), of classes in the order of `classes_`."""
+        check_is_fitted(self)
+        with as_value_errors():
+            signals = self._signals(validate_data(self, X, reset=False, **_READ))
+            if signals.shape[1:] != self.shape_:
+                raise BadValue(f"X: a sample is {shape_words(signals.shape[1:])}; it was fitted on {shape_words(self.shape_)}")
+            said = self.net_.probabilities(taken(self.prepare_, signals), device_to_ask_on(self.device))
+            probabilities: Values = self.calibration_.apply(said)
+        return probabilities
+
+    def decision_function(self, X: ArrayLike) -> Values:
+        """Logarithms of the probabilities, (sample, class); of two classes the log odds of the second, (sample,)."""
+        logs: Values = np.log(np.maximum(self.predict_proba(X), _SMALLEST))
+        return logs if logs.shape[1] > 2 else logs[:, 1] - logs[:, 0]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _check_parameters(self) -> None:
+        positive = {"epochs": self.epochs, "learning_rate": self.learning_rate}
+        share = self.validation_fraction
+        need_numbers({name: (value, "above 0", value > 0) for name, value in positive.items()})
+        need_numbers({
+            "batch_size": (self.batch_size, "'auto' or above 0", self.batch_size == "auto" or self.batch_size > 0),
+            "validation_fraction": (share, "from 0 to below 1", 0 <= share < 1),
+            "average": (self.average, "0 or more", self.average >= 0),
+            "patience": (self.patience, "0 or more", self.patience >= 0),
+        })  # fmt: skip
+        for table, name in ((OPTIMISERS, "optimiser"), (SCHEDULES, "schedule"), (METRICS, "best"), (CALIBRATIONS, "calibrate")):
+            pick(table, getattr(self, name), name)
+        if isinstance(self.model, str):
+            pick({"auto": None, **MODELS, **CLASSIFIERS}, self.model, "model")
+
+    def _read(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, groups: ArrayLike | None
+    ) -> tuple[Floats, Ints, Floats | None, NDArray[Any] | None]:
+        """Signals, class numbers, weights and groups of the samples that count; sets `classes_`."""
+        values, words = validate_data(self, X, y, **_READ)
+        check_classification_targets(words)
+        weights = self._weights(sample_weight, words)
+        check_consistent_length(values, groups)
+        names = None if groups is None else np.asarray(groups)
+        signals = self._signals(values)
+        if weights is not None:
+            counts = weights > 0
+            signals, words, weights, names = signals[counts], words[counts], weights[counts], _at(names, counts)
+        self.classes_, labels = np.unique(words, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise BadValue(
+                f"SignalClassifier: y holds {len(self.classes_)} class; a classifier needs samples of 2 classes at least"
+            )
+        return signals, labels.astype(np.int64), weights, names
+
+    def _weights(self, sample_weight: ArrayLike | None, words: NDArray[Any]) -> Floats | None:
+        """How much each sample counts, (sample,); None where all count alike."""
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weights = np.ones(len(words)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        if weights.ndim != 1 or len(weights) != len(words):
+            raise BadValue(f"sample_weight: its shape is {weights.shape}; expected ({len(words)},), a number for each sample")
+        if not np.isfinite(weights).all() or (weights < 0).any():
+            raise BadValue("sample_weight: holds a number that is negative or not finite; expected 0 or more")
+        if not weights.any():
+            raise BadValue("sample_weight: every weight is zero; expected one above 0 at least")
+        if self.class_weight is not None:
+            counted = weights > 0
+            weights[counted] *= compute_sample_weight(self.class_weight, words[counted])
+        return weights.astype(np.float32)
+
+    def _signals(self, values: NDArray[Any]) -> Floats:
+        """Values as signals (sample, channel, ...); in memory of their own where they cannot be written to."""
+        if values.ndim > 4:
+            raise BadValue(f"X: {values.ndim} axes; expected (sample, position), (sample, channel, position) or four axes")
+        signals: Floats = np.ascontiguousarray(values if values.ndim > 2 else values[:, None])
+        return signals if signals.flags.writeable else signals.copy()
+
+    def _learn(self, part: TrainingPart, validation: _Validation, seed: int) -> None:
+        """Fit the model on the training part; sets `net_`, `history_` and `n_iter_`."""
+        if isinstance(self.model, str) and self.model in CLASSIFIERS:
+            self.net_: Learned = self._fit_whole(part, seed)
+            self.history_: list[dict[str, Any]] = []
+        else:
+            self.net_, self.history_ = self._taught(part, validation, seed)
+        self.n_iter_ = max(1, len(self.history_))
+
+    def _fit_whole(self, part: TrainingPart, seed: int) -> LearnedClassifier:
+        assert isinstance(self.model, str)
+        if part.weights is not None:
+            raise BadValue(
+                f"sample_weight: '{self.model}' is fitted whole and takes neither sample_weight nor class_weight; nets do"
+            )
+        classifier = build_part(CLASSIFIERS, self.model, self.model_options or {}, "model", seed=seed)
+        classifier.fit(part.signals, part.labels, len(self.classes_))
+        return LearnedClassifier(self.model, classifier)
+
+    def _taught(self, part: TrainingPart, validation: _Validation, seed: int) -> tuple[LearnedNet, list[dict[str, Any]]]:
+        device, shape, classes = device_to_learn_on(self.device), part.signals.shape[1:], len(self.classes_)
+        model, options = _net_for(self.model, shape), dict(self.model_options or {})
+        seed_step(seed)
+        net = self._earlier() or new_net(model, options, shape, classes)
+        signals, labels = (torch.from_numpy(values).to(device) for values in (part.signals, part.labels))
+        weights = None if part.weights is None else torch.from_numpy(part.weights).to(device)
+        rows = torch.arange(len(labels), device=device)
+        changes = random_changes(self.prepare, shape, classes)
+        source = Part(signals, labels, rows, EachOnce(len(labels), self._size(len(labels))), changes, classes, weights)
+        history = teach(net.to(device), source, _checker(validation, self.best), self._stage(part.labels, device, seed))
+        if isinstance(model, str):
+            options.pop("pretrained", None)  # all of the weights are here
+        return LearnedNet(partial(new_net, model, options, shape, classes), net.state_dict()), history
+
+    def _earlier(self) -> nn.Module | None:
+        """The net of an earlier fit to go on from, where there is one and it is wanted."""
+        net = getattr(self, "net_", None)
+        return net.as_taught() if self.warm_start and isinstance(net, LearnedNet) else None
+
+    def _size(self, samples: int) -> int:
+        if self.batch_size != "auto":
+            return self.batch_size
+        return int(np.clip(samples // _STEPS, *_BATCHES))
+
+    def _stage(self, labels: Ints, device: torch.device, seed: int) -> Stage:
+        counts = torch.from_numpy(np.bincount(labels, minlength=len(self.classes_)))
+        loss = build_part(LOSSES, self.loss, self.loss_options or {}, "loss", counts=counts).to(device)
+        return Stage(
+            number=0,
+            loss=loss,
+            epochs=self.epochs,
+            rate=self.learning_rate,
+            optimiser=self.optimiser,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            patience=self.patience,
+            average=self.average,
+            metric=self.best,
+            higher_is_better=METRICS[self.best].higher_is_better,
+            key=seed,
+        )
+
+    def _calibrated(self, validation: _Validation) -> Any:
+        """The calibration, learned on what was held back; without that, probabilities as they are."""
+        signals, labels, weights = validation
+        if not len(labels):
+            return CALIBRATIONS["none"]()
+        rows = np.arange(len(labels)) if weights is None else _as_often(weights)
+        said = self.net_.probabilities(signals, device_to_ask_on(self.device))
+        return CALIBRATIONS[self.calibrate]().fit(said[rows], labels[rows])
+
+
+_READ: dict[str, Any] = {"dtype": np.float32, "allow_nd": True}
+_Validation = tuple[Floats, Ints, Floats | None]  # signals, labels, weights
+
+
+def _checker(validation: _Validation, best: str) -> Callable[[nn.Module], dict[str, float]]:
+    """What the loop asks after each epoch: metrics of a model on what was held back, with the samples' weights."""
+    signals, labels, weights = validation
+    names = dict.fromkeys(("log-loss", "accuracy", best))
+    counted = np.ones((1, len(labels))) if weights is None else weights[None].astype(np.float64)
+
+    def check(model: nn.Module) -> dict[str, float]:
+        if not len(labels):
+            return {}
+        said = probabilities_of(model, signals)
+        return {name: float(METRICS[name].weighted(said, labels)(counted)[0]) for name in names}
+
+    return check
+
+
+def _as_often(weights: Floats) -> Ints:
+    """As many rows as there are weights, each as often as its weight says, evenly drawn."""
+    ends = np.cumsum(weights, dtype=np.float64)
+    rows: Ints = np.searchsorted(ends, ends[-1] * (np.arange(len(weights)) + 0.5) / len(weights))
+    return rows
+
+
+def _net_for(model: NetName, shape: Sequence[int]) -> NetName:
+    """The net that "auto" stands for. shape: (channel, ..., position) of a sample."""
+    if model != "auto":
+        return model
+    return "net1" if shape[-1] >= _LONG else "net6"
+
+
+def _at(values: NDArray[Any] | None, index: NDArray[np.bool_]) -> NDArray[Any] | None:
+    return None if values is None else values[index]

@@ -1,0 +1,304 @@
+"""A forecaster of frames with scikit-learn's face: the nets, the steps and the loop that recipes are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted
+from torch import nn
+
+from wavefold.base.build import build_part, pick
+from wavefold.base.dataset import Floats, Ints
+from wavefold.base.device import seed_step
+from wavefold.base.errors import UserError
+from wavefold.base.series import Series, Windows
+from wavefold.estimators.frame_steps import FrameScaling, as_seconds, frame_changes, series_of
+from wavefold.estimators.learned import LearnedNet, NetName, new_forecaster
+from wavefold.estimators.mistakes import BadValue, as_value_errors, need_numbers
+from wavefold.estimators.steps import Step
+from wavefold.estimators.teaching import device_to_ask_on, device_to_learn_on, own_randomness, teach
+from wavefold.models.frame_baselines import BASELINES, FrameBaseline
+from wavefold.prepare.windows import cut_windows, split_by_time
+from wavefold.training.batches import EachOnce
+from wavefold.training.frame_losses import frame_loss
+from wavefold.training.frame_metrics import FrameScores, metrics_of_frames
+from wavefold.training.frame_part import FramePart, forecast_windows
+from wavefold.training.loop import OPTIMISERS, Stage
+from wavefold.training.schedule import SCHEDULES
+
+_CHECKED = 256  # windows held back that weights are chosen by after each epoch, evenly spread over all
+_METRICS = ("mse", "mae", "rmse")
+
+
+class FrameForecaster(BaseEstimator):  # type: ignore[misc]
+    """A net that says the next `ahead` frames from the last `past` ones.
+
+    Frames are (time, row, column), (time, row, column, channel), or (sequence, time, row, column, channel): the axes of an .npy
+    file in `docs/frames.md`. NaN is no value: it counts in no loss and no score.
+
+    model: a short name of `wavefold.models.forecasters.FORECASTERS`, or a class of nets that is made with channels, targets,
+        past and ahead; model_options: its further arguments. targets: how many channels are forecast, the first; None: all.
+    prepare: transforms and augmentations of frames by short name, such as {"step": "anomaly", "period": 86400.0}; transforms
+        are undone in forecasts. step: seconds from a frame to the next, for cycles; not needed where `times` are given.
+    loss, loss_options: of `training.frame_losses.FRAME_LOSSES`. epochs, batch_size, learning_rate, optimiser, weight_decay,
+        schedule, average, patience: as in a recipe's stage. stride: frames from a window to learn from to the next.
+    validation_fraction: the latest frames, held back by `fit` with a window's length before them; the weights of the epoch with
+        the least squared error there are kept. baselines: what `compare` puts beside; `score` is the skill against the first.
+    device: "auto", "cpu", "cuda". random_state: the same whole number, the same weights.
+    """
+
+    def __init__(
+        self,
+        model: NetName = "refine",
+        *,
+        past: int = 10,
+        ahead: int = 10,
+        targets: int | None = None,
+        model_options: Mapping[str, Any] | None = None,
+        prepare: Sequence[Step] = ("standardise",),
+        step: float = 0.0,
+        loss: str = "mse",
+        loss_options: Mapping[str, Any] | None = None,
+        epochs: int = 20,
+        batch_size: int = 8,
+        stride: int = 1,
+        learning_rate: float = 2e-3,
+        optimiser: str = "adamw",
+        weight_decay: float = 0.01,
+        schedule: str = "one_cycle",
+        average: float = 0.5,
+        patience: int = 0,
+        validation_fraction: float = 0.15,
+        baselines: Sequence[str] = ("persistence", "mean"),
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.model = model
+        self.past = past
+        self.ahead = ahead
+        self.targets = targets
+        self.model_options = model_options
+        self.prepare = prepare
+        self.step = step
+        self.loss = loss
+        self.loss_options = loss_options
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.stride = stride
+        self.learning_rate = learning_rate
+        self.optimiser = optimiser
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.average = average
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.baselines = baselines
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: None = None, *, times: ArrayLike | None = None) -> Self:
+        """Learn from frames in the order of time.
+
+        X: (time, row, column[, channel]) or (sequence, time, row, column, channel). y: not looked at, for scikit-learn's sake.
+        times: (time,) or (sequence, time), seconds or datetime64; where they skip, no window crosses.
+        """
+        with as_value_errors(), own_randomness():
+            self._check_parameters()
+            values = _numbers(X)
+            if not 3 <= values.ndim <= 5:
+                raise BadValue(
+                    f"X: {values.ndim} axes; expected (time, row, column[, channel]) or (sequence, time, row, column, channel)"
+                )
+            self.frame_axes_ = min(values.ndim, 4)  # with time
+            frames = _sequences(values, self.frame_axes_)
+            self.channels_ = frames.shape[-1]
+            self.targets_ = self.channels_ if self.targets is None else self.targets
+            series = series_of(frames, as_seconds(times, frames.shape[:2]), self.step)
+            self.step_ = series.step
+            self._learn(cut_windows(series, past=self.past, ahead=self.ahead, stride=self.stride))
+        return self
+
+    def predict(self, X: ArrayLike, *, times: ArrayLike | None = None) -> Floats:
+        """The `ahead` frames after the last ones, (ahead, row, column[, target]), in the unit of the frames.
+
+        X: frames with the axes that it was fitted on, `past` of them or more; or several such windows, (sample, ...), for
+        forecasts (sample, ahead, ...). times: (time,) or (sample, time). NaN in cells that have no value in any past frame.
+        """
+        check_is_fitted(self)
+        with as_value_errors():
+            values = _numbers(X)
+            frames = self._known_frames(values)
+            windows = self._last_windows(series_of(frames, as_seconds(times, frames.shape[:2]), self.step_), frames.shape[1])
+            said = self._forecast(windows)
+            never = np.isnan(replace(windows, ahead=0).values()[:, : self.targets_]).all(axis=2, keepdims=True)
+        later: Floats = np.moveaxis(np.where(never, np.float32(np.nan), said), 1, -1)  # (sample, ahead, row, column, target)
+        later = later[..., 0] if self.frame_axes_ == 3 else later
+        return later if values.ndim > self.frame_axes_ else later[0]
+
+    def score(self, X: ArrayLike, y: None = None, *, times: ArrayLike | None = None) -> float:
+        """Skill in frames against the first baseline: 1 - its mean squared error / the baseline's. 1 at best, 0 no better."""
+        return self.compare(X, times=times)["forecast"]["skill"]
+
+    def compare(self, X: ArrayLike, *, times: ArrayLike | None = None) -> dict[str, dict[str, float]]:
+        """mse, mae, rmse and skill over every window in frames, of the "forecast" and of each baseline.
+
+        X: as for `fit`, `past` + `ahead` frames or more. skill: 1 - mse / the first baseline's mse.
+        """
+        check_is_fitted(self)
+        with as_value_errors():
+            frames = self._known_frames(_numbers(X))
+            series = series_of(frames, as_seconds(times, frames.shape[:2]), self.step_)
+            windows = cut_windows(series, past=self.past, ahead=self.ahead)
+            truth, past = _later(windows, self.targets_), replace(windows, ahead=0).values()
+            said = {"forecast": self._forecast(windows)}
+            said |= {name: b.forecast(past, windows.clock())[:, : self.targets_] for name, b in self.baselines_.items()}
+            rows = {name: _measured(values, truth) for name, values in said.items()}
+        usual = rows[self.baselines[0]]["mse"]
+        return {name: {**row, "skill": 1 - row["mse"] / usual if usual else float("nan")} for name, row in rows.items()}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _check_parameters(self) -> None:
+        above = {name: getattr(self, name) for name in ("past", "ahead", "epochs", "batch_size", "stride", "learning_rate")}
+        share = self.validation_fraction
+        need_numbers({name: (value, "above 0", value > 0) for name, value in above.items()})
+        need_numbers({
+            "validation_fraction": (share, "from 0 to below 1", 0 <= share < 1),
+            "average": (self.average, "0 or more", self.average >= 0),
+            "patience": (self.patience, "0 or more", self.patience >= 0),
+            "baselines": (self.baselines, "one name at least", len(self.baselines) > 0),
+        })  # fmt: skip
+        pick(OPTIMISERS, self.optimiser, "optimiser")
+        pick(SCHEDULES, self.schedule, "schedule")
+
+    def _learn(self, windows: Windows) -> None:
+        """Fit scaling, baselines and the net on the earlier windows; sets all that is learned."""
+        learned, back = self._split(windows)
+        numbers = np.unique(learned.first[:, None] + np.arange(windows.length))
+        series = windows.series
+        self.scaling_ = FrameScaling(self.prepare).fit(series, numbers)
+        self.baselines_ = {name: self._baseline(name, series, numbers) for name in self.baselines}
+        scaled, device = self.scaling_.apply(series), device_to_learn_on(self.device)
+        options = dict(self.model_options or {})
+        given = {"channels": self.channels_, "targets": self.targets_, "past": self.past, "ahead": self.ahead}
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed_step(seed)
+        net = new_forecaster(self.model, options, given).to(device)
+        batches = EachOnce(len(learned), self.batch_size)
+        part = FramePart(learned.of(scaled), batches, device, self.targets_, frame_changes(self.prepare))
+        self.history_ = teach(net, part, self._checker(back, scaled), self._stage(seed))
+        self.n_iter_ = len(self.history_)
+        self.net_ = LearnedNet(partial(new_forecaster, self.model, options, given), net.state_dict())
+
+    def _split(self, windows: Windows) -> tuple[Windows, Windows]:
+        """The windows to learn from and the latest ones, held back."""
+        if not self.validation_fraction:
+            return windows, windows.take(slice(0, 0))
+        try:
+            split = split_by_time(windows, validation=float(self.validation_fraction), test=0.0)
+        except UserError:
+            raise BadValue(
+                f"validation_fraction: {self.validation_fraction:g} of {len(windows.series)} frames leaves no window of "
+                f"{windows.length} frames on one side, with as many frames between; give more frames, or set 0"
+            ) from None
+        return windows.take(split.train), windows.take(split.validation)
+
+    def _baseline(self, name: str, series: Series, numbers: Ints) -> FrameBaseline:
+        baseline: FrameBaseline = build_part(BASELINES, name, {}, "baselines")
+        baseline.fit(series.frames[numbers], series.clock(numbers), series.step)
+        return baseline
+
+    def _stage(self, seed: int) -> Stage:
+        return Stage(
+            number=0,
+            loss=frame_loss(self.loss, self.loss_options or {}, "loss"),
+            epochs=self.epochs,
+            rate=self.learning_rate,
+            optimiser=self.optimiser,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            patience=self.patience,
+            average=self.average,
+            metric="mse",
+            key=seed,
+        )
+
+    def _checker(self, back: Windows, scaled: Series) -> Callable[[nn.Module], dict[str, float]]:
+        """What the loop asks after each epoch: errors of a net's forecasts of windows held back, in the frames' unit."""
+        some = back.take(np.unique(np.linspace(0, len(back) - 1, _CHECKED).round().astype(np.int64))) if len(back) else back
+
+        def check(model: nn.Module) -> dict[str, float]:
+            if not len(some):
+                return {}
+            return _measured(self._asked(model, some, scaled), _later(some, self.targets_))
+
+        return check
+
+    def _forecast(self, windows: Windows) -> Floats:
+        net = self.net_.on(device_to_ask_on(self.device))
+        return self._asked(net, windows, self.scaling_.apply(windows.series))
+
+    def _asked(self, net: nn.Module, windows: Windows, scaled: Series) -> Floats:
+        """What a net says of windows, (sample, target, ahead, row, column), in the unit of the frames."""
+        said = np.concatenate([forecast for _, forecast in forecast_windows(net, windows.of(scaled))])
+        if not np.isfinite(said).all():
+            raise BadValue("learning_rate: the net's forecasts are no longer finite; lower it, or choose another loss")
+        return self.scaling_.undo(said, windows)
+
+    def _known_frames(self, values: Floats) -> Floats:
+        """Frames like those it was fitted on, (sequence, time, row, column, channel)."""
+        if values.ndim not in (self.frame_axes_, self.frame_axes_ + 1):
+            raise BadValue(f"X: {values.ndim} axes; expected {self.frame_axes_} of one series, or one more of several windows")
+        frames = _sequences(values, self.frame_axes_)
+        if frames.shape[-1] != self.channels_:
+            raise BadValue(f"X: {frames.shape[-1]} channels; it was fitted on {self.channels_}")
+        return frames
+
+    def _last_windows(self, series: Series, length: int) -> Windows:
+        """The last past frames of every sequence of a length; BadValue where there are too few, or time skips in them."""
+        first = np.arange(length, len(series) + 1, length) - self.past
+        stretch = np.searchsorted(series.starts, first, side="right") - 1
+        if length < self.past or (stretch != np.searchsorted(series.starts, first + self.past - 1, side="right") - 1).any():
+            raise BadValue(f"X: a forecast is made from {self.past} frames without a gap; there are {length}, or times skip")
+        none = np.zeros(len(first), np.int64)
+        return Windows(series, first.astype(np.int64), none, none, self.past, self.ahead, series.size)
+
+
+def _numbers(X: ArrayLike) -> Floats:
+    """Values as float32, NaN allowed; errors in scikit-learn's words."""
+    values: Floats = check_array(
+        X, dtype=np.float32, allow_nd=True, ensure_all_finite="allow-nan", ensure_2d=False, input_name="X"
+    )
+    return values
+
+
+def _sequences(values: Floats, frame_axes: int) -> Floats:
+    """Frames as (sequence, time, row, column, channel), from one series or several, with or without a channel's axis."""
+    several = values if values.ndim > frame_axes else values[None]
+    return several if frame_axes == 4 else several[..., None]
+
+
+def _later(windows: Windows, targets: int) -> Floats:
+    """The later frames of windows, (sample, target, ahead, row, column)."""
+    later = replace(windows, first=windows.first + windows.past, past=windows.ahead, ahead=0)
+    return later.values()[:, :targets]
+
+
+def _measured(said: Floats, truth: Floats) -> dict[str, float]:
+    """Mean errors over all cells with a value, by metric."""
+    every = metrics_of_frames(1.0)
+    scores = FrameScores({name: every[name] for name in _METRICS})
+    scores.add(said, truth)
+    return {name: scores.value(name) for name in _METRICS}

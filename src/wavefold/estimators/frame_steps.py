@@ -1,0 +1,97 @@
+"""Frames as a series, and the steps between frames and nets: learned on the training part, undone in every forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wavefold.base.build import build_part
+from wavefold.base.dataset import Floats, Ints
+from wavefold.base.series import Seconds, Series, Windows, stretches
+from wavefold.estimators.mistakes import BadValue
+from wavefold.estimators.steps import Step, named_steps
+from wavefold.prepare.frame_scale import FRAME_TRANSFORMS, FrameTransform
+from wavefold.prepare.mirror import FRAME_AUGMENTATIONS
+from wavefold.training.frame_part import Change
+
+
+class FrameScaling:
+    """The transforms among the steps, in their order."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        named = named_steps(steps, _STEPS)
+        self._steps: list[FrameTransform] = [
+            build_part(FRAME_TRANSFORMS, name, options, place) for place, name, options in named if name in FRAME_TRANSFORMS
+        ]
+
+    def fit(self, series: Series, numbers: Ints) -> Self:
+        """Learn from some frames, by their numbers."""
+        frames, clock = series.frames[numbers], series.clock(numbers)
+        for step in self._steps:
+            step.fit(frames, clock, series.step)
+            frames = step.apply(frames, clock)
+        return self
+
+    def apply(self, series: Series) -> Series:
+        """The same series, scaled."""
+        frames, clock = series.frames[:], series.clock(np.arange(len(series)))
+        for step in self._steps:
+            frames = step.apply(frames, clock)
+        return series.with_frames(np.ascontiguousarray(frames, np.float32))
+
+    def undo(self, values: Floats, windows: Windows) -> Floats:
+        """Forecasts of windows in the unit of the frames. values: (sample, target, ahead, row, column), scaled."""
+        count, targets, ahead, rows, columns = values.shape
+        flat = np.ascontiguousarray(values.swapaxes(1, 2)).reshape(count * ahead, targets, rows, columns)
+        for step in reversed(self._steps):
+            flat = step.undo(flat, windows.clock().ravel())
+        return np.ascontiguousarray(flat.reshape(count, ahead, targets, rows, columns).swapaxes(1, 2), np.float32)
+
+
+def frame_changes(steps: Sequence[Step]) -> tuple[Change, ...]:
+    """The augmentations among the steps, in their order."""
+    named = named_steps(steps, _STEPS)
+    return tuple(
+        build_part(FRAME_AUGMENTATIONS, name, options, place) for place, name, options in named if name in FRAME_AUGMENTATIONS
+    )
+
+
+def series_of(frames: Floats, times: Seconds | None, step: float) -> Series:
+    """Sequences of frames as one series whose stretches end with a sequence, and where times skip.
+
+    frames: (sequence, time, row, column, channel), NaN where there is no value; times: (sequence, time) seconds.
+    """
+    count, length = frames.shape[:2]
+    values = np.ascontiguousarray(np.moveaxis(frames, -1, 2).reshape(count * length, frames.shape[-1], *frames.shape[2:4]))
+    starts = np.arange(count) * length
+    if times is not None:
+        found = [stretches(own, "times:", step) for own in times]
+        starts, step = np.concatenate([s + own[0] for s, own in zip(starts, found, strict=True)]), step or found[0][1]
+    return Series(
+        values,
+        starts.astype(np.int64),
+        starts.astype(np.str_),
+        times=None if times is None else times.ravel(),
+        step=step,
+        channels=tuple(str(number) for number in range(frames.shape[-1])),
+        source="X",
+    )
+
+
+def as_seconds(times: ArrayLike | None, shape: tuple[int, ...]) -> Seconds | None:
+    """Times as seconds, (sequence, time). times: datetime64 or seconds, of a shape; BadValue where they do not fit."""
+    if times is None:
+        return None
+    values: np.ndarray[Any, Any] = np.asarray(times)
+    if values.size != np.prod(shape):
+        raise BadValue(f"times: their shape is {values.shape}; expected one for each frame, {shape}")
+    if np.issubdtype(values.dtype, np.datetime64):
+        values = (values - np.datetime64(0, "s")) / np.timedelta64(1, "s")
+    seconds: Seconds = values.astype(np.float64).reshape(shape)
+    return seconds
+
+
+_STEPS: dict[str, Any] = {**FRAME_TRANSFORMS, **FRAME_AUGMENTATIONS}

@@ -1,0 +1,94 @@
+"""Preparing by short names, as in a recipe: "noise", or {"step": "noise", "sigma": 0.01} with options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wavefold.base.build import build_part, pick
+from wavefold.base.dataset import Floats, Ints
+from wavefold.base.keyed import key as make_key
+from wavefold.estimators.mistakes import BadValue
+from wavefold.prepare import AUGMENTATIONS, BALANCERS, MIXERS, TRANSFORMS, Transform
+from wavefold.training.part import Augment, Mix
+
+Step = str | Mapping[str, Any]
+Named = tuple[str, str, dict[str, Any]]  # place, short name, options
+
+
+@dataclass(frozen=True)
+class TrainingPart:
+    """What a classifier learns from, prepared; invented samples last."""
+
+    signals: Floats  # (sample, channel, ...)
+    labels: Ints  # (sample,)
+    weights: Floats | None  # (sample,) of mean 1; None where all count alike
+    transforms: tuple[Transform, ...]  # as learned, for other signals
+
+
+def named_steps(steps: Sequence[Step], known: Mapping[str, object]) -> list[Named]:
+    """Steps with their places and options; BadValue for a name that is not known."""
+    if isinstance(steps, str | Mapping):
+        raise BadValue(f"prepare: {steps!r} is one step; expected a sequence of steps, such as ({steps!r},)")
+    named = []
+    for number, step in enumerate(steps):
+        options = {"step": step} if isinstance(step, str) else dict(step)
+        place, name = f"prepare.{number}", options.pop("step", "")
+        pick(known, name, f"{place}.step")
+        named.append((place, name, options))
+    return named
+
+
+def prepared_part(steps: Sequence[Step], signals: Floats, labels: Ints, weights: Floats | None, *, seed: int) -> TrainingPart:
+    """The training part with transforms learned and taken and rare classes filled up, in the order of the steps.
+
+    signals: (sample, channel, ...); labels, weights: (sample,). An invented sample weighs what its class weighs in the mean.
+    """
+    learned: list[Transform] = []
+    for place, name, options in named_steps(steps, STEPS):
+        if name in TRANSFORMS:
+            transform: Transform = build_part(TRANSFORMS, name, options, place)
+            transform.fit(signals, labels)
+            signals = transform.apply(signals)
+            learned.append(transform)
+        elif name in BALANCERS:
+            balancer, first = build_part(BALANCERS, name, options, place), len(labels)
+            draw = make_key(seed, len(learned)) & 0x7FFFFFFF
+            signals, labels, _ = balancer.resample(signals, labels, draw)
+            weights = None if weights is None else _with_invented(weights, labels, first)
+    return TrainingPart(np.ascontiguousarray(signals, np.float32), labels, weights, tuple(learned))
+
+
+def taken(transforms: Sequence[Transform], signals: Floats) -> Floats:
+    """Signals (sample, channel, ...) after transforms that were learned."""
+    for transform in transforms:
+        signals = transform.apply(signals)
+    return np.ascontiguousarray(signals, np.float32)
+
+
+def random_changes(steps: Sequence[Step], shape: Sequence[int], classes: int) -> tuple[Augment | Mix, ...]:
+    """The augmentations and mixers among the steps, in their order. shape: (channel, ...) of a prepared sample."""
+    changes: list[Augment | Mix] = []
+    for place, name, options in named_steps(steps, STEPS):
+        if name in AUGMENTATIONS:
+            changes.append(build_part(AUGMENTATIONS, name, options, place))
+        elif name in MIXERS:
+            known = inspect.signature(MIXERS[name]).parameters
+            given = {k: v for k, v in {"classes": classes, "shape": tuple(shape)}.items() if k in known}
+            changes.append(Mix(build_part(MIXERS, name, options, place, **given)))
+    return tuple(changes)
+
+
+STEPS: dict[str, Any] = {**TRANSFORMS, **BALANCERS, **AUGMENTATIONS, **MIXERS}
+
+
+def _with_invented(weights: Floats, labels: Ints, first: int) -> Floats:
+    """Weights of the samples up to `first`, then of those invented, divided by the mean of all."""
+    counts = np.maximum(np.bincount(labels[:first], minlength=labels.max() + 1), 1)
+    means = np.bincount(labels[:first], weights, labels.max() + 1) / counts
+    every = np.concatenate([weights, means[labels[first:]]])
+    return np.asarray(every / every.mean(), np.float32)

@@ -1,0 +1,110 @@
+"""Kernel features as a net of torch, for files that other programs run: the same sums in the same order, to the bit.
+
+The features count values above a bias, and biases are values that training signals reached: another order of the sums would
+count some of them otherwise.
+
+Legend: N samples, C channels, S sets of channels, T positions, K = 84 kernels, B biases a kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavefold.base.dataset import Floats
+from wavefold.base.written_out import sum_in_turn
+
+_VALUES = 2**19  # of one sample that are compared at once
+
+Kernels = Sequence[tuple[int, int, int]]
+Subsets = Sequence[tuple[int, ...]]
+
+
+class KernelNet(nn.Module):
+    """Features (N, feature) of signals (N, C, T): for each dilation, kernel and bias the share of positions above it.
+
+    kernels: the three taps of weight 2; pairs: the first two of each kernel's, in the kernels' order. By dilation: subsets, the
+    channels of each pair; biases, (kernel, bias).
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        kernels: Kernels,
+        *,
+        dilations: Sequence[int],
+        subsets: Sequence[Subsets],
+        biases: Sequence[Floats],
+    ) -> None:
+        super().__init__()
+        given = zip(dilations, subsets, biases, strict=True)
+        self.parts = nn.ModuleList(
+            _Dilation(shape, kernels, (number, dilation), channels, torch.from_numpy(levels))
+            for number, (dilation, channels, levels) in enumerate(given)
+        )
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return torch.cat([part(signals) for part in self.parts], 1)
+
+
+class _Dilation(nn.Module):
+    """The features of one dilation, by kernel and then by bias. subsets: the channels of each pair of taps."""
+
+    chosen: Tensor  # (S, C, 1) 1 for the channels of a set, else 0
+    windows: Tensor  # (9 T,) positions of a padded signal
+    first: Tensor  # (K,) of the nine shifts of all sets, a kernel's first tap
+    second: Tensor
+    third: Tensor
+    subset: Tensor  # (K,) a kernel's set
+    looked: Tensor  # (T, 2) positions that kernels look at: all of them, or those at which no tap is past an end
+    narrow: Tensor  # (K, 1, 2) 1 for the one of these that is a kernel's, else 0
+    count: Tensor  # (K, 1) how many positions that are
+    biases: Tensor  # (K, B)
+
+    def __init__(
+        self, shape: Sequence[int], kernels: Kernels, place: tuple[int, int], subsets: Subsets, biases: Tensor
+    ) -> None:
+        super().__init__()
+        number, dilation = place
+        channels, length = shape
+        self.length, self.edge = length, 4 * dilation
+        sets, pairs = list(dict.fromkeys(subsets)), list(dict.fromkeys(kernel[:2] for kernel in kernels))
+        of_kernel = [sets.index(subsets[pairs.index(kernel[:2])]) for kernel in kernels]
+        chosen = [[[float(channel in members)] for channel in range(channels)] for members in sets]
+        taps = [torch.tensor([9 * s + k[n] for s, k in zip(of_kernel, kernels, strict=True)]) for n in range(3)]
+        looked = torch.ones(length, 2)
+        looked[: self.edge, 1] = looked[length - self.edge :, 1] = 0
+        narrow = (torch.arange(len(kernels)) + number) % 2
+        kept = {"chosen": torch.tensor(chosen), "subset": torch.tensor(of_kernel), "biases": biases, "looked": looked}
+        kept |= {"windows": (torch.arange(9)[:, None] * dilation + torch.arange(length)).flatten()}
+        kept |= {"first": taps[0], "second": taps[1], "third": taps[2], "narrow": F.one_hot(narrow, 2)[:, None].float()}
+        kept |= {"count": looked.sum(0)[narrow][:, None]}
+        for name, value in kept.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        shifts = self._shifts(signals)
+        total = sum_in_turn(shifts, 2).flatten(1, 2)  # (N, S, T)
+        tripled = 3 * shifts.flatten(1, 2)  # (N, 9 S, T)
+        base = tripled.index_select(1, self.first) + tripled.index_select(1, self.second) - total.index_select(1, self.subset)
+        output = base + tripled.index_select(1, self.third)  # (N, K, T)
+        together = max(1, _VALUES // output[0].numel())
+        counts = [self._above(output, biases) for biases in self.biases.split(together, 1)]
+        return ((torch.cat(counts, 2) if len(counts) > 1 else counts[0]) / self.count).flatten(1)
+
+    def _above(self, output: Tensor, biases: Tensor) -> Tensor:
+        """At how many positions of outputs (N, K, T) they are above biases (K, B): (N, K, B)."""
+        above = (output[:, :, None] > biases[:, :, None]).to(output.dtype)
+        return ((above @ self.looked) * self.narrow).sum(3)  # sums of ones: exact in any order
+
+    def _shifts(self, signals: Tensor) -> Tensor:
+        """The nine shifts of each set's sum of channels, (N, S, 9, T)."""
+        summed = signals
+        if signals.shape[1] > 1:
+            summed = sum_in_turn(signals[:, None] * self.chosen, 2).flatten(1, 2)  # (N, S, T)
+        padded = F.pad(summed, (self.edge, self.edge))
+        return padded.index_select(2, self.windows).unflatten(2, (9, self.length))

@@ -1,0 +1,189 @@
+"""Charts of frames: maps side by side, and a forecast that plays beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wavefold.output.page import Figure
+from wavefold.output.plot import Panels, checked, inert
+from wavefold.output.signal_charts import DIVERGING
+
+Array = NDArray[Any]
+_PLAIN = {"showgrid": False, "zeroline": False, "constrain": "domain", "nticks": 4}
+_PACE = 450  # milliseconds a frame
+
+
+def map_grid(
+    maps: ArrayLike,
+    titles: Sequence[str],
+    unit: str,
+    rows: ArrayLike | None = None,
+    columns: ArrayLike | None = None,
+    diverging: bool = False,
+    *,
+    across: str = "column",
+    up: str = "row",
+) -> Figure:
+    """Maps with one colour scale. maps: (map, row, column), NaN left empty; rows, columns: coordinates where they are known.
+
+    diverging: blue below 0, red above. across, up: names of the coordinates, with their units.
+    """
+    values = np.asarray(maps, np.float32)
+    panels = Panels(
+        len(values),
+        columns=max(1, min(3, len(values))),
+        cell=_cell(values.shape),
+        gap=34,
+        across=0.03,
+        right=84,
+        bottom=56,
+        left=60,
+    )
+    y, x = _coordinates(values.shape[-2:], rows, columns)
+    traces = [_map(panels.axes(cell), value, x, y, "coloraxis", unit) for cell, value in enumerate(values)]
+    heads = [panels.head(cell, inert(title, 96 // panels.columns)) for cell, title in enumerate(titles)]
+    scale = _scale(values, unit, diverging=diverging)
+    layout = panels.layout(
+        inert(across), inert(up), y=[{**_PLAIN, "autorange": _upward(y)}], annotations=heads, coloraxis=scale
+    )
+    alt = f"{len(values)} maps{f' in {unit}' if unit else ''}: {'; '.join(map(str, titles))}"
+    return Figure(checked(traces, _squared(layout, panels)), alt, "", panels.tall)
+
+
+def forecast_player(
+    truth: ArrayLike,
+    forecast: ArrayLike,
+    past: ArrayLike,
+    titles: Sequence[str],
+    unit: str,
+    rows: ArrayLike | None = None,
+    columns: ArrayLike | None = None,
+    *,
+    across: str = "column",
+    up: str = "row",
+) -> Figure:
+    """Truth, forecast and error side by side, with a button that plays and a slider. titles: of the past and later frames.
+
+    truth, forecast: (ahead, row, column); past: (past, row, column); NaN is left empty. Truth and forecast share a scale.
+    rows, columns: coordinates where they are known; across, up: their names, with their units.
+    """
+    seen, true, said = (np.asarray(frames, np.float32) for frames in (past, truth, forecast))
+    left, middle = np.concatenate([seen, true]), np.concatenate([seen, said])
+    right = np.concatenate([np.full_like(seen, np.nan), said - true])
+    panels = Panels(3, columns=3, cell=_cell(left.shape), gap=34, across=0.03, right=96, top=34, bottom=172, left=60)
+    y, x = _coordinates(left.shape[-2:], rows, columns)
+    names = ("truth", "forecast", "forecast less truth")
+    axes = ("coloraxis", "coloraxis", "coloraxis2")
+    series = (left, middle, right)
+    first = min(len(seen), len(left) - 1)
+    traces = [_map(panels.axes(k), series[k][first], x, y, axes[k], unit) for k in range(3)]
+    frames = [{"name": str(k), "data": [{"type": "heatmap", "z": s[k]} for s in series]} for k in range(len(left))]
+    high, low = {"y": 1, "yanchor": "top", "len": 0.48, "nticks": 4}, {"y": 0, "yanchor": "bottom", "len": 0.48, "nticks": 4}
+    scales = {"coloraxis": _scale(left, unit, high), "coloraxis2": _scale(right, f"error {unit}", low, diverging=True)}
+    controls: dict[str, Any] = {"updatemenus": [_buttons()], "sliders": [_slider(titles, first, len(seen))]}
+    heads = [panels.head(k, name) for k, name in enumerate(names)]
+    layout = panels.layout(
+        inert(across), inert(up), y=[{**_PLAIN, "autorange": _upward(y)}], annotations=heads, **scales, **controls
+    )
+    alt = f"An animation of {len(seen)} past frames and {len(true)} forecast ones beside the truth, with their difference"
+    note = "Past frames first, then the forecast. Space plays and stops, the arrow keys go from frame to frame."
+    return Figure(checked(traces, _squared(layout, panels), frames), alt, note, panels.tall)
+
+
+def _cell(shape: Sequence[int]) -> int:
+    """Pixels of a map's height, for one about 250 wide."""
+    return int(np.clip(250 * shape[-2] / shape[-1], 110, 320))
+
+
+def _coordinates(shape: Sequence[int], rows: ArrayLike | None, columns: ArrayLike | None) -> tuple[Array, Array]:
+    y, x = (np.arange(size) if given is None else np.asarray(given) for size, given in zip(shape, (rows, columns), strict=True))
+    return y, x
+
+
+def _upward(y: Array) -> bool | str:
+    """Rows count downwards as in an image, unless they are coordinates, which fall then."""
+    return True if len(y) > 1 and y[0] > y[-1] else "reversed" if np.array_equal(y, np.arange(len(y))) else True
+
+
+def _squared(layout: dict[str, Any], panels: Panels) -> dict[str, Any]:
+    """The layout with square cells of the maps, and ticks at the first map only."""
+    for cell in range(panels.count):
+        names = panels.axes(cell)
+        number = names["yaxis"][1:]
+        layout[f"xaxis{number}"] |= _PLAIN
+        layout[f"yaxis{number}"] |= {"matches": "y"} if cell else {"scaleanchor": "x"}
+        layout[f"yaxis{number}"] |= {"showticklabels": cell % panels.columns == 0}
+    return layout
+
+
+def _map(axes: dict[str, Any], value: Array, x: Array, y: Array, scale: str, unit: str) -> dict[str, Any]:
+    hover = "row %{y:.5~g}, column %{x:.5~g}: %{z:.4~g}<extra></extra>"
+    return {"type": "heatmap", "z": value, "x": x, "y": y, "coloraxis": scale, "hovertemplate": hover, **axes}
+
+
+def _scale(values: Array, unit: str, place: dict[str, Any] | None = None, *, diverging: bool = False) -> dict[str, Any]:
+    held = values[np.isfinite(values)]
+    low, high = (float(edge) for edge in np.percentile(held, (0.5, 99.5))) if held.size else (0.0, 1.0)
+    if low == high:
+        low, high = (float(held.min()), float(held.max())) if held.size else (0.0, 1.0)
+    if diverging:
+        low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
+    bar = {
+        "thickness": 12,
+        "outlinewidth": 0,
+        "title": {"text": inert(unit, 18)},
+        "x": 1.01,
+        "xpad": 4,
+        "nticks": 6,
+        **(place or {}),
+    }
+    return {
+        "colorscale": DIVERGING if diverging else "Viridis",
+        "cmin": low,
+        "cmax": high if high > low else low + 1,
+        "colorbar": bar,
+    }
+
+
+def _buttons() -> dict[str, Any]:
+    play = {
+        "frame": {"duration": _PACE, "redraw": True},
+        "transition": {"duration": 0},
+        "fromcurrent": True,
+        "mode": "immediate",
+    }
+    stop = {"frame": {"duration": 0, "redraw": False}, "mode": "immediate", "transition": {"duration": 0}}
+    shape = {"type": "buttons", "direction": "left", "showactive": False, "x": 0, "y": 0, "xanchor": "left", "yanchor": "top"}
+    buttons = [
+        {"label": "▶ play", "method": "animate", "args": [None, play]},
+        {"label": "❚❚ stop", "method": "animate", "args": [[None], stop]},
+    ]
+    return {**shape, "pad": {"t": 62}, "buttons": buttons}
+
+
+def _slider(titles: Sequence[str], first: int, past: int) -> dict[str, Any]:
+    at_once = {"frame": {"duration": 0, "redraw": True}, "mode": "immediate", "transition": {"duration": 0}}
+    steps = [
+        {"label": inert(f"{'past' if k < past else 'forecast'}  {title}", 60), "method": "animate", "args": [[str(k)], at_once]}
+        for k, title in enumerate(titles)
+    ]
+    shape = {
+        "active": first,
+        "x": 0.0,
+        "len": 1.0,
+        "y": 0,
+        "yanchor": "top",
+        "pad": {"t": 104, "b": 0},
+        "ticklen": 0,
+        "minorticklen": 0,
+    }
+    return {
+        **shape,
+        "currentvalue": {"xanchor": "left", "font": {"size": 13}},
+        "font": {"size": 1, "color": "rgba(0,0,0,0)"},
+        "steps": steps,
+    }

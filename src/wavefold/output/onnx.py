@@ -1,0 +1,206 @@
+"""ONNX files: a net written whole into one file, and read again by ONNX Runtime.
+
+The batch axis stays free, batch norm is folded: into the convolution or linear layer before it, else into one product and one
+sum. What the exporter notes of our files (places, stacks) is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wavefold.base.build import optional
+from wavefold.base.errors import UserError
+from wavefold.base.files import write_whole
+
+_format = optional("onnx", extra="onnx")
+_helper = optional("onnx.helper", extra="onnx")
+_arrays = optional("onnx.numpy_helper", extra="onnx")
+_checker = optional("onnx.checker", extra="onnx")
+_runtime = optional("onnxruntime", extra="onnx")
+_optimizer = optional("onnxscript.optimizer", extra="onnx")
+_rewriter = optional("onnxscript.rewriter", extra="onnx")
+_rules = optional("onnxscript.rewriter.rules.common", extra="onnx")
+
+_MOST = 2**31 - 2**20  # bytes of one file: protobuf's limit, less what is no weight
+_SAMPLE = "sample"  # name of the free axis
+_ERRORS_ONLY = 3  # of ONNX Runtime's log
+
+
+def check_onnx(path: str | Path) -> None:
+    """UserError where the path does not end in .onnx, or where a package is missing."""
+    if Path(path).suffix != ".onnx":
+        raise UserError(f"{path}: an ONNX file ends in .onnx")
+    _ = _format.ModelProto, _runtime.InferenceSession, _optimizer.optimize
+
+
+def write_onnx(
+    path: str | Path,
+    module: nn.Module,
+    examples: Sequence[Tensor],
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a module as one ONNX file, whole or not at all; the first axis of every input is free, and called "sample".
+
+    examples: two samples or more for each input, of the shapes and types that it takes. metadata: kept in the file as text.
+    UserError where the weights are more than the 2 GB that one file holds.
+    """
+    check_onnx(path)
+    _check_size(module, path)
+    model = _without_norms(_exported(module.eval(), tuple(examples), inputs, outputs))
+    _strip(model)
+    _helper.set_model_props(model, dict(metadata))
+    model.producer_name, model.producer_version = "wavefold", metadata.get("wavefold", "")
+    _checker.check_model(model, full_check=True)
+    content = model.SerializeToString()
+    write_whole(Path(path), lambda stream: stream.write(content))
+
+
+class OnnxModel:
+    """An ONNX file as ONNX Runtime computes it, on processors; may be asked from several threads at once."""
+
+    def __init__(self, path: str | Path, threads: int = 1) -> None:
+        if not Path(path).is_file():
+            raise UserError(f"{path}: there is no such file")
+        options = _runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            self._session = _runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of ONNX Runtime's own kinds, which are not public
+            raise UserError(f"{path}: ONNX Runtime cannot read it ({type(error).__name__})") from error
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.inputs = [value.name for value in self._session.get_inputs()]
+        self.outputs = [value.name for value in self._session.get_outputs()]
+
+    def ask(self, *arrays: NDArray[Any]) -> NDArray[Any]:
+        """The first output for one array an input, in the order of `inputs`; first axis sample."""
+        given = {name: np.ascontiguousarray(array) for name, array in zip(self.inputs, arrays, strict=True)}
+        answer: NDArray[Any] = self._session.run(self.outputs[:1], given)[0]
+        return answer
+
+
+def count_nodes(path: str | Path) -> dict[str, int]:
+    """How often each operator stands in an ONNX file, by its name."""
+    counts: dict[str, int] = {}
+    for node in _format.load(str(path)).graph.node:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return counts
+
+
+def _check_size(module: nn.Module, path: str | Path) -> None:
+    size = sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
+    if size > _MOST:
+        raise UserError(f"{path}: {size / 1e9:.1f} GB of weights; one ONNX file holds 2 GB: write one member with --member")
+
+
+def _exported(module: nn.Module, examples: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+    """The module as an onnx.ModelProto, its constants worked out."""
+    free = torch.export.Dim(_SAMPLE)
+    with _quiet(), torch.no_grad():
+        program: Any = torch.onnx.export(
+            module,
+            examples,
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple({0: free} for _ in examples),
+            external_data=False,
+            verbose=False,
+            optimize=False,  # its rules look at every node a hundred times; those that matter here are below
+        )
+        everything = {"input_size_limit": _MOST, "output_size_limit": _MOST}
+        _optimizer.fold_constants(program.model, **everything)
+        _optimizer.remove_unused_nodes(program.model)
+        rules = [_rules.fuse_batchnorm_into_conv_rule, _rules.fuse_batchnorm_into_gemm_rule]
+        program.model = _rewriter.rewrite(program.model, pattern_rewrite_rules=rules)
+        return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch's exporter and onnxscript say of their own insides."""
+    logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [log.level for log in logs]
+    with warnings.catch_warnings():
+        for category, message in _KNOWN:
+            warnings.filterwarnings("ignore", message, category)
+        for log in logs:
+            log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)
+
+
+_KNOWN: tuple[tuple[type[Warning], str], ...] = (
+    (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),
+    (UserWarning, r"The tensor attributes? .* (was|were) assigned during export"),  # nn.LSTM's list of its own weights
+    (FutureWarning, r"_check_is_size will be removed"),
+)
+
+
+def _without_norms(model: Any) -> Any:
+    """The model with each batch norm that no rule has folded as one product and one sum by channel."""
+    graph = model.graph
+    known = {tensor.name: _arrays.to_array(tensor) for tensor in graph.initializer}
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.input, *graph.output)}
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        graph.node.extend(_as_affine(node, known, ranks, graph) if node.op_type == "BatchNormalization" else [node])
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return model
+
+
+def _as_affine(node: Any, known: Mapping[str, NDArray[Any]], ranks: Mapping[str, int], graph: Any) -> list[Any]:
+    gain, shift, mean, spread = (known[name].astype(np.float64) for name in node.input[1:])
+    epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
+    scale = gain / np.sqrt(spread + epsilon)
+    shape = (-1, *[1] * (ranks[node.output[0]] - 2))  # channels stand second
+    source, name = node.input[0], node.output[0]
+    for part, values in (("scale", scale), ("shift", shift - mean * scale)):
+        graph.initializer.append(_arrays.from_array(values.astype(np.float32).reshape(shape), f"{name}_{part}"))
+    return [
+        _helper.make_node("Mul", [source, f"{name}_scale"], [f"{name}_scaled"], name=f"{name}_mul"),
+        _helper.make_node("Add", [f"{name}_scaled", f"{name}_shift"], [name], name=f"{name}_add"),
+    ]
+
+
+def _strip(model: Any) -> None:
+    """Take out notes on where in our files a node comes from."""
+    graph = model.graph
+    for part in (
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+        *model.functions,
+    ):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+
+
+def words_of(values: object) -> str:
+    """A list or mapping as the text that metadata keeps: JSON."""
+    return json.dumps(values, ensure_ascii=False)

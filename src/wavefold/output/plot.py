@@ -1,0 +1,126 @@
+"""The door to plotly: specs that plotly itself has checked, its script, text that it cannot take for markup, and panels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as drawing
+from plotly.offline import get_plotlyjs
+
+Spec = dict[str, Any]
+
+
+def checked(traces: Sequence[Spec], layout: Spec, frames: Sequence[Spec] = ()) -> Spec:
+    """Plotly's JSON of a figure: {"data", "layout"[, "frames"]}, arrays as base64; ValueError for what plotly does not know."""
+    figure = drawing.Figure(data=list(traces), layout={"template": "none", **layout}, frames=list(frames))
+    spec: Spec = figure.to_plotly_json()
+    spec["layout"].pop("template", None)
+    return spec if frames else {"data": spec["data"], "layout": spec["layout"]}
+
+
+def plotly_script() -> str:
+    """The text of plotly.js, fit to stand inside a script element."""
+    return str(get_plotlyjs()).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def inert(text: object, most: int = 60) -> str:
+    """Text of which plotly shows every character: markup is escaped, and what is longer than `most` is cut."""
+    words = " ".join(str(text).split())
+    shown = words if len(words) <= most else words[: most - 1] + "…"
+    return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Equal cells in columns; on a narrow screen the page puts them below each other, by what `layout` leaves in "meta".
+
+    A cell has one x axis and a y axis for each of its parts, which are (low, high) shares of its height, the first on top.
+    """
+
+    count: int
+    columns: int = 1
+    cell: int = 130  # pixels high
+    gap: int = 44  # pixels between rows
+    across: float = 0.07  # share of the width between columns
+    parts: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
+    top: int = 44  # pixels above the cells
+    bottom: int = 62
+    left: int = 58
+    right: int = 14
+    foot: int = 40  # pixels from the cells to the name of the x axis
+
+    @property
+    def rows(self) -> int:
+        """Rows of cells on a wide screen."""
+        return -(-self.count // self.columns)
+
+    @property
+    def tall(self) -> int:
+        """Pixels of the whole figure on a wide screen."""
+        return self._inner + self.top + self.bottom
+
+    @property
+    def _inner(self) -> int:
+        return max(1, self.rows * self.cell + (self.rows - 1) * self.gap)
+
+    def axes(self, cell: int, part: int = 0) -> Spec:
+        """The "xaxis" and "yaxis" of a trace in a part of a cell."""
+        return {"xaxis": f"x{_number(cell + 1)}", "yaxis": f"y{_number(cell * len(self.parts) + part + 1)}"}
+
+    def head(self, cell: int, text: str, *, x: float = 0.0, part: int = 0, **more: Any) -> Spec:
+        """An annotation above a part of a cell; the text is inert already."""
+        names = self.axes(cell, part)
+        place = {"xref": f"{names['xaxis']} domain", "yref": f"{names['yaxis']} domain", "x": x, "y": 1}
+        return {"text": text, "showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"size": 12}, **place, **more}
+
+    def layout(self, across: str, up: str, *, x: Spec | None = None, y: Sequence[Spec] | Spec = (), **more: Any) -> Spec:
+        """A layout with every axis in its place. across, up: titles, inert already; x, y: more of the axes (y: by part)."""
+        layout: Spec = {"meta": {"panels": self._meta()}, "margin": self._margin(), **more}
+        for cell in range(self.count):
+            layout |= self._cell(cell, x or {}, [y] * len(self.parts) if isinstance(y, Mapping) else list(y))
+        titles = [_foot(across, -self.foot), _side(up, 14 - self.left)]
+        layout["annotations"] = [*more.get("annotations", ()), *[t for t in titles if t["text"]]]
+        return layout
+
+    def _cell(self, cell: int, x: Spec, y: Sequence[Spec]) -> Spec:
+        names, width = self.axes(cell), (1 - self.across * (self.columns - 1)) / self.columns
+        left, top = (
+            (cell % self.columns) * (width + self.across),
+            1 - (cell // self.columns) * (self.cell + self.gap) / self._inner,
+        )
+        height = self.cell / self._inner
+        last = self.axes(cell, len(self.parts) - 1)["yaxis"]
+        shared = {"matches": "x"} if cell else {}
+        layout = {_axis(names["xaxis"]): {"domain": [left, min(1, left + width)], "anchor": last, **shared, **x}}
+        for part, (low, high) in enumerate(self.parts):
+            domain = [max(0.0, top - height * (1 - low)), min(1.0, top - height * (1 - high))]
+            more = y[part] if part < len(y) else {}
+            layout[_axis(self.axes(cell, part)["yaxis"])] = {"domain": domain, "anchor": names["xaxis"], **more}
+        return layout
+
+    def _meta(self) -> Spec:
+        names = ("count", "columns", "cell", "gap", "across", "top", "bottom")
+        return {**{name: getattr(self, name) for name in names}, "parts": [list(part) for part in self.parts]}
+
+    def _margin(self) -> Spec:
+        return {"t": self.top, "b": self.bottom, "l": self.left, "r": self.right}
+
+
+def _number(number: int) -> str:
+    return "" if number == 1 else str(number)
+
+
+def _axis(name: str) -> str:
+    return f"{name[0]}axis{name[1:]}"
+
+
+def _foot(text: str, shift: int) -> Spec:
+    place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0, "yshift": shift, "xanchor": "center", "yanchor": "middle"}
+    return {"text": text, "showarrow": False, **place}
+
+
+def _side(text: str, shift: int) -> Spec:
+    place = {"xref": "paper", "yref": "paper", "x": 0, "y": 0.5, "xshift": shift, "xanchor": "center", "yanchor": "middle"}
+    return {"text": text, "showarrow": False, "textangle": -90, **place}

@@ -1,0 +1,167 @@
+"""A model behind HTTP: predictions of what is sent, an explanation, a page to drop a file on. FastAPI and uvicorn do the rest.
+
+Every bound is a value of `Limits`: bytes and samples of a body, requests at a time, seconds of an answer. What goes over one is
+refused with 413 or 503, a fault in a request with 422 and the field's name, and none of these ends the server. Files that are
+sent are written under a name of our own into a folder that is deleted after the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+import wavefold
+from wavefold.base.build import optional
+from wavefold.base.errors import UserError
+from wavefold.output.plot import plotly_script
+from wavefold.output.serving_bodies import Refusal
+from wavefold.output.serving_desk import Desk, Limits, Reply, Served, in_bounds, refuse
+from wavefold.output.serving_openapi import description_of_explain, description_of_get, description_of_predict
+
+__all__ = ["Limits", "Served", "new_app", "run_server"]
+
+fastapi = optional("fastapi", extra="serve")
+uvicorn = optional("uvicorn", extra="serve")
+
+Taken = Callable[[Any], Awaitable[Reply]]  # from a request to what is sent back
+
+_CONNECTIONS = 2048  # open at a time
+_SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"  # plotly writes its styles inline
+)
+
+
+def new_app(served: Served, limits: Limits | None = None) -> Any:
+    """The FastAPI application of a run: POST /predict, /explain; GET /, /health, /model, /example, /openapi.json."""
+    desk = Desk(served, limits or Limits())
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        desk.open()
+        yield
+        await asyncio.to_thread(desk.close)
+
+    about = f"{served.title}. At most {_limit_words(desk.limits)}."
+    plain = {"docs_url": None, "redoc_url": None, "lifespan": lifespan}  # those pages load from elsewhere
+    app = fastapi.FastAPI(title=f"Wavefold: {served.title}", version=wavefold.__version__, description=about, **plain)
+    for status in (404, 405):
+        app.add_exception_handler(status, _not_there)
+    _add_routes(app, desk)
+    return app
+
+
+def run_server(app: Any, host: str, port: int, *, say: Callable[[str], None]) -> None:
+    """Serve until interrupted, and then end in order. port: 0 takes a free one. UserError where the port cannot be had."""
+    with _listening(host, port) as door:
+        bounds = {"limit_concurrency": _CONNECTIONS, "timeout_keep_alive": 30, "timeout_graceful_shutdown": 5}
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, **bounds))
+        say(f"listening on {_address(door)} (Ctrl-C ends)")
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[door])
+    say("ended")
+
+
+def _add_routes(app: Any, desk: Desk) -> None:
+    _route(app, "/predict", _within(desk, desk.predict), "POST", **description_of_predict(desk.served, desk.form))
+    if desk.served.kind == "classes":
+        _route(app, "/explain", _within(desk, desk.explain), "POST", **description_of_explain(desk.served, desk.form))
+    _route(app, "/health", desk.health, **description_of_get("Whether the server is up"))
+    _route(app, "/model", desk.model, **description_of_get("What the model takes, says and scored"))
+    _route(app, "/example", desk.example, **description_of_get("A body for POST /predict"))
+    for path, taken in {"/": _page_of(desk), "/plotly.js": _script, "/axis": desk.axis}.items():
+        _route(app, path, taken, include_in_schema=False)
+
+
+def _within(desk: Desk, taken: Taken) -> Taken:
+    async def bounded(request: Any) -> Reply:
+        return await in_bounds(desk, taken, request)
+
+    return bounded
+
+
+def _route(app: Any, path: str, taken: Taken, method: str = "GET", **described: Any) -> None:
+    async def endpoint(request: Any) -> Any:
+        return _response(await taken(request))
+
+    endpoint.__annotations__ = {"request": fastapi.Request}  # FastAPI hands over by type, and is not there at import
+    plain = {"response_class": fastapi.Response, "response_model": None, "operation_id": path.strip("/") or "page"}
+    app.add_api_route(path, endpoint, methods=[method], **plain, **described)
+
+
+def _response(reply: Reply) -> Any:
+    return fastapi.Response(reply.content, reply.status, headers={**_SAFE, **reply.headers}, media_type=reply.kind)
+
+
+async def _not_there(request: Any, error: Any) -> Any:
+    """The response for a path or method that there is none of."""
+    line = f"{request.method} {request.url.path[:80]}: {error.detail}"
+    return _response(refuse(Refusal(error.status_code, line, headers=error.headers)))
+
+
+def _page_of(desk: Desk) -> Taken:
+    """GET /: the page to drop a file on."""
+
+    async def page(request: Any) -> Reply:
+        nonce = secrets.token_urlsafe(16)
+        environment = Environment(loader=PackageLoader("wavefold.output"), autoescape=True)
+        text = environment.get_template("serve.html").render(
+            served=desk.served, form=desk.form, limits=desk.limits, nonce=nonce
+        )
+        headers = {"Content-Security-Policy": _PAGE_POLICY.format(nonce=nonce), "Cache-Control": "no-store"}
+        return Reply(text.encode(), "text/html; charset=utf-8", headers=headers)
+
+    return page
+
+
+async def _script(request: Any) -> Reply:
+    """GET /plotly.js, out of the package."""
+    return Reply(plotly_script().encode(), "text/javascript; charset=utf-8", headers={"Cache-Control": "max-age=86400"})
+
+
+def _limit_words(limits: Limits) -> str:
+    return (
+        f"{limits.body / 1e6:,.0f} MB and {limits.rows:,} samples a request, {limits.queue:,} requests at a time, "
+        f"{limits.seconds:g} s until an answer"
+    )
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens; UserError says in one line why there can be none."""
+    if not 0 <= port < 1 << 16:
+        raise UserError(f"port {port}: is none; expected 1 to 65535, or 0 for a free one")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError):
+        raise UserError(f"{host}: is no name or address of this machine; expected one such as 127.0.0.1, or 0.0.0.0") from None
+    with socket.socket(family, kind, protocol) as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a server that has just ended
+        try:
+            door.bind(address)
+            door.listen(1024)
+        except OSError as error:
+            why = _WHY.get(error.errno or 0, error.strerror)
+            raise UserError(f"port {port} of {host}: {why}; name another with --port") from None
+        yield door
+
+
+_WHY = {errno.EADDRINUSE: "is in use by another program", errno.EACCES: "is not for this user to take"}
+
+
+def _address(door: socket.socket) -> str:
+    host, port = door.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,112 @@
+"""What the model says, to what is sent back: JSON, CSV or a NumPy array, as the request's Accept header prefers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.base.dataset import Strings
+from wavefold.output.predictions import Predictions
+
+JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
+_DIGITS = 5  # significant ones of the largest value of a drawn signal
+
+
+def preferred(accept: str, offers: Sequence[str]) -> str:
+    """The offer that an Accept header likes best; the first where it names none of them."""
+    liked = dict(_liking(part) for part in accept.lower().split(","))
+    wanted = [liked.get(o, _ANY * liked.get(f"{o.partition('/')[0]}/*", liked.get("*/*", 0.0))) for o in offers]
+    return offers[int(np.argmax(wanted))]
+
+
+_ANY = 0.999  # a type that is named goes before one of a group of types
+
+
+def _liking(part: str) -> tuple[str, float]:
+    kind, *options = (word.strip() for word in part.split(";"))
+    weight = next((option[2:] for option in options if option.startswith("q=")), "1")
+    try:
+        return kind, float(weight) if math.isfinite(float(weight)) else 0.0
+    except ValueError:
+        return kind, 0.0
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON of plain values, null for what is not finite."""
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(_defined(value)).encode()
+
+
+def prediction_rows(predictions: Predictions) -> list[dict[str, Any]]:
+    """Each sample's id, most probable class, probabilities and what is decided, by class."""
+    classes = predictions.classes
+    odds, decided = np.round(predictions.probabilities, 7).tolist(), np.round(predictions.decided, 7).tolist()
+    named = [classes[i] for i in predictions.probabilities.argmax(axis=1)]
+    return [
+        {
+            "id": id_,
+            "class": name,
+            "probabilities": dict(zip(classes, p, strict=True)),
+            "decided": dict(zip(classes, d, strict=True)),
+        }
+        for id_, name, p, d in zip(predictions.ids.tolist(), named, odds, decided, strict=True)
+    ]
+
+
+def prediction_csv(predictions: Predictions) -> bytes:
+    """The columns of `Predictions`: id, label_<class> as decided, probability_<class>, predicted; a row a sample."""
+    columns = {name: [_cell(v) for v in values.tolist()] for name, values in predictions.columns().items()}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue().encode()
+
+
+def new_predictions(
+    ids: Sequence[str], classes: Sequence[str], probabilities: NDArray[Any], decided: NDArray[Any]
+) -> Predictions:
+    """Predictions of a request's samples."""
+    names: Strings = np.array(ids, np.str_)
+    return Predictions(names, tuple(classes), np.asarray(probabilities, np.float64), np.asarray(decided, np.float64))
+
+
+def npy_bytes(values: NDArray[Any]) -> bytes:
+    """An array as a .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, values, allow_pickle=False)
+    return stream.getvalue()
+
+
+def rounded(values: NDArray[Any]) -> list[Any]:
+    """Nested lists of values to draw, rounded by the largest; None for what is not finite."""
+    there = np.abs(values[np.isfinite(values)])
+    largest = float(there.max(initial=0.0))
+    digits = _DIGITS - math.floor(math.log10(largest)) if largest > 0 else 0
+    made = np.round(values.astype(np.float64), min(digits, _MOST_DIGITS))
+    listed: list[Any] = made.tolist()
+    return listed if len(there) == values.size else _defined(listed)  # type: ignore[no-any-return]
+
+
+_MOST_DIGITS = 300  # more is beyond float64
+
+
+def _defined(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _defined(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_defined(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.8g}" if isinstance(value, float) else value

@@ -1,0 +1,365 @@
+"""What the server does with a request, whatever the framework: admit, read, ask the model, answer; each within its bound."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+import wavefold
+from wavefold.base.dataset import Floats
+from wavefold.base.errors import UserError, listed
+from wavefold.output.serving_answers import (
+    CSV,
+    JSON,
+    NPY,
+    json_bytes,
+    new_predictions,
+    npy_bytes,
+    prediction_csv,
+    prediction_rows,
+    preferred,
+    rounded,
+)
+from wavefold.output.serving_bodies import (
+    Asked,
+    Form,
+    Refusal,
+    check_sample_shape,
+    holds_numbers_only,
+    json_samples,
+    npy_samples,
+    npy_values,
+    row_samples,
+    shown_place,
+)
+from wavefold.output.serving_files import check_file
+from wavefold.output.serving_queue import AskQueue, QueueClosed
+
+Ask = Callable[..., NDArray[Any]]
+_FILE = "application/octet-stream"
+_SMALL = 1 << 16  # bytes of a body that is read in the server's own thread: handing it over costs more
+_HELD = 4  # bodies of the largest size that are held at a time, all requests together
+_READERS = 2  # threads that parse bodies and read files
+_EXPLAINING = 2  # requests for an explanation at a time
+_RETRY = {"Retry-After": "1"}
+_NAME = re.compile(r"[\w. ()+,=@#-]{1,200}", re.ASCII)
+_log = logging.getLogger("wavefold.serve")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A run as the server takes it."""
+
+    title: str
+    kind: Literal["classes", "frames"]
+    facts: Mapping[str, Any]  # what GET /model says, JSON values
+    shape: tuple[int, ...]  # of one sample: (channel, ...), or of past frames (channel, past, row, column)
+    ask: Ask  # signals to probabilities (sample, class); past frames and times to (sample, target, ahead, row, column)
+    example: Floats  # one sample, of that shape
+    classes: tuple[str, ...] = ()
+    read: Callable[[Path], Asked] | None = None  # a file of the system's own; UserError says what is wrong with it
+    suffixes: tuple[str, ...] = ()  # of such files, in small letters; the first is taken where a request names none
+    csv: bool = False  # whether `read` also takes a CSV of samples
+    explain: Callable[[Floats, Ask], Floats] | None = None  # one sample and who may be asked, to a map of the same shape
+    decide: Callable[[NDArray[Any]], NDArray[Any]] | None = None  # probabilities to what is handed in, both (sample, class)
+    nan: bool = False  # whether values may be missing
+    timed: bool = False  # whether each sample needs the time of its last frame
+    targets: tuple[str, ...] = ()  # channels that are forecast
+    axis: NDArray[np.float64] | None = None  # (position,)
+    axis_title: str = "position"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server does at most."""
+
+    body: int = 64 << 20  # bytes of a request
+    seconds: float = 30.0  # until an answer
+    queue: int = 256  # requests at a time
+    rows: int = 4096  # samples of a request
+    batch: int = 512  # samples that the model is asked about at once
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is sent back."""
+
+    content: bytes
+    kind: str = JSON
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def refuse(refusal: Refusal) -> Reply:
+    """The reply that says in one line what is wrong, and names the field."""
+    content = {"error": refusal.error, "field": refusal.at or None}
+    return Reply(json_bytes(content), status=refusal.status, headers=refusal.headers)
+
+
+class Desk:
+    """Takes requests in, one after another: admits, reads, asks and answers."""
+
+    def __init__(self, served: Served, limits: Limits) -> None:
+        self.served, self.limits = served, limits
+        key = "signals" if served.kind == "classes" else "frames"
+        self.form = Form(key, served.shape, limits.rows, nan=served.nan, timed=served.timed)
+        self._explaining = threading.BoundedSemaphore(_EXPLAINING)
+        self._inside, self._held = 0, 0
+        self.open()
+
+    def open(self) -> None:
+        """Have threads, which start with the first request."""
+        self._queue = AskQueue(self.served.ask, self.limits.batch)
+        self._readers = ThreadPoolExecutor(_READERS, "wavefold-read")
+        self._explainers = ThreadPoolExecutor(_EXPLAINING, "wavefold-explain")
+
+    def close(self) -> None:
+        """End the threads; what waits is cancelled."""
+        self._queue.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._explainers.shutdown(wait=False, cancel_futures=True)
+
+    async def predict(self, request: Any) -> Reply:
+        """POST /predict."""
+        asked = await self._asked(request)
+        values = await self._answered(asked)
+        accept = request.headers.get("accept", "")
+        if self.served.kind == "frames":
+            return self._forecasts(asked, values, preferred(accept, (JSON, NPY)))
+        predictions = new_predictions(asked.ids, self.served.classes, values, self._decided(values))
+        if preferred(accept, (JSON, CSV)) == CSV:
+            return Reply(prediction_csv(predictions), f"{CSV}; charset=utf-8")
+        return Reply(json_bytes({"predictions": prediction_rows(predictions)}))
+
+    async def explain(self, request: Any) -> Reply:
+        """POST /explain: one of the samples with its answer, and what each position adds to it."""
+        row = _row_number(request)
+        asked = await self._asked(request)
+        if row >= len(asked.ids):
+            raise Refusal(404, f"row: there is no sample {row}, the body holds {len(asked.ids)}", "row")
+        one = asked.signals[row : row + 1]
+        values = await self._answered(Asked(asked.ids[row : row + 1], one, None))
+        explained = await self._map(one)
+        said = prediction_rows(new_predictions(asked.ids[row : row + 1], self.served.classes, values, self._decided(values)))[0]
+        drawn = {"signal": rounded(one[0]), "map": None if explained is None else rounded(explained)}
+        return Reply(json_bytes({**said, "row": row, "ids": asked.ids, **drawn}))
+
+    async def health(self, request: Any) -> Reply:
+        """GET /health."""
+        return Reply(json_bytes({"status": "ok", "waiting": self._inside, "version": wavefold.__version__}))
+
+    async def model(self, request: Any) -> Reply:
+        """GET /model."""
+        own = {"title": self.served.title, "kind": self.served.kind, "suffixes": self.served.suffixes, "csv": self.served.csv}
+        return Reply(json_bytes({**own, **self.served.facts, "limits": asdict(self.limits)}))
+
+    async def example(self, request: Any) -> Reply:
+        """GET /example: a body for POST /predict."""
+        times = {"times": [0.0]} if self.served.timed else {}
+        return Reply(json_bytes({self.form.key: [rounded(self.served.example)], "ids": ["example"], **times}))
+
+    async def axis(self, request: Any) -> Reply:
+        """GET /axis: what the page draws signals over."""
+        axis = self.served.axis
+        values = np.arange(self.served.shape[-1]) if axis is None else axis
+        return Reply(json_bytes({"title": self.served.axis_title, "values": values.tolist()}))
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Count a request; Refusal where there are too many."""
+        if self._inside >= self.limits.queue:
+            raise Refusal(503, f"{self._inside:,} requests wait, which is the most; try again", headers=_RETRY)
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    async def _asked(self, request: Any) -> Asked:
+        """The samples of a request's body."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        known = [JSON, *([CSV] if self._takes_csv() else []), NPY, *([_FILE] if self.served.suffixes else [])]
+        suffix = _suffix_of(request, self.served.suffixes)
+        if kind not in known:
+            raise Refusal(415, f"content-type: {kind[:80] or 'none'} is not one of {listed(known)}", "content-type")
+        with self._room() as room:
+            body = await _body(request, self.limits.body, room)
+            read = partial(self._read, kind, body, suffix)
+            if kind == _FILE or len(body) > _SMALL:
+                asked = await asyncio.get_running_loop().run_in_executor(self._readers, read)
+            else:
+                asked = read()
+        if self.served.timed and asked.times is None:
+            raise Refusal(422, "times: is missing, expected each sample's last frame in seconds since 1970-01-01 UTC", "times")
+        return asked
+
+    def _takes_csv(self) -> bool:
+        return self.served.kind == "classes"
+
+    def _read(self, kind: str, body: bytes, suffix: str) -> Asked:
+        if kind == JSON:
+            return json_samples(body, self.form)
+        if kind == NPY:
+            return npy_samples(body, self.form)
+        if kind == _FILE:
+            return self._of_file(body, suffix)
+        if holds_numbers_only(body) or not (self.served.csv and self.served.read):
+            return row_samples(body, self.form)
+        return self._of_file(body, ".csv")
+
+    def _of_file(self, body: bytes, suffix: str) -> Asked:
+        """The samples of the system's own file: in a fresh folder, under a name of our own."""
+        if suffix == ".npy" and self.served.kind == "classes":
+            return npy_samples(body, self.form)
+        if suffix == ".npy":
+            npy_values(body)  # its header is held against its length
+        check_file(body, suffix, most=_HELD * self.limits.body, members=4 * self.limits.rows)
+        read = self.served.read
+        assert read is not None
+        with tempfile.TemporaryDirectory(prefix="wavefold-") as folder:
+            path = Path(folder) / f"sample{suffix}"
+            path.write_bytes(body)
+            try:
+                return check_sample_shape(read(path), self.form, path.name)
+            except Refusal:
+                raise
+            except UserError as error:
+                raise Refusal(422, str(error).replace(f"{folder}/", ""), "the body") from None
+            except Exception as error:  # of a reader's package, for a file that is none
+                _log.info("a %s file could not be read", suffix, exc_info=True)
+                raise Refusal(422, f"the body: cannot be read as {suffix} ({type(error).__name__})", "the body") from None
+
+    async def _answered(self, asked: Asked) -> NDArray[Any]:
+        """The model's answer; Refusal for samples that it has none for."""
+        arrays = (asked.signals,) if self.served.kind == "classes" else (asked.signals, _times_of(asked))
+        values = await self._queue.ask(*arrays)
+        bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1) if not self.served.nan else np.zeros(len(values), bool)
+        if bad.any():
+            place = shown_place(self.form.key, int(bad.argmax()))
+            raise Refusal(422, f"{place}: is far from what was learned from, the answer overflows", place)
+        return values
+
+    async def _map(self, sample: Floats) -> Floats | None:
+        """What each position of one sample (1, ...) adds, (...)."""
+        explain = self.served.explain
+        if explain is None:
+            return None
+        if not self._explaining.acquire(blocking=False):
+            raise Refusal(503, f"{_EXPLAINING} samples are being explained; try again", headers=_RETRY)
+
+        def work() -> Floats:
+            try:
+                return explain(sample[0], partial(self._queue.ask_and_wait, seconds=self.limits.seconds))
+            finally:
+                self._explaining.release()
+
+        return await asyncio.get_running_loop().run_in_executor(self._explainers, work)
+
+    def _decided(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values if self.served.decide is None else self.served.decide(values)
+
+    def _forecasts(self, asked: Asked, values: NDArray[Any], kind: str) -> Reply:
+        if kind == NPY:
+            return Reply(npy_bytes(np.asarray(values, np.float32)), NPY)
+        rows = [{"id": name, "frames": rounded(one)} for name, one in zip(asked.ids, values, strict=True)]
+        return Reply(json_bytes({"forecasts": rows, "targets": list(self.served.targets)}))
+
+    @contextmanager
+    def _room(self) -> Iterator[Callable[[int], None]]:
+        """A counter of bytes that are held; Refusal once all requests together hold too many."""
+        mine = 0
+
+        def hold(size: int) -> None:
+            nonlocal mine
+            if self._held + size > _HELD * self.limits.body:
+                raise Refusal(503, "the bodies of other requests fill the memory; try again", headers=_RETRY)
+            mine, self._held = mine + size, self._held + size
+
+        try:
+            yield hold
+        finally:
+            self._held -= mine
+
+
+async def in_bounds(desk: Desk, taken: Callable[[Any], Awaitable[Reply]], request: Any) -> Reply:
+    """An answer in time, or the error that says in one line why there is none."""
+    try:
+        with desk.admitted():
+            async with asyncio.timeout(desk.limits.seconds):
+                return await taken(request)
+    except Refusal as refusal:
+        return refuse(refusal)
+    except TimeoutError:
+        if request.scope.get(_READING):
+            return refuse(Refusal(408, f"the body did not come within {desk.limits.seconds:g} s"))
+        return refuse(Refusal(503, f"no answer within {desk.limits.seconds:g} s; try again", headers=_RETRY))
+    except (QueueClosed, asyncio.CancelledError):
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise
+        return refuse(Refusal(503, "the server is shutting down", headers=_RETRY))
+    except Exception as error:
+        _log.exception("a request failed")
+        return refuse(Refusal(500, f"the model failed: {_one_line(error)}"))
+
+
+_READING = "wavefold.reading"  # in a request's scope while its body comes in
+
+
+async def _body(request: Any, most: int, hold: Callable[[int], None]) -> bytes:
+    """A request's body; Refusal as soon as it is larger than `most` bytes. hold: told of each piece."""
+    said = request.headers.get("content-length", "")
+    if said.isascii() and said.isdigit() and int(said[:20]) > most:
+        raise Refusal(413, f"the body: has {int(said[:20]):,} bytes, expected {most:,} at most", "the body")
+    pieces, size = [], 0
+    request.scope[_READING] = True
+    async for piece in request.stream():
+        size += len(piece)
+        if size > most:
+            raise Refusal(413, f"the body: has more than {most:,} bytes", "the body")
+        hold(len(piece))
+        pieces.append(piece)
+    request.scope[_READING] = False
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _suffix_of(request: Any, suffixes: Sequence[str]) -> str:
+    """The ending of the query's `name`, one of `suffixes`; the rest of the name is forgotten."""
+    if not suffixes:
+        return ""
+    names = request.query_params.getlist("name")
+    if not names:
+        return suffixes[0]
+    name = names[-1]
+    found = [suffix for suffix in suffixes if name.lower().endswith(suffix) and len(name) > len(suffix)]
+    if len(names) > 1 or not found or not _NAME.fullmatch(name):
+        raise Refusal(422, f"name: {name[:80]!r} is no plain name that ends in one of {listed(suffixes)}", "name")
+    return max(found, key=len)
+
+
+def _row_number(request: Any) -> int:
+    words = request.query_params.getlist("row") or ["0"]
+    if len(words) > 1 or not re.fullmatch(r"[0-9]{1,7}", words[0]) or int(words[0]) > 1_000_000:
+        raise Refusal(422, f"row: {words[-1][:40]!r} is no sample's number, expected 0 or more", "row")
+    return int(words[0])
+
+
+def _times_of(asked: Asked) -> NDArray[np.float64]:
+    return np.zeros(len(asked.ids)) if asked.times is None else asked.times
+
+
+def _one_line(error: Exception) -> str:
+    words = str(error).strip().splitlines()
+    return f"{type(error).__name__}{f': {words[0][:200]}' if words else ''}"

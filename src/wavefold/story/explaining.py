@@ -1,0 +1,69 @@
+"""Why a run says what it says of a sample: which of its positions speak for a class, and which against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wavefold.base.dataset import Dataset, Floats, Ints
+from wavefold.base.device import best_device
+from wavefold.base.errors import UserError
+from wavefold.base.runs import Run
+from wavefold.models.saliency import integrated_gradients, occlusion
+from wavefold.recipe import Recipe
+from wavefold.story.asking import probabilities_for
+from wavefold.story.whole_net import whole_net
+
+Values = NDArray[np.float64]
+
+GRADIENTS, OCCLUSION = "gradients", "occlusion"
+_PIECES = 40  # of a signal, each of which is hidden in turn
+_PANEL_PIECES = (1, 8)  # of a panel: its times whole, its frequencies in eight
+_ORIGIN = 512  # training samples whose mean is the origin
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Signals and maps of the same shape: how far each position speaks for the class that was asked about."""
+
+    signals: Floats  # (sample, channel, ...)
+    maps: dict[str, Floats]
+    notes: list[str]
+
+
+def explain(run: Run, recipe: Recipe, dataset: Dataset, rows: Ints, classes: Ints, train: Ints) -> Explained:
+    """Maps of some samples for a class each. rows, classes: (sample,); train: samples of the training part.
+
+    Occlusion asks the whole ensemble; integrated gradients ask its nets, since kernel features and trees have none.
+    """
+    signals, origin = dataset.signals[rows], origin_of(dataset, train, recipe.seed)
+    maps = {OCCLUSION: occlude(run, signals, classes, origin)}
+    try:
+        net = whole_net(run, recipe, nets_only=True).to(best_device())
+    except UserError as error:
+        return Explained(signals, maps, [f"no integrated gradients: {error}"])
+    given, start = torch.from_numpy(signals).to(best_device()), torch.from_numpy(origin).to(best_device())
+    steps = {"steps": 16, "most_steps": 16} if signals.ndim > 3 else {}  # of cadences a step is a thousand times the work
+    made = integrated_gradients(net, given, torch.from_numpy(classes).to(best_device()), origin=start, **steps)
+    return Explained(signals, {GRADIENTS: made.cpu().numpy(), **maps}, [])
+
+
+def occlude(run: Run, signals: Floats, classes: Ints, origin: Floats) -> Floats:
+    """How much less likely a class is once a piece of the signals is hidden, for each piece; like the signals."""
+
+    def ask(values: Floats) -> Values:
+        ids = np.arange(len(values)).astype(np.str_)
+        return probabilities_for(run, Dataset(values, ids))
+
+    pieces = _PANEL_PIECES if signals.ndim > 3 else min(_PIECES, signals.shape[-1])
+    return occlusion(ask, signals, classes, pieces=pieces, origin=origin)
+
+
+def origin_of(dataset: Dataset, train: Ints, seed: int) -> Floats:
+    """The mean of some training samples, (channel, ...): the sample that says nothing."""
+    some = np.sort(np.random.default_rng(seed).permutation(train)[: _ORIGIN if dataset.signals.ndim == 3 else 32])
+    mean: Floats = dataset.signals[some].mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean

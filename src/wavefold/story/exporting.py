@@ -1,0 +1,162 @@
+"""A run as one ONNX file: raw signals in, probabilities out, held against torch on real rows before it takes its name."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import wavefold
+from wavefold.base.build import pick
+from wavefold.base.dataset import Dataset, Floats
+from wavefold.base.errors import UserError
+from wavefold.base.files import write_whole
+from wavefold.base.runs import Run
+from wavefold.data import SIMULATORS, test_files
+from wavefold.models import MODELS
+from wavefold.output.onnx import OnnxModel, check_onnx, words_of, write_onnx
+from wavefold.recipe import Recipe
+from wavefold.story.asking import probabilities_for, recipe_of
+from wavefold.story.reading import read_like
+from wavefold.story.whole_net import WholeNet, whole_net
+
+__all__ = ["Exported", "export_run"]
+
+Say = Callable[[str], None]
+Values = NDArray[np.floating]
+
+_CLOSE = 1e-5  # largest difference of a probability from torch's
+_ROWS = 512  # that are compared
+_ODD = 1, 7  # rows at a time, besides all of them: nothing may hang on the batch
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how near it is to torch."""
+
+    path: Path
+    largest_difference: float  # of a probability from torch's
+    rows: int  # compared
+    real: bool  # whether these were read from the run's source; else they were simulated
+    contents: str  # "3 nets and kernel features, 4 folds"
+    bytes: int
+
+    def line(self) -> str:
+        """One line for people."""
+        kind = "real" if self.real else "simulated"
+        where = f"largest difference from torch {self.largest_difference:.1e} on {self.rows} {kind} rows"
+        return f"{self.path}: {self.contents}, {self.bytes / 1e6:.1f} MB; {where}"
+
+
+def export_run(run: Run, out: str | Path, *, member: int | None = None, say: Say = print) -> Exported:
+    """Write a run as one ONNX file: `signals` (sample, channel, ...) float32 to `probabilities` (sample, class) float32.
+
+    Preparation, every fold, combination and calibration are inside; of one member (its number in the recipe) preparation and
+    folds are. The file takes its name once ONNX Runtime has given what torch gives, to 1e-5, for up to 512 rows of the run's
+    own source; where that is gone, for simulated ones, as `say` is told. UserError where it has not, and for a member that
+    cannot be written so.
+    """
+    check_onnx(out)
+    recipe, facts, scores = recipe_of(run), run.facts, run.scores
+    if recipe.windows:
+        raise UserError(f"{run.folder}: forecasts frames; export it as frames")
+    net = whole_net(run, recipe, members=None if member is None else [member])
+    signals, real = _rows(recipe, facts, say)
+    expected = _asked(run, net, signals, whole=member is None)
+    with _beside(Path(out)) as path:
+        example = torch.from_numpy(signals[:1].repeat(2, axis=0))
+        told = _metadata(recipe, facts, scores, member)
+        write_onnx(path, net, [example], inputs=["signals"], outputs=["probabilities"], metadata=told)
+        difference = _difference(OnnxModel(path), signals, expected)
+        if not difference <= _CLOSE:
+            raise UserError(
+                f"{out}: ONNX Runtime differs from torch by {difference:.1e} in a probability, more than {_CLOSE:.0e}: "
+                "nothing was written; name one member with --member to find which"
+            )
+        content = path.read_bytes()
+    write_whole(Path(out), lambda stream: stream.write(content))
+    return Exported(Path(out), difference, len(signals), real, _contents(recipe, facts, member), len(content))
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A place to write and try the file; it goes in any case."""
+    with tempfile.TemporaryDirectory(prefix="wavefold-export-") as folder:
+        yield Path(folder) / out.name
+
+
+def _rows(recipe: Recipe, facts: dict[str, Any], say: Say) -> tuple[Floats, bool]:
+    """Up to 512 samples (sample, channel, ...) of the run's source, of its test file first; else simulated ones; and which."""
+    source = str(facts["source"]).partition(", of which data.limit")[0]
+    try:
+        tests = test_files(source)
+        dataset = read_like(recipe, str(tests[0]) if tests else source, facts)
+        return _some(dataset), True
+    except (UserError, OSError) as error:
+        make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
+        say(f"{source}: cannot be read again ({error}); simulated samples are compared")
+        return _some(make(64, recipe.seed, shape=tuple(facts["shape"]), classes=facts["classes"])), False
+
+
+def _some(dataset: Dataset) -> Floats:
+    """Samples spread evenly over a dataset, 512 at most."""
+    index = np.unique(np.linspace(0, len(dataset) - 1, min(_ROWS, len(dataset))).astype(np.int64))
+    return np.ascontiguousarray(dataset.take(index).signals[:], np.float32)
+
+
+def _asked(run: Run, net: WholeNet, signals: Floats, *, whole: bool) -> Values:
+    """What torch says: the whole run as it predicts, or one member by the net itself."""
+    if whole:
+        return probabilities_for(run, Dataset(signals, np.arange(len(signals)).astype(np.str_)))
+    with torch.inference_mode():
+        return np.concatenate([net(part).numpy() for part in torch.split(torch.from_numpy(signals), 64)])
+
+
+def _difference(model: OnnxModel, signals: Floats, expected: Values) -> float:
+    """The largest difference of a probability, over all rows, one row and an odd number of them."""
+    answers = [model.ask(signals), *(model.ask(signals[:few]) for few in _ODD)]
+    return max(float(np.abs(answer - expected[: len(answer)]).max()) for answer in answers)
+
+
+def _contents(recipe: Recipe, facts: dict[str, Any], member: int | None) -> str:
+    """What is in the file, in words."""
+    chosen = [recipe.member[n].model for n in (range(len(recipe.member)) if member is None else [member])]
+    nets = sum(model in MODELS for model in chosen)
+    parts = [f"{nets} net{'s' * (nets > 1)}"] if nets else []
+    parts += [_WORDS.get(model, model) for model in chosen if model not in MODELS]
+    folds = facts["folds"]
+    return f"{_joined(parts)}, {folds} fold{'s' * (folds > 1)}"
+
+
+_WORDS = {"kernels": "kernel features", "dedoppler": "the drift search", "logistic": "logistic regression"}
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+
+
+def _metadata(recipe: Recipe, facts: dict[str, Any], scores: dict[str, Any], member: int | None) -> dict[str, str]:
+    """What a reader of the file needs to know; lists as JSON."""
+    told = {
+        "title": f"wavefold {recipe.name}",
+        "wavefold": wavefold.__version__,
+        "recipe": recipe.toml(),
+        "classes": words_of(facts["classes"]),
+        "shape": words_of(facts["shape"]),
+        "unit": facts.get("unit") or "",
+        "axis": words_of(facts.get("axis")),
+        "folds": str(facts["folds"]),
+        "decision": recipe.combine.decide,
+    }
+    if member is not None:
+        return told | {"member": f"{member} {recipe.member[member].model}, before combination and calibration"}
+    value, low, high = scores["score"][recipe.output.metric]
+    score = {"value": value, "interval": [low, high], "n": scores["n"]}
+    return told | {"metric": recipe.output.metric, "score": words_of(score)}

@@ -1,0 +1,293 @@
+"""A run of frames as one ONNX file: frames in their own unit go in, forecasts in that unit come out.
+
+Input "frames" is (sample, channel, past, row, column) float32 with NaN where there is no value; input "clock", only where a
+step needs it, is (sample, past + ahead) float64 seconds since 1970-01-01 UTC, of past and later frames. Output "forecast" is
+(sample, target, ahead, row, column) float32 with NaN in the cells that no past frame has. The number of samples is free;
+rows and columns are those of the frames that the run learned from.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import wavefold
+from wavefold.base.build import build_part
+from wavefold.base.dataset import Floats
+from wavefold.base.errors import UserError, listed
+from wavefold.base.files import write_whole
+from wavefold.base.runs import Run
+from wavefold.base.series import Seconds, Series, Windows
+from wavefold.models.start import FirstForecast
+from wavefold.output.onnx import OnnxModel, check_onnx, words_of, write_onnx
+from wavefold.prepare.frame_scale import FRAME_TRANSFORMS, FrameModule, FrameTransform
+from wavefold.recipe import Recipe
+from wavefold.story.asking import recipe_of
+from wavefold.story.forecasting.asking import Forecaster, where_seen
+from wavefold.story.forecasting.fitting import new_forecaster, truth_of
+from wavefold.story.forecasting.reading import check_like, read_frames, sections, windows_in
+from wavefold.training.frame_part import past_of
+
+_CLOSE = 1e-5  # of the later frames' standard deviation, how far a file's forecasts may be from torch's
+_CLOSE_CARRIED = 1e-2  # the same of single cells behind motion: places on a frame, rounded, times the slope at a sharp edge
+_ROUNDING = 2  # float32 steps of the largest value, which no forecast is more exact than
+_CARRIED = ("advection", "spectral")
+_MOST_WINDOWS, _VALUES = 8, 1 << 23  # that a file is checked on; values in all of them
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and how it was checked."""
+
+    path: Path
+    largest_difference: float  # from torch, in standard deviations of the later frames
+    windows: int  # that it was checked on
+    simulated: bool  # whether these were made up, as the run's frames are not where they were
+    metadata: Mapping[str, str]  # as the file keeps it
+
+
+class WholeForecaster(nn.Module):
+    """Scaling, members and their mean in one module: raw frames, and the clock where a step needs it, to raw forecasts.
+
+    Axes are those of the file, above.
+    """
+
+    def __init__(
+        self, steps: Sequence[FrameModule], nets: Sequence[nn.Module], weights: Sequence[float], *, past: int, targets: int
+    ) -> None:
+        super().__init__()
+        self.steps, self.nets = list(steps), nn.ModuleList(nets)
+        self._kept = nn.ModuleList(steps)  # so that they are parts of it
+        self.shares = [weight / sum(weights) for weight in weights]
+        self.past, self.targets = past, targets
+
+    @property
+    def needs_clock(self) -> bool:
+        """Whether it has to be told the time."""
+        return any(step.needs_clock for step in self.steps)
+
+    def forward(self, frames: Tensor, clock: Tensor | None = None) -> Tensor:
+        seconds = torch.empty(0, 0) if clock is None else clock  # then no step looks at them
+        scaled = frames
+        for step in self.steps:
+            scaled = step(scaled, seconds[:, : self.past])
+        past, later = past_of(scaled, self.past), seconds[:, self.past :]
+        said = [self._undone(net(past).float(), later) for net in self.nets]
+        if len(said) > 1:
+            said = [torch.stack([one.double() * share for one, share in zip(said, self.shares, strict=True)]).sum(0).float()]
+        never = frames[:, : self.targets].isnan().all(dim=2, keepdim=True)
+        return torch.where(never, torch.nan, said[0])
+
+    def _undone(self, forecast: Tensor, later: Tensor) -> Tensor:
+        for step in reversed(self.steps):
+            forecast = step.undo(forecast, later)
+        return forecast
+
+
+def whole_forecaster(run: Run, recipe: Recipe, *, member: int | None = None) -> WholeForecaster:
+    """What a run forecasts with, as one module on the processor. member: that one alone; UserError where there is none."""
+    facts, (_, windows) = run.facts, sections(recipe)
+    chosen = _chosen(recipe, member)
+    nets = [_net(run, recipe, number, facts) for number in chosen]
+    steps = [step.module() for step in _learned_steps(run, recipe)]
+    weights = [recipe.member[number].weight for number in chosen]
+    whole = WholeForecaster(steps, nets, weights, past=windows.past, targets=facts["targets"])
+    return whole.eval().requires_grad_(False)
+
+
+def export_forecaster(
+    run: Run, out: str | Path, *, member: int | None = None, say: Callable[[str], object] = print
+) -> Exported:
+    """Write a run, or one member of it, as one ONNX file, and compare it with torch before it takes its name.
+
+    It is compared on windows of the run's own frames, where these are still there, else on simulated ones, which is said.
+    RuntimeError where a forecast differs by more than 1e-5 of the later frames' standard deviation; behind a start
+    "advection" or "spectral" that holds for the root mean square, and 1e-2 for each cell. UserError for a path that does not end in .onnx, or a member that is not there.
+    """
+    check_onnx(out)
+    recipe, facts = recipe_of(run), run.facts
+    whole = whole_forecaster(run, recipe, member=member)
+    metadata = _metadata(run, recipe, member, whole.needs_clock)
+    windows, note = _windows_to_check(run, recipe)
+    if note:
+        say(note)
+    if _is_carried(whole):
+        say("a first forecast along the motion of the past has many steps; writing them takes a minute or more")
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / "forecast.onnx"
+        examples, inputs = _examples(facts, recipe, whole.needs_clock)
+        with warnings.catch_warnings():  # that two inputs have one free axis, which is meant
+            warnings.filterwarnings("ignore", "# The axis name: sample", UserWarning)
+            write_onnx(made, whole, examples, inputs=inputs, outputs=["forecast"], metadata=metadata)
+        answers = Forecaster(run, recipe, facts["targets"])
+        name = "ensemble" if member is None or len(recipe.member) == 1 else answers.names[member]
+        difference = _compared(OnnxModel(made), answers, name, windows, _CLOSE_CARRIED if _is_carried(whole) else _CLOSE)
+        content = made.read_bytes()
+    write_whole(Path(out), lambda stream: stream.write(content))
+    say(
+        f"{out}: {len(content) / 1e6:.1f} MB; its forecasts of {len(windows)} windows are torch's, "
+        f"to {difference:.0e} of the standard deviation of what came"
+    )
+    return Exported(Path(out), difference, len(windows), bool(note), metadata)
+
+
+def clock_of(windows: Windows) -> Seconds:
+    """Seconds of past and later frames of windows, (sample, past + ahead)."""
+    before = windows.series.clock(windows.first[:, None] + np.arange(windows.past))
+    return np.concatenate([before, windows.clock()], axis=1)
+
+
+def _chosen(recipe: Recipe, member: int | None) -> list[int]:
+    count = len(recipe.member)
+    if member is not None and not 0 <= member < count:
+        raise UserError(f"--member {member}: there is none; the run has {listed(range(count))}")
+    return list(range(count)) if member is None else [member]
+
+
+def _net(run: Run, recipe: Recipe, number: int, facts: Mapping[str, Any]) -> nn.Module:
+    member = recipe.member[number]
+    net = new_forecaster(member, len(facts["channels"]), facts["targets"], recipe, 0)
+    net.load_state_dict(safetensors.torch.load_file(run.member(0, number, member.model) / "weights.safetensors"))
+    return net
+
+
+def _learned_steps(run: Run, recipe: Recipe) -> list[FrameTransform]:
+    """The recipe's transforms of frames as the run has learned them."""
+    steps = list[FrameTransform]()
+    with np.load(run.folder / "fold0" / "prepare.npz", allow_pickle=False) as kept:
+        for number, step in enumerate(recipe.prepare):
+            if step.step in FRAME_TRANSFORMS:
+                steps.append(build_part(FRAME_TRANSFORMS, step.step, step.options, f"prepare.{number}"))
+                steps[-1].load({k.partition(".")[2]: kept[k] for k in kept if k.startswith(f"{number}.")})
+    return steps
+
+
+def _is_carried(whole: nn.Module) -> bool:
+    return any(isinstance(part, FirstForecast) and part.start in _CARRIED for part in whole.modules())
+
+
+def _examples(facts: Mapping[str, Any], recipe: Recipe, clock: bool) -> tuple[list[Tensor], list[str]]:
+    """Two samples for each input, and what the inputs are called."""
+    _, windows = sections(recipe)
+    channels, rows, columns = facts["shape"]
+    frames = torch.zeros(2, channels, windows.past, rows, columns)
+    seconds = torch.zeros(2, windows.past + windows.ahead, dtype=torch.float64)
+    return ([frames, seconds], ["frames", "clock"]) if clock else ([frames], ["frames"])
+
+
+def _metadata(run: Run, recipe: Recipe, member: int | None, clock: bool) -> dict[str, str]:
+    """What the file says of itself; lists, numbers and mappings are JSON."""
+    facts, scores, (_, windows) = run.facts, run.scores, sections(recipe)
+    alone = member is not None and len(recipe.member) > 1
+    row = scores["members"][member] if alone else scores["score"]
+    metric = scores["metric"]
+    value, *ends = row[metric]
+    scaling = [{"step": s.step, **s.options} for s in recipe.prepare if s.step in FRAME_TRANSFORMS]
+    lists = {
+        "channels": facts["channels"],
+        "targets": facts["channels"][: facts["targets"]],
+        "shape": facts["shape"],
+        "step": facts["step"],
+        "past": windows.past,
+        "ahead": windows.ahead,
+        "scaling": scaling,
+        "members": [{"model": recipe.member[n].model, "weight": recipe.member[n].weight} for n in _chosen(recipe, member)],
+        "score": value,
+        "interval": ends,
+        "n": scores["n"],
+        "baselines": {baseline["name"]: baseline[metric][0] for baseline in scores["baselines"]},
+        "simulated": facts["simulated"],
+    }
+    words = {"kind": "frames", "unit": facts["unit"], "metric": metric, "recipe": facts["recipe"]}
+    words |= {"recipe_toml": run.recipe_text, "wavefold": wavefold.__version__}
+    if clock:
+        words["clock"] = "seconds since 1970-01-01 UTC, as in the frames' source; of frames without times, number x step"
+    return {**words, **{name: words_of(value) for name, value in lists.items()}}
+
+
+def _windows_to_check(run: Run, recipe: Recipe) -> tuple[Windows, str]:
+    """Some windows of the run's frames; where these cannot be had, simulated ones and a line that says so."""
+    source = run.facts["source"]
+    try:
+        if not Path(source).exists():
+            raise UserError(f"{source}: is not there")
+        series, _ = read_frames(recipe, source)
+        check_like(series, run.facts)
+        if list(series.frames.shape[1:]) != run.facts["shape"]:
+            raise UserError(f"{source}: its frames are of another size now")
+        return _some_whole(windows_in(recipe, series)), ""
+    except UserError as error:
+        return _made_up(run, recipe), f"{error}; checked on simulated frames of the same shape instead"
+
+
+def _some_whole(windows: Windows) -> Windows:
+    """A few windows, evenly spread, of whole frames."""
+    series, first = windows.series, np.unique(windows.first)
+    values = windows.length * int(np.prod(series.frames.shape[1:]))
+    count = min(len(first), max(2, min(_MOST_WINDOWS, _VALUES // values)))
+    first = first[np.linspace(0, len(first) - 1, count).round().astype(np.int64)]
+    none = np.zeros(count, np.int64)
+    return replace(windows, first=first, top=none, left=none, size=series.size)
+
+
+def _made_up(run: Run, recipe: Recipe) -> Windows:
+    """Windows of frames that are, scaled, random numbers from 0 to 1; a cell in a hundred has no value."""
+    facts, (_, wanted), rng = run.facts, sections(recipe), np.random.default_rng(0)
+    count = wanted.past + wanted.ahead + 1
+    frames = rng.random((count, *facts["shape"]), np.float32)
+    clock = np.arange(count) * (facts["step"] or 1.0)
+    for step in reversed(_learned_steps(run, recipe)):
+        frames = step.undo(frames, clock)
+    frames = np.where(rng.random(frames.shape) < 0.01, np.float32(np.nan), frames)
+    start, name = np.zeros(1, np.int64), np.array(["simulated"])
+    series = Series(frames, start, name, step=facts["step"], channels=tuple(facts["channels"]), unit=facts["unit"])
+    first, none = np.arange(2), np.zeros(2, np.int64)
+    return Windows(series, first, none, none, wanted.past, wanted.ahead, series.size)
+
+
+def _compared(model: OnnxModel, forecaster: Forecaster, name: str, windows: Windows, close: float) -> float:
+    """The largest difference of a file's forecasts from a run's, in standard deviations of what came; RuntimeError if large."""
+    past, clock = replace(windows, ahead=0).values(), clock_of(windows)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # a GPU's quick products are coarser than 1e-5
+        said = np.concatenate([answers[name] for _, answers in forecaster.answers(windows, baselines=False)])
+    expected = where_seen(said, past[:, : forecaster.targets])
+    found = np.concatenate([_asked(model, past[some], clock[some]) for some in (slice(1), slice(1, None)) if len(past[some])])
+    (off, usual), spread = _differences(found, expected), _spread(truth_of(windows, forecaster.targets))
+    least = _ROUNDING * float(np.spacing(np.float32(np.nanmax(np.abs(expected), initial=0))))
+    if not (off <= max(close * spread, least) and usual <= max(_CLOSE * spread, least)):
+        raise RuntimeError(
+            f"ONNX Runtime's forecasts are up to {off / spread:.1e} of the frames' standard deviation from torch's, expected "
+            f"{close:.0e} at most, and {usual / spread:.1e} in the root mean square, expected {_CLOSE:.0e}; nothing was "
+            "written. Write one member with --member, or choose another net or start"
+        )
+    return off / spread
+
+
+def _asked(model: OnnxModel, frames: Floats, clock: Seconds) -> Floats:
+    said: Floats = model.ask(frames, clock) if "clock" in model.inputs else model.ask(frames)
+    return said
+
+
+def _differences(found: Floats, expected: Floats) -> tuple[float, float]:
+    """The largest difference and the root mean square; infinite where one has a value and the other has none."""
+    if not np.array_equal(np.isnan(found), np.isnan(expected)):
+        return float("inf"), float("inf")
+    off = found.astype(np.float64) - expected
+    off = off[np.isfinite(off)]
+    return (float(np.abs(off).max()), float(np.sqrt((off**2).mean()))) if len(off) else (0.0, 0.0)
+
+
+def _spread(truth: NDArray[Any]) -> float:
+    """The standard deviation of the values that are there, 1 where they are all alike or there are none."""
+    there = truth[np.isfinite(truth)].astype(np.float64)
+    return float(there.std()) if len(there) and there.std() > 0 else 1.0

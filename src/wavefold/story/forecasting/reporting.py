@@ -1,0 +1,274 @@
+"""What a run that forecasts did, as a page: skill by lead, forecasts beside the truth, what it was not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wavefold.base.dataset import Floats, Ints
+from wavefold.base.errors import UserError
+from wavefold.base.runs import Run
+from wavefold.base.series import Series, Windows, time_word
+from wavefold.data.statistics import drift
+from wavefold.output.canvas import lead_word
+from wavefold.output.charts import by_lead, forecast_player, map_grid, power_spectrum, scores_with_intervals
+from wavefold.output.page import Block, Chapter, Page, Table, Words
+from wavefold.prepare.windows import TimeSplit
+from wavefold.recipe import Recipe, digest_of
+from wavefold.story.forecasting.asking import Forecaster, where_seen
+from wavefold.story.forecasting.fitting import truth_of
+from wavefold.story.forecasting.reading import frames_of, read_frames, split_windows, windows_in, with_truth
+from wavefold.story.reporting import data_of, drifted, headline, learning_chapter, number, repeat_chapter
+from wavefold.training.spectrum import radial_power
+
+Say = Callable[[str], None]
+Values = NDArray[np.float64]
+
+_LOOKED = 48  # test windows that are asked again, evenly spread
+_CURVES = ("rmse", "mae", "ssim", "csi", "fss", "sharpness")  # drawn by lead beside the recipe's metric
+_FRAMES = 1000  # of each part, whose values are compared
+_PANELS = 8  # leads a figure of maps
+
+
+def report_frames(run: Run, recipe: Recipe, data: str, warn: Say) -> Page:
+    """The page of a run that forecasts. data: where its frames lie now; '' is where they lay."""
+    scores, facts = run.scores, run.facts
+    again = _frames_again(run, recipe, data, warn)
+    chapters = [_score(scores, facts), _by_lead(scores), learning_chapter(run, recipe, scores["metric"])]
+    if again is not None:
+        chapters += _forecasts(run, recipe, *again)
+    chapters.append(repeat_chapter(run, recipe, scores))
+    return Page(
+        title=f"{facts['recipe']}: what the run did",
+        lead=f"Run {run.folder}, trained on {facts['source']}.",
+        chapters=chapters,
+        headline=headline(scores, facts),
+    )
+
+
+def _score(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> Chapter:
+    metric = scores["metric"]
+    alone = [] if len(scores["members"]) < 2 else [(r["name"], "member", r) for r in scores["members"]]
+    beside = [(f"{r['name']} (baseline)", "baseline", r) for r in scores["baselines"]]
+    rows = [("ensemble", "ensemble", scores["score"]), *alone, *beside]
+    value, low, high = np.array([row[metric] for _, _, row in rows], np.float64).T
+    blocks: list[Block] = [Words(note, "warning") for note in scores["notes"]]
+    blocks.append(scores_with_intervals([n for n, _, _ in rows], value, low, high, metric, [k for _, k, _ in rows]))
+    others = [m for m, v in scores["score"].items() if isinstance(v, float | int)]
+    ends = [[name, f"{number(row[metric][0])} [{number(row[metric][1])}, {number(row[metric][2])}]"] for name, _, row in rows]
+    cells = [[number(row.get(m)) for m in others] for _, _, row in rows]
+    blocks.append(Table(["", metric, *others], [[*a, *b] for a, b in zip(ends, cells, strict=True)]))
+    unit = f" in {scores['unit']}" if scores["unit"] and metric in ("rmse", "mae") else ""
+    lead = f"{metric}{unit} of {scores['n']:,} windows, all leads, in {scores['blocks']} blocks of time, with 95 % intervals."
+    return Chapter("Score", blocks, lead)
+
+
+def _by_lead(scores: Mapping[str, Any]) -> Chapter:
+    """Metrics by lead time, the ensemble beside the baselines; and the skill against each."""
+    leads = [lead_word(k + 1, scores["step"]) for k in range(scores["leads"])]
+    rows = {"ensemble": scores["score"], **{r["name"]: r for r in scores["baselines"]}}
+    there = scores["score"]["by-lead"]
+    blocks: list[Block] = []
+    for metric in dict.fromkeys([scores["metric"], *(m for m in _CURVES if m in there)]):
+        unit = scores["unit"] if metric in ("rmse", "mae") else ""
+        blocks.append(by_lead({name: _known(row["by-lead"][metric]) for name, row in rows.items()}, metric, leads, unit))
+    skill = {f"against {r['name']}": _known([v[0] for v in r["skill"]]) for r in scores["baselines"]}
+    if skill:
+        blocks.append(by_lead(skill, "skill", leads, "1 - mse / its mse"))
+    lead = "How far ahead it is worth something. Skill above 0 is better than the baseline, 1 is perfect."
+    return Chapter("Skill by lead time", blocks, lead)
+
+
+def _known(values: list[float | None]) -> list[float]:
+    return [np.nan if v is None else v for v in values]
+
+
+def _frames_again(run: Run, recipe: Recipe, data: str, warn: Say) -> tuple[Series, int] | None:
+    """The frames that the run learned from and was tested on; None, and a line, where they are not to be had."""
+    source = data or data_of(run)
+    try:
+        series, targets = read_frames(recipe, source)
+    except UserError as error:
+        warn(f"{error}; the page shows no forecast (name the frames with --data)")
+        return None
+    own = digest_of([series.digest, list(series.channels), list(series.frames.shape)])
+    if own != run.facts["identity"]["data"]:
+        warn(f"{source}: is not what the run learned from; the page shows no forecast (name its frames with --data)")
+        return None
+    return series, targets
+
+
+def _forecasts(run: Run, recipe: Recipe, series: Series, targets: int) -> list[Chapter]:
+    """Forecasts of test windows beside what came; what they lack in sharpness; what the run was not shown."""
+    windows = windows_in(recipe, series)
+    split = split_windows(recipe, windows)
+    part = split.test if len(split.test) else split.validation
+    tested = with_truth(windows.take(part), targets)
+    some = tested.take(np.unique(np.linspace(0, len(tested) - 1, min(len(tested), _LOOKED)).round().astype(np.int64)))
+    forecaster = Forecaster(run, recipe, targets)
+    asked = _Asked(forecaster, some)
+    return [
+        _played(
+            asked,
+            "A lively forecast",
+            asked.liveliest,
+            "The test window whose frames change most. Play it, or drag the slider.",
+        ),
+        _played(asked, "The worst forecast", asked.worst, f"The largest error of {len(some):,} test windows."),
+        _errors(asked),
+        _sharpness(asked),
+        _past(asked),
+        _not_shown(recipe, windows, split, targets),
+    ]
+
+
+class _Asked:
+    """Some test windows with what came and what was forecast, in the unit of the frames."""
+
+    def __init__(self, forecaster: Forecaster, windows: Windows) -> None:
+        self.windows, self.forecaster = windows, forecaster
+        parts = [answers for _, answers in forecaster.answers(windows)]
+        self.answers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        self.past = replace(windows, ahead=0).values()[:, : forecaster.targets]
+        self.truth = truth_of(windows, forecaster.targets)
+        off = (self.answers["ensemble"] - self.truth).astype(np.float64) ** 2
+        self.error = np.nanmean(off, axis=(1, 2, 3, 4))  # (sample,)
+        self.by_cell = _mean_known(off, axes=(0, 2))  # (target, row, column)
+
+    @property
+    def liveliest(self) -> int:
+        """The window whose later frames change most."""
+        change = np.nan_to_num(np.abs(np.diff(self.truth, axis=2)))
+        return int(np.argmax(change.mean(axis=(1, 2, 3, 4)))) if self.truth.shape[2] > 1 else int(np.argmax(self.error))
+
+    @property
+    def worst(self) -> int:
+        """The window with the largest error."""
+        return int(np.argmax(self.error))
+
+
+def _mean_known(values: Values, axes: tuple[int, ...]) -> Values:
+    known = np.isfinite(values)
+    mean: Values = np.where(known, values, 0).sum(axis=axes) / np.maximum(known.sum(axis=axes), 1)
+    return np.where(known.any(axis=axes), mean, np.nan)
+
+
+def _played(asked: _Asked, title: str, one: int, lead: str) -> Chapter:
+    series, windows = asked.windows.series, asked.windows
+    steps = [lead_word(k + 1, series.step) for k in range(windows.ahead)]
+    blocks: list[Block] = []
+    if series.times is not None:
+        blocks.append(Words(f"From {time_word(series.times[windows.first[one]])} UTC on."))
+    for target in range(asked.forecaster.targets):
+        past, truth = asked.past[one, target], asked.truth[one, target]
+        said = where_seen(asked.answers["ensemble"][one, target], past)
+        unit = f"{series.channels[target]} ({series.unit})" if series.unit else series.channels[target]
+        blocks.append(forecast_player(truth, said, past, steps, unit))
+        blocks.append(_at_leads(asked, one, target, steps))
+    return Chapter(title, blocks, lead)
+
+
+def _at_leads(asked: _Asked, one: int, target: int, steps: list[str]) -> Block:
+    """Truth, forecast and the first baseline at the last lead, side by side: for paper."""
+    past, last = asked.past[one, target], len(steps) - 1
+    names = ["ensemble", *asked.forecaster.recipe.output.baselines]
+    maps = [asked.truth[one, target, last], *(where_seen(asked.answers[n][one, target], past)[last] for n in names)]
+    titles = [f"{name} {steps[last]}" for name in ("truth", *names)]
+    rows, columns = _coordinates(asked.windows, one)
+    return map_grid(np.stack(maps), titles, asked.windows.series.unit, rows=rows, columns=columns)
+
+
+def _coordinates(windows: Windows, one: int) -> tuple[Values | None, Values | None]:
+    series, (rows, columns) = windows.series, windows.size
+    top, left = int(windows.top[one]), int(windows.left[one])
+    along = None if series.rows is None else series.rows[top : top + rows]
+    across = None if series.columns is None else series.columns[left : left + columns]
+    return along, across
+
+
+def _errors(asked: _Asked) -> Chapter:
+    series = asked.windows.series
+    if asked.windows.size != series.size:
+        return Chapter("Where it errs", [Words("Windows are crops of many places: an error by cell would mix them.")])
+    maps = np.sqrt(asked.by_cell).astype(np.float32)
+    titles = [f"{name}: root mean square error" for name in series.channels[: asked.forecaster.targets]]
+    drawn = map_grid(maps, titles, series.unit, rows=series.rows, columns=series.columns)
+    return Chapter("Where it errs", [drawn], f"Over all leads of {len(asked.windows):,} test windows.")
+
+
+def _sharpness(asked: _Asked) -> Chapter:
+    """Power by size at the last lead, of truth, ensemble and baselines."""
+    truth = asked.truth[:, 0, -1]
+    named = {"truth": truth, **{n: v[:, 0, -1] for n, v in asked.answers.items()}}
+    powers: dict[str, list[float]] = {}
+    for name, frames in named.items():
+        seen = np.where(np.isnan(truth), np.nan, frames)
+        powers[name] = radial_power(torch.from_numpy(seen.astype(np.float64))).mean(dim=0)[1:].tolist()
+    cells = (min(truth.shape[-2:]) / np.arange(1, len(powers["truth"]) + 1)).tolist()
+    last = lead_word(asked.windows.ahead, asked.windows.series.step)
+    lead = f"Power by size at {last}; a forecast below the truth at the fine end is blurred."
+    return Chapter("Sharpness", [power_spectrum(cells, powers)], lead)
+
+
+def _past(asked: _Asked) -> Chapter:
+    """How much a forecast changes when a past frame is replaced by the mean of the past: which frames it looks at."""
+    title, few = "Which past frames it looks at", asked.windows.take(slice(0, _HIDDEN))
+    if few.size != few.series.size:
+        return Chapter(title, [Words("Windows are crops of many places; frames are hidden only where windows are whole.")])
+    values = replace(few, ahead=0).values()  # (sample, channel, past, row, column)
+    whole = _said(asked.forecaster, few, values)
+    changed = [np.sqrt(np.nanmean((_said(asked.forecaster, few, _without(values, k)) - whole) ** 2)) for k in range(few.past)]
+    curve = {"change of the forecast": [float(v) for v in changed]}
+    names = [f"{k - few.past + 1} frames" if k < few.past - 1 else "the last" for k in range(few.past)]
+    lead = "Root mean square change of the ensemble's forecast when one past frame is hidden (occlusion), over all leads."
+    return Chapter(title, [by_lead(curve, "change", names, few.series.unit)], lead)
+
+
+_HIDDEN = 8  # windows whose past frames are hidden in turn
+
+
+def _without(values: Floats, frame: int) -> Floats:
+    """Past frames of windows with one of them replaced by the mean of all; (sample, channel, past, row, column)."""
+    made = values.copy()
+    known = np.isfinite(values)
+    mean = np.where(known, values, 0).sum(axis=2) / np.maximum(known.sum(axis=2), 1)
+    made[:, :, frame] = np.where(known[:, :, frame], mean, np.nan)
+    return made
+
+
+def _said(forecaster: Forecaster, windows: Windows, values: Floats) -> Floats:
+    """What the ensemble says after other past frames at the same times, (sample, target, ahead, row, column)."""
+    count, channels, past, rows, columns = values.shape
+    frames = np.ascontiguousarray(values.swapaxes(1, 2)).reshape(count * past, channels, rows, columns)
+    starts = np.arange(count, dtype=np.int64) * past
+    times = windows.series.clock(windows.first[:, None] + np.arange(past)).ravel()
+    names = np.array([str(n) for n in range(count)])
+    series = replace(windows.series, frames=frames, starts=starts, names=names, times=times)
+    own = replace(windows, series=series, first=starts)
+    return np.concatenate([answers["ensemble"] for _, answers in forecaster.answers(own, baselines=False)])
+
+
+def _not_shown(recipe: Recipe, windows: Windows, split: TimeSplit, targets: int) -> Chapter:
+    """What the tested frames hold that the training part does not."""
+    series = windows.series
+    part = split.test if len(split.test) else split.validation
+    learned, tested = _some(frames_of(windows.take(split.train))), _some(frames_of(windows.take(part)))
+    found = drift(series.frames[learned], series.frames[tested], seed=recipe.seed)
+    blocks: list[Block] = [Words(_spans(series, learned, tested)), *drifted("test part", found)]
+    return Chapter("What it was not shown", blocks, "Seasons, storms and heights that the training part lacks are guesses.")
+
+
+def _spans(series: Series, learned: Ints, tested: Ints) -> str:
+    if series.times is None:
+        return f"Learned from frames {learned[0]:,} to {learned[-1]:,}, tested on {tested[0]:,} to {tested[-1]:,}."
+    words = [time_word(series.times[n]) for n in (learned[0], learned[-1], tested[0], tested[-1])]
+    return f"Learned from {words[0]} to {words[1]}, tested on {words[2]} to {words[3]} (UTC); other times of year are new."
+
+
+def _some(numbers: Ints) -> Ints:
+    return np.sort(np.random.default_rng(0).permutation(numbers)[:_FRAMES])

@@ -1,0 +1,189 @@
+"""A run of frames behind HTTP: past frames go in, the frames after them come out."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+import wavefold
+from wavefold.base.dataset import Floats
+from wavefold.base.errors import DataError, UserError
+from wavefold.base.lazy import Ints
+from wavefold.base.runs import Run
+from wavefold.base.series import Seconds, Series, Windows, later
+from wavefold.data import FRAME_SIMULATORS
+from wavefold.data.filterbank_h5 import h5py
+from wavefold.output.onnx import OnnxModel
+from wavefold.output.serve import Served
+from wavefold.output.serving_bodies import Asked
+from wavefold.recipe import Recipe
+from wavefold.story.asking import recipe_of
+from wavefold.story.forecasting.asking import Forecaster, last_windows, where_seen
+from wavefold.story.forecasting.exporting import export_forecaster, whole_forecaster
+from wavefold.story.forecasting.reading import check_like, read_frames, sections
+
+Ask = Callable[[Floats, Seconds], Floats]
+
+_MOST = 1 << 30  # bytes of a grid's variables, unpacked
+_HDF = b"\x89HDF"
+
+
+def served_forecaster(run: Run, *, threads: int = 1, say: Callable[[str], None] = print) -> Served:
+    """A run of frames that is done, ready to be asked. threads: of ONNX Runtime. say: told where torch answers instead."""
+    recipe, facts, scores = recipe_of(run), run.facts, run.scores
+    _, windows = sections(recipe)
+    channels, rows, columns = facts["shape"]
+    ask, engine, timed = _asker(run, recipe, threads, say)
+    return Served(
+        title=facts["recipe"],
+        kind="frames",
+        facts={**_told(recipe, facts, scores), "timed": timed, "engine": engine, "recipe_toml": run.recipe_text},
+        shape=(channels, windows.past, rows, columns),
+        ask=ask,
+        example=_example(recipe, facts),
+        read=lambda path: _read(recipe, facts, path),
+        suffixes=(".npz", ".npy", ".nc"),
+        nan=True,
+        timed=timed,
+        targets=tuple(facts["channels"][: facts["targets"]]),
+        axis_title="column",
+    )
+
+
+def check_grid_file(path: Path, most: int = _MOST) -> None:
+    """DataError for an HDF5 (NetCDF-4) file that names other files or other places of its own, or unpacks to too much."""
+    with open(path, "rb") as stream:
+        if not stream.read(4).startswith(_HDF):
+            return
+    with h5py.File(path, "r") as file:
+        size = _size_of(file, path.name, depth=0)
+    if size > most:
+        raise DataError(f"{path.name}: unpacks to {size:,} bytes, expected {most:,} at most")
+
+
+def _size_of(group: Any, place: str, depth: int) -> int:
+    """Bytes of the datasets of a group and of those below it."""
+    if depth > _DEEPEST:
+        raise DataError(f"{place}: holds groups in groups, more than {_DEEPEST} deep")
+    size = 0
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise DataError(f"{place}: {name[:60]!r} is a link to another place; expected the values themselves")
+        part = group[name]
+        if isinstance(part, h5py.Group):
+            size += _size_of(part, place, depth + 1)
+        elif isinstance(part, h5py.Dataset):
+            if part.external or part.is_virtual:
+                raise DataError(f"{place}: {name[:60]!r} lies in another file; expected the values themselves")
+            size += int(part.nbytes)
+    return size
+
+
+_DEEPEST = 16
+
+
+class Torch:
+    """A run's members on torch, loaded once: past frames (sample, channel, past, row, column) to later ones."""
+
+    def __init__(self, run: Run, recipe: Recipe) -> None:
+        self._facts, (_, self._windows) = run.facts, sections(recipe)
+        self._forecaster = Forecaster(run, recipe, self._facts["targets"])
+
+    def forecast(self, frames: Floats, times: Seconds) -> Floats:
+        """The frames after those, (sample, target, ahead, row, column). times: (sample,) of each one's last frame."""
+        count, channels, past, rows, columns = frames.shape
+        series = Series(
+            frames.swapaxes(1, 2).reshape(count * past, channels, rows, columns),
+            np.arange(count) * past,
+            np.arange(count).astype(np.str_),
+            times=_before(times, self._step, past).ravel(),
+            step=self._facts["step"],
+            channels=tuple(self._facts["channels"]),
+            unit=self._facts["unit"],
+        )
+        none: Ints = np.zeros(count, np.int64)
+        windows = Windows(series, series.starts, none, none, past, self._windows.ahead, (rows, columns))
+        made = np.concatenate([said for _, said in self._forecaster.forecast(windows)])
+        return where_seen(made, frames[:, : self._facts["targets"]])
+
+    @property
+    def _step(self) -> float:
+        return float(self._facts["step"] or 1.0)
+
+
+def _asker(run: Run, recipe: Recipe, threads: int, say: Callable[[str], None]) -> tuple[Ask, str, bool]:
+    """Who answers, its name, and whether it has to be told the time."""
+    try:
+        with TemporaryDirectory(prefix="wavefold-") as folder:
+            path = Path(folder) / "run.onnx"
+            export_forecaster(run, path, say=lambda line: None)
+            model = OnnxModel(path, threads)
+    except (UserError, RuntimeError) as error:  # the second where the file's forecasts are not torch's
+        line = str(error).splitlines()[0]
+        say(f"torch answers, not ONNX Runtime: {line}")
+        return Torch(run, recipe).forecast, f"torch ({line})", whole_forecaster(run, recipe).needs_clock
+    timed, step, (_, windows) = "clock" in model.inputs, float(run.facts["step"] or 1.0), sections(recipe)
+
+    def ask(frames: Floats, times: Seconds) -> Floats:
+        clock = [_clock(times, step, windows.past, windows.ahead)] if timed else []
+        said: Floats = model.ask(frames, *clock)
+        return said
+
+    return ask, "ONNX Runtime", timed
+
+
+def _before(times: Seconds, step: float, past: int) -> Seconds:
+    """Seconds of past frames, (sample, past), from those of the last ones."""
+    return later(times[:, None], step, np.arange(1 - past, 1))
+
+
+def _clock(times: Seconds, step: float, past: int, ahead: int) -> Seconds:
+    """Seconds of past and later frames, (sample, past + ahead)."""
+    return later(times[:, None], step, np.arange(1 - past, ahead + 1))
+
+
+def _read(recipe: Recipe, facts: Mapping[str, Any], path: Path) -> Asked:
+    """The last past frames of each stretch of a file, whose path is the server's."""
+    if path.suffix == ".npz" and not zipfile.is_zipfile(path):
+        raise DataError(f"{path.name}: is no .npz")
+    check_grid_file(path)
+    series, _ = read_frames(recipe, str(path))
+    check_like(series, dict(facts))
+    windows, long = last_windows(recipe, series)
+    past = replace(windows, ahead=0)
+    times = series.clock(windows.first + windows.past - 1)
+    return Asked(series.names[long].tolist(), past.values(), times)
+
+
+def _example(recipe: Recipe, facts: Mapping[str, Any]) -> Floats:
+    """Past frames of a simulated series of the run's shape, between the values of a standard deviation or so."""
+    _, windows = sections(recipe)
+    channels, rows, columns = facts["shape"]
+    shape = (channels, windows.past, rows, columns)
+    try:
+        make = FRAME_SIMULATORS[recipe.data.simulator]
+        frames = make(1, 1, shape=[channels, rows, columns], past=windows.past, ahead=windows.ahead).frames[: windows.past]
+    except (UserError, ValueError):
+        frames = np.empty((0, 0, 0, 0), np.float32)
+    made = np.asarray(frames, np.float32).swapaxes(0, 1)
+    if made.shape == shape:
+        return np.ascontiguousarray(made)
+    return np.zeros(shape, np.float32)
+
+
+def _told(recipe: Recipe, facts: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
+    _, windows = sections(recipe)
+    metric = scores["metric"]
+    value, *interval = scores["score"][metric][:3]
+    known = {name: facts[name] for name in ("recipe", "channels", "targets", "shape", "unit", "step", "simulated")}
+    beside = [{"name": b["name"], "value": b[metric][0], "interval": b[metric][1:3]} for b in scores["baselines"]]
+    score = {"metric": metric, "value": value, "interval": interval, "n": scores["n"], "per": 0}
+    more = {"past": windows.past, "ahead": windows.ahead, "learned_from": scores.get("learned_from")}
+    notes = {"baselines": beside, "notes": list(scores.get("notes", [])), "score": score}
+    return {**known, **more, **notes, "wavefold": wavefold.__version__}

@@ -1,0 +1,318 @@
+"""What a source holds, as a page to look at before any training: counts, classes, statistics, samples, defects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.base.build import build_part
+from wavefold.base.dataset import Dataset, Ints, Strings, shape_words
+from wavefold.base.errors import listed
+from wavefold.data import test_files
+from wavefold.data.defects import NearDuplicates, duplicates, label_conflicts, leaks, near_duplicates, near_to
+from wavefold.data.statistics import ClassStatistics, ValueRanges, class_statistics, value_ranges
+from wavefold.output.charts import cadence_grid, class_bars, histogram, mean_and_spread, sample_grid
+from wavefold.output.page import Block, Chapter, Facts, Page, Table, Words
+from wavefold.prepare import TRANSFORMS
+from wavefold.recipe import Recipe
+from wavefold.story.axes import Axis, axis_of
+from wavefold.story.reading import axis_words, read_to_look
+
+_SHOWN = 12  # samples that are drawn, in all
+_LISTED = 20  # rows of a table of defects
+
+
+def look_at_samples(recipe: Recipe, source: str) -> Page:
+    """The page of a source of samples; a folder's test files are looked at, too."""
+    dataset, tests = _read(recipe, source)
+    axis, ranges = axis_of(dataset), value_ranges(dataset.signals)
+    found = _defects(dataset, tests, ranges)
+    chapters = [
+        _there(dataset, tests, ranges),
+        *_classes(dataset, tests),
+        *_by_position(recipe, dataset, axis),
+        _samples(dataset, axis, recipe.seed),
+        _values(dataset, ranges),
+        found,
+    ]
+    named = Path(dataset.source).name or dataset.source
+    return Page(
+        title=f"{named}: a look at the data",
+        lead=f"{dataset.source}, read as the recipe {recipe.name} reads it. Nothing was trained.",
+        chapters=chapters,
+        headline=_headline(dataset, found),
+    )
+
+
+def _read(recipe: Recipe, source: str) -> tuple[Dataset, list[Dataset]]:
+    """What there is to learn from, and the test files of its folder; files that cannot be read are passed over and listed."""
+    lenient = recipe.with_({"data.skip_bad": True})
+    dataset = read_to_look(lenient, source)
+    return dataset, [read_to_look(lenient, str(path), labels=False) for path in test_files(source)]
+
+
+def _headline(dataset: Dataset, found: Chapter) -> list[tuple[str, str]]:
+    warned = sum(isinstance(block, Words) and block.kind == "warning" for block in found.blocks)
+    groups = [(f"groups by {dataset.grouping}", f"{len(set(dataset.groups.tolist())):,}")] if dataset.groups is not None else []
+    classes = [("classes", f"{len(dataset.classes):,}")] if dataset.labels is not None else []
+    return [("samples", f"{len(dataset):,}"), *classes, *groups, ("kinds of defects", f"{warned}")]
+
+
+def _there(dataset: Dataset, tests: Sequence[Dataset], ranges: ValueRanges) -> Chapter:
+    pairs = [
+        ("source", dataset.source),
+        ("samples", f"{len(dataset):,}"),
+        ("each", shape_words(dataset.signals.shape[1:])),
+        ("step of the last axis", dataset.unit or "not said by the source"),
+    ]
+    if dataset.axis is not None:
+        pairs.append(("axis", axis_words(dataset.axis.tolist(), dataset.unit)))
+    if dataset.groups is not None:
+        pairs.append(("groups", f"{len(set(dataset.groups.tolist())):,} by {dataset.grouping}"))
+    if dataset.columns:
+        pairs.append(("further columns", listed(dataset.columns)))
+    pairs += [("beside it", f"{Path(test.source).name}: {len(test):,} samples to predict") for test in tests]
+    pairs.append(("SHA-256", dataset.digest))
+    return Chapter("What is there", [Facts(pairs)])
+
+
+def _classes(dataset: Dataset, tests: Sequence[Dataset]) -> list[Chapter]:
+    if dataset.labels is None:
+        return [Chapter("Classes", [Words("The source has no labels: it can be predicted, not learned from.")])]
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    rows = [
+        [name, int(n), f"{n / len(dataset):.2%}", *_groups_of(dataset, k)]
+        for k, (name, n) in enumerate(_pairs(dataset, counts))
+    ]
+    by_group = [] if dataset.groups is None else ["groups"]
+    blocks: list[Block] = [
+        class_bars(dataset.classes, {"samples": counts.tolist()}),
+        Table(["class", "samples", "share", *by_group], rows),
+    ]
+    rare = [name for name, n in _pairs(dataset, counts) if 0 < n < _FEW]
+    if rare:
+        blocks.append(Words(f"Fewer than {_FEW} samples: {listed(rare)}. A score of so few says little.", "warning"))
+    return [
+        Chapter("Classes", blocks, "How many samples each class has; a rare class needs balancing or a metric that counts it.")
+    ]
+
+
+_FEW = 30
+
+
+def _pairs(dataset: Dataset, counts: Ints) -> list[tuple[str, int]]:
+    return list(zip(dataset.classes, counts.tolist(), strict=True))
+
+
+def _groups_of(dataset: Dataset, number: int) -> list[int]:
+    """How many groups hold a class."""
+    if dataset.groups is None or dataset.labels is None:
+        return []
+    return [len(set(dataset.groups[dataset.labels == number].tolist()))]
+
+
+def _by_position(recipe: Recipe, dataset: Dataset, axis: Axis) -> list[Chapter]:
+    """Mean and spread of each class along the axis; of cadences its mean panels."""
+    labels = np.zeros(len(dataset), np.int64) if dataset.labels is None else dataset.labels
+    names = dataset.classes if dataset.labels is not None else ("all samples",)
+    found = class_statistics(dataset.signals, labels, len(names))
+    if dataset.signals.ndim > 3:
+        titles = [f"mean of {name}" for name in names]
+        return [Chapter("Mean by class", [cadence_grid(found.mean.astype(np.float32), titles, *_panel_axes())])]
+    words = "between the 5th and the 95th percentile" if found.quantiles else "within two standard deviations"
+    lead = f"Line: the mean of a class at each position; band: {words}. Where bands part, classes can be told apart."
+    chapters = [Chapter("Mean and spread by position", _bands(found, axis, names), lead)]
+    scaling = [step for step in recipe.prepare if step.step == "scale"]
+    if scaling:
+        transform = build_part(TRANSFORMS, "scale", scaling[0].options, "prepare")
+        scaled = class_statistics(transform.apply(dataset.signals[:]), labels, len(names))
+        lead = "The same of each sample scaled as the recipe scales it: what the nets are shown."
+        chapters.append(Chapter("Mean and spread, scaled", _bands(scaled, axis, names), lead))
+    return chapters
+
+
+def _bands(found: ClassStatistics, axis: Axis, names: Sequence[str]) -> list[Block]:
+    """A figure for each channel."""
+    return [
+        mean_and_spread(axis.values, axis.title, found.mean[:, c], found.low[:, c], found.high[:, c], list(names))
+        for c in range(min(found.mean.shape[1], _CHANNELS))
+    ]
+
+
+_CHANNELS = 12  # of which a figure each is drawn
+
+
+def _panel_axes() -> tuple[str, str]:
+    return "time (row)", "frequency (column)"
+
+
+def _samples(dataset: Dataset, axis: Axis, seed: int) -> Chapter:
+    """Some samples of each class, drawn by lot."""
+    chosen = _some_of_each(dataset, _SHOWN if dataset.signals.ndim == 3 else 4, seed)
+    some = dataset.take(chosen)
+    names = [""] * len(some) if some.labels is None else [some.classes[k] for k in some.labels]
+    titles = [f"{name}  {word}".strip() for name, word in zip(names, some.ids.tolist(), strict=True)]
+    values = some.signals[:]
+    if values.ndim > 3:
+        drawn: Block = cadence_grid(values, titles, *_panel_axes())
+    else:
+        drawn = sample_grid(axis.values, axis.title, values, titles, None if some.labels is None else some.labels.tolist())
+    return Chapter(
+        "Samples", [drawn], f"Drawn by lot (seed {seed}), the same number of each class. Drag to zoom; all move together."
+    )
+
+
+def _some_of_each(dataset: Dataset, count: int, seed: int) -> Ints:
+    rng = np.random.default_rng(seed)
+    if dataset.labels is None:
+        return np.sort(rng.choice(len(dataset), min(count, len(dataset)), replace=False))
+    there = np.unique(dataset.labels)
+    each = max(1, count // len(there))
+    drawn = [rng.permutation(np.flatnonzero(dataset.labels == k))[:each] for k in there[:count]]
+    return np.concatenate(drawn)
+
+
+def _values(dataset: Dataset, ranges: ValueRanges) -> Chapter:
+    head = ["channel", "lowest", "mean", "highest", "standard deviation"]
+    rows = [
+        [n, *(f"{v:.5g}" for v in row)]
+        for n, row in enumerate(zip(ranges.lowest, ranges.mean, ranges.highest, ranges.std, strict=True))
+    ]
+    blocks: list[Block] = [
+        Table(head, rows),
+        histogram({"lowest of a sample": ranges.low.tolist(), "highest of a sample": ranges.high.tolist()}, "value"),
+    ]
+    if (ranges.zero_tail > 0).mean() > _TAILED:
+        blocks.append(histogram({"zeros at the end": ranges.zero_tail.tolist()}, "positions"))
+    return Chapter("Values", blocks, "The range of values, and of each sample by itself: outliers stand apart.")
+
+
+_TAILED = 0.01  # share of samples that end in zeros, from which a figure is drawn
+
+
+def _defects(dataset: Dataset, tests: Sequence[Dataset], ranges: ValueRanges) -> Chapter:
+    """All that may spoil a training or flatter its score; a warning each."""
+    equal, near = duplicates(dataset.signals), near_duplicates(dataset.signals, least=_ALIKE)
+    blocks = [
+        *_unreadable(dataset),
+        *_not_values(dataset, ranges),
+        *_equal_samples(dataset, equal),
+        *_near_samples(dataset, near),
+        *_between_groups(dataset, equal, near),
+        *(block for test in tests for block in _in_both(dataset, test)),
+    ]
+    if not any(isinstance(block, Words) for block in blocks):
+        blocks.append(Words("None found: no value is missing, no sample repeats another, no group shares one.", "good"))
+    words = f"Near-duplicates were looked for among {near.looked_at:,} of {len(dataset):,} samples."
+    return Chapter("Defects", blocks, words if near.looked_at < len(dataset) else "")
+
+
+def _unreadable(dataset: Dataset) -> list[Block]:
+    if not dataset.left_out:
+        return []
+    words = f"{len(dataset.left_out):,} samples cannot be read; training refuses them unless --skip-bad is given."
+    return [Words(words, "warning"), Table(["id", "why"], [list(row) for row in dataset.left_out[:_LISTED]])]
+
+
+def _not_values(dataset: Dataset, ranges: ValueRanges) -> list[Block]:
+    blocks: list[Block] = []
+    missing = np.flatnonzero(ranges.not_finite)
+    if len(missing):
+        blocks.append(
+            Words(f"{len(missing):,} samples hold values that are no numbers: {_some(dataset.ids[missing])}.", "warning")
+        )
+    flat = np.flatnonzero(ranges.flat)
+    if len(flat):
+        blocks.append(Words(f"{len(flat):,} samples hold one value throughout: {_some(dataset.ids[flat])}.", "warning"))
+    tailed = ranges.zero_tail > 0
+    if tailed.any():
+        half = float(np.median(ranges.zero_tail[tailed]))
+        words = f"{tailed.sum():,} samples end in zeros ({tailed.mean():.1%}), half of them in {half:,.0f} or more: padding"
+        blocks.append(Words(f"{words}. The step crop_tail cuts what all share.", "plain"))
+    return blocks
+
+
+def _equal_samples(dataset: Dataset, equal: Sequence[Ints]) -> list[Block]:
+    if not equal:
+        return []
+    repeats = sum(len(group) - 1 for group in equal)
+    blocks: list[Block] = [
+        Words(f"{repeats:,} samples repeat an earlier one value by value, in {len(equal):,} sets.", "warning")
+    ]
+    if dataset.labels is not None:
+        torn = label_conflicts(equal, dataset.labels)
+        if torn:
+            blocks.append(Words(f"{len(torn):,} of these sets have several labels: no model can be right on them.", "warning"))
+            blocks.append(_sets(dataset, torn))
+            return blocks
+    blocks.append(_sets(dataset, equal))
+    return blocks
+
+
+def _sets(dataset: Dataset, sets: Sequence[Ints]) -> Table:
+    def words(group: Ints) -> str:
+        if dataset.labels is None:
+            return ""
+        return listed(dict.fromkeys(dataset.classes[k] for k in dataset.labels[group].tolist()))
+
+    rows = [[_some(dataset.ids[group]), len(group), words(group)] for group in sets[:_LISTED]]
+    return Table(["ids", "samples", "labels"], rows, f"the first {len(rows)} of {len(sets):,}" if len(sets) > len(rows) else "")
+
+
+def _near_samples(dataset: Dataset, near: NearDuplicates) -> list[Block]:
+    if not near.count:
+        return []
+    first = np.argsort(-near.likeness)[:_LISTED]
+    rows = [
+        [dataset.ids[i], dataset.ids[j], f"{r:.5f}", *_labels_of(dataset, (i, j))]
+        for (i, j), r in zip(near.pairs[first].tolist(), near.likeness[first].tolist(), strict=True)
+    ]
+    words = f"{near.count:,} pairs of samples are alike but for little (correlation {_ALIKE:g} or more)."
+    head = ["id", "id", "correlation", *(["labels"] if dataset.labels is not None else [])]
+    return [Words(words, "warning"), Table(head, rows, "the most alike first")]
+
+
+def _labels_of(dataset: Dataset, pair: tuple[int, int]) -> list[str]:
+    return [] if dataset.labels is None else [listed(dict.fromkeys(dataset.classes[dataset.labels[n]] for n in pair))]
+
+
+def _between_groups(dataset: Dataset, equal: Sequence[Ints], near: NearDuplicates) -> list[Block]:
+    if dataset.groups is None:
+        return []
+    torn = leaks(equal, dataset.groups) + leaks(list(near.pairs), dataset.groups)
+    if not torn:
+        return [Words(f"No sample is found in two groups by {dataset.grouping}.", "good")]
+    rows = [[_some(dataset.ids[g]), listed(dict.fromkeys(dataset.groups[g].tolist()))] for g in torn[:_LISTED]]
+    words = f"{len(torn):,} sets of equal or nearly equal samples lie in two groups: a split by group lets them through."
+    return [Words(words, "warning"), Table(["ids", f"groups by {dataset.grouping}"], rows)]
+
+
+def _in_both(dataset: Dataset, test: Dataset) -> list[Block]:
+    """Samples of a test file that are among those to learn from."""
+    if test.signals.shape[1:] != dataset.signals.shape[1:]:
+        shapes = [shape_words(part.signals.shape[1:]) for part in (test, dataset)]
+        words = f"{Path(test.source).name}: samples are {shapes[0]}, not {shapes[1]}."
+        return [Words(words, "warning")]
+    name, found = Path(test.source).name, near_to(dataset.signals, test.signals, _ALIKE)
+    compared = found.looked_at[1]
+    if not found.count:
+        return [Words(f"None of {compared:,} samples of {name} is among those to learn from.", "good")]
+    there = np.flatnonzero(found.likeness >= _ALIKE)[:_LISTED]
+    rows = [
+        [test.ids[n], dataset.ids[k], f"{likeness:.5f}"]
+        for n, k, likeness in zip(found.samples[there], found.nearest[there], found.likeness[there].tolist(), strict=True)
+    ]
+    words = f"{found.count:,} of {compared:,} samples of {name} are among those to learn from, or nearly so."
+    return [Words(words, "warning"), Table(["id in the test file", "id to learn from", "correlation"], rows)]
+
+
+_ALIKE = 0.999  # correlation
+
+
+def _some(ids: Strings | NDArray[np.str_]) -> str:
+    """The first few of some ids, for a line."""
+    words = [str(word) for word in ids[:4].tolist()]
+    return ", ".join(words) + (f" and {len(ids) - 4:,} more" if len(ids) > 4 else "")

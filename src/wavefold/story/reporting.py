@@ -1,0 +1,367 @@
+"""What a run did, as a page: its score beside the baselines, its learning, its errors, why it says what it says."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.base.dataset import Dataset, Ints, Strings
+from wavefold.base.errors import UserError, listed
+from wavefold.base.runs import Run
+from wavefold.data import test_files
+from wavefold.data.statistics import Drift, drift
+from wavefold.output.charts import (
+    cadence_grid,
+    confusion,
+    explained_grid,
+    learning_curves,
+    reliability_diagram,
+    sample_grid,
+    scores_with_intervals,
+)
+from wavefold.output.page import Block, Chapter, Facts, Figure, Page, Table, Words
+from wavefold.recipe import Recipe, digest_of
+from wavefold.story.axes import axis_of
+from wavefold.story.explaining import Explained, explain
+from wavefold.story.reading import read_for, read_like, split_samples
+from wavefold.training.reliability import by_class, confusion_counts, least_certain, reliability_bins, worst
+
+Say = Callable[[str], None]
+Values = NDArray[np.float64]
+
+_DRAWN = 6  # samples a figure, of signals; of cadences a third
+_COMPARED = 4000  # samples of each part, drawn by lot, whose values are compared
+_MATRIX = 40  # classes that a matrix has room for
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What the ensemble and its members said of the test parts, a row a sample and repeat."""
+
+    ids: Strings  # (row,)
+    rows: Ints  # (row,) the sample
+    fold: Ints  # (row,)
+    labels: Ints  # (row,)
+    probabilities: Values  # (row, class)
+    members: Values  # (member, row, class)
+
+    @classmethod
+    def of(cls, run: Run) -> HeldOut:
+        """Read what the run kept; UserError for a run that was judged before it was kept."""
+        path = run.folder / "held_out.npz"
+        if not path.exists():
+            raise UserError(
+                f"{run.folder}: has no held_out.npz, which judging writes now; delete its scores.json and train again"
+            )
+        with np.load(path, allow_pickle=False) as kept:
+            return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
+
+
+def report_samples(run: Run, recipe: Recipe, data: str, warn: Say) -> Page:
+    """The page of a run that classifies. data: where its samples lie now; '' is where they lay."""
+    scores, facts, held = run.scores, run.facts, HeldOut.of(run)
+    dataset = _samples_again(run, recipe, data, warn)
+    chapters = [
+        score_chapter(scores, facts),
+        learning_chapter(run, recipe, scores["metric"]),
+        _errors(held, facts["classes"]),
+        _believed(held),
+        _members(held, recipe, scores),
+        *([] if dataset is None else _samples(run, recipe, dataset, held)),
+        *([] if dataset is None else [_not_shown(run, recipe, dataset)]),
+        repeat_chapter(run, recipe, scores),
+    ]
+    return Page(
+        title=f"{facts['recipe']}: what the run did",
+        lead=f"Run {run.folder}, trained on {facts['source']}.",
+        chapters=chapters,
+        headline=headline(scores, facts),
+    )
+
+
+def headline(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The score with its interval, n, and the best baseline beside it."""
+    metric = scores["metric"]
+    value, low, high = scores["score"][metric]
+    beside = [(f"{row['name']} (baseline)", number(row[metric][0])) for row in scores["baselines"]]
+    learned = ("learned from", f"{scores['learned_from']:,.0f}")
+    return [(f"{metric} [{number(low)}, {number(high)}]", number(value)), ("tested", f"{scores['n']:,}"), learned, *beside]
+
+
+def number(value: float | None) -> str:
+    """A score for people; what is undefined is a dash."""
+    return "–" if value is None or not np.isfinite(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def score_chapter(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> Chapter:
+    """The recipe's metric of the ensemble, its members and the baselines, with n, intervals, notes and other metrics."""
+    metric, rows = scores["metric"], _rows(scores)
+    value, low, high = np.array([row[metric] for _, _, row in rows], np.float64).T
+    names = [name for name, _, _ in rows]
+    blocks: list[Block] = [Words(note, "warning") for note in _notes(scores, facts)]
+    blocks.append(scores_with_intervals(names, value, low, high, metric, [kind for _, kind, _ in rows]))
+    blocks.append(_score_table(scores, rows))
+    if "folds" in scores:
+        each = [[f["fold"] + 1, f["n"], *(number(v) for v in f[metric])] for f in scores["folds"]]
+        blocks.append(Table(["fold", "n", metric, "low", "high"], each, "each fold's test part by itself"))
+    what = f"{metric} on {scores['n']:,} samples that nothing was learned from or chosen by; bars are 95 % intervals."
+    return Chapter("Score", blocks, what)
+
+
+def _notes(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    simulated = "Learned from and tested on simulated samples: this says nothing about real ones."
+    given = list(scores["notes"])
+    told = any("simulated" in note for note in given)
+    return [*([simulated] if facts["simulated"] and not told else []), *given]
+
+
+def _rows(scores: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Who was scored: (name, kind, metrics)."""
+    alone = len(scores["members"]) == 1  # then the ensemble is the member
+    members = [] if alone else [(row["name"], "member", row) for row in scores["members"]]
+    baselines = [(f"{row['name']} (baseline)", "baseline", row) for row in scores["baselines"]]
+    return [("ensemble", "ensemble", scores["score"]), *members, *baselines]
+
+
+def _score_table(scores: Mapping[str, Any], rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Table:
+    with_ends = [m for m, v in scores["score"].items() if isinstance(v, list) and len(v) == 3 and m != "f1-by-class"]
+    plain = [m for m, v in scores["score"].items() if isinstance(v, float | int)]
+
+    def cells(row: Mapping[str, Any]) -> list[str]:
+        ends = [f"{number(row[m][0])} [{number(row[m][1])}, {number(row[m][2])}]" for m in with_ends]
+        return ends + [number(row[m]) for m in plain]
+
+    return Table(["", *with_ends, *plain], [[name, *cells(row)] for name, _, row in rows])
+
+
+def learning_chapter(run: Run, recipe: Recipe, metric: str) -> Chapter:
+    """Loss and score of the validation part by epoch and stage, of each net of each fold."""
+    lines = {}
+    for fold in range(run.facts.get("folds", 1)):
+        for n, member in enumerate(recipe.member):
+            path = run.member(fold, n, member.model) / "metrics.jsonl"
+            if path.exists():
+                name = f"{n} {member.model}" + (f", fold {fold + 1}" if run.facts.get("folds", 1) > 1 else "")
+                lines[name] = [json.loads(line) for line in path.read_text().splitlines()]
+    if not lines:
+        return Chapter("Learning", [Words("No member learns in epochs.")])
+    best = recipe.stage[-1].best
+    shown = best if all(best in line for each in lines.values() for line in each) else metric
+    seconds = run.scores.get("seconds")
+    took = f" Fitting and judging took {seconds:,.0f} s." if seconds else ""
+    lead = f"The weights of the epoch with the best {best} on the validation part are kept (dots)."
+    return Chapter("Learning", [learning_curves(lines, shown)], lead + took)
+
+
+def _errors(held: HeldOut, classes: Sequence[str]) -> Chapter:
+    matrix = confusion_counts(held.labels, held.probabilities.argmax(axis=1), len(classes))
+    found = by_class(matrix)
+    columns = zip(classes, found.precision, found.recall, found.f1, found.support.tolist(), strict=True)
+    rows = [[name, *(number(v) for v in values), n] for name, *values, n in columns]
+    drawn: list[Block] = [confusion(matrix, classes)] if len(classes) <= _MATRIX else []
+    table = Table(["class", "precision", "recall", "F1", "samples"], rows)
+    return Chapter("Where it errs", [*drawn, table], "Rows are what samples are, columns what the most probable class says.")
+
+
+def _believed(held: HeldOut) -> Chapter:
+    bins = reliability_bins(held.probabilities, held.labels)
+    drawn = reliability_diagram(bins.confidence, bins.share_right, bins.low, bins.high, bins.count)
+    lead = "Of the samples of which it is 80 % sure, 80 % should be right: dots on the diagonal. Bars are 95 % intervals."
+    return Chapter("Can its probabilities be believed", [drawn], lead)
+
+
+def _members(held: HeldOut, recipe: Recipe, scores: Mapping[str, Any]) -> Chapter:
+    """Each member against the ensemble: how often they agree, and who is right where they do not."""
+    said, metric = held.probabilities.argmax(axis=1), scores["metric"]
+    right = said == held.labels
+    rows = []
+    for n, member in enumerate(recipe.member):
+        own = held.members[n].argmax(axis=1)
+        mends, spoils = (own == held.labels) & ~right, (own != held.labels) & right
+        value = scores["members"][n][metric][0]
+        rows.append([f"{n} {member.model}", number(value), f"{(own == said).mean():.1%}", int(mends.sum()), int(spoils.sum())])
+    head = ["member", metric, "agrees with the ensemble", "right where it errs", "wrong where it is right"]
+    kept: list[Block] = [Table(head, rows), *_choices(scores)]
+    return Chapter(
+        "Members against the ensemble", kept, f"Combined by {recipe.combine.by}, calibrated by {recipe.combine.calibrate}."
+    )
+
+
+def _choices(scores: Mapping[str, Any]) -> list[Block]:
+    metric = scores["metric"]
+    if not scores["choices"]:
+        return []
+    rows = [[c["by"], c["calibrate"], c["decide"], *(number(v) for v in c[metric])] for c in scores["choices"]]
+    caption = "every other choice, measured on the same samples: the best of many by luck alone looks better than it is"
+    return [Table(["combined by", "calibrated by", "decided by", metric, "low", "high"], rows, caption)]
+
+
+def _samples_again(run: Run, recipe: Recipe, data: str, warn: Say) -> Dataset | None:
+    """The samples that the run learned from and was tested on; None, and a line, where they are not to be had."""
+    source = data or data_of(run)
+    try:
+        dataset = read_for(recipe.with_({"data.skip_bad": True}), source)
+    except UserError as error:
+        warn(f"{error}; the page shows no samples (name them with --data)")
+        return None
+    own = digest_of([dataset.digest, list(dataset.classes), list(dataset.signals.shape)])
+    if own != run.facts["identity"]["data"]:
+        warn(f"{source}: is not what the run learned from; the page shows no samples (name its data with --data)")
+        return None
+    return dataset
+
+
+def data_of(run: Run) -> str:
+    """Where a run's data lay, or its own simulated ones."""
+    if run.facts["simulated"]:
+        return str(run.folder / "simulated")
+    return str(run.facts["source"]).partition(", of which data.limit takes ")[0]
+
+
+def _samples(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut) -> list[Chapter]:
+    """The worst and the least certain test samples, and why the run says what it says of some."""
+    few = _DRAWN if dataset.signals.ndim == 3 else _DRAWN // 3
+    bad = worst(held.probabilities, held.labels, few)
+    unsure = least_certain(held.probabilities, few)
+    chapters = [
+        Chapter(
+            "Worst",
+            [_drawn(dataset, held, bad)],
+            "Test samples whose true class it thought least likely: errors, or wrong labels.",
+        ),
+        Chapter("Least certain", [_drawn(dataset, held, unsure)], "Test samples between two classes: worth a second look."),
+    ]
+    chosen = np.concatenate([_typical(held, few), bad[: few // 2]])
+    return [*chapters, _why(run, recipe, dataset, held, chosen)]
+
+
+def _typical(held: HeldOut, few: int) -> Ints:
+    """Of each class, the test sample that is most surely right; as many as there is room for."""
+    said = held.probabilities.argmax(axis=1)
+    found = []
+    for number_ in np.unique(held.labels)[:few]:
+        right = np.flatnonzero((held.labels == number_) & (said == number_))
+        if len(right):
+            found.append(right[np.argmax(held.probabilities[right, number_])])
+    return np.array(found, np.int64)
+
+
+def _titles(dataset: Dataset, held: HeldOut, chosen: Ints) -> list[str]:
+    """What is known and said of some rows."""
+    titles = []
+    for row in chosen.tolist():
+        said = int(held.probabilities[row].argmax())
+        sure, true = held.probabilities[row, said], dataset.classes[held.labels[row]]
+        verdict = "right" if said == held.labels[row] else f"is {true}"
+        titles.append(f"{held.ids[row]}: {dataset.classes[said]} {sure:.0%}, {verdict}")
+    return titles
+
+
+def _drawn(dataset: Dataset, held: HeldOut, chosen: Ints) -> Figure:
+    values, titles = dataset.signals[held.rows[chosen]], _titles(dataset, held, chosen)
+    if values.ndim > 3:
+        return cadence_grid(values, titles, "time (row)", "frequency (column)")
+    axis = axis_of(dataset)
+    return sample_grid(axis.values, axis.title, values, titles, held.labels[chosen].tolist())
+
+
+def _why(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, chosen: Ints) -> Chapter:
+    train = split_samples(recipe, dataset)[0].train
+    said = held.probabilities[chosen].argmax(axis=1).astype(np.int64)
+    made: Explained = explain(run, recipe, dataset, held.rows[chosen], said, train)
+    titles = _titles(dataset, held, chosen)
+    blocks: list[Block] = [Words(note) for note in made.notes]
+    if made.signals.ndim > 3:
+        for name, values in made.maps.items():
+            blocks += [Words(name), cadence_grid(made.signals, titles, "time (row)", "frequency (column)", values)]
+    else:
+        axis = axis_of(dataset)
+        blocks.append(explained_grid(axis.values, axis.title, made.signals, made.maps, titles))
+    lead = "Where a sample speaks for (red) and against (blue) the class that is said; the origin is the mean training sample."
+    return Chapter("Why", blocks, lead)
+
+
+def _not_shown(run: Run, recipe: Recipe, dataset: Dataset) -> Chapter:
+    """What the tested and the predicted samples hold that the training part does not."""
+    first = split_samples(recipe, dataset)[0]
+    train, test = first.train, first.test
+    blocks: list[Block] = [*_groups_shown(run, recipe, dataset, train, test), *_rare(dataset, train)]
+    learned = dataset.take(_some(train)).signals
+    parts = [("test part", dataset.take(_some(test)))] if len(test) else []
+    for path in test_files(data_of(run)):
+        try:
+            parts.append((path.name, read_like(recipe, str(path), run.facts)))
+        except UserError as error:
+            blocks.append(Words(f"{path.name}: {error}", "warning"))
+    for name, part in parts:
+        found = drift(learned, part.take(_some(np.arange(len(part)))).signals, seed=recipe.seed)
+        blocks += drifted(name, found)
+    return Chapter("What it was not shown", blocks, "What lies outside the training part is a guess, however sure the answer.")
+
+
+def _some(rows: Ints) -> Ints:
+    return np.sort(np.random.default_rng(0).permutation(rows)[:_COMPARED])
+
+
+def _groups_shown(run: Run, recipe: Recipe, dataset: Dataset, train: Ints, test: Ints) -> list[Block]:
+    if dataset.groups is None:
+        return [
+            Words(
+                "The samples name no group (patient, star, background): whether the same one is on both sides is not known.",
+                "warning",
+            )
+        ]
+    learned, tested = set(dataset.groups[train].tolist()), set(dataset.groups[test].tolist())
+    both = learned & tested
+    if not both:
+        words = f"None of the {len(tested):,} groups by {dataset.grouping} in the test part was learned from; they are new."
+        return [Words(words, "good")]
+    words = f"{len(both):,} of the {len(tested):,} groups by {dataset.grouping} that were tested were learned from, too"
+    return [Words(f"{words}: the score is of known ones, and says nothing about new ones (split.group).", "warning")]
+
+
+def _rare(dataset: Dataset, train: Ints) -> list[Block]:
+    counts = np.bincount(dataset.known_labels()[train], minlength=len(dataset.classes))
+    few = [f"{name} ({n})" for name, n in zip(dataset.classes, counts.tolist(), strict=True) if n < 30]
+    return [Words(f"Learned from fewer than 30 samples of {listed(few)}.", "warning")] if few else []
+
+
+def drifted(name: str, found: Drift) -> list[Block]:
+    """How other samples differ from those that were learned from."""
+    values = float(np.nanmax(found.outside)) if len(found.outside) else 0.0
+    wide = float(np.nanmax(found.outside_by_position))
+    outside = f"{values:.3%} of the values lie outside all values that were learned from"
+    by_place = (
+        f"at the worst position {wide:.1%} of the samples lie outside what was learned there ({found.by_chance:.1%} by chance)"
+    )
+    rows = [[s.name, number(s.learned), number(s.other), f"{s.distance:.3f}", f"{s.p:.2g}"] for s in found.shifts]
+    head = ["of a sample", "median, training part", f"median, {name}", "Kolmogorov-Smirnov distance", "p"]
+    caption = "0: like the training part; 1: no overlap. p holds for independent samples; beats of one patient are not"
+    far = values > _OUTSIDE or any(s.distance > _FAR for s in found.shifts)
+    return [Words(f"{name}: {outside}; {by_place}.", "warning" if far else "plain"), Table(head, rows, caption)]
+
+
+_OUTSIDE, _FAR = 0.001, 0.2  # of values; a distance: past these a page warns
+
+
+def repeat_chapter(run: Run, recipe: Recipe, scores: Mapping[str, Any]) -> Chapter:
+    """Recipe, environment and the command that makes the run again."""
+    facts = run.facts
+    command = shlex.join(["wavefold", *facts["command"][1:]])
+    known = [
+        ("wavefold", facts["identity"]["wavefold"]),
+        ("python", facts["python"]),
+        ("torch", facts["torch"]),
+        ("numpy", facts["numpy"]),
+        ("machine", facts["machine"]),
+        ("seed", str(recipe.seed)),
+        ("data, SHA-256", facts["identity"]["data"]),
+        ("recipe, SHA-256", facts["identity"]["recipe"]),
+    ]
+    return Chapter("How to repeat it", [Words(command, "code"), Facts(known), Words(recipe.toml(), "code")], "")

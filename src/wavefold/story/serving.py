@@ -1,0 +1,241 @@
+"""A run behind HTTP: what the server asks, reads and tells of it. The model is one ONNX file, or torch where it cannot be."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import wavefold
+from wavefold.base.dataset import Dataset, Floats
+from wavefold.base.errors import DataError, UserError, listed
+from wavefold.base.runs import Run
+from wavefold.combine import Ensemble
+from wavefold.data import SIMULATORS, read
+from wavefold.data.npy_header import HEAD, read_header
+from wavefold.models.saliency import occlusion
+from wavefold.output.onnx import OnnxModel
+from wavefold.output.serve import Served
+from wavefold.output.serving_bodies import Asked
+from wavefold.recipe import Recipe
+from wavefold.story.asking import _Member, _prepared, _transforms, recipe_of
+from wavefold.story.axes import axis_of
+from wavefold.story.exporting import export_run
+from wavefold.story.forecasting.serving import served_forecaster
+from wavefold.story.judging import decided_by
+from wavefold.story.reading import check_shape
+
+Values = NDArray[np.float64]
+Say = Callable[[str], None]
+
+_MANY = ("spectra", "fits", "cadence", "wfdb")  # layouts whose recipes may be sent a CSV of rows instead
+_PIECES = 40  # of a signal, each of which is hidden in turn
+_PANEL_PIECES = (1, 8)  # of a panel: its times whole, its frequencies in eight
+_RATES = (20.0, 20000.0)  # values a second of a WFDB record
+
+
+def served_run(run: Run, *, threads: int = 1, say: Say = print) -> Served:
+    """A run that is done, ready to be asked. threads: of ONNX Runtime. say: takes a line where torch answers instead."""
+    recipe = recipe_of(run)
+    if recipe.windows:
+        return served_forecaster(run, threads=threads, say=say)
+    facts, scores = run.facts, run.scores
+    ask, engine = _asker(run, recipe, threads, say)
+    shape, example = tuple(facts["shape"]), example_of(recipe, facts)
+    axis = axis_of(Dataset(example[None], np.array(["example"]), unit=facts["unit"], axis=_positions(facts)))
+    return Served(
+        title=facts["recipe"],
+        kind="classes",
+        facts={**_told(recipe, facts, scores, run.recipe_text, engine), "axis": _ends(axis.title, axis.values)},
+        shape=shape,
+        ask=ask,
+        example=example,
+        classes=tuple(facts["classes"]),
+        read=lambda path: _read(recipe, facts, path),
+        suffixes=_suffixes(shape, facts),
+        csv=len(shape) == 2 and shape[0] == 1,
+        explain=_explain,
+        decide=lambda probabilities: decided_by(recipe, recipe.combine.decide, probabilities),
+        axis=axis.values,
+        axis_title=axis.title,
+    )
+
+
+def told_of_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The score of a run for GET /model: metric, value, 95 % interval, n, and the baselines beside it."""
+    metric = scores["metric"]
+    value, *interval = scores["score"][metric][:3]
+    beside = [{"name": b["name"], "value": b[metric][0], "interval": b[metric][1:3]} for b in scores["baselines"]]
+    told = {"metric": metric, "value": value, "interval": interval, "n": scores["n"], "per": scores.get("per", 0)}
+    return {"score": told, "baselines": beside, "notes": list(scores.get("notes", []))}
+
+
+def example_of(recipe: Recipe, facts: Mapping[str, Any]) -> Floats:
+    """One simulated sample of the run's shape, or a wave where the simulator has no such one."""
+    shape = tuple(facts["shape"])
+    try:
+        made = SIMULATORS[recipe.data.simulator](2, 1, shape=shape, classes=recipe.data.classes).signals[:1]
+    except (UserError, ValueError):
+        made = np.empty(0, np.float32)
+    if made.shape[1:] == shape and np.isfinite(made).all():
+        return np.asarray(made[0], np.float32)
+    wave = np.sin(np.linspace(0, 20, int(np.prod(shape)))).reshape(shape)
+    return wave.astype(np.float32)
+
+
+class Members:
+    """All folds' members of a run with what they take and how they are combined, loaded once and asked as often as needed."""
+
+    def __init__(self, run: Run, recipe: Recipe, size: int = 512) -> None:
+        facts = run.facts
+        classes, folds = len(facts["classes"]), range(facts["folds"])
+        self._ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
+        self._transforms = [_transforms(run, recipe, fold) for fold in folds]
+        self._members = [
+            [_Member(m, run.member(fold, n, m.model), classes, size) for n, m in enumerate(recipe.member)] for fold in folds
+        ]
+
+    def probabilities(self, signals: Floats) -> Values:
+        """What the ensemble says of signals (sample, channel, ...): (sample, class)."""
+        said: list[Values] = []
+        for transforms, members in zip(self._transforms, self._members, strict=True):
+            prepared = _prepared(signals, transforms)
+            said.append(self._ensemble.probabilities(np.stack([member.probabilities(prepared) for member in members])))
+        mean: Values = np.mean(said, axis=0)
+        return mean
+
+
+def _asker(run: Run, recipe: Recipe, threads: int, say: Say) -> tuple[Callable[..., NDArray[Any]], str]:
+    """Who answers, and its name for GET /model."""
+    try:
+        with TemporaryDirectory(prefix="wavefold-") as folder:
+            path = Path(folder) / "run.onnx"
+            export_run(run, path, say=lambda line: None)
+            return OnnxModel(path, threads).ask, "ONNX Runtime"
+    except (UserError, RuntimeError) as error:  # the second where the file's answers are not torch's
+        line = str(error).splitlines()[0]
+        say(f"torch answers, not ONNX Runtime: {line}")
+        return Members(run, recipe).probabilities, f"torch ({line})"
+
+
+def _told(recipe: Recipe, facts: Mapping[str, Any], scores: Mapping[str, Any], text: str, engine: str) -> dict[str, Any]:
+    known = {name: facts[name] for name in ("recipe", "classes", "shape", "unit", "samples", "simulated")}
+    more = {"decision": recipe.combine.decide, "learned_from": scores["learned_from"], "engine": engine}
+    return {**known, **told_of_scores(scores), **more, "wavefold": wavefold.__version__, "recipe_toml": text}
+
+
+def _ends(title: str, values: Values) -> dict[str, Any]:
+    return {"title": title, "first": float(values[0]), "last": float(values[-1])}
+
+
+def _positions(facts: Mapping[str, Any]) -> Values | None:
+    """The axis at every position, from the marks that a run keeps of it."""
+    marks, length = facts.get("axis"), facts["shape"][-1]
+    if not marks:
+        return None
+    at = np.linspace(0, length - 1, len(marks)).round()
+    positions: Values = np.interp(np.arange(length), at, marks)
+    return positions
+
+
+def _explain(sample: Floats, ask: Callable[[Floats], NDArray[Any]]) -> Floats:
+    """How far each piece of a sample (channel, ...) speaks for its class: what the channel's mean in its place takes away."""
+    said = ask(sample[None])[0]
+    axes = tuple(range(1, sample.ndim))
+    pieces = _PANEL_PIECES if sample.ndim > 2 else min(_PIECES, sample.shape[-1])
+    origin = sample.mean(axis=axes, keepdims=True)
+    explained: Floats = occlusion(ask, sample[None], np.array([said.argmax()]), pieces=pieces, origin=origin)[0]
+    return explained
+
+
+def _suffixes(shape: Sequence[int], facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The endings of files that a run of such samples may be sent."""
+    if len(shape) > 2:
+        return (".npy", ".zip")
+    if shape[0] > 1:
+        return (".npy", ".ts")
+    fits = (".fits", ".fit", ".fits.gz", ".fit.gz") if facts.get("grid") else ()
+    return (".npy", ".csv", ".txt", ".ts", ".zip", *fits)
+
+
+def _read(recipe: Recipe, facts: Mapping[str, Any], path: Path) -> Asked:
+    """The samples of a file of the system's own, whose path is the server's; nothing is kept of it."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if any(name.endswith(".npy") for name in names):
+                return _of_arrays(archive, tuple(facts["shape"]))
+            if any(name.endswith(".hea") for name in names):
+                folder = path.with_name("records")
+                folder.mkdir()
+                keep_record(archive, folder)
+                path = folder
+    layout = "auto" if recipe.data.layout in _MANY else recipe.data.layout
+    grid = facts.get("grid") or recipe.data.grid
+    dataset = read(path, layout=layout, classes=tuple(facts["classes"]), labels=False, cache=False, grid=grid)
+    check_shape(dataset, facts)
+    return Asked(dataset.ids.tolist(), np.asarray(dataset.signals[: len(dataset)], np.float32))
+
+
+def _of_arrays(archive: zipfile.ZipFile, shape: tuple[int, ...]) -> Asked:
+    """The samples of a zip of .npy, one each, read in memory; other members are passed over."""
+    ids, signals = list[str](), list[Floats]()
+    for info in archive.infolist():
+        name = PurePosixPath(info.filename).name
+        if not name.endswith(".npy") or name.startswith(".") or info.filename.startswith("__MACOSX/"):
+            continue
+        content = archive.read(info)
+        stored = read_header(content[:HEAD], len(content), name)
+        if stored.shape != shape:
+            raise DataError(f"{name}: is {' x '.join(map(str, stored.shape))}, expected {' x '.join(map(str, shape))}")
+        room = stored.room(1)
+        room.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8, offset=stored.offset)
+        ids.append(name.removesuffix(".npy"))
+        signals.append(stored.turned(room)[0].astype(np.float32))
+    if not ids:
+        raise DataError("the zip: holds no .npy of a sample")
+    return Asked(ids, np.stack(signals))
+
+
+def keep_record(archive: zipfile.ZipFile, folder: Path) -> None:
+    """Write the one WFDB record of a zip under names of our own; DataError where there are more, or it names other files."""
+    headers = [name for name in archive.namelist() if name.endswith(".hea") and not name.startswith("__MACOSX/")]
+    if len(headers) != 1:
+        raise DataError(f"the zip: holds {len(headers)} .hea files, expected one record")
+    known = {PurePosixPath(name).name: name for name in archive.namelist()}
+    lines = archive.read(headers[0]).decode("ascii", "replace").splitlines()
+    rows = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not rows:
+        raise DataError("the zip: its .hea is empty, expected a WFDB header")
+    named = list(dict.fromkeys(row.split()[0] for row in rows[1:]))
+    for name in named:
+        if name not in known:
+            raise DataError(
+                f"the zip: its .hea names {name[:60]!r}, which is not in the zip; it has {listed(sorted(known)[:8])}"
+            )
+    ours = {name: f"record{number}.dat" for number, name in enumerate(named)}
+    head = "\n".join([_first_line(rows[0]), *(" ".join([ours[row.split()[0]], *row.split()[1:]]) for row in rows[1:])])
+    (folder / "record.hea").write_text(f"{head}\n", encoding="ascii", errors="replace")
+    for name, own in ours.items():
+        (folder / own).write_bytes(archive.read(known[name]))
+    beats = known.get(f"{PurePosixPath(headers[0]).stem}.atr")
+    if beats is not None:
+        (folder / "record.atr").write_bytes(archive.read(beats))
+
+
+def _first_line(line: str) -> str:
+    """A WFDB header's first line with a record name of our own, its sampling rate looked at."""
+    words = line.split()
+    rate = re.match(r"[0-9.]+", words[2]) if len(words) > 2 else None
+    if "/" in words[0] or rate is None or not _RATES[0] <= float(rate[0]) <= _RATES[1]:
+        raise DataError(
+            f"the zip: its .hea begins {line[:60]!r}, expected a record of one segment, its signals and values a second "
+            f"({_RATES[0]:g} to {_RATES[1]:g})"
+        )
+    return " ".join(["record", *words[1:]])

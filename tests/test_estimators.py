@@ -1,0 +1,383 @@
+"""The scikit-learn face: what scikit-learn checks itself, what its tools do with it, and what it promises beyond them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold, TimeSeriesSplit, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+import wavefold
+from wavefold.data import FRAME_SIMULATORS
+from wavefold.estimators import FrameForecaster, SignalClassifier
+from wavefold.estimators.holding_back import held_back
+from wavefold.models import CLASSIFIERS
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "estimators.md"
+PLAIN = {"model": "repvgg", "model_options": {"width": 8, "blocks": [1]}, "random_state": 0, "device": "cpu"}
+QUICK = {**PLAIN, "epochs": 8, "learning_rate": 0.03, "batch_size": 32}
+
+# every check of scikit-learn that cannot apply, with its reason; docs/estimators.md lists them
+CANNOT = {
+    "check_sample_weight_equivalence_on_dense_data": "a net learns from batches that are drawn by sample: a sample of weight "
+    "2 and two samples are drawn into other batches, whose batch norm differs; weight 0 is leaving out (tested below)"
+}
+# what scikit-learn can check of an estimator that takes no rows of numbers
+WITHOUT_ROWS = (
+    *("check_estimator_cloneable", "check_valid_tag_types", "check_estimator_repr", "check_no_attributes_set_in_init"),
+    *("check_parameters_default_constructible", "check_get_params_invariance", "check_set_params", "check_mixin_order"),
+    *("check_do_not_raise_errors_in_init_or_set_param", "check_estimator_tags_renamed"),
+)
+
+
+def waves(count: int = 120, length: int = 40, channels: int = 0, seed: int = 0):
+    """Two classes of signals, slow and fast sines at any phase."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    turns, phase = 2.0 + 3.0 * labels, rng.uniform(0, 2 * np.pi, count)
+    signals = np.sin(2 * np.pi * turns[:, None] * np.arange(length) / length + phase[:, None])
+    signals += 0.3 * rng.standard_normal(signals.shape)
+    words = np.array(["slow", "fast"])[labels]
+    return (signals if not channels else np.repeat(signals[:, None], channels, axis=1)).astype(np.float32), words
+
+
+def fading(count: int = 80, seed: int = 0):
+    """Frames (time, row, column), each .7 of the one before and noise."""
+    rng = np.random.default_rng(seed)
+    frames = [rng.standard_normal((8, 8))]
+    for _ in range(count - 1):
+        frames.append(0.7 * frames[-1] + 0.3 * rng.standard_normal((8, 8)))
+    return np.stack(frames).astype(np.float32)
+
+
+def forecaster(**more):
+    return FrameForecaster(**{"model": "blend", "past": 3, "ahead": 2, "epochs": 4, "learning_rate": 0.05, "random_state": 0, **more})
+
+
+class Dense(nn.Module):
+    """A net of one's own."""
+
+    def __init__(self, channels: int, length: int, classes: int, *, width: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(channels * length, width), nn.ReLU(), nn.Linear(width, classes))
+
+    def forward(self, signals):
+        return self.layers(signals)
+
+
+@parametrize_with_checks([SignalClassifier(**QUICK)], expected_failed_checks=lambda _: CANNOT)
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", WITHOUT_ROWS)
+def test_scikit_learns_checks_that_need_no_rows_pass_for_the_forecaster(name):
+    getattr(estimator_checks, name)("FrameForecaster", forecaster())
+
+
+def test_the_docs_list_every_check_that_cannot_apply():
+    text = DOCS.read_text()
+    assert all(name in text for name in (*CANNOT, *WITHOUT_ROWS))
+
+
+@pytest.mark.parametrize("channels", [0, 2])
+def test_signals_of_two_and_three_axes_are_learned(channels):
+    signals, labels = waves(channels=channels)
+    classifier = SignalClassifier(**QUICK).fit(signals, labels)
+    assert classifier.score(*waves(seed=1, channels=channels)) > 0.9
+    probabilities = classifier.predict_proba(signals)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
+    assert list(classifier.classes_) == ["fast", "slow"]
+    assert classifier.shape_ == (max(1, channels), 40)
+    assert classifier.n_iter_ == len(classifier.history_) == 8
+    assert {"loss", "log-loss", "accuracy", "kept"} <= set(classifier.history_[0])
+
+
+def test_cadences_of_four_axes_go_to_nets_of_two_axes():
+    rng = np.random.default_rng(0)
+    cadences, labels = rng.standard_normal((12, 6, 16, 32)), np.arange(12) % 2
+    cadences[labels == 1, ::2, :, 5] += 4
+    options = {"model": "on_off", "prepare": (), "epochs": 1, "random_state": 0}
+    assert SignalClassifier(**options).fit(cadences, labels).predict(cadences).shape == (12,)
+    with pytest.raises(ValueError, match="'net1' takes samples of channels and length; a sample here is 6 x 16 x 32"):
+        SignalClassifier("net1").fit(cadences, labels)
+
+
+def test_the_default_net_fits_short_and_long_samples():
+    for length, kind in ((5, "Net6"), (36, "Net1")):
+        signals, labels = waves(24, length)
+        classifier = SignalClassifier(epochs=1, random_state=0).fit(signals, labels)
+        assert type(classifier.net_.on("cpu")).__name__ == kind
+
+
+def test_the_same_number_gives_the_same_bits_and_no_generator_moves():
+    signals, labels = waves()
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    first, again, other = (SignalClassifier(**{**QUICK, "random_state": s}).fit(signals, labels) for s in (3, 3, 4))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])
+    assert np.array_equal(first.predict_proba(signals), again.predict_proba(signals))
+    assert not np.array_equal(first.predict_proba(signals), other.predict_proba(signals))
+
+
+@pytest.mark.parametrize("model", ["repvgg", "kernels", "logistic", Dense])
+def test_a_pickle_holds_no_device_and_answers_alike(model):
+    signals, labels = waves()
+    options = {**QUICK, "model": model, "model_options": None if model != "repvgg" else QUICK["model_options"]}
+    classifier = SignalClassifier(**options).fit(signals, labels)
+    packed = pickle.dumps(classifier)
+    assert b"torch.storage" not in packed
+    assert b"_rebuild_tensor" not in packed
+    assert np.array_equal(pickle.loads(packed).predict_proba(signals), classifier.predict_proba(signals))
+
+
+def test_what_another_process_unpickles_answers_alike_and_moves_no_generator(tmp_path):
+    signals, labels = waves()
+    classifier = SignalClassifier(**QUICK).fit(signals, labels)
+    (tmp_path / "kept.pickle").write_bytes(pickle.dumps((classifier, signals, classifier.predict_proba(signals))))
+    code = """
+import pickle, sys, numpy as np, torch
+classifier, signals, said = pickle.load(open(sys.argv[1], "rb"))
+before = torch.get_rng_state()
+assert np.array_equal(classifier.predict_proba(signals), said)
+assert torch.equal(before, torch.get_rng_state())
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "kept.pickle")], check=True)
+
+
+def test_a_weight_of_zero_is_leaving_out_and_weights_of_one_change_nothing():
+    signals, labels = waves()
+    weights = np.ones(len(labels))
+    weights[::5] = 0
+    left = weights > 0
+    weighed = SignalClassifier(**QUICK).fit(signals, labels, sample_weight=weights).predict_proba(signals)
+    left_out = SignalClassifier(**QUICK).fit(signals[left], labels[left]).predict_proba(signals)
+    assert np.array_equal(weighed, left_out)
+
+
+def test_weights_and_class_weights_move_the_answer():
+    signals, labels = waves(200, seed=2)
+    labels = labels[np.random.default_rng(0).permutation(200)]  # nothing to tell them apart by
+    many = np.where(labels == "slow", 50.0, 1.0)
+    slow = SignalClassifier(**QUICK).fit(signals, labels, sample_weight=many).predict_proba(signals)[:, 1].mean()
+    by_class = SignalClassifier(**QUICK, class_weight={"slow": 50, "fast": 1}).fit(signals, labels).predict_proba(signals)
+    plain = SignalClassifier(**QUICK).fit(signals, labels).predict_proba(signals)[:, 1].mean()
+    assert slow > plain + 0.1
+    assert np.isclose(by_class[:, 1].mean(), slow)
+
+
+def test_groups_stay_together_and_every_class_is_learned():
+    labels = np.repeat([0, 1, 2], [300, 80, 20])
+    groups = np.array([f"patient {n // 20}" for n in range(400)])  # class 2 is one patient
+    for seed in range(10):
+        learned, back = held_back(labels, 0.3, groups, seed)
+        assert not set(groups[learned]) & set(groups[back])
+        assert set(labels[learned]) == {0, 1, 2}
+        assert sorted([*learned, *back]) == list(range(400))
+        assert len(back) >= 60
+    assert len(held_back(labels, 0.3, np.zeros(400), 0)[1]) == 0
+    assert len(held_back(labels[:12], 0.3, None, 0)[1]) == 0
+
+
+def test_it_is_calibrated_on_what_was_held_back():
+    signals, labels = waves(300, seed=3)
+    labels = np.where(np.random.default_rng(0).random(300) < 0.25, "slow", labels)  # some labels say nothing
+    hot = SignalClassifier(**{**QUICK, "epochs": 20}, validation_fraction=0.3).fit(signals, labels)
+    assert hot.temperature_ != 1.0
+    assert SignalClassifier(**QUICK, calibrate="none").fit(signals, labels).temperature_ == 1.0
+    assert SignalClassifier(**QUICK, validation_fraction=0).fit(signals, labels).temperature_ == 1.0
+
+
+def test_steps_are_those_of_recipes():
+    signals, labels = waves(100)
+    rare = np.r_[np.flatnonzero(labels == "slow"), np.flatnonzero(labels == "fast")[:10]]
+    steps = ("scale", "repeat", {"step": "noise", "sigma": 0.1}, {"step": "mixup", "label": "mix"})
+    classifier = SignalClassifier(**QUICK, prepare=steps).fit(signals[rare], labels[rare], sample_weight=np.ones(60))
+    assert classifier.score(*waves(seed=1)) > 0.8
+    assert len(classifier.prepare_) == 1  # the transform; the others are for learning only
+
+
+def test_warm_start_goes_on_from_the_weights():
+    signals, labels = waves()
+    classifier = SignalClassifier(**QUICK, warm_start=True, validation_fraction=0).fit(signals, labels)
+    first = classifier.history_[0]["loss"]
+    assert classifier.fit(signals, labels).history_[0]["loss"] < first
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"model": "repvg"}, "model: 'repvg' is not one of .*did you mean 'repvgg'"),
+        ({"model_options": {"widht": 8}}, "model.widht: no such option; did you mean 'width'"),
+        ({"model": Dense, "model_options": {"widht": 8}}, "model: Dense is made with channels, length, classes"),
+        ({"prepare": "scale"}, "prepare: 'scale' is one step; expected a sequence"),
+        ({"prepare": ("scael",)}, "prepare.0.step: 'scael' is not one of .*did you mean 'scale'"),
+        ({"loss": "cross"}, "loss: 'cross' is not one of"),
+        ({"epochs": 0}, "epochs: 0 is not above 0"),
+        ({"validation_fraction": 1.0}, "validation_fraction: 1.0 is not from 0 to below 1"),
+        ({"best": "log_loss"}, "best: 'log_loss' is not one of .*did you mean 'log-loss'"),
+        ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda"),
+        ({"model": "kernels", "model_options": None, "class_weight": "balanced"}, "'kernels' is fitted whole and takes neither"),
+    ],
+)
+def test_what_is_wrong_is_a_value_error_that_names_it(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        SignalClassifier(**{**QUICK, **wrong}).fit(*waves())
+
+
+def test_signals_of_another_shape_are_refused():
+    classifier = SignalClassifier(**QUICK).fit(*waves(channels=2))
+    with pytest.raises(ValueError, match=r"a sample is 2 channel\(s\) of 30 values; it was fitted on 2 channel\(s\) of 40"):
+        classifier.predict(np.zeros((3, 2, 30)))
+
+
+def test_cross_validation_by_groups():
+    signals, labels = waves()
+    groups = np.arange(len(labels)) // 10
+    scores = cross_val_score(
+        SignalClassifier(**QUICK), signals, labels, groups=groups, cv=GroupKFold(3), params={"groups": groups}
+    )
+    assert scores.min() > 0.8
+
+
+def test_a_grid_search_chooses_parameters():
+    grid = {"learning_rate": [1e-6, 0.03], "model_options": [{"width": 8, "blocks": [1]}]}
+    search = GridSearchCV(SignalClassifier(**QUICK), grid, cv=2, error_score="raise").fit(*waves(80))
+    assert search.best_params_["learning_rate"] == 0.03
+
+
+def test_a_pipeline_scales_first():
+    signals, labels = waves()
+    line = make_pipeline(StandardScaler(), SignalClassifier(**QUICK, prepare=()))
+    assert line.fit(1e6 * signals + 5e6, labels).score(1e6 * signals + 5e6, labels) > 0.9
+    assert clone(line).get_params()["signalclassifier__epochs"] == 8
+
+
+def test_it_can_be_calibrated_and_vote():
+    signals, labels = waves(80)
+    calibrated = CalibratedClassifierCV(SignalClassifier(**QUICK), cv=2).fit(signals, labels)
+    assert calibrated.score(signals, labels) > 0.8
+    members = [("net", SignalClassifier(**QUICK)), ("line", LogisticRegression())]
+    vote = VotingClassifier(members, voting="soft").fit(signals, labels)
+    assert vote.score(signals, labels) > 0.8
+
+
+def test_every_classifier_that_is_fitted_whole_can_be_named():
+    signals, labels = waves(60)
+    for name in sorted(set(CLASSIFIERS) - {"dedoppler", "lightgbm"}):
+        classifier = SignalClassifier(name, random_state=0, validation_fraction=0).fit(signals, labels)
+        np.testing.assert_allclose(classifier.predict_proba(signals).sum(axis=1), 1, err_msg=name)
+
+
+def test_a_forecaster_beats_the_last_frame_where_frames_fade():
+    frames = fading()
+    told = forecaster().fit(frames[:60])
+    assert told.predict(frames[:60]).shape == (2, 8, 8)
+    assert told.score(frames[60:]) > 0.1
+    table = told.compare(frames[60:])
+    assert set(table) == {"forecast", "persistence", "mean"}
+    assert table["persistence"]["skill"] == 0
+    assert table["forecast"]["mse"] == pytest.approx(table["forecast"]["rmse"] ** 2)
+
+
+def test_several_windows_are_forecast_as_each_alone():
+    frames = fading()[..., None].repeat(2, axis=3)  # two channels
+    told = forecaster(targets=1).fit(frames)
+    windows = np.stack([frames[10:13], frames[20:23]])
+    both = told.predict(windows)
+    assert both.shape == (2, 2, 8, 8, 1)
+    np.testing.assert_allclose(both[1], told.predict(frames[20:23]), atol=1e-6)
+    np.testing.assert_allclose(both[1], told.predict(frames[:23]), atol=1e-6)  # only the last frames are looked at
+
+
+def test_sequences_are_learned_apart():
+    series = FRAME_SIMULATORS["squares"](6, 0, shape=(1, 12, 12), past=3, ahead=2)
+    sequences = np.moveaxis(series.frames[:].reshape(6, 5, 1, 12, 12), 2, -1)
+    told = forecaster(validation_fraction=0.3).fit(sequences)
+    assert told.predict(sequences[:, :3]).shape == (6, 2, 12, 12, 1)
+    assert set(told.compare(sequences)) == {"forecast", "persistence", "mean"}
+
+
+def test_a_cell_that_never_had_a_value_gets_no_forecast():
+    frames = fading()
+    frames[:, 2, 3] = np.nan
+    frames[5, 0, 0] = np.nan
+    said = forecaster().fit(frames).predict(frames)
+    assert np.isnan(said[:, 2, 3]).all()
+    assert np.isfinite(np.delete(said.reshape(2, -1), 2 * 8 + 3, axis=1)).all()
+
+
+def test_times_tell_the_phase_of_a_cycle_and_where_frames_are_missing():
+    hours = np.datetime64("2024-01-01T00") + np.arange(96).astype("timedelta64[h]")
+    usual = np.sin(2 * np.pi * np.arange(96) / 24)[:, None, None] * np.ones((8, 8))
+    frames = usual + 0.1 * fading(96)
+    steps = ({"step": "anomaly", "period": 86400.0}, "standardise")
+    told = forecaster(prepare=steps).fit(frames, times=hours)
+    said = told.predict(frames[30:40], times=hours[30:40])
+    assert np.abs(said - usual[40:42]).mean() < 0.15
+    with pytest.raises(ValueError, match="3 frames without a gap"):
+        told.predict(frames[:6], times=np.r_[hours[:5], hours[7:8]])
+
+
+def test_a_forecaster_is_cloned_pickled_and_searched():
+    frames = fading()
+    told = forecaster().fit(frames)
+    packed = pickle.dumps(told)
+    assert b"_rebuild_tensor" not in packed
+    assert np.array_equal(pickle.loads(packed).predict(frames), told.predict(frames))
+    assert np.array_equal(clone(told).fit(frames).predict(frames), told.predict(frames))
+    search = GridSearchCV(forecaster(), {"learning_rate": [1e-9, 0.05]}, cv=TimeSeriesSplit(2), error_score="raise")
+    assert search.fit(fading(160)).best_params_ == {"learning_rate": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"model": "simvpp"}, "model: 'simvpp' is not one of .*did you mean 'simvp'"),
+        ({"past": 0}, "past: 0 is not above 0"),
+        ({"past": 90}, "X: 80 frames in its longest stretch"),
+        ({"past": 40, "ahead": 30}, "validation_fraction: 0.15 of 80 frames leaves no window"),
+        ({"baselines": ()}, r"baselines: \(\) is not one name at least"),
+        ({"prepare": ("scale",)}, "prepare.0.step: 'scale' is not one of standardise"),
+    ],
+)
+def test_what_is_wrong_with_a_forecaster_is_a_value_error(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        forecaster(**wrong).fit(fading())
+
+
+def test_frames_of_other_axes_are_refused():
+    told = forecaster().fit(fading())
+    with pytest.raises(ValueError, match=r"X: 2 axes; expected \(time, row, column"):
+        forecaster().fit(np.zeros((9, 3)))
+    with pytest.raises(ValueError, match="a forecast is made from 3 frames"):
+        told.predict(fading()[:2])
+
+
+def test_the_public_names_are_there_and_cost_nothing_before():
+    assert {*wavefold.__all__} <= {*dir(wavefold)}
+    assert wavefold.SignalClassifier is SignalClassifier
+    assert all(getattr(wavefold, name) for name in wavefold.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'SignalClassifer'"):
+        _ = wavefold.SignalClassifer
+
+
+@pytest.mark.parametrize("block", re.findall(r"^```python\n(.*?)^```", DOCS.read_text(), re.S | re.M))
+def test_the_blocks_of_the_docs_run(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})

@@ -1,0 +1,211 @@
+"""A run of frames as one ONNX file: every net, every step of scaling, and what is said where it cannot be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wavefold.base.errors import UserError
+from wavefold.base.runs import Run
+from wavefold.models.forecasters import FORECASTERS
+from wavefold.prepare.frame_scale import FRAME_TRANSFORMS
+from wavefold.recipe import Recipe
+from wavefold.story.forecasting.asking import Forecaster, forecasts_of
+from wavefold.story.forecasting.exporting import export_forecaster, whole_forecaster
+from wavefold.story.forecasting.reading import read_frames
+from wavefold.story.forecasting.whole import begin_frames, fit_and_judge_frames
+
+pytest.importorskip("onnxruntime")
+from wavefold.output.onnx import OnnxModel
+
+PAST, AHEAD = 3, 2
+WRITES = "wavefold.story.forecasting.exporting.write_onnx"
+SMALL = {
+    "blend": {"blurs": [1.0]},
+    "conv_lstm": {"hidden": 4, "depth": 1, "activation": "linear"},
+    "refine": {"width": 4, "depth": 1},
+    "roll_out": {"hidden": 4, "depth": 1},
+    "simvp": {"width": 4, "hidden": 8, "depth": 1, "kernel": 9},
+}
+OPTIONS: dict[str, dict[str, object]] = {"clip": {"low": 5.0, "high": 40.0}, "anomaly": {"period": 6.0}}
+CASES = [(name, OPTIONS.get(name, {})) for name in FRAME_TRANSFORMS] + [
+    ("standardise", {"per": "cell"}),
+    ("min_max", {"low": 0.0, "high": 40.0, "clip": True}),
+    ("log1p", {"scale": 0.1}),
+    ("anomaly", {"period": 6.0, "smooth": 1}),
+]
+
+
+def said_by(frames: np.ndarray, path: Path, clock: np.ndarray | None = None) -> np.ndarray:
+    return OnnxModel(path).ask(frames) if clock is None else OnnxModel(path).ask(frames, clock)
+
+
+def kept(folder: Path, count: int = 60) -> Path:
+    """Hourly frames of 9 x 10 cells and two channels that wander; one cell never has a value, one frame half of its own."""
+    steps = np.random.default_rng(0).normal(size=(count, 9, 10, 2))
+    frames = 50 + steps.cumsum(axis=0).astype(np.float32)
+    frames[:, 2, 3, :] = frames[20, :5] = np.nan
+    times = np.datetime64("2020-01-01", "s") + np.arange(count) * np.timedelta64(3600, "s")
+    names = {"channels": np.array(["warmth", "rain"]), "unit": np.array("K"), "time": times}
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "frames.npz", frames=frames, **names)
+    return folder / "frames.npz"
+
+
+def trained(folder: Path, members: list[dict[str, object]], prepare: list[dict[str, object]], **more: object) -> Run:
+    changes = {
+        "windows": {"past": PAST, "ahead": AHEAD},
+        "member": members,
+        "prepare": prepare,
+        "series.targets": ["rain"],
+        "output.pictures": False,
+    }
+    stage = {"loss": "mse", "epochs": 1, "rate": 1e-3, "schedule": "constant", "optimiser": "adamw", "best": "mse"}
+    recipe = Recipe.load("frames").with_({**changes, "stage": [stage], **more})
+    work = begin_frames(recipe, str(kept(folder)), Run(folder / "run"), simulated=False)
+    fit_and_judge_frames(work)
+    return work.run
+
+
+@pytest.fixture(scope="module")
+def every_net(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with a member of every net."""
+    members: list[dict[str, object]] = [{"model": name, **SMALL.get(name, {})} for name in FORECASTERS]
+    return trained(tmp_path_factory.mktemp("every"), members, [{"step": "standardise"}])
+
+
+@pytest.fixture(scope="module")
+def with_clock(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, list[str]]:
+    """A run of two members by anomalies, weighed 1 to 3; its file, and what was said."""
+    folder, said = tmp_path_factory.mktemp("clock"), list[str]()
+    members: list[dict[str, object]] = [{"model": "blend", "blurs": [1.0]}, {"model": "blend", "blurs": [2.0], "weight": 3.0}]
+    prepare: list[dict[str, object]] = [{"step": "anomaly"}, {"step": "standardise", "per": "cell"}]
+    run = trained(folder, members, prepare)
+    export_forecaster(run, folder / "model.onnx", say=said.append)
+    return run, folder / "model.onnx", said
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_a_step_in_torch_is_the_step(name: str, options: dict[str, object]) -> None:
+    frames = np.random.default_rng(0).uniform(1, 60, (24, 2, 3, 4)).astype(np.float32)
+    frames[3, 0, 1, 1] = frames[5, 1] = np.nan
+    step, clock = FRAME_TRANSFORMS[name](**options), np.arange(24.0) * 3600
+    step = FRAME_TRANSFORMS[name](**{**options, **({"period": 6 * 3600.0} if name == "anomaly" else {})})
+    step.fit(frames, clock, 3600.0)
+    module = step.module()
+    asked, seconds = torch.from_numpy(frames.swapaxes(0, 1).copy())[None], torch.from_numpy(clock)[None]  # one sample
+    scaled = module(asked, seconds)[0].numpy().swapaxes(0, 1)
+    np.testing.assert_allclose(scaled, step.apply(frames, clock), rtol=1e-6, atol=1e-6)  # NaN where it has NaN
+    back = module.undo(asked[:, :1] / 60, seconds)[0].numpy().swapaxes(0, 1)  # of the first channel alone
+    np.testing.assert_allclose(back, step.undo(frames[:, :1] / 60, clock), rtol=1e-6, atol=1e-6)
+    assert module.needs_clock == (name == "anomaly")
+
+
+def test_what_a_step_refuses_is_no_value_in_torch() -> None:
+    frames = torch.tensor([-1.0, 0.0, float("nan")]).view(1, 1, 1, 1, 3)
+    made = FRAME_TRANSFORMS["log1p"]().module()(frames, torch.empty(0, 0))
+    assert made.isnan().flatten().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("number", range(len(FORECASTERS)), ids=list(FORECASTERS))
+def test_every_net_is_written_and_agrees(every_net: Run, number: int, tmp_path: Path) -> None:
+    made = export_forecaster(every_net, tmp_path / "model.onnx", member=number, say=lambda line: None)
+    assert made.largest_difference < 1e-5
+    assert not made.simulated
+    model = OnnxModel(made.path)
+    assert (model.inputs, model.outputs) == (["frames"], ["forecast"])
+    frames = np.random.default_rng(1).normal(50, 3, (3, 2, PAST, 9, 10)).astype(np.float32)
+    answers = model.ask(frames)
+    assert answers.shape == (3, 1, AHEAD, 9, 10)
+    np.testing.assert_allclose(answers[1:2], model.ask(frames[1:2]), rtol=1e-5)  # alone as in company
+
+
+def test_the_ensemble_s_file_forecasts_what_the_run_does(with_clock: tuple[Run, Path, list[str]]) -> None:
+    run, path, said = with_clock
+    recipe = Recipe.from_toml(run.recipe_text, "recipe.toml")
+    series, targets = read_frames(recipe, run.facts["source"])
+    expected = forecasts_of(Forecaster(run, recipe, targets), series)
+    frames = series.frames[-PAST:].swapaxes(0, 1)[None]
+    clock = series.times[-1] + 3600.0 * np.arange(1 - PAST, AHEAD + 1)
+    found = said_by(frames, path, clock[None])
+    np.testing.assert_allclose(found, expected.frames, rtol=1e-5)
+    assert np.isnan(found[0, 0, :, 2, 3]).all()  # never seen
+    assert np.isfinite(found).sum() == AHEAD * (9 * 10 - 1)
+    another = said_by(frames, path, clock[None] + 3 * 3600)
+    assert np.nanmax(np.abs(another - found)) > 0.1  # another hour of the day is another forecast
+    assert len(said) == 1
+    assert "to" in said[0]
+
+
+def test_the_file_says_what_it_is(with_clock: tuple[Run, Path, list[str]]) -> None:
+    run, path, _ = with_clock
+    told = OnnxModel(path).metadata
+    lists = {
+        name: json.loads(told[name]) for name in ("channels", "targets", "past", "ahead", "step", "shape", "n", "interval")
+    }
+    assert lists.pop("interval") == run.scores["score"]["mse"][1:]
+    assert lists.pop("n") == run.scores["n"]
+    assert lists == {
+        **{"channels": ["rain", "warmth"], "targets": ["rain"], "shape": [2, 9, 10]},
+        **{"past": PAST, "ahead": AHEAD, "step": 3600.0},
+    }
+    assert (told["unit"], told["metric"], told["recipe"]) == ("K", "mse", "frames")
+    assert json.loads(told["scaling"]) == [{"step": "anomaly"}, {"step": "standardise", "per": "cell"}]
+    assert set(json.loads(told["baselines"])) == {"persistence", "mean"}
+    assert told["clock"].startswith("seconds since 1970-01-01 UTC")
+
+
+def test_a_moved_source_is_said_and_simulated(
+    with_clock: tuple[Run, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, path, _ = with_clock
+    monkeypatch.setattr(WRITES, lambda made, *args, **more: shutil.copy(path, made))  # what it would write again
+    folder, said = tmp_path / "run", list[str]()
+    shutil.copytree(run.folder, folder)
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**facts, "source": str(tmp_path / "gone.npz")}))
+    made = export_forecaster(Run(folder), tmp_path / "model.onnx", say=said.append)
+    assert made.simulated
+    assert said[0].startswith(f"{tmp_path / 'gone.npz'}: is not there; checked on simulated frames")
+
+
+def test_what_cannot_be_written_leaves_no_file(with_clock: tuple[Run, Path, list[str]], tmp_path: Path) -> None:
+    run, _, _ = with_clock
+    with pytest.raises(UserError, match=r"--member 2: there is none; the run has 0, 1"):
+        export_forecaster(run, tmp_path / "model.onnx", member=2)
+    with pytest.raises(UserError, match=r"ends in \.onnx"):
+        export_forecaster(run, tmp_path / "model.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_differs_is_not_kept(
+    with_clock: tuple[Run, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, path, _ = with_clock
+    monkeypatch.setattr(WRITES, lambda made, *args, **more: shutil.copy(path, made))
+    with pytest.raises(RuntimeError, match=r"from torch's, expected 1e-05 at most"):
+        export_forecaster(run, tmp_path / "model.onnx", member=0, say=lambda line: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_motion_is_found_by_one_way_for_all_values() -> None:
+    """What an exported net does of the past, all of it at once, is what the search for the latest value does in steps."""
+    net = FORECASTERS["blend"](1, 1, 2, 1, start="spectral", blurs=[1.0]).eval()
+    past = torch.rand(2, 1, 2, 9, 10, generator=torch.Generator().manual_seed(0))
+    traced = torch.export.export(net, (past,), dynamic_shapes=({0: torch.export.Dim("sample")},)).module()
+    with torch.no_grad():
+        torch.testing.assert_close(traced(past[:1]), net(past[:1]))
+
+
+def test_the_module_has_a_gradient(with_clock: tuple[Run, Path, list[str]]) -> None:
+    run, _, _ = with_clock
+    whole = whole_forecaster(run, Recipe.from_toml(run.recipe_text, "recipe.toml"))
+    frames = torch.full((1, 2, PAST, 9, 10), 50.0, requires_grad=True)
+    whole(frames, torch.zeros(1, PAST + AHEAD, dtype=torch.float64)).sum().backward()
+    assert frames.grad is not None
+    assert frames.grad.abs().sum() > 0
