@@ -37,7 +37,7 @@ def sum_in_turn(values: Tensor, axis: int) -> Tensor:
     """The sum along an axis, kept, one value added after the other: the same bits wherever it is computed."""
     if torch.compiler.is_exporting():
         return values.cumsum(axis).narrow(axis, -1, 1)  # ONNX Runtime adds so; torch itself would add in float64
-    total, *others = values.split(1, axis)
+    total, *others = torch.split(values, 1, axis)
     for other in others:
         total = total + other
     return total

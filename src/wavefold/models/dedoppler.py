@@ -18,20 +18,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavefold.base.cadence import OFF, ON, PANELS
 from wavefold.base.dataset import Ints
 from wavefold.base.errors import UserError
 from wavefold.base.files import write_json
 from wavefold.base.lazy import Signals, part_of
+from wavefold.base.written_out import lower_median, orthonormal, own_axes
 from wavefold.models.drift_lines import line_drifts, line_rows, line_shifts, sums_by_drift
+from wavefold.models.drift_net import DriftSearch
 from wavefold.models.linear import stratified
 
 _BLOCK = 16  # cadences at a time: 96 panels side by side make each sum of lines one long addition
@@ -78,8 +80,8 @@ def clean(cadences: Tensor) -> Tensor:
     """
     rows = cadences.shape[2]
     values = cadences / _sigma(cadences.flatten(0, 1)).view(-1, PANELS, 1, 1)
-    values = values - values[..., ::_EVERY].median(3, keepdim=True).values
-    values = values - _telling(values)[:, :, :: _EVERY if rows >= _MANY else 1].median(2, keepdim=True).values
+    values = values - lower_median(values[..., ::_EVERY], 3, keepdim=True)
+    values = values - lower_median(_telling(values)[:, :, :: _EVERY if rows >= _MANY else 1], 2, keepdim=True)
     values = _without_profiles(_levelled(values).flatten(1, 2), rows).view(cadences.shape)
     values = _levelled(values).clamp(-_CLIP, _CLIP)
     return values / _telling(values).square().mean(2, keepdim=True).clamp(min=1)
@@ -127,6 +129,14 @@ class DeDoppler:
         kept = {"seed": self.seed, "drift": self.drift, "slope": self.slope, "bias": self.bias}
         write_json(folder / "dedoppler.json", kept)
 
+    def module(self, shape: Sequence[int]) -> nn.Module:
+        """`probabilities` in torch: signals (N, 6, row, column) to (N, 2) float64. shape: (6, rows, columns)."""
+        self._need_fitted()
+        drifts = line_drifts(shape[1], self.drift)
+        places = [[_places(drift, finer, shape[1]) for finer in _FINER] for drift in drifts]
+        given: dict[str, Any] = {"clean": clean, "on_and_off": _on_and_off, "together": _together, "places": places}
+        return _Judged(DriftSearch(shape, drifts, fewest=_FEWEST, **given), self.slope, self.bias)
+
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The classifier that `save` wrote."""
@@ -148,12 +158,33 @@ class DeDoppler:
         return np.asarray(np.log(np.maximum(scores.double().numpy(), _FAINTEST)), np.float64)
 
 
+class _Judged(nn.Module):
+    """Scores of the search (N,) to probabilities (N, 2) float64; `front` is the same whatever was fitted."""
+
+    def __init__(self, search: nn.Module, slope: float, bias: float) -> None:
+        super().__init__()
+        self.search, self.slope, self.bias = search, slope, bias
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return self.answer(*self.front(signals))
+
+    def front(self, signals: Tensor) -> tuple[Tensor]:
+        """The logarithms of the scores, (N,) float64."""
+        scores: Tensor = self.search(signals)
+        return (scores.double().clamp(min=_FAINTEST).log(),)
+
+    def answer(self, logarithms: Tensor) -> Tensor:
+        """Probabilities (N, 2) of the scores' logarithms."""
+        needle = (self.slope * logarithms + self.bias).sigmoid()
+        return torch.stack([1 - needle, needle], 1)
+
+
 def _sigma(panels: Tensor) -> Tensor:
     """The white residual's standard deviation of panels (N, T, F), from second differences over row and column, (N,)."""
     even = panels[:, : panels.shape[1] // 2 * 2, : panels.shape[2] // 2 * 2]
     pairs = even[:, ::2] - even[:, 1::2]
     mixed = pairs[..., ::2] - pairs[..., 1::2]  # four values each: twice the residual
-    return (mixed[:, ::_EVERY].flatten(1).abs().median(1).values * (1.4826 / 2)).clamp(min=1e-6)
+    return (lower_median(mixed[:, ::_EVERY].flatten(1).abs(), 1) * (1.4826 / 2)).clamp(min=1e-6)
 
 
 def _telling(values: Tensor) -> Tensor:
@@ -175,13 +206,13 @@ def _without_profiles(rows: Tensor, each: int) -> Tensor:
     axes = torch.eye(columns, min(_PROFILES, columns // 4)).to(power)
     axes = power[:, :, :: columns // axes.shape[1]][:, :, : axes.shape[1]] + axes  # a first guess, the same at every call
     for _ in range(_TURNS):
-        axes = torch.linalg.qr(power @ axes).Q
-    inner, turn = torch.linalg.eigh(axes.transpose(1, 2) @ power @ axes)
+        axes = orthonormal(power @ axes)
+    inner, turn = own_axes(axes.transpose(1, 2) @ power @ axes)
     white = (math.sqrt(count) + math.sqrt(columns)) ** 2  # the largest power of pure noise (Marchenko and Pastur)
     axes = axes @ turn
     known = inner > _EDGE * white  # (N, profile)
     if each < _MANY:
-        known &= ~_like_needles(axes, (rows @ axes).unflatten(1, (PANELS, each)))
+        known = known & ~_like_needles(axes, (rows @ axes).unflatten(1, (PANELS, each)))
     axes = axes * known[:, None, :]
     return torch.baddbmm(rows, rows @ axes, axes.transpose(1, 2), alpha=-1)
 
@@ -218,9 +249,7 @@ def _best(snr: Tensor, drift: int, rows: int) -> list[tuple[Tensor, Tensor]]:
     Over six panels a third of a drift moves a track by up to two columns, within a panel by none that matters.
     """
     columns, _, count = snr.shape
-    off = _widest(snr[:, 1::2])  # (F, 3, N), largest near each column
-    off = (off - _QUIET).clamp_(min=0).mul_(_PENALTY)
-    on = snr[:, ::2] - off.amax(1, keepdim=True)  # what stays in its columns
+    on, off = _on_and_off(snr)
     found = []
     for finer in _FINER:
         places = _places(drift, finer, rows)
@@ -233,6 +262,13 @@ def _best(snr: Tensor, drift: int, rows: int) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
+def _on_and_off(snr: Tensor) -> tuple[Tensor, Tensor]:
+    """What ON panels have left of S/N (..., F, 6, N), and what OFF panels take off it near each column; (..., F, 3, N) both."""
+    off = _widest(snr[..., 1::2, :])  # the largest near each column
+    off = (off - _QUIET).clamp_(min=0).mul_(_PENALTY)
+    return snr[..., ::2, :] - off.amax(-2, keepdim=True), off  # less what stays in its columns
+
+
 def _together(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
     """The largest S/N that one, two or all three panels have together."""
     total = first + second + third
@@ -242,13 +278,13 @@ def _together(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
 
 
 def _widest(values: Tensor) -> Tensor:
-    """The largest of `_BESIDE` columns either side of each; values: (F, 3, N)."""
-    columns, reach = len(values), 1
+    """The largest of `_BESIDE` columns either side of each; values: (..., F, 3, N)."""
+    columns, reach = values.shape[-3], 1
     values = F.pad(values, (0, 0, 0, 0, _BESIDE, _BESIDE))
     while reach < 2 * _BESIDE + 1:  # windows of 2, 4, 8, ... columns
         step = min(reach, 2 * _BESIDE + 1 - reach)
-        values, reach = torch.maximum(values[:-step], values[step:]), reach + step
-    return values[:columns]
+        values, reach = torch.maximum(values[..., :-step, :, :], values[..., step:, :, :]), reach + step
+    return values[..., :columns, :, :]
 
 
 def _described(

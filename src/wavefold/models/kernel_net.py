@@ -8,7 +8,6 @@ Legend: N samples, C channels, S sets of channels, T positions, K = 84 kernels, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -93,7 +92,7 @@ class _Dilation(nn.Module):
         base = tripled.index_select(1, self.first) + tripled.index_select(1, self.second) - total.index_select(1, self.subset)
         output = base + tripled.index_select(1, self.third)  # (N, K, T)
         together = max(1, _VALUES // output[0].numel())
-        counts = [self._above(output, biases) for biases in self.biases.split(together, 1)]
+        counts = [self._above(output, biases) for biases in torch.split(self.biases, together, 1)]
         return ((torch.cat(counts, 2) if len(counts) > 1 else counts[0]) / self.count).flatten(1)
 
     def _above(self, output: Tensor, biases: Tensor) -> Tensor:
@@ -107,4 +106,4 @@ class _Dilation(nn.Module):
         if signals.shape[1] > 1:
             summed = sum_in_turn(signals[:, None] * self.chosen, 2).flatten(1, 2)  # (N, S, T)
         padded = F.pad(summed, (self.edge, self.edge))
-        return padded.index_select(2, self.windows).unflatten(2, (9, self.length))
+        return padded.index_select(2, self.windows).view(-1, summed.shape[1], 9, self.length)

@@ -25,6 +25,7 @@ __all__ = [
     "explained_grid",
     "forecast_player",
     "histogram",
+    "in_order",
     "learning_curves",
     "map_grid",
     "mean_and_spread",
@@ -238,6 +239,17 @@ def by_lead(values: Mapping[str, ArrayLike], metric: str, leads: Sequence[str], 
     layout = _layout("time ahead", inert(f"{metric} ({unit})" if unit else metric), hovermode="x unified")
     layout["xaxis"] |= {"type": "category", "nticks": 12}
     return Figure(checked(traces, layout), f"{metric} over the time ahead of {', '.join(map(str, values))}", tall=380)
+
+
+def in_order(values: Mapping[str, ArrayLike], places: Sequence[str], across: str, up: str) -> Figure:
+    """Curves over places in their order, such as moments. values: name to (place,); places: their words."""
+    words, traces = [inert(place, 20) for place in places], []
+    for number, (name, line) in enumerate(values.items()):
+        trace = {"type": "scatter", "mode": "lines", "x": words, "y": np.asarray(line, np.float64), "name": inert(name, 30)}
+        traces.append({**trace, "line": {"color": _colour(number), "width": 1.4}})
+    layout = _layout(inert(across), inert(up), hovermode="x unified", showlegend=len(traces) > 1)
+    layout["xaxis"] |= {"type": "category", "nticks": 6, "tickangle": 0}
+    return Figure(checked(traces, layout), f"{', '.join(map(str, values))} over {across}: {up}", tall=320)
 
 
 def power_spectrum(wavelengths: ArrayLike, powers: Mapping[str, ArrayLike], unit: str = "cells") -> Figure:

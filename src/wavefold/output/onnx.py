@@ -86,10 +86,14 @@ class OnnxModel:
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
 
-    def ask(self, *arrays: NDArray[Any]) -> NDArray[Any]:
-        """The first output for one array an input, in the order of `inputs`; first axis sample."""
+    def ask(self, *arrays: NDArray[Any], size: int = 32) -> NDArray[Any]:
+        """The first output for one array an input, in the order of `inputs`; first axis sample, `size` samples at a time."""
         given = {name: np.ascontiguousarray(array) for name, array in zip(self.inputs, arrays, strict=True)}
-        answer: NDArray[Any] = self._session.run(self.outputs[:1], given)[0]
+        parts = [
+            self._session.run(self.outputs[:1], {name: array[start : start + size] for name, array in given.items()})[0]
+            for start in range(0, max(len(arrays[0]), 1), size)
+        ]
+        answer: NDArray[Any] = np.concatenate(parts)
         return answer
 
 

@@ -36,9 +36,7 @@ def description_of_predict(served: Served, form: Form) -> Schema:
     if served.kind == "classes":
         said = _said("Probabilities by class, and what is decided.", predictions_schema(served.classes), {"text/csv": _TEXT})
     else:
-        said = _said(
-            "The frames that come after, in their own unit.", forecasts_schema(), {"application/x-npy": _BINARY}
-        )
+        said = _said("The frames that come after, in their own unit.", forecasts_schema(), {"application/x-npy": _BINARY})
     return {
         "summary": "Predict samples",
         "description": f"A sample is {form.words} values. Requests that come together are answered together.",
@@ -90,9 +88,7 @@ def bodies(served: Served, form: Form) -> Schema:
     example, suffixes = served.example, served.suffixes
     content = {
         "application/json": {"schema": json_schema(form), "examples": {"one": {"value": _json_example(form, example)}}},
-        "application/x-npy": {
-            "schema": {**_BINARY, "description": f"A .npy of {form.words} numbers, or of several such."}
-        },
+        "application/x-npy": {"schema": {**_BINARY, "description": f"A .npy of {form.words} numbers, or of several such."}},
     }
     if served.kind == "classes":
         content["text/csv"] = {"schema": _TEXT, "examples": {"one": {"value": _csv_example(example)}}}

@@ -45,6 +45,19 @@ def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
     return total
 
 
+def member_probabilities_for(run: Run, number: int, dataset: Dataset, size: int = 512) -> Values:
+    """What one member of a run says of new samples, the mean of its folds, before calibration; result: (sample, class)."""
+    recipe, classes, folds = recipe_of(run), len(run.facts["classes"]), run.facts["folds"]
+    chosen = recipe.member[number]
+    total: Values = np.zeros((len(dataset), classes))
+    for fold in range(folds):
+        transforms = transforms_of(run, recipe, fold)
+        member = _Member(chosen, run.member(fold, number, chosen.model), classes, size)
+        for rows, block in blocks_of(dataset.signals):
+            total[rows] += member.probabilities(_prepared(block, transforms)) / folds
+    return total
+
+
 def recipe_of(run: Run, skip_bad: bool = False) -> Recipe:
     """The run's own recipe; skip_bad: to go on without samples that cannot be read."""
     recipe = Recipe.from_toml(run.recipe_text, str(run.folder / "recipe.toml"))

@@ -23,9 +23,9 @@ from wavefold.data import SIMULATORS, test_files
 from wavefold.models import MODELS
 from wavefold.output.onnx import OnnxModel, check_onnx, words_of, write_onnx
 from wavefold.recipe import Recipe
-from wavefold.story.asking import probabilities_for, recipe_of
+from wavefold.story.asking import member_probabilities_for, probabilities_for, recipe_of
 from wavefold.story.reading import read_like
-from wavefold.story.whole_net import WholeNet, whole_net
+from wavefold.story.whole_net import whole_net
 
 __all__ = ["Exported", "export_run"]
 
@@ -69,7 +69,7 @@ def export_run(run: Run, out: str | Path, *, member: int | None = None, say: Say
         raise UserError(f"{run.folder}: forecasts frames; export it as frames")
     net = whole_net(run, recipe, members=None if member is None else [member])
     signals, real = _rows(recipe, facts, say)
-    expected = _asked(run, net, signals, whole=member is None)
+    expected = _asked(run, member, signals)
     with _beside(Path(out)) as path:
         example = torch.from_numpy(signals[:1].repeat(2, axis=0))
         told = _metadata(recipe, facts, scores, member)
@@ -111,12 +111,10 @@ def _some(dataset: Dataset) -> Floats:
     return np.ascontiguousarray(dataset.take(index).signals[:], np.float32)
 
 
-def _asked(run: Run, net: WholeNet, signals: Floats, *, whole: bool) -> Values:
-    """What torch says: the whole run as it predicts, or one member by the net itself."""
-    if whole:
-        return probabilities_for(run, Dataset(signals, np.arange(len(signals)).astype(np.str_)))
-    with torch.inference_mode():
-        return np.concatenate([net(part).numpy() for part in torch.split(torch.from_numpy(signals), 64)])
+def _asked(run: Run, member: int | None, signals: Floats) -> Values:
+    """What torch says, as the run predicts: the whole of it, or one member."""
+    dataset = Dataset(signals, np.arange(len(signals)).astype(np.str_))
+    return probabilities_for(run, dataset) if member is None else member_probabilities_for(run, member, dataset)
 
 
 def _difference(model: OnnxModel, signals: Floats, expected: Values) -> float:

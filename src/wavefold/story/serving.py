@@ -24,7 +24,7 @@ from wavefold.output.onnx import OnnxModel
 from wavefold.output.serve import Served
 from wavefold.output.serving_bodies import Asked
 from wavefold.recipe import Recipe
-from wavefold.story.asking import _Member, _prepared, _transforms, recipe_of
+from wavefold.story.asking import _Member, _prepared, recipe_of, transforms_of
 from wavefold.story.axes import axis_of
 from wavefold.story.exporting import export_run
 from wavefold.story.forecasting.serving import served_forecaster
@@ -96,7 +96,7 @@ class Members:
         facts = run.facts
         classes, folds = len(facts["classes"]), range(facts["folds"])
         self._ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
-        self._transforms = [_transforms(run, recipe, fold) for fold in folds]
+        self._transforms = [transforms_of(run, recipe, fold) for fold in folds]
         self._members = [
             [_Member(m, run.member(fold, n, m.model), classes, size) for n, m in enumerate(recipe.member)] for fold in folds
         ]

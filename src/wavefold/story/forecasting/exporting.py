@@ -112,7 +112,8 @@ def export_forecaster(
 
     It is compared on windows of the run's own frames, where these are still there, else on simulated ones, which is said.
     RuntimeError where a forecast differs by more than 1e-5 of the later frames' standard deviation; behind a start
-    "advection" or "spectral" that holds for the root mean square, and 1e-2 for each cell. UserError for a path that does not end in .onnx, or a member that is not there.
+    "advection" or "spectral" that holds for the root mean square, and 1e-2 for each cell. UserError for a path that does not
+    end in .onnx, or a member that is not there.
     """
     check_onnx(out)
     recipe, facts = recipe_of(run), run.facts

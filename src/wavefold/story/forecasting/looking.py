@@ -13,7 +13,7 @@ from wavefold.base.dataset import Floats, Ints
 from wavefold.base.errors import UserError
 from wavefold.base.seen import fingerprints
 from wavefold.base.series import Series, time_word
-from wavefold.output.charts import by_lead, histogram, map_grid
+from wavefold.output.charts import histogram, in_order, map_grid
 from wavefold.output.page import Block, Chapter, Facts, Page, Table, Words
 from wavefold.recipe import Recipe
 from wavefold.story.forecasting.reading import read_frames, sections, split_windows, windows_in
@@ -141,7 +141,8 @@ def _in_time(series: Series, found: _Sums) -> Chapter:
     for c, channel in enumerate(series.channels[:_CHANNELS]):
         values = found.by_frame[some, c]
         curves = {"mean": values[:, 0].tolist(), "lowest": values[:, 1].tolist(), "highest": values[:, 2].tolist()}
-        blocks.append(by_lead(curves, channel or "value", titles, series.unit))
+        up = f"{channel} ({series.unit})" if channel and series.unit else channel or series.unit or "value"
+        blocks.append(in_order(curves, titles, "time (UTC)" if series.times is not None else "frame", up))
     return Chapter(
         "In time", blocks, "Mean, lowest and highest value of each frame. Steps, trends and dead stretches show here."
     )

@@ -16,7 +16,7 @@ from wavefold.base.runs import Run
 from wavefold.base.series import Series, Windows, time_word
 from wavefold.data.statistics import drift
 from wavefold.output.canvas import lead_word
-from wavefold.output.charts import by_lead, forecast_player, map_grid, power_spectrum, scores_with_intervals
+from wavefold.output.charts import by_lead, forecast_player, in_order, map_grid, power_spectrum, scores_with_intervals
 from wavefold.output.page import Block, Chapter, Page, Table, Words
 from wavefold.prepare.windows import TimeSplit
 from wavefold.recipe import Recipe, digest_of
@@ -164,11 +164,14 @@ def _played(asked: _Asked, title: str, one: int, lead: str) -> Chapter:
     blocks: list[Block] = []
     if series.times is not None:
         blocks.append(Words(f"From {time_word(series.times[windows.first[one]])} UTC on."))
+    before = [f"{k - windows.past + 1} frames" for k in range(windows.past - 1)] + ["the last"]
     for target in range(asked.forecaster.targets):
         past, truth = asked.past[one, target], asked.truth[one, target]
         said = where_seen(asked.answers["ensemble"][one, target], past)
-        unit = f"{series.channels[target]} ({series.unit})" if series.unit else series.channels[target]
-        blocks.append(forecast_player(truth, said, past, steps, unit))
+        rows, columns = _coordinates(asked.windows, one)
+        if asked.forecaster.targets > 1:
+            blocks.append(Words(series.channels[target]))
+        blocks.append(forecast_player(truth, said, past, [*before, *steps], series.unit or "value", rows, columns))
         blocks.append(_at_leads(asked, one, target, steps))
     return Chapter(title, blocks, lead)
 
@@ -226,7 +229,8 @@ def _past(asked: _Asked) -> Chapter:
     curve = {"change of the forecast": [float(v) for v in changed]}
     names = [f"{k - few.past + 1} frames" if k < few.past - 1 else "the last" for k in range(few.past)]
     lead = "Root mean square change of the ensemble's forecast when one past frame is hidden (occlusion), over all leads."
-    return Chapter(title, [by_lead(curve, "change", names, few.series.unit)], lead)
+    up = f"change ({few.series.unit})" if few.series.unit else "change"
+    return Chapter(title, [in_order(curve, names, "past frame that is hidden", up)], lead)
 
 
 _HIDDEN = 8  # windows whose past frames are hidden in turn

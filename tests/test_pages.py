@@ -1,0 +1,253 @@
+"""The pages of `look` and `report`: what they say of data with known defects, and of runs of each kind."""
+
+from __future__ import annotations
+
+import csv
+import html
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from scipy.stats import spearmanr
+
+from wavefold import pipeline
+from wavefold.base.errors import UserError
+from wavefold.base.runs import Run
+from wavefold.cli import main
+from wavefold.recipe import Recipe
+from wavefold.story.explaining import GRADIENTS, OCCLUSION, explain
+from wavefold.story.reading import read_for, split_samples
+from wavefold.story.reporting import number
+
+SMALL = {"data.count": 160, "data.shape": [1, 64], "stage.*.epochs": 2, "batches.size": 32}
+
+
+def words_of(path: Path) -> str:
+    """The text of a page as people read it, less scripts and styles."""
+    text = path.read_text()
+    text = re.sub(r"<(script|style)\b.*?</\1>", " ", text, flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+def heartbeat(**changes: object) -> Recipe:
+    return Recipe.load("heartbeat").quickly().with_({"member": [{"model": "repvgg"}], **SMALL, **changes})
+
+
+@pytest.fixture(scope="module")
+def beats_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("beats") / "run"
+    recipe = heartbeat(member=[{"model": "repvgg"}, {"model": "kernels", "features": 84}])
+    return pipeline.train(recipe, out=out, say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def frames_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return pipeline.train(Recipe.load("frames").quickly(), out=tmp_path_factory.mktemp("frames") / "run", say=lambda line: None)
+
+
+def beats_file(path: Path, rows: list[tuple[str, np.ndarray, str, str]]) -> Path:
+    """A contest CSV of (id, values, label, record)."""
+    with open(path, "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", "heartbeat_signals", "label", "record"])
+        writer.writerows([name, ",".join(f"{v:.6f}" for v in values), label, record] for name, values, label, record in rows)
+    return path
+
+
+def test_look_names_every_planted_defect(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [(f"s{n}", rng.normal(size=40), str(n % 2), f"p{n % 5}") for n in range(60)]
+    rows.append(("twin", rows[0][1], "1", "p1"))  # equal to s0 of class 0 and patient p0
+    rows.append(("near", rows[1][1] + 1e-4 * rng.normal(size=40), "1", "p1"))
+    rows.append(("flat", np.ones(40), "0", "p0"))
+    rows.append(("tail", np.r_[rng.normal(size=20), np.zeros(20)], "0", "p0"))
+    beats_file(tmp_path / "train.csv", rows)
+    beats_file(tmp_path / "testA.csv", [("new", rng.normal(size=40), "0", "q"), ("known", rows[3][1], "1", "q")])
+    page = pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html")
+    said = words_of(page)
+    for line in (
+        "1 samples repeat an earlier one value by value, in 1 sets",
+        "1 of these sets have several labels: no model can be right on them",
+        "1 pairs of samples are alike but for little",
+        "1 samples hold one value throughout: flat",
+        "1 samples end in zeros (1.6%)",
+        "sets of equal or nearly equal samples lie in two groups",
+        "1 of 2 samples of testA.csv are among those to learn from",
+        "groups by record",
+    ):
+        assert line in said, line
+    assert "time (s)" in page.read_text()
+
+
+def test_look_finds_nothing_wrong_with_sound_data(tmp_path):
+    rng = np.random.default_rng(1)
+    beats_file(tmp_path / "train.csv", [(f"s{n}", rng.normal(size=40), str(n % 2), f"p{n}") for n in range(80)])
+    said = words_of(pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
+    assert "No sample is found in two groups by record" in said
+    assert "Warning" not in said
+
+
+def test_look_needs_no_labels(tmp_path):
+    path = tmp_path / "testA.csv"
+    path.write_text("id,heartbeat_signals\n" + "".join(f'{n},"{n},2,3,{n % 3}"\n' for n in range(30)))
+    said = words_of(pipeline.look(Recipe.load("heartbeat"), str(path), out=tmp_path / "look.html"))
+    assert "it can be predicted, not learned from" in said
+
+
+@pytest.mark.parametrize("name", ["spectra", "cadence", "frames", "frames_next"])
+def test_look_of_every_other_system(name, tmp_path):
+    recipe = Recipe.load(name).quickly()
+    folder = pipeline.simulate(recipe, tmp_path / "data", count=24, seed=1)
+    page = pipeline.look(recipe, str(folder.parent if folder.is_file() else folder), out=tmp_path / "look.html")
+    said = words_of(page)
+    assert "Defects" in said
+    assert "What is there" in said
+
+
+def test_look_of_frames_counts_gaps_missing_cells_and_repeats(tmp_path):
+    frames = np.random.default_rng(0).normal(size=(60, 6, 7)).astype(np.float32)
+    frames[10, 2, 3] = np.nan
+    frames[20] = frames[19]
+    frames[30] = np.nan
+    times = np.datetime64("2020-01-01T00", "s") + np.arange(60) * np.timedelta64(3600, "s")
+    times[40:] += np.timedelta64(7200, "s")
+    np.savez(tmp_path / "maps.npz", frames=frames, time=times)
+    recipe = Recipe.load("frames").with_({"windows.past": 3, "windows.ahead": 2})
+    said = words_of(pipeline.look(recipe, str(tmp_path / "maps.npz"), out=tmp_path / "look.html"))
+    for line in ("1 gap(s) in time", "1 frames have no value at all", "1 frames lack some cells", "1 frames are equal"):
+        assert line in said, line
+
+
+def test_a_page_is_an_html_file_and_never_the_input(tmp_path):
+    recipe = Recipe.load("heartbeat")
+    with pytest.raises(UserError, match=r"page\.txt: a page is an \.html file"):
+        pipeline.look(recipe, str(tmp_path), out=tmp_path / "page.txt")
+    same = tmp_path / "data.html"
+    same.write_text("id,heartbeat_signals\n")
+    with pytest.raises(UserError, match="is the input itself"):
+        pipeline.look(recipe, str(same), out=same)
+
+
+def test_report_holds_the_run(beats_run):
+    page = pipeline.report(beats_run, warn=lambda line: pytest.fail(line))
+    said, scores = words_of(page), beats_run.scores
+    assert page == beats_run.folder / "report.html"
+    for title in ("Score", "Learning", "Where it errs", "Can its probabilities be believed", "Members against the ensemble"):
+        assert title in said
+    for title in ("Worst", "Least certain", "Why", "What it was not shown", "How to repeat it"):
+        assert title in said
+    assert number(scores["score"]["l1"][0]) in said
+    assert "majority (baseline)" in said
+    assert "this says nothing about real ones" in said
+
+
+def test_held_out_agrees_with_the_scores(beats_run):
+    with np.load(beats_run.folder / "held_out.npz", allow_pickle=False) as kept:
+        right = (kept["probabilities"].argmax(axis=1) == kept["labels"]).mean()
+        assert right == pytest.approx(beats_run.scores["score"]["accuracy"][0])
+        assert kept["members"].shape == (2, *kept["probabilities"].shape)
+
+
+def test_report_without_its_data_says_so_and_shows_the_rest(beats_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(beats_run.folder, copy)
+    shutil.move(copy / "simulated", tmp_path / "moved")
+    lines: list[str] = []
+    said = words_of(pipeline.report(Run(copy), warn=lines.append))
+    assert len(lines) == 1
+    assert "name them with --data" in lines[0]
+    assert "Where it errs" in said
+    assert "Least certain" not in said
+    said = words_of(pipeline.report(Run(copy), data=str(tmp_path / "moved"), warn=lambda line: pytest.fail(line)))
+    assert "Least certain" in said
+
+
+def test_report_refuses_other_data(beats_run, tmp_path):
+    other = pipeline.simulate(heartbeat(), tmp_path / "other", count=160, seed=9)
+    lines: list[str] = []
+    pipeline.report(beats_run, out=tmp_path / "report.html", data=str(other), warn=lines.append)
+    assert "is not what the run learned from" in lines[0]
+
+
+def test_report_of_a_run_from_before_says_what_to_do(beats_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(beats_run.folder, copy)
+    (copy / "held_out.npz").unlink()
+    with pytest.raises(UserError, match=r"has no held_out\.npz.*train again"):
+        pipeline.report(Run(copy))
+
+
+def test_report_of_folds_by_group(tmp_path):
+    rng = np.random.default_rng(2)
+    rows = []
+    for n in range(120):
+        values = rng.normal(size=40)
+        values[10 + 10 * (n % 2)] += 8
+        rows.append((f"s{n}", values, str(n % 2), f"p{n % 12}"))
+    data = beats_file(tmp_path / "train.csv", rows)
+    recipe = heartbeat(**{"split.way": "kfold", "split.folds": 2, "split.group": "record", "stage.*.epochs": 1})
+    run = pipeline.train(recipe, data=str(data), out=tmp_path / "run", say=lambda line: None)
+    said = words_of(pipeline.report(run))
+    assert "fold 2" in (run.folder / "report.html").read_text()
+    assert "groups by record in the test part was learned from; they are new" in said
+
+
+def test_report_of_forecasts(frames_run):
+    said = words_of(pipeline.report(frames_run, warn=lambda line: pytest.fail(line)))
+    for title in ("Skill by lead time", "A lively forecast", "The worst forecast", "Where it errs", "Sharpness"):
+        assert title in said
+    assert "Which past frames it looks at" in said
+    text = (frames_run.folder / "report.html").read_text()
+    assert "persistence" in text
+
+
+def test_report_of_cadences(tmp_path):
+    recipe = Recipe.load("cadence").quickly().with_({"data.count": 60, "stage.*.epochs": 1, "data.shape": [6, 16, 32]})
+    run = pipeline.train(recipe, out=tmp_path / "run", say=lambda line: None)
+    said = words_of(pipeline.report(run, warn=lambda line: pytest.fail(line)))
+    assert "Least certain" in said
+    assert "gradients" in said
+    assert "occlusion" in said
+
+
+def test_maps_change_when_the_weights_are_randomised(tmp_path):
+    recipe = heartbeat(**{"data.count": 400, "stage.*.epochs": 8})
+    run = pipeline.train(recipe, out=tmp_path / "run", say=lambda line: None)
+    dataset = read_for(recipe, str(run.folder / "simulated"))
+    fold = split_samples(recipe, dataset)[0]
+    rows, classes = fold.test[:6], dataset.known_labels()[fold.test[:6]]
+    before = explain(run, recipe, dataset, rows, classes, fold.train).maps
+    again = explain(run, recipe, dataset, rows, classes, fold.train).maps
+    path = run.member(0, 0, "repvgg") / "weights.safetensors"
+    weights = safetensors.torch.load_file(path)
+    rng = torch.Generator().manual_seed(0)
+    shuffled = {k: v.flatten()[torch.randperm(v.numel(), generator=rng)].view_as(v) for k, v in weights.items()}
+    safetensors.torch.save_file(shuffled, path)
+    after = explain(run, recipe, dataset, rows, classes, fold.train).maps
+    for kind in (GRADIENTS, OCCLUSION):
+        np.testing.assert_array_equal(before[kind], again[kind])
+        alike = spearmanr(before[kind].ravel(), after[kind].ravel()).statistic
+        assert not alike > 0.5, kind
+
+
+def test_the_commands(beats_run, tmp_path, monkeypatch):
+    from click.testing import CliRunner  # noqa: PLC0415
+
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    data = str(beats_run.folder / "simulated")
+    done = runner.invoke(main, ["look", data, "--recipe", "heartbeat", "--out", "page.html"])
+    assert (done.exit_code, done.output.strip()) == (0, "page.html: open it in a browser")
+    done = runner.invoke(main, ["report", str(beats_run.folder), "--out", "r.html"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "r.html").stat().st_size > 1 << 20
+    done = runner.invoke(main, ["report", data])
+    assert done.exit_code == 2
+    assert "is not a run" in done.output
+    done = runner.invoke(main, ["look", "nowhere", "--recipe", "spectra"])
+    assert done.exit_code == 2
+    assert "nowhere" in done.output
