@@ -279,7 +279,7 @@ def test_it_can_be_calibrated_and_vote():
 
 
 def test_every_classifier_that_is_fitted_whole_can_be_named():
-    signals, labels = waves(60)
+    signals, labels = waves(40, 12)
     for name in sorted(set(CLASSIFIERS) - {"dedoppler", "lightgbm"}):
         classifier = SignalClassifier(name, random_state=0, validation_fraction=0).fit(signals, labels)
         np.testing.assert_allclose(classifier.predict_proba(signals).sum(axis=1), 1, err_msg=name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_SWEEPS = 6  # of Jacobi's rotations over all pairs: 8 x 8 matrices are then diagonal to the last digit of float64
+_SWEEPS = 5  # of Jacobi's rotations over all pairs: 8 x 8 matrices are then diagonal to the last digit of float64
 _TINY = 1e-300  # keeps a division by nought defined
 
 
@@ -89,20 +89,29 @@ def _rounds(size: int) -> list[list[tuple[int, int]]]:
 def _rotation(matrices: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
     """The rotation (N, K, K) that makes the values of symmetric matrices (N, K, K) nought at these pairs (Jacobi 1846)."""
     size = matrices.shape[1]
-    places = torch.tensor([[low * size + low, high * size + high, low * size + high] for low, high in pairs])
-    first, second, beside = (matrices.flatten(1)[:, places[:, n]] for n in range(3))  # (N, pair) each
+    first, second, beside = (matrices.flatten(1)[:, places] for places in _places(pairs, size))  # (N, pair) each
     apart, twice = second - first, 2 * beside
-    sign = torch.where(apart < 0, -1.0, 1.0).to(matrices.dtype)
     root = (apart.square() + twice.square()).sqrt()
-    tangent = sign * twice / (apart.abs() + root).clamp(min=_TINY)
+    tangent = torch.where(apart < 0, -twice, twice) / (apart.abs() + root).clamp(min=_TINY)
     cosine = (1 + tangent.square()).rsqrt()
-    sine = tangent * cosine
-    at_cosine, at_sine = torch.zeros(len(pairs), size, size), torch.zeros(len(pairs), size, size)
-    rest = torch.eye(size)
+    turned = torch.cat([cosine, tangent * cosine, torch.ones_like(cosine[:, :1])], 1) @ _spread(pairs, size)
+    return turned.view(-1, size, size)
+
+
+def _places(pairs: list[tuple[int, int]], size: int) -> list[Tensor]:
+    """Where in a flat matrix the two diagonal values of each pair stand, and the one beside."""
+    return [
+        torch.tensor(places)
+        for places in zip(*((low * size + low, high * size + high, low * size + high) for low, high in pairs), strict=True)
+    ]
+
+
+def _spread(pairs: list[tuple[int, int]], size: int) -> Tensor:
+    """From cosines, sines and a one to a flat rotation, (2 pairs + 1, size x size) float64."""
+    rows = [[0.0] * (size * size) for _ in range(2 * len(pairs) + 1)]
     for number, (low, high) in enumerate(pairs):
-        at_cosine[number, low, low] = at_cosine[number, high, high] = 1
-        at_sine[number, low, high], at_sine[number, high, low] = 1, -1
-        rest[low, low] = rest[high, high] = 0
-    spread = torch.cat([at_cosine, at_sine]).flatten(1).to(matrices.dtype)
-    turned = torch.cat([cosine, sine], 1) @ spread
-    return turned.view(-1, size, size) + rest.to(matrices.dtype)
+        rows[number][low * size + low] = rows[number][high * size + high] = 1.0
+        rows[len(pairs) + number][low * size + high], rows[len(pairs) + number][high * size + low] = 1.0, -1.0
+    for alone in set(range(size)) - {member for pair in pairs for member in pair}:
+        rows[-1][alone * size + alone] = 1.0
+    return torch.tensor(rows, dtype=torch.float64)

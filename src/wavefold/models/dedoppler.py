@@ -212,7 +212,7 @@ def _without_profiles(rows: Tensor, each: int) -> Tensor:
     axes = axes @ turn
     known = inner > _EDGE * white  # (N, profile)
     if each < _MANY:
-        known = known & ~_like_needles(axes, (rows @ axes).unflatten(1, (PANELS, each)))
+        known = known & ~_like_needles(axes, (rows @ axes).view(-1, PANELS, each, axes.shape[2]))
     axes = axes * known[:, None, :]
     return torch.baddbmm(rows, rows @ axes, axes.transpose(1, 2), alpha=-1)
 

@@ -31,30 +31,51 @@ def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
 
     Each fold's members are combined and calibrated as they were measured; the folds' answers are averaged.
     """
-    recipe, facts = recipe_of(run), run.facts
-    ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
-    classes, folds = len(facts["classes"]), range(facts["folds"])
-    total: Values = np.zeros((len(dataset), classes))
-    transforms = [transforms_of(run, recipe, fold) for fold in folds]
-    members = [[_Member(m, run.member(fold, n, m.model), classes, size) for n, m in enumerate(recipe.member)] for fold in folds]
+    asked = Members(run, recipe_of(run), size)
+    total: Values = np.zeros((len(dataset), len(run.facts["classes"])))
     for rows, block in blocks_of(dataset.signals):
-        for fold in folds:
-            signals = _prepared(block, transforms[fold])
-            asked = [member.probabilities(signals) for member in members[fold]]
-            total[rows] += ensemble.probabilities(np.stack(asked)) / len(folds)
+        total[rows] = asked.probabilities(block)
     return total
 
 
 def member_probabilities_for(run: Run, number: int, dataset: Dataset, size: int = 512) -> Values:
     """What one member of a run says of new samples, the mean of its folds, before calibration; result: (sample, class)."""
-    recipe, classes, folds = recipe_of(run), len(run.facts["classes"]), run.facts["folds"]
-    chosen = recipe.member[number]
-    total: Values = np.zeros((len(dataset), classes))
-    for fold in range(folds):
-        transforms = transforms_of(run, recipe, fold)
-        member = _Member(chosen, run.member(fold, number, chosen.model), classes, size)
-        for rows, block in blocks_of(dataset.signals):
-            total[rows] += member.probabilities(_prepared(block, transforms)) / folds
+    asked = Members(run, recipe_of(run), size)
+    total: Values = np.zeros((len(dataset), len(run.facts["classes"])))
+    for rows, block in blocks_of(dataset.signals):
+        total[rows] = asked.of_member(number, block)
+    return total
+
+
+class Members:
+    """All folds' members of a run, with what they take and how they are combined: each read once, when it is first asked."""
+
+    def __init__(self, run: Run, recipe: Recipe, size: int = 512) -> None:
+        classes, folds = len(run.facts["classes"]), range(run.facts["folds"])
+        self._ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
+        self._transforms = [transforms_of(run, recipe, fold) for fold in folds]
+        self._members = [
+            [_Member(m, run.member(fold, n, m.model), classes, size) for n, m in enumerate(recipe.member)] for fold in folds
+        ]
+
+    def probabilities(self, signals: Floats) -> Values:
+        """What the ensemble says of signals (sample, channel, ...), the mean over folds: (sample, class)."""
+        said = []
+        for transforms, members in zip(self._transforms, self._members, strict=True):
+            prepared = _prepared(signals, transforms)
+            said.append(self._ensemble.probabilities(np.stack([member.probabilities(prepared) for member in members])))
+        return _mean(said)
+
+    def of_member(self, number: int, signals: Floats) -> Values:
+        """What one member says by itself, the mean over folds, before calibration: (sample, class)."""
+        each = zip(self._transforms, self._members, strict=True)
+        return _mean([members[number].probabilities(_prepared(signals, transforms)) for transforms, members in each])
+
+
+def _mean(said: Sequence[Values]) -> Values:
+    total = np.zeros_like(said[0])
+    for values in said:
+        total += values / len(said)
     return total
 
 
@@ -74,9 +95,6 @@ def transforms_of(run: Run, recipe: Recipe, fold: int) -> list[Transform]:
                 transform.load({k.removeprefix(f"{number}."): kept[k] for k in kept if k.startswith(f"{number}.")})
                 found.append(transform)
     return found
-
-
-_transforms = transforms_of
 
 
 def member_net(member: Member, folder: Path, shape: Sequence[int], classes: int) -> nn.Module:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from wavefold.base.dataset import Dataset, Floats, Ints
 from wavefold.base.device import best_device
@@ -14,10 +14,8 @@ from wavefold.base.errors import UserError
 from wavefold.base.runs import Run
 from wavefold.models.saliency import integrated_gradients, occlusion
 from wavefold.recipe import Recipe
-from wavefold.story.asking import probabilities_for
+from wavefold.story.asking import Members
 from wavefold.story.whole_net import whole_net
-
-Values = NDArray[np.float64]
 
 GRADIENTS, OCCLUSION = "gradients", "occlusion"
 _PIECES = 40  # of a signal, each of which is hidden in turn
@@ -40,7 +38,7 @@ def explain(run: Run, recipe: Recipe, dataset: Dataset, rows: Ints, classes: Int
     Occlusion asks the whole ensemble; integrated gradients ask its nets, since kernel features and trees have none.
     """
     signals, origin = dataset.signals[rows], origin_of(dataset, train, recipe.seed)
-    maps = {OCCLUSION: occlude(run, signals, classes, origin)}
+    maps = {OCCLUSION: occlude(run, recipe, signals, classes, origin)}
     try:
         net = whole_net(run, recipe, nets_only=True).to(best_device())
     except UserError as error:
@@ -51,15 +49,16 @@ def explain(run: Run, recipe: Recipe, dataset: Dataset, rows: Ints, classes: Int
     return Explained(signals, {GRADIENTS: made.cpu().numpy(), **maps}, [])
 
 
-def occlude(run: Run, signals: Floats, classes: Ints, origin: Floats) -> Floats:
+def occlude(run: Run, recipe: Recipe, signals: Floats, classes: Ints, origin: Floats) -> Floats:
     """How much less likely a class is once a piece of the signals is hidden, for each piece; like the signals."""
 
-    def ask(values: Floats) -> Values:
-        ids = np.arange(len(values)).astype(np.str_)
-        return probabilities_for(run, Dataset(values, ids))
+    asked = Members(run, recipe).probabilities
+    return occlusion(asked, signals, classes, pieces=pieces_of(signals.shape[1:]), origin=origin)
 
-    pieces = _PANEL_PIECES if signals.ndim > 3 else min(_PIECES, signals.shape[-1])
-    return occlusion(ask, signals, classes, pieces=pieces, origin=origin)
+
+def pieces_of(shape: Sequence[int]) -> int | tuple[int, ...]:
+    """Into how many pieces the last axes of a sample (channel, ...) are cut to be hidden in turn."""
+    return _PANEL_PIECES if len(shape) > 2 else min(_PIECES, shape[-1])
 
 
 def origin_of(dataset: Dataset, train: Ints, seed: int) -> Floats:

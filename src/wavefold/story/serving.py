@@ -16,7 +16,6 @@ import wavefold
 from wavefold.base.dataset import Dataset, Floats
 from wavefold.base.errors import DataError, UserError, listed
 from wavefold.base.runs import Run
-from wavefold.combine import Ensemble
 from wavefold.data import SIMULATORS, read
 from wavefold.data.npy_header import HEAD, read_header
 from wavefold.models.saliency import occlusion
@@ -24,8 +23,9 @@ from wavefold.output.onnx import OnnxModel
 from wavefold.output.serve import Served
 from wavefold.output.serving_bodies import Asked
 from wavefold.recipe import Recipe
-from wavefold.story.asking import _Member, _prepared, recipe_of, transforms_of
+from wavefold.story.asking import Members, recipe_of
 from wavefold.story.axes import axis_of
+from wavefold.story.explaining import pieces_of
 from wavefold.story.exporting import export_run
 from wavefold.story.forecasting.serving import served_forecaster
 from wavefold.story.judging import decided_by
@@ -35,8 +35,6 @@ Values = NDArray[np.float64]
 Say = Callable[[str], None]
 
 _MANY = ("spectra", "fits", "cadence", "wfdb")  # layouts whose recipes may be sent a CSV of rows instead
-_PIECES = 40  # of a signal, each of which is hidden in turn
-_PANEL_PIECES = (1, 8)  # of a panel: its times whole, its frequencies in eight
 _RATES = (20.0, 20000.0)  # values a second of a WFDB record
 
 
@@ -89,28 +87,6 @@ def example_of(recipe: Recipe, facts: Mapping[str, Any]) -> Floats:
     return wave.astype(np.float32)
 
 
-class Members:
-    """All folds' members of a run with what they take and how they are combined, loaded once and asked as often as needed."""
-
-    def __init__(self, run: Run, recipe: Recipe, size: int = 512) -> None:
-        facts = run.facts
-        classes, folds = len(facts["classes"]), range(facts["folds"])
-        self._ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
-        self._transforms = [transforms_of(run, recipe, fold) for fold in folds]
-        self._members = [
-            [_Member(m, run.member(fold, n, m.model), classes, size) for n, m in enumerate(recipe.member)] for fold in folds
-        ]
-
-    def probabilities(self, signals: Floats) -> Values:
-        """What the ensemble says of signals (sample, channel, ...): (sample, class)."""
-        said: list[Values] = []
-        for transforms, members in zip(self._transforms, self._members, strict=True):
-            prepared = _prepared(signals, transforms)
-            said.append(self._ensemble.probabilities(np.stack([member.probabilities(prepared) for member in members])))
-        mean: Values = np.mean(said, axis=0)
-        return mean
-
-
 def _asker(run: Run, recipe: Recipe, threads: int, say: Say) -> tuple[Callable[..., NDArray[Any]], str]:
     """Who answers, and its name for GET /model."""
     try:
@@ -148,9 +124,10 @@ def _explain(sample: Floats, ask: Callable[[Floats], NDArray[Any]]) -> Floats:
     """How far each piece of a sample (channel, ...) speaks for its class: what the channel's mean in its place takes away."""
     said = ask(sample[None])[0]
     axes = tuple(range(1, sample.ndim))
-    pieces = _PANEL_PIECES if sample.ndim > 2 else min(_PIECES, sample.shape[-1])
     origin = sample.mean(axis=axes, keepdims=True)
-    explained: Floats = occlusion(ask, sample[None], np.array([said.argmax()]), pieces=pieces, origin=origin)[0]
+    explained: Floats = occlusion(ask, sample[None], np.array([said.argmax()]), pieces=pieces_of(sample.shape), origin=origin)[
+        0
+    ]
     return explained
 
 
