@@ -1,0 +1,55 @@
+"""A picture of a page, or of one chapter of it, for the documents: headless Chromium takes it.
+
+python benchmarks/gallery.py PAGE.html OUT.png [--chapter TITLE] [--width 900] [--tall 1400] [--dark] [--press ARROW_TIMES]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+
+def main() -> None:
+    """Open the page, draw what is to be seen, and keep it as a PNG of few colours."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("page")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--chapter", default="")
+    parser.add_argument("--width", type=int, default=900)
+    parser.add_argument("--tall", type=int, default=1400, help="pixels at most")
+    parser.add_argument("--dark", action="store_true")
+    parser.add_argument("--press", type=int, default=0, help="steps of a player's slider")
+    asked = parser.parse_args()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(
+            viewport={"width": asked.width, "height": asked.tall}, color_scheme="dark" if asked.dark else "light"
+        )
+        page.goto(asked.page if "://" in asked.page else Path(asked.page).resolve().as_uri())
+        take(page, asked)
+        browser.close()
+
+
+def take(page: Page, asked: argparse.Namespace) -> None:
+    """The picture itself, once its charts are drawn."""
+    place = page.locator("section", has=page.get_by_role("heading", name=asked.chapter, exact=True)) if asked.chapter else None
+    if place is not None:
+        place.scroll_into_view_if_needed()
+    page.wait_for_timeout(1500)
+    for _ in range(asked.press):
+        page.locator(".js-plotly-plot").first.press("ArrowRight")
+    page.wait_for_timeout(500)
+    if place is None:
+        page.screenshot(path=asked.out, animations="disabled")
+        return
+    box = place.bounding_box()
+    assert box, f"{asked.page}: has no chapter {asked.chapter!r}"
+    clip = {**box, "y": box["y"] + page.evaluate("scrollY"), "height": min(box["height"], asked.tall)}
+    page.screenshot(path=asked.out, clip=clip, full_page=True, animations="disabled")
+
+
+if __name__ == "__main__":
+    main()
