@@ -44,6 +44,14 @@ WITHOUT_ROWS = (
 )
 
 
+OF_ANSWERS = ("check_methods_subset_invariance", "check_methods_sample_order_invariance")
+
+
+def labels_of(words):
+    """Class numbers, as the classifier counts classes."""
+    return np.unique(words, return_inverse=True)[1].astype(np.int64)
+
+
 def waves(count: int = 120, length: int = 40, channels: int = 0, seed: int = 0):
     """Two classes of signals, slow and fast sines at any phase."""
     rng = np.random.default_rng(seed)
@@ -84,6 +92,36 @@ class Dense(nn.Module):
 @parametrize_with_checks([SignalClassifier(**QUICK)], expected_failed_checks=lambda _: CANNOT)
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("name", [*OF_ANSWERS, "check_estimators_pickle", "check_estimators_dtypes", "check_fit_idempotent"])
+def test_the_default_net_passes_the_checks_of_answers(name):
+    getattr(estimator_checks, name)("SignalClassifier", SignalClassifier(epochs=2, random_state=0, device="cpu"))
+
+
+@pytest.mark.parametrize("length", [12, 40])
+def test_what_a_small_sample_is_does_not_depend_on_how_many_are_asked(length):
+    signals, labels = waves(60, length)
+    classifier = SignalClassifier(epochs=2, random_state=0, device="cpu").fit(signals, labels)
+    alone = np.concatenate([classifier.predict_proba(signals[n : n + 1]) for n in range(20)])
+    np.testing.assert_allclose(classifier.predict_proba(signals)[:20], alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("model", "length"), [("auto", 12), ("repvgg", 40)])
+def test_after_few_steps_it_answers_as_it_learned(model, length):
+    signals, labels = waves(54, length)  # too few to hold any back; batch norm's running means lag behind
+    classifier = SignalClassifier(model, epochs=4, random_state=0, device="cpu").fit(signals, labels)
+    assert classifier.history_[-1]["loss"] < 0.1
+    assert classifier.score(*waves(200, length, seed=99)) > 0.9
+
+
+def test_what_batch_norm_goes_by_is_kept_where_it_serves_better():
+    signals, labels = waves(240)
+    classifier = SignalClassifier(**QUICK, validation_fraction=0.3, calibrate="none").fit(signals, labels)
+    best = min(line["log-loss"] for line in classifier.history_)
+    back = held_back(labels_of(labels), 0.3, None, int(np.random.RandomState(0).randint(2**31 - 1)))[1]
+    said = classifier.predict_proba(signals[back])[np.arange(len(back)), labels_of(labels)[back]]
+    assert -np.log(said).mean() <= best + 1e-6
 
 
 @pytest.mark.parametrize("name", WITHOUT_ROWS)
@@ -254,6 +292,24 @@ def test_cross_validation_by_groups():
         SignalClassifier(**QUICK), signals, labels, groups=groups, cv=GroupKFold(3), params={"groups": groups}
     )
     assert scores.min() > 0.8
+
+
+def test_groups_go_through_a_grid_search():
+    signals, labels = waves(80)
+    groups = np.arange(80) // 8
+    search = GridSearchCV(SignalClassifier(**QUICK), {"epochs": [1, 8]}, cv=GroupKFold(2), error_score="raise")
+    search.fit(signals, labels, groups=groups)
+    assert search.best_params_["epochs"] == 8
+
+
+def test_a_table_is_taken_with_its_names():
+    pandas = pytest.importorskip("pandas")
+    signals, labels = waves(60)
+    table = pandas.DataFrame(signals, columns=[f"p{n}" for n in range(40)])
+    classifier = SignalClassifier(**PLAIN, epochs=1).fit(table, labels)
+    assert list(classifier.feature_names_in_) == list(table.columns)
+    with pytest.raises(ValueError, match="feature names"):
+        classifier.predict(table[table.columns[::-1]])
 
 
 def test_a_grid_search_chooses_parameters():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import html
 import re
@@ -18,10 +19,11 @@ from wavefold import pipeline
 from wavefold.base.errors import UserError
 from wavefold.base.runs import Run
 from wavefold.cli import main
+from wavefold.output import charts
 from wavefold.recipe import Recipe
 from wavefold.story.explaining import GRADIENTS, OCCLUSION, explain
 from wavefold.story.reading import read_for, split_samples
-from wavefold.story.reporting import number
+from wavefold.story.reporting import HeldOut, number
 
 SMALL = {"data.count": 160, "data.shape": [1, 64], "stage.*.epochs": 2, "batches.size": 32}
 
@@ -74,7 +76,7 @@ def test_look_names_every_planted_defect(tmp_path):
         "1 of these sets have several labels: no model can be right on them",
         "1 pairs of samples are alike but for little",
         "1 samples hold one value throughout: flat",
-        "1 samples end in zeros (1.6%)",
+        "1 samples end in zeros (1.56%)",
         "sets of equal or nearly equal samples lie in two groups",
         "1 of 2 samples of testA.csv are among those to learn from",
         "groups by record",
@@ -87,7 +89,7 @@ def test_look_finds_nothing_wrong_with_sound_data(tmp_path):
     rng = np.random.default_rng(1)
     beats_file(tmp_path / "train.csv", [(f"s{n}", rng.normal(size=40), str(n % 2), f"p{n}") for n in range(80)])
     said = words_of(pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
-    assert "No sample is found in two groups by record" in said
+    assert "No sample, equal or nearly so, is found in two groups by record" in said
     assert "Warning" not in said
 
 
@@ -120,6 +122,58 @@ def test_look_of_frames_counts_gaps_missing_cells_and_repeats(tmp_path):
     said = words_of(pipeline.look(recipe, str(tmp_path / "maps.npz"), out=tmp_path / "look.html"))
     for line in ("1 gap(s) in time", "1 frames have no value at all", "1 frames lack some cells", "1 frames are equal"):
         assert line in said, line
+
+
+def test_look_of_frames_asks_about_a_code_of_no_value(tmp_path):
+    frames = np.random.default_rng(0).integers(-180, 3410, (60, 6, 7)).astype(np.int16)
+    frames[:, :, :2] = -32768
+    np.save(tmp_path / "maps.npy", frames)
+    recipe = Recipe.load("frames").with_({"series.scale": 0.01, "series.offset": 5.0})
+    said = words_of(pipeline.look(recipe, str(tmp_path / "maps.npy"), out=tmp_path / "look.html"))
+    assert "28.6% of the values are -322.68, far from all others: a code of no value?" in said
+    assert "--set series.missing=[-32768]" in said
+    counts = np.random.default_rng(0).poisson(0.1, (60, 6, 7)).astype(np.float32)
+    np.save(tmp_path / "counts.npy", counts)
+    said = words_of(pipeline.look(Recipe.load("frames"), str(tmp_path / "counts.npy"), out=tmp_path / "look.html"))
+    assert "code of no value" not in said
+
+
+def test_large_maps_are_drawn_as_means_of_blocks():
+    maps = np.arange(2 * 601 * 4, dtype=np.float32).reshape(2, 601, 4)
+    maps[0, :3, :3] = np.nan
+    figure = charts.map_grid(maps, ["a", "b"], "mm", rows=np.arange(601) + 50.0)
+    drawn = figure.spec["data"][1]
+    assert "the mean of 3 x 3" in figure.caption
+    assert drawn["z"]["shape"] == "201, 2"
+    assert figure.spec["layout"]["annotations"][-1]["text"] == "row, by the source's coordinate"
+    packed = np.frombuffer(base64.b64decode(drawn["z"]["bdata"]), "<f4").reshape(201, 2)
+    assert packed[0, 0] == maps[1, :3, :3].mean()
+    empty = np.frombuffer(base64.b64decode(figure.spec["data"][0]["z"]["bdata"]), "<f4").reshape(201, 2)
+    assert np.isnan(empty).tolist()[0] == [True, False]
+
+
+def test_classes_whose_names_begin_alike_stay_apart():
+    names = ["a very long name of a class, the first", "a very long name of a class, the second"]
+    said = charts.confusion([[3, 1], [0, 2]], names).spec["data"][0]["x"]
+    assert len(set(said)) == 2
+
+
+def test_look_goes_on_where_a_test_file_cannot_be_read(tmp_path):
+    rng = np.random.default_rng(1)
+    beats_file(tmp_path / "train.csv", [(f"s{n}", rng.normal(size=40), str(n % 2), f"p{n}") for n in range(80)])
+    (tmp_path / "testA.csv").write_text("id,nothing\n1,2\n")
+    said = words_of(pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
+    assert "cannot be read:" in said
+    assert "testA.csv" in said
+
+
+def test_look_draws_a_few_of_many_classes(tmp_path):
+    rng = np.random.default_rng(1)
+    beats_file(tmp_path / "train.csv", [(f"s{n}", rng.normal(size=40), f"kind {n % 50}", "p") for n in range(150)])
+    said = words_of(pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
+    assert "The 12 largest of 50 classes" in said
+    assert "Drawn by lot (seed 0), of 12 of 50 classes" in said
+    assert "kind 15 and 42 more" in said  # rare ones, the first eight by name
 
 
 def test_a_page_is_an_html_file_and_never_the_input(tmp_path):
@@ -181,6 +235,47 @@ def test_report_of_a_run_from_before_says_what_to_do(beats_run, tmp_path):
         pipeline.report(Run(copy))
 
 
+@pytest.mark.parametrize("name", ["held_out.npz", "metrics.jsonl"])
+def test_report_of_a_damaged_run_names_the_file(beats_run, tmp_path, name):
+    copy = tmp_path / "run"
+    shutil.copytree(beats_run.folder, copy)
+    path = next(copy.rglob(name))
+    path.write_bytes(path.read_bytes()[:-20])
+    (copy / "report.html").unlink(missing_ok=True)
+    with pytest.raises(UserError, match=rf"{re.escape(name)}.*is damaged"):
+        pipeline.report(Run(copy))
+    assert not list(copy.glob("*report*"))
+
+
+def test_report_says_what_a_score_means_and_how_to_make_it_again(beats_run, tmp_path):
+    pipeline.report(beats_run, out=tmp_path / "report.html", warn=lambda line: pytest.fail(line))
+    said = words_of(tmp_path / "report.html")
+    assert "l1 per 20,000 (lower is better) on" in said
+    assert f"wavefold train {beats_run.folder / 'recipe.toml'}" in said  # made from Python: not pytest's own arguments
+
+
+def test_report_counts_each_sample_once_where_folds_are_repeated(tmp_path):
+    split = {"split.way": "kfold", "split.folds": 2, "split.repeats": 2, "stage.*.epochs": 1, "data.count": 80}
+    run = pipeline.train(heartbeat(**split), out=tmp_path / "run", say=lambda line: None)
+    said = words_of(pipeline.report(run))
+    held = HeldOut.of(run)
+    assert (len(held.rows), len(held.once().rows)) == (160, 80)
+    assert len(set(held.once().rows.tolist())) == 80
+    assert "each sample counts once here" in said
+    assert "those that have learned from these samples among them" in said
+
+
+def test_report_looks_for_test_files_where_the_data_are_now(tmp_path):
+    data = tmp_path / "data"
+    pipeline.simulate(heartbeat(), data, count=160, seed=3)
+    run = pipeline.train(heartbeat(**{"stage.*.epochs": 1}), data=str(data), out=tmp_path / "run", say=lambda line: None)
+    moved = data.rename(tmp_path / "moved")
+    signals = [f'{n},"{",".join(["0.5"] * 64)}"' for n in range(20)]
+    (moved / "testB.csv").write_text("id,heartbeat_signals\n" + "\n".join(signals) + "\n")
+    said = words_of(pipeline.report(run, data=str(moved), warn=lambda line: pytest.fail(line)))
+    assert "testB.csv:" in said
+
+
 def test_report_of_folds_by_group(tmp_path):
     rng = np.random.default_rng(2)
     rows = []
@@ -212,6 +307,7 @@ def test_report_of_cadences(tmp_path):
     assert "Least certain" in said
     assert "gradients" in said
     assert "occlusion" in said
+    assert "for what is said (red)" in (run.folder / "report.html").read_text()  # not for a needle, where none is said
 
 
 def test_maps_change_when_the_weights_are_randomised(tmp_path):

@@ -19,8 +19,8 @@ from wavefold import pipeline
 from wavefold.base.errors import UserError
 from wavefold.output import serve
 from wavefold.output.serve import Limits, Served, new_app, run_server
-from wavefold.output.serving_bodies import Asked
-from wavefold.output.serving_queue import AskQueue
+from wavefold.output.serving.bodies import Asked
+from wavefold.output.serving.queue import AskQueue
 from wavefold.recipe import Recipe
 from wavefold.story import serving as story
 from wavefold.story.asking import recipe_of
@@ -161,6 +161,10 @@ def test_samples_of_two_channels_are_nested_once_more():
         ({"signals": [1, 10**400, 3]}, "the body", "a number of 401 digits"),
         ({"signals": [1, 10**50, 3]}, "signals[1]", "is 1e+50, expected a finite number"),
         ({"signals": []}, "signals", "holds no sample"),
+        ({"signals": [1, [], 3]}, "signals[1]", "is a list, expected a number"),
+        ({"signals": [1, [2, 2], []]}, "signals[1]", "is a list, expected a number"),
+        ({"signals": [[1, 2, 3], [1, [2], 3]]}, "signals[1][1]", "is a list, expected a number"),
+        ({"a\nb": 1}, "a\nb", "'a\\nb' is not one of signals, ids"),
         ({"signals": 3}, "signals", "0 lists deep"),
         ({"signal": [1, 2, 3]}, "signal", "did you mean 'signals'?"),
         ({}, "signals", "is missing"),
@@ -180,6 +184,19 @@ def test_a_fault_in_json_is_named(body, field, word):
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"signals": [NaN, 0, 0]}', b'{"signals": [1,2,3], "signals": [1,2,3]}'])
 def test_what_is_no_json_is_refused(body):
     refused(Client().post(content=body, **typed("application/json")))
+
+
+def test_a_long_key_is_not_looked_up_at_length():
+    error = refused(Client().post(content=b'{"%s": 1}' % (b"abs" * 1_000_000), **typed("application/json")))
+    assert len(error) < 200
+
+
+def test_ids_come_back_as_they_were_sent():
+    ids = ["a\0", "[", "é\n"]
+    for accept in ("application/json", "text/csv"):
+        answer = Client().post(json={"signals": [[1, 0, 0]] * 3, "ids": ids}, headers={"accept": accept})
+        assert answer.status_code == 200
+    assert [row["id"] for row in Client().post(json={"signals": [[1, 0, 0]] * 3, "ids": ids}).json()["predictions"]] == ids
 
 
 def test_large_whole_numbers_are_numbers():
@@ -308,8 +325,9 @@ def test_a_reader_that_fails_otherwise_is_the_files_fault():
 def test_what_is_too_much_is_413():
     client = Client(body=100, rows=2)
     assert "101 bytes, expected 100" in refused(client.post(content=bytes(101), **typed("text/csv")), 413)
-    assert refused(client.post(json={"signals": [[0, 0, 0]] * 3}), 413) == "signals: 3 samples, expected 2 at most in a request"
-    assert "3 samples" in refused(client.post(content=b"0,0,0\n" * 3, **typed("text/csv")), 413)
+    most = "signals: more than 2 samples, which is the most of a request"
+    assert refused(client.post(json={"signals": [[0, 0, 0]] * 3}), 413) == most
+    assert most == refused(client.post(content=b"0,0,0\n" * 3, **typed("text/csv")), 413)
 
     async def pieces():
         for _ in range(5):
@@ -431,6 +449,33 @@ def test_a_body_that_does_not_come_is_408():
     assert "did not come" in refused(Client(seconds=0.05).post(content=slow(), **typed("text/csv")), 408)
 
 
+def test_a_client_that_goes_away_is_no_failure(caplog):
+    async def story():
+        said, sent = [{"type": "http.request", "body": b"1,", "more_body": True}, {"type": "http.disconnect"}], []
+
+        async def receive():
+            return said.pop(0)
+
+        async def send(message):
+            sent.append(message)
+
+        headers = [(b"content-type", b"text/csv")]
+        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": headers}
+        await Client().app(scope, receive, send)
+        return sent
+
+    assert asyncio.run(story())[0]["status"] == 408
+    assert caplog.records == []
+
+
+def test_an_explanation_ends_with_its_time_and_makes_room():
+    gate = Gate()
+    client = Client(replace(FAKE, ask=gate, explain=lambda sample, ask: ask(sample[None])[0]), seconds=0.2)
+    for _ in range(3):  # more than may be explained at a time
+        refused(client.post("/explain", json={"signals": [1, 0, 0]}), 503)
+    gate.open.set()
+
+
 def picky(signals):
     if (signals > 5).any():
         raise RuntimeError("out of\nmemory")
@@ -497,6 +542,37 @@ def test_frames_are_answered_by_frames():
     assert array.headers["content-type"] == "application/x-npy"
     assert np.load(io.BytesIO(array.content)).shape == (2, 1, 2, 1, 2)
     refused(Client(FRAMES).post(content=b"1,2", **typed("text/csv")), 415)
+
+
+def test_targets_of_other_sizes_keep_their_digits():
+    both = np.array([101325.25, 0.00512], np.float32).reshape(1, 2, 1, 1, 1)
+    served = replace(FRAMES, ask=lambda frames, times: np.broadcast_to(both, (len(frames), 2, 2, 1, 2)), targets=("p", "q"))
+    said = Client(served).post(json={"frames": [[[1, 2]], [[3, 4]]]}).json()["forecasts"][0]["frames"]
+    assert [target[1][0][0] for target in said] == pytest.approx([101325.25, 0.00512], rel=1e-7)
+
+
+def test_samples_and_answers_are_held_within_bounds():
+    gate = Gate()
+    client = Client(replace(FAKE, ask=gate), body=1000)
+    rows = np.ones((290, 3), np.int8)  # of 3,480 bytes as float32
+    array = {"content": npy(rows), **typed("application/x-npy")}
+
+    async def story():
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as asking:
+            first = asyncio.create_task(asking.post("/predict", content=npy(rows[:250]), headers=array["headers"]))
+            await asyncio.to_thread(gate.entered.wait, 10)
+            refusal = await asking.post("/predict", **array)
+            gate.open.set()
+            return refusal, await first, await asking.post("/predict", content=npy(rows[:250]), headers=array["headers"])
+
+    refusal, *answers = asyncio.run(story())
+    assert "fill the memory" in refused(refusal, 503)
+    assert [len(ups(answer)) for answer in answers] == [250, 250]
+    wide = replace(FRAMES, ask=lambda frames, times: np.zeros((len(frames), 1, 60, 1, 2)))
+    sent = {"json": {"frames": [[[1, 2]], [[3, 4]]]}}
+    assert "takes more than 4,000 bytes" in refused(Client(wide, body=1000).post(**sent), 413)
+    assert Client(wide, body=1000).post(**sent, headers={"accept": "application/x-npy"}).status_code == 200
 
 
 def test_frames_that_go_by_the_clock_need_their_time():
@@ -724,6 +800,7 @@ def test_a_record_is_kept_under_names_of_our_own(tmp_path):
         ("100/2 1 360 4\n", "one segment"),
         ("100 1 0.000001 4\n", "20 to 20000"),
         ("100 1\n", "20 to 20000"),
+        ("100 1 360 99999999999\n100.dat 212 200\n", "says '99999999999' values a signal, its signals have 3 bytes"),
         ("", "is empty"),
     ],
 )

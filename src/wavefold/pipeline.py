@@ -46,7 +46,6 @@ from wavefold.story.forecasting.checking import check_frame_recipe, check_frames
 from wavefold.story.forecasting.exporting import export_forecaster
 from wavefold.story.forecasting.looking import look_at_frames
 from wavefold.story.forecasting.reporting import report_frames
-from wavefold.story.forecasting.serving import served_forecaster
 from wavefold.story.forecasting.whole import (
     FrameScore,
     begin_frames,
@@ -178,19 +177,17 @@ def export(run: Run, *, out: Path, member: int | None = None, say: Say = print) 
     """
     recipe, _ = recipe_of(run), run.scores
     with _disk_errors(out, "nothing half-written is left"):
-        made = (
-            export_forecaster(run, out, member=member, say=say)
-            if recipe.windows
-            else export_run(run, out, member=member, say=say)
-        )
+        if recipe.windows:
+            return export_forecaster(run, out, member=member, say=say).path
+        made = export_run(run, out, member=member, say=say)
+    say(made.line())
     return made.path
 
 
 def serve(run: Run, *, host: str, port: int, say: Say = print) -> None:
     """Answer HTTP requests with a run's predictions until it is stopped."""
-    recipe, _ = recipe_of(run), run.scores
-    served = (served_forecaster if recipe.windows else served_run)(run)
-    run_server(new_app(served, Limits()), host, port, say=say)
+    _ = run.scores
+    run_server(new_app(served_run(run, say=say), Limits()), host, port, say=say)
 
 
 def predict(

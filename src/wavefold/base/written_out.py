@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_SWEEPS = 5  # of Jacobi's rotations over all pairs: 8 x 8 matrices are then diagonal to the last digit of float64
+_SWEEPS = 4  # of Jacobi's rotations over all pairs: 8 x 8 matrices are then diagonal far below the last digit of float32
 _TINY = 1e-300  # keeps a division by nought defined
 
 

@@ -240,9 +240,10 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         changes = random_changes(self.prepare, shape, classes)
         source = Part(signals, labels, rows, EachOnce(len(labels), self._size(len(labels))), changes, classes, weights)
         history = teach(net.to(device), source, _checker(validation, self.best), self._stage(part.labels, device, seed))
-        if isinstance(model, str):
+        ours = isinstance(model, str)
+        if ours:
             options.pop("pretrained", None)  # all of the weights are here
-        return LearnedNet(partial(new_net, model, options, shape, classes), net.state_dict()), history
+        return LearnedNet(partial(new_net, model, options, shape, classes), net.state_dict(), exact=ours), history
 
     def _earlier(self) -> nn.Module | None:
         """The net of an earlier fit to go on from, where there is one and it is wanted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from wavefold.training.loop import probabilities_of
 
 Values = NDArray[np.float64]
 NetName = str | type[nn.Module]
+_SMALL = 64  # values of a sample up to which float64 costs a tenth of a millisecond a sample or less
 
 
 class Learned(Protocol):
@@ -33,20 +35,23 @@ class Learned(Protocol):
 
 
 class LearnedNet:
-    """A net as its weights on the processor and how to make it anew; built on a device when it is first asked there."""
+    """A net as its weights on the processor and how to make it anew; built on a device when it is first asked there.
 
-    def __init__(self, make: Callable[[], nn.Module], weights: Mapping[str, torch.Tensor]) -> None:
-        self._make = make
+    exact: whether small samples are asked in float64, for in float32 the last digits change with how many are asked together.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], weights: Mapping[str, torch.Tensor], *, exact: bool = False) -> None:
+        self._make, self._exact = make, exact
         self.weights = {name: value.detach().cpu().numpy().copy() for name, value in weights.items()}
-        self._built: dict[torch.device, nn.Module] = {}
+        self._built: dict[tuple[torch.device, torch.dtype], nn.Module] = {}
 
-    def on(self, device: torch.device | str = "cpu") -> nn.Module:
+    def on(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
         """The net on a device, in the form in which it predicts."""
-        device = torch.device(device)
-        if device not in self._built:
+        place = torch.device(device), dtype
+        if place not in self._built:
             with own_randomness():  # new layers draw weights, though they are overwritten
-                self._built[device] = prepare_for_prediction(self.as_taught()).to(device)
-        return self._built[device]
+                self._built[place] = prepare_for_prediction(self.as_taught()).to(*place)
+        return self._built[place]
 
     def as_taught(self) -> nn.Module:
         """A new net on the processor with these weights, in the form in which it learns."""
@@ -57,7 +62,8 @@ class LearnedNet:
 
     def probabilities(self, signals: Floats, device: torch.device) -> Values:
         """Class probabilities, (sample, class), of signals (sample, channel, ...)."""
-        return probabilities_of(self.on(device), signals)
+        dtype = torch.float64 if self._exact and math.prod(signals.shape[1:]) <= _SMALL else torch.float32
+        return probabilities_of(self.on(device, dtype), torch.from_numpy(signals).to(dtype))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_built": {}}

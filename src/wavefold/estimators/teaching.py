@@ -2,26 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from wavefold.base.device import be_repeatable, best_device
+from wavefold.base.device import be_repeatable, best_device, to_cpu
 from wavefold.base.errors import nearest
+from wavefold.base.keyed import key as make_key
 from wavefold.estimators.mistakes import BadValue
 from wavefold.training.loop import Check, Stage, fit_stage
-from wavefold.training.part import Source
+from wavefold.training.part import Draw, Source
 from wavefold.training.state import State
 
 
 def teach(model: nn.Module, part: Source, check: Check, stage: Stage) -> list[dict[str, Any]]:
-    """Train a net in place through one stage; it ends with the best weights. Returns a line an epoch: loss and checks."""
+    """Train a net in place through one stage; it ends with the best weights. Returns a line an epoch: loss and checks.
+
+    What batch norm goes by is then measured anew, for after few steps its running means still lag behind the weights; where
+    samples are held back, it is kept only if it is no worse for them.
+    """
     state = State()
     fit_stage(model, part, check, stage, state, _Nowhere(), _Silent())
+    norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    if norms:
+        before, usual = check(model).get(stage.metric), to_cpu(model.state_dict())
+        _measure(model, norms, part, make_key(stage.key, stage.number, stage.epochs))
+        if before is not None and _worse(check(model)[stage.metric], before, stage.higher_is_better):
+            model.load_state_dict(usual)
     return state.history
+
+
+def _measure(model: nn.Module, norms: Sequence[_BatchNorm], part: Source, key: int) -> None:
+    """Give batch norm the mean and variance over one epoch, in batches large enough to tell them; dropout rests."""
+    rows = torch.cat(list(part.batches.epoch(key)))
+    batches = rows.tensor_split(max(1, len(rows) // _MEASURED))
+    model.eval()
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.train()
+    usual = [layer.momentum for layer in norms]
+    at = part.index_device
+    draws = (Draw(b.to(at), make_key(key, n), torch.arange(len(b), device=at)) for n, b in enumerate(batches))
+    with torch.no_grad(), closing(part.drawn(draws)) as drawn:
+        for number, (signals, _) in enumerate(drawn, 1):
+            for layer in norms:
+                layer.momentum = 1 / number  # the mean over all batches so far
+            model(signals)
+    for layer, momentum in zip(norms, usual, strict=True):
+        layer.momentum = momentum
+    model.eval()
+
+
+def _worse(value: float, than: float, higher_is_better: bool) -> bool:
+    return not (value >= than if higher_is_better else value <= than)
+
+
+_MEASURED = 128  # samples of a batch whose mean and variance are taken
 
 
 @contextmanager

@@ -202,14 +202,14 @@ def _without_profiles(rows: Tensor, each: int) -> Tensor:
     """Rows (N, row, F), of panels of `each`, less their part along the few profiles over frequency that stand out of noise."""
     _, count, columns = rows.shape
     loud = rows.clamp(-_LOUD, _LOUD)
-    power = loud.transpose(1, 2) @ loud  # (N, F, F)
+    power = (loud.transpose(1, 2) @ loud).double()  # (N, F, F); weak profiles are lost in the rounding of strong ones
     axes = torch.eye(columns, min(_PROFILES, columns // 4)).to(power)
     axes = power[:, :, :: columns // axes.shape[1]][:, :, : axes.shape[1]] + axes  # a first guess, the same at every call
     for _ in range(_TURNS):
         axes = orthonormal(power @ axes)
     inner, turn = own_axes(axes.transpose(1, 2) @ power @ axes)
     white = (math.sqrt(count) + math.sqrt(columns)) ** 2  # the largest power of pure noise (Marchenko and Pastur)
-    axes = axes @ turn
+    axes = (axes @ turn).to(rows.dtype)
     known = inner > _EDGE * white  # (N, profile)
     if each < _MANY:
         known = known & ~_like_needles(axes, (rows @ axes).view(-1, PANELS, each, axes.shape[2]))

@@ -138,7 +138,8 @@ def _joined(
         begins[span] = total
         total += len(_patterns(shifts, span)[0])
     outside, column = total * columns, torch.arange(columns)
-    firsts, seconds = [], []
+    firsts: list[Tensor] = []
+    seconds: list[Tensor] = []
     for span in whole:
         patterns, number = _patterns(shifts, span)
         example = torch.tensor([int((number == p).nonzero()[0]) for p in range(len(patterns))])  # a drift of each

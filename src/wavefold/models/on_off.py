@@ -124,7 +124,9 @@ class Tracker(nn.Module):
             peaks.append(forwards.amax((0, 3)))
             found += [forwards[self.marks], backwards[[self.count - 1 - mark for mark in self.marks[::-1]]]]  # (M, B, J, F)
         strength = F.max_pool2d(torch.cat(found, 2).permute(1, 2, 0, 3), (1, _POOL))  # (B, 4 J, M, F / pool)
-        return self._in_a_row(strength), torch.cat(peaks, 1).view(len(signals), PANELS, -1)
+        return self._in_a_row(strength), torch.cat(peaks, 1).view(
+            signals.shape[0], PANELS, -1
+        )  # len() would fix the batch of a file
 
     def sums(self, panels: Tensor) -> Tensor:
         """Sums along short lines in units of their noise, (S, B, J, F). panels: (N, 6, T, F), white."""
@@ -147,7 +149,7 @@ class Tracker(nn.Module):
         _, kinds, marks, columns = strength.shape
         maps = strength.view(-1, PANELS, kinds, marks, columns).transpose(1, 2).flatten(2, 3).clamp(min=0).log1p()
         sign = torch.tensor([1.0 if panel in ON else -1.0 for panel in range(PANELS)], device=maps.device).to(maps.dtype)
-        marked = sign.repeat_interleave(marks)[:, None].expand(len(maps), 1, -1, columns)
+        marked = sign.repeat_interleave(marks)[:, None].expand(maps.shape[0], 1, -1, columns)
         return torch.cat([maps, marked], 1)
 
 

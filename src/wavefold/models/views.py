@@ -5,8 +5,9 @@ Legend: N samples, P panels, T times, F frequencies, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +30,14 @@ class Views(nn.Module):
 
     def front(self, signals: Tensor) -> tuple[Tensor, ...]:
         """What a net whose first steps learn nothing sees of all views, one after the other: its own `front`."""
-        seen: tuple[Tensor, ...] = self.model.front(torch.cat([_seen(signals, mirrored) for mirrored in self._views()]))
-        return seen
+        front: Callable[[Tensor], tuple[Tensor, ...]] = _part(self.model, "front")
+        return front(torch.cat([_seen(signals, mirrored) for mirrored in self._views()]))
 
     def answer(self, *seen: Tensor) -> Tensor:
         """As `forward`, of what `front` sees."""
-        odds = self.model.answer(*seen).double().softmax(dim=1)  # (view x N, C)
-        return odds.unflatten(0, (len(self._views()), -1)).mean(dim=0).log()
+        logits: Tensor = _part(self.model, "answer")(*seen)  # (view x N, C)
+        odds = logits.double().softmax(dim=1)
+        return odds.view(len(self._views()), -1, odds.shape[1]).mean(dim=0).log()
 
     def _views(self) -> list[list[str]]:
         """The axes mirrored in each view, none in the first."""
@@ -57,9 +59,14 @@ def answers_of(nets: Sequence[nn.Module], signals: Sequence[Tensor]) -> list[Ten
     if len(signals) > 1:
         return [net(values) for net, values in zip(nets, signals, strict=True)]
     if all(_has_front(net) for net in nets):
-        seen = nets[0].front(signals[0])
-        return [net.answer(*seen) for net in nets]
+        seen = _part(nets[0], "front")(signals[0])
+        return [_part(net, "answer")(*seen) for net in nets]
     return [net(signals[0]) for net in nets]
+
+
+def _part(net: nn.Module, name: str) -> Callable[..., Any]:
+    """A method that not every net has."""
+    return getattr(net, name)  # type: ignore[no-any-return]
 
 
 def _has_front(net: nn.Module) -> bool:

@@ -42,12 +42,13 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _KINDS = {"ensemble": LINES[0], "member": LINES[2], "baseline": LINES[6], "choice": LINES[1]}
 _SHARES, _INK = [[0.0, "#ffffff"], [1.0, "#5fb0e5"]], "#1c2126"  # so light that ink can be read on all of it
 _BINS = 60
+_TICKS = 8  # of epochs
 _MOST_TEXTS = 24  # classes up to which a table of counts has room for its numbers
 
 
 def class_bars(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> Figure:
     """Samples of each class, a bar for each part or source. counts: name of a part to (class,) samples."""
-    names = [inert(name, 40) for name in classes]
+    names = _unlike([inert(name, 40) for name in classes])
     bars = [
         {"type": "bar", "x": names, "y": list(map(int, values)), "name": inert(part, 30), **_bar_look(number, part)}
         for number, (part, values) in enumerate(counts.items())
@@ -109,7 +110,10 @@ def learning_curves(
                 where = {"x": [best + 1], "y": [values[best]], "mode": "markers", "marker": dot, "showlegend": False}
                 traces.append({**shared, **where, "hovertemplate": "kept: epoch %{x}, %{y:.4f}"})
     heads = [panels.head(0, "loss in training"), panels.head(1, inert(f"{metric} on the samples that choose"))]
-    layout = panels.layout("epoch", "", y=[{}], annotations=heads, shapes=_stages(panels, sorted(starts)), legend=_above(26))
+    longest = max(map(len, lines.values()), default=1)
+    whole = {"tick0": 0 if longest > _TICKS else 1, "dtick": -(-longest // _TICKS)}  # no tick at half an epoch
+    drawn = {"annotations": heads, "shapes": _stages(panels, sorted(starts)), "legend": _above(26)}
+    layout = panels.layout("epoch", "", x=whole, y=[{}], **drawn)
     alt = f"Loss and {metric} over the epochs of {len(lines)} members: {', '.join(map(str, lines))}"
     note = "The dot is the epoch whose weights were kept." + (" Dashed lines: a stage begins." if starts else "")
     return Figure(checked(traces, layout), alt, note, panels.tall)
@@ -119,7 +123,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
     """How often each true class was said to be which. matrix: (truth, said) counts; a row's shares are the colour."""
     counts = np.asarray(matrix, np.int64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    names = [inert(name, 24) for name in classes]
+    names = _unlike([inert(name, 24) for name in classes])
     few = len(classes) <= _MOST_TEXTS
     heat = {
         **{"type": "heatmap", "x": names, "y": names, "z": np.float32(shares), "customdata": counts},
@@ -200,7 +204,7 @@ def scores_with_intervals(
     layout = _layout(inert(metric), "", showlegend=len(traces) > 1)
     order = {"categoryorder": "array", "categoryarray": labels, "autorange": "reversed"}
     layout["yaxis"] |= {"type": "category", **order}
-    said = ", ".join(f"{name} {value:.3f}" for name, value in zip(names, score, strict=True))
+    said = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, score, strict=True))
     note = "Dots are scores, lines their 95 % intervals."
     return Figure(checked(traces, layout), f"{metric}: {said}", note, 120 + 30 * max(3, len(labels)))
 
@@ -222,7 +226,7 @@ def histogram(values: Mapping[str, ArrayLike], title: str, log: bool = False) ->
         bars |= {"customdata": np.stack([edges[:-1], edges[1:], counts], 1)}
         bars["hovertemplate"] = "%{customdata[0]:.4g} to %{customdata[1]:.4g}: %{customdata[2]:,} values"
         traces.append(bars)
-    up = {"title": {"text": "values" if len(sets) == 1 else "share of the set"}, **({"type": "log", "dtick": 1} if log else {})}
+    up = {"title": {"text": "values" if len(sets) == 1 else "share of the set"}, **({"type": "log"} if log else {})}
     layout = _layout(inert(title), "", barmode="overlay", bargap=0, showlegend=len(sets) > 1)
     layout["yaxis"] |= {**up, **({} if len(sets) == 1 else {"tickformat": "~%"})}
     return Figure(checked(traces, layout), f"Histogram of {title}: {', '.join(map(str, values))}", tall=320)

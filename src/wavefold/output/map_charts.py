@@ -14,6 +14,7 @@ from wavefold.output.signal_charts import DIVERGING
 
 Array = NDArray[Any]
 _PLAIN = {"showgrid": False, "zeroline": False, "constrain": "domain", "nticks": 4}
+_MOST, _MOST_PLAYED = 300, 160  # rows or columns of a map, and of one that plays
 _PACE = 450  # milliseconds a frame
 
 
@@ -25,33 +26,38 @@ def map_grid(
     columns: ArrayLike | None = None,
     diverging: bool = False,
     *,
-    across: str = "column",
-    up: str = "row",
+    across: str = "",
+    up: str = "",
 ) -> Figure:
     """Maps with one colour scale. maps: (map, row, column), NaN left empty; rows, columns: coordinates where they are known.
 
     diverging: blue below 0, red above. across, up: names of the coordinates, with their units.
     """
-    values = np.asarray(maps, np.float32)
+    y, x = _coordinates(np.shape(maps), rows, columns)
+    values, y, x, said = _coarser(np.asarray(maps, np.float32), y, x, _MOST)
+    beside = max(1, min(3, len(values)))
     panels = Panels(
         len(values),
-        columns=max(1, min(3, len(values))),
-        cell=_cell(values.shape),
+        columns=beside,
+        cell=_cell(values.shape, beside),
         gap=34,
         across=0.03,
         right=84,
         bottom=56,
         left=60,
     )
-    y, x = _coordinates(values.shape[-2:], rows, columns)
     traces = [_map(panels.axes(cell), value, x, y, "coloraxis", unit) for cell, value in enumerate(values)]
     heads = [panels.head(cell, inert(title, 96 // panels.columns)) for cell, title in enumerate(titles)]
     scale = _scale(values, unit, diverging=diverging)
     layout = panels.layout(
-        inert(across), inert(up), y=[{**_PLAIN, "autorange": _upward(y)}], annotations=heads, coloraxis=scale
+        inert(across or _named("column", columns)),
+        inert(up or _named("row", rows)),
+        y=[{**_PLAIN, "autorange": _upward(y, rows)}],
+        annotations=heads,
+        coloraxis=scale,
     )
     alt = f"{len(values)} maps{f' in {unit}' if unit else ''}: {'; '.join(map(str, titles))}"
-    return Figure(checked(traces, _squared(layout, panels)), alt, "", panels.tall)
+    return Figure(checked(traces, _squared(layout, panels)), alt, said, panels.tall)
 
 
 def forecast_player(
@@ -63,50 +69,83 @@ def forecast_player(
     rows: ArrayLike | None = None,
     columns: ArrayLike | None = None,
     *,
-    across: str = "column",
-    up: str = "row",
+    across: str = "",
+    up: str = "",
 ) -> Figure:
     """Truth, forecast and error side by side, with a button that plays and a slider. titles: of the past and later frames.
 
     truth, forecast: (ahead, row, column); past: (past, row, column); NaN is left empty. Truth and forecast share a scale.
     rows, columns: coordinates where they are known; across, up: their names, with their units.
     """
-    seen, true, said = (np.asarray(frames, np.float32) for frames in (past, truth, forecast))
+    y, x = _coordinates(np.shape(truth), rows, columns)
+    parts = [np.asarray(frames, np.float32) for frames in (past, truth, forecast)]
+    every, y, x, thin = _coarser(np.concatenate(parts), y, x, _MOST_PLAYED)
+    seen, true, said = np.split(every, np.cumsum([len(part) for part in parts])[:2])
     left, middle = np.concatenate([seen, true]), np.concatenate([seen, said])
     right = np.concatenate([np.full_like(seen, np.nan), said - true])
-    panels = Panels(3, columns=3, cell=_cell(left.shape), gap=34, across=0.03, right=96, top=34, bottom=172, left=60)
-    y, x = _coordinates(left.shape[-2:], rows, columns)
+    panels = Panels(3, columns=3, cell=_cell(left.shape, 3), gap=34, across=0.03, right=96, top=34, bottom=172, left=60)
     names = ("truth", "forecast", "forecast less truth")
     axes = ("coloraxis", "coloraxis", "coloraxis2")
     series = (left, middle, right)
     first = min(len(seen), len(left) - 1)
     traces = [_map(panels.axes(k), series[k][first], x, y, axes[k], unit) for k in range(3)]
     frames = [{"name": str(k), "data": [{"type": "heatmap", "z": s[k]} for s in series]} for k in range(len(left))]
-    high, low = {"y": 1, "yanchor": "top", "len": 0.48, "nticks": 4}, {"y": 0, "yanchor": "bottom", "len": 0.48, "nticks": 4}
+    high, low = _bar(1.0, panels.cell + 12), _bar(0.0, panels.bottom - 32)  # the second beside the buttons
     scales = {"coloraxis": _scale(left, unit, high), "coloraxis2": _scale(right, f"error {unit}", low, diverging=True)}
     controls: dict[str, Any] = {"updatemenus": [_buttons()], "sliders": [_slider(titles, first, len(seen))]}
     heads = [panels.head(k, name) for k, name in enumerate(names)]
     layout = panels.layout(
-        inert(across), inert(up), y=[{**_PLAIN, "autorange": _upward(y)}], annotations=heads, **scales, **controls
+        inert(across or _named("column", columns)),
+        inert(up or _named("row", rows)),
+        y=[{**_PLAIN, "autorange": _upward(y, rows)}],
+        annotations=heads,
+        **scales,
+        **controls,
     )
     alt = f"An animation of {len(seen)} past frames and {len(true)} forecast ones beside the truth, with their difference"
     note = "Past frames first, then the forecast. Space plays and stops, the arrow keys go from frame to frame."
-    return Figure(checked(traces, _squared(layout, panels), frames), alt, note, panels.tall)
+    return Figure(checked(traces, _squared(layout, panels), frames), alt, f"{note} {thin}".strip(), panels.tall)
 
 
-def _cell(shape: Sequence[int]) -> int:
-    """Pixels of a map's height, for one about 250 wide."""
-    return int(np.clip(250 * shape[-2] / shape[-1], 110, 320))
+def _cell(shape: Sequence[int], beside: int) -> int:
+    """Pixels of a map's height, for so many beside each other."""
+    return int(np.clip(750 / beside * shape[-2] / shape[-1], 110, 320 if beside > 1 else 420))
 
 
 def _coordinates(shape: Sequence[int], rows: ArrayLike | None, columns: ArrayLike | None) -> tuple[Array, Array]:
-    y, x = (np.arange(size) if given is None else np.asarray(given) for size, given in zip(shape, (rows, columns), strict=True))
+    y, x = (
+        np.arange(size) if given is None else np.asarray(given) for size, given in zip(shape[-2:], (rows, columns), strict=True)
+    )
     return y, x
 
 
-def _upward(y: Array) -> bool | str:
+def _coarser(maps: Array, y: Array, x: Array, most: int) -> tuple[Array, Array, Array, str]:
+    """Maps of at most `most` rows and columns, means of square blocks of cells, with their coordinates and a sentence.
+
+    maps: (map, row, column); y: (row,); x: (column,). A block without a value stays without.
+    """
+    width = -(-max(maps.shape[-2:]) // most)
+    if width == 1:
+        return maps, y, x, ""
+    starts = [np.arange(0, size, width) for size in maps.shape[-2:]]
+    held = np.isfinite(maps)
+    total, count = (
+        np.add.reduceat(np.add.reduceat(values, starts[0], axis=1), starts[1], axis=2)
+        for values in (np.where(held, maps, 0).astype(np.float64), held.astype(np.int64))
+    )
+    means = np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+    y, x = (np.array([c[s : s + width].mean() for s in at]) for c, at in zip((y, x), starts, strict=True))
+    return means, y, x, f"Each cell drawn is the mean of {width} x {width}."
+
+
+def _named(name: str, coordinates: ArrayLike | None) -> str:
+    """The name of an axis: a row's number, or where the source brings one its coordinate, whose unit is the source's."""
+    return name if coordinates is None else f"{name}, by the source's coordinate"
+
+
+def _upward(y: Array, rows: ArrayLike | None) -> bool | str:
     """Rows count downwards as in an image, unless they are coordinates, which fall then."""
-    return True if len(y) > 1 and y[0] > y[-1] else "reversed" if np.array_equal(y, np.arange(len(y))) else True
+    return True if len(y) > 1 and y[0] > y[-1] else "reversed" if rows is None or np.array_equal(y, np.arange(len(y))) else True
 
 
 def _squared(layout: dict[str, Any], panels: Panels) -> dict[str, Any]:
@@ -147,6 +186,11 @@ def _scale(values: Array, unit: str, place: dict[str, Any] | None = None, *, div
         "cmax": high if high > low else low + 1,
         "colorbar": bar,
     }
+
+
+def _bar(top: float, tall: int) -> dict[str, Any]:
+    """The place of a colour bar: its top, as a share of the maps' height, and its pixels."""
+    return {"y": top, "yanchor": "top", "lenmode": "pixels", "len": tall, "nticks": 4, "ypad": 2}
 
 
 def _buttons() -> dict[str, Any]:

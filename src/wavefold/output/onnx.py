@@ -62,6 +62,8 @@ def write_onnx(
     _check_size(module, path)
     model = _without_norms(_exported(module.eval(), tuple(examples), inputs, outputs))
     _strip(model)
+    _narrow_places(model.graph)
+    _check_free(model)
     _helper.set_model_props(model, dict(metadata))
     model.producer_name, model.producer_version = "wavefold", metadata.get("wavefold", "")
     _checker.check_model(model, full_check=True)
@@ -109,6 +111,27 @@ def _check_size(module: nn.Module, path: str | Path) -> None:
     size = sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
     if size > _MOST:
         raise UserError(f"{path}: {size / 1e9:.1f} GB of weights; one ONNX file holds 2 GB: write one member with --member")
+
+
+def _narrow_places(graph: Any) -> None:
+    """Keep places that are only gathered by as int32: half the size."""
+    uses: dict[str, set[tuple[str, int]]] = {}
+    for node in graph.node:
+        for number, name in enumerate(node.input):
+            uses.setdefault(name, set()).add((node.op_type, number))
+    for tensor in graph.initializer:
+        if tensor.data_type == _format.TensorProto.INT64 and uses.get(tensor.name) == {("Gather", 1)}:
+            tensor.CopyFrom(_arrays.from_array(_arrays.to_array(tensor).astype(np.int32), tensor.name))
+    stale = [value for value in graph.value_info if value.type.tensor_type.elem_type == _format.TensorProto.INT64]
+    for value in stale:
+        graph.value_info.remove(value)  # what the exporter noted of types that have changed
+
+
+def _check_free(model: Any) -> None:
+    """RuntimeError where the module has fixed the number of samples; `len(signals)` does, `signals.shape[0]` does not."""
+    for value in (*model.graph.input, *model.graph.output):
+        if not value.type.tensor_type.shape.dim[0].dim_param:
+            raise RuntimeError(f"{value.name}: the net takes only the example's number of samples")
 
 
 def _exported(module: nn.Module, examples: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> Any:

@@ -21,9 +21,9 @@ import wavefold
 from wavefold.base.build import optional
 from wavefold.base.errors import UserError
 from wavefold.output.plot import plotly_script
-from wavefold.output.serving_bodies import Refusal
-from wavefold.output.serving_desk import Desk, Limits, Reply, Served, in_bounds, refuse
-from wavefold.output.serving_openapi import description_of_explain, description_of_get, description_of_predict
+from wavefold.output.serving.bodies import Refusal
+from wavefold.output.serving.desk import Desk, Limits, Reply, Served, in_bounds, refuse
+from wavefold.output.serving.openapi import description_of_explain, description_of_get, description_of_predict
 
 __all__ = ["Limits", "Served", "new_app", "run_server"]
 
@@ -114,13 +114,11 @@ async def _not_there(request: Any, error: Any) -> Any:
 
 def _page_of(desk: Desk) -> Taken:
     """GET /: the page to drop a file on."""
+    template = Environment(loader=PackageLoader("wavefold.output"), autoescape=True).get_template("serve.html")
 
     async def page(request: Any) -> Reply:
         nonce = secrets.token_urlsafe(16)
-        environment = Environment(loader=PackageLoader("wavefold.output"), autoescape=True)
-        text = environment.get_template("serve.html").render(
-            served=desk.served, form=desk.form, limits=desk.limits, nonce=nonce
-        )
+        text = template.render(served=desk.served, form=desk.form, limits=desk.limits, nonce=nonce)
         headers = {"Content-Security-Policy": _PAGE_POLICY.format(nonce=nonce), "Cache-Control": "no-store"}
         return Reply(text.encode(), "text/html; charset=utf-8", headers=headers)
 

@@ -93,7 +93,7 @@ def cadence_grid(
 ) -> Figure:
     """Cadences, each as six panels below each other, marked ON and OFF. cadences, maps: (sample, 6, time, frequency).
 
-    maps: how much each place speaks for a needle, drawn beside its cadence.
+    maps: how much each place speaks for what is said of it, drawn beside its cadence.
     """
     values = _blocks(np.asarray(cadences, np.float32))
     heats = None if maps is None else _blocks(np.asarray(maps, np.float32))
@@ -109,7 +109,7 @@ def cadence_grid(
         notes.append(panels.head(cell, inert(titles[number], 44), yshift=2))
         traces += [_panel(panels.axes(cell, part), bins, panel) for part, panel in enumerate(cadence)]
         if heats is not None:
-            notes.append(panels.head(cell + 1, "for a needle (red), against it (blue)"))
+            notes.append(panels.head(cell + 1, "for what is said (red), against it (blue)", yshift=2))
             traces += [
                 _strip(panels.axes(cell + 1, part), bins, heat, _reach(heats)) for part, heat in enumerate(heats[number])
             ]

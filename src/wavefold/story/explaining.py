@@ -15,12 +15,12 @@ from wavefold.base.runs import Run
 from wavefold.models.saliency import integrated_gradients, occlusion
 from wavefold.recipe import Recipe
 from wavefold.story.asking import Members
-from wavefold.story.whole_net import whole_net
+from wavefold.story.one_net import whole_net
 
 GRADIENTS, OCCLUSION = "gradients", "occlusion"
 _PIECES = 40  # of a signal, each of which is hidden in turn
 _PANEL_PIECES = (1, 8)  # of a panel: its times whole, its frequencies in eight
-_ORIGIN = 512  # training samples whose mean is the origin
+_ORIGIN = 512  # training samples whose mean shape is the origin's
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ def explain(run: Run, recipe: Recipe, dataset: Dataset, rows: Ints, classes: Int
 
     Occlusion asks the whole ensemble; integrated gradients ask its nets, since kernel features and trees have none.
     """
-    signals, origin = dataset.signals[rows], origin_of(dataset, train, recipe.seed)
+    signals = dataset.signals[rows]
+    origin = origins_of(dataset, train, signals, recipe.seed)
     maps = {OCCLUSION: occlude(run, recipe, signals, classes, origin)}
     try:
         net = whole_net(run, recipe, nets_only=True).to(best_device())
@@ -61,8 +62,25 @@ def pieces_of(shape: Sequence[int]) -> int | tuple[int, ...]:
     return _PANEL_PIECES if len(shape) > 2 else min(_PIECES, shape[-1])
 
 
-def origin_of(dataset: Dataset, train: Ints, seed: int) -> Floats:
-    """The mean of some training samples, (channel, ...): the sample that says nothing."""
+def origins_of(dataset: Dataset, train: Ints, signals: Floats, seed: int) -> Floats:
+    """Samples that say nothing: the mean shape of some training samples, at each signal's own level and size by channel.
+
+    signals and result: (sample, channel, ...). So a faint star is compared with a faint one, not with the mean flux.
+    """
     some = np.sort(np.random.default_rng(seed).permutation(train)[: _ORIGIN if dataset.signals.ndim == 3 else 32])
-    mean: Floats = dataset.signals[some].mean(axis=0, dtype=np.float64).astype(np.float32)
+    known = dataset.signals[some]
+    shape = ((known - _level(known)) / _size(known)).mean(axis=0, dtype=np.float64)
+    made: Floats = (_level(signals) + _size(signals) * shape).astype(np.float32)
+    return made
+
+
+def _level(signals: Floats) -> Floats:
+    """The mean of each channel, (sample, channel, 1, ...)."""
+    mean: Floats = signals.mean(axis=tuple(range(2, signals.ndim)), keepdims=True)
     return mean
+
+
+def _size(signals: Floats) -> Floats:
+    """The standard deviation of each channel, 1 where it is flat; (sample, channel, 1, ...)."""
+    spread = signals.std(axis=tuple(range(2, signals.ndim)), keepdims=True)
+    return np.where(spread > 0, spread, np.float32(1))

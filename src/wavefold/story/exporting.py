@@ -24,8 +24,8 @@ from wavefold.models import MODELS
 from wavefold.output.onnx import OnnxModel, check_onnx, words_of, write_onnx
 from wavefold.recipe import Recipe
 from wavefold.story.asking import member_probabilities_for, probabilities_for, recipe_of
+from wavefold.story.one_net import whole_net
 from wavefold.story.reading import read_like
-from wavefold.story.whole_net import whole_net
 
 __all__ = ["Exported", "export_run"]
 
@@ -98,7 +98,7 @@ def _rows(recipe: Recipe, facts: dict[str, Any], say: Say) -> tuple[Floats, bool
     try:
         tests = test_files(source)
         dataset = read_like(recipe, str(tests[0]) if tests else source, facts)
-        return _some(dataset), True
+        return _some(dataset), not facts["simulated"]
     except (UserError, OSError) as error:
         make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
         say(f"{source}: cannot be read again ({error}); simulated samples are compared")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wavefold.base.build import build_part
 from wavefold.base.dataset import Dataset, Ints, Strings, shape_words
-from wavefold.base.errors import listed
+from wavefold.base.errors import UserError, listed
 from wavefold.data import test_files
 from wavefold.data.defects import NearDuplicates, duplicates, label_conflicts, leaks, near_duplicates, near_to
 from wavefold.data.statistics import ClassStatistics, ValueRanges, class_statistics, value_ranges
@@ -27,9 +27,9 @@ _LISTED = 20  # rows of a table of defects
 
 def look_at_samples(recipe: Recipe, source: str) -> Page:
     """The page of a source of samples; a folder's test files are looked at, too."""
-    dataset, tests = _read(recipe, source)
+    dataset, tests, unread = _read(recipe, source)
     axis, ranges = axis_of(dataset), value_ranges(dataset.signals)
-    found = _defects(dataset, tests, ranges)
+    found = _defects(dataset, tests, ranges, unread)
     chapters = [
         _there(dataset, tests, ranges),
         *_classes(dataset, tests),
@@ -47,11 +47,16 @@ def look_at_samples(recipe: Recipe, source: str) -> Page:
     )
 
 
-def _read(recipe: Recipe, source: str) -> tuple[Dataset, list[Dataset]]:
-    """What there is to learn from, and the test files of its folder; files that cannot be read are passed over and listed."""
+def _read(recipe: Recipe, source: str) -> tuple[Dataset, list[Dataset], list[str]]:
+    """What there is to learn from, the test files of its folder, and a line for each test file that cannot be read."""
     lenient = recipe.with_({"data.skip_bad": True})
-    dataset = read_to_look(lenient, source)
-    return dataset, [read_to_look(lenient, str(path), labels=False) for path in test_files(source)]
+    dataset, tests, unread = read_to_look(lenient, source), list[Dataset](), list[str]()
+    for path in test_files(source):
+        try:
+            tests.append(read_to_look(lenient, str(path), labels=False))
+        except UserError as error:
+            unread.append(str(error))
+    return dataset, tests, unread
 
 
 def _headline(dataset: Dataset, found: Chapter) -> list[tuple[str, str]]:
@@ -94,7 +99,8 @@ def _classes(dataset: Dataset, tests: Sequence[Dataset]) -> list[Chapter]:
     ]
     rare = [name for name, n in _pairs(dataset, counts) if 0 < n < _FEW]
     if rare:
-        blocks.append(Words(f"Fewer than {_FEW} samples: {listed(rare)}. A score of so few says little.", "warning"))
+        words = f"Fewer than {_FEW} samples: {some_of(rare, 8)}. A score of so few says little."
+        blocks.append(Words(words, "warning"))
     return [
         Chapter("Classes", blocks, "How many samples each class has; a rare class needs balancing or a metric that counts it.")
     ]
@@ -123,26 +129,51 @@ def _by_position(recipe: Recipe, dataset: Dataset, axis: Axis) -> list[Chapter]:
         titles = [f"mean of {name}" for name in names]
         return [Chapter("Mean by class", [cadence_grid(found.mean.astype(np.float32), titles, *_panel_axes())])]
     words = "between the 5th and the 95th percentile" if found.quantiles else "within two standard deviations"
-    lead = f"Line: the mean of a class at each position; band: {words}. Where bands part, classes can be told apart."
+    few = "" if len(names) <= _DRAWN_CLASSES else f" The {_DRAWN_CLASSES} largest of {len(names)} classes."
+    lead = f"Line: the mean of a class at each position; band: {words}. Where bands part, classes can be told apart.{few}"
     chapters = [Chapter("Mean and spread by position", _bands(found, axis, names), lead)]
     scaling = [step for step in recipe.prepare if step.step == "scale"]
     if scaling:
         transform = build_part(TRANSFORMS, "scale", scaling[0].options, "prepare")
-        scaled = class_statistics(transform.apply(dataset.signals[:]), labels, len(names))
-        lead = "The same of each sample scaled as the recipe scales it: what the nets are shown."
+        some = _as_fit(dataset, recipe.seed)
+        scaled = class_statistics(transform.apply(dataset.take(some).signals[:]), labels[some], len(names))
+        of = "" if len(some) == len(dataset) else f" Of {len(some):,} samples, drawn by lot."
+        lead = f"The same of each sample scaled as the recipe scales it.{of}"
         chapters.append(Chapter("Mean and spread, scaled", _bands(scaled, axis, names), lead))
     return chapters
 
 
+def _as_fit(dataset: Dataset, seed: int) -> Ints:
+    """Samples whose signals fit in memory, drawn by lot where not all do."""
+    most = max(1, _AT_ONCE // (4 * int(np.prod(dataset.signals.shape[1:]))))
+    if most >= len(dataset):
+        return np.arange(len(dataset))
+    return np.sort(np.random.default_rng(seed).choice(len(dataset), most, replace=False))
+
+
+_AT_ONCE = 256 << 20  # bytes of signals that are scaled
+
+
 def _bands(found: ClassStatistics, axis: Axis, names: Sequence[str]) -> list[Block]:
-    """A figure for each channel."""
+    """A figure for each channel, of the largest classes."""
+    shown, channels = np.sort(np.argsort(-found.count, kind="stable")[:_DRAWN_CLASSES]), found.mean.shape[1]
+    mean, low, high, called = found.mean[shown], found.low[shown], found.high[shown], [names[k] for k in shown]
     return [
-        mean_and_spread(axis.values, axis.title, found.mean[:, c], found.low[:, c], found.high[:, c], list(names))
-        for c in range(min(found.mean.shape[1], _CHANNELS))
+        mean_and_spread(
+            axis.values,
+            axis.title,
+            mean[:, c],
+            low[:, c],
+            high[:, c],
+            called,
+            value_title="value" if channels == 1 else f"value of channel {c + 1}",
+        )
+        for c in range(min(channels, _CHANNELS))
     ]
 
 
 _CHANNELS = 12  # of which a figure each is drawn
+_DRAWN_CLASSES = 12  # in a figure
 
 
 def _panel_axes() -> tuple[str, str]:
@@ -159,10 +190,16 @@ def _samples(dataset: Dataset, axis: Axis, seed: int) -> Chapter:
     if values.ndim > 3:
         drawn: Block = cadence_grid(values, titles, *_panel_axes())
     else:
-        drawn = sample_grid(axis.values, axis.title, values, titles, None if some.labels is None else some.labels.tolist())
-    return Chapter(
-        "Samples", [drawn], f"Drawn by lot (seed {seed}), the same number of each class. Drag to zoom; all move together."
-    )
+        by_class = some.labels is not None and values.shape[1] == 1  # several channels have a colour each
+        drawn = sample_grid(axis.values, axis.title, values, titles, some.known_labels().tolist() if by_class else None)
+    return Chapter("Samples", [drawn], f"Drawn by lot (seed {seed}){_of_classes(some, dataset)}.")
+
+
+def _of_classes(some: Dataset, dataset: Dataset) -> str:
+    if some.labels is None or dataset.labels is None:
+        return ""
+    shown, there = (len(np.unique(labels)) for labels in (some.labels, dataset.labels))
+    return ", as many of each class where there are as many" if shown == there else f", of {shown} of {there} classes"
 
 
 def _some_of_each(dataset: Dataset, count: int, seed: int) -> Ints:
@@ -171,7 +208,8 @@ def _some_of_each(dataset: Dataset, count: int, seed: int) -> Ints:
         return np.sort(rng.choice(len(dataset), min(count, len(dataset)), replace=False))
     there = np.unique(dataset.labels)
     each = max(1, count // len(there))
-    drawn = [rng.permutation(np.flatnonzero(dataset.labels == k))[:each] for k in there[:count]]
+    chosen = there if len(there) <= count else np.sort(rng.choice(there, count, replace=False))
+    drawn = [rng.permutation(np.flatnonzero(dataset.labels == k))[:each] for k in chosen]
     return np.concatenate(drawn)
 
 
@@ -179,7 +217,7 @@ def _values(dataset: Dataset, ranges: ValueRanges) -> Chapter:
     head = ["channel", "lowest", "mean", "highest", "standard deviation"]
     rows = [
         [n, *(f"{v:.5g}" for v in row)]
-        for n, row in enumerate(zip(ranges.lowest, ranges.mean, ranges.highest, ranges.std, strict=True))
+        for n, row in enumerate(zip(ranges.lowest, ranges.mean, ranges.highest, ranges.std, strict=True), start=1)
     ]
     blocks: list[Block] = [
         Table(head, rows),
@@ -193,7 +231,7 @@ def _values(dataset: Dataset, ranges: ValueRanges) -> Chapter:
 _TAILED = 0.01  # share of samples that end in zeros, from which a figure is drawn
 
 
-def _defects(dataset: Dataset, tests: Sequence[Dataset], ranges: ValueRanges) -> Chapter:
+def _defects(dataset: Dataset, tests: Sequence[Dataset], ranges: ValueRanges, unread: Sequence[str]) -> Chapter:
     """All that may spoil a training or flatter its score; a warning each."""
     equal, near = duplicates(dataset.signals), near_duplicates(dataset.signals, least=_ALIKE)
     blocks = [
@@ -202,10 +240,11 @@ def _defects(dataset: Dataset, tests: Sequence[Dataset], ranges: ValueRanges) ->
         *_equal_samples(dataset, equal),
         *_near_samples(dataset, near),
         *_between_groups(dataset, equal, near),
+        *(Words(f"cannot be read: {line}", "warning") for line in unread),
         *(block for test in tests for block in _in_both(dataset, test)),
     ]
-    if not any(isinstance(block, Words) for block in blocks):
-        blocks.append(Words("None found: no value is missing, no sample repeats another, no group shares one.", "good"))
+    if not any(isinstance(block, Words) and block.kind == "warning" for block in blocks):
+        blocks.insert(0, Words("None found: no value is missing, no sample is flat or repeats another.", "good"))
     words = f"Near-duplicates were looked for among {near.looked_at:,} of {len(dataset):,} samples."
     return Chapter("Defects", blocks, words if near.looked_at < len(dataset) else "")
 
@@ -230,8 +269,9 @@ def _not_values(dataset: Dataset, ranges: ValueRanges) -> list[Block]:
     tailed = ranges.zero_tail > 0
     if tailed.any():
         half = float(np.median(ranges.zero_tail[tailed]))
-        words = f"{tailed.sum():,} samples end in zeros ({tailed.mean():.1%}), half of them in {half:,.0f} or more: padding"
-        blocks.append(Words(f"{words}. The step crop_tail cuts what all share.", "plain"))
+        words = f"{tailed.sum():,} samples end in zeros ({tailed.mean():.2%}), half of them in {half:,.0f} or more"
+        shared = int(ranges.zero_tail.min())
+        blocks.append(Words(f"{words}. All end in {shared:,}: the step crop_tail cuts them." if shared else f"{words}."))
     return blocks
 
 
@@ -284,7 +324,8 @@ def _between_groups(dataset: Dataset, equal: Sequence[Ints], near: NearDuplicate
         return []
     torn = leaks(equal, dataset.groups) + leaks(list(near.pairs), dataset.groups)
     if not torn:
-        return [Words(f"No sample is found in two groups by {dataset.grouping}.", "good")]
+        words = f"No sample, equal or nearly so, is found in two groups by {dataset.grouping}"
+        return [Words(f"{words}, of those that were compared.", "good")]
     rows = [[_some(dataset.ids[g]), listed(dict.fromkeys(dataset.groups[g].tolist()))] for g in torn[:_LISTED]]
     words = f"{len(torn):,} sets of equal or nearly equal samples lie in two groups: a split by group lets them through."
     return [Words(words, "warning"), Table(["ids", f"groups by {dataset.grouping}"], rows)]
@@ -314,5 +355,9 @@ _ALIKE = 0.999  # correlation
 
 def _some(ids: Strings | NDArray[np.str_]) -> str:
     """The first few of some ids, for a line."""
-    words = [str(word) for word in ids[:4].tolist()]
-    return ", ".join(words) + (f" and {len(ids) - 4:,} more" if len(ids) > 4 else "")
+    return some_of([str(word) for word in ids.tolist()], 4)
+
+
+def some_of(words: Sequence[str], most: int) -> str:
+    """The first few of some words, and how many more there are."""
+    return listed(words) if len(words) <= most else f"{', '.join(words[:most])} and {len(words) - most:,} more"

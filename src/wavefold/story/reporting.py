@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.base.dataset import Dataset, Ints, Strings
-from wavefold.base.errors import UserError, listed
+from wavefold.base.errors import UserError
 from wavefold.base.runs import Run
 from wavefold.data import test_files
 from wavefold.data.statistics import Drift, drift
@@ -29,7 +31,9 @@ from wavefold.output.page import Block, Chapter, Facts, Figure, Page, Table, Wor
 from wavefold.recipe import Recipe, digest_of
 from wavefold.story.axes import axis_of
 from wavefold.story.explaining import Explained, explain
+from wavefold.story.looking import some_of
 from wavefold.story.reading import read_for, read_like, split_samples
+from wavefold.training.metrics import METRICS
 from wavefold.training.reliability import by_class, confusion_counts, least_certain, reliability_bins, worst
 
 Say = Callable[[str], None]
@@ -59,22 +63,32 @@ class HeldOut:
             raise UserError(
                 f"{run.folder}: has no held_out.npz, which judging writes now; delete its scores.json and train again"
             )
-        with np.load(path, allow_pickle=False) as kept:
-            return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
+        try:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
+                return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            raise UserError(f"{path}: is damaged; delete the run's scores.json and train again, which goes on") from None
+
+    def once(self) -> HeldOut:
+        """Each sample once: the first of its rows, where folds are repeated; intervals would count the others as new ones."""
+        first = np.unique(self.rows, return_index=True)[1]
+        first.sort()
+        kept = {name: getattr(self, name)[first] for name in ("ids", "rows", "fold", "labels", "probabilities")}
+        return replace(self, **kept, members=self.members[:, first])
 
 
 def report_samples(run: Run, recipe: Recipe, data: str, warn: Say) -> Page:
     """The page of a run that classifies. data: where its samples lie now; '' is where they lay."""
-    scores, facts, held = run.scores, run.facts, HeldOut.of(run)
+    scores, facts, held = run.scores, run.facts, HeldOut.of(run).once()
     dataset = _samples_again(run, recipe, data, warn)
     chapters = [
         score_chapter(scores, facts),
         learning_chapter(run, recipe, scores["metric"]),
-        _errors(held, facts["classes"]),
+        _errors(held, facts["classes"], _repeats(scores)),
         _believed(held),
         _members(held, recipe, scores),
         *([] if dataset is None else _samples(run, recipe, dataset, held)),
-        *([] if dataset is None else [_not_shown(run, recipe, dataset)]),
+        *([] if dataset is None else [_not_shown(run, recipe, dataset, data or data_of(run))]),
         repeat_chapter(run, recipe, scores),
     ]
     return Page(
@@ -91,7 +105,28 @@ def headline(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[
     value, low, high = scores["score"][metric]
     beside = [(f"{row['name']} (baseline)", number(row[metric][0])) for row in scores["baselines"]]
     learned = ("learned from", f"{scores['learned_from']:,.0f}")
-    return [(f"{metric} [{number(low)}, {number(high)}]", number(value)), ("tested", f"{scores['n']:,}"), learned, *beside]
+    words = f"{metric_words(scores)} [{number(low)}, {number(high)}]"
+    return [(words, number(value)), ("tested", f"{scores['n']:,}"), learned, *beside]
+
+
+def metric_words(scores: Mapping[str, Any]) -> str:
+    """The recipe's metric, with the rows that a sum is quoted for."""
+    return _quoted(scores["metric"], scores)
+
+
+def _quoted(metric: str, scores: Mapping[str, Any]) -> str:
+    return f"l1 per {scores['per']:,}" if metric == "l1" and scores.get("per") else metric
+
+
+def _better(metric: str) -> str:
+    return "higher is better" if METRICS[metric].higher_is_better else "lower is better"
+
+
+def _repeats(scores: Mapping[str, Any]) -> str:
+    """A word on folds that are repeated; '' where each sample was tested once."""
+    return (
+        " Folds are repeated: each sample counts once here, as its first repeat says." if scores["rows"] > scores["n"] else ""
+    )
 
 
 def number(value: float | None) -> str:
@@ -105,13 +140,14 @@ def score_chapter(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> Chapte
     value, low, high = np.array([row[metric] for _, _, row in rows], np.float64).T
     names = [name for name, _, _ in rows]
     blocks: list[Block] = [Words(note, "warning") for note in _notes(scores, facts)]
-    blocks.append(scores_with_intervals(names, value, low, high, metric, [kind for _, kind, _ in rows]))
+    blocks.append(scores_with_intervals(names, value, low, high, metric_words(scores), [kind for _, kind, _ in rows]))
     blocks.append(_score_table(scores, rows))
     if "folds" in scores:
         each = [[f["fold"] + 1, f["n"], *(number(v) for v in f[metric])] for f in scores["folds"]]
-        blocks.append(Table(["fold", "n", metric, "low", "high"], each, "each fold's test part by itself"))
-    what = f"{metric} on {scores['n']:,} samples that nothing was learned from or chosen by; bars are 95 % intervals."
-    return Chapter("Score", blocks, what)
+        blocks.append(Table(["fold", "n", metric_words(scores), "low", "high"], each, "each fold's test part by itself"))
+    what = f"{metric_words(scores)} ({_better(metric)}) on {scores['n']:,} samples"
+    lead = f"{what} that the members neither learned from nor were chosen by; bars are 95 % intervals."
+    return Chapter("Score", blocks, lead)
 
 
 def _notes(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
@@ -137,7 +173,8 @@ def _score_table(scores: Mapping[str, Any], rows: Sequence[tuple[str, str, Mappi
         ends = [f"{number(row[m][0])} [{number(row[m][1])}, {number(row[m][2])}]" for m in with_ends]
         return ends + [number(row[m]) for m in plain]
 
-    return Table(["", *with_ends, *plain], [[name, *cells(row)] for name, _, row in rows])
+    heads = [_quoted(m, scores) for m in (*with_ends, *plain)]
+    return Table(["", *heads], [[name, *cells(row)] for name, _, row in rows])
 
 
 def learning_chapter(run: Run, recipe: Recipe, metric: str) -> Chapter:
@@ -148,7 +185,7 @@ def learning_chapter(run: Run, recipe: Recipe, metric: str) -> Chapter:
             path = run.member(fold, n, member.model) / "metrics.jsonl"
             if path.exists():
                 name = f"{n} {member.model}" + (f", fold {fold + 1}" if run.facts.get("folds", 1) > 1 else "")
-                lines[name] = [json.loads(line) for line in path.read_text().splitlines()]
+                lines[name] = _epochs(path)
     if not lines:
         return Chapter("Learning", [Words("No member learns in epochs.")])
     best = recipe.stage[-1].best
@@ -159,20 +196,35 @@ def learning_chapter(run: Run, recipe: Recipe, metric: str) -> Chapter:
     return Chapter("Learning", [learning_curves(lines, shown)], lead + took)
 
 
-def _errors(held: HeldOut, classes: Sequence[str]) -> Chapter:
+def _epochs(path: Path) -> list[dict[str, Any]]:
+    """The lines of a member's metrics.jsonl; UserError where one is damaged."""
+    found = []
+    for number_, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        try:
+            found.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            raise UserError(f"{path} line {number_}: is damaged; delete the line, and the curves do without it") from None
+    return found
+
+
+def _errors(held: HeldOut, classes: Sequence[str], note: str) -> Chapter:
     matrix = confusion_counts(held.labels, held.probabilities.argmax(axis=1), len(classes))
     found = by_class(matrix)
     columns = zip(classes, found.precision, found.recall, found.f1, found.support.tolist(), strict=True)
     rows = [[name, *(number(v) for v in values), n] for name, *values, n in columns]
     drawn: list[Block] = [confusion(matrix, classes)] if len(classes) <= _MATRIX else []
     table = Table(["class", "precision", "recall", "F1", "samples"], rows)
-    return Chapter("Where it errs", [*drawn, table], "Rows are what samples are, columns what the most probable class says.")
+    lead = "Rows are what samples are, columns the class that is said to be most probable."
+    return Chapter("Where it errs", [*drawn, table], lead + note)
 
 
 def _believed(held: HeldOut) -> Chapter:
     bins = reliability_bins(held.probabilities, held.labels)
     drawn = reliability_diagram(bins.confidence, bins.share_right, bins.low, bins.high, bins.count)
-    lead = "Of the samples of which it is 80 % sure, 80 % should be right: dots on the diagonal. Bars are 95 % intervals."
+    lead = (
+        "Of the samples of which it is 80 % sure, 80 % should be right: dots on the diagonal. "
+        "Bars are 95 % intervals, as if no two samples were of one patient or star."
+    )
     return Chapter("Can its probabilities be believed", [drawn], lead)
 
 
@@ -186,7 +238,7 @@ def _members(held: HeldOut, recipe: Recipe, scores: Mapping[str, Any]) -> Chapte
         mends, spoils = (own == held.labels) & ~right, (own != held.labels) & right
         value = scores["members"][n][metric][0]
         rows.append([f"{n} {member.model}", number(value), f"{(own == said).mean():.1%}", int(mends.sum()), int(spoils.sum())])
-    head = ["member", metric, "agrees with the ensemble", "right where it errs", "wrong where it is right"]
+    head = ["member", metric_words(scores), "agrees with the ensemble", "right where it errs", "wrong where it is right"]
     kept: list[Block] = [Table(head, rows), *_choices(scores)]
     return Chapter(
         "Members against the ensemble", kept, f"Combined by {recipe.combine.by}, calibrated by {recipe.combine.calibrate}."
@@ -199,7 +251,7 @@ def _choices(scores: Mapping[str, Any]) -> list[Block]:
         return []
     rows = [[c["by"], c["calibrate"], c["decide"], *(number(v) for v in c[metric])] for c in scores["choices"]]
     caption = "every other choice, measured on the same samples: the best of many by luck alone looks better than it is"
-    return [Table(["combined by", "calibrated by", "decided by", metric, "low", "high"], rows, caption)]
+    return [Table(["combined by", "calibrated by", "decided by", metric_words(scores), "low", "high"], rows, caption)]
 
 
 def _samples_again(run: Run, recipe: Recipe, data: str, warn: Say) -> Dataset | None:
@@ -277,24 +329,36 @@ def _why(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, chosen: Ints
     made: Explained = explain(run, recipe, dataset, held.rows[chosen], said, train)
     titles = _titles(dataset, held, chosen)
     blocks: list[Block] = [Words(note) for note in made.notes]
+    if run.facts["folds"] > 1:
+        blocks.append(Words(_OF_ALL_FOLDS))
     if made.signals.ndim > 3:
         for name, values in made.maps.items():
             blocks += [Words(name), cadence_grid(made.signals, titles, "time (row)", "frequency (column)", values)]
     else:
         axis = axis_of(dataset)
         blocks.append(explained_grid(axis.values, axis.title, made.signals, made.maps, titles))
-    lead = "Where a sample speaks for (red) and against (blue) the class that is said; the origin is the mean training sample."
+    lead = (
+        "Where a sample speaks for (red) and against (blue) the class that is said, "
+        "beside the mean shape of training samples at its own level."
+    )
     return Chapter("Why", blocks, lead)
 
 
-def _not_shown(run: Run, recipe: Recipe, dataset: Dataset) -> Chapter:
-    """What the tested and the predicted samples hold that the training part does not."""
+_OF_ALL_FOLDS = (
+    "The maps ask the mean of all folds, those that have learned from these samples among them; "
+    "what is said above each is of the fold that has not."
+)
+
+
+def _not_shown(run: Run, recipe: Recipe, dataset: Dataset, source: str) -> Chapter:
+    """What the tested and the predicted samples hold that the training part does not; source: where test files may lie."""
     first = split_samples(recipe, dataset)[0]
     train, test = first.train, first.test
     blocks: list[Block] = [*_groups_shown(run, recipe, dataset, train, test), *_rare(dataset, train)]
     learned = dataset.take(_some(train)).signals
-    parts = [("test part", dataset.take(_some(test)))] if len(test) else []
-    for path in test_files(data_of(run)):
+    name = "test part" if run.facts["folds"] == 1 else "test part of fold 1"
+    parts = [(name, dataset.take(_some(test)))] if len(test) else []
+    for path in test_files(source):
         try:
             parts.append((path.name, read_like(recipe, str(path), run.facts)))
         except UserError as error:
@@ -329,13 +393,12 @@ def _groups_shown(run: Run, recipe: Recipe, dataset: Dataset, train: Ints, test:
 def _rare(dataset: Dataset, train: Ints) -> list[Block]:
     counts = np.bincount(dataset.known_labels()[train], minlength=len(dataset.classes))
     few = [f"{name} ({n})" for name, n in zip(dataset.classes, counts.tolist(), strict=True) if n < 30]
-    return [Words(f"Learned from fewer than 30 samples of {listed(few)}.", "warning")] if few else []
+    return [Words(f"Learned from fewer than 30 samples of {some_of(few, 8)}.", "warning")] if few else []
 
 
 def drifted(name: str, found: Drift) -> list[Block]:
     """How other samples differ from those that were learned from."""
-    values = float(np.nanmax(found.outside)) if len(found.outside) else 0.0
-    wide = float(np.nanmax(found.outside_by_position))
+    values, wide = _largest(found.outside), _largest(found.outside_by_position)
     outside = f"{values:.3%} of the values lie outside all values that were learned from"
     by_place = (
         f"at the worst position {wide:.1%} of the samples lie outside what was learned there ({found.by_chance:.1%} by chance)"
@@ -347,13 +410,17 @@ def drifted(name: str, found: Drift) -> list[Block]:
     return [Words(f"{name}: {outside}; {by_place}.", "warning" if far else "plain"), Table(head, rows, caption)]
 
 
+def _largest(shares: Values) -> float:
+    """The largest share; 0 where none is known."""
+    return float(np.nan_to_num(shares).max(initial=0.0))
+
+
 _OUTSIDE, _FAR = 0.001, 0.2  # of values; a distance: past these a page warns
 
 
 def repeat_chapter(run: Run, recipe: Recipe, scores: Mapping[str, Any]) -> Chapter:
     """Recipe, environment and the command that makes the run again."""
     facts = run.facts
-    command = shlex.join(["wavefold", *facts["command"][1:]])
     known = [
         ("wavefold", facts["identity"]["wavefold"]),
         ("python", facts["python"]),
@@ -364,4 +431,13 @@ def repeat_chapter(run: Run, recipe: Recipe, scores: Mapping[str, Any]) -> Chapt
         ("data, SHA-256", facts["identity"]["data"]),
         ("recipe, SHA-256", facts["identity"]["recipe"]),
     ]
-    return Chapter("How to repeat it", [Words(command, "code"), Facts(known), Words(recipe.toml(), "code")], "")
+    return Chapter("How to repeat it", [Words(_command(run), "code"), Facts(known), Words(recipe.toml(), "code")])
+
+
+def _command(run: Run) -> str:
+    """The command that made the run; of a run made from Python the one that makes it again from its recipe."""
+    program, *given = run.facts["command"]
+    if Path(program).stem == "wavefold" or Path(program).parts[-2:] == ("wavefold", "cli.py"):
+        return shlex.join(["wavefold", *given])
+    data = [] if run.facts["simulated"] else ["--data", data_of(run)]
+    return shlex.join(["wavefold", "train", str(run.folder / "recipe.toml"), *data])

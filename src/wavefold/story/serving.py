@@ -21,7 +21,7 @@ from wavefold.data.npy_header import HEAD, read_header
 from wavefold.models.saliency import occlusion
 from wavefold.output.onnx import OnnxModel
 from wavefold.output.serve import Served
-from wavefold.output.serving_bodies import Asked
+from wavefold.output.serving.bodies import Asked
 from wavefold.recipe import Recipe
 from wavefold.story.asking import Members, recipe_of
 from wavefold.story.axes import axis_of
@@ -35,6 +35,7 @@ Values = NDArray[np.float64]
 Say = Callable[[str], None]
 
 _MANY = ("spectra", "fits", "cadence", "wfdb")  # layouts whose recipes may be sent a CSV of rows instead
+_LONG = 1 << 24  # values of a WFDB signal that may be packed into fewer bytes
 _RATES = (20.0, 20000.0)  # values a second of a WFDB record
 
 
@@ -94,8 +95,8 @@ def _asker(run: Run, recipe: Recipe, threads: int, say: Say) -> tuple[Callable[.
             path = Path(folder) / "run.onnx"
             export_run(run, path, say=lambda line: None)
             return OnnxModel(path, threads).ask, "ONNX Runtime"
-    except (UserError, RuntimeError) as error:  # the second where the file's answers are not torch's
-        line = str(error).splitlines()[0]
+    except Exception as error:  # whatever fails on the way to ONNX, torch can answer
+        line = (str(error).splitlines() or [type(error).__name__])[0]
         say(f"torch answers, not ONNX Runtime: {line}")
         return Members(run, recipe).probabilities, f"torch ({line})"
 
@@ -197,7 +198,8 @@ def keep_record(archive: zipfile.ZipFile, folder: Path) -> None:
                 f"the zip: its .hea names {name[:60]!r}, which is not in the zip; it has {listed(sorted(known)[:8])}"
             )
     ours = {name: f"record{number}.dat" for number, name in enumerate(named)}
-    head = "\n".join([_first_line(rows[0]), *(" ".join([ours[row.split()[0]], *row.split()[1:]]) for row in rows[1:])])
+    held = sum(archive.getinfo(known[name]).file_size for name in named)
+    head = "\n".join([_first_line(rows[0], held), *(" ".join([ours[row.split()[0]], *row.split()[1:]]) for row in rows[1:])])
     (folder / "record.hea").write_text(f"{head}\n", encoding="ascii", errors="replace")
     for name, own in ours.items():
         (folder / own).write_bytes(archive.read(known[name]))
@@ -206,8 +208,8 @@ def keep_record(archive: zipfile.ZipFile, folder: Path) -> None:
         (folder / "record.atr").write_bytes(archive.read(beats))
 
 
-def _first_line(line: str) -> str:
-    """A WFDB header's first line with a record name of our own, its sampling rate looked at."""
+def _first_line(line: str, held: int) -> str:
+    """A WFDB header's first line with a record name of our own, its rate and length looked at. held: bytes of its signals."""
     words = line.split()
     rate = re.match(r"[0-9.]+", words[2]) if len(words) > 2 else None
     if "/" in words[0] or rate is None or not _RATES[0] <= float(rate[0]) <= _RATES[1]:
@@ -215,4 +217,6 @@ def _first_line(line: str) -> str:
             f"the zip: its .hea begins {line[:60]!r}, expected a record of one segment, its signals and values a second "
             f"({_RATES[0]:g} to {_RATES[1]:g})"
         )
+    if len(words) > 3 and not (words[3].isascii() and words[3].isdigit() and int(words[3][:15]) <= max(held, _LONG)):
+        raise DataError(f"the zip: its .hea says {words[3][:20]!r} values a signal, its signals have {held:,} bytes")
     return " ".join(["record", *words[1:]])

@@ -13,6 +13,7 @@ from wavefold.base.dataset import Floats, Ints
 from wavefold.base.errors import UserError
 from wavefold.base.seen import fingerprints
 from wavefold.base.series import Series, time_word
+from wavefold.output.canvas import lead_word
 from wavefold.output.charts import histogram, in_order, map_grid
 from wavefold.output.page import Block, Chapter, Facts, Page, Table, Words
 from wavefold.recipe import Recipe
@@ -37,7 +38,7 @@ def look_at_frames(recipe: Recipe, source: str) -> Page:
         _maps(series, found),
         _frames(series),
         _values(series, found, recipe.seed),
-        _defects(series, found),
+        _defects(recipe, series, found),
     ]
     name = Path(series.source).name or series.source
     return Page(
@@ -104,11 +105,8 @@ def _there(series: Series, targets: int) -> Chapter:
 
 
 def step_words(seconds: float) -> str:
-    """A step in the largest unit that it is a whole number of: 5 min, 1 h, 1 d."""
-    for size, name in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g} {name}"
-    return f"{seconds:g} s"
+    """A step for people: 5 min, 1 h, 1 d, 1 month."""
+    return lead_word(1, seconds).removeprefix("+")
 
 
 def _parts(recipe: Recipe, series: Series) -> list[Chapter]:
@@ -156,19 +154,17 @@ def _maps(series: Series, found: _Sums) -> Chapter:
         blocks.append(
             map_grid(found.std[c : c + 1].astype(np.float32), [f"{channel} standard deviation"], series.unit, **given)
         )
-    return Chapter("Mean and spread by cell", blocks, "Over all frames; white cells never have a value.")
+    return Chapter("Mean and spread by cell", blocks, "Over all frames; empty cells never have a value.")
 
 
 def _frames(series: Series) -> Chapter:
     some = np.unique(np.linspace(0, len(series) - 1, min(len(series), _SHOWN)).round().astype(np.int64))
     frames: Floats = series.frames[some]
     titles = [_moment(series, int(n)) for n in some]
-    blocks: list[Block] = [
-        map_grid(
-            frames[:, c], [f"{channel} {title}" for title in titles], series.unit, rows=series.rows, columns=series.columns
-        )
-        for c, channel in enumerate(series.channels[:_CHANNELS])
-    ]
+    blocks: list[Block] = []
+    for c, channel in enumerate(series.channels[:_CHANNELS]):
+        blocks += [Words(channel)] if len(series.channels) > 1 else []
+        blocks.append(map_grid(frames[:, c], titles, series.unit, rows=series.rows, columns=series.columns))
     return Chapter("Frames", blocks, "Evenly spread over the whole source.")
 
 
@@ -189,8 +185,9 @@ def _values(series: Series, found: _Sums, seed: int) -> Chapter:
     return Chapter("Values", [Table(head, rows), histogram(counts, series.unit or "value", log=True)], "")
 
 
-def _defects(series: Series, found: _Sums) -> Chapter:
+def _defects(recipe: Recipe, series: Series, found: _Sums) -> Chapter:
     blocks: list[Block] = [Words(note, "warning") for note in series.notes]
+    blocks += [Words(line, "warning") for line in _codes(recipe, series)]
     empty = int((found.missing == 1).sum())
     some = int(((found.missing > 0) & (found.missing < 1)).sum())
     if empty:
@@ -205,6 +202,28 @@ def _defects(series: Series, found: _Sums) -> Chapter:
     if not blocks:
         blocks.append(Words("None found: no gap in time, no missing cell, no repeated frame.", "good"))
     return Chapter("Defects", blocks)
+
+
+def _codes(recipe: Recipe, series: Series) -> list[str]:
+    """A line for each end of the values that many cells hold and none comes near: likely a code of no value."""
+    some = np.unique(np.linspace(0, len(series) - 1, min(len(series), _CODED)).round().astype(np.int64))
+    frames, options, lines = series.frames[some], sections(recipe)[0], []
+    for c, channel in enumerate(series.channels):
+        held = frames[:, c][np.isfinite(frames[:, c])].astype(np.float64)
+        for end in {float(held.min()), float(held.max())} if held.size else ():
+            others = held[held != end]
+            share = 1 - len(others) / len(held)
+            if share > _OFTEN and len(np.unique(others)) > _MANY and np.abs(others - end).min() > _APART * np.ptp(others):
+                code = (end - options.offset) / options.scale
+                code = round(code) if abs(code - round(code)) < _ROUNDING * max(1, abs(code)) else code
+                words = f"{share:.1%} of the values are {end:g}, far from all others: a code of no value?"
+                lines.append(f"{channel}: {words} Then read with --set series.missing=[{code:.9g}]")
+    return lines
+
+
+_CODED = 16  # frames that are searched for codes
+_ROUNDING = 1e-5  # of a value that is kept as float32
+_OFTEN, _APART, _MANY = 0.001, 0.5, 9  # of the values; of the range of the others, which are more than counts of a few
 
 
 def _repeated(series: Series) -> int:

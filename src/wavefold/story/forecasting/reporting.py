@@ -58,14 +58,16 @@ def _score(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> Chapter:
     rows = [("ensemble", "ensemble", scores["score"]), *alone, *beside]
     value, low, high = np.array([row[metric] for _, _, row in rows], np.float64).T
     blocks: list[Block] = [Words(note, "warning") for note in scores["notes"]]
-    blocks.append(scores_with_intervals([n for n, _, _ in rows], value, low, high, metric, [k for _, k, _ in rows]))
+    unit = scores["unit"] if metric in ("rmse", "mae") else ""
+    across = f"{metric} ({unit})" if unit else metric
+    blocks.append(scores_with_intervals([n for n, _, _ in rows], value, low, high, across, [k for _, k, _ in rows]))
     others = [m for m, v in scores["score"].items() if isinstance(v, float | int)]
     ends = [[name, f"{number(row[metric][0])} [{number(row[metric][1])}, {number(row[metric][2])}]"] for name, _, row in rows]
     cells = [[number(row.get(m)) for m in others] for _, _, row in rows]
     blocks.append(Table(["", metric, *others], [[*a, *b] for a, b in zip(ends, cells, strict=True)]))
-    unit = f" in {scores['unit']}" if scores["unit"] and metric in ("rmse", "mae") else ""
-    lead = f"{metric}{unit} of {scores['n']:,} windows, all leads, in {scores['blocks']} blocks of time, with 95 % intervals."
-    return Chapter("Score", blocks, lead)
+    better = "higher is better" if scores["higher_is_better"] else "lower is better"
+    where = f"{scores['n']:,} windows, all leads, in {scores['blocks']} blocks of time, with 95 % intervals"
+    return Chapter("Score", blocks, f"{metric}{f' in {unit}' if unit else ''} ({better}) of {where}.")
 
 
 def _by_lead(scores: Mapping[str, Any]) -> Chapter:
@@ -107,19 +109,19 @@ def _forecasts(run: Run, recipe: Recipe, series: Series, targets: int) -> list[C
     """Forecasts of test windows beside what came; what they lack in sharpness; what the run was not shown."""
     windows = windows_in(recipe, series)
     split = split_windows(recipe, windows)
-    part = split.test if len(split.test) else split.validation
+    part = _tested(split)
     tested = with_truth(windows.take(part), targets)
     some = tested.take(np.unique(np.linspace(0, len(tested) - 1, min(len(tested), _LOOKED)).round().astype(np.int64)))
     forecaster = Forecaster(run, recipe, targets)
-    asked = _Asked(forecaster, some)
+    asked = _Asked(forecaster, some, "test" if len(split.test) else "validation")
     return [
         _played(
             asked,
             "A lively forecast",
             asked.liveliest,
-            "The test window whose frames change most. Play it, or drag the slider.",
+            f"The window of the {asked.part} part whose frames change most. Play it, or drag the slider.",
         ),
-        _played(asked, "The worst forecast", asked.worst, f"The largest error of {len(some):,} test windows."),
+        _played(asked, "The worst forecast", asked.worst, f"The largest error of {len(some):,} {asked.part} windows."),
         _errors(asked),
         _sharpness(asked),
         _past(asked),
@@ -127,11 +129,16 @@ def _forecasts(run: Run, recipe: Recipe, series: Series, targets: int) -> list[C
     ]
 
 
+def _tested(split: TimeSplit) -> Ints:
+    """Windows that the page asks about: of the test part, or of the validation part where nothing was held back for testing."""
+    return split.test if len(split.test) else split.validation
+
+
 class _Asked:
     """Some test windows with what came and what was forecast, in the unit of the frames."""
 
-    def __init__(self, forecaster: Forecaster, windows: Windows) -> None:
-        self.windows, self.forecaster = windows, forecaster
+    def __init__(self, forecaster: Forecaster, windows: Windows, part: str) -> None:
+        self.windows, self.forecaster, self.part = windows, forecaster, part
         parts = [answers for _, answers in forecaster.answers(windows)]
         self.answers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self.past = replace(windows, ahead=0).values()[:, : forecaster.targets]
@@ -201,7 +208,7 @@ def _errors(asked: _Asked) -> Chapter:
     maps = np.sqrt(asked.by_cell).astype(np.float32)
     titles = [f"{name}: root mean square error" for name in series.channels[: asked.forecaster.targets]]
     drawn = map_grid(maps, titles, series.unit, rows=series.rows, columns=series.columns)
-    return Chapter("Where it errs", [drawn], f"Over all leads of {len(asked.windows):,} test windows.")
+    return Chapter("Where it errs", [drawn], f"Over all leads of {len(asked.windows):,} {asked.part} windows.")
 
 
 def _sharpness(asked: _Asked) -> Chapter:
@@ -214,19 +221,21 @@ def _sharpness(asked: _Asked) -> Chapter:
         powers[name] = radial_power(torch.from_numpy(seen.astype(np.float64))).mean(dim=0)[1:].tolist()
     cells = (min(truth.shape[-2:]) / np.arange(1, len(powers["truth"]) + 1)).tolist()
     last = lead_word(asked.windows.ahead, asked.windows.series.step)
-    lead = f"Power by size at {last}; a forecast below the truth at the fine end is blurred."
+    of = f" of {asked.windows.series.channels[0]}" if asked.forecaster.targets > 1 else ""
+    lead = f"Power by size{of} at {last}; a forecast below the truth at the fine end is blurred."
     return Chapter("Sharpness", [power_spectrum(cells, powers)], lead)
 
 
 def _past(asked: _Asked) -> Chapter:
     """How much a forecast changes when a past frame is replaced by the mean of the past: which frames it looks at."""
-    title, few = "Which past frames it looks at", asked.windows.take(slice(0, _HIDDEN))
+    spread = np.unique(np.linspace(0, len(asked.windows) - 1, _HIDDEN).round().astype(np.int64))
+    title, few = "Which past frames it looks at", asked.windows.take(spread)
     if few.size != few.series.size:
         return Chapter(title, [Words("Windows are crops of many places; frames are hidden only where windows are whole.")])
     values = replace(few, ahead=0).values()  # (sample, channel, past, row, column)
     whole = _said(asked.forecaster, few, values)
-    changed = [np.sqrt(np.nanmean((_said(asked.forecaster, few, _without(values, k)) - whole) ** 2)) for k in range(few.past)]
-    curve = {"change of the forecast": [float(v) for v in changed]}
+    changed = [(_said(asked.forecaster, few, _without(values, k)) - whole).astype(np.float64) ** 2 for k in range(few.past)]
+    curve = {"change of the forecast": [float(np.sqrt(_mean_known(v, (0, 1, 2, 3, 4)))) for v in changed]}
     names = [f"{k - few.past + 1} frames" if k < few.past - 1 else "the last" for k in range(few.past)]
     lead = "Root mean square change of the ensemble's forecast when one past frame is hidden (occlusion), over all leads."
     up = f"change ({few.series.unit})" if few.series.unit else "change"
@@ -259,11 +268,10 @@ def _said(forecaster: Forecaster, windows: Windows, values: Floats) -> Floats:
 
 def _not_shown(recipe: Recipe, windows: Windows, split: TimeSplit, targets: int) -> Chapter:
     """What the tested frames hold that the training part does not."""
-    series = windows.series
-    part = split.test if len(split.test) else split.validation
-    learned, tested = _some(frames_of(windows.take(split.train))), _some(frames_of(windows.take(part)))
+    series, name = windows.series, "test part" if len(split.test) else "validation part"
+    learned, tested = _some(frames_of(windows.take(split.train))), _some(frames_of(windows.take(_tested(split))))
     found = drift(series.frames[learned], series.frames[tested], seed=recipe.seed)
-    blocks: list[Block] = [Words(_spans(series, learned, tested)), *drifted("test part", found)]
+    blocks: list[Block] = [Words(_spans(series, learned, tested)), *drifted(name, found)]
     return Chapter("What it was not shown", blocks, "Seasons, storms and heights that the training part lacks are guesses.")
 
 

@@ -21,7 +21,7 @@ from wavefold.data import FRAME_SIMULATORS
 from wavefold.data.filterbank_h5 import h5py
 from wavefold.output.onnx import OnnxModel
 from wavefold.output.serve import Served
-from wavefold.output.serving_bodies import Asked
+from wavefold.output.serving.bodies import Asked
 from wavefold.recipe import Recipe
 from wavefold.story.asking import recipe_of
 from wavefold.story.forecasting.asking import Forecaster, last_windows, where_seen
@@ -124,8 +124,8 @@ def _asker(run: Run, recipe: Recipe, threads: int, say: Callable[[str], None]) -
             path = Path(folder) / "run.onnx"
             export_forecaster(run, path, say=lambda line: None)
             model = OnnxModel(path, threads)
-    except (UserError, RuntimeError) as error:  # the second where the file's forecasts are not torch's
-        line = str(error).splitlines()[0]
+    except Exception as error:  # whatever fails on the way to ONNX, torch can answer
+        line = (str(error).splitlines() or [type(error).__name__])[0]
         say(f"torch answers, not ONNX Runtime: {line}")
         return Torch(run, recipe).forecast, f"torch ({line})", whole_forecaster(run, recipe).needs_clock
     timed, step, (_, windows) = "clock" in model.inputs, float(run.facts["step"] or 1.0), sections(recipe)

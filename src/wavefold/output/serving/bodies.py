@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -77,13 +78,14 @@ def json_samples(body: bytes, form: Form) -> Asked:
     known = (form.key, "ids", *(["times"] if form.timed else []))
     for key in keys:
         if key not in known:
-            raise Refusal(422, f"'{key[:80]}' is not one of {listed(known)}{nearest(key, known)}", key[:80])
+            raise Refusal(422, f"{key[:80]!r} is not one of {listed(known)}{nearest(key[:80], known)}", key[:80])
         if keys.count(key) > 1:
             raise _refused(key, "stands twice")
     if form.key not in keys:
         raise _refused(form.key, f"is missing, expected samples of {form.words} values")
     try:
-        signals = _numbers(document[form.key], form)
+        most = body.count(b"[") - ("ids" in keys) - ("times" in keys)
+        signals = _numbers(document[form.key], form, most)
         ids = _ids(document["ids"], len(signals)) if "ids" in keys else _numbered(len(signals))
         return Asked(ids, signals, _times(document["times"], len(signals), form) if "times" in keys else None)
     except RuntimeError:  # a whole number beyond 64 bits, which only Python's own parser reads
@@ -92,7 +94,7 @@ def json_samples(body: bytes, form: Form) -> Asked:
 
 def row_samples(body: bytes, form: Form) -> Asked:
     """Samples from lines of comma-joined numbers, one a line; Refusal names the line."""
-    lines = [(n, line) for n, line in enumerate(body.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1) if line.strip()]
+    lines = list(islice(_lines(body.removeprefix(b"\xef\xbb\xbf")), form.rows + 1))  # no more: they would fill the memory
     _check_count(len(lines), form)
     width = math.prod(form.shape)
     values = np.empty((len(lines), width), np.float64)
@@ -102,6 +104,11 @@ def row_samples(body: bytes, form: Form) -> Asked:
             raise _refused(f"line {n}", f"has {count:,} values, expected {width:,}")
         values[row] = _row(line, n, form)
     return Asked(_numbered(len(lines)), _as_floats(values, form, lambda at: f"line {lines[at[0]][0]}, value {at[1] + 1}"))
+
+
+def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The lines that hold something, with their numbers."""
+    return ((number, line) for number, line in enumerate(io.BytesIO(body), 1) if line.strip())
 
 
 def holds_numbers_only(body: bytes) -> bool:
@@ -189,8 +196,8 @@ def _whole(word: str) -> int | float:
     return value if abs(value) > 2**53 else int(word)
 
 
-def _numbers(value: Any, form: Form) -> Floats:
-    """Nested lists to (sample, channel, ...) float32."""
+def _numbers(value: Any, form: Form, most_lists: int) -> Floats:
+    """Nested lists to (sample, channel, ...) float32. most_lists: that there can be."""
     axes = _depth(value, max(form.layouts))
     if isinstance(value, simdjson.Array) and not len(value):
         raise _refused(form.key, "holds no sample")
@@ -201,11 +208,21 @@ def _numbers(value: Any, form: Form) -> Floats:
         _check_count(len(value), form)
     _check_lengths(value, layout, (), form.key)
     sizes = tuple(len(value) if n is None else n for n in layout)
+    flat = _flat(value, sizes, most_lists)
+    if flat is None:
+        flat = np.fromiter((_one(v, at, form) for at, v in _leaves(value, len(layout))), np.float64, math.prod(sizes))
+    return _as_floats(_as_samples(flat.reshape(sizes), form), form, lambda at: _json_place(at, layout, form))
+
+
+def _flat(value: Any, sizes: Sequence[int], most_lists: int) -> NDArray[np.float64] | None:
+    """All numbers of nested lists of these lengths; None where something among them is no number, but a list, say."""
     try:
         flat = np.frombuffer(value.as_buffer(of_type="d"))
     except TypeError:
-        flat = np.fromiter((_one(v, at, form) for at, v in _leaves(value, len(layout))), np.float64, math.prod(sizes))
-    return _as_floats(_as_samples(flat.reshape(sizes), form), form, lambda at: _json_place(at, layout, form))
+        return None
+    lists = sum(math.prod(sizes[:axis]) for axis in range(len(sizes)))
+    more = most_lists > lists and value.mini.count(b"[") > lists  # the parser goes into lists that stand for a number
+    return None if more else flat
 
 
 def _depth(value: Any, most: int) -> int:
@@ -281,7 +298,8 @@ def _as_floats(values: NDArray[Any], form: Form, place: Any) -> Floats:
 def _row(line: bytes, number: int, form: Form) -> NDArray[np.float64]:
     if b"[" not in line and b'"' not in line:
         try:
-            return np.frombuffer(simdjson.Parser().parse(b"[" + line + b"]").as_buffer(of_type="d"))
+            parsed: Any = simdjson.Parser().parse(b"[" + line + b"]")
+            return np.frombuffer(parsed.as_buffer(of_type="d"))
         except (ValueError, TypeError, RuntimeError):
             pass  # what JSON does not admit and float() does, or a fault that is named below
     words = line.decode(errors="replace").split(",")
@@ -303,7 +321,7 @@ def _ids(value: Any, count: int) -> list[str]:
         raise _refused("ids", f"is {_word(value)}, expected a list of {count:,} words")
     if len(value) != count:
         raise _refused("ids", f"has {len(value):,} words, expected {count:,}, one a sample")
-    names = list(value)
+    names: list[Any] = list(value)
     for number, name in enumerate(names):
         if not isinstance(name, str):
             raise _refused(f"ids[{number}]", f"is {_word(name)}, expected a word")
@@ -329,7 +347,7 @@ _LATEST = 32503680000.0  # seconds, the year 3000
 
 def _check_count(count: int, form: Form) -> None:
     if count > form.rows:
-        raise Refusal(413, f"{form.key}: {count:,} samples, expected {form.rows:,} at most in a request", form.key)
+        raise Refusal(413, f"{form.key}: more than {form.rows:,} samples, which is the most of a request", form.key)
     if not count:
         raise _refused(form.key, "holds no sample")
 

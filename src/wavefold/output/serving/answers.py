@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.dataset import Strings
 from wavefold.output.predictions import Predictions
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
-_DIGITS = 5  # significant ones of the largest value of a drawn signal
+DRAWN, TOLD = 6, 8  # digits of a channel's largest value: to draw it, and of a forecast, as float32 has
 
 
 def preferred(accept: str, offers: Sequence[str]) -> str:
@@ -76,7 +75,7 @@ def new_predictions(
     ids: Sequence[str], classes: Sequence[str], probabilities: NDArray[Any], decided: NDArray[Any]
 ) -> Predictions:
     """Predictions of a request's samples."""
-    names: Strings = np.array(ids, np.str_)
+    names: Any = np.array(ids, object)  # as str_ they would end before a NUL
     return Predictions(names, tuple(classes), np.asarray(probabilities, np.float64), np.asarray(decided, np.float64))
 
 
@@ -87,17 +86,20 @@ def npy_bytes(values: NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
-def rounded(values: NDArray[Any]) -> list[Any]:
-    """Nested lists of values to draw, rounded by the largest; None for what is not finite."""
+def rounded(values: NDArray[Any], digits: int = DRAWN) -> list[Any]:
+    """Nested lists of values (channel, ...), each channel to so many digits of its largest; None for what is not finite."""
+    return [_rounded(channel, digits) for channel in values]
+
+
+def _rounded(values: NDArray[Any], digits: int) -> Any:
     there = np.abs(values[np.isfinite(values)])
     largest = float(there.max(initial=0.0))
-    digits = _DIGITS - math.floor(math.log10(largest)) if largest > 0 else 0
-    made = np.round(values.astype(np.float64), min(digits, _MOST_DIGITS))
-    listed: list[Any] = made.tolist()
-    return listed if len(there) == values.size else _defined(listed)  # type: ignore[no-any-return]
+    places = digits - 1 - math.floor(math.log10(largest)) if largest > 0 else 0
+    listed = np.round(values.astype(np.float64), min(places, _MOST_PLACES)).tolist()
+    return listed if len(there) == values.size else _defined(listed)
 
 
-_MOST_DIGITS = 300  # more is beyond float64
+_MOST_PLACES = 300  # more is beyond float64
 
 
 def _defined(value: Any) -> Any:

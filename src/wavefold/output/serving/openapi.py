@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from wavefold.output.serving_bodies import LARGEST, Form
-from wavefold.output.serving_desk import Served
+from wavefold.output.serving.bodies import LARGEST, Form
+from wavefold.output.serving.desk import Served
 
 Schema = dict[str, Any]
 
@@ -41,7 +41,7 @@ def description_of_predict(served: Served, form: Form) -> Schema:
         "summary": "Predict samples",
         "description": f"A sample is {form.words} values. Requests that come together are answered together.",
         "responses": {**said, **_errors(408, 413, 415, 422, 500, 503)},
-        "openapi_extra": {"requestBody": bodies(served, form), "parameters": _names(served)},
+        "openapi_extra": {"requestBody": accepted_bodies(served, form), "parameters": _names(served)},
     }
 
 
@@ -54,7 +54,7 @@ def description_of_explain(served: Served, form: Form) -> Schema:
         "summary": "Explain one sample",
         "description": "What a sample is and why: how far each piece of it speaks for its class.",
         "responses": {**_said("The sample, its answer, its map.", drawn, {}), **_errors(404, 408, 413, 415, 422, 500, 503)},
-        "openapi_extra": {"requestBody": bodies(served, form), "parameters": [*_names(served), _ROW]},
+        "openapi_extra": {"requestBody": accepted_bodies(served, form), "parameters": [*_names(served), _ROW]},
     }
 
 
@@ -83,7 +83,7 @@ _TEXT: Schema = {"type": "string"}
 _BINARY: Schema = {"type": "string", "format": "binary"}
 
 
-def bodies(served: Served, form: Form) -> Schema:
+def accepted_bodies(served: Served, form: Form) -> Schema:
     """What may be sent, by content type."""
     example, suffixes = served.example, served.suffixes
     content = {

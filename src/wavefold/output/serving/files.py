@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 
-from wavefold.output.serving_bodies import Refusal
+from wavefold.output.serving.bodies import Refusal
 
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # first bytes of gzip, bzip2 and xz
 _MAY_BE_PACKED = (".fits.gz", ".fit.gz")  # whose reader has a bound of its own

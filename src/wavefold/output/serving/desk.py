@@ -7,13 +7,13 @@ import logging
 import re
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 import wavefold
 from wavefold.base.dataset import Floats
 from wavefold.base.errors import UserError, listed
-from wavefold.output.serving_answers import (
+from wavefold.output.serving.answers import (
     CSV,
     JSON,
     NPY,
+    TOLD,
     json_bytes,
     new_predictions,
     npy_bytes,
@@ -33,7 +34,7 @@ from wavefold.output.serving_answers import (
     preferred,
     rounded,
 )
-from wavefold.output.serving_bodies import (
+from wavefold.output.serving.bodies import (
     Asked,
     Form,
     Refusal,
@@ -45,14 +46,16 @@ from wavefold.output.serving_bodies import (
     row_samples,
     shown_place,
 )
-from wavefold.output.serving_files import check_file
-from wavefold.output.serving_queue import AskQueue, QueueClosed
+from wavefold.output.serving.files import check_file
+from wavefold.output.serving.queue import AskQueue, QueueClosed
 
 Ask = Callable[..., NDArray[Any]]
+Made = TypeVar("Made")
 _FILE = "application/octet-stream"
-_SMALL = 1 << 16  # bytes of a body that is read in the server's own thread: handing it over costs more
-_HELD = 4  # bodies of the largest size that are held at a time, all requests together
-_READERS = 2  # threads that parse bodies and read files
+_SMALL = 1 << 16  # bytes or values that the server's own thread sees to: handing them over costs more
+_HELD = 4  # bodies of the largest size that bodies, samples and answers take at a time, all requests together
+_JSON_BYTES = 40  # of a number on its way to JSON, as a Python float and as text
+_THREADS = 2  # that parse bodies, read files and write answers
 _EXPLAINING = 2  # requests for an explanation at a time
 _RETRY = {"Retry-After": "1"}
 _NAME = re.compile(r"[\w. ()+,=@#-]{1,200}", re.ASCII)
@@ -123,31 +126,32 @@ class Desk:
     def open(self) -> None:
         """Have threads, which start with the first request."""
         self._queue = AskQueue(self.served.ask, self.limits.batch)
-        self._readers = ThreadPoolExecutor(_READERS, "wavefold-read")
+        self._threads = ThreadPoolExecutor(_THREADS, "wavefold-work")
         self._explainers = ThreadPoolExecutor(_EXPLAINING, "wavefold-explain")
 
     def close(self) -> None:
         """End the threads; what waits is cancelled."""
         self._queue.close()
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._explainers.shutdown(wait=False, cancel_futures=True)
 
     async def predict(self, request: Any) -> Reply:
         """POST /predict."""
-        asked = await self._asked(request)
-        values = await self._answered(asked)
         accept = request.headers.get("accept", "")
-        if self.served.kind == "frames":
-            return self._forecasts(asked, values, preferred(accept, (JSON, NPY)))
-        predictions = new_predictions(asked.ids, self.served.classes, values, self._decided(values))
-        if preferred(accept, (JSON, CSV)) == CSV:
-            return Reply(prediction_csv(predictions), f"{CSV}; charset=utf-8")
-        return Reply(json_bytes({"predictions": prediction_rows(predictions)}))
+        with self._room() as hold:
+            asked = await self._asked(request, hold)
+            values = await self._answered(asked)
+            if self.served.kind == "classes":
+                return await self._soon(values.size, self._predictions, asked, values, preferred(accept, (JSON, CSV)))
+            kind = preferred(accept, (JSON, NPY))
+            hold(values.size * (_JSON_BYTES if kind == JSON else values.itemsize))
+            return await self._soon(values.size, self._forecasts, asked, values, kind)
 
     async def explain(self, request: Any) -> Reply:
         """POST /explain: one of the samples with its answer, and what each position adds to it."""
         row = _row_number(request)
-        asked = await self._asked(request)
+        with self._room() as hold:
+            asked = await self._asked(request, hold)
         if row >= len(asked.ids):
             raise Refusal(404, f"row: there is no sample {row}, the body holds {len(asked.ids)}", "row")
         one = asked.signals[row : row + 1]
@@ -188,23 +192,25 @@ class Desk:
         finally:
             self._inside -= 1
 
-    async def _asked(self, request: Any) -> Asked:
-        """The samples of a request's body."""
+    async def _asked(self, request: Any, hold: Callable[[int], None]) -> Asked:
+        """The samples of a request's body, which are then held in its stead."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         known = [JSON, *([CSV] if self._takes_csv() else []), NPY, *([_FILE] if self.served.suffixes else [])]
         suffix = _suffix_of(request, self.served.suffixes)
         if kind not in known:
             raise Refusal(415, f"content-type: {kind[:80] or 'none'} is not one of {listed(known)}", "content-type")
-        with self._room() as room:
-            body = await _body(request, self.limits.body, room)
-            read = partial(self._read, kind, body, suffix)
-            if kind == _FILE or len(body) > _SMALL:
-                asked = await asyncio.get_running_loop().run_in_executor(self._readers, read)
-            else:
-                asked = read()
+        body = await _body(request, self.limits.body, hold)
+        asked = await self._soon(_SMALL + 1 if kind == _FILE else len(body), self._read, kind, body, suffix)
+        hold(asked.signals.nbytes - len(body))
         if self.served.timed and asked.times is None:
             raise Refusal(422, "times: is missing, expected each sample's last frame in seconds since 1970-01-01 UTC", "times")
         return asked
+
+    async def _soon(self, size: int, work: Callable[..., Made], *given: Any) -> Made:
+        """What some work gives: done at once where it is small, else in a thread, while other requests go on."""
+        if size <= _SMALL:
+            return work(*given)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
 
     def _takes_csv(self) -> bool:
         return self.served.kind == "classes"
@@ -260,32 +266,41 @@ class Desk:
         if not self._explaining.acquire(blocking=False):
             raise Refusal(503, f"{_EXPLAINING} samples are being explained; try again", headers=_RETRY)
 
-        def work() -> Floats:
-            try:
-                return explain(sample[0], partial(self._queue.ask_and_wait, seconds=self.limits.seconds))
-            finally:
-                self._explaining.release()
+        end = time.monotonic() + self.limits.seconds
 
-        return await asyncio.get_running_loop().run_in_executor(self._explainers, work)
+        def ask(signals: Floats) -> NDArray[Any]:
+            return self._queue.ask_and_wait(signals, seconds=max(0.0, end - time.monotonic()))
+
+        made = self._explainers.submit(explain, sample[0], ask)
+        made.add_done_callback(lambda _: self._explaining.release())  # also where it never began
+        return await asyncio.wrap_future(made)
 
     def _decided(self, values: NDArray[Any]) -> NDArray[Any]:
         return values if self.served.decide is None else self.served.decide(values)
 
+    def _predictions(self, asked: Asked, values: NDArray[Any], kind: str) -> Reply:
+        predictions = new_predictions(asked.ids, self.served.classes, values, self._decided(values))
+        if kind == CSV:
+            return Reply(prediction_csv(predictions), f"{CSV}; charset=utf-8")
+        return Reply(json_bytes({"predictions": prediction_rows(predictions)}))
+
     def _forecasts(self, asked: Asked, values: NDArray[Any], kind: str) -> Reply:
         if kind == NPY:
             return Reply(npy_bytes(np.asarray(values, np.float32)), NPY)
-        rows = [{"id": name, "frames": rounded(one)} for name, one in zip(asked.ids, values, strict=True)]
+        rows = [{"id": name, "frames": rounded(one, TOLD)} for name, one in zip(asked.ids, values, strict=True)]
         return Reply(json_bytes({"forecasts": rows, "targets": list(self.served.targets)}))
 
     @contextmanager
     def _room(self) -> Iterator[Callable[[int], None]]:
-        """A counter of bytes that are held; Refusal once all requests together hold too many."""
-        mine = 0
+        """A counter of bytes that a request holds; Refusal once it, or all requests together, hold too many."""
+        mine, most = 0, _HELD * self.limits.body
 
         def hold(size: int) -> None:
             nonlocal mine
-            if self._held + size > _HELD * self.limits.body:
-                raise Refusal(503, "the bodies of other requests fill the memory; try again", headers=_RETRY)
+            if mine + size > most:
+                raise Refusal(413, f"the body: it or its answer takes more than {most:,} bytes; send fewer samples", "the body")
+            if self._held + size > most:
+                raise Refusal(503, "other requests fill the memory; try again", headers=_RETRY)
             mine, self._held = mine + size, self._held + size
 
         try:
@@ -325,7 +340,7 @@ async def _body(request: Any, most: int, hold: Callable[[int], None]) -> bytes:
         raise Refusal(413, f"the body: has {int(said[:20]):,} bytes, expected {most:,} at most", "the body")
     pieces, size = [], 0
     request.scope[_READING] = True
-    async for piece in request.stream():
+    async for piece in _pieces(request):
         size += len(piece)
         if size > most:
             raise Refusal(413, f"the body: has more than {most:,} bytes", "the body")
@@ -333,6 +348,15 @@ async def _body(request: Any, most: int, hold: Callable[[int], None]) -> bytes:
         pieces.append(piece)
     request.scope[_READING] = False
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _pieces(request: Any) -> AsyncIterator[bytes]:
+    """A body's pieces; Refusal where the client goes away amid them, though nobody is left to read it."""
+    try:
+        async for piece in request.stream():
+            yield piece
+    except Exception:
+        raise Refusal(408, "the body: broke off", "the body") from None
 
 
 def _suffix_of(request: Any, suffixes: Sequence[str]) -> str:
