@@ -40,6 +40,7 @@ ALL = {
     "map_grid": lambda n: charts.map_grid(MAPS, [n, "b", "c"], n, across=n, up=n),
     "by_lead": lambda n: charts.by_lead({n: [1, 2], "b": [3, np.nan]}, n, [n, "+2 h"], n),
     "forecast_player": lambda n: charts.forecast_player(MAPS, MAPS + 1, MAPS[:2], [n] * 5, n),
+    "in_order": lambda n: charts.in_order({n: [1.0, np.nan], "b": [2.0, 3.0]}, [n, "b"], n, n),
     "power_spectrum": lambda n: charts.power_spectrum([2.0, 20.0], {n: [1.0, 2.0]}, n),
 }
 

@@ -330,6 +330,21 @@ def test_maps_change_when_the_weights_are_randomised(tmp_path):
         assert not alike > 0.5, kind
 
 
+def test_a_damaged_run_is_one_line(beats_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(beats_run.folder, copy)
+    path = Run(copy).member(0, 0, "repvgg") / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"weights\.safetensors: is gone or damaged; delete"):
+        pipeline.predict(Run(copy), str(copy / "simulated"), out=str(tmp_path / "x.csv"))
+    path.unlink()
+    with pytest.raises(UserError, match="is gone or damaged"):
+        pipeline.report(Run(copy))
+    (copy / "scores.json").write_text('{"metric"')
+    with pytest.raises(UserError, match=r"scores\.json: is damaged; delete it"):
+        pipeline.report(Run(copy))
+
+
 def test_the_commands(beats_run, tmp_path, monkeypatch):
     from click.testing import CliRunner  # noqa: PLC0415
 

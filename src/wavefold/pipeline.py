@@ -166,6 +166,8 @@ def _check_page(out: Path, source: str) -> None:
     """UserError, before any work, for a page that would not be an .html file, or that would replace the data."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{out}: a page is an .html file; name one with --out")
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name a file with --out")
     if out.exists() and source and Path(source).exists() and out.samefile(source):
         raise UserError(f"{out}: is the input itself; name another file with --out")
 

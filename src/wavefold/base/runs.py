@@ -6,6 +6,7 @@ docs/words.md lists its files. Whatever stands there under its final name is who
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import re
 import shutil
@@ -19,9 +20,11 @@ from wavefold.base.errors import UserError
 from wavefold.base.files import write_json, write_text
 from wavefold.base.process import leads
 
+LIMITED = ", of which data.limit takes "  # between the path and the number, in what a run calls its source
+
 # what a run may hold, so that --fresh deletes nothing else
 _OURS = re.compile(
-    r"recipe\.toml|run\.json|splits\.csv|left_out\.csv|seen\.npy|scores\.json|ensemble\.npz|held_out\.(csv|npz)|report\.html|model\.onnx|submission.*\.csv|simulated|pictures|fold\d+|"
+    r"recipe\.toml|run\.json|splits\.csv|left_out\.csv|seen\.npy|scores\.json|ensemble\.npz|held_out\.(csv|npz)|report\.html|served\.onnx|submission.*\.csv|simulated|pictures|fold\d+|"
     r"\.lock|\..*\.part"
 )
 
@@ -48,7 +51,24 @@ class Run:
         path = self.folder / "scores.json"
         if not path.exists():
             raise UserError(f"{self.folder}: the training is not done; run its command again and it goes on")
-        return json.loads(path.read_text())  # type: ignore[no-any-return]
+        try:
+            scores: dict[str, Any] = json.loads(path.read_text())
+            scores["metric"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(f"{path}: is damaged; delete it, and the training's command judges the run again") from None
+        return scores
+
+    @property
+    def source(self) -> str:
+        """Where its data lay, or its own simulated ones."""
+        facts = self.facts
+        return str(self.folder / "simulated") if facts["simulated"] else str(facts["source"]).partition(LIMITED)[0]
+
+    @property
+    def mark(self) -> str:
+        """What tells a run that is done, as it was trained and judged, from every other: SHA-256."""
+        told = json.dumps([self.facts["identity"], self.scores.get("judged")], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
 
     @property
     def recipe_text(self) -> str:

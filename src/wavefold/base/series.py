@@ -34,6 +34,8 @@ class Series:
     unit: str = ""  # of the values, as people write it: "degC", "dBZ", "mm/h"
     rows: NDArray[np.float64] | None = None  # (row,) the coordinate of each row, such as latitude
     columns: NDArray[np.float64] | None = None  # (column,)
+    across: str = ""  # what the columns' coordinates are, with their unit: "longitude (degrees_east)"; "" where it is not said
+    up: str = ""  # likewise of the rows
     source: str = ""  # the path that was read, for messages
     digest: str = ""  # of the source's bytes
     notes: tuple[str, ...] = field(default=())  # what people should know of it, such as gaps in time

@@ -65,6 +65,7 @@ def read_grid(path: Path, reading: Reading) -> Series:
         times = _times(dataset, roles["time"], path.name)
         unit = listed(dict.fromkeys(str(dataset[name].attrs.get("units", "")) for name in names))
         rows, columns = (_coordinates(dataset, roles[role]) for role in ("row", "column"))
+        up, across = (_axis_words(dataset, roles[role]) for role in ("row", "column"))
     if not all(shape):
         raise DataError(f"{path.name}: {names[0]} has {shape[0]} frames of {shape[1]} x {shape[2]} cells, expected one or more")
     starts, step, notes = stretches(times, path.name) if times is not None else (np.zeros(1, np.int64), 0.0, ())
@@ -78,6 +79,8 @@ def read_grid(path: Path, reading: Reading) -> Series:
         unit=reading.unit or unit,
         rows=rows,
         columns=columns,
+        across=across,
+        up=up,
         source=str(path),
         digest=digest_file(path) if path.is_file() else _digest_folder(path),
         notes=notes,
@@ -277,6 +280,14 @@ def _word(value: Any) -> str:
 def _coordinates(dataset: Any, axis: str) -> NDArray[np.float64] | None:
     there = axis in dataset.variables and dataset.variables[axis].dtype.kind in "fiu"
     return dataset.variables[axis].values.astype(np.float64) if there else None
+
+
+def _axis_words(dataset: Any, axis: str) -> str:
+    """Name and unit of an axis that has coordinates: "latitude (degrees_north)"."""
+    if axis not in dataset.variables:
+        return ""
+    unit = str(dataset.variables[axis].attrs.get("units", ""))
+    return f"{axis} ({unit})" if unit else axis
 
 
 def _times(dataset: Any, axis: str, name: str) -> Seconds | None:

@@ -217,6 +217,8 @@ def _series(path: Path, name: str, stored: NDArray[Any], beside: Beside, reading
         unit=reading.unit or _text(beside, ("unit", "units")),
         rows=_coordinates(beside, _ROWS, size["row"]),
         columns=_coordinates(beside, _COLUMNS, size["column"]),
+        across="longitude (degrees)" if any(name in beside for name in _COLUMNS if name.startswith("lon")) else "",
+        up="latitude (degrees)" if any(name in beside for name in _ROWS if name.startswith("lat")) else "",
         source=str(path),
         notes=pieces.notes,
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -16,6 +15,7 @@ from wavefold.base.build import build_part
 from wavefold.base.dataset import Dataset, Floats
 from wavefold.base.device import best_device
 from wavefold.base.runs import Run
+from wavefold.base.weights import read_weights
 from wavefold.combine import Ensemble
 from wavefold.models import CLASSIFIERS
 from wavefold.prepare import TRANSFORMS, Transform
@@ -101,7 +101,7 @@ def member_net(member: Member, folder: Path, shape: Sequence[int], classes: int)
     """A member that is a net, ready to ask, from its folder in a fold. shape: (sample, ...) of its prepared signals."""
     own = member.model_dump(exclude={"pretrained"})  # all of its weights are the run's
     model = new_net(Member(**own), shape, classes, 0)
-    model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+    model.load_state_dict(read_weights(folder))
     return ready_to_ask(model, member)
 
 

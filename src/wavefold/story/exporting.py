@@ -64,15 +64,15 @@ def export_run(run: Run, out: str | Path, *, member: int | None = None, say: Say
     cannot be written so.
     """
     check_onnx(out)
-    recipe, facts, scores = recipe_of(run), run.facts, run.scores
+    recipe, facts = recipe_of(run), run.facts
     if recipe.windows:
         raise UserError(f"{run.folder}: forecasts frames; export it as frames")
     net = whole_net(run, recipe, members=None if member is None else [member])
-    signals, real = _rows(recipe, facts, say)
+    signals, real = _rows(recipe, facts, run.source, say)
     expected = _asked(run, member, signals)
     with _beside(Path(out)) as path:
         example = torch.from_numpy(signals[:1].repeat(2, axis=0))
-        told = _metadata(recipe, facts, scores, member)
+        told = _metadata(run, recipe, member)
         write_onnx(path, net, [example], inputs=["signals"], outputs=["probabilities"], metadata=told)
         difference = _difference(OnnxModel(path), signals, expected)
         if not difference <= _CLOSE:
@@ -92,9 +92,8 @@ def _beside(out: Path) -> Iterator[Path]:
         yield Path(folder) / out.name
 
 
-def _rows(recipe: Recipe, facts: dict[str, Any], say: Say) -> tuple[Floats, bool]:
+def _rows(recipe: Recipe, facts: dict[str, Any], source: str, say: Say) -> tuple[Floats, bool]:
     """Up to 512 samples (sample, channel, ...) of the run's source, of its test file first; else simulated ones; and which."""
-    source = str(facts["source"]).partition(", of which data.limit")[0]
     try:
         tests = test_files(source)
         dataset = read_like(recipe, str(tests[0]) if tests else source, facts)
@@ -140,8 +139,9 @@ def _joined(words: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
-def _metadata(recipe: Recipe, facts: dict[str, Any], scores: dict[str, Any], member: int | None) -> dict[str, str]:
+def _metadata(run: Run, recipe: Recipe, member: int | None) -> dict[str, str]:
     """What a reader of the file needs to know; lists as JSON."""
+    facts, scores = run.facts, run.scores
     told = {
         "title": f"wavefold {recipe.name}",
         "wavefold": wavefold.__version__,
@@ -152,9 +152,12 @@ def _metadata(recipe: Recipe, facts: dict[str, Any], scores: dict[str, Any], mem
         "axis": words_of(facts.get("axis")),
         "folds": str(facts["folds"]),
         "decision": recipe.combine.decide,
+        "simulated": words_of(facts["simulated"]),
+        "run": run.mark,
     }
     if member is not None:
         return told | {"member": f"{member} {recipe.member[member].model}, before combination and calibration"}
     value, low, high = scores["score"][recipe.output.metric]
-    score = {"value": value, "interval": [low, high], "n": scores["n"]}
-    return told | {"metric": recipe.output.metric, "score": words_of(score)}
+    score = {"value": value, "interval": [low, high], "n": scores["n"], "per": scores["per"]}
+    beside = {row["name"]: row[recipe.output.metric][0] for row in scores["baselines"]}
+    return told | {"metric": recipe.output.metric, "score": words_of(score), "baselines": words_of(beside)}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wavefold.base.build import build_part
 from wavefold.base.dataset import Dataset, Strings, shape_words
 from wavefold.base.errors import DataError, MissingGroup, UserError, listed, nearest
+from wavefold.base.runs import LIMITED
 from wavefold.combine import COMBINERS
 from wavefold.data import read, test_files
 from wavefold.prepare import SPLITS, Fold, holdout
@@ -31,9 +32,9 @@ def read_for(recipe: Recipe, source: str) -> Dataset:
         class_fractions(recipe.batches.fractions, labels, dataset.classes)  # says which class of the data has none
     if not 0 < limit < len(dataset):
         return dataset
-    with _named(f"{source}, of which data.limit takes {limit}"):
+    with _named(f"{source}{LIMITED}{limit}"):
         some = holdout(labels, fraction=limit / len(dataset), validation=0, seed=recipe.seed, classes=dataset.classes)
-    return replace(dataset.take(some[0].test), source=f"{dataset.source}, of which data.limit takes {limit}")
+    return replace(dataset.take(some[0].test), source=f"{dataset.source}{LIMITED}{limit}")
 
 
 def _in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:

@@ -88,7 +88,7 @@ def report_samples(run: Run, recipe: Recipe, data: str, warn: Say) -> Page:
         _believed(held),
         _members(held, recipe, scores),
         *([] if dataset is None else _samples(run, recipe, dataset, held)),
-        *([] if dataset is None else [_not_shown(run, recipe, dataset, data or data_of(run))]),
+        *([] if dataset is None else [_not_shown(run, recipe, dataset, data or run.source)]),
         repeat_chapter(run, recipe, scores),
     ]
     return Page(
@@ -256,7 +256,7 @@ def _choices(scores: Mapping[str, Any]) -> list[Block]:
 
 def _samples_again(run: Run, recipe: Recipe, data: str, warn: Say) -> Dataset | None:
     """The samples that the run learned from and was tested on; None, and a line, where they are not to be had."""
-    source = data or data_of(run)
+    source = data or run.source
     try:
         dataset = read_for(recipe.with_({"data.skip_bad": True}), source)
     except UserError as error:
@@ -267,13 +267,6 @@ def _samples_again(run: Run, recipe: Recipe, data: str, warn: Say) -> Dataset | 
         warn(f"{source}: is not what the run learned from; the page shows no samples (name its data with --data)")
         return None
     return dataset
-
-
-def data_of(run: Run) -> str:
-    """Where a run's data lay, or its own simulated ones."""
-    if run.facts["simulated"]:
-        return str(run.folder / "simulated")
-    return str(run.facts["source"]).partition(", of which data.limit takes ")[0]
 
 
 def _samples(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut) -> list[Chapter]:
@@ -439,5 +432,5 @@ def _command(run: Run) -> str:
     program, *given = run.facts["command"]
     if Path(program).stem == "wavefold" or Path(program).parts[-2:] == ("wavefold", "cli.py"):
         return shlex.join(["wavefold", *given])
-    data = [] if run.facts["simulated"] else ["--data", data_of(run)]
+    data = [] if run.facts["simulated"] else ["--data", run.source]
     return shlex.join(["wavefold", "train", str(run.folder / "recipe.toml"), *data])

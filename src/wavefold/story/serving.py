@@ -6,7 +6,6 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from wavefold.base.runs import Run
 from wavefold.data import SIMULATORS, read
 from wavefold.data.npy_header import HEAD, read_header
 from wavefold.models.saliency import occlusion
-from wavefold.output.onnx import OnnxModel
 from wavefold.output.serve import Served
 from wavefold.output.serving.bodies import Asked
 from wavefold.recipe import Recipe
@@ -29,6 +27,7 @@ from wavefold.story.explaining import pieces_of
 from wavefold.story.exporting import export_run
 from wavefold.story.forecasting.serving import served_forecaster
 from wavefold.story.judging import decided_by
+from wavefold.story.kept_onnx import onnx_model
 from wavefold.story.reading import check_shape
 
 Values = NDArray[np.float64]
@@ -91,10 +90,7 @@ def example_of(recipe: Recipe, facts: Mapping[str, Any]) -> Floats:
 def _asker(run: Run, recipe: Recipe, threads: int, say: Say) -> tuple[Callable[..., NDArray[Any]], str]:
     """Who answers, and its name for GET /model."""
     try:
-        with TemporaryDirectory(prefix="wavefold-") as folder:
-            path = Path(folder) / "run.onnx"
-            export_run(run, path, say=lambda line: None)
-            return OnnxModel(path, threads).ask, "ONNX Runtime"
+        return onnx_model(run, export_run, threads, say).ask, "ONNX Runtime"
     except Exception as error:  # whatever fails on the way to ONNX, torch can answer
         line = (str(error).splitlines() or [type(error).__name__])[0]
         say(f"torch answers, not ONNX Runtime: {line}")

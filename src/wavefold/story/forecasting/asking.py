@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import safetensors.torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -15,6 +14,7 @@ from wavefold.base.device import best_device
 from wavefold.base.errors import DataError
 from wavefold.base.runs import Run
 from wavefold.base.series import Series, Windows
+from wavefold.base.weights import read_weights
 from wavefold.models.frame_baselines import FrameBaseline
 from wavefold.output.forecasts import Forecasts
 from wavefold.recipe import Recipe
@@ -69,7 +69,7 @@ class Forecaster:
     def _net(self, run: Run, number: int) -> nn.Module:
         member, channels = self.recipe.member[number], len(run.facts["channels"])
         net = new_forecaster(member, channels, self.targets, self.recipe, 0)
-        net.load_state_dict(safetensors.torch.load_file(run.member(0, number, member.model) / "weights.safetensors"))
+        net.load_state_dict(read_weights(run.member(0, number, member.model)))
         return net.to(best_device()).eval()
 
     def _baseline(self, run: Run, name: str) -> FrameBaseline:

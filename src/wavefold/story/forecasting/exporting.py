@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from wavefold.base.errors import UserError, listed
 from wavefold.base.files import write_whole
 from wavefold.base.runs import Run
 from wavefold.base.series import Seconds, Series, Windows
+from wavefold.base.weights import read_weights
 from wavefold.models.start import FirstForecast
 from wavefold.output.onnx import OnnxModel, check_onnx, words_of, write_onnx
 from wavefold.prepare.frame_scale import FRAME_TRANSFORMS, FrameModule, FrameTransform
@@ -158,7 +158,7 @@ def _chosen(recipe: Recipe, member: int | None) -> list[int]:
 def _net(run: Run, recipe: Recipe, number: int, facts: Mapping[str, Any]) -> nn.Module:
     member = recipe.member[number]
     net = new_forecaster(member, len(facts["channels"]), facts["targets"], recipe, 0)
-    net.load_state_dict(safetensors.torch.load_file(run.member(0, number, member.model) / "weights.safetensors"))
+    net.load_state_dict(read_weights(run.member(0, number, member.model)))
     return net
 
 
@@ -210,7 +210,7 @@ def _metadata(run: Run, recipe: Recipe, member: int | None, clock: bool) -> dict
         "simulated": facts["simulated"],
     }
     words = {"kind": "frames", "unit": facts["unit"], "metric": metric, "recipe": facts["recipe"]}
-    words |= {"recipe_toml": run.recipe_text, "wavefold": wavefold.__version__}
+    words |= {"recipe_toml": run.recipe_text, "wavefold": wavefold.__version__, "run": run.mark}
     if clock:
         words["clock"] = "seconds since 1970-01-01 UTC, as in the frames' source; of frames without times, number x step"
     return {**words, **{name: words_of(value) for name, value in lists.items()}}
@@ -218,7 +218,7 @@ def _metadata(run: Run, recipe: Recipe, member: int | None, clock: bool) -> dict
 
 def _windows_to_check(run: Run, recipe: Recipe) -> tuple[Windows, str]:
     """Some windows of the run's frames; where these cannot be had, simulated ones and a line that says so."""
-    source = run.facts["source"]
+    source = run.source
     try:
         if not Path(source).exists():
             raise UserError(f"{source}: is not there")

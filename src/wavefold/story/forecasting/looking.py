@@ -149,12 +149,17 @@ def _in_time(series: Series, found: _Sums) -> Chapter:
 def _maps(series: Series, found: _Sums) -> Chapter:
     blocks: list[Block] = []
     for c, channel in enumerate(series.channels[:_CHANNELS]):
-        given: dict[str, Any] = {"rows": series.rows, "columns": series.columns}
+        given = cells_of(series)
         blocks.append(map_grid(found.mean[c : c + 1].astype(np.float32), [f"{channel} mean"], series.unit, **given))
         blocks.append(
             map_grid(found.std[c : c + 1].astype(np.float32), [f"{channel} standard deviation"], series.unit, **given)
         )
     return Chapter("Mean and spread by cell", blocks, "Over all frames; empty cells never have a value.")
+
+
+def cells_of(series: Series) -> dict[str, Any]:
+    """The coordinates of a series' cells, and what they are, as charts of maps take them."""
+    return {"rows": series.rows, "columns": series.columns, "across": series.across, "up": series.up}
 
 
 def _frames(series: Series) -> Chapter:
@@ -164,7 +169,7 @@ def _frames(series: Series) -> Chapter:
     blocks: list[Block] = []
     for c, channel in enumerate(series.channels[:_CHANNELS]):
         blocks += [Words(channel)] if len(series.channels) > 1 else []
-        blocks.append(map_grid(frames[:, c], titles, series.unit, rows=series.rows, columns=series.columns))
+        blocks.append(map_grid(frames[:, c], titles, series.unit, **cells_of(series)))
     return Chapter("Frames", blocks, "Evenly spread over the whole source.")
 
 

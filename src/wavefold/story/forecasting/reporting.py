@@ -22,8 +22,9 @@ from wavefold.prepare.windows import TimeSplit
 from wavefold.recipe import Recipe, digest_of
 from wavefold.story.forecasting.asking import Forecaster, where_seen
 from wavefold.story.forecasting.fitting import truth_of
+from wavefold.story.forecasting.looking import cells_of
 from wavefold.story.forecasting.reading import frames_of, read_frames, split_windows, windows_in, with_truth
-from wavefold.story.reporting import data_of, drifted, headline, learning_chapter, number, repeat_chapter
+from wavefold.story.reporting import drifted, headline, learning_chapter, number, repeat_chapter
 from wavefold.training.spectrum import radial_power
 
 Say = Callable[[str], None]
@@ -92,7 +93,7 @@ def _known(values: list[float | None]) -> list[float]:
 
 def _frames_again(run: Run, recipe: Recipe, data: str, warn: Say) -> tuple[Series, int] | None:
     """The frames that the run learned from and was tested on; None, and a line, where they are not to be had."""
-    source = data or data_of(run)
+    source = data or run.source
     try:
         series, targets = read_frames(recipe, source)
     except UserError as error:
@@ -175,10 +176,9 @@ def _played(asked: _Asked, title: str, one: int, lead: str) -> Chapter:
     for target in range(asked.forecaster.targets):
         past, truth = asked.past[one, target], asked.truth[one, target]
         said = where_seen(asked.answers["ensemble"][one, target], past)
-        rows, columns = _coordinates(asked.windows, one)
         if asked.forecaster.targets > 1:
             blocks.append(Words(series.channels[target]))
-        blocks.append(forecast_player(truth, said, past, [*before, *steps], series.unit or "value", rows, columns))
+        blocks.append(forecast_player(truth, said, past, [*before, *steps], series.unit or "value", **_cells(windows, one)))
         blocks.append(_at_leads(asked, one, target, steps))
     return Chapter(title, blocks, lead)
 
@@ -189,16 +189,16 @@ def _at_leads(asked: _Asked, one: int, target: int, steps: list[str]) -> Block:
     names = ["ensemble", *asked.forecaster.recipe.output.baselines]
     maps = [asked.truth[one, target, last], *(where_seen(asked.answers[n][one, target], past)[last] for n in names)]
     titles = [f"{name} {steps[last]}" for name in ("truth", *names)]
-    rows, columns = _coordinates(asked.windows, one)
-    return map_grid(np.stack(maps), titles, asked.windows.series.unit, rows=rows, columns=columns)
+    return map_grid(np.stack(maps), titles, asked.windows.series.unit, **_cells(asked.windows, one))
 
 
-def _coordinates(windows: Windows, one: int) -> tuple[Values | None, Values | None]:
-    series, (rows, columns) = windows.series, windows.size
-    top, left = int(windows.top[one]), int(windows.left[one])
-    along = None if series.rows is None else series.rows[top : top + rows]
-    across = None if series.columns is None else series.columns[left : left + columns]
-    return along, across
+def _cells(windows: Windows, one: int) -> dict[str, Any]:
+    """The coordinates of one window's cells, and what they are."""
+    (rows, columns), top, left = windows.size, int(windows.top[one]), int(windows.left[one])
+    given = cells_of(windows.series)
+    for name, first, count in (("rows", top, rows), ("columns", left, columns)):
+        given[name] = None if given[name] is None else given[name][first : first + count]
+    return given
 
 
 def _errors(asked: _Asked) -> Chapter:
@@ -207,7 +207,7 @@ def _errors(asked: _Asked) -> Chapter:
         return Chapter("Where it errs", [Words("Windows are crops of many places: an error by cell would mix them.")])
     maps = np.sqrt(asked.by_cell).astype(np.float32)
     titles = [f"{name}: root mean square error" for name in series.channels[: asked.forecaster.targets]]
-    drawn = map_grid(maps, titles, series.unit, rows=series.rows, columns=series.columns)
+    drawn = map_grid(maps, titles, series.unit, **cells_of(series))
     return Chapter("Where it errs", [drawn], f"Over all leads of {len(asked.windows):,} {asked.part} windows.")
 
 

@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from wavefold.base.runs import Run
 from wavefold.base.series import Seconds, Series, Windows, later
 from wavefold.data import FRAME_SIMULATORS
 from wavefold.data.filterbank_h5 import h5py
-from wavefold.output.onnx import OnnxModel
 from wavefold.output.serve import Served
 from wavefold.output.serving.bodies import Asked
 from wavefold.recipe import Recipe
@@ -27,6 +25,7 @@ from wavefold.story.asking import recipe_of
 from wavefold.story.forecasting.asking import Forecaster, last_windows, where_seen
 from wavefold.story.forecasting.exporting import export_forecaster, whole_forecaster
 from wavefold.story.forecasting.reading import check_like, read_frames, sections
+from wavefold.story.kept_onnx import onnx_model
 
 Ask = Callable[[Floats, Seconds], Floats]
 
@@ -120,10 +119,7 @@ class Torch:
 def _asker(run: Run, recipe: Recipe, threads: int, say: Callable[[str], None]) -> tuple[Ask, str, bool]:
     """Who answers, its name, and whether it has to be told the time."""
     try:
-        with TemporaryDirectory(prefix="wavefold-") as folder:
-            path = Path(folder) / "run.onnx"
-            export_forecaster(run, path, say=lambda line: None)
-            model = OnnxModel(path, threads)
+        model = onnx_model(run, export_forecaster, threads, say)
     except Exception as error:  # whatever fails on the way to ONNX, torch can answer
         line = (str(error).splitlines() or [type(error).__name__])[0]
         say(f"torch answers, not ONNX Runtime: {line}")
