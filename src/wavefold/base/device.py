@@ -21,6 +21,11 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
+def processor_threads() -> int:
+    """How many threads of the processor this process may use: torch's number, which OMP_NUM_THREADS sets."""
+    return torch.get_num_threads()
+
+
 def seed_step(key: int) -> None:
     """Give dropout and its like the numbers of one step, so that no generator needs saving."""
     torch.default_generator.manual_seed(key)  # torch.manual_seed asks every backend: 18 times the cost

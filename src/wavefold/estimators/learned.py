@@ -24,7 +24,7 @@ from wavefold.training.loop import probabilities_of
 
 Values = NDArray[np.float64]
 NetName = str | type[nn.Module]
-_SMALL = 64  # values of a sample up to which float64 costs a tenth of a millisecond a sample or less
+_SMALL = 64  # values of a sample up to which float64 costs some tenths of a millisecond a sample (net4: 3 ms)
 
 
 class Learned(Protocol):

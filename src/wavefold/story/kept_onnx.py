@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from wavefold.base.device import processor_threads
 from wavefold.base.errors import UserError
 from wavefold.base.runs import Run
 from wavefold.output.onnx import OnnxModel
@@ -14,12 +15,13 @@ from wavefold.output.onnx import OnnxModel
 KEPT = "served.onnx"
 
 
-def onnx_model(run: Run, export: Callable[..., Any], threads: int, say: Callable[[str], None]) -> OnnxModel:
+def onnx_model(run: Run, export: Callable[..., Any], say: Callable[[str], None]) -> OnnxModel:
     """A run as ONNX Runtime computes it, from the file in its folder, which `export` writes where it is not this run's.
 
     Where the folder cannot be written, the file is a temporary one.
     """
     path = run.folder / KEPT
+    threads = processor_threads()
     known = _read(path, run, threads)
     if known is not None:
         return known

@@ -38,13 +38,13 @@ _LONG = 1 << 24  # values of a WFDB signal that may be packed into fewer bytes
 _RATES = (20.0, 20000.0)  # values a second of a WFDB record
 
 
-def served_run(run: Run, *, threads: int = 1, say: Say = print) -> Served:
-    """A run that is done, ready to be asked. threads: of ONNX Runtime. say: takes a line where torch answers instead."""
+def served_run(run: Run, *, say: Say = print) -> Served:
+    """A run that is done, ready to be asked. say: takes a line where torch answers instead."""
     recipe = recipe_of(run)
     if recipe.windows:
-        return served_forecaster(run, threads=threads, say=say)
+        return served_forecaster(run, say=say)
     facts, scores = run.facts, run.scores
-    ask, engine = _asker(run, recipe, threads, say)
+    ask, engine = _asker(run, recipe, say)
     shape, example = tuple(facts["shape"]), example_of(recipe, facts)
     axis = axis_of(Dataset(example[None], np.array(["example"]), unit=facts["unit"], axis=_positions(facts)))
     return Served(
@@ -87,10 +87,10 @@ def example_of(recipe: Recipe, facts: Mapping[str, Any]) -> Floats:
     return wave.astype(np.float32)
 
 
-def _asker(run: Run, recipe: Recipe, threads: int, say: Say) -> tuple[Callable[..., NDArray[Any]], str]:
+def _asker(run: Run, recipe: Recipe, say: Say) -> tuple[Callable[..., NDArray[Any]], str]:
     """Who answers, and its name for GET /model."""
     try:
-        return onnx_model(run, export_run, threads, say).ask, "ONNX Runtime"
+        return onnx_model(run, export_run, say).ask, "ONNX Runtime"
     except Exception as error:  # whatever fails on the way to ONNX, torch can answer
         line = (str(error).splitlines() or [type(error).__name__])[0]
         say(f"torch answers, not ONNX Runtime: {line}")

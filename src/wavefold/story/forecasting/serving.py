@@ -33,12 +33,12 @@ _MOST = 1 << 30  # bytes of a grid's variables, unpacked
 _HDF = b"\x89HDF"
 
 
-def served_forecaster(run: Run, *, threads: int = 1, say: Callable[[str], None] = print) -> Served:
-    """A run of frames that is done, ready to be asked. threads: of ONNX Runtime. say: told where torch answers instead."""
+def served_forecaster(run: Run, *, say: Callable[[str], None] = print) -> Served:
+    """A run of frames that is done, ready to be asked. say: told where torch answers instead."""
     recipe, facts, scores = recipe_of(run), run.facts, run.scores
     _, windows = sections(recipe)
     channels, rows, columns = facts["shape"]
-    ask, engine, timed = _asker(run, recipe, threads, say)
+    ask, engine, timed = _asker(run, recipe, say)
     return Served(
         title=facts["recipe"],
         kind="frames",
@@ -116,10 +116,10 @@ class Torch:
         return float(self._facts["step"] or 1.0)
 
 
-def _asker(run: Run, recipe: Recipe, threads: int, say: Callable[[str], None]) -> tuple[Ask, str, bool]:
+def _asker(run: Run, recipe: Recipe, say: Callable[[str], None]) -> tuple[Ask, str, bool]:
     """Who answers, its name, and whether it has to be told the time."""
     try:
-        model = onnx_model(run, export_forecaster, threads, say)
+        model = onnx_model(run, export_forecaster, say)
     except Exception as error:  # whatever fails on the way to ONNX, torch can answer
         line = (str(error).splitlines() or [type(error).__name__])[0]
         say(f"torch answers, not ONNX Runtime: {line}")
