@@ -23,10 +23,9 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
-from wavefold.base.dataset import Dataset
-from wavefold.base.runs import Run, open_run
+from wavefold.base.runs import open_run
 from wavefold.output.onnx import OnnxModel
-from wavefold.story.asking import probabilities_for, recipe_of
+from wavefold.story.asking import Members, recipe_of
 from wavefold.story.exporting import export_run
 
 BATCHES = (1, 32)
@@ -61,7 +60,7 @@ def compare(folder: Path, rounds: int, rows: int) -> list[list[str]]:
         flat = OnnxModel(Path(place) / "flat.onnx")
         assert np.abs(flat.ask(signals[:8]) - ours.ask(signals[:8])).max() < 1e-5
         asked = {
-            "torch (probabilities_for)": lambda batch: ask_torch(run, batch),
+            "torch and numpy, members loaded once": Members(run, recipe_of(run)).probabilities,
             "the same file with 1-D convolutions": flat.ask,
         }
         for size in BATCHES:
@@ -71,11 +70,6 @@ def compare(folder: Path, rounds: int, rows: int) -> list[list[str]]:
                         measure(f"{name} by ONNX Runtime, {size} at a time", peer, ask, ours.ask, signals, size, rounds)
                     )
     return lines
-
-
-def ask_torch(run: Run, signals: np.ndarray) -> np.ndarray:
-    """probabilities_for, which reads the members from their files at each call."""
-    return probabilities_for(run, Dataset(signals, np.arange(len(signals)).astype(np.str_)))
 
 
 def measure(what: str, peer: str, theirs: Callable, ours: Callable, signals: np.ndarray, size: int, rounds: int) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,21 +12,8 @@ import pytest
 from wavefold.output import charts
 from wavefold.output.page import Chapter, Facts, Page, Table, Words, write_page
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(not os.path.exists(CHROMIUM), reason="there is no chromium")
-
 BAD = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
 SEEN = "document.querySelectorAll('[data-drawn]').length"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser for all tests."""
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

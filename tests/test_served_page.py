@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,10 +15,7 @@ import pytest
 from test_serve import FAKE, FRAMES, Gate
 from wavefold.output.serve import Limits, new_app
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
-pytestmark = pytest.mark.skipif(not os.path.exists(CHROMIUM), reason="there is no chromium")
 
 BAD = '<img src=x onerror="window.hit=1">'
 LONG = "a class whose name is rather longer than a phone is wide, and_goes_on_without_a_space_in_it"
@@ -66,15 +61,6 @@ class Site:
         self._server.should_exit = True
         self._thread.join(10)
         self._door.close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser for all tests."""
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
