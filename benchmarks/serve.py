@@ -2,8 +2,9 @@
 
     python benchmarks/serve.py RUN [--seconds 30] [--clients 32] [--rows 1 64] [--out benchmarks/serve.csv]
 
-The server is a process of its own on 127.0.0.1, and is ended afterwards. A client writes HTTP by hand and sends .npy, so that
-the numbers are the server's: both share the machine. Prints a line for each number of rows; --out appends it.
+The server is a process of its own on 127.0.0.1, and is ended afterwards. A client writes HTTP by hand and sends .npy (frames
+that need their time: JSON), so that the numbers are the server's: both share the machine. Prints a line for each number of
+rows; --out appends it.
 """
 
 from __future__ import annotations
@@ -72,12 +73,17 @@ def answer_of(port: int, path: str) -> dict[str, object]:
 
 
 def request_of(example: dict[str, object], rows: int) -> bytes:
-    """A POST of so many samples as .npy, with its head."""
+    """A POST of so many samples as .npy, or as JSON where they need their times, with its head; frames are wanted as .npy."""
     key = next(name for name in ("signals", "frames") if name in example)
-    stream = io.BytesIO()
-    np.save(stream, np.repeat(np.array(example[key], np.float32), rows, axis=0))
-    body = stream.getvalue()
-    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-npy\r\nContent-Length: {len(body)}\r\n\r\n"
+    if "times" in example:
+        body = json.dumps({key: example[key] * rows, "times": example["times"] * rows}).encode()
+        kind = "application/json"
+    else:
+        stream = io.BytesIO()
+        np.save(stream, np.repeat(np.array(example[key], np.float32), rows, axis=0))
+        body, kind = stream.getvalue(), "application/x-npy"
+    wanted = "Accept: application/x-npy\r\n" if key == "frames" else ""
+    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\n{wanted}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
