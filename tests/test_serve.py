@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import shutil
@@ -34,6 +35,7 @@ NAN = float("nan")
 
 def halves(signals):
     """A model by hand: class 'up' where the first value is above 0, as sure as that value says up to 1."""
+    assert signals.ndim > 2  # (sample, channel, ...), as ONNX Runtime insists
     first = np.clip(signals.reshape(len(signals), -1)[:, 0], -1, 1) / 2 + 0.5
     return np.stack([1 - first, first], axis=1)
 
@@ -843,3 +845,29 @@ def test_the_file_is_written_at_the_first_start_and_when_the_run_is_judged_anew(
     (copy.folder / "served.onnx").write_bytes(b"no model")
     assert story.served_run(copy, say=said.append).facts["engine"] == "ONNX Runtime"
     assert len(said) == 3
+
+
+def test_a_packed_csv_is_taken_and_bounded(beats, tmp_path):
+    client = Client(story.served_run(beats))
+    packed = gzip.compress((beats.folder / "simulated" / "train.csv").read_bytes())
+    answer = client.post(path="/predict?name=train.csv.gz", content=packed, **typed("application/octet-stream"))
+    assert len(odds(answer)) == len(read_like(recipe_of(beats), str(beats.folder / "simulated"), beats.facts))
+    cut = client.post(path="/predict?name=train.csv.gz", content=packed[:-9], **typed("application/octet-stream"))
+    assert "is not gzip that can be read to its end" in refused(cut)
+    bomb = Client(story.served_run(beats), body=1000)
+    sent = gzip.compress(bytes(100_000))
+    assert "unpacks to more than 4,000 bytes" in refused(
+        bomb.post(path="/predict?name=x.csv.gz", content=sent, **typed("application/octet-stream")), 413
+    )
+
+
+def test_rows_of_numbers_without_a_header_are_answered_as_predict_does(beats):
+    rows = beat_rows(beats)
+    text = "".join(",".join(map(repr, sample[0].tolist())) + "\n" for sample in rows.signals)
+    answer = Client(story.served_run(beats)).post(content=text.encode(), **typed("text/csv"))
+    np.testing.assert_allclose(odds(answer), pipeline.probabilities_for(beats, rows), atol=2e-5)
+
+
+def test_what_json_has_no_word_for_is_named():
+    for body, word in ((b'{"signals": [NaN, 1, 2]}', "it has no NaN"), (b'{"signals": [1, 2', "breaks off")):
+        assert word in refused(Client().post(content=body, **typed("application/json")))

@@ -126,10 +126,11 @@ def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say
         check(recipe, data)  # what is wrong with the data is said before the old run is gone
     begin, fit_and_judge = (begin_frames, fit_and_judge_frames) if recipe.windows else (_begin, _fit_and_judge)
     with _disk_errors(out, "nothing half-written is left, and the same command goes on"), hold_folder(out, fresh=fresh):
+        begun = (out / "fold0").exists()
         with first_process_first():
             work: Any = begin(recipe, data or _simulated(out / "simulated", recipe, say), Run(out), simulated=not data)
         if not (out / "scores.json").exists():
-            if leads() and (out / "fold0").exists():
+            if leads() and begun:
                 say(f"{out}: going on where the last training stopped")
             fit_and_judge(work)
     if leads():

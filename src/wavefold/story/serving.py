@@ -135,7 +135,7 @@ def _suffixes(shape: Sequence[int], facts: Mapping[str, Any]) -> tuple[str, ...]
     if shape[0] > 1:
         return (".npy", ".ts")
     fits = (".fits", ".fit", ".fits.gz", ".fit.gz") if facts.get("grid") else ()
-    return (".npy", ".csv", ".txt", ".ts", ".zip", *fits)
+    return (".npy", ".csv", ".csv.gz", ".txt", ".ts", ".zip", *fits)
 
 
 def _read(recipe: Recipe, facts: Mapping[str, Any], path: Path) -> Asked:

@@ -103,7 +103,8 @@ def row_samples(body: bytes, form: Form) -> Asked:
         if count != width:
             raise _refused(f"line {n}", f"has {count:,} values, expected {width:,}")
         values[row] = _row(line, n, form)
-    return Asked(_numbered(len(lines)), _as_floats(values, form, lambda at: f"line {lines[at[0]][0]}, value {at[1] + 1}"))
+    floats = _as_floats(values, form, lambda at: f"line {lines[at[0]][0]}, value {at[1] + 1}")
+    return Asked(_numbered(len(lines)), floats.reshape(len(lines), *form.shape))
 
 
 def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:
@@ -178,7 +179,16 @@ def _parsed(body: bytes) -> Any:
     except RuntimeError:
         return _parsed(_rewritten(body))
     except (ValueError, UnicodeDecodeError) as error:
-        raise _refused("the body", f"is not JSON ({str(error).partition(':')[0].lower()[:60]})") from None
+        raise _refused("the body", f"is not JSON ({_why_no_json(body, error)})") from None
+
+
+def _why_no_json(body: bytes, error: Exception) -> str:
+    """What is wrong with a text, in words: values that JSON has none of are what Python's own json writes by itself."""
+    word = next((word for word in (b"NaN", b"Infinity") if word in body), None)
+    if word is not None:
+        return f"it has no {word.decode()}"
+    said = str(error).partition(":")[0].lower()[:60]
+    return "it breaks off or has a fault" if said == "tape_error" else said
 
 
 def _rewritten(body: bytes) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import zipfile
+import zlib
 
 from wavefold.output.serving.bodies import Refusal
 
@@ -18,8 +20,22 @@ def check_file(body: bytes, suffix: str, *, most: int, members: int) -> None:
         raise Refusal(422, "the body: is empty", "the body")
     if suffix.endswith(_ZIPS):
         _check_zip(body, most, members)
+    elif suffix == ".csv.gz":
+        _check_gzip(body, most)
     elif body.startswith(_PACKED) and suffix not in _MAY_BE_PACKED:
         raise Refusal(422, f"the body: is packed; expected a plain {suffix}", "the body")
+
+
+def _check_gzip(body: bytes, most: int) -> None:
+    size = 0
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
+            while size <= most and (piece := stream.read(1 << 20)):
+                size += len(piece)
+    except (OSError, EOFError, zlib.error):
+        raise Refusal(422, "the body: is not gzip that can be read to its end", "the body") from None
+    if size > most:
+        raise Refusal(413, f"the body: unpacks to more than {most:,} bytes", "the body")
 
 
 def _check_zip(body: bytes, most: int, members: int) -> None:
