@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -240,3 +241,19 @@ def test_a_full_disk_while_training_is_one_line_and_the_run_goes_on(tmp_path, co
         assert run(*words).exit_code == 0
     finally:
         subprocess.run(["umount", "-l", str(small)], check=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"), [("check spec", "plain,spectra"), ("look x --recipe fra", "plain,frames"), ("score x y", "file,y")]
+)
+def test_completion_offers_recipes_and_files(line, offered):
+    words = ["wavefold", *line.split()]
+    given = {"_WAVEFOLD_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-c", "from wavefold.cli import main; main(prog_name='wavefold')"],
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert offered in done.stdout.splitlines(), done.stdout + done.stderr

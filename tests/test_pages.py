@@ -222,9 +222,11 @@ def test_report_without_its_data_says_so_and_shows_the_rest(beats_run, tmp_path)
 
 def test_report_refuses_other_data(beats_run, tmp_path):
     other = pipeline.simulate(heartbeat(), tmp_path / "other", count=160, seed=9)
-    lines: list[str] = []
-    pipeline.report(beats_run, out=tmp_path / "report.html", data=str(other), warn=lines.append)
-    assert "is not what the run learned from" in lines[0]
+    with pytest.raises(UserError, match=r"is not what the run learned from, .*simulated; name that"):
+        pipeline.report(beats_run, out=tmp_path / "report.html", data=str(other))
+    with pytest.raises(UserError, match="nowhere"):
+        pipeline.report(beats_run, out=tmp_path / "report.html", data="nowhere")
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_report_of_a_run_from_before_says_what_to_do(beats_run, tmp_path):

@@ -9,11 +9,35 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from wavefold import __version__
 from wavefold.base.errors import UserError
 
-RECIPE = click.argument("recipe")
+
+class RecipeName(click.types.StringParamType):
+    """A recipe's name or a TOML file: completion offers both."""
+
+    name = "recipe"
+
+    def shell_complete(self, context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The recipes that begin so, or else the shell's own files."""
+        names = sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.toml"))
+        there = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return there or [CompletionItem(incomplete, type="file")]
+
+
+class Source(click.types.StringParamType):
+    """A file or folder of data: completion offers the shell's own."""
+
+    name = "data"
+
+    def shell_complete(self, context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Whatever the shell finds."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+RECIPE = click.argument("recipe", type=RecipeName())
 SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Go on without samples that cannot be read, and list them.")
 SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value: stage.*.epochs=5.")
 
@@ -60,7 +84,10 @@ def main(debug: bool) -> None:
     wavefold train spectra --data FOLDER          an index.csv beside txt or FITS files
 
     RECIPE is a recipe's name (see `wavefold recipes`) or a TOML file; DATA is a file or folder as you have it.
-    Completion: eval "$(_WAVEFOLD_COMPLETE=bash_source wavefold)"; zsh_source and fish_source for those shells.
+
+    \b
+    Completion (or zsh_source, fish_source):
+    eval "$(_WAVEFOLD_COMPLETE=bash_source wavefold)"
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a spinning barrier is 30 x slower beside one busy neighbour
 
@@ -105,7 +132,7 @@ def copy(recipe: str, file: Path) -> None:
 @main.command(short_help="Say what is wrong with a recipe or the data.")
 @RECIPE
 @SET
-@click.option("--data", help="Look at this file or folder too.")
+@click.option("--data", type=Source(), help="Look at this file or folder too.")
 @SKIP_BAD
 def check(recipe: str, changes: tuple[str, ...], data: str | None, skip_bad: bool) -> None:
     """Say what is wrong with a recipe or the data, before any training."""
@@ -117,8 +144,8 @@ def check(recipe: str, changes: tuple[str, ...], data: str | None, skip_bad: boo
 
 
 @main.command(short_help="Draw what DATA hold on one page.")
-@click.argument("data")
-@click.option("--recipe", required=True, help="How to read DATA: a recipe's name or a TOML file.")
+@click.argument("data", type=Source())
+@click.option("--recipe", type=RecipeName(), required=True, help="How to read DATA: a recipe's name or a TOML file.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("look.html"), show_default=True, help="An .html file.")
 @SET
 def look(data: str, recipe: str, out: Path, changes: tuple[str, ...]) -> None:
@@ -141,7 +168,7 @@ def simulate(recipe: str, folder: Path, count: int, seed: int, changes: tuple[st
 
 @main.command(short_help="Train, score and keep it all in one folder.")
 @RECIPE
-@click.option("--data", default="", help="File or folder with labels; simulated samples where none is named.")
+@click.option("--data", type=Source(), default="", help="File or folder with labels; simulated samples where none is named.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/RECIPE or runs/RECIPE-quick]")
 @SET
 @click.option("--quick", is_flag=True, help="The same path in seconds, by the recipe's own [quick] values.")
@@ -157,7 +184,7 @@ def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], qu
 
 @main.command(short_help="Predict every sample of DATA, or search six scans.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("data", nargs=-1, required=True)
+@click.argument("data", nargs=-1, required=True, type=Source())
 @click.option(
     "--out",
     required=True,
@@ -187,7 +214,7 @@ def predict(run: Path, data: tuple[str, ...], out: str, batch: int, threshold: f
 
 @main.command(short_help="Score a run on labelled DATA.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("data")
+@click.argument("data", type=Source())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--by", multiple=True, metavar="COLUMN", help="Cut the metric by a column of DATA, too; may be repeated.")
 @SKIP_BAD
@@ -201,7 +228,7 @@ def score(run: Path, data: str, as_json: bool, by: tuple[str, ...], skip_bad: bo
 @main.command(short_help="Draw what a run did on one page.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="An .html file.  [default: report.html in the run's folder]")
-@click.option("--data", default="", help="The run's data, where they were moved.")
+@click.option("--data", type=Source(), default="", help="The run's data, where they were moved.")
 def report(run: Path, out: Path | None, data: str) -> None:
     """Draw what a run did on one page that needs no network: score, learning, errors, reasons, how to repeat it."""
     pipeline = _pipeline()

@@ -36,7 +36,7 @@ from wavefold.output import Predictions, check_target, lead_table, score_table, 
 from wavefold.output.candidates import Candidate, write_candidates
 from wavefold.output.forecasts import Forecasts, check_forecast_target
 from wavefold.output.page import write_page
-from wavefold.output.serve import Limits, new_app, run_server
+from wavefold.output.serve import Limits, check_server, new_app, run_server
 from wavefold.recipe import Recipe, digest_of
 from wavefold.story.asking import probabilities_for, recipe_of
 from wavefold.story.checking import check_data, check_fits, check_recipe, describe_members
@@ -189,6 +189,7 @@ def export(run: Run, *, out: Path, member: int | None = None, say: Say = print) 
 
 def serve(run: Run, *, host: str, port: int, say: Say = print) -> None:
     """Answer HTTP requests with a run's predictions until it is stopped."""
+    check_server()
     _ = run.scores
     run_server(new_app(served_run(run, say=say), Limits()), host, port, say=say)
 

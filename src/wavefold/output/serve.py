@@ -25,7 +25,7 @@ from wavefold.output.serving.bodies import Refusal
 from wavefold.output.serving.desk import Desk, Limits, Reply, Served, in_bounds, refuse
 from wavefold.output.serving.openapi import description_of_explain, description_of_get, description_of_predict
 
-__all__ = ["Limits", "Served", "new_app", "run_server"]
+__all__ = ["Limits", "Served", "check_server", "new_app", "run_server"]
 
 fastapi = optional("fastapi", extra="serve")
 uvicorn = optional("uvicorn", extra="serve")
@@ -62,6 +62,11 @@ def new_app(served: Served, limits: Limits | None = None) -> Any:
         app.add_exception_handler(status, _not_there)
     _add_routes(app, desk)
     return app
+
+
+def check_server() -> None:
+    """UserError, before anything is made ready, where a package is missing."""
+    _ = fastapi.FastAPI, uvicorn.Server
 
 
 def run_server(app: Any, host: str, port: int, *, say: Callable[[str], None]) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from wavefold.base.build import build_part, check_options, pick
 from wavefold.base.dataset import Dataset, Signals, shape_words
-from wavefold.base.errors import UserError
+from wavefold.base.errors import UserError, listed
 from wavefold.base.lazy import Lazy
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
 from wavefold.data import SIMULATORS, WRITERS, check_grid, check_layout
@@ -61,6 +61,11 @@ def check_recipe(recipe: Recipe) -> None:
         pick(CLASSIFIERS, recipe.output.baseline, "output.baseline")
 
 
+def _other_kind(recipe: Recipe, dataset: Dataset) -> bool:
+    """Whether data are unlike what a recipe is made for in every respect: shape, and not one class in common."""
+    return tuple(dataset.signals.shape[1:]) != tuple(recipe.data.shape) and not set(dataset.classes) & set(recipe.data.classes)
+
+
 def check_data(recipe: Recipe, source: str) -> list[str]:
     """What a source holds and how the recipe would split it, as lines; UserError for the first thing that is wrong."""
     dataset = read_for(recipe, source)
@@ -74,6 +79,11 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
         f"{len(folds)} fold(s): {len(folds[0].train):,} samples to learn from, "
         f"{len(folds[0].validation):,} to choose by, {len(folds[0].test):,} to test",
     ]
+    if _other_kind(recipe, dataset):
+        lines.append(
+            f"note: recipe '{recipe.name}' is made for samples of {shape_words(recipe.data.shape)}, "
+            f"classes {listed(recipe.data.classes)}; is it the recipe for these data?"
+        )
     if dataset.groups is not None and recipe.split.group:
         lines.insert(2, f"groups: {len(set(dataset.groups)):,} by {dataset.grouping}, each on one side of the split")
     if dataset.axis is not None:

@@ -260,10 +260,16 @@ def _samples_again(run: Run, recipe: Recipe, data: str, warn: Say) -> Dataset | 
     try:
         dataset = read_for(recipe.with_({"data.skip_bad": True}), source)
     except UserError as error:
+        if data:
+            raise
         warn(f"{error}; the page shows no samples (name them with --data)")
         return None
     own = digest_of([dataset.digest, list(dataset.classes), list(dataset.signals.shape)])
     if own != run.facts["identity"]["data"]:
+        if data:
+            raise UserError(
+                f"{data}: is not what the run learned from, {run.facts['source']}; name that with --data, or nothing"
+            )
         warn(f"{source}: is not what the run learned from; the page shows no samples (name its data with --data)")
         return None
     return dataset

@@ -97,10 +97,16 @@ def _frames_again(run: Run, recipe: Recipe, data: str, warn: Say) -> tuple[Serie
     try:
         series, targets = read_frames(recipe, source)
     except UserError as error:
+        if data:
+            raise
         warn(f"{error}; the page shows no forecast (name the frames with --data)")
         return None
     own = digest_of([series.digest, list(series.channels), list(series.frames.shape)])
     if own != run.facts["identity"]["data"]:
+        if data:
+            raise UserError(
+                f"{data}: is not what the run learned from, {run.facts['source']}; name that with --data, or nothing"
+            )
         warn(f"{source}: is not what the run learned from; the page shows no forecast (name its frames with --data)")
         return None
     return series, targets
