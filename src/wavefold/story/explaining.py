@@ -52,7 +52,6 @@ def explain(run: Run, recipe: Recipe, dataset: Dataset, rows: Ints, classes: Int
 
 def occlude(run: Run, recipe: Recipe, signals: Floats, classes: Ints, origin: Floats) -> Floats:
     """How much less likely a class is once a piece of the signals is hidden, for each piece; like the signals."""
-
     asked = Members(run, recipe).probabilities
     return occlusion(asked, signals, classes, pieces=pieces_of(signals.shape[1:]), origin=origin)
 
