@@ -40,15 +40,16 @@ def take(page: Page, asked: argparse.Namespace) -> None:
         place.scroll_into_view_if_needed()
     page.wait_for_timeout(1500)
     for _ in range(asked.press):
-        page.locator(".js-plotly-plot").first.press("ArrowRight")
+        (place or page).locator(".plot").first.press("ArrowRight")
     page.wait_for_timeout(500)
     if place is None:
         page.screenshot(path=asked.out, animations="disabled")
         return
+    place.evaluate("box => box.scrollIntoView({behavior: 'instant'})")
     box = place.bounding_box()
     assert box, f"{asked.page}: has no chapter {asked.chapter!r}"
-    clip = {**box, "y": box["y"] + page.evaluate("scrollY"), "height": min(box["height"], asked.tall)}
-    page.screenshot(path=asked.out, clip=clip, full_page=True, animations="disabled")
+    clip = {**box, "height": min(box["height"], asked.tall - box["y"])}  # within the window, which must not change its size
+    page.screenshot(path=asked.out, clip=clip)
 
 
 if __name__ == "__main__":

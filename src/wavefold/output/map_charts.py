@@ -90,7 +90,7 @@ def forecast_player(
     first = min(len(seen), len(left) - 1)
     traces = [_map(panels.axes(k), series[k][first], x, y, axes[k], unit) for k in range(3)]
     frames = [{"name": str(k), "data": [{"type": "heatmap", "z": s[k]} for s in series]} for k in range(len(left))]
-    high, low = _bar(1.0, panels.cell + 12), _bar(0.0, panels.bottom - 32)  # the second beside the buttons
+    high, low = _bar(1.0, panels.cell - 8), _bar(0.0, panels.bottom - 32)  # the second beside the buttons
     scales = {"coloraxis": _scale(left, unit, high), "coloraxis2": _scale(right, f"error {unit}", low, diverging=True)}
     controls: dict[str, Any] = {"updatemenus": [_buttons()], "sliders": [_slider(titles, first, len(seen))]}
     heads = [panels.head(k, name) for k, name in enumerate(names)]
