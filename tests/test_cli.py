@@ -257,3 +257,20 @@ def test_completion_offers_recipes_and_files(line, offered):
         check=False,
     )
     assert offered in done.stdout.splitlines(), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("look x", "Missing option '--recipe'; `wavefold look --help` says what there is"),
+        ("serve x --port 99999", "99999 is not in the range 0<=x<=65535; `wavefold serve --help`"),
+        ("train heartbeat --epochs 3", "--epochs"),
+        ("trian heartbeat", "No such command 'trian'"),
+    ],
+)
+def test_a_misused_command_is_told_in_one_line(line, said):
+    done = CliRunner().invoke(main, line.split())
+    assert done.exit_code == 2
+    assert done.stderr.startswith("wavefold: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

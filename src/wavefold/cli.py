@@ -54,6 +54,12 @@ class Words(click.Group):
                 raise
             click.echo(f"wavefold: {error}", err=True)
             context.exit(2)
+        except click.UsageError as error:
+            words = error.ctx.command_path.split()[1:] if error.ctx else []
+            command = " ".join(["wavefold", *words])
+            said = " ".join(error.format_message().split()).rstrip(".")
+            click.echo(f"wavefold: {said}; `{command} --help` says what there is", err=True)
+            context.exit(2)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
