@@ -19,9 +19,9 @@ from wavefold.base.runs import Run, open_run
 from wavefold.cli import main
 from wavefold.data import frames_npy
 from wavefold.models.forecasters import FORECASTERS
+from wavefold.prepare import frame_scaling
 from wavefold.recipe import Recipe
 from wavefold.story.asking import recipe_of
-from wavefold.story.forecasting import scaling
 from wavefold.story.forecasting.asking import Forecaster
 from wavefold.story.forecasting.reading import read_frames, windows_in
 
@@ -683,7 +683,7 @@ def test_a_cycle_is_learned_whole_from_a_part_of_the_frames(tmp_path, monkeypatc
     daily = np.arange(401, dtype=np.float32) % 24
     data = keep(tmp_path, np.broadcast_to(daily[:, None, None], (401, 16, 16)), time=hours(401))
     half = 135  # of the frames to learn from, which spread evenly were every second hour
-    monkeypatch.setattr(scaling, "_IN_MEMORY", 16 * 16 * 4 * half)
+    monkeypatch.setattr(frame_scaling, "_IN_MEMORY", 16 * 16 * 4 * half)
     made = train(small(**{"output.baselines": ["climatology"]}), data, tmp_path / "run")
     assert made.scores["baselines"][0]["mse"][0] == pytest.approx(0, abs=1e-6)
 

@@ -22,8 +22,9 @@ class RecipeName(click.types.StringParamType):
 
     def shell_complete(self, context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The recipes that begin so, or else the shell's own files."""
-        names = sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.toml"))
-        there = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        from wavefold.recipe import recipe_names  # noqa: PLC0415
+
+        there = [CompletionItem(name) for name in recipe_names() if name.startswith(incomplete)]
         return there or [CompletionItem(incomplete, type="file")]
 
 

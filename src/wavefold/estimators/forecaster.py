@@ -19,7 +19,7 @@ from wavefold.base.dataset import Floats, Ints
 from wavefold.base.device import seed_step
 from wavefold.base.errors import UserError
 from wavefold.base.series import Series, Windows
-from wavefold.estimators.frame_steps import FrameScaling, as_seconds, frame_changes, series_of
+from wavefold.estimators.frame_steps import as_seconds, frame_changes, new_scaling, series_of
 from wavefold.estimators.learned import LearnedNet, NetName, new_forecaster
 from wavefold.estimators.mistakes import BadValue, as_value_errors, need_numbers
 from wavefold.estimators.steps import Step
@@ -188,7 +188,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
         learned, back = self._split(windows)
         numbers = np.unique(learned.first[:, None] + np.arange(windows.length))
         series = windows.series
-        self.scaling_ = FrameScaling(self.prepare).fit(series, numbers)
+        self.scaling_ = new_scaling(self.prepare).fit(series, numbers)
         self.baselines_ = {name: self._baseline(name, series, numbers) for name in self.baselines}
         scaled, device = self.scaling_.apply(series), device_to_learn_on(self.device)
         options = dict(self.model_options or {})

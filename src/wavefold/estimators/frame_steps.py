@@ -3,52 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from wavefold.base.build import build_part
-from wavefold.base.dataset import Floats, Ints
-from wavefold.base.series import Seconds, Series, Windows, stretches
+from wavefold.base.dataset import Floats
+from wavefold.base.series import Seconds, Series, stretches
 from wavefold.estimators.mistakes import BadValue
 from wavefold.estimators.steps import Step, named_steps
-from wavefold.prepare.frame_scale import FRAME_TRANSFORMS, FrameTransform
+from wavefold.prepare.frame_scale import FRAME_TRANSFORMS
+from wavefold.prepare.frame_scaling import FrameScaling
 from wavefold.prepare.mirror import FRAME_AUGMENTATIONS
 from wavefold.training.frame_part import Change
 
 
-class FrameScaling:
-    """The transforms among the steps, in their order."""
-
-    def __init__(self, steps: Sequence[Step]) -> None:
-        named = named_steps(steps, _STEPS)
-        self._steps: list[FrameTransform] = [
-            build_part(FRAME_TRANSFORMS, name, options, place) for place, name, options in named if name in FRAME_TRANSFORMS
-        ]
-
-    def fit(self, series: Series, numbers: Ints) -> Self:
-        """Learn from some frames, by their numbers."""
-        frames, clock = series.frames[numbers], series.clock(numbers)
-        for step in self._steps:
-            step.fit(frames, clock, series.step)
-            frames = step.apply(frames, clock)
-        return self
-
-    def apply(self, series: Series) -> Series:
-        """The same series, scaled."""
-        frames, clock = series.frames[:], series.clock(np.arange(len(series)))
-        for step in self._steps:
-            frames = step.apply(frames, clock)
-        return series.with_frames(np.ascontiguousarray(frames, np.float32))
-
-    def undo(self, values: Floats, windows: Windows) -> Floats:
-        """Forecasts of windows in the unit of the frames. values: (sample, target, ahead, row, column), scaled."""
-        count, targets, ahead, rows, columns = values.shape
-        flat = np.ascontiguousarray(values.swapaxes(1, 2)).reshape(count * ahead, targets, rows, columns)
-        for step in reversed(self._steps):
-            flat = step.undo(flat, windows.clock().ravel())
-        return np.ascontiguousarray(flat.reshape(count, ahead, targets, rows, columns).swapaxes(1, 2), np.float32)
+def new_scaling(steps: Sequence[Step]) -> FrameScaling:
+    """The transforms among the steps, in their order, nothing learned yet."""
+    named = enumerate(named_steps(steps, _STEPS))
+    chosen = [(number, step) for number, step in named if step[1] in FRAME_TRANSFORMS]
+    return FrameScaling([(n, build_part(FRAME_TRANSFORMS, name, options, place)) for n, (place, name, options) in chosen])
 
 
 def frame_changes(steps: Sequence[Step]) -> tuple[Change, ...]:

@@ -28,6 +28,7 @@ from wavefold.output.charts import (
     scores_with_intervals,
 )
 from wavefold.output.page import Block, Chapter, Facts, Figure, Page, Table, Words
+from wavefold.prepare import Fold
 from wavefold.recipe import Recipe, digest_of
 from wavefold.story.axes import axis_of
 from wavefold.story.explaining import Explained, explain
@@ -87,8 +88,7 @@ def report_samples(run: Run, recipe: Recipe, data: str, warn: Say) -> Page:
         _errors(held, facts["classes"], _repeats(scores)),
         _believed(held),
         _members(held, recipe, scores),
-        *([] if dataset is None else _samples(run, recipe, dataset, held)),
-        *([] if dataset is None else [_not_shown(run, recipe, dataset, data or run.source)]),
+        *([] if dataset is None else _of_samples(run, recipe, dataset, held, data or run.source)),
         repeat_chapter(run, recipe, scores),
     ]
     return Page(
@@ -275,8 +275,14 @@ def _samples_again(run: Run, recipe: Recipe, data: str, warn: Say) -> Dataset | 
     return dataset
 
 
-def _samples(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut) -> list[Chapter]:
-    """The worst and the least certain test samples, and why the run says what it says of some."""
+def _of_samples(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, source: str) -> list[Chapter]:
+    """The chapters that need the samples themselves. source: where test files may lie."""
+    first = split_samples(recipe, dataset)[0]
+    return [*_samples(run, recipe, dataset, held, first), _not_shown(run, recipe, dataset, first, source)]
+
+
+def _samples(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, first: Fold) -> list[Chapter]:
+    """The worst and the least certain test samples, and why the run says what it says of some. first: the first fold."""
     few = _DRAWN if dataset.signals.ndim == 3 else _DRAWN // 3
     bad = worst(held.probabilities, held.labels, few)
     unsure = least_certain(held.probabilities, few)
@@ -289,7 +295,7 @@ def _samples(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut) -> list[
         Chapter("Least certain", [_drawn(dataset, held, unsure)], "Test samples between two classes: worth a second look."),
     ]
     chosen = np.concatenate([_typical(held, few), bad[: few // 2]])
-    return [*chapters, _why(run, recipe, dataset, held, chosen)]
+    return [*chapters, _why(run, recipe, dataset, held, chosen, first.train)]
 
 
 def _typical(held: HeldOut, few: int) -> Ints:
@@ -322,8 +328,7 @@ def _drawn(dataset: Dataset, held: HeldOut, chosen: Ints) -> Figure:
     return sample_grid(axis.values, axis.title, values, titles, held.labels[chosen].tolist())
 
 
-def _why(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, chosen: Ints) -> Chapter:
-    train = split_samples(recipe, dataset)[0].train
+def _why(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, chosen: Ints, train: Ints) -> Chapter:
     said = held.probabilities[chosen].argmax(axis=1).astype(np.int64)
     made: Explained = explain(run, recipe, dataset, held.rows[chosen], said, train)
     titles = _titles(dataset, held, chosen)
@@ -349,9 +354,8 @@ _OF_ALL_FOLDS = (
 )
 
 
-def _not_shown(run: Run, recipe: Recipe, dataset: Dataset, source: str) -> Chapter:
+def _not_shown(run: Run, recipe: Recipe, dataset: Dataset, first: Fold, source: str) -> Chapter:
     """What the tested and the predicted samples hold that the training part does not; source: where test files may lie."""
-    first = split_samples(recipe, dataset)[0]
     train, test = first.train, first.test
     blocks: list[Block] = [*_groups_shown(run, recipe, dataset, train, test), *_rare(dataset, train)]
     learned = dataset.take(_some(train)).signals

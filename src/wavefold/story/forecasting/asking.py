@@ -17,10 +17,11 @@ from wavefold.base.series import Series, Windows
 from wavefold.base.weights import read_weights
 from wavefold.models.frame_baselines import FrameBaseline
 from wavefold.output.forecasts import Forecasts
+from wavefold.prepare.frame_scaling import corners_of
 from wavefold.recipe import Recipe
 from wavefold.story.forecasting.fitting import new_baseline, new_forecaster
 from wavefold.story.forecasting.reading import sections
-from wavefold.story.forecasting.scaling import Scaling, corners_of
+from wavefold.story.forecasting.scaling import scaling_of
 from wavefold.training.frame_part import forecast_windows
 
 Answers = dict[str, Floats]  # by who answers, (sample, target, ahead, row, column) in the unit of the frames
@@ -33,10 +34,10 @@ class Forecaster:
 
     def __init__(self, run: Run, recipe: Recipe, targets: int) -> None:
         self.recipe, self.targets = recipe, targets
-        self.scaling = Scaling(recipe).load(run.folder / "fold0" / "prepare.npz")
+        self.scaling = scaling_of(recipe).load(run.folder / "fold0" / "prepare.npz")
         self.names = [f"{n} {m.model}" for n, m in enumerate(recipe.member)]
         self._weights = np.array([m.weight for m in recipe.member])
-        self._nets = [self._net(run, n) for n in range(len(recipe.member))]
+        self._nets = [learned_forecaster(run, recipe, n).to(best_device()).eval() for n in range(len(recipe.member))]
         self._baselines = {name: self._baseline(run, name) for name in recipe.output.baselines}
 
     def forecast(self, windows: Windows, size: int = _BLOCK) -> Iterator[tuple[slice, Floats]]:
@@ -66,17 +67,19 @@ class Forecaster:
         past = replace(windows, ahead=0).values()
         return baseline.forecast(past, windows.clock(), corners_of(windows))[:, : self.targets]
 
-    def _net(self, run: Run, number: int) -> nn.Module:
-        member, channels = self.recipe.member[number], len(run.facts["channels"])
-        net = new_forecaster(member, channels, self.targets, self.recipe, 0)
-        net.load_state_dict(read_weights(run.member(0, number, member.model)))
-        return net.to(best_device()).eval()
-
     def _baseline(self, run: Run, name: str) -> FrameBaseline:
         baseline = new_baseline(name, self.recipe)
         with np.load(run.folder / "fold0" / "baselines.npz", allow_pickle=False) as kept:
             baseline.load({k.partition(".")[2]: kept[k] for k in kept if k.startswith(f"{name}.")})
         return baseline
+
+
+def learned_forecaster(run: Run, recipe: Recipe, number: int) -> nn.Module:
+    """A member's net with its weights, on the processor."""
+    member, facts = recipe.member[number], run.facts
+    net = new_forecaster(member, len(facts["channels"]), facts["targets"], recipe, 0)
+    net.load_state_dict(read_weights(run.member(0, number, member.model)))
+    return net
 
 
 def last_windows(recipe: Recipe, series: Series) -> tuple[Windows, NDArray[np.int64]]:

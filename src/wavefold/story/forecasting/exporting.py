@@ -21,21 +21,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import wavefold
-from wavefold.base.build import build_part
 from wavefold.base.dataset import Floats
 from wavefold.base.errors import UserError, listed
 from wavefold.base.files import write_whole
 from wavefold.base.runs import Run
 from wavefold.base.series import Seconds, Series, Windows
-from wavefold.base.weights import read_weights
 from wavefold.models.start import FirstForecast
 from wavefold.output.onnx import OnnxModel, check_onnx, words_of, write_onnx
 from wavefold.prepare.frame_scale import FRAME_TRANSFORMS, FrameModule, FrameTransform
 from wavefold.recipe import Recipe
 from wavefold.story.asking import recipe_of
-from wavefold.story.forecasting.asking import Forecaster, where_seen
-from wavefold.story.forecasting.fitting import new_forecaster, truth_of
+from wavefold.story.forecasting.asking import Forecaster, learned_forecaster, where_seen
+from wavefold.story.forecasting.fitting import truth_of
 from wavefold.story.forecasting.reading import check_like, read_frames, sections, windows_in
+from wavefold.story.forecasting.scaling import scaling_of
 from wavefold.training.frame_part import past_of
 
 _CLOSE = 1e-5  # of the later frames' standard deviation, how far a file's forecasts may be from torch's
@@ -98,7 +97,7 @@ def whole_forecaster(run: Run, recipe: Recipe, *, member: int | None = None) -> 
     """What a run forecasts with, as one module on the processor. member: that one alone; UserError where there is none."""
     facts, (_, windows) = run.facts, sections(recipe)
     chosen = _chosen(recipe, member)
-    nets = [_net(run, recipe, number, facts) for number in chosen]
+    nets = [learned_forecaster(run, recipe, number) for number in chosen]
     steps = [step.module() for step in _learned_steps(run, recipe)]
     weights = [recipe.member[number].weight for number in chosen]
     whole = WholeForecaster(steps, nets, weights, past=windows.past, targets=facts["targets"])
@@ -155,22 +154,9 @@ def _chosen(recipe: Recipe, member: int | None) -> list[int]:
     return list(range(count)) if member is None else [member]
 
 
-def _net(run: Run, recipe: Recipe, number: int, facts: Mapping[str, Any]) -> nn.Module:
-    member = recipe.member[number]
-    net = new_forecaster(member, len(facts["channels"]), facts["targets"], recipe, 0)
-    net.load_state_dict(read_weights(run.member(0, number, member.model)))
-    return net
-
-
 def _learned_steps(run: Run, recipe: Recipe) -> list[FrameTransform]:
     """The recipe's transforms of frames as the run has learned them."""
-    steps = list[FrameTransform]()
-    with np.load(run.folder / "fold0" / "prepare.npz", allow_pickle=False) as kept:
-        for number, step in enumerate(recipe.prepare):
-            if step.step in FRAME_TRANSFORMS:
-                steps.append(build_part(FRAME_TRANSFORMS, step.step, step.options, f"prepare.{number}"))
-                steps[-1].load({k.partition(".")[2]: kept[k] for k in kept if k.startswith(f"{number}.")})
-    return steps
+    return scaling_of(recipe).load(run.folder / "fold0" / "prepare.npz").steps
 
 
 def _is_carried(whole: nn.Module) -> bool:

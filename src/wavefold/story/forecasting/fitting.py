@@ -19,10 +19,11 @@ from wavefold.base.keyed import key as make_key
 from wavefold.base.series import Series, Windows
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.models.frame_baselines import BASELINES, FrameBaseline
+from wavefold.prepare.frame_scaling import FrameScaling, frames_at
 from wavefold.prepare.mirror import FRAME_AUGMENTATIONS
 from wavefold.recipe import Member, Recipe, StageRecipe
 from wavefold.story.forecasting.reading import frames_of, sections
-from wavefold.story.forecasting.scaling import Scaling, frames_at
+from wavefold.story.forecasting.scaling import scaling_of
 from wavefold.story.forecasting.work import FrameWork
 from wavefold.training.batches import EachOnce
 from wavefold.training.frame_losses import frame_loss
@@ -37,7 +38,7 @@ _CHECKED = 256  # validation windows that weights are chosen by after each epoch
 
 def fit_members(work: FrameWork, telling: Telling) -> None:
     """Fit every member on the training part; its scaling was learned when the run began."""
-    scaling = Scaling(work.recipe).load(work.folder / "prepare.npz")
+    scaling = scaling_of(work.recipe).load(work.folder / "prepare.npz")
     scaled = scaling.apply(work.series)
     for number, member, folder in work.members:
         telling.begin(0, len(work.split.train), f"{number} {member.model}", folder)
@@ -103,7 +104,7 @@ def check_baselines(recipe: Recipe, series: Series) -> None:
         new_baseline(name, recipe).fit(series.frames[few], series.clock(few), series.step)
 
 
-def _fit_net(work: FrameWork, number: int, member: Member, scaled: Series, scaling: Scaling, telling: Telling) -> None:
+def _fit_net(work: FrameWork, number: int, member: Member, scaled: Series, scaling: FrameScaling, telling: Telling) -> None:
     """Train one net through the recipe's stages and keep its weights; that seconds.json is there says that it is done."""
     recipe, folder, device = work.recipe, work.run.member(0, number, member.model), best_device()
     key = make_key(recipe.seed, 0, -2, member.seed) if member.seed is not None else make_key(recipe.seed, 0, number)
@@ -142,7 +143,7 @@ def frame_stage(stage: StageRecipe, number: int, work: FrameWork, key: int) -> S
     )
 
 
-def _checker(work: FrameWork, scaled: Series, scaling: Scaling) -> Callable[[nn.Module], dict[str, float]]:
+def _checker(work: FrameWork, scaled: Series, scaling: FrameScaling) -> Callable[[nn.Module], dict[str, float]]:
     """What the loop asks after each epoch: metrics of a model's forecasts of validation windows, in the frames' unit."""
     index = work.split.validation
     if len(index) > _CHECKED:

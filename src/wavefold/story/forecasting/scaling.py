@@ -1,90 +1,19 @@
-"""Scaling of frames: learned on the training part, applied to whole frames, undone in what a net says of windows."""
+"""The scaling that a recipe of frames asks for."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
 from wavefold.base.build import build_part
-from wavefold.base.cycle import Corners
-from wavefold.base.dataset import Floats, Ints
-from wavefold.base.files import write_arrays
-from wavefold.base.lazy import Lazy
-from wavefold.base.series import Series, Windows
 from wavefold.prepare.frame_scale import FRAME_TRANSFORMS
+from wavefold.prepare.frame_scaling import FrameScaling
 from wavefold.recipe import Recipe
 
-_IN_MEMORY = 1 << 30  # bytes of frames that scaling is learned from; of more, so many drawn ones
 
-
-class Scaling:
-    """The recipe's transforms in their order."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._steps: list[tuple[int, Any]] = [
+def scaling_of(recipe: Recipe) -> FrameScaling:
+    """The recipe's transforms of frames, nothing learned yet."""
+    return FrameScaling(
+        [
             (number, build_part(FRAME_TRANSFORMS, step.step, step.options, f"prepare.{number}"))
             for number, step in enumerate(recipe.prepare)
             if step.step in FRAME_TRANSFORMS
         ]
-
-    def fit(self, series: Series, numbers: Ints) -> None:
-        """Learn from some frames, by their numbers; of more than a gigabyte from drawn ones."""
-        frames, clock = frames_at(series, numbers)
-        for _, step in self._steps:
-            step.fit(frames, clock, series.step)
-            frames = step.apply(frames, clock)
-
-    def apply(self, series: Series) -> Series:
-        """The same series, scaled; what is read on demand is scaled when it is read."""
-        frames = series.frames
-        if not isinstance(frames, Lazy):
-            return series.with_frames(self._scaled(frames, series, np.arange(len(series))))
-        load = frames
-        rows = np.arange(len(series), dtype=np.int64)
-        return series.with_frames(Lazy(lambda at: self._scaled(load[at], series, at), rows, frames.one))
-
-    def undo(self, values: Floats, windows: Windows) -> Floats:
-        """Forecasts of windows in the unit of the frames. values: (sample, target, ahead, row, column), scaled."""
-        count, targets, ahead, rows, columns = values.shape
-        flat = np.ascontiguousarray(values.swapaxes(1, 2)).reshape(count * ahead, targets, rows, columns)
-        clock, corners = windows.clock().ravel(), corners_of(windows, ahead)
-        for _, step in reversed(self._steps):
-            flat = step.undo(flat, clock, corners)
-        return np.ascontiguousarray(flat.reshape(count, ahead, targets, rows, columns).swapaxes(1, 2), np.float32)
-
-    def save(self, path: Path) -> None:
-        """Write what was learned."""
-        write_arrays(path, {f"{number}.{name}": value for number, step in self._steps for name, value in step.state().items()})
-
-    def load(self, path: Path) -> Scaling:
-        """Take up what was learned."""
-        with np.load(path, allow_pickle=False) as kept:
-            for number, step in self._steps:
-                step.load({k.partition(".")[2]: kept[k] for k in kept if k.startswith(f"{number}.")})
-        return self
-
-    def _scaled(self, frames: Floats, series: Series, numbers: Ints) -> Floats:
-        clock = series.clock(numbers)
-        for _, step in self._steps:
-            frames = step.apply(frames, clock)
-        return np.ascontiguousarray(frames, np.float32)
-
-
-def frames_at(series: Series, numbers: Ints) -> tuple[Floats, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Frames by number with their seconds; of more than a gigabyte as many as fit, in their order.
-
-    Those are drawn, always the same ones: evenly spread, they could miss hours of each day.
-    """
-    most = max(2, _IN_MEMORY // (4 * int(np.prod(series.frames.shape[1:]))))
-    if len(numbers) > most:
-        numbers = np.sort(np.random.default_rng(0).choice(numbers, most, replace=False))
-    return series.frames[numbers], series.clock(numbers)
-
-
-def corners_of(windows: Windows, each: int = 1) -> Corners | None:
-    """First row and column of every window, `each` times over, where windows are crops."""
-    if windows.size == windows.series.size:
-        return None
-    return np.repeat(windows.top, each), np.repeat(windows.left, each)
+    )

@@ -21,6 +21,7 @@ from wavefold.base.seen import count_seen, keep_seen
 from wavefold.base.series import Series, Windows
 from wavefold.data import FRAME_SIMULATORS, FRAME_WRITERS
 from wavefold.output.forecasts import Forecasts, write_forecasts
+from wavefold.prepare.frame_scaling import frames_at
 from wavefold.recipe import Recipe, digest_of
 from wavefold.story.forecasting.asking import Forecaster, forecasts_of
 from wavefold.story.forecasting.fitting import check_baselines, fit_members, new_baseline, new_forecaster, range_of, range_told
@@ -35,7 +36,7 @@ from wavefold.story.forecasting.reading import (
     windows_in,
     with_truth,
 )
-from wavefold.story.forecasting.scaling import Scaling, frames_at
+from wavefold.story.forecasting.scaling import scaling_of
 from wavefold.story.forecasting.work import FrameWork
 from wavefold.story.work import facts_of
 from wavefold.training.telling import Telling
@@ -54,7 +55,7 @@ def begin_series(recipe: Recipe, series: Series, targets: int, run: Run, *, simu
         new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
     check_baselines(recipe, series)
     with_truth(tested(work), targets)
-    kept, scaling = work.folder / "prepare.npz", Scaling(recipe)
+    kept, scaling = work.folder / "prepare.npz", scaling_of(recipe)
     fresh = not kept.exists()
     if fresh:  # before the run begins, so that what a step cannot take leaves no folder
         scaling.fit(series, frames_of(windows.take(work.split.train)))
