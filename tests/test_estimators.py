@@ -438,3 +438,94 @@ def test_the_public_names_are_there_and_cost_nothing_before():
 def test_the_blocks_of_the_docs_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(block, {})
+
+
+# for each parameter another value that must change what is answered; those with tests of their own stand below
+CHANGES = {
+    "model": "net6",
+    "model_options": {"width": 8, "blocks": [1, 1]},
+    "prepare": ("standardise", {"step": "noise", "sigma": 0.5}),
+    "loss": "l1",
+    "loss_options": {"class_weights": "balanced"},
+    "epochs": 3,
+    "batch_size": 16,
+    "learning_rate": 1e-4,
+    "optimiser": "adadelta",
+    "weight_decay": 0.9,
+    "schedule": "constant",
+    "average": 5.0,
+    "best": "accuracy",
+    "validation_fraction": 0.4,
+    "class_weight": {"slow": 9.0, "fast": 1.0},
+    "calibrate": "none",
+    "random_state": 5,
+}
+ELSEWHERE = {"device", "warm_start", "patience"}
+
+
+def unlike():
+    """Noisy waves, three of one class to one of the other."""
+    signals, labels = waves(160)
+    kept = (labels == "slow") | (np.arange(160) % 3 == 0)
+    return signals[kept] + np.random.default_rng(1).standard_normal(signals[kept].shape).astype(np.float32), labels[kept]
+
+
+@pytest.fixture(scope="module")
+def usual_answer():
+    signals, labels = unlike()
+    return SignalClassifier(**{**QUICK, "epochs": 4}).fit(signals, labels).predict_proba(signals)
+
+
+def test_every_parameter_has_its_test():
+    assert set(CHANGES) | ELSEWHERE == set(SignalClassifier().get_params())
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_parameter_is_obeyed(name, usual_answer):
+    signals, labels = unlike()
+    given = {**QUICK, "epochs": 4, name: CHANGES[name], **({"model_options": None} if name == "model" else {})}
+    assert not np.array_equal(SignalClassifier(**given).fit(signals, labels).predict_proba(signals), usual_answer)
+
+
+def test_patience_ends_early():
+    signals = np.random.default_rng(0).standard_normal((120, 40)).astype(np.float32)  # nothing to learn
+    given = {**QUICK, "epochs": 30, "patience": 2}
+    assert SignalClassifier(**given).fit(signals, np.arange(120) % 2).n_iter_ < 30
+
+
+FRAME_CHANGES = {
+    "model": "refine",
+    "model_options": {"blurs": [3.0]},
+    "prepare": ({"step": "min_max"},),
+    "loss": "mae",
+    "epochs": 2,
+    "batch_size": 2,
+    "stride": 3,
+    "learning_rate": 1e-4,
+    "optimiser": "adadelta",
+    "weight_decay": 0.9,
+    "schedule": "constant",
+    "average": 5.0,
+    "validation_fraction": 0.4,
+    "random_state": 5,
+}
+FRAMES_ELSEWHERE = {"past", "ahead", "targets", "step", "loss_options", "patience", "baselines", "device"}
+
+
+def test_every_parameter_of_the_forecaster_has_its_test():
+    assert set(FRAME_CHANGES) | FRAMES_ELSEWHERE == set(FrameForecaster().get_params())
+
+
+@pytest.mark.parametrize("name", FRAME_CHANGES)
+def test_a_parameter_of_the_forecaster_is_obeyed(name):
+    frames = fading()
+    usual = forecaster().fit(frames).predict(frames)
+    assert not np.array_equal(forecaster(**{name: FRAME_CHANGES[name]}).fit(frames).predict(frames), usual)
+
+
+def test_patience_and_options_of_the_loss_reach_the_forecaster():
+    frames = fading()
+    still = np.random.default_rng(0).standard_normal((60, 8, 8)).astype(np.float32)
+    assert len(forecaster(epochs=40, patience=2, learning_rate=0.5).fit(still).history_) < 40
+    said = [forecaster(loss="huber", loss_options={"delta": delta}).fit(frames).predict(frames) for delta in (0.05, 5.0)]
+    assert not np.array_equal(*said)
