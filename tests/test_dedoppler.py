@@ -182,7 +182,7 @@ def test_what_is_no_cadence_or_not_of_two_classes_is_told():
     x, y = sky(4)
     with pytest.raises(UserError, match="3 classes"):
         DeDoppler(seed=0).fit(x, y, 3)
-    with pytest.raises(UserError, match=r"shape \[1, 40\]; it needs \[6, rows, columns\]"):
+    with pytest.raises(UserError, match=r"shape \[1, 40\]; expected \[6, rows, columns\]"):
         DeDoppler(seed=0).fit(np.zeros((4, 1, 40), np.float32), y, 2)
 
 

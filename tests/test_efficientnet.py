@@ -77,12 +77,12 @@ def test_first_weights_come_from_a_file(ending, tmp_path, weights):
 @pytest.mark.parametrize(
     ("without", "more", "words"),
     [
-        ("bn1.weight", {}, "no bn1.weight in it"),
-        ("", {"neck.weight": torch.ones(2)}, "neck.weight has no place in this net"),
+        ("bn1.weight", {}, "the file has no weight bn1.weight"),
+        ("", {"neck.weight": torch.ones(2)}, "this net has no weight neck.weight"),
         (
             "",
             {"conv_stem.weight": torch.ones(32, 1, 3, 3)},
-            r"conv_stem.weight is of shape \(32, 1, 3, 3\), not \(32, 3, 3, 3\)",
+            r"conv_stem.weight has shape \(32, 1, 3, 3\); expected \(32, 3, 3, 3\)",
         ),
     ],
 )
@@ -100,11 +100,11 @@ class Surprise:
 @pytest.mark.parametrize(
     ("ending", "content", "words"),
     [
-        ("safetensors", b"not at all", "not a whole file of weights"),
-        ("pth", b"not at all", "not a whole file of weights"),
-        ("pth", b"", "not a whole file of weights"),
-        ("pth", {"net": Surprise()}, "not a whole file of weights"),
-        ("pth", {"epoch": 3}, "other things than tensors by name"),
+        ("safetensors", b"not at all", "damaged or holds more than weights"),
+        ("pth", b"not at all", "damaged or holds more than weights"),
+        ("pth", b"", "damaged or holds more than weights"),
+        ("pth", {"net": Surprise()}, "damaged or holds more than weights"),
+        ("pth", {"epoch": 3}, "must hold only a dictionary of named tensors"),
     ],
 )
 def test_a_file_that_holds_no_weights_is_told_in_a_line(ending, content, words, tmp_path):
@@ -113,7 +113,7 @@ def test_a_file_that_holds_no_weights_is_told_in_a_line(ending, content, words, 
         file.write_bytes(content)
     else:
         torch.save(content, file)
-    with pytest.raises(UserError, match=f"b0.{ending}': this [^\n]*{words}[^\n]*$"):
+    with pytest.raises(UserError, match=f"b0.{ending}': the file [^\n]*{words}[^\n]*$"):
         b0(pretrained=str(file))
 
 
@@ -121,9 +121,9 @@ def test_a_file_that_holds_no_weights_is_told_in_a_line(ending, content, words, 
 @pytest.mark.parametrize(
     ("pretrained", "words"),
     [
-        ("hubb", "must be none, hub or a file .* did you mean 'hub'"),
-        ("weights.ckpt", "must be none, hub or a file that ends in .safetensors or .pth"),
-        ("gone.safetensors", "there is no such file"),
+        ("hubb", "must be none, hub or a .* file; did you mean 'hub'"),
+        ("weights.ckpt", "must be none, hub or a .safetensors or .pth file"),
+        ("gone.safetensors", "no such file"),
     ],
 )
 def test_weights_that_are_not_there_are_an_error_before_any_training(device, pretrained, words):
@@ -139,12 +139,12 @@ def test_a_net_laid_out_without_memory_asks_no_hub(monkeypatch):
         raise ConnectionError("no route")
 
     monkeypatch.setattr(efficientnet, "_timm_create", lambda: unreachable)
-    with pytest.raises(UserError, match=r"pretrained 'hub': timm's hub cannot be reached .*; name a .safetensors or .pth file"):
+    with pytest.raises(UserError, match=r"pretrained 'hub': cannot download the weights .*; give a .safetensors or .pth file"):
         b0(pretrained="hub")
 
 
 def test_small_panels_are_named_with_the_least_size():
-    with pytest.raises(UserError, match="efficientnet_b3: panels of 28 x 20 are too small; rows or columns must be 29 or more"):
+    with pytest.raises(UserError, match="efficientnet_b3: panels of 28 x 20 are too small; they need at least 29 rows or columns"):
         MODELS["efficientnet_b3"](6, 28, 20, 2)
     net = MODELS["efficientnet_b0"](6, 4, 29, 2).train()
     assert net(torch.randn(1, 6, 4, 29)).shape == (1, 2)

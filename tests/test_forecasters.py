@@ -350,16 +350,16 @@ def test_dropped_paths_are_for_training_alone():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ConvLSTMNet(1, 1, 20, 1, head="sequence"), "head 'sequence' .* past is 20 and ahead 1; choose head 'last'"),
+        (lambda: ConvLSTMNet(1, 1, 20, 1, head="sequence"), "head 'sequence' .* past is 20 and ahead is 1; choose head 'last'"),
         (lambda: ConvLSTMNet(1, 1, 4, 4, head="lost"), "head 'lost' is not one of auto, sequence, last; did you mean 'last'"),
-        (lambda: ConvLSTMNet(1, 1, 4, 4, kernel=4), "kernel 4 has no middle; it must be odd"),
+        (lambda: ConvLSTMNet(1, 1, 4, 4, kernel=4), "kernel 4 is even; it must be odd"),
         (lambda: ConvLSTMNet(1, 1, 4, 4, start="lst"), "start 'lst' is not one of none, last, damped,"),
-        (lambda: ConvLSTMNet(1, 2, 4, 4), "2 targets of 1 channels"),
+        (lambda: ConvLSTMNet(1, 2, 4, 4), "2 targets but only 1 channel"),
         (lambda: RollOut(1, 1, 4, 4, downsample=3), "downsample 3 is not one of 1, 2, 4"),
-        (lambda: RollOut(1, 1, 4, 4, teacher=1.5), "teacher 1.5 is not a share"),
-        (lambda: RollOut(1, 1, 0, 4), "past 0 is too few"),
-        (lambda: SimVP(1, 1, 4, 4, kernel=7), "kernel 7 is not three times an odd number"),
-        (lambda: SimVP(1, 1, 4, 4, drop_path=2), "drop_path 2 is not a share"),
+        (lambda: RollOut(1, 1, 4, 4, teacher=1.5), "teacher 1.5 is not a valid fraction"),
+        (lambda: RollOut(1, 1, 0, 4), "past 0 is too small"),
+        (lambda: SimVP(1, 1, 4, 4, kernel=7), "kernel 7 is not supported; use an odd multiple of 3"),
+        (lambda: SimVP(1, 1, 4, 4, drop_path=2), "drop_path 2 is not a valid fraction"),
         (lambda: SimVP(1, 1, 4, 4, activation="tanh"), "activation 'tanh' is not one of linear, sigmoid"),
     ],
 )

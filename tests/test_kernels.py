@@ -46,7 +46,7 @@ def test_the_number_of_features_is_the_nearest_multiple_of_84_below():
     signals, _ = waves(10, 1, 205)
     assert KernelFeatures(9996).fit(signals, np.random.default_rng(0)).apply(signals).shape == (10, 9996)
     assert KernelFeatures(300).fit(signals, np.random.default_rng(0)).apply(signals).shape == (10, 252)
-    with pytest.raises(UserError, match="features 80 is too few"):
+    with pytest.raises(UserError, match="features 80 is too small"):
         KernelFeatures(80)
 
 
@@ -92,7 +92,7 @@ def test_another_shape_than_the_fitted_one_is_refused():
     fitted = KernelClassifier(seed=0, features=84).fit(signals, labels, 2)
     with pytest.raises(UserError, match=r"signals of shape .* fitted on"):
         fitted.probabilities(signals[:, :, :50])
-    with pytest.raises(UserError, match="length 8 are too short; it needs at least 9"):
+    with pytest.raises(UserError, match="length 8 are too short; the model needs at least 9"):
         KernelClassifier(seed=0).fit(signals[:, :, :8], labels, 2)
 
 

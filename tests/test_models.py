@@ -342,7 +342,7 @@ def test_an_estimator_of_ones_own_becomes_a_member_by_a_line(tmp_path, monkeypat
 def test_an_estimator_of_untrusted_types_is_neither_written_nor_read(tmp_path):
     x, y = classed()
     distrusted = sklearn_member(MLPClassifier)
-    with pytest.raises(UserError, match=r"MLPClassifier: it holds types that are not trusted: .*AdamOptimizer"):
+    with pytest.raises(UserError, match=r"MLPClassifier: the estimator contains types that are not trusted: .*AdamOptimizer"):
         distrusted(seed=0, max_iter=2).fit(x, y, 3).save(tmp_path)
     assert list(tmp_path.iterdir()) == []
     CLASSIFIERS["mlp"](seed=0, max_iter=2).fit(x, y, 3).save(tmp_path)
@@ -388,24 +388,24 @@ def test_a_net_exports_for_batches_of_any_size():
     ("table", "name", "options", "words"),
     [
         *[(MODELS, n, {"dropout": 1.5}, f"{n}: dropout 1.5 .* 0 or more and below 1") for n in MODELS if takes(n, "dropout")],
-        (MODELS, "net4", {"steps": 0}, "net4: steps 0 is too few; it must be 1 or more"),
+        (MODELS, "net4", {"steps": 0}, "net4: steps 0 is too small; it must be 1 or more"),
         (MODELS, "repvgg", {"blocks": ()}, "repvgg: blocks"),
         (MODELS, "repvgg", {"blocks": (2, 0)}, r"repvgg: blocks \[2, 0\] .* 1 or more"),
-        (MODELS, "repvgg", {"width": 0}, "repvgg: width 0 is too few; it must be 1 or more"),
-        (MODELS, "lstm", {"width": 0}, "lstm: width 0 is too few; it must be 1 or more"),
-        (MODELS, "lstm", {"layers": 0}, "lstm: layers 0 is too few; it must be 1 or more"),
+        (MODELS, "repvgg", {"width": 0}, "repvgg: width 0 is too small; it must be 1 or more"),
+        (MODELS, "lstm", {"width": 0}, "lstm: width 0 is too small; it must be 1 or more"),
+        (MODELS, "lstm", {"layers": 0}, "lstm: layers 0 is too small; it must be 1 or more"),
         (MODELS, "lstm", {"layers": 2, "dropout": 1.5}, "lstm: dropout 1.5"),
-        (CLASSIFIERS, "lightgbm", {"trees": 0}, "lightgbm: trees 0 is too few"),
+        (CLASSIFIERS, "lightgbm", {"trees": 0}, "lightgbm: trees 0 is too small"),
         (CLASSIFIERS, "lightgbm", {"rate": 0.0}, "lightgbm: rate 0.0 .* above 0 and at most 1"),
-        (CLASSIFIERS, "extra_trees", {"smallest_leaf": 0}, "smallest_leaf 0 is too few; it must be 1 or more"),
-        (CLASSIFIERS, "kernels", {"features": 83}, "kernels: features 83 is too few; it must be 84 or more"),
+        (CLASSIFIERS, "extra_trees", {"smallest_leaf": 0}, "smallest_leaf 0 is too small; it must be 1 or more"),
+        (CLASSIFIERS, "kernels", {"features": 83}, "kernels: features 83 is too small; it must be 84 or more"),
         (CLASSIFIERS, "knn", {"n_neighbors": 0}, "'n_neighbors' .* Got 0 instead"),
         (CLASSIFIERS, "svm", {"C": -1.0}, r"SVC: .* 'C' .* Got -1\.0 instead"),
         (CLASSIFIERS, "svm", {"cv": 1}, "'cv' .* Got 1 instead"),
         (CLASSIFIERS, "hist_boosting", {"learning_rate": -1.0}, r"'learning_rate' .* Got -1\.0 instead"),
         (CLASSIFIERS, "mlp", {"alpha": -1.0}, r"'alpha' .* Got -1\.0 instead"),
-        (CLASSIFIERS, "lightgbm", {"leaves": 1}, "leaves 1 is too few; it must be 2 or more"),
-        (CLASSIFIERS, "random_forest", {"trees": 0}, "trees 0 is too few"),
+        (CLASSIFIERS, "lightgbm", {"leaves": 1}, "leaves 1 is too small; it must be 2 or more"),
+        (CLASSIFIERS, "random_forest", {"trees": 0}, "trees 0 is too small"),
         (CLASSIFIERS, "kernels", {"rows": 0}, "kernels: rows 0"),
     ],
 )

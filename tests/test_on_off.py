@@ -80,5 +80,5 @@ def test_it_has_at_most_a_million_parameters_on_the_contests_shape():
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (6, 4, 64), (6, 64, 4)])
 def test_what_it_cannot_take_is_one_line(shape):
-    with pytest.raises(UserError, match="on_off: takes 6 panels of 8 rows and columns or more, not"):
+    with pytest.raises(UserError, match="on_off: expected 6 panels of 8 rows and columns or more; got"):
         MODELS["on_off"](*shape, 2)

@@ -57,10 +57,10 @@ def test_dropout_takes_whole_positions():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"widths": ()}, "split_sum: blocks 0 is too few"),
-        ({"widths": (16, 0)}, "split_sum: width 0 is too few"),
-        ({"dense": 0}, "split_sum: dense 0 is too few"),
-        ({"dropout": 1.0}, r"split_sum: dropout 1\.0 is not a share"),
+        ({"widths": ()}, "split_sum: blocks 0 is too small"),
+        ({"widths": (16, 0)}, "split_sum: width 0 is too small"),
+        ({"dense": 0}, "split_sum: dense 0 is too small"),
+        ({"dropout": 1.0}, r"split_sum: dropout 1\.0 is not a valid fraction"),
     ],
 )
 def test_an_option_without_sense_is_named(options, words):

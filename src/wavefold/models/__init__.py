@@ -1,4 +1,4 @@
-"""Models: nets that the training loop teaches, and classifiers that are fitted whole. One file a family."""
+"""Models: nets trained by the training loop, and classifiers fitted in one step. One file per family."""
 
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -47,7 +47,7 @@ CLASSIFIERS: dict[str, type] = {
     "random_forest": RandomForest,
     "extra_trees": ExtraTrees,
     "logistic": Logistic,
-    # scikit-learn's own: a line each, here or from Python, and the parameters by scikit-learn's names
+    # scikit-learn classifiers: one line each, here or from Python, with scikit-learn's parameter names
     "knn": sklearn_member(KNeighborsClassifier),
     "svm": sklearn_member(support_vectors, trusted=SUPPORT_VECTORS_TRUST),
     "hist_boosting": sklearn_member(HistGradientBoostingClassifier, trusted=BOOSTING_TRUST),

@@ -1,13 +1,13 @@
-"""The last frame carried on along the motion of the frames before it: the nowcast that a net for rain has to beat.
+"""Advection: extrapolates the last frame along the motion of the past frames; the baseline that a rain nowcast must beat.
 
-Motion is found by least squares on the brightness constancy equation (Lucas and Kanade 1981), coarse to fine on a pyramid with
-warping, so that displacements of several pixels a frame are caught. All pairs of frames and all channels share one motion;
-Gaussian-weighted sums, drawn towards the frame's mean motion, keep it smooth where there is nothing to see. The forecast goes
-backwards along that motion (semi-Lagrangian, Germann and Zawadzki 2002): bilinear in space, and what would come in from outside
-the frame is the nearest value inside.
+Motion is estimated by least squares on the brightness constancy equation (Lucas and Kanade 1981), coarse to fine on a pyramid
+with warping, so that displacements of several pixels per frame are found. All pairs of frames and all channels share one motion
+field; Gaussian-weighted sums, regularised towards the frame's mean motion, keep it smooth where there is no structure. The
+forecast traces backwards along that motion (semi-Lagrangian, Germann and Zawadzki 2002) with bilinear interpolation; values
+from outside the frame are replaced by the nearest value inside.
 
-Legend: N windows, C channels, K = C x pairs of frames, H rows, W columns. A motion (N, 2, H, W) is in pixels a frame, the row's
-component first: what is now at x was at x - motion one frame ago.
+Legend: N windows, C channels, K = C x pairs of frames, H rows, W columns. A motion (N, 2, H, W) is in pixels per frame, the
+row component first: what is now at x was at x - motion one frame ago.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch.nn import functional
 
 from wavefold.models.blur import blurred
 
-_SMALLEST = 8  # rows or columns of the coarsest level of the pyramid
-_LEVELS = 4  # displacements are divided by 8 on the coarsest
-_TURNS = 3  # of warping and solving on each level
-_SEEN = 1.0  # pixels, standard deviation of the blur before motion is sought
-_REACH = 8.0  # pixels, standard deviation of the weights of the sums about a cell
-_DRAWN = 0.1  # of the mean structure of a frame: how strongly motion is drawn towards its mean
+_SMALLEST = 8  # minimum rows or columns at the coarsest pyramid level
+_LEVELS = 4  # pyramid levels; displacements are divided by 8 on the coarsest
+_TURNS = 3  # iterations of warping and solving per level
+_SEEN = 1.0  # pixels, standard deviation of the blur before motion estimation
+_REACH = 8.0  # pixels, standard deviation of the Gaussian weights around a cell
+_DRAWN = 0.1  # strength of the pull towards the mean motion, as a fraction of a frame's mean structure
 _TINY = 1e-6
 
 
 @torch.no_grad()
 def motion(past: Tensor, frames: int = 4) -> Tensor:
-    """Motion in the last `frames` past frames, (N, 2, H, W) in pixels a frame, rows first; 0 where nothing is seen to move.
+    """Motion in the last `frames` past frames, (N, 2, H, W) in pixels per frame, rows first; 0 where no motion is found.
 
-    past: (N, C, past, H, W) in any unit; NaN, no value, has no say.
+    past: (N, C, past, H, W) in any unit; NaN marks a missing value and is ignored.
     """
     n, _, _, rows, columns = past.shape
     found = past.new_zeros((n, 2, 1, 1), dtype=torch.float32)
@@ -47,17 +47,17 @@ def motion(past: Tensor, frames: int = 4) -> Tensor:
 
 @torch.no_grad()
 def advect(past: Tensor, ahead: int) -> Tensor:
-    """The last past frame carried on for `ahead` frames along the past's motion, (N, C, ahead, H, W) float32, finite.
+    """The last past frame extrapolated for `ahead` frames along the past's motion, (N, C, ahead, H, W) float32, finite.
 
-    past: (N, C, past, H, W) in any unit. A cell without a value takes its latest value in the past, else the smallest
-    value of its window and channel. What comes in from outside is the nearest value inside.
+    past: (N, C, past, H, W) in any unit. A missing cell takes its latest past value, else the smallest value of its
+    window and channel. Values from outside the frame are replaced by the nearest value inside.
     """
     speed, last = motion(past), latest(past)
-    way = torch.zeros_like(speed)  # back from a cell to where its value is now, (N, 2, H, W)
+    way = torch.zeros_like(speed)  # displacement from the value's present position to the cell, (N, 2, H, W)
     made = []
     for _ in range(ahead):
         step = moved(speed, way)
-        way = way + moved(speed, way + step / 2)  # at the middle of the step, which keeps turns round
+        way = way + moved(speed, way + step / 2)  # midpoint rule, which follows rotation accurately
         made.append(moved(last, way))
     return torch.stack(made, dim=2)
 
@@ -66,20 +66,20 @@ def latest(past: Tensor) -> Tensor:
     """Each cell's latest value, else the smallest of its window and channel, else 0: (N, C, past, H, W) to (N, C, H, W)."""
     made = past[:, :, -1].float()
     for number in range(past.shape[2] - 2, -1, -1):
-        if not torch.compiler.is_compiling() and not made.isnan().any():  # an exported net has one way for all values
+        if not torch.compiler.is_compiling() and not made.isnan().any():  # an exported net cannot branch on values
             return made
         made = torch.where(made.isnan(), past[:, :, number].float(), made)
     return torch.where(made.isnan(), _smallest(past.float())[:, :, 0], made)
 
 
 def _smallest(values: Tensor) -> Tensor:
-    """Smallest value of each window and channel, 0 where there is none: (N, C, P, H, W) to (N, C, 1, 1, 1)."""
+    """Smallest value of each window and channel, 0 if all are missing: (N, C, P, H, W) to (N, C, 1, 1, 1)."""
     low = values.nan_to_num(nan=torch.inf).amin(dim=(2, 3, 4), keepdim=True)
     return torch.where(low.isfinite(), low, 0.0)
 
 
 def _prepared(past: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames of mean 0 and size 1, blurred, (N, C, P, H, W), and 1 where there is a value, else 0."""
+    """Standardised, blurred frames (N, C, P, H, W), and a mask: 1 where there is a value, else 0."""
     values = past.float()
     seen = values.isfinite().float()
     values = torch.where(seen > 0, values, _smallest(values))
@@ -89,7 +89,7 @@ def _prepared(past: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pyramid(fields: Tensor, seen: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Fields and what is seen of them at full size, half, a quarter ..., finest first."""
+    """Fields and masks at full size, half, a quarter ..., finest first."""
     made = [(fields, seen)]
     while len(made) < _LEVELS and min(made[-1][0].shape[-2:]) >= 2 * _SMALLEST:
         fields, seen = (functional.avg_pool3d(values, (1, 2, 2)) for values in made[-1])
@@ -98,7 +98,7 @@ def _pyramid(fields: Tensor, seen: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _refined(found: Tensor, fields: Tensor, seen: Tensor) -> Tensor:
-    """Motion after one more turn of warping and solving. found: (N, 2, H, W); fields and seen: (N, C, P, H, W)."""
+    """Motion after one more iteration of warping and solving. found: (N, 2, H, W); fields and seen: (N, C, P, H, W)."""
     sums = _equations(found, fields, seen)
     whole = sums.mean(dim=(2, 3), keepdim=True)
     mean = _solved(whole, towards=found.mean(dim=(2, 3), keepdim=True), pull=1e-3 * _trace(whole))
@@ -106,9 +106,9 @@ def _refined(found: Tensor, fields: Tensor, seen: Tensor) -> Tensor:
 
 
 def _equations(found: Tensor, fields: Tensor, seen: Tensor) -> Tensor:
-    """What each cell says of its motion m, A m = b: (N, 5, H, W), the three entries of A and the two of b.
+    """Each cell's normal equations A m = b for its motion m: (N, 5, H, W), the three entries of A and the two of b.
 
-    The earlier frame E moved by m should be the later one L: with m = found + d, g . d = E - L, g the gradient of E.
+    The earlier frame E moved by m should equal the later one L: with m = found + d, g . d = E - L, g the gradient of E.
     """
     pairs = (fields.shape[0], -1, *fields.shape[3:])
     later, both = (values[:, :, 1:].reshape(pairs) for values in (fields, seen))
@@ -117,7 +117,7 @@ def _equations(found: Tensor, fields: Tensor, seen: Tensor) -> Tensor:
     off = later - earlier
     weight = (both > 0.99) / (
         1 + off.square() / (off.square().mean(dim=(1, 2, 3), keepdim=True) + _TINY)
-    )  # growth is no motion
+    )  # downweights growth and decay, which are not motion
     down, across = _gradient((earlier + later) / 2)  # (N, K, H, W) each
     along = down * found[:, :1] + across * found[:, 1:] - off
     parts = (down * down, down * across, across * across, down * along, across * along)
@@ -125,7 +125,7 @@ def _equations(found: Tensor, fields: Tensor, seen: Tensor) -> Tensor:
 
 
 def _solved(sums: Tensor, *, towards: Tensor, pull: Tensor) -> Tensor:
-    """m of (A + pull) m = b + pull x towards, (N, 2, H, W). sums: (N, 5, H, W) as of `_equations`."""
+    """Solve (A + pull) m = b + pull x towards for m, (N, 2, H, W). sums: (N, 5, H, W) from `_equations`."""
     pull = pull + _TINY
     dd, da, aa, d, a = (sums + 0 * pull).unbind(dim=1)
     pull, (wish_d, wish_a) = pull[:, 0], towards.unbind(dim=1)
@@ -138,7 +138,7 @@ def _trace(sums: Tensor) -> Tensor:
 
 
 def moved(values: Tensor, way: Tensor, outside: str = "border") -> Tensor:
-    """Values at x - way: (N, K, H, W) along (N, 2, H, W) pixels, bilinear."""
+    """Values (N, K, H, W) displaced by `way` (N, 2, H, W) pixels: sampled at x - way, bilinear."""
     rows, columns = values.shape[-2:]
     row = torch.arange(rows, device=values.device)[:, None] - way[:, 0]
     column = torch.arange(columns, device=values.device) - way[:, 1]
@@ -147,7 +147,7 @@ def moved(values: Tensor, way: Tensor, outside: str = "border") -> Tensor:
 
 
 def _unit(place: Tensor, count: int) -> Tensor:
-    """Pixel numbers as grid_sample has them: the first -1, the last 1."""
+    """Pixel numbers in grid_sample's coordinates: the first is -1, the last 1."""
     return place * (2 / max(count - 1, 1)) - 1 if count > 1 else place * 0
 
 

@@ -1,8 +1,8 @@
-"""A learned mixture of simple forecasts by lead: a first forecast, the last frame, the mean of the past, plain and blurred.
+"""A linear blend of simple forecasts with weights learned per lead: a first forecast, the last frame and the past mean.
 
-The least that can be learned, and the last to fail on an event unlike the one it was learned from: how far each simple
-forecast is to be trusted after so many steps, and how coarse what is still known has become. Weights of a linear mixture
-(Granger and Ramanathan 1984); that small structures are lost first, Germann and Zawadzki 2002.
+Each ingredient enters as it is and blurred. The model has very few parameters, so it generalises best to events unlike the
+training data: it learns how far to trust each simple forecast at each lead, and at which scale. Linear combination of
+forecasts: Granger and Ramanathan 1984; loss of small scales first: Germann and Zawadzki 2002.
 
 Legend: N samples, C channels, P past frames, K targets, A ahead frames, B ingredients, R rows, W columns.
 """
@@ -21,10 +21,10 @@ from wavefold.models.start import Activation, FirstForecast, Start, answer, need
 
 
 class Blend(nn.Module):
-    """Each lead a weighted sum of ingredients and a constant, the same in every cell; at first the first forecast alone.
+    """Forecasts each lead as a weighted sum of ingredients and a constant, the same in every cell.
 
-    blurs: standard deviations in cells of the Gaussians that blur each ingredient besides leaving it plain. start: the first
-    forecast; "none" begins at nothing, and mixes the last frame and the mean.
+    blurs: standard deviations in cells of the Gaussian blurs; each ingredient is also used unblurred. start: the first
+    forecast, which is the initial output; with "none" the output starts at zero and only the last frame and mean are blended.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Blend(nn.Module):
         need_known("blend", start, activation)
         for blur in blurs:
             if not blur > 0:
-                raise UserError(f"blend: a blur of {blur} cells; blurs are above 0")
+                raise UserError(f"blend: blurs contains {blur}; every blur must be above 0 cells")
         self.targets, self.blurs, self.activation = targets, tuple(blurs), activation
         self.first = FirstForecast(start, targets, ahead)
         moving, still = (start != "none") * (1 + len(blurs)), 2 * (1 + len(blurs))

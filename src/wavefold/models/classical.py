@@ -1,7 +1,7 @@
-"""Classifiers of no convolution: boosted trees, forests and logistic regression on the signal in one row.
+"""Classical classifiers: boosted trees, forests and logistic regression on the flattened signal.
 
-Signals (sample, channel, position) become (sample, channel x position). Nothing is ever pickled: boosting keeps LightGBM's
-own text, forests keep their trees as arrays and answer from those, logistic regression keeps its weights.
+Signals (sample, channel, position) become (sample, channel x position). Nothing is pickled: boosting is saved as LightGBM
+text, forests as arrays of tree nodes, from which they also predict, and logistic regression as its weights.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ lightgbm = optional("lightgbm", extra="boost")
 
 Probabilities = NDArray[np.float64]
 
-_BATCH = 2048  # samples that walk down all trees together
+_BATCH = 2048  # samples that descend all trees together
 _TREE_KEYS = ("roots", "feature", "threshold", "left", "right", "value")
 
 
 class Boosting:
-    """LightGBM's gradient boosting, with the same bits for the same seed."""
+    """LightGBM gradient boosting, bit-identical for the same seed."""
 
     def __init__(self, *, seed: int, trees: int = 200, leaves: int = 31, rate: float = 0.05, threads: int = 2) -> None:
         need_least("lightgbm", 1, trees=trees, threads=threads)
         need_least("lightgbm", 2, leaves=leaves)
         if not 0 < rate <= 1:
-            raise UserError(f"lightgbm: rate {rate} is not a learning rate; it must be above 0 and at most 1")
+            raise UserError(f"lightgbm: rate {rate} is not a valid learning rate; it must be above 0 and at most 1")
         self.options = {"seed": seed, "trees": trees, "leaves": leaves, "rate": rate, "threads": threads}
         self.model: Any = None
 
@@ -61,12 +61,12 @@ class Boosting:
     def probabilities(self, signals: Floats) -> Probabilities:
         """Class probabilities (sample, class)."""
         need_fitted(self.model, "lightgbm")
-        if not len(signals):  # LightGBM answers no empty table
+        if not len(signals):  # LightGBM cannot predict an empty table
             return np.zeros((0, self.model.num_model_per_iteration()))
         return np.asarray(self.model.predict(in_rows(signals), num_threads=self.options["threads"]), np.float64)
 
     def save(self, folder: Path) -> None:
-        """Write LightGBM's own text to lightgbm.txt and the options to lightgbm.json."""
+        """Write the model in LightGBM's text format to lightgbm.txt and the options to lightgbm.json."""
         need_fitted(self.model, "lightgbm")
         write_text(folder / "lightgbm.txt", self.model.model_to_string())
         write_json(folder / "lightgbm.json", self.options)
@@ -95,7 +95,7 @@ class _Forest:
         return self
 
     def probabilities(self, signals: Floats) -> Probabilities:
-        """Class probabilities (sample, class): the mean over trees of the shares in the leaf that a sample reaches."""
+        """Class probabilities (sample, class): the mean over trees of the class fractions in the leaf a sample reaches."""
         need_fitted(self.arrays, "forest")
         flat = in_rows(signals)
         parts = [_walk(self.arrays, flat[start : start + _BATCH]) for start in range(0, len(flat), _BATCH)]
@@ -117,19 +117,19 @@ class _Forest:
 
 
 class RandomForest(_Forest):
-    """scikit-learn's random forest: each tree on a resample, the best of a few random values at each node."""
+    """scikit-learn's random forest: bootstrap samples, and the best split among a few random features at each node."""
 
     kind = RandomForestClassifier
 
 
 class ExtraTrees(_Forest):
-    """scikit-learn's extremely randomised trees: thresholds drawn at random as well."""
+    """scikit-learn's extremely randomised trees: split thresholds are random as well."""
 
     kind = ExtraTreesClassifier
 
 
 class Logistic:
-    """Multinomial logistic regression on the standardised signal; its shrinkage is chosen on held-out rows."""
+    """Multinomial logistic regression on the standardised signal; its L2 penalty is chosen on held-out rows."""
 
     def __init__(self, *, seed: int) -> None:
         self.seed = seed
@@ -149,13 +149,13 @@ class Logistic:
     def save(self, folder: Path) -> None:
         """Write the weights to logistic.safetensors and the seed to logistic.json."""
         if self.head is None:
-            raise UserError("logistic: not fitted yet, nothing to save; call fit first")
+            raise UserError("logistic: not fitted yet, so there is nothing to save; call fit first")
         packed = pack_tensors(self.head.tensors())
         write_whole(folder / "logistic.safetensors", lambda stream: stream.write(packed))
         write_json(folder / "logistic.json", {"seed": self.seed})
 
     def module(self, shape: Sequence[int]) -> nn.Module:
-        """`probabilities` in torch: signals (N, channel, position) to (N, class) float64. shape: of one sample."""
+        """`probabilities` as a torch module: signals (N, channel, position) to (N, class) float64. shape: of one sample."""
         if self.head is None:
             raise UserError("logistic: not fitted yet; call fit first")
         return nn.Sequential(nn.Flatten(), self.head.module())
@@ -174,7 +174,7 @@ def in_rows(signals: Floats) -> Floats:
 
 
 def need_fitted(state: Any, name: str) -> None:
-    """UserError where there is no state yet."""
+    """Raise UserError if the classifier has no fitted state yet."""
     if not state:
         raise UserError(f"{name}: not fitted yet; call fit first")
 
@@ -200,10 +200,10 @@ def _tree_arrays(forest: Any, classes: int) -> dict[str, NDArray[Any]]:
 
 
 def _walk(arrays: dict[str, NDArray[Any]], flat: Floats) -> Probabilities:
-    """Let samples (sample, value) walk down all trees at once, a level a turn, until every one stands on a leaf."""
+    """Class probabilities of samples (sample, value): all samples descend all trees one level at a time to their leaves."""
     roots, feature, threshold, left, right, value = (torch.from_numpy(arrays[key]) for key in _TREE_KEYS)
     values = torch.from_numpy(flat)
-    at = roots.repeat(len(flat), 1)  # (sample, tree): the node each stands on
+    at = roots.repeat(len(flat), 1)  # (sample, tree): the current node
     while True:
         lower = values.gather(1, feature[at].long()) <= threshold[at]
         down = torch.where(lower, left[at], right[at])

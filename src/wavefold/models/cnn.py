@@ -1,9 +1,9 @@
 """Nets 1, 2, 3 and 5 of the heartbeat system: plain convolutional classifiers.
 
-Source: the team's write-up of the Tianchi heartbeat contest (nets 1 to 6), widths and kernels as there.
-What differs: logits come out (no softmax inside); any number of channels, positions and classes, the linear sizes worked
-out from the length, and net 1's last padding too; net 3's undefined activation is the one it uses elsewhere, its order
-activation, then batch norm, as the source advises.
+Source: the team's write-up of the Tianchi heartbeat contest (nets 1 to 6), with its widths and kernels.
+Differences: the nets return logits (no softmax inside) and take any number of channels, positions and classes, with linear
+sizes and net 1's last padding computed from the length; net 3's undefined activation is the one it uses elsewhere, and its
+order is activation, then batch norm, as the source advises.
 
 Legend: N samples, C channels, T positions, K classes; (N, C, T) stands for (N, C, 1, T) in channels_last memory.
 """
@@ -18,13 +18,13 @@ from wavefold.models.layers import Conv, MaxPool, MaxPoolTo, Norm, dense, drop, 
 
 
 class Net1(nn.Module):
-    """Four convolutions, the strided ones shrinking 205 positions to 12, and a three-layer head."""
+    """Four convolutions, whose strides reduce 205 positions to 12, and a three-layer head."""
 
     def __init__(self, channels: int, length: int, classes: int, *, dropout: float = 0.5) -> None:
         super().__init__()
         need_length("net1", length, 36)
         left = ((length - 11) // 5 - 5) // 3 + 1  # positions before the dilated convolution, which spans 21 of them
-        padding = 5 if left > 10 else 10  # the source's; below length 186 it would leave no position
+        padding = 5 if left > 10 else 10  # 5 is the source's; below length 186 it would leave no position
         self.features = nn.Sequential(
             Norm(channels),
             Conv(channels, 64, 11, padding=5),  # (N, 64, T)
@@ -48,7 +48,7 @@ class Net1(nn.Module):
 
 
 class Net2(nn.Module):
-    """Three kernels of different reach side by side, summed, then two unpadded convolutions."""
+    """Three parallel convolutions of different kernel sizes, summed, then two unpadded convolutions."""
 
     def __init__(self, channels: int, length: int, classes: int, *, dropout: float = 0.1) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Net2(nn.Module):
 
 
 class Net3(nn.Module):
-    """Two pairs of convolutions, a pool of four after each; normalised after the activation."""
+    """Two pairs of convolutions, each followed by max pooling of four; normalises after the activation."""
 
     def __init__(self, channels: int, length: int, classes: int, *, dropout: float = 0.1) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Net3(nn.Module):
 
 
 class Net5(nn.Module):
-    """Six convolutions of three taps with three halvings, and a very wide head (107 million weights at length 205)."""
+    """Six convolutions of kernel 3 with three poolings of two, and a very wide head (107 million weights at length 205)."""
 
     def __init__(self, channels: int, length: int, classes: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """Net 4 of the heartbeat system, convolutions before an LSTM, and a plain LSTM classifier.
 
-Source: the team's write-up of the Tianchi heartbeat contest (net 4), widths and kernels as there.
-What differs: the LSTM runs along time with a step a position (the source hands it (batch, feature), so that it runs along
-the batch and mixes samples); the linear sizes fit; the undefined activation is the one used elsewhere; logits come out.
+Source: the team's write-up of the Tianchi heartbeat contest (net 4), with its widths and kernels.
+Differences: the LSTM runs along time, one step per position (the source passes it (batch, feature), so that it runs along
+the batch and mixes samples); linear sizes adapt; the undefined activation is the one used elsewhere; the net returns logits.
 
 Legend: N samples, C channels, T positions, K classes; (N, C, T) stands for (N, C, 1, T) in channels_last memory.
 """
@@ -15,7 +15,7 @@ from wavefold.models.layers import Conv, MaxPoolTo, Norm, dense, drop, enter, ne
 
 
 class Net4(nn.Module):
-    """Two pairs of convolutions, each pooled to `steps` positions (the source's 4), then an LSTM along them."""
+    """Two pairs of convolutions, each pooled to `steps` positions (4 in the source), then an LSTM along them."""
 
     def __init__(self, channels: int, length: int, classes: int, *, dropout: float = 0.1, steps: int = 4) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Net4(nn.Module):
 
 
 class LSTM(nn.Module):
-    """An LSTM along the positions, read both ways, its largest states handed to one linear layer."""
+    """A bidirectional LSTM along the positions; a linear layer classifies the maximum of its states over positions."""
 
     def __init__(
         self, channels: int, length: int, classes: int, *, width: int = 64, layers: int = 1, dropout: float = 0.1
@@ -59,7 +59,7 @@ class LSTM(nn.Module):
         need_length("lstm", length, 1)
         need_least("lstm", 1, width=width, layers=layers)
         at_head = drop("lstm", dropout)
-        between = dropout if layers > 1 else 0.0  # torch warns where there is no layer to drop between
+        between = dropout if layers > 1 else 0.0  # with one layer there is nothing between layers to drop, and torch would warn
         self.lstm = nn.LSTM(channels, width, layers, batch_first=True, bidirectional=True, dropout=between)
         self.head = nn.Sequential(at_head, nn.Linear(2 * width, classes))
 

@@ -1,9 +1,9 @@
-"""ConvLSTM: an LSTM whose products are convolutions, and the frames system's two nets built of it.
+"""ConvLSTM: an LSTM whose matrix products are convolutions, and the frames system's two nets built from it.
 
 Source: Shi et al. 2015 (the cell); the frames write-up and the Keras example it follows (the nets): ConvLSTM layers with
-batch norm, then a Conv3D of all frames (20 to 20) or a Conv2D of the last state (20 to 1).
-What differs: any number of later frames; gates are plain sigmoids (Keras 3; Keras 2 took straight lines for them); batch
-norm's running statistics move by .1 a step and not Keras' .01, so that they are ready after tens of steps, not hundreds.
+batch norm, then a Conv3D over all frames (20 to 20) or a Conv2D on the last state (20 to 1).
+Differences: any number of later frames; gates are plain sigmoids (as in Keras 3; Keras 2 used hard sigmoids); batch norm's
+momentum is 0.1 per step instead of Keras' 0.01, so that its running statistics settle after tens of steps, not hundreds.
 
 Legend: N samples, C channels, T frames, P past frames, A ahead frames, K targets, H hidden channels, R rows, W columns.
 """
@@ -35,11 +35,11 @@ State = tuple[Tensor, Tensor]  # hidden and cell, each (N, H, R, W)
 
 
 class ConvLSTMCell(nn.Module):
-    """One step of a ConvLSTM: a frame (N, C, R, W) and a state to the next state.
+    """One step of a ConvLSTM: maps a frame (N, C, R, W) and a state to the next state.
 
-    One convolution of the input and one of the hidden state make all four gates, in Keras' order input, forget, cell,
+    One convolution of the input and one of the hidden state compute all four gates, in Keras' order input, forget, cell,
     output: `read.weight` is Keras' kernel and `recur.weight` its recurrent kernel, as (gate x H, input, row, column).
-    Peepholes are one weight a channel and gate, the same at every cell of the frame, so that any frame size fits.
+    Peepholes have one weight per channel and gate, shared by all cells of the frame, so that any frame size works.
     """
 
     def __init__(self, channels: int, hidden: int, kernel: int = 3, peephole: bool = False) -> None:
@@ -56,12 +56,12 @@ class ConvLSTMCell(nn.Module):
         return self.step(self.read(frame), self.empty(frame) if state is None else state)
 
     def step(self, read: Tensor, state: State) -> State:
-        """The next state from what was read of a frame (N, 4H, R, W): `read` of many frames can be made at once."""
+        """The next state from a frame's input convolution (N, 4H, R, W), which can be computed for many frames at once."""
         hidden, cell = state
         gates = read + self.recur(hidden)
         if self.peep is not None:
             return self._peeped(gates, state)
-        both, new, leave = gates.split([2 * self.hidden, self.hidden, self.hidden], 1)  # one split: one cheap gradient
+        both, new, leave = gates.split([2 * self.hidden, self.hidden, self.hidden], 1)  # a single split has a cheap gradient
         enter, forget = both.sigmoid().chunk(2, 1)
         cell = torch.addcmul(forget * cell, enter, new.tanh()).to(cell.dtype)
         return (leave.sigmoid() * cell.tanh()).to(hidden.dtype), cell
@@ -75,7 +75,7 @@ class ConvLSTMCell(nn.Module):
         return ((leave + self.peep[2] * cell).sigmoid() * cell.tanh()).to(hidden.dtype), cell
 
     def empty(self, frame: Tensor) -> State:
-        """A state of zeros for frames (N, ., R, W), of their type and on their device: right under autocast too."""
+        """A zero state for frames (N, ., R, W), with their dtype and device; also correct under autocast."""
         zeros = frame.new_zeros(frame.shape[0], self.hidden, *frame.shape[2:])
         zeros = zeros.contiguous(memory_format=torch.channels_last)
         return zeros, zeros
@@ -85,13 +85,13 @@ class ConvLSTMCell(nn.Module):
         nn.init.orthogonal_(self.recur.weight)
         assert self.read.bias is not None
         nn.init.zeros_(self.read.bias)
-        nn.init.ones_(self.read.bias[self.hidden : 2 * self.hidden])  # unit_forget_bias: remember at first
+        nn.init.ones_(self.read.bias[self.hidden : 2 * self.hidden])  # Keras' unit_forget_bias: start by remembering
 
 
 class ConvLSTMLayer(nn.Module):
-    """A cell run along a sequence (N, C, T, R, W): the hidden states (N, H, T, R, W) and the last state.
+    """Runs a cell along a sequence (N, C, T, R, W); returns the hidden states (N, H, T, R, W) and the last state.
 
-    Handed the state of the frames before, it goes on as if it had read them all at once.
+    Given the state after earlier frames, it continues as if it had read all frames in one call.
     """
 
     def __init__(self, channels: int, hidden: int, kernel: int = 3, peephole: bool = False) -> None:
@@ -112,11 +112,11 @@ class ConvLSTMLayer(nn.Module):
 class ConvLSTMNet(nn.Module):
     """The frames system's net: `depth` ConvLSTM layers of `hidden` filters, batch norm after each, and one of two heads.
 
-    head "sequence" (ahead must equal past): a 3 x 3 x 3 convolution of all hidden states, the source's 20 to 20 with 40
-    filters. Its later frame at place t is made of past frames 0 to t + 1 only (the convolution's neighbours in time), so the
-    first later frames never see the last past ones; roll_out and simvp see all of them. No later frame is ever read.
-    head "last": a 3 x 3 convolution of the last hidden state, which has read all past frames, makes all later frames at
-    once: the source's 20 to 1 with 30 filters. "auto" is "sequence" where ahead equals past.
+    head "sequence" (ahead must equal past): a 3 x 3 x 3 convolution over all hidden states; the source's 20 to 20 net with
+    40 filters. Later frame t depends only on past frames 0 to t + 1 (the kernel's neighbours in time), so the first later
+    frames never use the last past frames; roll_out and simvp use all of them. Later frames are never read.
+    head "last": a 3 x 3 convolution of the last hidden state, which has seen all past frames, predicts all later frames at
+    once; the source's 20 to 1 net with 30 filters. head "auto" means "sequence" if ahead equals past, else "last".
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class ConvLSTMNet(nn.Module):
             x, _ = layer(x)  # (N, H, P, R, W)
             if place == last and not self.sequence:
                 x = x[:, :, -1:]
-            x = time_inside(norm(time_first(x)), x.shape[2])  # over samples, frames, rows and columns, as Keras
+            x = time_inside(norm(time_first(x)), x.shape[2])  # statistics over samples, frames, rows and columns, as in Keras
         change = self.head(x) if self.sequence else self.head(x[:, :, 0]).unflatten(1, (self.targets, self.ahead))
         return answer(change, self.first(past), self.activation)
 
@@ -166,7 +166,7 @@ def _sequence_head(head: str, past: int, ahead: int) -> bool:
     need_one_of("conv_lstm", "head", head, ("auto", "sequence", "last"))
     if head == "sequence" and past != ahead:
         raise UserError(
-            f"conv_lstm: head 'sequence' makes as many frames as it reads, but past is {past} and ahead {ahead}; "
-            "choose head 'last' or 'auto', ahead equal to past, or the net roll_out or simvp"
+            f"conv_lstm: head 'sequence' forecasts as many frames as it reads, but past is {past} and ahead is {ahead}; "
+            "choose head 'last' or 'auto', set ahead equal to past, or use the model roll_out or simvp"
         )
     return head == "sequence" or (head == "auto" and past == ahead)

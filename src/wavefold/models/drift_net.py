@@ -1,7 +1,7 @@
-"""The drift search as a net of torch, for files that other programs run: the score of the best track of each cadence.
+"""The drift search as a torch module for export: the score of the best track of each cadence.
 
-All drifts are summed together, a level of the tree of `drift_lines` a step, by gathering; in torch alone the search of
-`dedoppler` is several times as fast.
+All drifts are summed together by gathering, one level of the `drift_lines` tree per step; within torch the search in
+`dedoppler` is several times faster.
 
 Legend: N cadences, 6 panels, T rows (time), F columns (frequency), D drifts.
 """
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from wavefold.base.cadence import ON, PANELS
 from wavefold.models.drift_lines import line_rows, line_shifts
 
-_TOGETHER = 32  # drifts whose tracks are followed at once
+_TOGETHER = 32  # drifts whose tracks are scored at once
 
 
 class DriftSums(nn.Module):
-    """Sums along every line of rows (T F, M), line by line and column by column: (D F, M). The same sums in the same order."""
+    """Sums along every line of rows (T F, M), as (D F, M): the same additions in the same order as `drift_lines`."""
 
     def __init__(self, rows: int, columns: int, drifts: Sequence[int]) -> None:
         super().__init__()
@@ -33,17 +33,17 @@ class DriftSums(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         for step in range(self.steps):
-            padded = F.pad(rows, (0, 0, 0, 1))  # what lies outside is the last row, of zeros
+            padded = F.pad(rows, (0, 0, 0, 1))  # the added row of zeros stands for positions outside
             first, second = getattr(self, f"first{step}"), getattr(self, f"second{step}")
             rows = padded.index_select(0, first) + padded.index_select(0, second)
         return rows
 
 
 class DriftSearch(nn.Module):
-    """The score (N,) of the best track of each of cadences (N, 6, T, F), made of the parts of `dedoppler`.
+    """The score (N,) of the best track of each cadence in (N, 6, T, F), built from the functions of `dedoppler`.
 
-    clean: of levels and profiles; on_and_off: what is left of S/N; together: of three panels; places: by drift and third of a
-    drift, where each panel's first column goes; fewest: rows inside the panel that a line needs.
+    clean: removes levels and profiles; on_and_off: penalised S/N; together: combines three panels; places: each panel's
+    column offset by drift and third of a drift; fewest: minimum rows of a line inside the panel.
     """
 
     scales: Tensor  # (D, F, 1, 1)
@@ -82,7 +82,7 @@ class DriftSearch(nn.Module):
         return torch.stack(best).amax(0)
 
     def _best(self, snr: Tensor, tracks: Tensor) -> Tensor:
-        """The best score (N,) of some drifts' S/N (D, F, 6, N)."""
+        """The best score (N,) over the drifts in S/N (D, F, 6, N)."""
         on, off = self.on_and_off(snr)  # (D, F, 3, N) both
         both = torch.stack([on, off], 3).flatten(2, 3)  # panel by panel: ON, OFF, ON, ...
         padded = F.pad(both.flatten(0, 2), (0, 0, 0, 1))
@@ -92,7 +92,7 @@ class DriftSearch(nn.Module):
 
 
 def _tracks(places: Sequence[Sequence[Sequence[int]]], columns: int) -> Tensor:
-    """Where each track's panels stand in S/N (D F 6 + 1), (track, column, 6) int32. places: (D, thirds, 6) of first columns."""
+    """Indices of each track's panels into S/N (D F 6 + 1), (track, column, 6) int32. places: (D, thirds, 6) column offsets."""
     width = columns + max(max(panels) for thirds in places for panels in thirds)
     index = torch.tensor(places)  # (D, third, 6)
     drift = torch.arange(len(places))[:, None, None, None]
@@ -103,7 +103,7 @@ def _tracks(places: Sequence[Sequence[Sequence[int]]], columns: int) -> Tensor:
 
 
 def _levels(shifts: Tensor, columns: int) -> list[tuple[Tensor, Tensor]]:
-    """Each step's two places of every sum in the one before, as `drift_lines` halves the rows. shifts: (D, T)."""
+    """For each step, the two indices of every sum's terms in the step before, halving as `drift_lines`. shifts: (D, T)."""
     spans, cuts = [(0, shifts.shape[1])], []
     while any(stop - start > 1 for start, stop in spans):
         cuts.append(spans)
@@ -123,7 +123,7 @@ def _halves(start: int, stop: int) -> list[tuple[int, int]]:
 
 
 def _patterns(shifts: Tensor, span: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The different patterns of some rows, (pattern, row), and that of each drift, (D,)."""
+    """The distinct patterns of some rows, (pattern, row), and each drift's pattern index, (D,)."""
     part = shifts[:, span[0] : span[1]]
     found: tuple[Tensor, Tensor] = torch.unique(part - part[:, :1], dim=0, return_inverse=True)
     return found
@@ -132,7 +132,7 @@ def _patterns(shifts: Tensor, span: tuple[int, int]) -> tuple[Tensor, Tensor]:
 def _joined(
     shifts: Tensor, whole: Sequence[tuple[int, int]], halves: Sequence[tuple[int, int]], columns: int
 ) -> tuple[Tensor, Tensor]:
-    """For every pattern of the longer stretches and every column, where its halves' sums are among the shorter ones."""
+    """For every pattern of the longer row ranges and every column, the indices of its halves' sums among the shorter ones."""
     begins, total = {}, 0
     for span in halves:
         begins[span] = total
@@ -142,7 +142,7 @@ def _joined(
     seconds: list[Tensor] = []
     for span in whole:
         patterns, number = _patterns(shifts, span)
-        example = torch.tensor([int((number == p).nonzero()[0]) for p in range(len(patterns))])  # a drift of each
+        example = torch.tensor([int((number == p).nonzero()[0]) for p in range(len(patterns))])  # one drift per pattern
         for half, places in zip(_halves(*span), (firsts, seconds), strict=False):
             own = begins[half] + _patterns(shifts, half)[1][example]
             at = column + patterns[:, half[0] - span[0]][:, None]
@@ -154,7 +154,7 @@ def _joined(
 
 
 def _last(shifts: Tensor, columns: int) -> tuple[Tensor, Tensor]:
-    """The pattern of each drift, where there are fewer patterns than drifts; nothing is added."""
+    """The final step, which maps patterns to drifts (there may be fewer patterns) and adds nothing."""
     patterns, number = _patterns(shifts, (0, shifts.shape[1]))
     first = (number[:, None] * columns + torch.arange(columns)).flatten()
     return first.int(), torch.full_like(first, len(patterns) * columns).int()

@@ -1,9 +1,9 @@
-"""EfficientNet b0 and b3 for cadences: an adapter from six panels to three colours, timm's features, one linear layer.
+"""EfficientNet b0 and b3 for cadences: an adapter from six panels to three channels, timm's features, one linear layer.
 
-Source: a published baseline of the SETI Breakthrough Listen contest 2021 (b0 in its text, b3 in its code); the nets are Tan
-and Le's of 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks". What differs: timm's features
-rather than efficientnet_pytorch's; with two classes the source's one logit z comes out as the pair (0, z), whose softmax is
-sigmoid(z), so that cross-entropy on it is the source's binary cross-entropy; any number of classes.
+Source: a published baseline of the SETI Breakthrough Listen contest 2021 (b0 in its text, b3 in its code); the nets are from
+Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks". Differences: timm's features
+rather than efficientnet_pytorch's; with two classes the source's one logit z is returned as the pair (0, z), whose softmax is
+sigmoid(z), so that cross-entropy on it equals the source's binary cross-entropy; any number of classes.
 
 Legend: N samples, P panels, T times, F frequencies, K classes, D features; all of (N, channel, T, F) in channels_last memory.
 """
@@ -27,15 +27,15 @@ from wavefold.models.layers import drop, one_logit
 _timm = optional("timm", extra="vision")
 _torchvision = optional("torchvision", extra="vision")
 
-_LEAST = 29  # rows or columns from which batch norm has two values or more of a lone sample: halved five times after padding
-_OPERATORS = ("nms", "qnms")  # of torchvision's compiled part, which a torch for CPUs alone cannot load; timm calls neither
+_LEAST = 29  # minimum for batch norm to see two values in a batch of one, after padding and five halvings
+_OPERATORS = ("nms", "qnms")  # compiled torchvision operators that a CPU-only torch cannot load; timm calls neither
 
 
 class _EfficientNet(nn.Module):
     """Logits (N, K) of cadences (N, P, T, F).
 
-    pretrained: "none"; "hub" for timm's weights from its hub; or a .safetensors or .pth file of timm's layout, whose
-    classifier is left out. Under torch.device("meta") no weights are read, but a missing file is an error.
+    pretrained: "none"; "hub" for timm's weights from its hub; or a .safetensors or .pth file in timm's layout, whose
+    classifier is ignored. Under torch.device("meta") no weights are read, but a missing file is still an error.
     """
 
     name = ""  # in MODELS and in timm
@@ -53,9 +53,9 @@ class _EfficientNet(nn.Module):
         super().__init__()
         if max(rows, columns) < _LEAST:
             raise UserError(
-                f"{self.name}: panels of {rows} x {columns} are too small; rows or columns must be {_LEAST} or more"
+                f"{self.name}: panels of {rows} x {columns} are too small; they need at least {_LEAST} rows or columns"
             )
-        self.adapt = nn.Conv2d(channels, 3, 3, padding=3, bias=False)  # 3 is the source's: two rows and columns more a side
+        self.adapt = nn.Conv2d(channels, 3, 3, padding=3, bias=False)  # padding 3 as in the source: two extra rows and columns per side
         self.drop = drop(self.name, dropout)
         self.features = _features(self.name, pretrained)
         self.head = nn.Linear(self.features.num_features, 1 if classes == 2 else classes)
@@ -67,19 +67,19 @@ class _EfficientNet(nn.Module):
 
 
 class EfficientNetB0(_EfficientNet):
-    """The smallest: 4.0 million parameters, 1,280 features."""
+    """EfficientNet b0, the smallest: 4.0 million parameters, 1,280 features."""
 
     name = "efficientnet_b0"
 
 
 class EfficientNetB3(_EfficientNet):
-    """Deeper and wider: 10.7 million parameters, 1,536 features."""
+    """EfficientNet b3, deeper and wider: 10.7 million parameters, 1,536 features."""
 
     name = "efficientnet_b3"
 
 
 def _features(name: str, pretrained: str) -> Any:
-    """timm's net without a classifier, (N, 3, rows, columns) to (N, D), with the first weights that are asked for."""
+    """timm's net without a classifier, (N, 3, rows, columns) to (N, D), with the chosen initial weights."""
     file, place = Path(pretrained), f"{name}: pretrained '{pretrained}'"
     if pretrained not in ("none", "hub"):
         _need_file(file, place)
@@ -95,14 +95,14 @@ def _features(name: str, pretrained: str) -> Any:
 def _need_file(file: Path, place: str) -> None:
     if file.suffix not in (".safetensors", ".pth"):
         near = nearest(file, ["none", "hub"])
-        raise UserError(f"{place}: it must be none, hub or a file that ends in .safetensors or .pth{near}")
+        raise UserError(f"{place}: it must be none, hub or a .safetensors or .pth file{near}")
     if not file.is_file():
-        raise UserError(f"{place}: there is no such file")
+        raise UserError(f"{place}: no such file")
 
 
 def _timm_create() -> Any:
-    """timm.create_model, imported at the first net: its warnings do not matter, nor a torchvision without its operators."""
-    with warnings.catch_warnings(), torch.device("cpu"):  # what a module makes at import is kept: never "meta"
+    """timm.create_model, imported at first use; ignores its warnings and a torchvision without compiled operators."""
+    with warnings.catch_warnings(), torch.device("cpu"):  # tensors made at import must not be on "meta"
         warnings.simplefilter("ignore")
         try:
             _torchvision.ops  # noqa: B018
@@ -114,7 +114,7 @@ def _timm_create() -> Any:
 
 
 def _declare_operators() -> None:
-    """Tell torch the signatures of the operators that torchvision's import looks for; they cannot be called."""
+    """Declare the signatures of the operators that torchvision's import looks for; they cannot be called."""
     for operator in _OPERATORS:
         torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
@@ -122,34 +122,36 @@ def _declare_operators() -> None:
 def _from_hub(create: Any, name: str, place: str) -> Any:
     try:
         return create(name, pretrained=True, num_classes=0)
-    except Exception as error:  # of whichever package timm fetches with
+    except Exception as error:  # the type depends on the package that timm downloads with
         why = type(error).__name__
-        raise UserError(f"{place}: timm's hub cannot be reached ({why}); name a .safetensors or .pth file instead") from error
+        raise UserError(
+            f"{place}: cannot download the weights from timm's hub ({why}); give a .safetensors or .pth file instead"
+        ) from error
 
 
 def _read(file: Path, place: str) -> dict[str, Tensor]:
-    """A file's tensors by name; nothing in it is run."""
+    """A file's tensors by name; no code in the file is executed."""
     try:
         if file.suffix == ".safetensors":
             return safetensors.torch.load_file(file)
         weights = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{place}: this is not a whole file of weights alone ({type(error).__name__})") from error
+        raise UserError(f"{place}: the file is damaged or holds more than weights ({type(error).__name__})") from error
     if isinstance(weights, dict) and all(isinstance(value, Tensor) for value in weights.values()):
         return weights
-    raise UserError(f"{place}: this holds other things than tensors by name")
+    raise UserError(f"{place}: the file must hold only a dictionary of named tensors")
 
 
 def _load(features: Any, weights: dict[str, Tensor], place: str) -> None:
-    """Put weights into the net; UserError for the first that is missing, has no place or has another shape."""
+    """Load weights into the net; UserError for the first that is missing, unexpected or of the wrong shape."""
     weights = {key: value for key, value in weights.items() if not key.startswith("classifier.")}
     own = features.state_dict()
     for key in own:
         if key not in weights and not key.endswith("num_batches_tracked"):  # a count that older files lack
-            raise UserError(f"{place}: no {key} in it")
+            raise UserError(f"{place}: the file has no weight {key}")
     for key, value in weights.items():
         if key not in own:
-            raise UserError(f"{place}: {key} has no place in this net")
+            raise UserError(f"{place}: this net has no weight {key}")
         if value.shape != own[key].shape:
-            raise UserError(f"{place}: {key} is of shape {tuple(value.shape)}, not {tuple(own[key].shape)}")
+            raise UserError(f"{place}: {key} has shape {tuple(value.shape)}; expected {tuple(own[key].shape)}")
     features.load_state_dict(weights, strict=False)

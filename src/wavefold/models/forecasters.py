@@ -1,4 +1,4 @@
-"""Nets that forecast frames, by their short names."""
+"""Registry of the nets that forecast frames."""
 
 from torch import nn
 

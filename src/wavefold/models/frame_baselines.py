@@ -1,7 +1,7 @@
-"""Forecasts without a net, which stand beside every score: the last frame, the mean, the usual, the last frame moved on.
+"""Baseline forecasts reported next to every model's scores: persistence, past mean, climatology and advection.
 
-Frames are in physical units with NaN where there is no value; forecasts are finite. A baseline forecasts every channel of the
-past it is given.
+Frames are in physical units with NaN for missing values; forecasts are finite. A baseline forecasts every channel of the
+past frames.
 """
 
 from __future__ import annotations
@@ -25,52 +25,52 @@ State = dict[str, NDArray[Any]]
 
 
 class FrameBaseline(Protocol):
-    """A forecaster that learns from the training part at most by counting."""
+    """A forecaster that learns at most simple statistics of the training part."""
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
-        """Learn from training frames (time, channel, row, column) at `clock` (time,) seconds, `step` seconds apart."""
+        """Fit on training frames (time, channel, row, column) at `clock` (time,) seconds, `step` seconds apart."""
 
     def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """Later frames, (n, channel, ahead, row, column), after past ones (n, channel, past, row, column).
+        """Forecast later frames, (n, channel, ahead, row, column), from past frames (n, channel, past, row, column).
 
         clock: (n, ahead) seconds of the later frames. corners: first row and column of each window on the training frames,
-        where windows are crops of them.
+        if windows are crops of them.
         """
 
     def state(self) -> State:
-        """What was learned, as arrays to keep."""
+        """The fitted state, as arrays to save."""
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
 
 
 class _Unlearned:
-    """A baseline that knows nothing but the window's past."""
+    """A baseline that uses only the past frames of each window."""
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
-        """Nothing is learned."""
+        """Do nothing; there is nothing to fit."""
 
     def state(self) -> State:
-        """Nothing."""
+        """An empty state."""
         return {}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take nothing back."""
+        """Do nothing; the state is empty."""
 
 
 class Persistence(_Unlearned):
-    """The last past frame again and again; a cell without a value there has its latest one."""
+    """Repeats the last past frame; a cell missing there takes its latest value."""
 
     def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """Each lead the last frame, (n, channel, ahead, row, column)."""
+        """The last frame at every lead, (n, channel, ahead, row, column)."""
         return _repeated(_by_torch(latest, past), clock.shape[1])
 
 
 class PastMean(_Unlearned):
-    """The mean of the past frames at every lead, by cell; NaN has no say."""
+    """Forecasts each cell's mean over the past frames at every lead, ignoring NaN."""
 
     def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """Each lead the mean of the past frames, (n, channel, ahead, row, column)."""
+        """The mean of the past frames at every lead, (n, channel, ahead, row, column)."""
         there = np.isfinite(past)
         counts = there.sum(axis=2)
         mean = np.where(there, past, 0).sum(axis=2, dtype=np.float64) / np.maximum(counts, 1)
@@ -80,17 +80,17 @@ class PastMean(_Unlearned):
 
 
 class Climatology:
-    """Each cell's mean over the training part at that phase of a cycle: the day (86400 seconds), the year (31556952).
+    """Each cell's training mean at the phase of a cycle: the day (period 86400 seconds) or the year (31556952).
 
-    The cycle is counted in whole steps of the frames (UserError where it has none); beyond 400 a phase is several steps.
-    smooth: phases on either side that are averaged in. A phase never seen has the cell's mean over all.
+    The cycle is counted in whole time steps of the frames (UserError if they do not fit); beyond 400 steps a phase
+    spans several. smooth: phases on either side that are averaged in. A phase without data takes the cell's overall mean.
     """
 
     def __init__(self, *, period: float = 86400.0, smooth: int = 0) -> None:
         self._cycle = Cycle(period=period, smooth=smooth, place="climatology")
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
-        """Learn the mean of each cell and phase from training frames (time, channel, row, column)."""
+        """Fit the mean of each cell and phase on training frames (time, channel, row, column)."""
         self._cycle.fit(frames, clock, step)
 
     def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
@@ -103,24 +103,24 @@ class Climatology:
         return self._cycle.state()
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take back means and origin."""
+        """Restore means and origin."""
         self._cycle.load(state)
 
 
 class Advection(_Unlearned):
-    """The last frame carried on along the motion of the past frames; what comes in from outside is the nearest value inside."""
+    """Extrapolates the last frame along the motion of the past frames; values from outside are the nearest value inside."""
 
     def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """The last frame moved on, (n, channel, ahead, row, column)."""
+        """The extrapolated last frame, (n, channel, ahead, row, column)."""
         ahead = clock.shape[1]
         return _by_torch(lambda some: advect(some, ahead), past)
 
 
 class Spectral(_Unlearned):
-    """Advection whose small structures fade as they did in the past of the same window: S-PROG."""
+    """Advection whose small structures fade at the rate seen in the window's past frames: S-PROG."""
 
     def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """The last frame moved on and smoothed by lead, (n, channel, ahead, row, column)."""
+        """The extrapolated last frame, smoother at longer leads, (n, channel, ahead, row, column)."""
         ahead = clock.shape[1]
         return _by_torch(lambda some: fading_advection(some, ahead), past)
 
@@ -140,7 +140,7 @@ def _repeated(frame: Floats, ahead: int) -> Floats:
 
 
 def _by_torch(function: Callable[[Tensor], Tensor], past: Floats) -> Floats:
-    """`function` of windows, some at a time so that its own arrays stay small."""
+    """Apply a torch function to windows in blocks, to bound memory."""
     blocks = row_blocks(len(past), 64, values=int(np.prod(past.shape[1:])))
     made = [function(torch.from_numpy(np.array(past[rows], np.float32))).numpy() for rows in blocks]
     return np.concatenate(made) if made else function(torch.zeros((1, *past.shape[1:])))[:0].numpy()

@@ -1,9 +1,9 @@
-"""Kernel features and a linear head: a strong classifier without a net, fitted in seconds.
+"""Kernel features and a linear head: a strong classifier without a neural net, fitted in seconds.
 
-Source: Dempster, Schmidt and Webb 2021, "MiniRocket": 84 fixed kernels of nine taps, spread by dilation, each output
-counted by the share of positions above a bias. What differs: own code, in arrays of (position, sample), where counting
-runs on bytes; a head with real probabilities instead of a ridge classifier; with several channels one random subset
-serves the kernels that share two taps, so that their sums are shared.
+Source: Dempster, Schmidt and Webb 2021, "MiniRocket": 84 fixed kernels of nine taps at several dilations; each feature is
+the fraction of positions where the output exceeds a bias. Differences: an independent implementation on (position, sample)
+arrays that counts in bytes; a logistic head with probabilities instead of a ridge classifier; with several channels, kernels
+that share two taps share one random channel subset, so that their sums are shared.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BYTE = 255  # most positions that a byte can count
 
 
 class KernelFeatures:
-    """Shares of positions where a kernel's output is above a bias; about `count` of them, a multiple of 84."""
+    """Fractions of positions where a kernel's output exceeds a bias; about `count` features, a multiple of 84."""
 
     def __init__(self, count: int = 9996) -> None:
         need_least("kernels", len(_KERNELS), features=count)
@@ -112,7 +112,7 @@ class KernelFeatures:
 
 
 class KernelClassifier:
-    """Kernel features and multinomial logistic regression: fitted whole, deterministic by its seed."""
+    """Kernel features and multinomial logistic regression, fitted in one step; deterministic for a given seed."""
 
     def __init__(self, *, seed: int, features: int = 9996, rows: int | None = 20000) -> None:
         if rows is not None:
@@ -123,7 +123,7 @@ class KernelClassifier:
         self.shape: tuple[int, ...] = ()  # (channel, position) of the training signals
 
     def fit(self, signals: Floats, labels: Ints, classes: int) -> KernelClassifier:
-        """Fit on signals (sample, channel, position); of more than `rows` a stratified part is used."""
+        """Fit on signals (sample, channel, position), or on a stratified subset of about `rows` if there are more."""
         rng = np.random.default_rng(self.seed)
         if self.rows is not None and len(labels) > self.rows:
             kept = stratified(labels, self.rows, rng)
@@ -138,14 +138,14 @@ class KernelClassifier:
         if self.head is None:
             raise UserError("kernels: not fitted yet; call fit first")
         if signals.shape[1:] != self.shape:
-            raise UserError(f"kernels: signals of shape {signals.shape[1:]}; it was fitted on {self.shape}")
+            raise UserError(f"kernels: got signals of shape {signals.shape[1:]}, but it was fitted on {self.shape}")
         starts = range(0, max(len(signals), 1), _ROWS)
         return np.concatenate([self.head.probabilities(self.features.apply(signals[n : n + _ROWS])) for n in starts])
 
     def save(self, folder: Path) -> None:
         """Write weights and biases to kernels.safetensors and the rest to kernels.json."""
         if self.head is None:
-            raise UserError("kernels: not fitted yet, nothing to save; call fit first")
+            raise UserError("kernels: not fitted yet, so there is nothing to save; call fit first")
         tensors = self.head.tensors()
         tensors |= {f"biases.{n}": torch.from_numpy(b) for n, b in enumerate(self.features.biases)}
         write_whole(folder / "kernels.safetensors", lambda stream: stream.write(save(tensors)))
@@ -158,7 +158,7 @@ class KernelClassifier:
         if self.head is None:
             raise UserError("kernels: not fitted yet; call fit first")
         if tuple(shape) != self.shape:
-            raise UserError(f"kernels: signals of shape {tuple(shape)}; it was fitted on {self.shape}")
+            raise UserError(f"kernels: got signals of shape {tuple(shape)}, but it was fitted on {self.shape}")
         drawn = self.features
         net = KernelNet(self.shape, _KERNELS, dilations=drawn.dilations, subsets=drawn.subsets, biases=drawn.biases)
         return nn.Sequential(net, self.head.module())

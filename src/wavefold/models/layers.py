@@ -1,4 +1,4 @@
-"""One-dimensional layers in the layout that CPUs run fastest: positions outside, channels inside.
+"""One-dimensional layers in the memory layout that CPUs run fastest: channels last.
 
 Between layers a batch is (N, C, 1, T) in torch's channels_last memory, that is, (N, T, C) numbers in a row: convolution,
 batch norm and pooling then run without reordering. Results are those of nn.Conv1d and its kin; `enter` converts once.
@@ -28,32 +28,35 @@ def enter(signals: Tensor) -> Tensor:
 
 
 def need_length(model: str, length: int, minimum: int) -> None:
-    """UserError where signals are too short for a model's kernels and pools."""
+    """Raise UserError if signals are too short for a model's kernels and pools."""
     if length < minimum:
-        raise UserError(f"{model}: signals of length {length} are too short; it needs at least {minimum} positions")
+        raise UserError(
+            f"{model}: signals of length {length} are too short; the model needs at least {minimum} "
+            f"position{'s' if minimum != 1 else ''}"
+        )
 
 
 def need_least(part: str, least: int, **options: int) -> None:
-    """UserError for the first option below the least number that makes sense."""
+    """Raise UserError for the first option below its minimum."""
     for option, value in options.items():
         if value < least:
-            raise UserError(f"{part}: {option} {value} is too few; it must be {least} or more")
+            raise UserError(f"{part}: {option} {value} is too small; it must be {least} or more")
 
 
 def drop(model: str, share: float) -> nn.Dropout:
-    """Dropout of a share of the values; UserError where it is not a share."""
+    """Dropout of a fraction of the values; UserError for an invalid fraction."""
     if not 0 <= share < 1:
-        raise UserError(f"{model}: dropout {share} is not a share of the values; it must be 0 or more and below 1")
+        raise UserError(f"{model}: dropout {share} is not a valid fraction; it must be at least 0 and below 1")
     return nn.Dropout(share)
 
 
 def one_logit(scores: Tensor) -> Tensor:
-    """Logits (N, classes) of a head's scores: (0, z) where there is one, whose softmax is the sigmoid of z."""
+    """Logits (N, classes) from a head's scores; a single score z becomes (0, z), whose softmax is the sigmoid of z."""
     return scores if scores.shape[1] > 1 else torch.cat([torch.zeros_like(scores), scores], 1)
 
 
 def prepare_for_prediction(model: nn.Module) -> nn.Module:
-    """A copy in eval mode, each block that has a `folded` form put in that form; predictions stay equal to about 1e-6."""
+    """A copy in eval mode with every foldable block replaced by its `folded` form; predictions agree to about 1e-6."""
     ready = copy.deepcopy(model).eval()
     for parent in list(ready.modules()):
         for name, child in list(parent.named_children()):
@@ -66,7 +69,7 @@ def prepare_for_prediction(model: nn.Module) -> nn.Module:
 class Conv(nn.Module):
     """A convolution along positions, equal to nn.Conv1d; (N, C, 1, T) to (N, outputs, 1, T').
 
-    weight: (output, tap, input), so that both forms below read it without a copy; bias: (output,).
+    weight: (output, tap, input), so that both implementations below read it without a copy; bias: (output,).
     On a CPU, dilated convolutions with few output positions, and those of one channel in small batches, run as one
     matrix product of windows (benchmarks/layout.py); all others as conv2d.
     """
@@ -84,7 +87,7 @@ class Conv(nn.Module):
     ) -> None:
         super().__init__()
         self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
-        bound = 1 / math.sqrt(inputs * kernel)  # nn.Conv1d's own first weights
+        bound = 1 / math.sqrt(inputs * kernel)  # initialised as nn.Conv1d
         self.weight = nn.Parameter(torch.empty(outputs, kernel, inputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound)) if bias else None
 
@@ -100,7 +103,7 @@ class Conv(nn.Module):
         return f"{inputs}, {outputs}, {kernel}, {rest}"
 
     def out_length(self, length: int) -> int:
-        """Positions that come out where `length` go in."""
+        """Output length for an input of `length` positions."""
         return (length + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
 
     def _as_product(self, x: Tensor) -> bool:
@@ -118,9 +121,9 @@ class Conv(nn.Module):
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch normalisation of (N, C) or (N, C, 1, T); one lone value a channel is normalised by the running statistics.
+    """Batch normalisation of (N, C) or (N, C, 1, T); a single value per channel is normalised by the running statistics.
 
-    torch raises an error there; a last batch of a single sample should not end a training run.
+    torch raises an error in that case; a last batch of one sample should not end a training run.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -176,7 +179,7 @@ class MeanPoolTo(_PoolTo):
 
 
 def dense(widths: Sequence[int], activation: type[nn.Module]) -> list[nn.Module]:
-    """Linear layers between `widths`, the activation between each two and none after the last."""
+    """Linear layers of the given widths, with the activation between layers and none after the last."""
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Linear(inputs, outputs), activation()]
@@ -184,7 +187,7 @@ def dense(widths: Sequence[int], activation: type[nn.Module]) -> list[nn.Module]
 
 
 class _Windows(torch.autograd.Function):
-    """Windows (N, T', tap x C) of rows (N, T, C). Its own gradient: as_strided's gathers far more slowly."""
+    """Windows (N, T', tap x C) of rows (N, T, C), with a custom gradient, because as_strided's is far slower."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:

@@ -45,7 +45,7 @@ class OnOff(nn.Module):
         need_least("on_off", 1, width=width)
         if channels != PANELS or min(rows, columns) < 2 * _POOL:
             least = f"{PANELS} panels of {2 * _POOL} rows and columns or more"
-            raise UserError(f"on_off: takes {least}, not {channels} of {rows} x {columns}")
+            raise UserError(f"on_off: expected {least}; got {channels} of {rows} x {columns}")
         self.tracks = Tracker(rows, columns)
         block, marked = 2 * width, self.tracks.kinds + 1
         self.features = nn.Sequential(

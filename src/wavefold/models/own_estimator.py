@@ -1,7 +1,7 @@
-"""Any scikit-learn classifier as a member: one line in a table, its own parameters as options, kept without pickle.
+"""Any scikit-learn classifier as a member: one line in a table, its parameters as options, saved without pickle.
 
-skops writes an estimator as JSON and arrays, and builds at loading only the types that it is told to trust: its own list
-(scikit-learn's public classes, numpy arrays) and the few that a line in the table names; a file can name none itself.
+skops writes an estimator as JSON and arrays, and on loading builds only trusted types: its default list (scikit-learn's
+public classes, numpy arrays) and the few named in the table; a file cannot extend that list.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ PERCEPTRON_TRUST = ("sklearn.neural_network._stochastic_optimizers.AdamOptimizer
 
 
 class SklearnMember:
-    """What all estimators share as members; `sklearn_member` makes the class of one."""
+    """Base class of members that wrap a scikit-learn estimator; `sklearn_member` makes the subclass."""
 
     make: ClassVar[Callable[..., Any]]  # parameters to an unfitted estimator
     trusted: ClassVar[tuple[str, ...]] = ()  # types beyond skops' own list that may be loaded
 
     def __init__(self, *, seed: int, **options: Any) -> None:
-        skops.dumps  # noqa: B018 (without the package nothing could be kept: it says so here, not after the fit)
+        skops.dumps  # noqa: B018 (report a missing package here, not when saving after the fit)
         self.seed, self.classes = seed, 0
         self.estimator = _checked(type(self).make, options)
         self.estimator.set_params(**{key: seed for key in self.estimator.get_params() if key.endswith("random_state")})
 
     @property
     def name(self) -> str:
-        """What messages call it: KNeighborsClassifier."""
+        """The estimator's class name, as used in messages: KNeighborsClassifier."""
         return type(self.estimator).__name__
 
     def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
         """Fit on signals (sample, channel, position) and class numbers (sample,)."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # held-back samples judge the fit, converged or not
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the fit is evaluated on held-out samples, converged or not
             try:
                 self.estimator.fit(in_rows(signals), labels)
             except ValueError as error:
@@ -67,7 +67,7 @@ class SklearnMember:
         """Class probabilities (sample, class); zero for a class that the training rows lack."""
         need_fitted(self.classes, self.name)
         full: Probabilities = np.zeros((len(signals), self.classes))
-        if len(signals):  # scikit-learn answers no empty table
+        if len(signals):  # scikit-learn cannot predict an empty table
             full[:, self.estimator.classes_] = self.estimator.predict_proba(in_rows(signals))
         full /= np.maximum(full.sum(1, keepdims=True), 1e-12)  # some estimators sum to 1 in float32 only
         return full
@@ -96,8 +96,8 @@ class SklearnMember:
         strange = sorted(set(skops.get_untrusted_types(data=packed)) - set(cls.trusted))
         if strange:
             raise UserError(
-                f"{cls.__name__}: it holds types that are not trusted: {listed(strange)}; "
-                "the trusted ones are skops' own and those that sklearn_member(trusted=...) names"
+                f"{cls.__name__}: the estimator contains types that are not trusted: {listed(strange)}; "
+                "trusted are skops' default types and those passed to sklearn_member(trusted=...)"
             )
 
 
@@ -117,13 +117,13 @@ def sklearn_member(make: Callable[..., Any], *, trusted: tuple[str, ...] = ()) -
 
 
 def support_vectors(*, C: float = 1.0, kernel: str = "rbf", gamma: str | float = "scale", cv: int = 3) -> Any:
-    """Support vectors, whose decisions a sigmoid fitted on held-out parts (`cv` of them) makes probabilities."""
+    """A support vector classifier whose decisions are calibrated to probabilities by a sigmoid fitted on `cv` folds."""
     vectors = _checked(SVC, {"C": C, "kernel": kernel, "gamma": gamma})
     return _checked(CalibratedClassifierCV, {"estimator": vectors, "cv": cv, "ensemble": False})
 
 
 def _checked(make: Callable[..., Any], options: dict[str, Any]) -> Any:
-    """An unfitted estimator whose parameters scikit-learn accepts, which it would say at `fit` only."""
+    """An unfitted estimator with validated parameters, which scikit-learn itself would check only in `fit`."""
     estimator = make(**options)
     try:
         getattr(estimator, "_validate_params", lambda: None)()

@@ -1,7 +1,7 @@
-"""A small net that corrects a first forecast, every lead by the same weights: for series too short to teach a large net.
+"""A small net that corrects a first forecast with the same weights at every lead, for series too short to train a large net.
 
-What it learns is how a simple forecast errs: rain that grows or decays, edges where nothing is known to come in, detail that
-cannot last. Post-processing of nowcasts and of weather models is of this kind (model output statistics, Glahn and Lowry 1972).
+It learns the systematic errors of a simple forecast: rain that grows or decays, edges with no information from outside, detail
+that does not persist. Statistical post-processing of forecasts works this way (model output statistics, Glahn and Lowry 1972).
 
 Legend: N samples, C channels, P past frames, K targets, A ahead frames, E features, R rows, W columns.
 """
@@ -52,7 +52,7 @@ class Refine(nn.Module):
         need_targets("refine", channels, targets)
         need_known("refine", start, activation)
         if start == "none":
-            raise UserError("refine: start 'none' leaves nothing to refine; name a first forecast")
+            raise UserError("refine: start 'none' gives no forecast to refine; choose another start, such as 'last'")
         self.ahead, self.activation, self.recent = ahead, activation, min(recent, past)
         self.first = FirstForecast(start, targets, ahead)
         self.weights = nn.Parameter(torch.ones(targets, ahead)) if activation == "linear" else None

@@ -1,4 +1,4 @@
-"""RepVGG in one dimension: three branches a block while it learns, one convolution a block when it predicts.
+"""RepVGG in one dimension: three branches per block in training, one convolution per block for inference.
 
 Source: Ding et al. 2021, "RepVGG: Making VGG-style ConvNets Great Again"; the heartbeat team names a 1-D form without
 giving one. What differs: one-dimensional, narrower and shallower, as fits signals of hundreds of positions.
@@ -63,7 +63,7 @@ class RepVGG(nn.Module):
         need_length("repvgg", length, 1)
         need_least("repvgg", 1, width=width)
         if not blocks or min(blocks) < 1:
-            raise UserError(f"repvgg: blocks {list(blocks)} are not one number a stage, each 1 or more")
+            raise UserError(f"repvgg: blocks {list(blocks)} must have one number per stage, each 1 or more")
         layers: list[nn.Module] = [ThreeBranches(channels, width, 1)]  # (N, width, T)
         for stage, count in enumerate(blocks):
             outputs = width * 2**stage

@@ -142,7 +142,7 @@ class Attention(nn.Module):
         super().__init__()
         taps = kernel // _DILATION
         if kernel % _DILATION or taps % 2 == 0 or kernel < 9:
-            raise UserError(f"simvp: kernel {kernel} is not three times an odd number; choose 9, 15, 21, 27, ...")
+            raise UserError(f"simvp: kernel {kernel} is not supported; use an odd multiple of 3 from 9 up: 9, 15, 21, 27, ...")
         self.drop_path = drop_path
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(2))
         self.enter, self.leave = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)

@@ -57,7 +57,7 @@ class DropPositions(nn.Module):
     def __init__(self, share: float) -> None:
         super().__init__()
         if not 0 <= share < 1:
-            raise UserError(f"split_sum: dropout {share} is not a share of the positions; it must be 0 or more and below 1")
+            raise UserError(f"split_sum: dropout {share} is not a valid fraction; it must be at least 0 and below 1")
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What forecasting nets share: first forecasts that a net's answer is added to, layouts of frames, checks at the door.
+"""Shared parts of forecasting nets: first forecasts that a net's output is added to, frame layouts, option checks.
 
 Legend: N samples, C channels, P past frames, K targets, A ahead frames, R rows, W columns.
 """
@@ -51,9 +51,9 @@ class FirstForecast(nn.Module):
 
 
 def answer(change: Tensor, first: Tensor | None, activation: Activation) -> Tensor:
-    """A head's change added to the first forecast, of the same shape, and the activation taken.
+    """Add a head's change to the first forecast, of the same shape, and apply the activation.
 
-    Under a sigmoid the sum is of logits: the first forecast is held within 0.01 and 0.99 and comes back where the change is 0.
+    With a sigmoid, logits are added: the first forecast is clamped to 0.01 to 0.99 and is returned where the change is 0.
     """
     if activation == "linear":
         return change if first is None else first + change
@@ -61,7 +61,7 @@ def answer(change: Tensor, first: Tensor | None, activation: Activation) -> Tens
 
 
 def quiet(head: nn.Conv2d | nn.Conv3d, start: Start) -> None:
-    """Weights of a head's last layer made so small that training begins at the first forecast; as they are for "none"."""
+    """Shrink a head's initial weights in place so that training starts at the first forecast; does nothing for "none"."""
     if start == "none":
         return
     with torch.no_grad():
@@ -89,30 +89,33 @@ def to_multiple(sequence: Tensor, multiple: int) -> Tensor:
 
 
 def need_odd(part: str, kernel: int) -> None:
-    """UserError for a kernel without a middle: frames would shift."""
+    """Raise UserError for an even kernel, which would shift frames."""
     if kernel < 1 or kernel % 2 == 0:
-        raise UserError(f"{part}: kernel {kernel} has no middle; it must be odd: 1, 3, 5, ...")
+        raise UserError(f"{part}: kernel {kernel} is {'even' if kernel > 0 else 'too small'}; it must be odd: 1, 3, 5, ...")
 
 
 def need_one_of(part: str, option: str, value: object, known: Sequence[object]) -> None:
-    """UserError for an option's value that is not one of those there are."""
+    """Raise UserError if an option's value is not among the known ones."""
     if value not in known:
         raise UserError(f"{part}: {option} {value!r} is not one of {listed(known)}{nearest(value, known)}")
 
 
 def need_share(part: str, option: str, value: float) -> None:
-    """UserError for a number that is not a share, 0 to 1."""
+    """Raise UserError for a number outside 0 to 1."""
     if not 0 <= value <= 1:
-        raise UserError(f"{part}: {option} {value} is not a share; it must be from 0 to 1")
+        raise UserError(f"{part}: {option} {value} is not a valid fraction; it must be from 0 to 1")
 
 
 def need_targets(part: str, channels: int, targets: int) -> None:
-    """UserError where there are fewer channels than targets, which are the first of them."""
+    """Raise UserError unless there are 1 to `channels` targets, which are the first channels."""
     if not 1 <= targets <= channels:
-        raise UserError(f"{part}: {targets} targets of {channels} channels; targets are the first channels, from 1 to all")
+        raise UserError(
+            f"{part}: {targets} target{'s' if targets != 1 else ''} but only {channels} channel{'s' if channels != 1 else ''}; "
+            "targets are the first channels, at least 1"
+        )
 
 
 def need_known(part: str, start: str, activation: str) -> None:
-    """UserError for a start or an activation that does not exist."""
+    """Raise UserError for an unknown start or activation."""
     need_one_of(part, "start", start, get_args(Start))
     need_one_of(part, "activation", activation, get_args(Activation))
