@@ -144,7 +144,9 @@ def test_a_net_laid_out_without_memory_asks_no_hub(monkeypatch):
 
 
 def test_small_panels_are_named_with_the_least_size():
-    with pytest.raises(UserError, match="efficientnet_b3: panels of 28 x 20 are too small; they need at least 29 rows or columns"):
+    with pytest.raises(
+        UserError, match="efficientnet_b3: panels of 28 x 20 are too small; they need at least 29 rows or columns"
+    ):
         MODELS["efficientnet_b3"](6, 28, 20, 2)
     net = MODELS["efficientnet_b0"](6, 4, 29, 2).train()
     assert net(torch.randn(1, 6, 4, 29)).shape == (1, 2)

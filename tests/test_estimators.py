@@ -407,7 +407,7 @@ def test_a_forecaster_is_cloned_pickled_and_searched():
     [
         ({"model": "simvpp"}, "model: 'simvpp' is not one of .*did you mean 'simvp'"),
         ({"past": 0}, "past: 0 is not above 0"),
-        ({"past": 90}, "X: 80 frames in its longest stretch"),
+        ({"past": 90}, "X: the longest gapless stretch has 80 frames"),
         ({"past": 40, "ahead": 30}, "validation_fraction: 0.15 of 80 frames leaves no window"),
         ({"baselines": ()}, r"baselines: \(\) is not one name at least"),
         ({"prepare": ("scale",)}, "prepare.0.step: 'scale' is not one of standardise"),

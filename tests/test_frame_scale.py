@@ -116,7 +116,7 @@ def test_anomaly_takes_the_daily_cycle_away() -> None:
 
 
 def test_wrong_options_and_values_are_named() -> None:
-    with pytest.raises(DataError, match=r"log1p: the value -3\.5"):
+    with pytest.raises(DataError, match=r"log1p: the frames contain -3\.5"):
         fitted("log1p", {}).apply(np.array([[[[1.0, -3.5]]]], np.float32), np.zeros(1))
     for name, options, words in [
         ("clip", {}, "clip"),

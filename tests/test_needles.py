@@ -204,9 +204,9 @@ def test_inject_is_the_same_whatever_the_batch():
 
 
 def test_inject_says_what_it_takes():
-    with pytest.raises(UserError, match=r"inject\.needles: 1\.5 is not a share"):
+    with pytest.raises(UserError, match=r"inject\.needles: 1\.5 is not a valid fraction"):
         MIXERS["inject"](needles=1.5)
-    with pytest.raises(UserError, match="needs cadences of 6 panels in 2 classes, not 1 x 5 x 5 in 2"):
+    with pytest.raises(UserError, match="expected cadences of 6 panels and 2 classes; got 1 x 5 x 5 and 2"):
         MIXERS["inject"]()(torch.zeros(2, 1, 5, 5), torch.zeros(2, 2), torch.arange(2), 0)
 
 

@@ -135,8 +135,11 @@ def test_no_validation_is_an_empty_part(name):
             "class 'x' has 3 samples; a stratified split of 5 folds needs at least 5",
         ),
         (lambda: kfold(np.repeat([0, 1], 9), folds=3, groups=np.arange(18) % 2), "2 groups of samples; .* at least 3"),
-        (lambda: holdout(np.repeat([0, 1], 9), groups=np.arange(18) % 2), "1 group of samples; what is not tested"),
-        (lambda: holdout(np.repeat([0, 1], 9), fraction=1.0), r"split.fraction: 1.0 is not between 0 and 1"),
+        (lambda: holdout(np.repeat([0, 1], 9), groups=np.arange(18) % 2), "1 group of samples; splitting the samples outside"),
+        (
+            lambda: holdout(np.repeat([0, 1], 9), fraction=1.0),
+            r"split.fraction: 1.0 is out of range; it must be above 0 and below 1",
+        ),
         (lambda: holdout(np.repeat([0, 1], 9), validation=-0.1), "split.validation: -0.1"),
         (lambda: kfold(np.repeat([0, 1], 9), folds=1), "split.folds: 1"),
         (lambda: kfold(np.repeat([0, 1], 9), repeats=0), "split.repeats: 0"),

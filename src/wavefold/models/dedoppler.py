@@ -92,7 +92,7 @@ def best_tracks(cadences: Tensor, *, drift: float = 0.5) -> Tracks:
     if cadences.ndim != 4 or cadences.shape[1] != PANELS or min(cadences.shape[2:]) < _LEAST:
         shape = list(cadences.shape[1:])
         raise UserError(
-            f"dedoppler: got signals of shape {shape}; expected [{PANELS}, rows, columns] of {_LEAST} rows and columns or more"
+            f"dedoppler: got signals of shape {shape}; expected [{PANELS}, rows, columns], at least {_LEAST} of each"
         )
     if not len(cadences):
         return Tracks(*(torch.zeros(0) for _ in range(5)))
@@ -112,7 +112,9 @@ class DeDoppler:
     def fit(self, signals: Signals, labels: Ints, classes: int) -> Self:
         """Fit the map on signals (sample, 6, row, column), or on a stratified subset of about 2,000 if there are more."""
         if classes != 2:
-            raise UserError(f"dedoppler: got {classes} class{'es' if classes != 1 else ''}; it needs 2, without and with needle")
+            raise UserError(
+                f"dedoppler: got {classes} class{'es' if classes != 1 else ''}; it needs 2, without and with needle"
+            )
         if len(labels) > _SAMPLES:
             kept = stratified(labels, _SAMPLES, np.random.default_rng(self.seed))
             signals, labels = part_of(signals, kept), labels[kept]
@@ -204,7 +206,9 @@ def _without_profiles(rows: Tensor, each: int) -> Tensor:
     """Rows (N, row, F), `each` per panel, minus their projection on the few frequency profiles that exceed the noise."""
     _, count, columns = rows.shape
     loud = rows.clamp(-_LOUD, _LOUD)
-    power = (loud.transpose(1, 2) @ loud).double()  # (N, F, F); in float32 weak profiles would drown in the rounding of strong ones
+    power = (
+        loud.transpose(1, 2) @ loud
+    ).double()  # (N, F, F); in float32 weak profiles would drown in the rounding of strong ones
     axes = torch.eye(columns, min(_PROFILES, columns // 4)).to(power)
     axes = power[:, :, :: columns // axes.shape[1]][:, :, : axes.shape[1]] + axes  # a deterministic first guess
     for _ in range(_TURNS):

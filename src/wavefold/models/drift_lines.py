@@ -82,7 +82,9 @@ class _Joint:
     first: int
     second: int
     offset: int
-    pieces: tuple[tuple[int, int, bool, bool], ...]  # start and stop column; whether the first, and the second, half contributes
+    pieces: tuple[
+        tuple[int, int, bool, bool], ...
+    ]  # start and stop column; whether the first, and the second, half contributes
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,9 @@ class _EfficientNet(nn.Module):
             raise UserError(
                 f"{self.name}: panels of {rows} x {columns} are too small; they need at least {_LEAST} rows or columns"
             )
-        self.adapt = nn.Conv2d(channels, 3, 3, padding=3, bias=False)  # padding 3 as in the source: two extra rows and columns per side
+        self.adapt = nn.Conv2d(
+            channels, 3, 3, padding=3, bias=False
+        )  # padding 3 as in the source: two extra rows and columns per side
         self.drop = drop(self.name, dropout)
         self.features = _features(self.name, pretrained)
         self.head = nn.Linear(self.features.num_features, 1 if classes == 2 else classes)

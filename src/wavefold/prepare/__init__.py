@@ -1,4 +1,4 @@
-"""What happens to signals before a net sees them: split, scaled, cropped, balanced, augmented, mixed. One table for each."""
+"""Data preparation: splits, scaling, cropping, balancing, augmentation and mixing, with one registry for each."""
 
 from wavefold.prepare.augment import Augmentation, Flip, Gain, Noise, Roll, Shift, Stretch, Wander
 from wavefold.prepare.balance import Balancer, GanBalance, Repeat, Smote

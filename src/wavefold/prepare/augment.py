@@ -1,8 +1,8 @@
-"""Small changes drawn anew for each batch: noise, shift, gain, stretch, wander; of cadences flip and roll.
+"""Random augmentations per batch: noise, shift, gain, stretch, wander; for cadences flip and roll.
 
-Each is a pure function of (key, sample): whatever batch a sample is in, it gets the same change. Give each of several
-its own key. No source here augments this way; the changes are those usual for one-dimensional signals (Um and others
-2017, arXiv:1706.00527), and `inside` keeps the zero tail that padded heartbeats have.
+Each is a pure function of (key, sample): a sample gets the same change in whatever batch it is. Give each augmentation
+its own key. None of the reproduced systems augments this way; these are the usual augmentations of one-dimensional signals
+(Um et al. 2017, arXiv:1706.00527), and `inside` preserves the zero tail of padded heartbeats.
 
 signals: (N, C, T) = sample, channel, position; cadences: (N, P, T, F) = sample, panel, time, frequency; samples: (N,) int64
 numbers; all on one device.
@@ -31,7 +31,7 @@ class Augmentation(Protocol):
 
 
 class Noise:
-    """Adds normal noise of standard deviation `sigma`; inside: not to a sample's zero tail."""
+    """Adds Gaussian noise of standard deviation `sigma`; inside: leave a sample's zero tail as it is."""
 
     def __init__(self, sigma: float = 0.01, inside: bool = True) -> None:
         self.sigma, self.inside = _not_negative(sigma, "noise.sigma"), inside
@@ -45,7 +45,7 @@ class Noise:
 
 
 class Shift:
-    """Moves by a whole number of positions, `most` at most either way; zeros enter."""
+    """Shifts by a random integer of up to `most` positions in either direction, filling with zeros."""
 
     def __init__(self, most: int = 5) -> None:
         self.most = int(_not_negative(most, "shift.most"))
@@ -59,7 +59,7 @@ class Shift:
 
 
 class Gain:
-    """Multiplies by a number between 1 - `spread` and 1 + `spread`."""
+    """Multiplies by a random number between 1 - `spread` and 1 + `spread`."""
 
     def __init__(self, spread: float = 0.1) -> None:
         self.spread = _below_one(spread, "gain.spread")
@@ -70,9 +70,9 @@ class Gain:
 
 
 class Stretch:
-    """Stretches time, from the first position on, by 1 - `spread` to 1 + `spread`; linear between positions.
+    """Stretches time from the first position by a factor of 1 - `spread` to 1 + `spread`, with linear interpolation.
 
-    What passes the end is lost; zeros enter where the signal got shorter.
+    Values past the end are lost; a shortened signal is filled with zeros.
     """
 
     def __init__(self, spread: float = 0.05) -> None:
@@ -88,9 +88,9 @@ class Stretch:
 
 
 class Wander:
-    """Adds a slow sine of at most one turn over the signal, of amplitude 0 to `size`; inside: not to the zero tail.
+    """Adds a sine of at most one cycle over the signal and amplitude 0 to `size`; inside: leave the zero tail as it is.
 
-    Like the baseline of an electrocardiogram under breathing, which takes longer than a beat.
+    Imitates baseline wander of an electrocardiogram due to breathing, which is slower than a beat.
     """
 
     def __init__(self, size: float = 0.05, inside: bool = True) -> None:
@@ -107,7 +107,7 @@ class Wander:
 
 
 class Flip:
-    """Mirrors each of some axes of a cadence in half of the samples; ON panels stay first, third and fifth."""
+    """Mirrors each of the given axes of a cadence in half of the samples; ON panels stay first, third and fifth."""
 
     def __init__(self, axes: Sequence[Literal["time", "frequency"]] = ("time", "frequency")) -> None:
         self.axes = tuple(dict.fromkeys(axes))
@@ -123,13 +123,13 @@ class Flip:
 
 
 class Roll:
-    """Moves a cadence by a whole number of frequency bins, `most` at most either way; what leaves comes in at the other end."""
+    """Rolls a cadence by a random integer of up to `most` frequency bins in either direction, wrapping around."""
 
     def __init__(self, most: int = 128) -> None:
         self.most = int(_not_negative(most, "roll.most"))
 
     def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
-        """signals: (N, P, T, F), all panels of one moved alike."""
+        """signals: (N, P, T, F); all panels of a sample shift together."""
         _need_axes(signals, 4, "roll")
         steps = _steps(key, samples, self.most)[:, 0].tolist()
         moved = torch.empty_like(signals)
@@ -141,11 +141,11 @@ class Roll:
 def _need_axes(signals: Tensor, axes: int, name: str) -> None:
     if signals.ndim != axes:
         wanted = {3: "(sample, channel, position)", 4: "(sample, panel, time, frequency)"}[axes]
-        raise UserError(f"{name}: takes signals {wanted}; a sample here is {shape_words(signals.shape[1:])}")
+        raise UserError(f"{name}: expected signals {wanted}, but a sample is {shape_words(signals.shape[1:])}")
 
 
 def _steps(key: int, samples: Tensor, most: int) -> Tensor:
-    """Whole numbers from -most to most, each as likely, (N, 1)."""
+    """Uniform random integers from -most to most, (N, 1)."""
     choices = 2 * most + 1
     return (keyed.uniform(key, samples, 1) * choices).long().clamp(max=choices - 1) - most
 
@@ -175,5 +175,5 @@ def _not_negative(value: float, place: str) -> float:
 
 def _below_one(value: float, place: str) -> float:
     if not 0 <= value < 1:
-        raise UserError(f"{place}: {value} is not between 0 and 1")
+        raise UserError(f"{place}: {value} is out of range; it must be at least 0 and below 1")
     return value

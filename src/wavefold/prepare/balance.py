@@ -1,7 +1,7 @@
-"""Rare classes filled up with new samples: repeated, between neighbours (SMOTE), or from a GAN for each class.
+"""Oversampling of rare classes: repeated samples, interpolation between neighbours (SMOTE), or a GAN per class.
 
-Give these the training part of a fold and nothing else. The heartbeat source balances before it splits, so that blends
-of test beats are in its training; here the caller splits first. New samples stand after the real ones, class by class.
+Use these on the training part of a fold only. The heartbeat source balances before it splits, so that blends of test beats
+leak into its training set; here the caller splits first. New samples follow the real ones, class by class.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Balancer(Protocol):
 
 
 class Repeat:
-    """Samples of the rarer classes again, each as often as the next, until each class has `ratio` x the largest."""
+    """Repeats samples of rarer classes equally often, until each class has `ratio` x the size of the largest."""
 
     def __init__(self, ratio: float = 1.0) -> None:
         self.ratio = _checked_ratio(ratio, "repeat")
@@ -50,14 +50,14 @@ class Repeat:
 
 
 class Smote:
-    """Points between a sample and one of its nearest `neighbours` of the class (Chawla and others 2002).
+    """SMOTE: points between a sample and one of its nearest `neighbours` in its class (Chawla et al. 2002).
 
-    ratio: each class is brought to this share of the largest. A class of few samples uses all its others as neighbours.
+    ratio: target size of each class relative to the largest. In a class of few samples all others count as neighbours.
     """
 
     def __init__(self, neighbours: int = 5, ratio: float = 1.0) -> None:
         if neighbours < 1:
-            raise UserError(f"smote.neighbours: {neighbours} is too few; expected 1 or more")
+            raise UserError(f"smote.neighbours: {neighbours} is too small; expected 1 or more")
         self.neighbours, self.ratio = neighbours, _checked_ratio(ratio, "smote")
 
     def resample(
@@ -81,14 +81,14 @@ class Smote:
 
 
 class GanBalance:
-    """Samples from a GAN trained on each rare class alone, within the class's range of values.
+    """Samples from a GAN trained on each rare class separately, within the class's range of values.
 
-    ratio: each class is brought to this share of the largest; epochs: over the class; steps: cap on batches a class.
+    ratio: target size of each class relative to the largest; epochs: passes over the class; steps: maximum batches per class.
     """
 
     def __init__(self, ratio: float = 1.0, epochs: int = 200, steps: int | None = None) -> None:
         if epochs < 1 or (steps is not None and steps < 1):
-            raise UserError(f"gan: epochs {epochs} and steps {steps} must be 1 or more; a GAN that learns nothing is noise")
+            raise UserError(f"gan: epochs is {epochs} and steps is {steps}; each must be 1 or more, or steps unset")
         self.ratio, self.epochs, self.steps = _checked_ratio(ratio, "gan"), epochs, steps
 
     def resample(
@@ -131,5 +131,5 @@ def _name(number: int, classes: Sequence[str] | None) -> str:
 
 def _checked_ratio(ratio: float, place: str) -> float:
     if not 0 < ratio <= 1:
-        raise UserError(f"{place}.ratio: {ratio} is not above 0 and at most 1")
+        raise UserError(f"{place}.ratio: {ratio} is out of range; it must be above 0 and at most 1")
     return ratio

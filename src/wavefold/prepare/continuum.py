@@ -1,7 +1,7 @@
-"""Spectra divided by their continuum, so that lines stand out and the flux calibration matters less.
+"""Continuum normalisation of spectra, so that lines stand out and flux calibration matters less.
 
-The continuum is what varies slowly: the median of each stretch of `width` positions, joined by straight lines. Medians
-pass over lines and bad pixels, which a fitted polynomial follows.
+The continuum is the median of each segment of `width` positions, linearly interpolated. Medians are robust to lines and bad
+pixels, which would bias a fitted polynomial.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _FLOOR = 0.1  # of a sample's median |x|: below it a continuum is noise, and wou
 
 
 class Continuum:
-    """x / continuum - 1, clipped to [-most, most], times gain; each sample by itself and each channel, so nothing is learned.
+    """x / continuum - 1, clipped to [-most, most], times gain, for each sample and channel separately; nothing is fitted.
 
-    width: positions a stretch; the last stretch takes what is left over. gain: lines are a tenth of the continuum, and small
-    beside a spectrum scaled to 1. keep: put it beside the signals as they are, as further channels, instead of in their
-    place. A sample that is all zeros stays so.
+    width: positions per segment; the last segment takes the remainder. gain: lines are about a tenth of the continuum and so
+    small next to a spectrum scaled to 1. keep: append the result as further channels instead of replacing the signals.
+    An all-zero sample stays zero.
     """
 
     def __init__(self, width: int = 100, most: float = 3.0, gain: float = 1.0, keep: bool = False) -> None:
         if width < 2:
-            raise UserError(f"continuum.width: {width} is too few positions; expected 2 or more")
+            raise UserError(f"continuum.width: {width} is too small; expected 2 positions or more")
         for name, value in (("most", most), ("gain", gain)):
             if not value > 0:
-                raise UserError(f"continuum.{name}: {value} is not above 0")
+                raise UserError(f"continuum.{name}: {value} must be above 0")
         self.width, self.most, self.gain, self.keep = width, most, gain, keep
 
     def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
-        """Itself: nothing is learned."""
+        """Return self; there is nothing to fit."""
         need_one_axis(signals, "continuum")
         return self
 
@@ -50,20 +50,20 @@ class Continuum:
         channels = signals.shape[1]
         result = np.empty((len(signals), channels * (1 + self.keep), signals.shape[2]), np.float32)
         result[:, : channels * self.keep] = signals[:, : channels * self.keep]
-        for start in range(0, len(signals), block):  # the continua of all samples at once are as large as they are
+        for start in range(0, len(signals), block):  # in blocks, because the continuum is as large as the signals
             part = signals[start : start + block]
             result[start : start + block, channels * self.keep :] = self._lines(part)
         return result
 
     def state(self) -> State:
-        """Nothing."""
+        """An empty state."""
         return {}
 
     def load(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take nothing back."""
+        """Do nothing; the state is empty."""
 
     def module(self) -> nn.Module:
-        """The same in torch, to the bit."""
+        """The same computation as a torch module, bit-identical."""
         return _ContinuumModule(self.width, self.most, self.gain, self.keep)
 
     def _lines(self, x: Floats) -> Floats:
@@ -83,7 +83,7 @@ class Continuum:
 
 @dataclass(frozen=True)
 class _Knots:
-    """Stretches of positions, one median each; and for each position the knots beside it and the share of the right one."""
+    """Segments of positions with one median each; for each position its two knots and the weight of the right one."""
 
     stretches: tuple[tuple[int, int], ...]  # first position, and the one after the last
     left: Ints  # (position,)

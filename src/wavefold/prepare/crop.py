@@ -1,8 +1,7 @@
-"""The zero tail of heartbeats cut off: how much of it is for the training part to say.
+"""Crops the zero tail of heartbeats to a length fitted on the training part.
 
-Beats are padded with zeros to one length (205 values in the Tianchi data, half of the beats end before 123). The source
-sees the tails, calls the choice of a cut troublesome and makes none; here a share of samples that may lose a value
-decides.
+Beats are zero-padded to one length (205 values in the Tianchi data; half of the beats end before 123). The source notes the
+tails but finds a cut-off hard to choose and does not crop; here it follows from the fraction of samples that may lose values.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from wavefold.prepare.scale import need_one_axis
 
 
 class CropTail:
-    """Signals cut to the shortest length past which at most `share` of the training samples have a non-zero value.
+    """Crops signals to the shortest length past which at most `share` of the training samples have a non-zero value.
 
-    multiple: the length is rounded up to a multiple of this, for nets that halve it, but never past the whole.
+    multiple: the length is rounded up to a multiple of this, for nets that halve it, but not beyond the original length.
     """
 
     def __init__(self, share: float = 0.01, multiple: int = 1) -> None:
         if not 0 <= share < 1:
-            raise UserError(f"crop_tail.share: {share} is not between 0 and 1")
+            raise UserError(f"crop_tail.share: {share} is out of range; it must be at least 0 and below 1")
         if multiple < 1:
             raise UserError(f"crop_tail.multiple: {multiple} is too small; expected 1 or more")
         self.share, self.multiple = share, multiple
         self.length: int | None = None  # kept positions; None before fit, which keeps all
 
     def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
-        """Learn the length. signals: (sample, channel, position)."""
+        """Fit the length. signals: (sample, channel, position)."""
         need_one_axis(signals, "crop_tail")
         whole = signals.shape[2]
         ends = np.sort(np.concatenate([np.empty(0, np.int64), *(_ends(values) for _, values in blocks_of(signals))]))
@@ -54,11 +53,11 @@ class CropTail:
         return {} if self.length is None else {"length": np.array(self.length, np.int64)}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take back the length."""
+        """Restore the length."""
         self.length = int(state["length"])
 
     def module(self) -> nn.Module:
-        """The same in torch."""
+        """The same computation as a torch module."""
         return _CropModule(self.length)
 
 

@@ -1,8 +1,8 @@
-"""Frames brought to the size that a net learns from, and forecasts brought back to physical units.
+"""Scaling of frames for training, and its inverse, which returns forecasts to physical units.
 
-A FrameTransform is fitted on the training frames only; what it has learned is a few arrays that a run keeps beside its weights.
-Frames are (time, channel, row, column) float32, NaN where there is no value, and stay so. `undo` takes forecasts as well: those
-of the first channels only, and of crops, whose places on the learned frames are `corners`. `module` is the same in torch.
+A FrameTransform is fitted on the training frames only; its state is a few arrays that a run saves beside its weights. Frames are
+(time, channel, row, column) float32 with NaN for missing values, which stay NaN. `undo` also takes forecasts of the first
+channels only and of crops, whose positions on the training frames are `corners`. `module` is the same in torch.
 """
 
 from __future__ import annotations
@@ -26,41 +26,41 @@ State = dict[str, NDArray[Any]]
 
 
 class FrameTransform(Protocol):
-    """A step between frames and nets that may learn from the training part and that can be undone."""
+    """An invertible preprocessing step for frames that may be fitted on the training part."""
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
-        """Learn from training frames (time, channel, row, column) at `clock` (time,) seconds, `step` seconds apart."""
+        """Fit on training frames (time, channel, row, column) at `clock` (time,) seconds, `step` seconds apart."""
 
     def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """The frames as nets are to see them, float32 and of the same shape; the ones given stay as they are.
+        """The transformed frames, float32 and of the same shape; the input is not modified.
 
-        corners: first row and column of each frame on the learned ones, where the frames are crops.
+        corners: first row and column of each frame on the training frames, if the frames are crops.
         """
 
     def undo(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """The inverse of `apply`, of all channels or the first ones."""
+        """The inverse of `apply`, for all channels or the first ones."""
 
     def state(self) -> State:
-        """What was learned, as arrays to keep."""
+        """The fitted state, as arrays to save."""
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
 
     def module(self) -> FrameModule:
-        """The same computation in torch, with what was learned so far."""
+        """The same computation as a torch module, with the current state."""
 
 
 class FrameModule(nn.Module):
     """A FrameTransform in torch, for whole frames: `forward` applies it and `undo` undoes it; it can be exported.
 
     frames: (sample, channel, frame, row, column) float32, NaN where there is no value. clock: (sample, frame) float64 seconds,
-    looked at only where `needs_clock`. No value is refused: what `apply` refuses becomes no value.
+    used only if `needs_clock`. Values that `apply` rejects become NaN instead of raising an error.
     """
 
     needs_clock = False
 
     def forward(self, frames: Tensor, clock: Tensor) -> Tensor:
-        """The frames as nets are to see them."""
+        """The transformed frames."""
         raise NotImplementedError
 
     def undo(self, frames: Tensor, clock: Tensor) -> Tensor:
@@ -107,9 +107,9 @@ class _Linear:
 
 
 class FrameStandardise(_Linear):
-    """Values less their mean and divided by their standard deviation over the training frames; NaN has no say.
+    """Subtracts the mean and divides by the standard deviation of the training frames, ignoring NaN.
 
-    per: "channel" measures all cells of a channel together, "cell" each by itself. What is constant is divided by 1.
+    per: "channel" pools all cells of a channel, "cell" treats each cell separately. Constant values are divided by 1.
     """
 
     def __init__(self, *, per: Literal["channel", "cell"] = "channel") -> None:
@@ -117,7 +117,7 @@ class FrameStandardise(_Linear):
         self._axes = pick({"channel": (0, 2, 3), "cell": (0,)}, per, "standardise.per")
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
-        """Learn mean and standard deviation."""
+        """Fit mean and standard deviation."""
         count = _summed(frames, self._axes, np.isfinite)
         mean = _summed(frames, self._axes, np.nan_to_num) / np.maximum(count, 1)
         square = _summed(frames, self._axes, lambda values: np.nan_to_num(values - mean) ** 2)
@@ -127,10 +127,9 @@ class FrameStandardise(_Linear):
 
 
 class MinMax(_Linear):
-    """Values of each channel brought to 0..1 by the least and greatest of the training frames.
+    """Scales each channel to 0..1 by the minimum and maximum of the training frames.
 
-    low, high: physical values to become 0 and 1 in place of those seen. Later values outside them leave 0..1, which
-    `clip` forbids.
+    low, high: physical values that map to 0 and 1 instead of those found. clip: clip later values outside them to 0..1.
     """
 
     def __init__(self, *, low: float | None = None, high: float | None = None, clip: bool = False) -> None:
@@ -140,7 +139,7 @@ class MinMax(_Linear):
         self._low, self._high, self._clip = low, high, clip
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
-        """Learn the least and greatest value of each channel."""
+        """Fit the minimum and maximum of each channel."""
         low, high = _extremes(frames)
         low = low if self._low is None else np.full_like(low, self._low)
         high = high if self._high is None else np.full_like(high, self._high)
@@ -157,34 +156,34 @@ class MinMax(_Linear):
 
 
 class _Unlearned:
-    """A transform that learns nothing."""
+    """A transform without fitted state."""
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
-        """Nothing is learned."""
+        """Do nothing; there is nothing to fit."""
 
     def state(self) -> State:
-        """Nothing."""
+        """An empty state."""
         return {}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take nothing back."""
+        """Do nothing; the state is empty."""
 
 
 class LogOnePlus(_Unlearned):
-    """log(1 + x / scale) of values of at least 0, which draws in heavy tails such as counts and rain rates.
+    """log(1 + x / scale) of non-negative values, which compresses heavy tails such as those of counts and rain rates.
 
-    DataError, which names the value, where one is below 0.
+    DataError for a negative value.
     """
 
     def __init__(self, *, scale: float = 1.0) -> None:
         if not scale > 0:
-            raise UserError(f"log1p.scale: {scale:g} cannot divide values; expected a number above 0")
+            raise UserError(f"log1p.scale: {scale:g} is not a valid divisor; expected a number above 0")
         self._scale = np.float32(scale)
 
     def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
         """The logarithm of 1 + frames / scale."""
         if (frames < 0).any():
-            raise DataError(f"log1p: the value {float(np.nanmin(frames)):g} is below 0; expected values of at least 0")
+            raise DataError(f"log1p: the frames contain {float(np.nanmin(frames)):g}; expected values of at least 0")
         made: Floats = np.log1p(frames / self._scale)
         return made.astype(np.float32, copy=False)
 
@@ -199,11 +198,11 @@ class LogOnePlus(_Unlearned):
 
 
 class Clip(_Unlearned):
-    """Values below `low` become `low`, those above `high` become `high`; it cannot be undone, so undo changes nothing."""
+    """Clips values to `low` and `high`; this cannot be inverted, so `undo` returns its input."""
 
     def __init__(self, *, low: float | None = None, high: float | None = None) -> None:
         if low is None and high is None:
-            raise UserError("clip: neither low nor high is set; expected one of them or both")
+            raise UserError("clip: neither low nor high is set; set at least one of them")
         if low is not None and high is not None:
             _need_order("clip", low, high)
         self._low, self._high = low, high
@@ -222,17 +221,17 @@ class Clip(_Unlearned):
 
 
 class Anomaly:
-    """Values less what their cell usually shows at that phase of a cycle: the day (86400 seconds), the year (31556952).
+    """Subtracts each cell's climatology at the phase of a cycle: the day (period 86400 seconds) or the year (31556952).
 
-    What is usual is learned as by the climatology baseline, whose forecast is hence an anomaly of 0. smooth: phases on either
-    side that are averaged in.
+    The climatology is that of the climatology baseline, whose forecast is thus an anomaly of 0. smooth: phases on either side
+    that are averaged in.
     """
 
     def __init__(self, *, period: float = 86400.0, smooth: int = 0) -> None:
         self._cycle, self._period = Cycle(period=period, smooth=smooth, place="anomaly"), period
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
-        """Learn the mean of each cell and phase."""
+        """Fit the mean of each cell and phase."""
         self._cycle.fit(frames, clock, step)
 
     def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
@@ -359,4 +358,4 @@ def _extremes(frames: Signals) -> tuple[Floats, Floats]:
 
 def _need_order(place: str, low: float, high: float) -> None:
     if low >= high:
-        raise UserError(f"{place}: low = {low:g} is not below high = {high:g}")
+        raise UserError(f"{place}: low = {low:g} must be below high = {high:g}")

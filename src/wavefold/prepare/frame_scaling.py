@@ -1,4 +1,4 @@
-"""Steps between frames and nets as one: learned on the training part, applied to whole frames, undone in what a net says."""
+"""A chain of frame transforms: fitted on the training part, applied to whole frames, inverted on forecasts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from wavefold.base.lazy import Lazy
 from wavefold.base.series import Seconds, Series, Windows
 from wavefold.prepare.frame_scale import FrameTransform
 
-_IN_MEMORY = 1 << 30  # bytes of frames that scaling is learned from; of more, so many drawn ones
+_IN_MEMORY = 1 << 30  # maximum bytes of frames used for fitting; beyond this, a random subset is used
 
 
 class FrameScaling:
-    """Transforms of frames in their order, each with its number among all steps, which names it in a file."""
+    """Frame transforms in order, each with its number among all steps, which is its key in saved files."""
 
     def __init__(self, steps: Sequence[tuple[int, FrameTransform]]) -> None:
         self._steps = list(steps)
@@ -30,7 +30,7 @@ class FrameScaling:
         return [step for _, step in self._steps]
 
     def fit(self, series: Series, numbers: Ints) -> Self:
-        """Learn from some frames, by their numbers; of more than a gigabyte from drawn ones. Returns itself."""
+        """Fit on the frames with these numbers, or on a random subset if they exceed a gigabyte; returns self."""
         frames, clock = frames_at(series, numbers)
         for _, step in self._steps:
             step.fit(frames, clock, series.step)
@@ -38,7 +38,7 @@ class FrameScaling:
         return self
 
     def apply(self, series: Series) -> Series:
-        """The same series, scaled; what is read on demand is scaled when it is read."""
+        """The scaled series; frames that are read on demand are scaled when read."""
         frames = series.frames
         if not isinstance(frames, Lazy):
             return series.with_frames(self._scaled(frames, series, np.arange(len(series))))
@@ -56,11 +56,11 @@ class FrameScaling:
         return np.ascontiguousarray(flat.reshape(count, ahead, targets, rows, columns).swapaxes(1, 2), np.float32)
 
     def save(self, path: Path) -> None:
-        """Write what was learned."""
+        """Write the fitted state."""
         write_arrays(path, {f"{number}.{name}": value for number, step in self._steps for name, value in step.state().items()})
 
     def load(self, path: Path) -> Self:
-        """Take up what was learned."""
+        """Load the fitted state; returns self."""
         with np.load(path, allow_pickle=False) as kept:
             for number, step in self._steps:
                 step.load({k.partition(".")[2]: kept[k] for k in kept if k.startswith(f"{number}.")})
@@ -74,9 +74,9 @@ class FrameScaling:
 
 
 def frames_at(series: Series, numbers: Ints) -> tuple[Floats, Seconds]:
-    """Frames by number with their seconds; of more than a gigabyte as many as fit, in their order.
+    """Frames by number with their times in seconds; if they exceed a gigabyte, a random subset that fits, in order.
 
-    Those are drawn, always the same ones: evenly spread, they could miss hours of each day.
+    The subset is deterministic. It is random because evenly spaced frames could miss hours of each day.
     """
     most = max(2, _IN_MEMORY // (4 * int(np.prod(series.frames.shape[1:]))))
     if len(numbers) > most:

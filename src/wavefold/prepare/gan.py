@@ -1,9 +1,9 @@
-"""One small GAN that learns the signals of one class and makes more of them.
+"""A small GAN that learns the signals of one class and generates more of them.
 
-After the heartbeat source's section 3.4: a generator of widths 64-128-256-512-1024-T, a discriminator T-512-256-1, Adam
-5e-4 for both, 200 epochs of batches of 32. What differs: signals are mapped to tanh's range for the training and back
-afterwards (the source's tanh makes values below the 0 of its data); any number of channels, as one long vector; the
-sigmoid is inside the loss, where it cannot overflow; a last batch of one sample is left out of its epoch (the source's
+From section 3.4 of the heartbeat source: a generator of widths 64-128-256-512-1024-T, a discriminator T-512-256-1, Adam
+with 5e-4 for both, 200 epochs in batches of 32. Differences: signals are mapped to tanh's range for training and back
+afterwards (the source's tanh generates values below the 0 of its data); any number of channels, as one flat vector; the
+sigmoid is part of the loss, where it cannot overflow; a last batch of one sample is skipped (the source's
 `except: continue`) because batch norm needs two.
 """
 
@@ -44,7 +44,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Tells real flat signals (N, width) from made ones: (N, 1) logits, positive for real."""
+    """Separates real flat signals (N, width) from generated ones: (N, 1) logits, positive for real."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -61,9 +61,9 @@ class Discriminator(nn.Module):
 def imitate(
     signals: Floats, count: int, *, seed: int, epochs: int = 200, steps: int | None = None, what: str = "gan"
 ) -> Floats:
-    """`count` new signals like the two or more given, (sample, channel, position), within their range of values.
+    """Generate `count` signals like the given ones, (sample, channel, position), two or more, within their range of values.
 
-    steps: cap on the number of batches over all epochs. what: the words before the progress.
+    steps: maximum number of batches over all epochs. what: label of the progress display.
     """
     low, high = float(signals.min()), float(signals.max())
     span = high - low or 1.0
@@ -97,7 +97,7 @@ def _train(real: Tensor, epochs: int, steps: int | None, draws: torch.Generator,
 def _tell(
     generator: Generator, discriminator: Discriminator, learn: torch.optim.Optimizer, real: Tensor, noise: Tensor
 ) -> None:
-    """One step of the discriminator: 1 for real, 0 for made. real: (N, width); noise: (N, 64)."""
+    """One training step of the discriminator: 1 for real, 0 for generated. real: (N, width); noise: (N, 64)."""
     with torch.no_grad():
         made = generator(noise)
     told_real, told_made = discriminator(real), discriminator(made)
@@ -109,7 +109,7 @@ def _tell(
 
 
 def _make(generator: Generator, discriminator: Discriminator, learn: torch.optim.Optimizer, noise: Tensor) -> None:
-    """One step of the generator, towards what the discriminator takes for real. noise: (N, 64)."""
+    """One training step of the generator, towards what the discriminator classifies as real. noise: (N, 64)."""
     discriminator.requires_grad_(False)  # its weights need no gradient here: a third of the step's work
     told = discriminator(generator(noise))
     loss = binary_cross_entropy_with_logits(told, torch.ones_like(told))
@@ -120,7 +120,7 @@ def _make(generator: Generator, discriminator: Discriminator, learn: torch.optim
 
 
 def _sample(generator: Generator, count: int, draws: torch.Generator) -> Tensor:
-    """Flat signals made 1024 at a time. result: (count, width), on the processor."""
+    """Flat signals generated 1024 at a time. result: (count, width), on the CPU."""
     generator.eval()  # running statistics: a sample does not depend on those made with it
     device = next(generator.parameters()).device
     with torch.no_grad():

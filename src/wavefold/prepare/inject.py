@@ -1,4 +1,4 @@
-"""Needles put into the training part's cadences, anew for each batch: endless positives from the backgrounds there are.
+"""Injects needles into training cadences, drawn anew for each batch: unlimited positives from the available backgrounds.
 
 The same injection that simulates whole cadences (base.needles), on real panels or simulated ones: heights are in residual
 standard deviations of each panel as it is, and each panel is brought back to the mean and standard deviation that it had (the
@@ -19,24 +19,24 @@ _OFF_ONLY = 0.2  # of the decoys of a cadence without a needle: in its OFF panel
 
 
 class Inject:
-    """Adds to each cadence, as chance has it, a needle in its ON panels (then it is positive) and a decoy in all six.
+    """Randomly adds to each cadence a needle in its ON panels, which makes it positive, and a decoy in all six panels.
 
-    needles: share of cadences that get a needle, whatever they hold already; decoys: share that get a line of the same kinds
-    which OFF panels show too, a hard negative where there is no needle. A pure function of (key, sample). The last of two
-    classes is that with a needle.
+    needles: fraction of cadences that get a needle, whatever they contain; decoys: fraction that get a similar line that OFF
+    panels show too, a hard negative if there is no needle. A pure function of (key, sample). The last of the two classes is
+    the one with a needle.
     """
 
     def __init__(self, needles: float = 0.45, decoys: float = 0.3) -> None:
         for name, share in (("needles", needles), ("decoys", decoys)):
             if not 0 <= share <= 1:
-                raise UserError(f"inject.{name}: {share} is not a share; it must be between 0 and 1")
+                raise UserError(f"inject.{name}: {share} is not a valid fraction; it must be from 0 to 1")
         self.needles, self.decoys = needles, decoys
 
     def __call__(self, signals: Tensor, targets: Tensor, samples: Tensor, key: int) -> tuple[Tensor, Tensor]:
         """signals: (N, 6, T, F); targets: (N, 2) float; samples: (N,) int64."""
         if signals.ndim != 4 or signals.shape[1] != PANELS or targets.shape[1] != 2:
             shape = " x ".join(map(str, signals.shape[1:]))
-            raise UserError(f"inject: needs cadences of {PANELS} panels in 2 classes, not {shape} in {targets.shape[1]}")
+            raise UserError(f"inject: expected cadences of {PANELS} panels and 2 classes; got {shape} and {targets.shape[1]}")
         chance = keyed.uniform(keyed.key(key, 0), samples, 3)
         needled, decoyed = chance[:, 0] < self.needles, chance[:, 1] < self.decoys
         off_only = (chance[:, 2] < _OFF_ONLY) & ~needled & (targets[:, 1] == 0)

@@ -1,4 +1,4 @@
-"""Changes of windows of frames that leave what happens in them possible: mirror images and quarter turns."""
+"""Augmentations of windows of frames: mirror images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from wavefold.base.keyed import uniform
 
 
 class Mirror:
-    """Half of the windows upside down, half of them left to right, all their frames alike.
+    """Mirrors half of the windows vertically and half horizontally, all frames of a window alike.
 
-    Not for places that do not move, such as coasts. rows, columns: whether to mirror along that axis.
+    Unsuitable for fixed places, such as coasts. rows, columns: whether to mirror along that axis.
     """
 
     def __init__(self, rows: bool = True, columns: bool = True) -> None:

@@ -1,7 +1,7 @@
-"""Changes that alter what a sample is called as well; mixup (Zhang and others 2017, arXiv:1710.09412) is one.
+"""Augmentations that change labels as well as signals, such as mixup (Zhang et al. 2017, arXiv:1710.09412).
 
-Like augmentations, each is a pure function of (key, sample). A mixer may be made with the keyword `classes`, their number,
-or `shape`, that of one sample: what its constructor names it is given.
+Like augmentations, each is a pure function of (key, sample). A mixer's constructor may take the keywords `classes`, the number
+of classes, and `shape`, that of one sample.
 
 Legend: N samples, C classes; signals (N, channel, ...), targets (N, C) float32 shares of classes, samples (N,) int64.
 """
@@ -30,17 +30,17 @@ class Mixer(Protocol):
 
 
 class PairMixer(Protocol):
-    """A mixer of each sample with another of its batch, which the training loop brings in the state that it then has."""
+    """Mixes each sample with another of its batch, which the training loop passes in its current, augmented state."""
 
     def partners(self, count: int, key: int) -> Tensor:
-        """The place of each one's partner in a whole batch of `count` samples, (count,) int64."""
+        """The position of each sample's partner in a full batch of `count` samples, (count,) int64."""
 
     def __call__(self, signals: Tensor, targets: Tensor, samples: Tensor, key: int, others: Pair) -> Pair:
         """The mixed signals and targets. others: the partners' signals and targets."""
 
 
 class Mixup:
-    """l x + (1 - l) x' of a sample and another one of its batch, l from a beta distribution of (alpha, alpha).
+    """Mixes a sample x with another x' of its batch, l x + (1 - l) x', with l drawn from a Beta(alpha, alpha) distribution.
 
     label: "mix" for l y + (1 - l) y'; "max" for the larger of both in the last class (a needle in either is a needle); "or"
     for 1 - (1 - l y)(1 - (1 - l) y') in the last class. The last two need two classes. share: of the samples that are mixed.
@@ -50,11 +50,11 @@ class Mixup:
         self, *, classes: int, alpha: float = 0.2, label: Literal["mix", "max", "or"] = "max", share: float = 1.0
     ) -> None:
         if not alpha > 0:
-            raise UserError(f"mixup.alpha: {alpha} is not above 0")
+            raise UserError(f"mixup.alpha: {alpha} must be above 0")
         if not 0 <= share <= 1:
-            raise UserError(f"mixup.share: {share} is not in 0 to 1")
+            raise UserError(f"mixup.share: {share} is not a valid fraction; it must be from 0 to 1")
         if label != "mix" and classes != 2:
-            raise UserError(f"mixup.label: '{label}' needs two classes; there are {classes}, for which 'mix' is right")
+            raise UserError(f"mixup.label: '{label}' needs 2 classes; with {classes}, use 'mix'")
         self.alpha, self.share, self._label = alpha, share, _LABELS[label]
 
     def partners(self, count: int, key: int) -> Tensor:
@@ -68,7 +68,7 @@ class Mixup:
         return mixed, torch.where(weight < 1, self._label(targets, others[1], weight), targets)
 
     def _weights(self, key: int, samples: Tensor) -> Tensor:
-        """The share of each sample in its mixture, 1 for those that are left as they are, (N, 1)."""
+        """The weight of each sample in its mixture, (N, 1); 1 for samples that are not mixed."""
         drawn = keyed.uniform(key, samples, 2)
         beta = torch.from_numpy(betaincinv(self.alpha, self.alpha, drawn[:, :1].double().numpy(force=True)))
         return torch.where(drawn[:, 1:] < self.share, beta.to(drawn), 1.0)

@@ -1,7 +1,7 @@
-"""Values brought to one size: by each sample alone, or by position with what the training part shows.
+"""Scaling of signals: per sample, or per position with statistics of the training part.
 
-A Transform is fitted on a fold's training part only and then applied to every part; what it has learned is a few arrays
-that a run keeps beside its weights.
+A Transform is fitted on a fold's training part only and then applied to every part; its state is a few arrays that a run
+saves beside its weights.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ State = dict[str, NDArray[Any]]
 
 
 class Transform(Protocol):
-    """A step between signals and nets that may learn from the training part. signals: (sample, channel, ...)."""
+    """A preprocessing step that may be fitted on the training part. signals: (sample, channel, ...)."""
 
     def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
-        """Learn from the training part and return itself."""
+        """Fit on the training part and return self."""
 
     def apply(self, signals: Floats) -> Floats:
-        """The signals as the nets are to see them; the ones given stay as they are."""
+        """The transformed signals; the input is not modified."""
 
     def state(self) -> State:
-        """What was learned, as arrays to keep."""
+        """The fitted state, as arrays to save."""
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
 
     def module(self) -> nn.Module:
-        """What `apply` computes, as a module of torch: signals (N, channel, ...) float32 to the same as the nets see them."""
+        """`apply` as a torch module: signals (N, channel, ...) float32 to transformed signals."""
 
 
 class Scale:
-    """Each sample scaled by itself, all channels together or each alone; nothing is learned, so no split can leak.
+    """Scales each sample by its own values, all channels together or separately; nothing is fitted, so nothing can leak.
 
     by constant: x / constant; max: x / max |x|; range: (x - min) / (max - min), in 0 to 1; std: (x - mean) / std;
-    median: x / median |x|; l2: x / sqrt(sum x^2). A sample that is all zeros, or flat where flat means no size, is
-    divided by 1. per: "channel" measures each channel (of cadences: each panel) by itself.
+    median: x / median |x|; l2: x / sqrt(sum x^2). A sample whose divisor would be 0, because it is
+    all zeros or constant, is divided by 1. per: "channel" scales each channel (for cadences: each panel) separately.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class Scale:
         per: Literal["sample", "channel"] = "sample",
     ) -> None:
         if constant == 0:
-            raise UserError("scale.constant: 0 cannot divide the signals; expected another number")
+            raise UserError("scale.constant: 0 is not a valid divisor; expected a nonzero number")
         self._measure, self._by = pick(_MEASURES, by, "scale.by"), by
         self._constant = np.float32(constant) if by == "constant" else np.float32(1)
         self._first = 2 if per == "channel" else 1  # of the axes that are measured over
 
     def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
-        """Itself: nothing is learned."""
+        """Return self; there is nothing to fit."""
         return self
 
     def apply(self, signals: Floats) -> Floats:
@@ -76,11 +76,11 @@ class Scale:
         return result
 
     def state(self) -> State:
-        """Nothing."""
+        """An empty state."""
         return {}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take nothing back."""
+        """Do nothing; the state is empty."""
 
     def module(self) -> nn.Module:
         """The same in torch; means and squares are summed in float64, where numpy's last digit depends on how it sums."""
@@ -88,14 +88,14 @@ class Scale:
 
 
 class Standardise:
-    """Each position less its mean and divided by its standard deviation, both learned on the training part."""
+    """Subtracts each position's mean and divides by its standard deviation, both fitted on the training part."""
 
     def __init__(self) -> None:
         self._mean = np.zeros((1, 1), np.float32)  # (channel, ...)
         self._std = np.ones((1, 1), np.float32)
 
     def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
-        """Learn mean and standard deviation by channel and position. signals: (sample, channel, ...)."""
+        """Fit mean and standard deviation per channel and position. signals: (sample, channel, ...)."""
         if isinstance(signals, Lazy):
             mean, std = _moments(signals)
         else:
@@ -105,7 +105,7 @@ class Standardise:
         return self
 
     def apply(self, signals: Floats) -> Floats:
-        """Signals with mean 0 and standard deviation 1 at each position, so far as they are like the training part."""
+        """Standardised signals: mean 0 and standard deviation 1 at each position if distributed as the training part."""
         result: Floats = (signals - self._mean) / self._std
         return result
 
@@ -114,7 +114,7 @@ class Standardise:
         return {"mean": self._mean, "std": self._std}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take back mean and std."""
+        """Restore mean and std."""
         self._mean, self._std = state["mean"], state["std"]
 
     def module(self) -> nn.Module:
@@ -123,9 +123,11 @@ class Standardise:
 
 
 def need_one_axis(signals: Signals, step: str) -> None:
-    """UserError unless signals are (sample, channel, position). step: its name in recipes."""
+    """Raise UserError unless signals are (sample, channel, position). step: the transform's name in recipes."""
     if signals.ndim != 3:
-        raise UserError(f"{step}: takes signals (sample, channel, position); a sample here is {shape_words(signals.shape[1:])}")
+        raise UserError(
+            f"{step}: expected signals (sample, channel, position), but a sample is {shape_words(signals.shape[1:])}"
+        )
 
 
 def _moments(signals: Lazy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -183,7 +185,7 @@ def _largest(x: Floats, axes: Axes) -> Values:
 
 
 def _sized(size: Values, values: Values) -> Values:
-    """Sizes to divide by: 1 in place of a size that is nought but for the rounding of float32 values."""
+    """Divisors, with 1 in place of those that are zero up to float32 rounding."""
     return np.where(size > 1e-6 * values, size, np.float32(1))
 
 

@@ -1,9 +1,9 @@
-"""Which samples learn, which check and which judge: stratified splits as index arrays, groups never torn apart.
+"""Stratified training, validation and test splits as index arrays, which keep groups together.
 
-Samples are dealt class by class, so that every part holds each class in its share. Where groups are given (patients,
-stars, backgrounds) whole groups are dealt, the heaviest first, each to the part that then stays nearest to its share of
-every class. scikit-learn's StratifiedGroupKFold does nearly the same; ours also makes parts of unequal shares, leaves
-none empty, and gives another split for another seed where no two groups are of one size.
+Samples are assigned class by class, so that every part has the class proportions of the whole. With groups (patients,
+stars, backgrounds), whole groups are assigned, largest first, each to the part that then stays closest to its target share
+of every class. scikit-learn's StratifiedGroupKFold is similar; this version also supports parts of unequal size, leaves none
+empty, and depends on the seed even if all groups differ in size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Groups = NDArray[Any]  # (sample,) any values that can be compared
 
 @dataclass(frozen=True)
 class Fold:
-    """One split: three sorted index arrays that share no sample and together hold all."""
+    """One split: three sorted, disjoint index arrays that together cover all samples."""
 
     number: int
     train: Ints
@@ -41,13 +41,13 @@ def holdout(
     seed: int = 0,
     classes: Sequence[str] = (),
 ) -> list[Fold]:
-    """One fold that tests on `fraction` of the samples and validates on `validation` of the rest, class by class.
+    """One fold: a stratified test part of `fraction` of the samples and a validation part of `validation` of the rest.
 
-    labels: (sample,) class numbers; groups: (sample,) what must not straddle the parts; classes: names for errors.
+    labels: (sample,) class numbers; groups: (sample,) groups to keep in one part; classes: names for errors.
     A class with two samples or more is in both test and training; with groups, as nearly as whole groups allow.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"split.fraction: {fraction} is not between 0 and 1")
+        raise UserError(f"split.fraction: {fraction} is out of range; it must be above 0 and below 1")
     _check_validation(validation)
     _check_classes(labels, 2, "a stratified split", classes)
     _check_groups(groups, 2, "a split into training and test")
@@ -66,15 +66,15 @@ def kfold(
     seed: int = 0,
     classes: Sequence[str] = (),
 ) -> list[Fold]:
-    """`folds` x `repeats` folds: in each repeat, another shuffle, every sample is in exactly one test part.
+    """`folds` x `repeats` folds: each repeat shuffles anew and puts every sample in exactly one test part.
 
-    labels: (sample,) class numbers; groups: (sample,) what must not straddle the parts; classes: names for errors.
-    validation: share of what is not tested. A class that lives in fewer groups than folds is missing from some tests.
+    labels: (sample,) class numbers; groups: (sample,) groups to keep in one part; classes: names for errors. validation:
+    fraction of the samples outside the test part. A class in fewer groups than folds is missing from some test parts.
     """
     if folds < 2:
-        raise UserError(f"split.folds: {folds} is too few; cross-validation needs at least 2")
+        raise UserError(f"split.folds: {folds} is too small; cross-validation needs at least 2 folds")
     if repeats < 1:
-        raise UserError(f"split.repeats: {repeats} is too few; at least 1 is needed")
+        raise UserError(f"split.repeats: {repeats} is too small; it must be 1 or more")
     _check_validation(validation)
     _check_classes(labels, folds, f"a stratified split of {folds} folds", classes)
     _check_groups(groups, folds, f"a split of {folds} folds")
@@ -91,7 +91,7 @@ def _fold(number: int, labels: Ints, test: NDArray[np.bool_], validation: float,
     check = np.zeros(len(rest), bool)
     if validation:
         rest_groups = None if groups is None else groups[rest]
-        _check_groups(rest_groups, 2, "what is not tested, split into training and validation,")
+        _check_groups(rest_groups, 2, "splitting the samples outside the test part into training and validation")
         check = _part(labels[rest], validation, rest_groups, rng)
     return Fold(number, rest[~check], rest[check], np.flatnonzero(test))
 
@@ -110,7 +110,7 @@ def _part(labels: Ints, share: float, groups: Groups | None, rng: Generator) -> 
 
 
 def _whole_counts(sizes: Ints, share: float) -> Ints:
-    """How many to take of each class by the largest remainder; of two or more at least one is taken and one left."""
+    """Samples to take per class, by largest remainder; of two or more, at least one is taken and one left."""
     quotas = sizes * share
     takes = np.floor(quotas).astype(np.int64)
     missing = round(sizes.sum() * share) - takes.sum()
@@ -120,7 +120,7 @@ def _whole_counts(sizes: Ints, share: float) -> Ints:
 
 
 def _deal_samples(labels: Ints, parts: int, rng: Generator) -> Ints:
-    """Samples dealt in turn, class after class: each class and the whole are even to one. result: (sample,) parts."""
+    """Deal samples in turn, class by class; classes and totals differ by at most one. result: (sample,) part numbers."""
     part = np.empty(len(labels), np.int64)
     part[_by_class(labels, rng)] = np.arange(len(labels)) % parts
     return part
@@ -132,7 +132,7 @@ def _by_class(labels: Ints, rng: Generator) -> Ints:
 
 
 def _deal_groups(labels: Ints, groups: Groups, shares: Sequence[float], rng: Generator) -> Ints:
-    """Whole groups dealt to parts of the given relative shares. result: (sample,) parts, none of them empty.
+    """Deal whole groups to parts of the given relative sizes, none of them empty. result: (sample,) part numbers.
 
     Each group goes where the sum over parts and classes of (part's share of the class - its due share)^2 / due share
     grows least.
@@ -157,12 +157,12 @@ def _deal_groups(labels: Ints, groups: Groups, shares: Sequence[float], rng: Gen
 
 def _check_validation(validation: float) -> None:
     if not 0 <= validation < 1:
-        raise UserError(f"split.validation: {validation} is not between 0 and 1")
+        raise UserError(f"split.validation: {validation} is out of range; it must be at least 0 and below 1")
 
 
 def _check_classes(labels: Ints, least: int, what: str, classes: Sequence[str]) -> None:
     if len(labels) == 0:
-        raise UserError(f"no samples to split; {what} needs at least {least} of each class")
+        raise UserError(f"there are no samples to split; {what} needs at least {least} of each class")
     for number, size in enumerate(np.bincount(labels)):
         if 0 < size < least:
             name = classes[number] if classes else number

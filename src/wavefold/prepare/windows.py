@@ -1,7 +1,7 @@
-"""Windows of past and later frames, and their split by time: train first, then validation, then test, with gaps between.
+"""Windows of past and later frames, and their split by time: training, validation, test, with gaps between.
 
-Windows overlap in time, so shuffled ones would show the net its test. A part holds the windows that lie wholly inside its
-frames, and as many frames as `gap` are left out before the next part.
+Windows overlap in time, so a shuffled split would leak test frames into training. A part contains the windows that lie
+entirely inside its frames, and `gap` frames are left out before the next part.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from wavefold.base.series import Seconds, Series, Windows
 def cut_windows(
     series: Series, *, past: int, ahead: int, stride: int = 1, crop: Sequence[int] = (), crop_stride: Sequence[int] = ()
 ) -> Windows:
-    """Every window of `past` and `ahead` frames in every stretch, `stride` frames apart, on every crop.
+    """Every window of `past` and `ahead` frames in every gapless stretch, `stride` frames apart, on every crop.
 
-    crop: rows and columns, () for whole frames; crop_stride: rows and columns from one crop to the next, () for crops side by
-    side. Crops that would reach over the edge are left out. Windows are in the order of time, those of one time by row and
-    column. DataError where no stretch is long enough, UserError for numbers that cannot be.
+    crop: rows and columns, () for whole frames; crop_stride: rows and columns between crops, () for adjacent crops. Crops
+    that would cross the edge are left out. Windows are ordered by time, then row, then column. DataError if no stretch is
+    long enough, UserError for invalid numbers.
     """
     _need_whole(past, 1, "windows.past")
     _need_whole(ahead, 0, "windows.ahead")
@@ -40,7 +40,7 @@ def _starts(series: Series, past: int, ahead: int, stride: int) -> Ints:
     lengths, need = series.ends - series.starts, past + ahead
     counts = np.maximum(0, (lengths - need) // stride + 1)
     if not counts.any():
-        longest = f"{lengths.max(initial=0)} frames in its longest stretch of {len(lengths)}"
+        longest = f"the longest gapless stretch has {lengths.max(initial=0)} frame{'s' if lengths.max(initial=0) != 1 else ''}"
         raise DataError(f"{series.source or 'series'}: {longest}; a window needs {need} ({past} past and {ahead} ahead)")
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     first: Ints = np.repeat(series.starts, counts) + stride * within
@@ -69,12 +69,12 @@ class TimeSplit:
 
 
 def split_by_time(windows: Windows, *, validation: float = 0.15, test: float = 0.15, gap: int = -1) -> TimeSplit:
-    """Windows by the part that they lie wholly inside: train first, then validation, then test.
+    """Assign windows to the part that contains them entirely: training first, then validation, then test.
 
-    validation, test: shares of the series' frames, counted from its end; train has the rest. gap: frames left out before each
-    of the two, -1 for as many as a window has. A cut within a window's length of a stretch's start is moved there; where a
-    stretch starts, the time that lies before it counts as left out, and without times its frames are of another sequence and
-    no gap is needed. UserError where a part gets no window.
+    validation, test: fractions of the series' frames, counted from its end; training has the rest. gap: frames left out
+    before each of the two, -1 for the window length. A cut within a window length of a stretch's start moves there. At such
+    a start, the time gap before it counts towards `gap`; without times, stretches are independent sequences and need no gap.
+    UserError if a part gets no window.
     """
     gap = windows.length if gap == -1 else gap
     _need_shares(validation, test, gap)
@@ -90,8 +90,8 @@ def split_by_time(windows: Windows, *, validation: float = 0.15, test: float = 0
     if empty:
         frames = ", ".join(f"{name} {max(0, high - low)}" for name, (low, high) in spans.items() if wanted[name])
         raise UserError(
-            f"split: no window fits the {empty[0]} part; of {total} frames the parts have {frames} (gap {gap}), a window "
-            f"needs {windows.length} in one stretch; change split.test, split.validation, split.gap, "
+            f"split: no window fits in the {empty[0]} part; the {total} frames are divided into {frames} (gap {gap}), and "
+            f"a window needs {windows.length} consecutive frames; change split.test, split.validation, split.gap, "
             f"windows.past or windows.ahead"
         )
     return TimeSplit(**parts)
@@ -122,9 +122,9 @@ def _inside(windows: Windows, low: int, high: int) -> Ints:
 
 
 def time_blocks(windows: Windows, index: Ints | slice = slice(None)) -> Strings:
-    """A word for each window, (n,), the same for those that begin within one window's length of a stretch.
+    """A block label per window, (n,), shared by windows that begin in the same window-length block of a stretch.
 
-    For resampling that keeps what overlaps together: "2:5" is the sixth such block of the third stretch.
+    For resampling that keeps overlapping windows together: "2:5" is the sixth block of the third stretch.
     """
     first = windows.first[index]
     stretch = np.searchsorted(windows.series.starts, first, side="right") - 1
@@ -133,7 +133,7 @@ def time_blocks(windows: Windows, index: Ints | slice = slice(None)) -> Strings:
 
 
 def finite_share(windows: Windows, *, targets: int = 0) -> Seconds:
-    """Share of the later frames' cells that have a value, (n,), of the first `targets` channels (0: of all)."""
+    """Fraction of the later frames' cells that have a value, (n,), over the first `targets` channels (0: all)."""
     frames, (rows, columns) = windows.series.frames, windows.size
     corners, place = np.unique(np.stack([windows.top, windows.left]), axis=1, return_inverse=True)
     (top, left), (bottom, right) = corners, corners + np.array([[rows], [columns]])
@@ -152,22 +152,22 @@ def finite_share(windows: Windows, *, targets: int = 0) -> Seconds:
 
 
 def _two(numbers: Sequence[int], key: str) -> tuple[int, int]:
-    """Rows and columns; UserError where they are not two whole numbers above 0."""
+    """Rows and columns; UserError unless there are two numbers above 0."""
     if len(numbers) != 2 or min(numbers) < 1:
-        raise UserError(f"{key}: {list(numbers)} is not two numbers above 0, rows and columns")
+        raise UserError(f"{key}: got {list(numbers)}; expected two numbers above 0, rows and columns")
     return int(numbers[0]), int(numbers[1])
 
 
 def _need_whole(value: int, least: int, key: str) -> None:
     if value < least:
-        raise UserError(f"{key}: {value} is below {least}")
+        raise UserError(f"{key}: {value} is too small; it must be {least} or more")
 
 
 def _need_shares(validation: float, test: float, gap: int) -> None:
     for key, share in (("split.validation", validation), ("split.test", test)):
         if not 0 <= share < 1:
-            raise UserError(f"{key}: {share:g} is no share of the frames; expected 0 or more and less than 1")
+            raise UserError(f"{key}: {share:g} is out of range; it must be at least 0 and below 1")
     if validation + test >= 1:
         raise UserError(f"split.validation: {validation:g} and split.test {test:g} leave no frames to train on")
     if gap < -1:
-        raise UserError(f"split.gap: {gap} is no number of frames; expected 0 or more, or -1 for a window's length")
+        raise UserError(f"split.gap: {gap} is out of range; expected 0 or more frames, or -1 for the window length")
