@@ -1,7 +1,7 @@
-"""Kernel features as a net of torch, for files that other programs run: the same sums in the same order, to the bit.
+"""Kernel features as a torch module for export: the same sums in the same order, bit-identical.
 
-The features count values above a bias, and biases are values that training signals reached: another order of the sums would
-count some of them otherwise.
+The features count values above a bias, and biases are outputs of training signals, so that a different order of summation
+would change some counts.
 
 Legend: N samples, C channels, S sets of channels, T positions, K = 84 kernels, B biases a kernel.
 """
@@ -96,7 +96,7 @@ class _Dilation(nn.Module):
         return ((torch.cat(counts, 2) if len(counts) > 1 else counts[0]) / self.count).flatten(1)
 
     def _above(self, output: Tensor, biases: Tensor) -> Tensor:
-        """At how many positions of outputs (N, K, T) they are above biases (K, B): (N, K, B)."""
+        """The number of positions where outputs (N, K, T) exceed biases (K, B): (N, K, B)."""
         above = (output[:, :, None] > biases[:, :, None]).to(output.dtype)
         return ((above @ self.looked) * self.narrow).sum(3)  # sums of ones: exact in any order
 

@@ -1,6 +1,6 @@
 """A linear classifier on many features with real probabilities: multinomial logistic regression on standardised features.
 
-Its one strength of shrinkage is chosen by log loss on a held-out fifth of the training rows; then all rows are fitted.
+Its L2 penalty is chosen by log loss on a held-out fifth of the training rows; it is then refitted on all rows.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from wavefold.base.dataset import Floats, Ints
 
 _STRENGTHS = (1.0, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # strong first: each fit starts from the last
-_HELD = 5  # one row of five judges the strengths
-_FLAT = 1e-6  # a feature that varies less than this is left out, not blown up
+_HELD = 5  # one row in five is held out to choose the strength
+_FLAT = 1e-6  # features that vary less than this are ignored rather than amplified
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class LinearHead:
         return np.asarray(scores.softmax(1).numpy())
 
     def tensors(self) -> dict[str, Tensor]:
-        """What safetensors should keep."""
+        """The tensors to save with safetensors."""
         strength = torch.tensor([self.strength], dtype=torch.float64)
         return {"mean": self.mean, "spread": self.spread, "weight": self.weight, "bias": self.bias, "strength": strength}
 
     def module(self) -> nn.Module:
-        """The same in torch: features (N, feature) to probabilities (N, class) float64."""
+        """The same as a torch module: features (N, feature) to probabilities (N, class) float64."""
         return _LinearModule(self)
 
     @classmethod
     def from_tensors(cls, kept: dict[str, Tensor]) -> LinearHead:
-        """The head that `tensors` kept."""
+        """Rebuild the head from what `tensors` returned."""
         return cls(kept["mean"], kept["spread"], kept["weight"], kept["bias"], float(kept["strength"]))
 
 
@@ -82,7 +82,7 @@ def fit_linear(features: Floats, labels: Ints, classes: int, rng: Generator) -> 
 
 
 def stratified(labels: Ints, count: int, rng: Generator) -> Ints:
-    """Positions of about `count` samples, in order, each class in its own share and none left out whole."""
+    """Sorted positions of about `count` samples, with class proportions preserved and no class left out."""
     share = count / max(len(labels), 1)
     pools = [np.flatnonzero(labels == c) for c in np.unique(labels)]
     sizes = [min(len(p), max(round(share * len(p)), min(count, 1))) for p in pools]
@@ -91,12 +91,12 @@ def stratified(labels: Ints, count: int, rng: Generator) -> Ints:
 
 
 def _choose(x: Tensor, y: Tensor, classes: int, held: Ints) -> tuple[float, Tensor]:
-    """The strength of the least log loss on the held rows, tried from strong to weak until it worsens; its weights."""
+    """The strength with the lowest log loss on held-out rows, tried from strong to weak until it worsens; its weights."""
     best = (_STRENGTHS[1], torch.zeros(classes, x.shape[1] + 1))
     learn = torch.ones(len(x), dtype=torch.bool)
     learn[held] = False
     if len(held) == 0 or not learn.any():
-        return best  # too few rows to judge by
+        return best  # too few rows to choose
     learned, known, judged, truth = x[learn], y[learn], x[~learn], y[~learn]
     least = math.inf
     for strength in _STRENGTHS:
@@ -113,7 +113,7 @@ def _scores(x: Tensor, weights: Tensor) -> Tensor:
 
 
 def _fit(x: Tensor, y: Tensor, start: Tensor, strength: float) -> Tensor:
-    """The weights (class, feature + 1) of the least mean log loss plus strength / 2 of the squared weights, bias free."""
+    """Weights (class, feature + 1) that minimise mean log loss plus strength / 2 x squared weights; the bias is unpenalised."""
     weights = start.clone().requires_grad_()
     options = {"max_iter": 40, "history_size": 10, "tolerance_grad": 1e-4, "tolerance_change": 1e-5}
     search = torch.optim.LBFGS([weights], line_search_fn="strong_wolfe", **options)  # type: ignore[arg-type]

@@ -1,13 +1,13 @@
-"""A net for cadences that a laptop can train: lines are followed through each panel, then ON is compared with OFF.
+"""A net for cadences that a laptop can train: it tracks lines through each panel, then compares ON with OFF.
 
-Ours; no source. What is known of needles is built in, the rest is learned (about 0.2 M parameters):
-1. Panels in residual standard deviations, less the profiles over frequency that the OFF panels share: carriers, bandpass, DC
-   spike. A needle is in no OFF panel, so nothing is taken from it.
-2. Line sums: every panel, in stretches of 16 rows, summed along lines of 17 slopes.
-3. Tracks: the best sum of a path that goes from stretch to stretch, forwards and backwards, and may begin anywhere: one kind
-   bends (slope and place may change), one is straight. This is track-before-detect by dynamic programming (Barniv 1985).
-4. The six panels in a row, ON and OFF marked, through four convolutions; what each panel shows at most, ON against OFF.
-Steps 1 to 3 have nothing to learn and no gradient.
+Original design, without a source. Prior knowledge about needles is built in, the rest is learned (about 0.2 M parameters):
+1. Panels in residual standard deviations, minus the frequency profiles that the OFF panels share: carriers, bandpass, DC
+   spike. A needle is in no OFF panel, so it is not removed.
+2. Line sums: every panel, in blocks of 16 rows, summed along lines of 17 slopes.
+3. Tracks: the best sum along a path from block to block, forwards and backwards, which may begin anywhere; bent tracks may
+   change slope and position, straight ones may not. This is track-before-detect by dynamic programming (Barniv 1985).
+4. The six panels in a row, ON and OFF marked, through four convolutions; then each panel's maxima, ON against OFF.
+Steps 1 to 3 have no parameters and no gradient.
 
 Legend: N cadences, 6 panels, B = 6 N panels, T rows, F columns, S stretches, J slopes, M marks along a panel, C channels.
 """
@@ -66,16 +66,16 @@ class OnOff(nn.Module):
         return self.answer(*self.front(signals))
 
     def front(self, signals: Tensor) -> tuple[Tensor, Tensor]:
-        """What has nothing to learn: maps (N, C, 6 M, F / pool) and peaks compared, of signals (N, 6, T, F).
+        """The steps without parameters: maps (N, C, 6 M, F / pool) and compared peaks of signals (N, 6, T, F).
 
-        Its gradient is kept only where somebody asks for that of the signals.
+        Gradients are tracked only if the signals require them.
         """
         with torch.set_grad_enabled(signals.requires_grad):
             maps, peaks = self.tracks(signals)
             return maps, _compared(peaks)
 
     def answer(self, maps: Tensor, compared: Tensor) -> Tensor:
-        """Logits (N, classes) of what `front` sees."""
+        """Logits (N, classes) from the output of `front`."""
         seen: Tensor = self.features(maps.contiguous(memory_format=torch.channels_last))
         best = seen.view(*seen.shape[:2], PANELS, -1).amax(3)  # (N, C, 6): a panel's rows and columns lie together
         on, off = best[:, :, list(ON)], best[:, :, list(OFF)]

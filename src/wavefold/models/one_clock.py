@@ -1,7 +1,7 @@
-"""Where the line of a cadence stands: the straight track, on one clock through all six panels, that best tells ON from OFF.
+"""Locates the line of a cadence: the straight track, on one clock through all six panels, that best separates ON from OFF.
 
-The classical search (`dedoppler`) scores cadences of any kind; here a needle is known to be there, and its place, drift and
-S/N are wanted: six panels are one long panel in which OFF counts against ON, so that a carrier in all six cancels.
+The classical search (`dedoppler`) scores any cadence; this assumes that a needle is present and estimates its position, drift
+and S/N. The six panels form one long panel in which OFF counts negatively, so that a carrier in all six cancels.
 
 Legend: N cadences, 6 panels, T rows (time), F columns (frequency), D drifts.
 """
@@ -26,7 +26,7 @@ _STEPS = (0.0, -0.25, 0.25, -0.5, 0.5, -0.75, 0.75)  # columns that a line's end
 
 @dataclass(frozen=True)
 class Line:
-    """The track of each of some cadences."""
+    """The track of each cadence."""
 
     column: Tensor  # (N,) at the first row of the first panel; outside 0 to F - 1 where it enters later
     drift: Tensor  # (N,) columns a row
@@ -34,9 +34,9 @@ class Line:
 
 
 def on_off_lines(cadences: Tensor, starts: Sequence[int] = (), *, steepest: float = 0.5) -> Line:
-    """The best line of each cadence (N, 6, T, F) of any scale, of up to `steepest` columns a row either way.
+    """The best line of each cadence (N, 6, T, F), of any scale, with a drift of up to `steepest` columns per row either way.
 
-    starts: the row at which each panel begins, where there is time between panels.
+    starts: the row at which each panel begins, if there are time gaps between panels.
     """
     count, panels, rows, columns = cadences.shape
     begins = list(starts) or [panel * rows for panel in range(panels)]

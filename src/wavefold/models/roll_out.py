@@ -1,7 +1,7 @@
-"""A ConvLSTM that rolls out: it reads the past frames, then makes one later frame at a time and reads its own.
+"""An autoregressive ConvLSTM: it reads the past frames, then predicts one later frame at a time from its own predictions.
 
 Source: the encoder-forecaster of Shi et al. 2015 and the scheduled sampling of Bengio et al. 2015.
-What differs: the same layers read and forecast; each later frame is a change to the one before, so that training begins
+Differences: the same layers read and forecast; each later frame is a change to the one before, so that training starts
 at persistence; frames are folded (downsample x downsample cells into channels) before the layers and unfolded after.
 
 Legend: N samples, C channels, P past frames, A ahead frames, K targets, H hidden channels, r x c the folded rows x columns.
@@ -37,11 +37,11 @@ from wavefold.models.start import (
 class RollOut(nn.Module):
     """ConvLSTM layers that read the past frames and roll out frame by frame, feeding back their own forecast.
 
-    In training some of the frames fed back are true ones: a share of `teacher` at first, falling in a line to none at half
-    of the stage (`set_done`), a coin a sample and frame. In eval none are, whatever is handed in. Where a true cell is
-    NaN the net's own is fed. Channels beyond the targets are fed at their last past value.
-    start "last" adds each frame's change to the frame before (the true one where that was fed), "mean" and "advection" to
-    that first forecast's frame, "none" to nothing.
+    Scheduled sampling: in training, each frame fed back is the true one with a probability of `teacher` at first, decreasing
+    linearly to 0 at half of the stage (`set_done`), drawn per sample and frame. In eval mode none are. Where a true cell is
+    NaN, the prediction is fed. Channels beyond the targets are held at their last past value.
+    start "last" adds each frame's change to the frame before (the true one if that was fed), other starts to that first
+    forecast's frame, "none" to nothing.
     """
 
     takes_truth: ClassVar[bool] = True
@@ -79,7 +79,7 @@ class RollOut(nn.Module):
         self.first = FirstForecast(start, targets, ahead)
 
     def set_done(self, done: float) -> None:
-        """Say what share of the training stage is done, 0 to 1: the share of true frames fed falls with it."""
+        """Set the completed fraction of the training stage, 0 to 1, which determines the share of true frames fed."""
         self.share = self.teacher * max(0.0, 1 - 2 * done)
 
     def forward(self, past: Tensor, truth: Tensor | None = None) -> Tensor:
@@ -110,6 +110,6 @@ class RollOut(nn.Module):
         return F.pixel_shuffle(self.head(seen), self.downsample), after
 
     def _mixed(self, own: Tensor, true: Tensor) -> Tensor:
-        """Frames (N, K, R, W) to feed: the true one for a share of the samples."""
+        """Frames (N, K, R, W) to feed: the true ones for a random share of the samples."""
         heads = torch.rand(len(own), 1, 1, 1, device=own.device) < self.share
         return torch.where(heads & ~true.isnan(), true.to(own.dtype), own)

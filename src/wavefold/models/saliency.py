@@ -1,11 +1,11 @@
-"""Which values of a signal a model's answer rests on, by its gradients and by covering pieces up.
+"""Saliency maps: which values of a signal a model's output depends on, by integrated gradients and by occlusion.
 
 Integrated gradients (Sundararajan, Taly and Yan 2017): gradients along the straight line from an origin x' to a signal x,
 
     map_i = (x_i - x'_i) * integral over a of 0..1 of dF(x' + a (x - x')) / dx_i,      sum_i map_i = F(x) - F(x')
 
-with F the probability of one class, the integral taken by the midpoint rule. Occlusion (Zeiler and Fergus 2014): how far
-F falls once a piece of x is that of x'.
+with F the probability of one class and the integral by the midpoint rule. Occlusion (Zeiler and Fergus 2014): how far F
+falls when a piece of x is replaced by that of x'.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def integrated_gradients(
 ) -> Tensor:
     """What each value adds to the probability of a class, in its units: a map that sums to F(signal) - F(origin).
 
-    model: (N, ...) to probabilities (N, class), left as it was; signals: (N, ...); classes: (N,) whose probability is
-    explained; origin: what stands for no signal, (...) or (N, ...). Samples whose map misses its sum by more than `within`
-    are taken again with four times the steps, up to `most_steps`. Returns a map like signals, without gradient.
+    model: (N, ...) to probabilities (N, class), left unchanged; signals: (N, ...); classes: (N,) whose probability is
+    explained; origin: the baseline signal, (...) or (N, ...). Samples whose map misses its sum by more than `within` are
+    recomputed with four times the steps, up to `most_steps`. Returns a map shaped like signals, without gradient.
     """
     origin = origin.to(signals).expand_as(signals)
     with _evaluating(model), torch.enable_grad():
@@ -67,10 +67,10 @@ def occlusion(
 ) -> Floats:
     """How far the probability of a class falls when a piece of one channel is replaced by the origin's values.
 
-    ask: signals (some rows, ...) to probabilities (rows, class); signals: (N, channel, ...); classes: (N,). pieces: into how
-    many the last axes are cut, one number for each of them or one for all. origin: what stands for no signal, that fits
-    signals' shape. size: rows asked at once, less where they are large. Each value of a piece bears the fall of the whole
-    piece; below 0 the class gains. Returns a map like signals.
+    ask: signals (rows, ...) to probabilities (rows, class); signals: (N, channel, ...); classes: (N,). pieces: into how
+    many the last axes are cut, one number for each of them or one for all. origin: the baseline signal, broadcastable to
+    signals. size: maximum rows per call of `ask`, fewer if they are large. Each value of a piece gets the drop of the whole
+    piece; negative values mean that the probability rises. Returns a map shaped like signals.
     """
     number = _piece_numbers(signals.shape[2:], pieces)  # (value of a channel,)
     channels, count = signals.shape[1], int(number.max()) + 1
@@ -128,7 +128,7 @@ def _piece_numbers(axes: tuple[int, ...], pieces: int | tuple[int, ...]) -> Ints
     """Which piece each value of a channel lies in: (value,), values in the order of memory."""
     counts = (pieces,) * len(axes) if isinstance(pieces, int) else pieces
     if len(counts) != len(axes) or min(counts) < 1:
-        raise UserError(f"occlusion: pieces {pieces} do not fit axes of {axes}; expected a number of at least 1 for each")
+        raise UserError(f"occlusion: pieces {pieces} do not fit axes of {axes}; expected one number of at least 1 per axis")
     counts = tuple(map(min, counts, axes))
     along = [np.arange(length) * count // length for length, count in zip(axes, counts, strict=True)]
     return np.ravel_multi_index(np.meshgrid(*along, indexing="ij"), counts).ravel()

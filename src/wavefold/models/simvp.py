@@ -1,11 +1,11 @@
-"""SimVP: convolutions alone forecast all later frames at once, by attention over the past frames stacked in channels.
+"""SimVP: a fully convolutional net that forecasts all later frames at once from the past frames stacked as channels.
 
 Source: SimVP (Gao et al. 2022), the gated spatio-temporal attention of its second version (Tan et al. 2022) and its kin
 TAU (2023), written anew.
-What differs: any number of later frames (a 1 x 1 map from all past to all later frames) and any frame size; frames are
-folded 2 x 2 at the door, where the sources convolve at full size; no norm in encoder and decoder and a norm over channels
-alone in the translator, so that a sample is forecast alike in training and after, in any company, at any frame size, and
-its level is not taken out.
+Differences: any number of later frames (a 1 x 1 map from all past to all later frames) and any frame size; frames are
+folded 2 x 2 on entry, where the sources convolve at full size; no norm in encoder and decoder and a norm over channels only
+in the translator, so that forecasts do not depend on the mode, the rest of the batch or the frame size, and a sample's
+level is kept.
 
 Legend: N samples, C channels, P past frames, A ahead frames, K targets, E width of a frame's features, H hidden channels,
 R x W the frame, f x g half of it (folded), r x c the translator's rows x columns.

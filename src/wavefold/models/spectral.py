@@ -1,9 +1,9 @@
-"""Advection whose small structures fade at the speed at which they faded in the past frames: S-PROG (Seed 2003).
+"""Advection whose small structures fade at the rate at which they faded in the past frames: S-PROG (Seed 2003).
 
-The past's last frame is taken apart into bands by size. How much of a band is left after so many steps is measured on the
-window itself, where earlier frames, carried on along the motion, are compared with the last one; so no training is needed,
-and the forecast suits the event it is made in. What differs from the source: bands are differences of Gaussian blurs, not of
-Fourier filters, and fading is one exponential a band, fitted to several lags, not an autoregression of second order.
+The last past frame is decomposed into bands by spatial scale. The decay of each band is estimated on the window itself, by
+comparing advected earlier frames with the last one, so no training is needed and the forecast adapts to the event.
+Differences from the source: bands are differences of Gaussian blurs rather than Fourier filters, and decay is one exponential
+per band, fitted to several lags, rather than a second-order autoregression.
 
 Legend: N windows, C channels, P past frames, B bands, L lags, H rows, W columns.
 """

@@ -1,4 +1,4 @@
-"""What a model is made of: each layer's kind, output shape and number of parameters, found by one batch of zeros."""
+"""Model summary: each layer's kind, output shape and number of parameters, found by running one batch of zeros."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A net that looks at a cadence and at its mirror images, and answers with the mean of what it says of each.
+"""Test-time augmentation: averages a net's predictions over a cadence and its mirror images.
 
 Legend: N samples, P panels, T times, F frequencies, C classes.
 """
@@ -29,12 +29,12 @@ class Views(nn.Module):
         return torch.stack(odds).mean(dim=0).log()
 
     def front(self, signals: Tensor) -> tuple[Tensor, ...]:
-        """What a net whose first steps learn nothing sees of all views, one after the other: its own `front`."""
+        """The net's `front`, the steps without parameters, on all views concatenated along the batch."""
         front: Callable[[Tensor], tuple[Tensor, ...]] = _part(self.model, "front")
         return front(torch.cat([_seen(signals, mirrored) for mirrored in self._views()]))
 
     def answer(self, *seen: Tensor) -> Tensor:
-        """As `forward`, of what `front` sees."""
+        """As `forward`, from the output of `front`."""
         logits: Tensor = _part(self.model, "answer")(*seen)  # (view x N, C)
         odds = logits.double().softmax(dim=1)
         return odds.view(len(self._views()), -1, odds.shape[1]).mean(dim=0).log()
@@ -52,9 +52,9 @@ def _seen(signals: Tensor, mirrored: Sequence[str]) -> Tensor:
 
 
 def answers_of(nets: Sequence[nn.Module], signals: Sequence[Tensor]) -> list[Tensor]:
-    """What the nets of several folds say, each of its own fold's signals, or all of the same.
+    """Outputs of the nets of several folds, each on its own fold's signals or all on the same.
 
-    Nets whose first steps learn nothing, and so are the same in each, take them once: those with `front` and `answer`.
+    On the same signals, nets with `front` and `answer` share one pass of `front`, which has no parameters.
     """
     if len(signals) > 1:
         return [net(values) for net, values in zip(nets, signals, strict=True)]

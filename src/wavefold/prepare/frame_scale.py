@@ -1,7 +1,7 @@
 """Scaling of frames for training, and its inverse, which returns forecasts to physical units.
 
-A FrameTransform is fitted on the training frames only; its state is a few arrays that a run saves beside its weights. Frames are
-(time, channel, row, column) float32 with NaN for missing values, which stay NaN. `undo` also takes forecasts of the first
+A FrameTransform is fitted on the training frames only; its state is a few arrays that a run saves beside its weights. Frames
+are (time, channel, row, column) float32 with NaN for missing values, which stay NaN. `undo` also takes forecasts of the first
 channels only and of crops, whose positions on the training frames are `corners`. `module` is the same in torch.
 """
 
