@@ -387,7 +387,7 @@ def test_a_net_exports_for_batches_of_any_size():
 @pytest.mark.parametrize(
     ("table", "name", "options", "words"),
     [
-        *[(MODELS, n, {"dropout": 1.5}, f"{n}: dropout 1.5 .* 0 or more and below 1") for n in MODELS if takes(n, "dropout")],
+        *[(MODELS, n, {"dropout": 1.5}, f"{n}: dropout 1.5 .* at least 0 and below 1") for n in MODELS if takes(n, "dropout")],
         (MODELS, "net4", {"steps": 0}, "net4: steps 0 is too small; it must be 1 or more"),
         (MODELS, "repvgg", {"blocks": ()}, "repvgg: blocks"),
         (MODELS, "repvgg", {"blocks": (2, 0)}, r"repvgg: blocks \[2, 0\] .* 1 or more"),

@@ -173,7 +173,7 @@ def test_answers_depend_on_neither_the_batch_nor_the_way_of_reading(given, tmp_p
         ({"member": [{"model": "logistic", "flips": ["time"]}]}, r"member\.0\.flips: 'logistic' is a classifier"),
         (
             {"prepare": [{"step": "mixup", "label": "max"}], "data": {"classes": ["a", "b", "c"]}},
-            r"mixup\.label: 'max' needs two",
+            r"mixup\.label: 'max' needs 2",
         ),
         ({"prepare": [{"step": "mixup"}, {"step": "scale"}]}, r"prepare\.1: 'scale' comes after 'mixup'"),
         ({"prepare": [{"step": "mixup", "alfa": 1.0}]}, r"prepare\.0\.alfa: no such option; did you mean 'alpha'"),
@@ -198,9 +198,9 @@ def test_what_does_not_fit_the_data_is_told_before_any_training(given, tmp_path)
         train(
             given, replace(cadences().take(np.arange(9)), signals=many), tmp_path / "other", recipe(prepare=[{"step": "smote"}])
         )
-    with pytest.raises(UserError, match="crop_tail: takes signals"):
+    with pytest.raises(UserError, match="crop_tail: expected signals"):
         TRANSFORMS["crop_tail"]().fit(np.zeros((1, *ONE), np.float32))
-    with pytest.raises(UserError, match=r"gain|shift: takes signals"):
+    with pytest.raises(UserError, match=r"gain|shift: expected signals"):
         AUGMENTATIONS["shift"]()(torch.zeros(1, *ONE), torch.arange(1), 0)
 
 
@@ -217,8 +217,8 @@ def test_a_classifier_that_needs_all_signals_is_told_before_any_training(given, 
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        ("flip", "flip: takes signals .*1 channel.* of 205"),
-        ("inject", "inject: needs cadences of 6 panels in 2 classes, not 1 x 205"),
+        ("flip", "flip: expected signals .*1 channel.* of 205"),
+        ("inject", "inject: expected cadences of 6 panels and 2 classes; got 1 x 205"),
     ],
 )
 def test_a_step_of_cadences_is_refused_for_beats_before_any_training(step, words, given):
@@ -430,5 +430,5 @@ def test_a_cut_takes_all_of_the_classes_that_a_mark_lacks():
 
 def test_a_new_net_is_given_what_its_signature_names():
     assert isinstance(fitting.new_net(Member(model="tiny", width=2), (3, *ONE), 2, 0), Tiny)
-    with pytest.raises(UserError, match="takes signals"):
+    with pytest.raises(UserError, match="expected signals"):
         fitting.new_net(Member(model="tiny"), (3, 1, 205), 2, 0)
