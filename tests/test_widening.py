@@ -430,5 +430,5 @@ def test_a_cut_takes_all_of_the_classes_that_a_mark_lacks():
 
 def test_a_new_net_is_given_what_its_signature_names():
     assert isinstance(fitting.new_net(Member(model="tiny", width=2), (3, *ONE), 2, 0), Tiny)
-    with pytest.raises(UserError, match="expected signals"):
+    with pytest.raises(UserError, match="takes signals"):
         fitting.new_net(Member(model="tiny"), (3, 1, 205), 2, 0)
