@@ -69,7 +69,7 @@ def mean_and_spread(
     *,
     value_title: str = "value",
 ) -> Figure:
-    """Draw the mean signal of each class with a band from low to high. axis: (position,); mean, low, high: (class, position)."""
+    """Draw the mean signal per class with a band from low to high. axis: (position,); mean, low, high: (class, position)."""
     places, middles, said = thinned(np.asarray(axis), np.asarray(mean))
     _, lows, _ = thinned(np.asarray(axis), np.asarray(low))
     _, highs, _ = thinned(np.asarray(axis), np.asarray(high))
