@@ -50,9 +50,9 @@ def test_a_picture_has_truth_forecasts_and_the_error(tmp_path):
 def test_leads_are_chosen_or_refused(tmp_path):
     draw_forecast(tmp_path / "a.png", None, frames(8), {"ours": frames(8)}, field=PLAIN, leads=(1, 8))
     assert size(tmp_path / "a.png")[0] < 1000
-    with pytest.raises(DataError, match="picture of lead 9: leads go from 1 to 8"):
+    with pytest.raises(DataError, match="there is no lead 9; expected 1 to 8"):
         draw_forecast(tmp_path / "b.png", None, None, {"ours": frames(8)}, field=PLAIN, leads=(1, 9))
-    with pytest.raises(DataError, match=r"truth is \(7, 12, 18\)"):
+    with pytest.raises(DataError, match=r"truth has shape \(7, 12, 18\)"):
         draw_forecast(tmp_path / "b.png", None, frames(7), {"ours": frames(8)}, field=PLAIN)
     with pytest.raises(DataError, match="no forecast"):
         draw_forecast(tmp_path / "b.png", None, None, {}, field=PLAIN)

@@ -135,5 +135,5 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(UserError, match="could not be written"):
         write_predictions(tmp_path / "folder.csv", predictions())
-    with pytest.raises(DataError, match="decided are"):
+    with pytest.raises(DataError, match="decided has shape"):
         predictions(np.ones((3, 2)))

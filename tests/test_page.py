@@ -161,5 +161,5 @@ def test_forty_figures_of_twenty_long_signals_stay_small():
 def test_a_page_is_written_whole_to_html_only(tmp_path):
     write_page(tmp_path / "new" / "a.html", page_of(Words("Hello")))
     assert "Hello" in (tmp_path / "new" / "a.html").read_text()
-    with pytest.raises(UserError, match=r"a\.pdf: a page is written to a file that ends in \.html"):
+    with pytest.raises(UserError, match=r"a\.pdf: expected a file name that ends in \.html"):
         write_page(tmp_path / "a.pdf", page_of())

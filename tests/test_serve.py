@@ -149,34 +149,34 @@ def test_samples_of_two_channels_are_nested_once_more():
     one = [[1, 0, 0], [0, 0, 0]]
     assert ups(Client(TWO).post(json={"signals": one})) == [1]
     assert ups(Client(TWO).post(json={"signals": [one, one]})) == [1, 1]
-    assert "1 lists deep" in refused(Client(TWO).post(json={"signals": [1, 2, 3]}))
+    assert "1 list deep" in refused(Client(TWO).post(json={"signals": [1, 2, 3]}))
 
 
 @pytest.mark.parametrize(
     ("body", "field", "word"),
     [
-        ({"signals": [[1, 2, 3], [1, 2]]}, "signals[1]", "signals[1]: has 2 values, expected 3"),
-        ({"signals": [[[1, 2, 3]], [[1, 2]]]}, "signals[1][0]", "has 2 values, expected 3"),
-        ({"signals": [[1, 2, 3], 4]}, "signals[1]", "is 4, expected a list of 3 values"),
-        ({"signals": [[1, "2", 3]]}, "signals[0][1]", 'is "2", expected a number'),
-        ({"signals": [[1, None, 3]]}, "signals[0][1]", "is null, expected a number"),
-        ({"signals": [[1, True, 3]]}, "signals[0][1]", "is true, expected a number"),
-        ({"signals": [[1, 1e39, 3]]}, "signals[0][1]", "is 1e+39, expected a finite number"),
-        ({"signals": [1, 10**400, 3]}, "the body", "a number of 401 digits"),
-        ({"signals": [1, 10**50, 3]}, "signals[1]", "is 1e+50, expected a finite number"),
-        ({"signals": []}, "signals", "holds no sample"),
-        ({"signals": [1, [], 3]}, "signals[1]", "is a list, expected a number"),
-        ({"signals": [1, [2, 2], []]}, "signals[1]", "is a list, expected a number"),
-        ({"signals": [[1, 2, 3], [1, [2], 3]]}, "signals[1][1]", "is a list, expected a number"),
+        ({"signals": [[1, 2, 3], [1, 2]]}, "signals[1]", "signals[1]: got 2 values, expected 3"),
+        ({"signals": [[[1, 2, 3]], [[1, 2]]]}, "signals[1][0]", "got 2 values, expected 3"),
+        ({"signals": [[1, 2, 3], 4]}, "signals[1]", "got 4, expected a list of 3 values"),
+        ({"signals": [[1, "2", 3]]}, "signals[0][1]", 'got "2", expected a number'),
+        ({"signals": [[1, None, 3]]}, "signals[0][1]", "got null, expected a number"),
+        ({"signals": [[1, True, 3]]}, "signals[0][1]", "got true, expected a number"),
+        ({"signals": [[1, 1e39, 3]]}, "signals[0][1]", "got 1e+39, expected a finite float32 number"),
+        ({"signals": [1, 10**400, 3]}, "the body", "a number with 401 digits"),
+        ({"signals": [1, 10**50, 3]}, "signals[1]", "got 1e+50, expected a finite float32 number"),
+        ({"signals": []}, "signals", "contains no samples"),
+        ({"signals": [1, [], 3]}, "signals[1]", "got a list, expected a number"),
+        ({"signals": [1, [2, 2], []]}, "signals[1]", "got a list, expected a number"),
+        ({"signals": [[1, 2, 3], [1, [2], 3]]}, "signals[1][1]", "got a list, expected a number"),
         ({"a\nb": 1}, "a\nb", "'a\\nb' is not one of signals, ids"),
         ({"signals": 3}, "signals", "0 lists deep"),
         ({"signal": [1, 2, 3]}, "signal", "did you mean 'signals'?"),
-        ({}, "signals", "is missing"),
-        ({"signals": [1, 2, 3], "ids": ["a", "b"]}, "ids", "has 2 words, expected 1"),
-        ({"signals": [1, 2, 3], "ids": [7]}, "ids[0]", "is 7, expected a word"),
-        ({"signals": [1, 2, 3], "ids": None}, "ids", "is null, expected a list"),
-        ({"signals": [1, 2, 3], "ids": "a"}, "ids", 'is "a", expected a list'),
-        ([1, 2, 3], "the body", "is a list, expected an object"),
+        ({}, "signals", "missing, expected samples"),
+        ({"signals": [1, 2, 3], "ids": ["a", "b"]}, "ids", "got 2 strings, expected 1"),
+        ({"signals": [1, 2, 3], "ids": [7]}, "ids[0]", "got 7, expected a string"),
+        ({"signals": [1, 2, 3], "ids": None}, "ids", "got null, expected a list"),
+        ({"signals": [1, 2, 3], "ids": "a"}, "ids", 'got "a", expected a list'),
+        ([1, 2, 3], "the body", "got a list, expected an object"),
     ],
 )
 def test_a_fault_in_json_is_named(body, field, word):
@@ -210,7 +210,7 @@ def test_large_whole_numbers_are_numbers():
 def test_rows_of_numbers_are_samples():
     assert ups(Client().post(content=b"1,0,0\n-1,.5,+1.\r\n\n", **typed("text/csv; charset=utf-8"))) == [1, 0]
     for body, word in [
-        (b"1,0,0\n1,0\n", "line 2: has 2 values, expected 3"),
+        (b"1,0,0\n1,0\n", "line 2: got 2 values, expected 3"),
         (b"1,,0\n", "line 1, value 2"),
         (b"1,-,0", "'-'"),
     ]:
@@ -251,13 +251,13 @@ def header(text: bytes) -> bytes:
         (npy(np.array(["a"])), "expected float32"),
         (npy(np.array([1j, 0, 0])), "expected float32"),
         (npy(np.zeros((2, 4))), "expected one or more samples of 1 x 3"),
-        (npy(np.zeros((0, 3))), "holds no sample"),
+        (npy(np.zeros((0, 3))), "contains no samples"),
         (npy(np.zeros(3))[:-1], "its header says 24"),
-        (header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (4000000000, 4000000000), }"), "holds 0 bytes"),
+        (header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (4000000000, 4000000000), }"), "contains 0 bytes"),
         (header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -3), }") + bytes(12), "the body"),
-        (header(b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,), }"), "no header"),
-        (header(b"__import__('os').getcwd()"), "no header"),
-        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "no header"),
+        (header(b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,), }"), "header does not describe"),
+        (header(b"__import__('os').getcwd()"), "header does not describe"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "header does not describe"),
         (b"PK\x03\x04", "expected a NumPy .npy file"),
         (b"", "expected a NumPy .npy file"),
     ],
@@ -268,7 +268,7 @@ def test_what_is_no_array_of_samples_is_refused(body, word):
 
 def test_a_value_of_an_array_that_is_no_number_is_named():
     response = Client().post(content=npy(np.array([[1, 0, 0], [0, NAN, 0]])), **typed("application/x-npy"))
-    assert "signals[1][0][1]: is nan" in refused(response)
+    assert "signals[1][0][1]: got nan" in refused(response)
 
 
 def file(name, content, served=FAKE, **limits):
@@ -296,7 +296,7 @@ def test_arrays_come_as_files_too():
 @pytest.mark.parametrize("name", ["..%2F..%2Fetc%2Fpasswd.npy", "%2Fa.npy", "a%00.npy", "a.exe", ".npy", "", "a%5Cb.npy"])
 def test_a_name_that_is_none_is_refused(name):
     response = file(name, npy(np.ones(3)))
-    assert "expected" in refused(response) or "no plain name" in response.json()["error"]
+    assert "expected" in refused(response) or "not a plain file name" in response.json()["error"]
     assert response.json()["field"] == "name"
 
 
@@ -309,10 +309,10 @@ def zipped(*sizes) -> bytes:
 
 
 def test_what_unpacks_to_too_much_is_refused():
-    assert "unpacks to 5,000 bytes, expected 4,000" in refused(file("a.zip", zipped(4000, 1000), body=1000), 413)
-    assert "holds 9 files, expected 8" in refused(file("a.zip", zipped(*[1] * 9), rows=2), 413)
-    assert "is not a zip that can be read" in refused(file("a.zip", b"PK\x03\x04"))
-    assert "is packed" in refused(file("a.csv", b"\x1f\x8b\x08"))
+    assert "unpacks to 5,000 bytes, expected at most 4,000" in refused(file("a.zip", zipped(4000, 1000), body=1000), 413)
+    assert "contains 9 files, expected at most 8" in refused(file("a.zip", zipped(*[1] * 9), rows=2), 413)
+    assert "is not a readable zip file" in refused(file("a.zip", b"PK\x03\x04"))
+    assert "is compressed" in refused(file("a.csv", b"\x1f\x8b\x08"))
     assert "is empty" in refused(file("a.csv", b""))
 
 
@@ -323,13 +323,13 @@ def test_a_reader_that_fails_otherwise_is_the_files_fault():
     struct_error = ValueError("1\n2")
     assert "cannot be read as .csv (ValueError)" in refused(file("a.csv", b"x", replace(FAKE, read=broken)))
     narrow = replace(FAKE, read=lambda path: Asked(["a"], np.zeros((1, 1, 2), np.float32)))
-    assert "its samples are 1 x 2, expected 1 x 3" in refused(file("a.csv", b"x", narrow))
+    assert "samples have shape 1 x 2, expected 1 x 3" in refused(file("a.csv", b"x", narrow))
 
 
 def test_what_is_too_much_is_413():
     client = Client(body=100, rows=2)
-    assert "101 bytes, expected 100" in refused(client.post(content=bytes(101), **typed("text/csv")), 413)
-    most = "signals: more than 2 samples, which is the most of a request"
+    assert "101 bytes, expected at most 100" in refused(client.post(content=bytes(101), **typed("text/csv")), 413)
+    most = "signals: more than 2 samples, the limit per request"
     assert refused(client.post(json={"signals": [[0, 0, 0]] * 3}), 413) == most
     assert most == refused(client.post(content=b"0,0,0\n" * 3, **typed("text/csv")), 413)
 
@@ -429,7 +429,7 @@ def test_a_full_queue_is_503_and_goes_on():
             return refusal, await asyncio.gather(*waiting), await asking.post("/predict", content=body)
 
     refusal, answers, after = asyncio.run(story())
-    assert "2 requests wait" in refused(refusal, 503)
+    assert "limit of 2 requests" in refused(refusal, 503)
     assert refusal.headers["retry-after"] == "1"
     assert [ups(a) for a in (*answers, after)] == [[1]] * 3
 
@@ -438,7 +438,7 @@ def test_an_answer_that_takes_too_long_is_503_and_the_next_one_comes():
     gate = Gate()
     client = Client(replace(FAKE, ask=gate), seconds=0.05)
     response = client.post(json={"signals": [1, 0, 0]})
-    assert "no answer within 0.05 s" in refused(response, 503)
+    assert "no response within 0.05 s" in refused(response, 503)
     assert response.headers["retry-after"] == "1"
     gate.open.set()
     quick = Client(replace(FAKE, ask=gate))
@@ -450,7 +450,7 @@ def test_a_body_that_does_not_come_is_408():
         yield b"1,"
         await asyncio.Event().wait()
 
-    assert "did not come" in refused(Client(seconds=0.05).post(content=slow(), **typed("text/csv")), 408)
+    assert "did not arrive" in refused(Client(seconds=0.05).post(content=slow(), **typed("text/csv")), 408)
 
 
 def test_a_client_that_goes_away_is_no_failure(caplog):
@@ -495,11 +495,11 @@ def test_a_model_that_fails_is_500_for_its_own_request_only():
 
 def test_an_answer_that_is_no_number_names_the_sample():
     served = replace(FAKE, ask=lambda signals: np.where(signals[:, 0, :2] > 5, NAN, 0.5))
-    assert "signals[1]: is far from" in refused(Client(served).post(json={"signals": [[1, 1, 1], [9, 9, 9]]}))
+    assert "signals[1]: too far from" in refused(Client(served).post(json={"signals": [[1, 1, 1], [9, 9, 9]]}))
 
 
 def test_a_short_answer_is_500():
-    assert "answered 1 of 2" in refused(
+    assert "returned 1 of 2" in refused(
         Client(replace(FAKE, ask=lambda s: halves(s)[:1])).post(json={"signals": [[0, 0, 0]] * 2}), 500
     )
 
@@ -530,9 +530,7 @@ def test_a_sample_is_explained():
 
 
 def test_a_sample_that_is_not_there_is_404():
-    assert "there is no sample 1, the body holds 1" in refused(
-        Client().post("/explain?row=1", json={"signals": [1, 0, 0]}), 404
-    )
+    assert "no sample 1; the body has 1 sample" in refused(Client().post("/explain?row=1", json={"signals": [1, 0, 0]}), 404)
     for row in ("-1", "x", "1&row=2", "99999999999"):
         assert "row" in refused(Client().post(f"/explain?row={row}", json={"signals": [1, 0, 0]}))
 
@@ -650,9 +648,7 @@ def test_a_port_in_use_is_said_in_one_line():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(
-            UserError, match=f"port {port} of 127.0.0.1: is in use by another program; name another with --port"
-        ):
+        with pytest.raises(UserError, match=f"port {port} on 127.0.0.1: in use by another program; choose another with --port"):
             run_server(None, "127.0.0.1", port, say=print)
 
 
@@ -675,7 +671,7 @@ def test_the_server_says_where_it_listens_and_ends_in_order(monkeypatch):
 
     monkeypatch.setattr(serve, "uvicorn", type("U", (), {"Server": Server, "Config": lambda app, **more: None}))
     run_server(None, "127.0.0.1", 0, say=said.append)
-    assert said == [f"listening on http://127.0.0.1:{ran[0]} (Ctrl-C ends)", "ended"]
+    assert said == [f"listening on http://127.0.0.1:{ran[0]} (Ctrl-C stops the server)", "server stopped"]
 
 
 def quick(name, folder, **more):
@@ -853,7 +849,7 @@ def test_a_packed_csv_is_taken_and_bounded(beats, tmp_path):
     answer = client.post(path="/predict?name=train.csv.gz", content=packed, **typed("application/octet-stream"))
     assert len(odds(answer)) == len(read_like(recipe_of(beats), str(beats.folder / "simulated"), beats.facts))
     cut = client.post(path="/predict?name=train.csv.gz", content=packed[:-9], **typed("application/octet-stream"))
-    assert "is not gzip that can be read to its end" in refused(cut)
+    assert "is not a complete gzip file" in refused(cut)
     bomb = Client(story.served_run(beats), body=1000)
     sent = gzip.compress(bytes(100_000))
     assert "unpacks to more than 4,000 bytes" in refused(
@@ -869,5 +865,5 @@ def test_rows_of_numbers_without_a_header_are_answered_as_predict_does(beats):
 
 
 def test_what_json_has_no_word_for_is_named():
-    for body, word in ((b'{"signals": [NaN, 1, 2]}', "it has no NaN"), (b'{"signals": [1, 2', "breaks off")):
+    for body, word in ((b'{"signals": [NaN, 1, 2]}', "NaN is not a JSON value"), (b'{"signals": [1, 2', "incomplete")):
         assert word in refused(Client().post(content=body, **typed("application/json")))

@@ -133,7 +133,7 @@ def test_a_dropped_file_is_classified_drawn_and_explained(chromium, sites):
     assert page.locator("#chart .scatterlayer .js-line").count() == 1
     assert page.locator("#chart .heatmaplayer image").count() == 1
     assert page.locator("#chart .xtitle").text_content() == "wavelength (nm)"
-    assert "red pieces speak for" in page.locator("#reading").text_content()
+    assert "red parts support" in page.locator("#reading").text_content()
     opened.check()
 
 
@@ -143,9 +143,9 @@ def test_a_chosen_file_that_is_bad_is_told_in_one_line_and_the_next_one_comes(ch
     opened.wait_for("#wrong", "sample.csv: is no such file")
     assert not opened.page.locator("#answer").is_visible()
     opened.give("beats.exe", b"MZ")
-    opened.wait_for("#wrong", "is no plain name that ends in one of .npy, .csv, .zip")
+    opened.wait_for("#wrong", "is not a plain file name that ends in one of .npy, .csv, .zip")
     opened.give("long.csv", bytes(1001))
-    opened.wait_for("#wrong", "long.csv has 1,001 bytes, at most 1,000 are taken")
+    opened.wait_for("#wrong", "long.csv has 1,001 bytes; the limit is 1,000")
     opened.give("beats.csv", ROWS)
     opened.wait_for("#said", "100.00 %")
     assert opened.page.locator("#wrong").text_content() == ""
@@ -171,7 +171,7 @@ def test_a_forecast_is_shown_frame_by_frame(chromium, sites):
     first = "document.getElementById('chart').data[0].z[0][1]"
     assert opened.page.evaluate(first) == 49
     opened.page.locator("#lead").press("ArrowRight")
-    opened.wait_for("#leadword", "2 ahead")
+    opened.wait_for("#leadword", "2 frames ahead")
     assert opened.page.evaluate(first) == 98
     opened.give("film.npy", stream.getvalue()[:-1])
     opened.wait_for("#wrong", "its header says 384")
@@ -206,7 +206,7 @@ def test_a_server_that_is_busy_is_told_of_and_asked_again(chromium):
         one.page.click("#example")
         assert gate.entered.wait(10)
         two.page.click("#example")
-        two.wait_for("#wrong", "1 requests wait")
+        two.wait_for("#wrong", "limit of 1 request")
         gate.open.set()
         one.wait_for("#said", "75.0 %")
         two.page.click("#example")

@@ -1,4 +1,4 @@
-"""What a run hands out: predictions in the files that people and contests take."""
+"""Write the results of a run: prediction files, tables, pictures, pages and a server."""
 
 from wavefold.output.predictions import WRITERS, Predictions, check_target, write_predictions
 from wavefold.output.table import lead_table, score_table

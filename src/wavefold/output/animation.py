@@ -1,4 +1,4 @@
-"""A forecast as an animation: the past frames, then truth and forecasts side by side, as a GIF that begins again."""
+"""Animate a forecast as a looping GIF: the past frames, then truth and forecasts side by side."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def animate(
     title: str = "",
     pace: float = 4.0,
 ) -> None:
-    """Write a GIF, whole: a panel for the truth and one for each forecast, the same past frames first in each.
+    """Write a GIF atomically: a panel for the truth and one for each forecast, each starting with the same past frames.
 
     past: (frame, row, column). truth, forecasts: (lead, row, column), NaN in grey. clock: (lead,) seconds since 1970 of the
-    later frames. pace: frames a second.
+    forecast frames. pace: frames per second.
     """
     first = check_shapes(past, truth, forecasts)
     before = first[:0] if past is None else past
@@ -55,7 +55,7 @@ def _panels(truth: Floats | None, forecasts: Mapping[str, Floats]) -> Mapping[st
 
 
 def _word(lead: int, field: Field, clock: Seconds | None) -> str:
-    """What is written above a frame: how it stands to the last past one, lead -1, and its time. lead: 0 is the first later."""
+    """The heading of a frame: its lead and its time. lead: 0 is the first forecast frame, -1 the last past one."""
     word = f"forecast {lead_word(lead + 1, field.step)}" if lead >= 0 else "past"
     if clock is None:
         return word
@@ -63,7 +63,7 @@ def _word(lead: int, field: Field, clock: Seconds | None) -> str:
 
 
 def _write_gif(path: Path, figure: Any, images: list[Any], maps: list[Floats], words: list[str], pace: float) -> None:
-    """Draw each frame into the same figure; the file is made in a folder of its own first, as the writer asks for a name."""
+    """Draw all frames into one figure; the GIF goes to a temporary folder first, as the writer needs a file name."""
     heading = figure.text(0.5, 1 - 0.42 / figure.get_figheight(), "", ha="center", va="top", fontsize=11, weight="bold")
     with TemporaryDirectory() as folder:
         made = Path(folder) / "made.gif"

@@ -1,6 +1,6 @@
-"""A cadence as a picture: six panels below each other, ON and OFF labelled, a line's ends marked; drawn by matplotlib.
+"""Draw a cadence with matplotlib: six stacked panels labelled ON and OFF, with the ends of a line marked.
 
-A contest's cadence has axes in bins and rows; an observation's has them in Hz from a frequency, and in seconds.
+The axes of a contest's cadence are bins and rows; those of an observation are Hz from a frequency, and seconds.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from wavefold.base.dataset import Floats
 from wavefold.base.files import write_whole
 from wavefold.output.canvas import DOTS, figures
 
-_MARGINS = {"left": 0.11, "right": 0.97, "top": 0.92, "bottom": 0.06, "hspace": 0.34}  # fixed: to fit them takes as long again
+_MARGINS = {"left": 0.11, "right": 0.97, "top": 0.92, "bottom": 0.06, "hspace": 0.34}  # fixed: fitting them doubles the time
 _MARK = "#e4572e"
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The units of a picture's axes: for an observation, Hz and seconds."""
+    """The units of the axes: Hz and seconds for an observation."""
 
-    step: float = 1.0  # of a column; Hz, negative where frequencies fall
-    seconds: float = 1.0  # of a row
-    starts: Sequence[float] = ()  # s, when each panel begins; by default the panels follow each other
+    step: float = 1.0  # per column; in Hz, negative if frequencies decrease
+    seconds: float = 1.0  # per row
+    starts: Sequence[float] = ()  # s, start of each panel; by default each follows the one before
     across: str = "frequency bin"
     down: str = "row"
 
 
 @dataclass(frozen=True)
 class Track:
-    """A straight line through all panels, on one clock that runs through them."""
+    """A straight line through all panels, whose rows share one clock."""
 
     column: float  # at the first row of the first panel
-    drift: float  # columns a row
-    starts: Sequence[int] = ()  # the row of the clock at which each panel begins; by default they follow each other
+    drift: float  # columns per row
+    starts: Sequence[int] = ()  # clock row at which each panel starts; by default each follows the one before
 
 
 def draw_cadence(
     path: Path, panels: Floats, title: str, *, axes: Axes | None = None, track: Track | None = None, centre: float = 0.0
 ) -> None:
-    """Write a PNG of a cadence, whole. panels: (6, time, frequency), any unit: each is shown between its own percentiles.
+    """Write a PNG of a cadence atomically. panels: (6, time, frequency), any unit, each scaled between its own percentiles.
 
-    track: the line whose ends shall be marked in the ON panels. centre: the column that the frequency axis is counted from.
+    track: a line whose ends are marked in the ON panels. centre: the column at the origin of the frequency axis.
     """
     units = axes or Axes()
     figure = figures.Figure(figsize=(6.4, 8.0), dpi=DOTS)
@@ -67,13 +67,13 @@ def draw_cadence(
 
 
 def _sides(shape: tuple[int, ...], units: Axes, centre: float) -> tuple[float, float]:
-    """The frequency axis's ends, rising whichever way the columns go."""
+    """The ends of the frequency axis in increasing order, whichever way the columns run."""
     left, right, *_ = _extent(shape, 0, units, centre)
     return min(left, right), max(left, right)
 
 
 def _extent(shape: tuple[int, ...], number: int, units: Axes, centre: float) -> tuple[float, float, float, float]:
-    """Left, right, bottom, top of a panel in the axes' units; a column's centre stands at its number."""
+    """Left, right, bottom and top of a panel in axis units; the centre of a column lies at its number."""
     start = _start(shape, number, units)
     left, right = ((edge - centre) * units.step for edge in (-0.5, shape[2] - 0.5))
     return left, right, start + shape[1] * units.seconds, start
@@ -92,7 +92,7 @@ def _draw_panel(place: Any, panel: Floats, extent: tuple[float, float, float, fl
 
 
 def _mark(place: Any, track: Track, shape: tuple[int, ...], number: int, units: Axes, centre: float) -> None:
-    """Arrows at the line's place in a panel's first and last row, outside the panel, so that they hide nothing."""
+    """Mark the line in the first and last row of a panel by arrows outside the panel, so that they hide nothing."""
     (left, right), (_, _, bottom, top) = _sides(shape, units, centre), _extent(shape, number, units, centre)
     begin = track.starts[number] if len(track.starts) else number * shape[1]
     for row, height, shape_of in ((0, top, "v"), (shape[1] - 1, bottom, "^")):

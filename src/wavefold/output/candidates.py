@@ -1,4 +1,4 @@
-"""What a search of an observation found, as a file: CSV, a spreadsheet, Parquet or NumPy arrays; the best first."""
+"""Write the candidates found in an observation, best first, as CSV, a spreadsheet, Parquet or NumPy arrays."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from wavefold.output.xlsx import xlsx_bytes
 
 @dataclass(frozen=True)
 class Candidate:
-    """One line in the ON scans of an observation."""
+    """A drifting line in the ON scans of an observation."""
 
     frequency_mhz: float  # at the start of the first ON scan
     drift_hz_s: float
     snr: float  # of the de-Doppler search in the ON scans
     score: float  # probability of a needle in the best window
     coarse_channel: int  # counted from 0
-    start_channel: int  # the file's fine channel nearest to the frequency, counted from 0
-    windows: int  # windows that show it
+    start_channel: int  # fine channel of the file nearest to the frequency, counted from 0
+    windows: int  # number of windows that contain it
 
 
 Columns = Mapping[str, NDArray[Any]]
 
 
 def write_candidates(path: str | Path, candidates: Sequence[Candidate]) -> None:
-    """Write candidates whole, in the layout that the path's ending names, or as CSV to standard output where it is "-"."""
+    """Write candidates atomically in the format given by the path's suffix, or as CSV to standard output if it is "-"."""
     hand_over(path, _BYTES, _columns(candidates))
 
 
@@ -47,7 +47,7 @@ def _csv_bytes(columns: Columns) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    # a fine channel of 2.8 Hz is in the sixth digit behind the point
+    # a fine channel of 2.8 Hz shows in the sixth decimal of a MHz
     forms = {"frequency_mhz": ".7f", "drift_hz_s": ".6f", "snr": ".2f", "score": ".6f"}
     written = [[format(value, forms.get(name, "d")) for value in column.tolist()] for name, column in columns.items()]
     writer.writerows(zip(*written, strict=True))

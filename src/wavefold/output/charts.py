@@ -1,6 +1,6 @@
-"""Charts of numbers: bars, curves, tables of counts, reliability, scores; each hands back a page's Figure.
+"""Charts of numbers: bars, curves, confusion matrices, calibration, scores; each function returns a Figure.
 
-`SIGNAL_CHARTS` of signals and `MAP_CHARTS` of frames stand in files of their own and are handed on from here.
+Charts of signals (`signal_charts`) and of frames (`map_charts`) have modules of their own and are re-exported here.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ __all__ = [
 
 Array = NDArray[Any]
 _MARGIN = {"t": 44, "b": 56, "l": 66, "r": 14}
-_KEY = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "xanchor": "left"}  # above the chart, at the left
+_KEY = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "xanchor": "left"}  # above the chart, on the left
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _KINDS = {"ensemble": LINES[0], "member": LINES[2], "baseline": LINES[6], "choice": LINES[1]}
-_SHARES, _INK = [[0.0, "#ffffff"], [1.0, "#5fb0e5"]], "#1c2126"  # so light that ink can be read on all of it
+_SHARES, _INK = [[0.0, "#ffffff"], [1.0, "#5fb0e5"]], "#1c2126"  # light enough for dark text
 _BINS = 60
-_TICKS = 8  # of epochs
-_MOST_TEXTS = 24  # classes up to which a table of counts has room for its numbers
+_TICKS = 8  # on the epoch axis
+_MOST_TEXTS = 24  # classes up to which a confusion matrix has room for its counts
 
 
 def class_bars(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> Figure:
-    """Samples of each class, a bar for each part or source. counts: name of a part to (class,) samples."""
+    """Draw the samples per class, one bar per part or source. counts: name of a part to (class,) samples."""
     names = _unlike([inert(name, 40) for name in classes])
     bars = [
         {"type": "bar", "x": names, "y": list(map(int, values)), "name": inert(part, 30), **_bar_look(number, part)}
@@ -56,7 +56,7 @@ def class_bars(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> F
     layout = _layout("class", "samples", barmode="group", bargap=0.3, bargroupgap=0.06, showlegend=len(bars) > 1)
     layout["xaxis"] |= {"type": "category"}
     totals = ", ".join(f"{name} {sum(values[k] for values in counts.values()):,}" for k, name in enumerate(classes))
-    return Figure(checked(bars, layout), f"Bars of the samples of each class: {totals}", tall=340)
+    return Figure(checked(bars, layout), f"Bar chart of samples per class: {totals}", tall=340)
 
 
 def mean_and_spread(
@@ -69,7 +69,7 @@ def mean_and_spread(
     *,
     value_title: str = "value",
 ) -> Figure:
-    """The mean signal of each class with a band from low to high. axis: (position,); mean, low, high: (class, position)."""
+    """Draw the mean signal per class with a band from low to high. axis: (position,); mean, low, high: (class, position)."""
     places, middles, said = thinned(np.asarray(axis), np.asarray(mean))
     _, lows, _ = thinned(np.asarray(axis), np.asarray(low))
     _, highs, _ = thinned(np.asarray(axis), np.asarray(high))
@@ -82,17 +82,20 @@ def mean_and_spread(
         line = {"color": colour, "width": 1.8, "dash": _dash(number)}
         traces.append({**shared, "type": "scatter", "y": middles[number], "name": inert(name, 30), "line": line})
     layout = _layout(inert(axis_title), inert(value_title), hovermode="x unified")
-    alt = f"The mean signal and its spread over {axis_title} for {len(names)} classes: {', '.join(map(str, names))}"
-    note = "Lines are means, bands the spread. Click a name to hide a class; double-click to see it alone."
+    alt = (
+        f"Mean signal and spread over {axis_title} for {len(names)} class{'es' if len(names) != 1 else ''}: "
+        f"{', '.join(map(str, names))}"
+    )
+    note = "Lines are means, bands show the spread. Click a name to hide a class; double-click to show it alone."
     return Figure(checked(traces, layout), alt, " ".join([note, *said]), tall=420)
 
 
 def learning_curves(
     lines: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, kept: Mapping[str, int] | None = None
 ) -> Figure:
-    """Loss and metric over epochs, a line for each member; where a stage begins is dashed, the epoch that was kept is a dot.
+    """Draw loss and metric per epoch, a line per member; dashed lines mark new stages, a dot the kept epoch.
 
-    lines: member to the lines of its metrics.jsonl. kept: member to the place of its line; by default the last one marked so.
+    lines: member to the lines of its metrics.jsonl. kept: member to the index of the kept line; by default the last marked one.
     """
     panels = Panels(2, columns=2, cell=300, top=60, across=0.1)
     traces, starts = [], set()
@@ -109,18 +112,21 @@ def learning_curves(
                 dot = {"size": 9, "color": _colour(number), "line": {"color": "#ffffff", "width": 1.5}}
                 where = {"x": [best + 1], "y": [values[best]], "mode": "markers", "marker": dot, "showlegend": False}
                 traces.append({**shared, **where, "hovertemplate": "kept: epoch %{x}, %{y:.4f}"})
-    heads = [panels.head(0, "loss in training"), panels.head(1, inert(f"{metric} on the samples that choose"))]
+    heads = [panels.head(0, "training loss"), panels.head(1, inert(f"{metric} on the validation part"))]
     longest = max(map(len, lines.values()), default=1)
-    whole = {"tick0": 0 if longest > _TICKS else 1, "dtick": -(-longest // _TICKS)}  # no tick at half an epoch
+    whole = {"tick0": 0 if longest > _TICKS else 1, "dtick": -(-longest // _TICKS)}  # no ticks at half epochs
     drawn = {"annotations": heads, "shapes": _stages(panels, sorted(starts)), "legend": _above(26)}
     layout = panels.layout("epoch", "", x=whole, y=[{}], **drawn)
-    alt = f"Loss and {metric} over the epochs of {len(lines)} members: {', '.join(map(str, lines))}"
-    note = "The dot is the epoch whose weights were kept." + (" Dashed lines: a stage begins." if starts else "")
+    alt = (
+        f"Learning curves: loss and {metric} per epoch of {len(lines)} member{'s' if len(lines) != 1 else ''}: "
+        f"{', '.join(map(str, lines))}"
+    )
+    note = "The dot marks the epoch whose weights were kept." + (" Dashed lines mark the start of a stage." if starts else "")
     return Figure(checked(traces, layout), alt, note, panels.tall)
 
 
 def confusion(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
-    """How often each true class was said to be which. matrix: (truth, said) counts; a row's shares are the colour."""
+    """Draw a confusion matrix. matrix: (truth, prediction) counts; the colour is the share of the row."""
     counts = np.asarray(matrix, np.int64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = _unlike([inert(name, 24) for name in classes])
@@ -137,21 +143,21 @@ def confusion(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
             if few
             else {}
         ),
-        "hovertemplate": "true %{y}, said %{x}<br>%{customdata:,} samples, %{z:.1%} of the row<extra></extra>",
+        "hovertemplate": "true %{y}, predicted %{x}<br>%{customdata:,} samples, %{z:.1%} of the row<extra></extra>",
     }
-    layout = _layout("said", "true", margin={"t": 14, "b": 56, "l": 66, "r": 14})
+    layout = _layout("predicted class", "true class", margin={"t": 14, "b": 56, "l": 66, "r": 14})
     layout["xaxis"] |= {"type": "category", "showgrid": False}
     layout["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed"}
     right = ", ".join(f"{name} {share:.0%}" for name, share in zip(classes, np.diagonal(shares), strict=True))
-    caption = "A row is a true class, a column what the model said; colour is the share of the row."
+    caption = "Rows are true classes, columns predicted ones; the colour is the share of the row."
     tall = int(np.clip(110 + 46 * len(classes), 260, 640))
-    return Figure(checked([heat], layout), f"Counts of true and said classes; right: {right}", caption, tall)
+    return Figure(checked([heat], layout), f"Confusion matrix; correct: {right}", caption, tall)
 
 
 def reliability_diagram(
     confidence: ArrayLike, share_right: ArrayLike, low: ArrayLike, high: ArrayLike, count: ArrayLike
 ) -> Figure:
-    """How often the model is right when it is this sure, with the bins' counts below. All (bin,); shares from 0 to 1."""
+    """Draw accuracy by confidence, with the counts of the bins below. All (bin,); shares from 0 to 1."""
     sure, right, least, most = (np.asarray(values, np.float64) for values in (confidence, share_right, low, high))
     counts = np.asarray(count)
     held = counts > 0
@@ -160,7 +166,7 @@ def reliability_diagram(
         **{"type": "scatter", "mode": "lines+markers", "x": sure[held], "y": right[held], "name": "model"},
         "error_y": _around(right[held], least[held], most[held]),
         **{"line": {"color": LINES[0], "width": 1.5}, "marker": {"color": LINES[0], "size": 8}, "customdata": counts[held]},
-        "hovertemplate": "sure %{x:.1%}, right %{y:.1%}<br>%{customdata:,} samples<extra></extra>",
+        "hovertemplate": "confidence %{x:.1%}, accuracy %{y:.1%}<br>%{customdata:,} samples<extra></extra>",
     }
     dashed = {"color": LINES[6], "width": 1.2, "dash": "dash"}
     ideal = {"type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "name": "ideal", "line": dashed, "hoverinfo": "skip"}
@@ -168,26 +174,26 @@ def reliability_diagram(
     bars = {"type": "bar", "x": sure[held], "y": counts[held], "width": 0.7 / max(1, len(counts)), **look}
     bars["hovertemplate"] = "%{y:,} samples near %{x:.0%}<extra></extra>"
     traces = [{**ideal, **panels.axes(0)}, {**dots, **panels.axes(0)}, {**bars, **panels.axes(0, 1)}]
-    upper = {"title": {"text": "share that is right"}, "range": [-0.02, 1.02], "tickformat": ".0%"}
+    upper = {"title": {"text": "accuracy"}, "range": [-0.02, 1.02], "tickformat": ".0%"}
     lower = {"title": {"text": "samples"}, "nticks": 3}
     layout = panels.layout(
-        "probability of the class that was said",
+        "probability of the predicted class",
         "",
         x={"range": [-0.02, 1.02], "tickformat": ".0%"},
         y=[upper, lower],
         legend=_KEY,
     )
     layout["margin"] |= {"l": 70, "t": 40}
-    caption = "On the dashed line the probabilities mean what they say; below it the model is too sure. Bars: 95 % intervals."
+    caption = "On the dashed line the model is well calibrated; below it, overconfident. Error bars: 95 % intervals."
     return Figure(
-        checked(traces, layout), "Share of right answers over the probability that was given", caption, panels.tall + 20
+        checked(traces, layout), "Calibration: accuracy by the probability of the predicted class", caption, panels.tall + 20
     )
 
 
 def scores_with_intervals(
     names: Sequence[str], values: ArrayLike, lows: ArrayLike, highs: ArrayLike, metric: str, kinds: Sequence[str]
 ) -> Figure:
-    """Scores as dots with their 95 % intervals. values, lows, highs: (score,); kinds: "ensemble", "member", "baseline" ..."""
+    """Draw scores as dots with 95 % intervals. values, lows, highs: (score,); kinds: "ensemble", "member", "baseline" ..."""
     score, low, high = (np.asarray(v, np.float64) for v in (values, lows, highs))
     labels = _unlike([inert(name, 36) for name in names])
     traces = []
@@ -205,14 +211,14 @@ def scores_with_intervals(
     order = {"categoryorder": "array", "categoryarray": labels, "autorange": "reversed"}
     layout["yaxis"] |= {"type": "category", **order}
     said = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, score, strict=True))
-    note = "Dots are scores, lines their 95 % intervals."
+    note = "Dots are scores, lines are 95 % intervals."
     return Figure(checked(traces, layout), f"{metric}: {said}", note, 120 + 30 * max(3, len(labels)))
 
 
 def histogram(values: Mapping[str, ArrayLike], title: str, log: bool = False) -> Figure:
-    """How values are spread, a colour for each set of them. title: the values' name and unit; log: counts on a log scale.
+    """Draw a histogram, one colour per set of values. title: name and unit of the values; log: counts on a log scale.
 
-    Several sets are drawn as shares of each, so that a small one can be seen beside a large one.
+    Several sets are drawn as shares of each set, so that a small one is visible beside a large one.
     """
     sets = {name: held[np.isfinite(held)] for name, held in ((n, np.asarray(v, np.float64).ravel()) for n, v in values.items())}
     whole = np.concatenate([*sets.values(), np.empty(0)])
@@ -233,20 +239,20 @@ def histogram(values: Mapping[str, ArrayLike], title: str, log: bool = False) ->
 
 
 def by_lead(values: Mapping[str, ArrayLike], metric: str, leads: Sequence[str], unit: str = "") -> Figure:
-    """A metric at each lead, a line for each forecast: the first one thick. values: name to (lead,); leads: their words."""
+    """Draw a metric by lead time, a line per forecast, the first one thick. values: name to (lead,); leads: labels."""
     words, traces = [inert(lead, 20) for lead in leads], []
     for number, (name, line) in enumerate(values.items()):
         look = {"color": _colour(number), "width": 3.2 if number == 0 else 1.5, "dash": _dash(0 if number == 0 else number)}
         mode = "lines+markers" if number == 0 else "lines"
         trace = {"type": "scatter", "mode": mode, "x": words, "y": np.asarray(line, np.float64), "name": inert(name, 30)}
         traces.append({**trace, "line": look, "marker": {"size": 7}})
-    layout = _layout("time ahead", inert(f"{metric} ({unit})" if unit else metric), hovermode="x unified")
+    layout = _layout("lead time", inert(f"{metric} ({unit})" if unit else metric), hovermode="x unified")
     layout["xaxis"] |= {"type": "category", "nticks": 12}
-    return Figure(checked(traces, layout), f"{metric} over the time ahead of {', '.join(map(str, values))}", tall=380)
+    return Figure(checked(traces, layout), f"{metric} by lead time for {', '.join(map(str, values))}", tall=380)
 
 
 def in_order(values: Mapping[str, ArrayLike], places: Sequence[str], across: str, up: str) -> Figure:
-    """Curves over places in their order, such as moments. values: name to (place,); places: their words."""
+    """Draw curves over ordered places, such as times. values: name to (place,); places: labels."""
     words, traces = [inert(place, 20) for place in places], []
     for number, (name, line) in enumerate(values.items()):
         trace = {"type": "scatter", "mode": "lines", "x": words, "y": np.asarray(line, np.float64), "name": inert(name, 30)}
@@ -257,7 +263,7 @@ def in_order(values: Mapping[str, ArrayLike], places: Sequence[str], across: str
 
 
 def power_spectrum(wavelengths: ArrayLike, powers: Mapping[str, ArrayLike], unit: str = "cells") -> Figure:
-    """Power over wavelength, both on log scales: what is below the truth is too smooth. wavelengths: (band,), in `unit`."""
+    """Draw power by wavelength, both on log scales; a line below the truth is too smooth. wavelengths: (band,), in `unit`."""
     traces = []
     for number, (name, power) in enumerate(powers.items()):
         look = {"color": _colour(number), "width": 2.6 if number == 0 else 1.6, "dash": _dash(number)}
@@ -271,8 +277,8 @@ def power_spectrum(wavelengths: ArrayLike, powers: Mapping[str, ArrayLike], unit
     layout = _layout(f"wavelength ({inert(unit)})", "power", hovermode="x unified")
     layout["xaxis"] |= {"type": "log", "autorange": "reversed", "tickvals": _ticks(wavelengths)}
     layout["yaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "power"}
-    note = "Large structures at the left, small ones at the right. A line below the truth is smoother than the truth."
-    return Figure(checked(traces, layout), f"Power over wavelength of {', '.join(map(str, powers))}", note, 380)
+    note = "Large structures are on the left, small ones on the right. A forecast below the truth is too smooth."
+    return Figure(checked(traces, layout), f"Power by wavelength for {', '.join(map(str, powers))}", note, 380)
 
 
 def _layout(across: str, up: str, **more: Any) -> dict[str, Any]:
@@ -282,7 +288,7 @@ def _layout(across: str, up: str, **more: Any) -> dict[str, Any]:
 
 
 def _above(pixels: int) -> dict[str, Any]:
-    """A key above the heads of panels."""
+    """A legend above the panel headings."""
     return {**_KEY, "y": 1 + pixels / 300}
 
 
@@ -305,7 +311,7 @@ def _bar_look(number: int, part: str) -> dict[str, Any]:
 
 
 def _around(values: Array, low: Array, high: Array) -> dict[str, Any]:
-    """Plotly's error bars of intervals."""
+    """Intervals as plotly error bars."""
     return {
         "type": "data",
         "symmetric": False,
@@ -321,21 +327,21 @@ def _kept(story: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def _edges(values: Array) -> Array:
-    """The edges of equal bins; of whole numbers each bin holds equally many."""
+    """The edges of equal bins; for integers, each bin covers equally many."""
     if not values.size:
         return np.linspace(0.0, 1.0, 3)
     low, high = float(values.min()), float(values.max())
     if high - low < 1e5 and np.array_equal(values, np.rint(values)):
         width = int((high - low) // _BINS) + 1
         return np.arange(low - 0.5, high + width, width)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value, but for rounding
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # a single value, up to rounding
         pad = max(0.5, 1e-6 * abs(high))
         low, high = low - pad, high + pad
     return np.linspace(low, high, _BINS + 1)
 
 
 def _ticks(values: ArrayLike) -> list[float]:
-    """1, 2, 5, 10 ... from the least to the greatest value of a log axis."""
+    """Ticks 1, 2, 5, 10 ... over the range of a log axis."""
     held = np.asarray(values, np.float64)
     held = held[np.isfinite(held) & (held > 0)]
     decades = range(int(np.floor(np.log10(held.min()))), int(np.ceil(np.log10(held.max()))) + 1) if held.size else ()
@@ -353,5 +359,5 @@ def _stages(panels: Panels, starts: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _unlike(names: Sequence[str]) -> list[str]:
-    """Names made different by a number where two are equal, as plotly would draw them in one row."""
+    """Number duplicate names, which plotly would otherwise draw in one row."""
     return [name if names.index(name) == place else f"{name} ({place + 1})" for place, name in enumerate(names)]

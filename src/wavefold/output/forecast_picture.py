@@ -1,4 +1,4 @@
-"""Forecasts as pictures: truth, each forecast and the error of the first at some leads; and where the errors are."""
+"""Draw forecasts: truth, each forecast and the error of the first at some leads; and maps of the error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wavefold.base.lazy import Floats
 from wavefold.base.series import Seconds, later, time_word
 from wavefold.output.canvas import ERRORS, SIZES, VALUES, Field, Sheet, draw_map, lead_word, limits_of, plain, save_picture
 
-_COLUMNS = 6  # leads that are shown unless some are asked for
+_COLUMNS = 6  # default number of leads shown
 
 
 def draw_forecast(
@@ -31,8 +31,8 @@ def draw_forecast(
 ) -> None:
     """Write a PNG of rows of maps on one colour scale: truth, each forecast, then the error of the first forecast.
 
-    past: (frame, row, column), whose last frame stands first in the top row. truth, forecasts: (lead, row, column), NaN in
-    grey; forecasts with their root mean squared error. leads: which to show, from 1. clock: (lead,) seconds since 1970.
+    past: (frame, row, column), whose last frame comes first in the top row. truth, forecasts: (lead, row, column), NaN in
+    grey; forecasts are labelled with their RMSE. leads: which to show, from 1. clock: (lead,) seconds since 1970.
     """
     first = check_shapes(past, truth, forecasts)
     shown = _chosen(leads, len(first))
@@ -54,7 +54,7 @@ def draw_forecast(
 
 
 def draw_errors(path: str | Path, errors: Floats, channels: Sequence[str], *, field: Field, title: str = "") -> None:
-    """Write a PNG of a map for each channel of how far forecasts are off. errors: (channel, row, column), in `field`'s unit."""
+    """Write a PNG with a map of the error of each channel. errors: (channel, row, column), in the unit of `field`."""
     across = min(3, len(errors))
     sheet = Sheet.of(-(-len(errors) // across), across, errors.shape[1:], between=1.0)
     figure = sheet.figure(title)
@@ -70,36 +70,38 @@ def draw_errors(path: str | Path, errors: Floats, channels: Sequence[str], *, fi
 
 
 def check_shapes(past: Floats | None, truth: Floats | None, forecasts: Mapping[str, Floats]) -> Floats:
-    """The first forecast, (lead, row, column); DataError where there is none or the shapes of the others do not fit it."""
+    """Return the first forecast, (lead, row, column); DataError if there is none or other shapes do not match it."""
     if not forecasts:
-        raise DataError("picture of forecasts: there is no forecast to draw")
+        raise DataError("picture of forecasts: no forecasts to draw")
     first = next(iter(forecasts.values()))
     others = {**forecasts, **({} if truth is None else {"truth": truth})}
     for name, frames in others.items():
         if frames.shape != first.shape or frames.ndim != 3:
-            raise DataError(f"picture of forecasts: {name} is {frames.shape}, not (lead, row, column) {first.shape}")
+            raise DataError(
+                f"picture of forecasts: {name} has shape {frames.shape}, expected (lead, row, column) {first.shape}"
+            )
     if past is not None and past.shape[1:] != first.shape[1:]:
-        raise DataError(f"picture of forecasts: past frames are {past.shape[1:]}, later frames {first.shape[1:]}")
+        raise DataError(f"picture of forecasts: past frames have shape {past.shape[1:]}, forecast frames {first.shape[1:]}")
     return first
 
 
 def shared_scale(truth: Floats | None, forecasts: Mapping[str, Floats]) -> list[Floats]:
-    """The frames that a colour scale is fitted to: the truth's, or the forecasts' where it has no value."""
+    """Return the frames that set the colour scale: the truth, or the forecasts if the truth has no values."""
     return [truth] if truth is not None and np.isfinite(truth).any() else list(forecasts.values())
 
 
 @dataclass(frozen=True)
 class _Page:
-    """Rows of maps at the leads that are shown; the first column is the last past frame's where there is one."""
+    """Rows of maps at the leads shown; the first column holds the last past frame, if there is one."""
 
     sheet: Sheet
     figure: Any
     field: Field
     shown: Sequence[int]  # leads from 0
-    seen: int  # columns before those of the leads
+    seen: int  # columns before the leads
 
     def row(self, row: int, name: str, frames: Floats, limits: tuple[float, float], colours: str = VALUES) -> Any:
-        """A row of maps of frames (lead, row, column) with its name; gives the last image, for a colour bar."""
+        """Draw a named row of frames (lead, row, column) and return the last image, for a colour bar."""
         self.sheet.name(self.figure, row, name, self.seen if row else 0)
         for column, lead in enumerate(self.shown, self.seen):
             place = self.sheet.panel(self.figure, row, column)
@@ -109,19 +111,19 @@ class _Page:
         return image
 
     def say(self, row: int, words: Sequence[str]) -> None:
-        """A word above each map of a row."""
+        """Write a label above each map of a row."""
         for column, word in enumerate(words, self.seen):
             self._places[row, column].set_title(word, fontsize=8, pad=3)
 
     def errors(self, row: int, name: str, errors: Floats) -> None:
-        """A row of errors with its own colour bar, white at no error."""
+        """Draw a row of errors with its own colour bar, white at zero."""
         _, high, beyond = limits_of([np.abs(errors[list(self.shown)])])
         image = self.row(row, name, errors, (-high, high), ERRORS)
         unit = f"error ({self.field.unit})" if self.field.unit else "error"
         self.sheet.bar(self.figure, image, plain(unit), (row, row), end="neither" if beyond == "neither" else "both")
 
     def heads(self, seen: Floats | None, clock: Seconds | None, limits: tuple[float, float]) -> None:
-        """The leads and their times above the top row, and before it the last frame that the forecast was made from."""
+        """Write leads and times above the top row, and draw the last past frame in front of it."""
         for column, lead in enumerate(self.shown, self.seen):
             head = lead_word(lead + 1, self.field.step)
             _set_head(self._places[0, column], head, None if clock is None else clock[lead])
@@ -129,7 +131,7 @@ class _Page:
             place = self.sheet.panel(self.figure, 0, 0)
             draw_map(place, seen, self.field, limits)
             place.tick_params(labelbottom=self.sheet.rows == 1)
-            _set_head(place, "last seen", None if clock is None else later(clock[:1], self.field.step, np.array([-1]))[0])
+            _set_head(place, "last past frame", None if clock is None else later(clock[:1], self.field.step, np.array([-1]))[0])
 
     _places: dict[tuple[int, int], Any] = dataclass_field(default_factory=dict)
 
@@ -144,9 +146,9 @@ def _rmse_word(errors: Floats) -> str:
 
 
 def _chosen(leads: Sequence[int], count: int) -> list[int]:
-    """Leads from 0: those asked for, from 1, or some spread evenly from the first to the last."""
+    """Leads from 0: the given ones (counted from 1), or some spread evenly from the first to the last."""
     wrong = [lead for lead in leads if not 1 <= lead <= count]
     if wrong:
-        raise DataError(f"picture of lead {wrong[0]}: leads go from 1 to {count}")
+        raise DataError(f"picture of forecasts: there is no lead {wrong[0]}; expected 1 to {count}")
     spread = np.linspace(1, count, min(_COLUMNS, count)).round().astype(int).tolist()
     return [lead - 1 for lead in leads or spread]

@@ -1,7 +1,7 @@
-"""Forecasts as files: NumPy arrays, NetCDF, tables, a picture, an animation; the path's ending names the form.
+"""Write forecasts to a file: NumPy arrays, NetCDF, a table, a picture or an animation, selected by the path's suffix.
 
-A table has one row a value: name, time (where the source has times), lead (1 is the next frame), channel, row, column, value;
-row and column are coordinates where they are known, else numbers from 0. All values are in the source's own unit.
+A table has one row per value: name, time (if the source has times), lead (1 is the next frame), channel, row, column, value;
+row and column are coordinates if known, else numbers from 0. All values are in the source's own unit.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from wavefold.output.parquet import check_parquet, parquet_bytes
 from wavefold.output.xlsx import check_xlsx, xlsx_bytes
 
 Columns = dict[str, NDArray[Any]]
-_MOST_ROWS = 1_048_575  # of a spreadsheet, less the header
-_MOST_BYTES = 2**32 - 4  # of one variable of NetCDF with 64-bit offsets
+_MOST_ROWS = 1_048_575  # of a spreadsheet, without the header
+_MOST_BYTES = 2**32 - 4  # of one NetCDF variable with 64-bit offsets
 
 
 @dataclass(frozen=True)
 class Forecasts:
-    """Later frames in the source's unit, with all that names them."""
+    """Forecast frames in the source's unit, with their times, names and coordinates."""
 
-    frames: Floats  # (sample, channel, lead, row, column), NaN where there is no value
-    clock: Seconds | None  # (sample, lead) seconds since 1970-01-01 UTC; None where the source has no times
-    names: Strings  # (sample,) of the stretches that the forecasts go on from
+    frames: Floats  # (sample, channel, lead, row, column), NaN for missing values
+    clock: Seconds | None  # (sample, lead) seconds since 1970-01-01 UTC; None if the source has no times
+    names: Strings  # (sample,) of the stretches of frames that the forecasts continue
     channels: tuple[str, ...]
     unit: str = ""
-    step: float = 0.0  # seconds from a frame to the next; 0 where it is not known
+    step: float = 0.0  # seconds from one frame to the next; 0 if unknown
     rows: NDArray[np.float64] | None = None  # (row,) coordinates, such as latitudes
     columns: NDArray[np.float64] | None = None  # (column,)
-    past: Floats | None = None  # (sample, channel, frame, row, column) the frames before, for pictures
+    past: Floats | None = None  # (sample, channel, frame, row, column) the preceding frames, for pictures
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,23 +64,25 @@ class Forecasts:
         }
         for name, (values, shape) in sizes.items():
             if values is not None and np.shape(values) != shape:
-                raise DataError(f"forecasts of {self.frames.shape}: {name} are {np.shape(values)}, not {shape}")
+                raise DataError(
+                    f"forecasts of shape {self.frames.shape}: {name} has shape {np.shape(values)}, expected {shape}"
+                )
 
     @property
     def times(self) -> NDArray[np.datetime64] | None:
-        """The time of each frame to the second, (sample, lead); None where there are none."""
+        """The time of each frame to the second, (sample, lead); None if there are no times."""
         return None if self.clock is None else np.round(self.clock).astype("datetime64[s]")
 
     @property
     def axes(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Coordinates of rows and columns where they are known, else their numbers."""
+        """Coordinates of rows and columns if known, else their numbers."""
         numbers = (np.arange(size) for size in self.frames.shape[3:])
         rows, columns = (n if given is None else given for n, given in zip(numbers, (self.rows, self.columns), strict=True))
         return rows, columns
 
 
 def write_forecasts(out: str | Path, forecasts: Forecasts) -> None:
-    """Write the file whole in the form that its ending names, or CSV to standard output where it is "-"."""
+    """Write forecasts atomically in the format given by the path's suffix, or as CSV to standard output if it is "-"."""
     check_forecast_target(out)
     if str(out) == "-":
         _write_csv(sys.stdout.buffer, forecasts)
@@ -94,11 +96,11 @@ def write_forecasts(out: str | Path, forecasts: Forecasts) -> None:
         else:
             write_whole(path, lambda stream: _FORMS[suffix](stream, forecasts))
     except OSError as error:
-        raise UserError(f"{out}: could not be written, and nothing was left: {error.strerror}") from error
+        raise UserError(f"{out}: could not be written: {error.strerror}; no partial file was left") from error
 
 
 def check_forecast_target(out: str | Path) -> None:
-    """UserError where the ending names no form, its package is missing or the folder takes no file; asked before any work."""
+    """Raise UserError, before any work, if the suffix is unknown, its package missing or the folder not writable."""
     if str(out) == "-":
         return
     path, forms = Path(out), [*_FORMS, *_PICTURES]
@@ -107,23 +109,23 @@ def check_forecast_target(out: str | Path) -> None:
         hint = nearest(suffix, forms)
         raise UserError(f"{out}: '{suffix}' is not one of {listed(forms)}, or - for CSV on standard output{hint}")
     if path.is_dir():
-        raise UserError(f"{out}: this is a folder; give the name of a file")
+        raise UserError(f"{out}: this is a folder; give a file name")
     folder = next(p for p in path.absolute().parents if p.exists())
     if not folder.is_dir():
         raise UserError(f"{out}: {folder} is a file, not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{out}: the folder {folder} may not be written")
+        raise UserError(f"{out}: no permission to write to the folder {folder}")
     _NEEDS.get(suffix, lambda: None)()
 
 
 def forecast_columns(forecasts: Forecasts) -> Columns:
-    """One row a value: name, time where known, lead, channel, row, column, value; each (row of the table,)."""
+    """Return the table as columns name, time if known, lead, channel, row, column and value; one row per value."""
     _, channels, leads, _, _ = forecasts.frames.shape
     rows, columns = forecasts.axes
     shape = forecasts.frames.shape
 
     def spread(values: NDArray[Any], *axes: int) -> NDArray[Any]:
-        """Values along some of the frames' axes, repeated along the others."""
+        """Repeat values given along some axes of the frames along the others."""
         aligned = values.reshape([shape[axis] if axis in axes else 1 for axis in range(5)])
         return np.broadcast_to(aligned, shape).reshape(-1)
 
@@ -140,12 +142,12 @@ def forecast_columns(forecasts: Forecasts) -> Columns:
 
 
 def _write_csv(stream: IO[bytes], forecasts: Forecasts) -> None:
-    """A map at a time: its rows share their beginning, and one formatting fills all of its values."""
+    """Write one map at a time: its rows share a prefix, and one format operation fills in all values."""
     stream.write((",".join(_header(forecasts)) + "\n").encode())
     rows, columns = forecasts.axes
     ends = [f"{row:.10g},{column:.10g},%.7g\n" for row in rows.tolist() for column in columns.tolist()]
     for begin, frame in _maps(forecasts):
-        held = begin.replace("%", "%%")  # which is a place for a value otherwise
+        held = begin.replace("%", "%%")  # else it would be a placeholder
         text = (held + held.join(ends)) % tuple(frame.reshape(-1).tolist())
         stream.write(text.replace(",nan\n", ",\n").encode())
 
@@ -155,7 +157,7 @@ def _header(forecasts: Forecasts) -> list[str]:
 
 
 def _maps(forecasts: Forecasts) -> Iterator[tuple[str, Floats]]:
-    """Each map (row, column) with the beginning of its rows of the table, in the order of the frames' axes."""
+    """Yield each map (row, column) with the prefix of its table rows, in the order of the frames' axes."""
     times = None if forecasts.times is None else np.datetime_as_string(forecasts.times)
     for sample, name in enumerate(forecasts.names.tolist()):
         for number, channel in enumerate(forecasts.channels):
@@ -167,7 +169,7 @@ def _maps(forecasts: Forecasts) -> Iterator[tuple[str, Floats]]:
 
 
 def _write_npz(stream: IO[bytes], forecasts: Forecasts) -> None:
-    """Arrays frames, names, channels, unit, step and, where known, time, rows, columns; np.load needs no pickle for them."""
+    """Arrays frames, names, channels, unit, step and, if known, time, rows, columns; np.load reads them without pickle."""
     known: Mapping[str, Any] = {"time": forecasts.times, "rows": forecasts.rows, "columns": forecasts.columns}
     np.savez(
         stream,
@@ -181,11 +183,11 @@ def _write_npz(stream: IO[bytes], forecasts: Forecasts) -> None:
 
 
 def _write_nc(stream: IO[bytes], forecasts: Forecasts) -> None:
-    """NetCDF 3 by the CF conventions: a variable (sample, lead, row, column) for each channel, times since 1970."""
+    """NetCDF 3 with CF conventions: one variable (sample, lead, row, column) per channel, times since 1970."""
     samples, _, leads, rows, columns = forecasts.frames.shape
     if samples * leads * rows * columns * 4 > _MOST_BYTES:
-        raise DataError(f"NetCDF holds 4 GiB a channel, not frames of {forecasts.frames.shape}: write .npz or .npy")
-    with os.fdopen(os.dup(stream.fileno()), "wb") as own, netcdf_file(own, "w", version=2) as file:  # which it closes
+        raise DataError(f"NetCDF holds 4 GiB per channel, too little for frames {forecasts.frames.shape}; write .npz or .npy")
+    with os.fdopen(os.dup(stream.fileno()), "wb") as own, netcdf_file(own, "w", version=2) as file:  # netcdf_file closes it
         for name, size in zip(_DIMENSIONS, (samples, leads, rows, columns), strict=True):
             file.createDimension(name, size)
         file.Conventions = b"CF-1.8"
@@ -211,7 +213,7 @@ _DIMENSIONS = ("sample", "lead", "row", "column")
 
 
 def _put(file: Any, name: str, dimensions: tuple[str, ...], values: NDArray[Any], **attributes: Any) -> None:
-    """A variable with its attributes, whose texts go as UTF-8."""
+    """Add a variable with its attributes; text is encoded as UTF-8."""
     variable = file.createVariable(name, values.dtype, dimensions)
     variable[:] = values
     for key, value in attributes.items():
@@ -219,7 +221,7 @@ def _put(file: Any, name: str, dimensions: tuple[str, ...], values: NDArray[Any]
 
 
 def _variable_names(channels: tuple[str, ...]) -> list[str]:
-    """Channels as NetCDF names: letters, digits and underscores, each once and none that is taken."""
+    """Convert channels to unique NetCDF names of letters, digits and underscores."""
     taken, names = {*_DIMENSIONS, "time", "name", "letter"}, []
     for number, channel in enumerate(channels):
         name = re.sub(r"\W", "_", channel, flags=re.ASCII).lstrip("_") or "value"
@@ -232,10 +234,12 @@ def _variable_names(channels: tuple[str, ...]) -> list[str]:
 
 
 def _write_xlsx(stream: IO[bytes], forecasts: Forecasts) -> None:
-    """The table, its times as text; an empty cell where there is no value."""
+    """Write the table with times as text and missing values as empty cells."""
     count = forecasts.frames.size
-    if count > _MOST_ROWS:  # said before the columns are made
-        raise DataError(f"a spreadsheet holds {_MOST_ROWS:,} rows, not {count:,}: write .csv, .parquet or .nc")
+    if count > _MOST_ROWS:  # checked before the columns are built
+        raise DataError(
+            f"a spreadsheet holds at most {_MOST_ROWS:,} rows, but this table has {count:,}; write .csv, .parquet or .nc"
+        )
     columns = forecast_columns(forecasts)
     if "time" in columns:
         columns["time"] = np.datetime_as_string(columns["time"])
@@ -243,7 +247,7 @@ def _write_xlsx(stream: IO[bytes], forecasts: Forecasts) -> None:
 
 
 def _draw(path: Path, forecasts: Forecasts) -> None:
-    """The first channel of the first forecasts, below each other, by lead."""
+    """Draw the first channel of the first forecasts, one row each, by lead."""
     shown = range(min(len(forecasts.names), _MOST_SHOWN))
     one = len(shown) == 1
     names = ["forecast" if one else _name(forecasts, number) for number in shown]
@@ -260,7 +264,7 @@ def _draw(path: Path, forecasts: Forecasts) -> None:
 
 
 def _animate(path: Path, forecasts: Forecasts) -> None:
-    """The first channel of the forecast in which most is to be seen, after its past frames where they are at hand."""
+    """Animate the first channel of the forecast that varies most, after its past frames if available."""
     title = _title(forecasts, 1, number := _liveliest(forecasts))
     animate(
         path,
@@ -274,17 +278,17 @@ def _animate(path: Path, forecasts: Forecasts) -> None:
 
 
 def _liveliest(forecasts: Forecasts) -> int:
-    """The number of the forecast whose first channel varies most from cell to cell."""
+    """The index of the forecast whose first channel varies most from cell to cell."""
     values = forecasts.frames[:, 0].reshape(len(forecasts), -1)
     spread = [float(np.std(one[np.isfinite(one)])) if np.isfinite(one).any() else 0.0 for one in values]
     return int(np.argmax(spread)) if spread else 0
 
 
-_MOST_SHOWN = 6  # forecasts in a picture
+_MOST_SHOWN = 6  # most forecasts in a picture
 
 
 def _name(forecasts: Forecasts, number: int) -> str:
-    """A forecast's number from 1, its stretch and the time of its first frame."""
+    """The number of a forecast from 1, its stretch and the time of its first frame."""
     when = "" if forecasts.clock is None else f" {time_word(forecasts.clock[number, 0])}"
     return f"{number + 1}: {forecasts.names[number]}{when}"
 
@@ -294,9 +298,9 @@ def _field(forecasts: Forecasts) -> Field:
 
 
 def _title(forecasts: Forecasts, shown: int, number: int = 0) -> str:
-    """What is shown, and of how many. number: of the forecast where one is shown."""
+    """The title: which of how many forecasts are shown. number: the forecast, if only one is shown."""
     if not len(forecasts.names):
-        raise DataError("picture of forecasts: there is no forecast to draw")
+        raise DataError("picture of forecasts: no forecasts to draw")
     count = len(forecasts.names)
     first = str(forecasts.names[number]) + (f" (forecast {number + 1} of {count})" if count > 1 else "")
     if shown > 1:

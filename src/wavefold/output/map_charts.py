@@ -1,4 +1,4 @@
-"""Charts of frames: maps side by side, and a forecast that plays beside the truth."""
+"""Charts of frames: maps side by side, and an animation of a forecast beside the truth."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from wavefold.output.signal_charts import DIVERGING
 
 Array = NDArray[Any]
 _PLAIN = {"showgrid": False, "zeroline": False, "constrain": "domain", "nticks": 4}
-_MOST, _MOST_PLAYED = 300, 160  # rows or columns of a map, and of one that plays
-_PACE = 450  # milliseconds a frame
+_MOST, _MOST_PLAYED = 300, 160  # rows or columns of a still map, and of an animated one
+_PACE = 450  # milliseconds per frame
 
 
 def map_grid(
@@ -29,9 +29,9 @@ def map_grid(
     across: str = "",
     up: str = "",
 ) -> Figure:
-    """Maps with one colour scale. maps: (map, row, column), NaN left empty; rows, columns: coordinates where they are known.
+    """Draw maps with one colour scale. maps: (map, row, column), NaN left blank; rows, columns: coordinates if known.
 
-    diverging: blue below 0, red above. across, up: names of the coordinates, with their units.
+    diverging: blue below 0, red above. across, up: names and units of the coordinates.
     """
     y, x = _coordinates(np.shape(maps), rows, columns)
     values, y, x, said = _coarser(np.asarray(maps, np.float32), y, x, _MOST)
@@ -56,7 +56,7 @@ def map_grid(
         annotations=heads,
         coloraxis=scale,
     )
-    alt = f"{len(values)} maps{f' in {unit}' if unit else ''}: {'; '.join(map(str, titles))}"
+    alt = f"{len(values)} map{'s' if len(values) != 1 else ''}{f' in {unit}' if unit else ''}: {'; '.join(map(str, titles))}"
     return Figure(checked(traces, _squared(layout, panels)), alt, said, panels.tall)
 
 
@@ -72,10 +72,10 @@ def forecast_player(
     across: str = "",
     up: str = "",
 ) -> Figure:
-    """Truth, forecast and error side by side, with a button that plays and a slider. titles: of the past and later frames.
+    """Draw truth, forecast and error side by side, with play and stop buttons and a slider.
 
-    truth, forecast: (ahead, row, column); past: (past, row, column); NaN is left empty. Truth and forecast share a scale.
-    rows, columns: coordinates where they are known; across, up: their names, with their units.
+    truth, forecast: (ahead, row, column); past: (past, row, column); NaN is left blank. Truth and forecast share a scale.
+    titles: of the past and forecast frames. rows, columns: coordinates if known; across, up: their names and units.
     """
     y, x = _coordinates(np.shape(truth), rows, columns)
     parts = [np.asarray(frames, np.float32) for frames in (past, truth, forecast)]
@@ -84,13 +84,13 @@ def forecast_player(
     left, middle = np.concatenate([seen, true]), np.concatenate([seen, said])
     right = np.concatenate([np.full_like(seen, np.nan), said - true])
     panels = Panels(3, columns=3, cell=_cell(left.shape, 3), gap=34, across=0.03, right=96, top=34, bottom=172, left=60)
-    names = ("truth", "forecast", "forecast less truth")
+    names = ("truth", "forecast", "forecast minus truth")
     axes = ("coloraxis", "coloraxis", "coloraxis2")
     series = (left, middle, right)
     first = min(len(seen), len(left) - 1)
     traces = [_map(panels.axes(k), series[k][first], x, y, axes[k], unit) for k in range(3)]
     frames = [{"name": str(k), "data": [{"type": "heatmap", "z": s[k]} for s in series]} for k in range(len(left))]
-    high, low = _bar(1.0, panels.cell - 8), _bar(0.0, panels.bottom - 32)  # the second beside the buttons
+    high, low = _bar(1.0, panels.cell - 8), _bar(0.0, panels.bottom - 32)  # the second is beside the buttons
     scales = {"coloraxis": _scale(left, unit, high), "coloraxis2": _scale(right, f"error {unit}", low, diverging=True)}
     controls: dict[str, Any] = {"updatemenus": [_buttons()], "sliders": [_slider(titles, first, len(seen))]}
     heads = [panels.head(k, name) for k, name in enumerate(names)]
@@ -102,13 +102,16 @@ def forecast_player(
         **scales,
         **controls,
     )
-    alt = f"An animation of {len(seen)} past frames and {len(true)} forecast ones beside the truth, with their difference"
-    note = "Past frames first, then the forecast. Space plays and stops, the arrow keys go from frame to frame."
+    alt = (
+        f"Animation of {len(seen)} past frame{'s' if len(seen) != 1 else ''} and "
+        f"{len(true)} forecast frame{'s' if len(true) != 1 else ''} beside the truth, with the error"
+    )
+    note = "Past frames come first, then the forecast. Space plays and stops; the arrow keys step through the frames."
     return Figure(checked(traces, _squared(layout, panels), frames), alt, f"{note} {thin}".strip(), panels.tall)
 
 
 def _cell(shape: Sequence[int], beside: int) -> int:
-    """Pixels of a map's height, for so many beside each other."""
+    """The height of a map in pixels, given the number of maps per row."""
     return int(np.clip(750 / beside * shape[-2] / shape[-1], 110, 320 if beside > 1 else 420))
 
 
@@ -120,9 +123,9 @@ def _coordinates(shape: Sequence[int], rows: ArrayLike | None, columns: ArrayLik
 
 
 def _coarser(maps: Array, y: Array, x: Array, most: int) -> tuple[Array, Array, Array, str]:
-    """Maps of at most `most` rows and columns, means of square blocks of cells, with their coordinates and a sentence.
+    """Average square blocks of cells to at most `most` rows and columns; returns maps, coordinates and a caption sentence.
 
-    maps: (map, row, column); y: (row,); x: (column,). A block without a value stays without.
+    maps: (map, row, column); y: (row,); x: (column,). A block without any value stays NaN.
     """
     width = -(-max(maps.shape[-2:]) // most)
     if width == 1:
@@ -135,21 +138,21 @@ def _coarser(maps: Array, y: Array, x: Array, most: int) -> tuple[Array, Array, 
     )
     means = np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
     y, x = (np.array([c[s : s + width].mean() for s in at]) for c, at in zip((y, x), starts, strict=True))
-    return means, y, x, f"Each cell drawn is the mean of {width} x {width}."
+    return means, y, x, f"Each cell shown is the mean of {width} x {width} cells."
 
 
 def _named(name: str, coordinates: ArrayLike | None) -> str:
-    """The name of an axis: a row's number, or where the source brings one its coordinate, whose unit is the source's."""
-    return name if coordinates is None else f"{name}, by the source's coordinate"
+    """The name of an axis: the row or column number, or the source's coordinate, in the source's unit."""
+    return name if coordinates is None else f"{name} (coordinate of the source)"
 
 
 def _upward(y: Array, rows: ArrayLike | None) -> bool | str:
-    """Rows count downwards as in an image, unless they are coordinates, which fall then."""
+    """Whether rows run upwards: row numbers run downwards as in an image, coordinates increase upwards."""
     return True if len(y) > 1 and y[0] > y[-1] else "reversed" if rows is None or np.array_equal(y, np.arange(len(y))) else True
 
 
 def _squared(layout: dict[str, Any], panels: Panels) -> dict[str, Any]:
-    """The layout with square cells of the maps, and ticks at the first map only."""
+    """Make map cells square and keep tick labels on the first map of a row only."""
     for cell in range(panels.count):
         names = panels.axes(cell)
         number = names["yaxis"][1:]
@@ -189,7 +192,7 @@ def _scale(values: Array, unit: str, place: dict[str, Any] | None = None, *, div
 
 
 def _bar(top: float, tall: int) -> dict[str, Any]:
-    """The place of a colour bar: its top, as a share of the maps' height, and its pixels."""
+    """The place of a colour bar: its top as a share of the maps' height, and its length in pixels."""
     return {"y": top, "yanchor": "top", "lenmode": "pixels", "len": tall, "nticks": 4, "ypad": 2}
 
 

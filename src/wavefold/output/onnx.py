@@ -1,7 +1,7 @@
-"""ONNX files: a net written whole into one file, and read again by ONNX Runtime.
+"""Write a net as one ONNX file, and run it with ONNX Runtime.
 
-The batch axis stays free, batch norm is folded: into the convolution or linear layer before it, else into one product and one
-sum. What the exporter notes of our files (places, stacks) is left out.
+The batch axis stays dynamic. Batch norm is folded into the convolution or linear layer before it, or else into one product and
+one sum. Source locations and stack traces that the exporter records are removed.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _optimizer = optional("onnxscript.optimizer", extra="onnx")
 _rewriter = optional("onnxscript.rewriter", extra="onnx")
 _rules = optional("onnxscript.rewriter.rules.common", extra="onnx")
 
-_MOST = 2**31 - 2**20  # bytes of one file: protobuf's limit, less what is no weight
-_SAMPLE = "sample"  # name of the free axis
-_ERRORS_ONLY = 3  # of ONNX Runtime's log
+_MOST = 2**31 - 2**20  # bytes of one file: protobuf's limit, less room for everything but the weights
+_SAMPLE = "sample"  # name of the dynamic axis
+_ERRORS_ONLY = 3  # log severity of ONNX Runtime
 
 
 def check_onnx(path: str | Path) -> None:
-    """UserError where the path does not end in .onnx, or where a package is missing."""
+    """Raise UserError if the path does not end in .onnx or a package is missing."""
     if Path(path).suffix != ".onnx":
-        raise UserError(f"{path}: an ONNX file ends in .onnx")
+        raise UserError(f"{path}: expected a file name that ends in .onnx")
     _ = _format.ModelProto, _runtime.InferenceSession, _optimizer.optimize
 
 
@@ -54,10 +54,10 @@ def write_onnx(
     outputs: Sequence[str],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a module as one ONNX file, whole or not at all; the first axis of every input is free, and called "sample".
+    """Write a module atomically as one ONNX file; the first axis of every input is dynamic and named "sample".
 
-    examples: two samples or more for each input, of the shapes and types that it takes. metadata: kept in the file as text.
-    UserError where the weights are more than the 2 GB that one file holds.
+    examples: two samples or more for each input, with its shape and type. metadata: stored in the file as text.
+    UserError if the weights exceed the 2 GB that one file can hold.
     """
     check_onnx(path)
     _check_size(module, path)
@@ -73,24 +73,24 @@ def write_onnx(
 
 
 class OnnxModel:
-    """An ONNX file as ONNX Runtime computes it, on processors; may be asked from several threads at once."""
+    """An ONNX file run by ONNX Runtime on the CPU; safe to call from several threads at once."""
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
         if not Path(path).is_file():
-            raise UserError(f"{path}: there is no such file")
+            raise UserError(f"{path}: no such file")
         options = _runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = _ERRORS_ONLY
         try:
             self._session = _runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # of ONNX Runtime's own kinds, which are not public
-            raise UserError(f"{path}: ONNX Runtime cannot read it ({type(error).__name__})") from error
+        except Exception as error:  # ONNX Runtime's own exception types are not public
+            raise UserError(f"{path}: ONNX Runtime cannot read this file ({type(error).__name__})") from error
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
 
     def ask(self, *arrays: NDArray[Any], size: int = 8) -> NDArray[Any]:
-        """The first output for one array an input, in the order of `inputs`; first axis sample, `size` samples at a time."""
+        """Return the first output for one array (sample, ...) per input, ordered as `inputs`; runs `size` samples at a time."""
         given = {name: np.ascontiguousarray(array) for name, array in zip(self.inputs, arrays, strict=True)}
         parts = [
             self._session.run(self.outputs[:1], {name: array[start : start + size] for name, array in given.items()})[0]
@@ -101,7 +101,7 @@ class OnnxModel:
 
 
 def count_nodes(path: str | Path) -> dict[str, int]:
-    """How often each operator stands in an ONNX file, by its name."""
+    """Count the nodes of an ONNX file by operator name."""
     counts: dict[str, int] = {}
     for node in _format.load(str(path)).graph.node:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
@@ -111,11 +111,11 @@ def count_nodes(path: str | Path) -> dict[str, int]:
 def _check_size(module: nn.Module, path: str | Path) -> None:
     size = sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
     if size > _MOST:
-        raise UserError(f"{path}: {size / 1e9:.1f} GB of weights; one ONNX file holds 2 GB: write one member with --member")
+        raise UserError(f"{path}: {size / 1e9:.1f} GB of weights, but an ONNX file holds 2 GB; export one member with --member")
 
 
 def _narrow_places(graph: Any) -> None:
-    """Keep places that are only gathered by as int32: half the size."""
+    """Store indices that only Gather uses as int32, at half the size."""
     uses: dict[str, set[tuple[str, int]]] = {}
     for node in graph.node:
         for number, name in enumerate(node.input):
@@ -125,18 +125,18 @@ def _narrow_places(graph: Any) -> None:
             tensor.CopyFrom(_arrays.from_array(_arrays.to_array(tensor).astype(np.int32), tensor.name))
     stale = [value for value in graph.value_info if value.type.tensor_type.elem_type == _format.TensorProto.INT64]
     for value in stale:
-        graph.value_info.remove(value)  # what the exporter noted of types that have changed
+        graph.value_info.remove(value)  # types recorded by the exporter that have changed
 
 
 def _check_free(model: Any) -> None:
-    """RuntimeError where the module has fixed the number of samples; `len(signals)` does, `signals.shape[0]` does not."""
+    """Raise RuntimeError if the module fixes the number of samples: `len(signals)` does, `signals.shape[0]` does not."""
     for value in (*model.graph.input, *model.graph.output):
         if not value.type.tensor_type.shape.dim[0].dim_param:
-            raise RuntimeError(f"{value.name}: the net takes only the example's number of samples")
+            raise RuntimeError(f"{value.name}: the exported net accepts only the number of samples of the example")
 
 
 def _exported(module: nn.Module, examples: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> Any:
-    """The module as an onnx.ModelProto, its constants worked out."""
+    """Export the module as an onnx.ModelProto with folded constants."""
     free = torch.export.Dim(_SAMPLE)
     with _quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
@@ -148,7 +148,7 @@ def _exported(module: nn.Module, examples: tuple[Tensor, ...], inputs: Sequence[
             dynamic_shapes=tuple({0: free} for _ in examples),
             external_data=False,
             verbose=False,
-            optimize=False,  # its rules look at every node a hundred times; those that matter here are below
+            optimize=False,  # too slow: its rules visit every node a hundred times; those that matter are applied below
         )
         everything = {"input_size_limit": _MOST, "output_size_limit": _MOST}
         _optimizer.fold_constants(program.model, **everything)
@@ -160,7 +160,7 @@ def _exported(module: nn.Module, examples: tuple[Tensor, ...], inputs: Sequence[
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch's exporter and onnxscript say of their own insides."""
+    """Silence the internal warnings of torch's exporter and onnxscript."""
     logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [log.level for log in logs]
     with warnings.catch_warnings():
@@ -177,13 +177,13 @@ def _quiet() -> Iterator[None]:
 
 _KNOWN: tuple[tuple[type[Warning], str], ...] = (
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),
-    (UserWarning, r"The tensor attributes? .* (was|were) assigned during export"),  # nn.LSTM's list of its own weights
+    (UserWarning, r"The tensor attributes? .* (was|were) assigned during export"),  # nn.LSTM's own list of weights
     (FutureWarning, r"_check_is_size will be removed"),
 )
 
 
 def _without_norms(model: Any) -> Any:
-    """The model with each batch norm that no rule has folded as one product and one sum by channel."""
+    """Replace each batch norm that no rule has folded by one product and one sum per channel."""
     graph = model.graph
     known = {tensor.name: _arrays.to_array(tensor) for tensor in graph.initializer}
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.input, *graph.output)}
@@ -198,7 +198,7 @@ def _as_affine(node: Any, known: Mapping[str, NDArray[Any]], ranks: Mapping[str,
     gain, shift, mean, spread = (known[name].astype(np.float64) for name in node.input[1:])
     epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
     scale = gain / np.sqrt(spread + epsilon)
-    shape = (-1, *[1] * (ranks[node.output[0]] - 2))  # channels stand second
+    shape = (-1, *[1] * (ranks[node.output[0]] - 2))  # channels are the second axis
     source, name = node.input[0], node.output[0]
     for part, values in (("scale", scale), ("shift", shift - mean * scale)):
         graph.initializer.append(_arrays.from_array(values.astype(np.float32).reshape(shape), f"{name}_{part}"))
@@ -209,7 +209,7 @@ def _as_affine(node: Any, known: Mapping[str, NDArray[Any]], ranks: Mapping[str,
 
 
 def _counting_in_bytes(model: Any) -> Any:
-    """The model with products of comparisons and a matrix of ones and zeros taken in bytes: exact, a quarter faster."""
+    """Compute products of comparisons with a matrix of ones and zeros in bytes: exact, and a quarter faster."""
     graph, nodes = model.graph, list[Any]()
     weights = {tensor.name: tensor for tensor in graph.initializer}
     made_by = {name: node for node in graph.node for name in node.output}
@@ -229,7 +229,7 @@ def _counting_in_bytes(model: Any) -> Any:
 
 
 def _count_of(compared: str, ones: NDArray[Any], name: str, graph: Any) -> list[Any]:
-    """Nodes that count, in bytes, the places of comparisons that each column of `ones` looks at."""
+    """Nodes that count, in bytes, the true comparisons selected by each column of `ones`."""
     graph.initializer.append(_arrays.from_array(ones.astype(np.uint8), f"{name}_ones"))
     kinds = _format.TensorProto
     return [
@@ -240,7 +240,7 @@ def _count_of(compared: str, ones: NDArray[Any], name: str, graph: Any) -> list[
 
 
 def _replace_nodes(graph: Any, nodes: Sequence[Any]) -> None:
-    """Other nodes in a graph; constants that none of them takes go."""
+    """Replace the nodes of a graph and drop constants that none of them uses."""
     del graph.node[:]
     graph.node.extend(nodes)
     used = {name for node in nodes for name in node.input}
@@ -250,7 +250,7 @@ def _replace_nodes(graph: Any, nodes: Sequence[Any]) -> None:
 
 
 def _strip(model: Any) -> None:
-    """Take out notes on where in our files a node comes from."""
+    """Remove the source locations of nodes."""
     graph = model.graph
     for part in (
         model,
@@ -267,5 +267,5 @@ def _strip(model: Any) -> None:
 
 
 def words_of(values: object) -> str:
-    """A list or mapping as the text that metadata keeps: JSON."""
+    """Return a list or mapping as JSON, to be stored as metadata."""
     return json.dumps(values, ensure_ascii=False)

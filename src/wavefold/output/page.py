@@ -1,7 +1,7 @@
-"""A page of words, tables and figures as one HTML file that needs no network: plotly.js and all data lie inside it.
+"""Write a page of text, tables and figures as one HTML file that needs no network: plotly.js and all data are embedded.
 
-Figures are drawn when they come near the screen, follow its light or dark scheme, and are all drawn before printing. Long
-arrays stand beside the figures, equal ones once, as 16-bit steps where those are far finer than the values' spread.
+Figures are drawn as they scroll near the screen, follow the light or dark scheme, and are all drawn before printing. Each
+distinct long array is stored once, outside the figures, in 16-bit steps if those are far finer than the spread of the values.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from wavefold.base.errors import UserError
 from wavefold.base.files import write_text
 from wavefold.output.plot import plotly_script
 
-_LONG = 400  # letters of base64 from which an array stands beside the figures
-_STEPS = 32767  # of a value in 16 bits, either side of the middle; one less than the least says "no value"
-_FINE = 1e-3  # of the values' spread: the largest step that nobody sees
+_LONG = 400  # base64 characters above which an array is stored outside the figures
+_STEPS = 32767  # 16-bit steps on either side of the middle; one below the lowest means "no value"
+_FINE = 1e-3  # largest invisible step, as a share of the spread of the values
 _NUMBER = re.compile(r"[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?( ?%)?|–|nan")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart: plotly's JSON with "data", "layout" and perhaps "frames"."""
+    """A chart: plotly JSON with "data", "layout" and optionally "frames"."""
 
     spec: Mapping[str, Any]
-    alt: str  # words for those who cannot see it
+    alt: str  # text for readers who cannot see it
     caption: str = ""
-    tall: int = 380  # pixels
+    tall: int = 380  # height in pixels
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a head; numbers are aligned right, text is shown as it is."""
+    """Rows of cells under a header; columns of numbers are aligned right, text is shown unchanged."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[object]]
@@ -50,14 +50,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Facts:
-    """A list of names and what stands for each."""
+    """A list of names and their values."""
 
     pairs: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Words:
-    """Paragraphs parted by empty lines, a warning, good news, or code."""
+    """Paragraphs separated by blank lines, a warning, good news, or code."""
 
     text: str
     kind: Literal["plain", "warning", "good", "code"] = "plain"
@@ -68,11 +68,11 @@ Block = Figure | Table | Facts | Words
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of a page that its list of contents names."""
+    """A section of a page, listed in its contents."""
 
     title: str
     blocks: Sequence[Block]
-    lead: str = ""  # one sentence that says how to read it
+    lead: str = ""  # one sentence on how to read it
 
 
 @dataclass(frozen=True)
@@ -83,19 +83,19 @@ class Page:
     lead: str
     chapters: Sequence[Chapter]
     foot: str = ""
-    headline: Sequence[tuple[str, str]] = ()  # big numbers at the top: (words, number)
+    headline: Sequence[tuple[str, str]] = ()  # big numbers at the top: (label, number)
 
 
 def write_page(path: str | Path, page: Page) -> None:
-    """Write a page whole; UserError unless the path ends in .html or .htm."""
+    """Write a page atomically; UserError unless the path ends in .html or .htm."""
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"{path}: a page is written to a file that ends in .html")
+        raise UserError(f"{path}: expected a file name that ends in .html")
     write_text(target, page_html(page))
 
 
 def page_html(page: Page) -> str:
-    """A page as the text of one self-contained HTML file."""
+    """Return a page as one self-contained HTML document."""
     drawn, arrays = _drawn(page), _Arrays()
     specs = [_script_json(arrays.beside(figure.spec)) for figure in drawn]
     scripts = [plotly_script(), _template("page.js")] if drawn else [_template("page.js")]
@@ -118,13 +118,13 @@ def _template(name: str) -> str:
 
 
 def _script_json(value: object) -> str:
-    """JSON that no script element can end in; null for what is undefined."""
+    """JSON that cannot close a script element; null for undefined values."""
     text = json.dumps(_defined(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _defined(value: Any) -> Any:
-    """The value with null for NaN and infinities, and plain numbers for NumPy's."""
+    """The value with None for NaN and infinities, and Python numbers for NumPy ones."""
     if isinstance(value, Mapping):
         return {str(name): _defined(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -136,13 +136,13 @@ def _defined(value: Any) -> Any:
 
 @dataclass
 class _Arrays:
-    """The long arrays of a page, equal ones once."""
+    """The distinct long arrays of a page."""
 
     texts: list[str] = field(default_factory=list)  # base64
     _known: dict[str, int] = field(default_factory=dict)
 
     def beside(self, value: Any) -> Any:
-        """The value with a reference in place of each long array of plotly's {"dtype", "bdata"}."""
+        """Replace each long plotly array {"dtype", "bdata"} in the value by a reference."""
         if isinstance(value, Mapping):
             if "bdata" in value and "dtype" in value:
                 return self._reference(value) if len(value["bdata"]) > _LONG else value
@@ -167,7 +167,7 @@ class _Arrays:
 
 
 def _in_steps(values: NDArray[Any]) -> tuple[str, float, float] | None:
-    """Values as base64 of 16-bit whole steps from a middle; None where such a step could be seen."""
+    """Values as base64 of 16-bit integer steps from a middle; None if such a step would be visible."""
     held = values[np.isfinite(values)].astype(np.float64)
     if not held.size:
         return None
@@ -182,7 +182,7 @@ def _in_steps(values: NDArray[Any]) -> tuple[str, float, float] | None:
 
 
 def _cell_text(cell: object) -> str:
-    """A cell as text: four digits of a real number, commas in a large whole one, a dash for what is undefined."""
+    """A cell as text: four digits of a float, commas in an integer, a dash for an undefined value."""
     if isinstance(cell, bool | np.bool_):
         return "yes" if cell else "no"
     if isinstance(cell, int | np.integer):
@@ -193,7 +193,7 @@ def _cell_text(cell: object) -> str:
 
 
 def _columns(table: Table) -> list[bool]:
-    """Which columns hold numbers only, and are aligned right."""
+    """Which columns hold only numbers, and so are aligned right."""
     texts = [[_cell_text(cell).strip() for cell in row] for row in table.rows]
     columns = [[row[column] for row in texts if column < len(row) and row[column]] for column in range(len(table.head))]
     return [bool(column) and all(_NUMBER.fullmatch(text) for text in column) for column in columns]

@@ -1,4 +1,4 @@
-"""A table as Parquet, by pyarrow."""
+"""Convert a table to Parquet with pyarrow."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ arrow_parquet = optional("pyarrow.parquet", extra="tables")
 
 
 def check_parquet() -> None:
-    """UserError where the package is missing."""
+    """Raise UserError if pyarrow is missing."""
     _ = arrow_parquet.write_table
 
 
 def parquet_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
-    """The bytes of a Parquet file. columns: (row,) of text or numbers, by name; their types are kept."""
+    """Return a Parquet file as bytes. columns: (row,) of text or numbers, by name; types are kept."""
     plain = {name: column.tolist() if column.dtype.kind in "US" else column for name, column in columns.items()}
     content = io.BytesIO()
     arrow_parquet.write_table(arrow.table(plain), content)

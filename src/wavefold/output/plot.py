@@ -1,4 +1,4 @@
-"""The door to plotly: specs that plotly itself has checked, its script, text that it cannot take for markup, and panels."""
+"""Access to plotly: validated figure specs, the plotly.js script, text escaped against markup, and panel layouts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Spec = dict[str, Any]
 
 
 def checked(traces: Sequence[Spec], layout: Spec, frames: Sequence[Spec] = ()) -> Spec:
-    """Plotly's JSON of a figure: {"data", "layout"[, "frames"]}, arrays as base64; ValueError for what plotly does not know."""
+    """Return plotly JSON {"data", "layout"[, "frames"]}, arrays as base64; ValueError for properties unknown to plotly."""
     figure = drawing.Figure(data=list(traces), layout={"template": "none", **layout}, frames=list(frames))
     spec: Spec = figure.to_plotly_json()
     spec["layout"].pop("template", None)
@@ -21,12 +21,12 @@ def checked(traces: Sequence[Spec], layout: Spec, frames: Sequence[Spec] = ()) -
 
 
 def plotly_script() -> str:
-    """The text of plotly.js, fit to stand inside a script element."""
+    """Return plotly.js, escaped for use inside a script element."""
     return str(get_plotlyjs()).replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def inert(text: object, most: int = 60) -> str:
-    """Text of which plotly shows every character: markup is escaped, and what is longer than `most` is cut."""
+    """Escape markup so that plotly shows the text literally, and shorten it to `most` characters."""
     words = " ".join(str(text).split())
     shown = words if len(words) <= most else words[: most - 1] + "…"
     return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -34,31 +34,31 @@ def inert(text: object, most: int = 60) -> str:
 
 @dataclass(frozen=True)
 class Panels:
-    """Equal cells in columns; on a narrow screen the page puts them below each other, by what `layout` leaves in "meta".
+    """Equal cells in columns; on a narrow screen the page stacks them, using the "meta" entry of `layout`.
 
-    A cell has one x axis and a y axis for each of its parts, which are (low, high) shares of its height, the first on top.
+    A cell has one x axis and one y axis per part. Parts are (low, high) fractions of the cell height, the top one first.
     """
 
     count: int
     columns: int = 1
     cell: int = 130  # pixels high
     gap: int = 44  # pixels between rows
-    across: float = 0.07  # share of the width between columns
+    across: float = 0.07  # gap between columns, as a share of the width
     parts: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
     top: int = 44  # pixels above the cells
     bottom: int = 62
     left: int = 58
     right: int = 14
-    foot: int = 40  # pixels from the cells to the name of the x axis
+    foot: int = 40  # pixels from the cells to the x axis title
 
     @property
     def rows(self) -> int:
-        """Rows of cells on a wide screen."""
+        """Number of rows on a wide screen."""
         return -(-self.count // self.columns)
 
     @property
     def tall(self) -> int:
-        """Pixels of the whole figure on a wide screen."""
+        """Height of the whole figure on a wide screen, in pixels."""
         return self._inner + self.top + self.bottom
 
     @property
@@ -66,17 +66,17 @@ class Panels:
         return max(1, self.rows * self.cell + (self.rows - 1) * self.gap)
 
     def axes(self, cell: int, part: int = 0) -> Spec:
-        """The "xaxis" and "yaxis" of a trace in a part of a cell."""
+        """Return the "xaxis" and "yaxis" of a trace in a part of a cell."""
         return {"xaxis": f"x{_number(cell + 1)}", "yaxis": f"y{_number(cell * len(self.parts) + part + 1)}"}
 
     def head(self, cell: int, text: str, *, x: float = 0.0, part: int = 0, **more: Any) -> Spec:
-        """An annotation above a part of a cell; the text is inert already."""
+        """Return an annotation above a part of a cell; the text must be escaped already."""
         names = self.axes(cell, part)
         place = {"xref": f"{names['xaxis']} domain", "yref": f"{names['yaxis']} domain", "x": x, "y": 1}
         return {"text": text, "showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"size": 12}, **place, **more}
 
     def layout(self, across: str, up: str, *, x: Spec | None = None, y: Sequence[Spec] | Spec = (), **more: Any) -> Spec:
-        """A layout with every axis in its place. across, up: titles, inert already; x, y: more of the axes (y: by part)."""
+        """Return a layout that places every axis. across, up: titles, already escaped; x, y: axis options (y: per part)."""
         layout: Spec = {"meta": {"panels": self._meta()}, "margin": self._margin(), **more}
         for cell in range(self.count):
             layout |= self._cell(cell, x or {}, [y] * len(self.parts) if isinstance(y, Mapping) else list(y))

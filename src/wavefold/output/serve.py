@@ -1,8 +1,8 @@
-"""A model behind HTTP: predictions of what is sent, an explanation, a page to drop a file on. FastAPI and uvicorn do the rest.
+"""Serve a model over HTTP with FastAPI and uvicorn: predictions, an explanation, and a page to drop a file on.
 
-Every bound is a value of `Limits`: bytes and samples of a body, requests at a time, seconds of an answer. What goes over one is
-refused with 413 or 503, a fault in a request with 422 and the field's name, and none of these ends the server. Files that are
-sent are written under a name of our own into a folder that is deleted after the answer.
+Every limit is a value of `Limits`: bytes and samples per body, requests at once, seconds per response. Exceeding one gives 413
+or 503, an error in a request 422 with the name of the field; none of these stops the server. Uploaded files are written under
+a name chosen by the server into a folder that is deleted after the response.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = ["Limits", "Served", "check_server", "new_app", "run_server"]
 fastapi = optional("fastapi", extra="serve")
 uvicorn = optional("uvicorn", extra="serve")
 
-Taken = Callable[[Any], Awaitable[Reply]]  # from a request to what is sent back
+Taken = Callable[[Any], Awaitable[Reply]]  # request handler
 
-_CONNECTIONS = 2048  # open at a time
+_CONNECTIONS = 2048  # open at once
 _SAFE = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -46,7 +46,7 @@ _PAGE_POLICY = (
 
 
 def new_app(served: Served, limits: Limits | None = None) -> Any:
-    """The FastAPI application of a run: POST /predict, /explain; GET /, /health, /model, /example, /openapi.json."""
+    """Return the FastAPI application of a run: POST /predict, /explain; GET /, /health, /model, /example, /openapi.json."""
     desk = Desk(served, limits or Limits())
 
     @asynccontextmanager
@@ -56,7 +56,7 @@ def new_app(served: Served, limits: Limits | None = None) -> Any:
         await asyncio.to_thread(desk.close)
 
     about = f"{served.title}. At most {_limit_words(desk.limits)}."
-    plain = {"docs_url": None, "redoc_url": None, "lifespan": lifespan}  # those pages load from elsewhere
+    plain = {"docs_url": None, "redoc_url": None, "lifespan": lifespan}  # those pages load scripts from other sites
     app = fastapi.FastAPI(title=f"Wavefold: {served.title}", version=wavefold.__version__, description=about, **plain)
     for status in (404, 405):
         app.add_exception_handler(status, _not_there)
@@ -65,28 +65,28 @@ def new_app(served: Served, limits: Limits | None = None) -> Any:
 
 
 def check_server() -> None:
-    """UserError, before anything is made ready, where a package is missing."""
+    """Raise UserError, before any preparation, if a package is missing."""
     _ = fastapi.FastAPI, uvicorn.Server
 
 
 def run_server(app: Any, host: str, port: int, *, say: Callable[[str], None]) -> None:
-    """Serve until interrupted, and then end in order. port: 0 takes a free one. UserError where the port cannot be had."""
+    """Serve until interrupted, then shut down cleanly. port: 0 picks a free one. UserError if the port is unavailable."""
     with _listening(host, port) as door:
         bounds = {"limit_concurrency": _CONNECTIONS, "timeout_keep_alive": 30, "timeout_graceful_shutdown": 5}
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, **bounds))
-        say(f"listening on {_address(door)} (Ctrl-C ends)")
+        say(f"listening on {_address(door)} (Ctrl-C stops the server)")
         with suppress(KeyboardInterrupt):
             server.run(sockets=[door])
-    say("ended")
+    say("server stopped")
 
 
 def _add_routes(app: Any, desk: Desk) -> None:
     _route(app, "/predict", _within(desk, desk.predict), "POST", **description_of_predict(desk.served, desk.form))
     if desk.served.kind == "classes":
         _route(app, "/explain", _within(desk, desk.explain), "POST", **description_of_explain(desk.served, desk.form))
-    _route(app, "/health", desk.health, **description_of_get("Whether the server is up"))
-    _route(app, "/model", desk.model, **description_of_get("What the model takes, says and scored"))
-    _route(app, "/example", desk.example, **description_of_get("A body for POST /predict"))
+    _route(app, "/health", desk.health, **description_of_get("Server status"))
+    _route(app, "/model", desk.model, **description_of_get("The model's inputs, outputs and scores"))
+    _route(app, "/example", desk.example, **description_of_get("An example body for POST /predict"))
     for path, taken in {"/": _page_of(desk), "/plotly.js": _script, "/axis": desk.axis}.items():
         _route(app, path, taken, include_in_schema=False)
 
@@ -102,7 +102,7 @@ def _route(app: Any, path: str, taken: Taken, method: str = "GET", **described: 
     async def endpoint(request: Any) -> Any:
         return _response(await taken(request))
 
-    endpoint.__annotations__ = {"request": fastapi.Request}  # FastAPI hands over by type, and is not there at import
+    endpoint.__annotations__ = {"request": fastapi.Request}  # FastAPI injects by type, and may be missing at import
     plain = {"response_class": fastapi.Response, "response_model": None, "operation_id": path.strip("/") or "page"}
     app.add_api_route(path, endpoint, methods=[method], **plain, **described)
 
@@ -112,7 +112,7 @@ def _response(reply: Reply) -> Any:
 
 
 async def _not_there(request: Any, error: Any) -> Any:
-    """The response for a path or method that there is none of."""
+    """The response for an unknown path or method."""
     line = f"{request.method} {request.url.path[:80]}: {error.detail}"
     return _response(refuse(Refusal(error.status_code, line, headers=error.headers)))
 
@@ -131,38 +131,38 @@ def _page_of(desk: Desk) -> Taken:
 
 
 async def _script(request: Any) -> Reply:
-    """GET /plotly.js, out of the package."""
+    """GET /plotly.js, served from the plotly package."""
     return Reply(plotly_script().encode(), "text/javascript; charset=utf-8", headers={"Cache-Control": "max-age=86400"})
 
 
 def _limit_words(limits: Limits) -> str:
     return (
-        f"{limits.body / 1e6:,.0f} MB and {limits.rows:,} samples a request, {limits.queue:,} requests at a time, "
-        f"{limits.seconds:g} s until an answer"
+        f"{limits.body / 1e6:,.0f} MB and {limits.rows:,} samples per request, {limits.queue:,} requests at once, "
+        f"{limits.seconds:g} s per response"
     )
 
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens; UserError says in one line why there can be none."""
+    """Open a listening socket; UserError if the host or port cannot be used."""
     if not 0 <= port < 1 << 16:
-        raise UserError(f"port {port}: is none; expected 1 to 65535, or 0 for a free one")
+        raise UserError(f"port {port}: not a valid port; expected 1 to 65535, or 0 for a free one")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (OSError, UnicodeError):
-        raise UserError(f"{host}: is no name or address of this machine; expected one such as 127.0.0.1, or 0.0.0.0") from None
+        raise UserError(f"{host}: not a name or address of this machine; expected one such as 127.0.0.1 or 0.0.0.0") from None
     with socket.socket(family, kind, protocol) as door:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a server that has just ended
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after a server that has just stopped
         try:
             door.bind(address)
             door.listen(1024)
         except OSError as error:
             why = _WHY.get(error.errno or 0, error.strerror)
-            raise UserError(f"port {port} of {host}: {why}; name another with --port") from None
+            raise UserError(f"port {port} on {host}: {why}; choose another with --port") from None
         yield door
 
 
-_WHY = {errno.EADDRINUSE: "is in use by another program", errno.EACCES: "is not for this user to take"}
+_WHY = {errno.EADDRINUSE: "in use by another program", errno.EACCES: "permission denied"}
 
 
 def _address(door: socket.socket) -> str:

@@ -1,4 +1,4 @@
-"""Charts of samples: signals side by side, signals with what speaks for their class, cadences as six panels."""
+"""Charts of samples: signals side by side, signals with their explanations, cadences as six panels."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from wavefold.output.page import Figure
 from wavefold.output.plot import Panels, checked, inert
 
 Array = NDArray[Any]
-MOST = 2000  # positions of a line
-_MOST_HEAT = 500  # positions of a heat strip
-_MOST_ROWS, _MOST_COLUMNS = 32, 256  # of a cadence's panel
+MOST = 2000  # most positions of a line
+_MOST_HEAT = 500  # most positions of a heat strip
+_MOST_ROWS, _MOST_COLUMNS = 32, 256  # of a cadence panel
 _SCANS = ("ON A", "OFF B", "ON A", "OFF C", "ON A", "OFF D")
 DIVERGING = [[0.0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#ffffff"], [0.75, "#f4a582"], [1.0, "#b2182b"]]
-_THIN = "Long signals are drawn by the least and the greatest value of each few positions, so that no spike is lost."
+_THIN = "Long signals are drawn as the minimum and maximum of every few positions, so that no spike is lost."
 
 
 def thinned(axis: Array, values: Array, most: int = MOST) -> tuple[Array, Array, list[str]]:
-    """An axis and its values as at most `most` positions, with the sentence that says so.
+    """Reduce an axis and its values to at most `most` positions; also returns a caption sentence if it did.
 
-    axis: (position,); values: (..., position), NaN left out. Each stretch gives its least and greatest value in their order.
+    axis: (position,); values: (..., position), NaN ignored. Each stretch keeps its minimum and maximum in their order.
     """
     size = values.shape[-1]
     if size <= most:
@@ -49,10 +49,10 @@ def sample_grid(
     channels: Sequence[str] = (),
     value_title: str = "value",
 ) -> Figure:
-    """Samples as small charts on one axis: zooming moves all. signals: (sample, channel, position); axis: (position,).
+    """Draw samples as small charts that zoom together. signals: (sample, channel, position); axis: (position,).
 
-    colours: a number for each sample, of its class say; without it, each channel has a colour. channels: their names.
-    value_title: the values' name and unit.
+    colours: a number for each sample, such as its class; without it, each channel has its own colour. channels: their names.
+    value_title: name and unit of the values.
     """
     places, values, said = thinned(np.asarray(axis), np.asarray(signals))
     panels = Panels(len(values), columns=_columns(len(values)), cell=132, left=66, across=0.075)
@@ -61,15 +61,15 @@ def sample_grid(
     layout = panels.layout(
         inert(axis_title), inert(value_title), annotations=heads, **_key(colours is None and values.shape[1] > 1)
     )
-    alt = f"{len(values)} signals over {axis_title}: {'; '.join(map(str, titles))}"
-    note = "Drag to zoom all charts, double-click to return."
+    alt = f"{len(values)} signal{'s' if len(values) != 1 else ''} over {axis_title}: {'; '.join(map(str, titles))}"
+    note = "Drag to zoom all charts; double-click to reset."
     return Figure(checked(traces, layout), alt, " ".join([note, *said]), panels.tall)
 
 
 def explained_grid(
     axis: ArrayLike, axis_title: str, signals: ArrayLike, maps: Mapping[str, ArrayLike], titles: Sequence[str]
 ) -> Figure:
-    """Signals as lines with each map as a heat strip below. signals, maps: (sample, channel, position); axis: (position,)."""
+    """Draw signals as lines above a heat strip per map. signals, maps: (sample, channel, position); axis: (position,)."""
     line_places, values, said = thinned(np.asarray(axis), np.asarray(signals))
     strips = {name: _strongest(np.asarray(axis), np.asarray(map_, np.float32)) for name, map_ in maps.items()}
     tall, parts = 136 + 24 * len(maps), _parts(len(maps))
@@ -82,18 +82,23 @@ def explained_grid(
             notes.append(_aside(panels, cell, part, inert(name, 12), {"size": 9}))
     hidden = {"showticklabels": False, "showgrid": False, "fixedrange": True, "zeroline": False, "ticks": ""}
     layout = panels.layout(inert(axis_title), "", y=[{}, *[hidden] * len(maps)], annotations=notes, showlegend=False)
-    alt = f"{len(values)} signals over {axis_title} with {' and '.join(maps)} for each: {'; '.join(map(str, titles))}"
+    alt = (
+        f"{len(values)} signal{'s' if len(values) != 1 else ''} over {axis_title} with {' and '.join(maps)} for each: "
+        f"{'; '.join(map(str, titles))}"
+    )
     names = ", ".join(maps)
-    note = f"Strips: {names}. Red speaks for the class that was said, blue against it; each kind has one scale for all samples."
+    note = (
+        f"Strips: {names}. Red supports the predicted class, blue opposes it; each kind of strip has one scale for all samples."
+    )
     return Figure(checked(traces, layout), alt, " ".join([note, *said]), panels.tall)
 
 
 def cadence_grid(
     cadences: ArrayLike, titles: Sequence[str], time_title: str, frequency_title: str, maps: ArrayLike | None = None
 ) -> Figure:
-    """Cadences, each as six panels below each other, marked ON and OFF. cadences, maps: (sample, 6, time, frequency).
+    """Draw each cadence as six stacked panels labelled ON and OFF. cadences, maps: (sample, 6, time, frequency).
 
-    maps: how much each place speaks for what is said of it, drawn beside its cadence.
+    maps: how much each cell supports the prediction, drawn beside the cadence.
     """
     values = _blocks(np.asarray(cadences, np.float32))
     heats = None if maps is None else _blocks(np.asarray(maps, np.float32))
@@ -109,16 +114,20 @@ def cadence_grid(
         notes.append(panels.head(cell, inert(titles[number], 44), yshift=2))
         traces += [_panel(panels.axes(cell, part), bins, panel) for part, panel in enumerate(cadence)]
         if heats is not None:
-            notes.append(panels.head(cell + 1, "for what is said (red), against it (blue)", yshift=2))
+            notes.append(panels.head(cell + 1, "for the prediction (red), against it (blue)", yshift=2))
             traces += [
                 _strip(panels.axes(cell + 1, part), bins, heat, _reach(heats)) for part, heat in enumerate(heats[number])
             ]
         notes += [note for scans in range(each) for note in _marks(panels, cell + scans)]
     hidden = {"showticklabels": False, "showgrid": False, "fixedrange": True, "ticks": "", "autorange": "reversed"}
     layout = panels.layout(inert(frequency_title), inert(time_title), y=hidden, annotations=notes, showlegend=False)
-    alt = f"{len(values)} cadences of six panels, ON and OFF the target in turn: {'; '.join(map(str, titles))}"
+    alt = (
+        f"{len(values)} cadence{'s' if len(values) != 1 else ''} of six panels, alternating ON and OFF the target: "
+        f"{'; '.join(map(str, titles))}"
+    )
     note = (
-        "Each panel is shown between its own percentiles, averaged over neighbours; a line in ON (orange) alone is a candidate."
+        "Each panel is averaged over neighbouring cells and scaled between its own percentiles; "
+        "a line in the ON panels (orange) alone is a candidate."
     )
     return Figure(checked(traces, layout), alt, note, panels.tall)
 
@@ -128,14 +137,14 @@ def _columns(count: int) -> int:
 
 
 def _pieces(values: Array, width: int) -> Array:
-    """Stretches of equal width along the last axis, the last one filled up with NaN."""
+    """Split the last axis into stretches of equal width, the last one padded with NaN."""
     short = -values.shape[-1] % width
     padded = np.pad(np.asarray(values, np.float32), [(0, 0)] * (values.ndim - 1) + [(0, short)], constant_values=np.nan)
     return padded.reshape(*values.shape[:-1], padded.shape[-1] // width, width)
 
 
 def _strongest(axis: Array, heat: Array) -> tuple[Array, Array]:
-    """Positions and values of a map, of each stretch the one farthest from zero. heat: (sample, channel, position)."""
+    """The position and value farthest from zero in each stretch of a map. heat: (sample, channel, position)."""
     width = -(-heat.shape[-1] // _MOST_HEAT)
     pieces = np.nan_to_num(_pieces(heat, width))
     chosen = np.abs(pieces).argmax(-1)
@@ -165,14 +174,14 @@ def _key(shown: bool) -> dict[str, Any]:
 
 
 def _parts(strips: int) -> tuple[tuple[float, float], ...]:
-    """The line's share of a cell above those of its strips."""
+    """The parts of a cell: the line on top, the strips below it."""
     whole = 136 + 24 * strips
     ends = [((strips - 1 - k) * 24 / whole, ((strips - k) * 24 - 6) / whole) for k in range(strips)]
     return ((strips * 24 / whole, 1.0), *ends)
 
 
 def _reach(heat: Array) -> float:
-    """The end of a scale that is equal on both sides of zero: all but the farthest half percent, where that is not tiny."""
+    """The limit of a scale symmetric about zero: the 99.5 percentile of the size, at least a tenth of the maximum."""
     sizes = np.abs(np.nan_to_num(heat))
     return max(float(np.quantile(sizes, 0.995)), 0.1 * float(sizes.max(initial=0)), 1e-12)
 
@@ -188,7 +197,7 @@ def _six() -> tuple[tuple[float, float], ...]:
 
 
 def _blocks(cadences: Array) -> Array:
-    """Means of equal blocks, so that a panel has at most 32 rows and 256 columns. cadences: (sample, 6, time, frequency)."""
+    """Average blocks so that a panel has at most 32 rows and 256 columns. cadences: (sample, 6, time, frequency)."""
     for along, most in ((2, _MOST_ROWS), (3, _MOST_COLUMNS)):
         if (width := -(-cadences.shape[along] // most)) > 1:
             pieces = _pieces(np.moveaxis(cadences, along, -1), width)
@@ -213,12 +222,12 @@ def _panel(axes: Mapping[str, str], bins: Array, panel: Array) -> dict[str, Any]
 
 
 def _marks(panels: Panels, cell: int) -> list[dict[str, Any]]:
-    """The names of a cadence's panels, those on the target in orange."""
+    """The names of the panels of a cadence, ON panels in orange."""
     orange = {"color": LINES[1]}
     fonts = [{"size": 10, **(orange if name.startswith("ON") else {})} for name in _SCANS]
     return [_aside(panels, cell, part, name, fonts[part]) for part, name in enumerate(_SCANS)]
 
 
 def _aside(panels: Panels, cell: int, part: int, text: str, font: Mapping[str, Any]) -> dict[str, Any]:
-    """An annotation at the left of a part of a cell."""
+    """An annotation to the left of a part of a cell."""
     return panels.head(cell, text, part=part, y=0.5, xanchor="right", yanchor="middle", xshift=-5, font=dict(font))

@@ -1,4 +1,4 @@
-"""Skill by lead time, and the power of structures by size: forecasts and baselines as lines in one picture."""
+"""Draw skill by lead time and power by wavelength: forecasts and baselines as lines in one picture."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def draw_skill(
     intervals: Mapping[str, Numbers] | None = None,
     title: str = "",
 ) -> None:
-    """Write a PNG of a metric by lead time. values: (lead,) by name, the first one ours, drawn thick.
+    """Write a PNG of a metric by lead time. values: (lead,) by name; the first is the run's, drawn thick.
 
-    step: seconds between leads. intervals: (lead, 2), low and high by name, shaded; a name may be absent.
+    step: seconds between leads. intervals: (lead, 2), low and high by name, shaded; names may be missing.
     """
     figure, place = _plot(title)
     for number, (name, curve) in enumerate(values.items()):
@@ -45,15 +45,15 @@ def draw_skill(
 
 
 def draw_spectrum(path: str | Path, power: Mapping[str, Numbers], *, side: int = 0, unit: str = "", title: str = "") -> None:
-    """Write a PNG of power by size of structures, both axes logarithmic; a blurred forecast falls below the truth at the right.
+    """Write a PNG of power by wavelength, both axes logarithmic; a blurred forecast falls below the truth on the right.
 
-    power: (bin,) by name, the truth first, in black; bin k holds k whole waves across the shorter side, bin 0 is not shown.
+    power: (bin,) by name, the truth first, in black; bin k holds k cycles across the shorter side, bin 0 is not drawn.
     side: cells of the shorter side, by default twice the last bin's number.
     """
     figure, place = _plot(title)
     for number, (name, values) in enumerate(power.items()):
         cycles = np.arange(1, len(values)) / (side or 2 * max(1, len(values) - 1))
-        shown = np.where(values[1:] > 0, values[1:], np.nan)  # a logarithm has no zero
+        shown = np.where(values[1:] > 0, values[1:], np.nan)  # zero has no logarithm
         place.plot(cycles, shown, label=plain(name), **(_style(number - 1) if number else _TRUTH))
     _size_axes(place)
     _power_axis(place, [values[1:][values[1:] > 0] for values in power.values()])
@@ -72,14 +72,14 @@ def _plot(title: str) -> tuple[Any, Any]:
 
 
 def _style(number: int) -> dict[str, Any]:
-    """Ours is a thick line; every other has a colour, a mark and a dash of its own."""
+    """The run's forecast is a thick line; every other line has its own colour, marker and dash."""
     colour, mark = LINES[number % len(LINES)], _MARKS[number % len(_MARKS)]
     dashed = ("-", "--", "-.", ":")[min(number, 1 + number % 3)]
     return {"color": colour, "marker": mark, "markersize": 4, "linewidth": 2.4 if number == 0 else 1.5, "linestyle": dashed}
 
 
 def _size_axes(place: Any) -> None:
-    """Cycles per cell below and cells per cycle above, at numbers that people read."""
+    """Cycles per cell below and cells per cycle above, with ticks at round numbers."""
     place.set_xscale("log")
     place.set_xlabel("cycles per cell")
     place.spines["top"].set_visible(True)
@@ -96,7 +96,7 @@ def _least_across(place: Any) -> float:
 
 
 def _power_axis(place: Any, powers: list[Numbers]) -> None:
-    """Logarithmic, down to a ten-thousandth of the truth's least: what is far below that is gone either way."""
+    """A logarithmic axis, cut at 1e-4 of the least power of the truth; anything below that counts as lost."""
     if not any(len(values) for values in powers):
         return
     place.set_yscale("log")

@@ -1,4 +1,4 @@
-"""A run's scores.json as a table that people read: the ensemble first, its members and the baselines below it."""
+"""Format scores.json as a text table: the ensemble first, then its members and the baselines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from wavefold.output.canvas import lead_word
 
 
 def score_table(scores: Mapping[str, Any]) -> str:
-    """Lines of text: what was learned from and tested on, a row each, the notes."""
+    """Return the score table of a classifier as text: sample counts, one row per predictor, and the notes."""
     names = list(dict.fromkeys([scores["metric"], "accuracy", "macro-f1"]))
     heads = [f"l1 per {scores['per']:,}" if name == "l1" and scores["per"] else name for name in names]
     rows = [{"name": "ensemble", **scores["score"]}, *scores["members"]]
     rows += [{**row, "name": f"{row['name']} (baseline)"} for row in scores["baselines"]]
     lines = [
-        f"learned from {scores['learned_from']:,} samples, tested on {scores['n']:,} others in {clock(scores['seconds'])}; "
-        "95 % intervals",
+        f"trained on {scores['learned_from']:,} sample{'s' if scores['learned_from'] != 1 else ''}, tested on "
+        f"{scores['n']:,} other{'s' if scores['n'] != 1 else ''} in {clock(scores['seconds'])}; 95 % intervals",
         _line("", heads),
         *(_line(row["name"], [_cell(name, row[name]) for name in names]) for row in rows),
         *(f"note: {note}" for note in scores["notes"]),
@@ -28,18 +28,23 @@ def score_table(scores: Mapping[str, Any]) -> str:
 
 
 def lead_table(scores: Mapping[str, Any]) -> str:
-    """Lines of text on forecasts: a row for who forecasts, the metric over all leads and at some, other metrics, the notes."""
+    """Return the score table of a forecaster as text: the metric over all leads and at some, other metrics, and the notes."""
     metric, leads = scores["metric"], scores["leads"]
     shown = sorted({round(k) for k in np.linspace(0, leads - 1, min(_LEADS, leads))})
     rows = [{"name": "ensemble", **scores["score"]}, *scores["members"]]
     rows += [{**row, "name": f"{row['name']} (baseline)"} for row in scores["baselines"]]
     unit = f" in {scores['unit']}" if scores["unit"] and metric in ("rmse", "mae") else ""
     seconds = f" in {clock(scores['seconds'])}" if "seconds" in scores else ""
-    learned = f"learned from {scores['learned_from']:,} windows, " if "learned_from" in scores else ""
+    learned = (
+        f"trained on {scores['learned_from']:,} window{'s' if scores['learned_from'] != 1 else ''}, "
+        if "learned_from" in scores
+        else ""
+    )
     heads = "".join(f"{lead_word(k + 1, scores['step']):<11}" for k in shown)
     lines = [
-        f"{learned}tested on {scores['n']:,}{' others' if learned else ' windows'} in {scores['blocks']} blocks of time"
-        f"{seconds}; {metric}{unit} with its 95 % interval, then by lead",
+        f"{learned}tested on {scores['n']:,}{' other' if learned else ''} window{'s' if scores['n'] != 1 else ''} in "
+        f"{scores['blocks']} block{'s' if scores['blocks'] != 1 else ''} of time{seconds}; "
+        f"{metric}{unit} with its 95 % interval, then by lead",
         f"{'':<26}{'all leads':<34}{heads}".rstrip(),
         *(_lead_line(row, metric, shown) for row in rows),
         *(f"{name} {value:.4g}" for name, value in scores["score"].items() if _is_other(name, value, metric)),
@@ -48,7 +53,7 @@ def lead_table(scores: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_LEADS = 6  # that have a column
+_LEADS = 6  # leads with a column of their own
 
 
 def _lead_line(row: Mapping[str, Any], metric: str, shown: Sequence[int]) -> str:

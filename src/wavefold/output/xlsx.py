@@ -1,4 +1,4 @@
-"""A table as a spreadsheet, by openpyxl: one sheet, a header, text that stays text."""
+"""Convert a table to an XLSX spreadsheet with openpyxl: one sheet with a header, text kept as text."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ openpyxl = optional("openpyxl", extra="tables")
 openpyxl_cell = optional("openpyxl.cell", extra="tables")
 openpyxl_text = optional("openpyxl.cell.cell", extra="tables")
 
-_MOST_ROWS = 1_048_575  # the format's 2^20, less the header
+_MOST_ROWS = 1_048_575  # 2^20, the limit of the format, minus the header
 
 
 def check_xlsx() -> None:
-    """UserError where the package is missing."""
+    """Raise UserError if openpyxl is missing."""
     _ = openpyxl.Workbook
 
 
 def xlsx_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
-    """The bytes of a spreadsheet. columns: (row,) of text or numbers, by name."""
+    """Return an XLSX spreadsheet as bytes. columns: (row,) of text or numbers, by name."""
     rows = len(next(iter(columns.values())))
     if rows > _MOST_ROWS:
-        raise DataError(f"a spreadsheet holds {_MOST_ROWS:,} rows, not {rows:,}: write .csv or .parquet")
+        raise DataError(f"a spreadsheet holds at most {_MOST_ROWS:,} rows, but this table has {rows:,}; write .csv or .parquet")
     _check_texts(columns)
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet("predictions")
@@ -43,12 +43,12 @@ def xlsx_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def _check_texts(columns: Mapping[str, NDArray[Any]]) -> None:
-    """DataError for control characters, before a sheet is begun: openpyxl cannot abandon one quietly."""
+    """Raise DataError for control characters before starting a sheet, which openpyxl cannot abandon quietly."""
     illegal = openpyxl_text.ILLEGAL_CHARACTERS_RE
     texts = (column.tolist() for column in columns.values() if column.dtype.kind in "US")
     for text in itertools.chain(columns, *texts):
         if illegal.search(text):
-            raise DataError(f"a spreadsheet cannot hold the text {text!r}: write .csv or .parquet")
+            raise DataError(f"a spreadsheet cannot hold the text {text!r}; write .csv or .parquet")
 
 
 def _cells(sheet: Any, column: NDArray[Any]) -> Any:
@@ -60,7 +60,7 @@ def _cells(sheet: Any, column: NDArray[Any]) -> Any:
 
 
 def _text_cell(sheet: Any, text: str) -> Any:
-    """A cell of type text: openpyxl takes "=1+1" for a formula, which a spreadsheet would run."""
+    """A text cell: openpyxl would store "=1+1" as a formula, which the spreadsheet program would run."""
     cell = openpyxl_cell.WriteOnlyCell(sheet, text)
     cell.data_type = "s"
     return cell

@@ -1,1 +1,1 @@
-"""What stands behind the server: bodies in, the queue to the model, answers out; `output/serve.py` puts it behind HTTP."""
+"""The server without HTTP: parsing bodies, queueing for the model, writing responses; `output/serve.py` adds HTTP."""

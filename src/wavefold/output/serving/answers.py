@@ -1,4 +1,4 @@
-"""What the model says, to what is sent back: JSON, CSV or a NumPy array, as the request's Accept header prefers."""
+"""Convert model output to a response: JSON, CSV or a NumPy array, as preferred by the Accept header."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from wavefold.output.predictions import Predictions
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
-DRAWN, TOLD = 6, 8  # digits of a channel's largest value: to draw it, and of a forecast, as float32 has
+DRAWN, TOLD = 6, 8  # digits of a channel's largest value: for drawing, and for forecasts (float32 precision)
 
 
 def preferred(accept: str, offers: Sequence[str]) -> str:
-    """The offer that an Accept header likes best; the first where it names none of them."""
+    """Return the offer preferred by an Accept header; the first if it names none of them."""
     liked = dict(_liking(part) for part in accept.lower().split(","))
     wanted = [liked.get(o, _ANY * liked.get(f"{o.partition('/')[0]}/*", liked.get("*/*", 0.0))) for o in offers]
     return offers[int(np.argmax(wanted))]
 
 
-_ANY = 0.999  # a type that is named goes before one of a group of types
+_ANY = 0.999  # a named type wins over a wildcard
 
 
 def _liking(part: str) -> tuple[str, float]:
@@ -38,7 +38,7 @@ def _liking(part: str) -> tuple[str, float]:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON of plain values, null for what is not finite."""
+    """Encode plain values as JSON, with null for values that are not finite."""
     try:
         return json.dumps(value, allow_nan=False).encode()
     except ValueError:
@@ -46,7 +46,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def prediction_rows(predictions: Predictions) -> list[dict[str, Any]]:
-    """Each sample's id, most probable class, probabilities and what is decided, by class."""
+    """Return id, most probable class, probabilities by class and decisions by class for each sample."""
     classes = predictions.classes
     odds, decided = np.round(predictions.probabilities, 7).tolist(), np.round(predictions.decided, 7).tolist()
     named = [classes[i] for i in predictions.probabilities.argmax(axis=1)]
@@ -62,7 +62,7 @@ def prediction_rows(predictions: Predictions) -> list[dict[str, Any]]:
 
 
 def prediction_csv(predictions: Predictions) -> bytes:
-    """The columns of `Predictions`: id, label_<class> as decided, probability_<class>, predicted; a row a sample."""
+    """Return CSV, one row per sample: id, label_<class> (the decision), probability_<class>, predicted."""
     columns = {name: [_cell(v) for v in values.tolist()] for name, values in predictions.columns().items()}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -74,20 +74,20 @@ def prediction_csv(predictions: Predictions) -> bytes:
 def new_predictions(
     ids: Sequence[str], classes: Sequence[str], probabilities: NDArray[Any], decided: NDArray[Any]
 ) -> Predictions:
-    """Predictions of a request's samples."""
-    names: Any = np.array(ids, object)  # as str_ they would end before a NUL
+    """Build the Predictions for the samples of a request."""
+    names: Any = np.array(ids, object)  # str_ would strip a trailing NUL
     return Predictions(names, tuple(classes), np.asarray(probabilities, np.float64), np.asarray(decided, np.float64))
 
 
 def npy_bytes(values: NDArray[Any]) -> bytes:
-    """An array as a .npy file."""
+    """Return an array as a .npy file."""
     stream = io.BytesIO()
     np.save(stream, values, allow_pickle=False)
     return stream.getvalue()
 
 
 def rounded(values: NDArray[Any], digits: int = DRAWN) -> list[Any]:
-    """Nested lists of values (channel, ...), each channel to so many digits of its largest; None for what is not finite."""
+    """Return values (channel, ...) as nested lists, each channel rounded to digits of its largest; None if not finite."""
     return [_rounded(channel, digits) for channel in values]
 
 
@@ -99,7 +99,7 @@ def _rounded(values: NDArray[Any], digits: int) -> Any:
     return listed if len(there) == values.size else _defined(listed)
 
 
-_MOST_PLACES = 300  # more is beyond float64
+_MOST_PLACES = 300  # more exceeds float64
 
 
 def _defined(value: Any) -> Any:

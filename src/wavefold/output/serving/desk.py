@@ -1,4 +1,4 @@
-"""What the server does with a request, whatever the framework: admit, read, ask the model, answer; each within its bound."""
+"""Handle requests independently of the web framework: admit, parse, run the model, respond, each within its limit."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ from wavefold.output.serving.queue import AskQueue, QueueClosed
 Ask = Callable[..., NDArray[Any]]
 Made = TypeVar("Made")
 _FILE = "application/octet-stream"
-_SMALL = 1 << 16  # bytes or values that the server's own thread sees to: handing them over costs more
-_HELD = 4  # bodies of the largest size that bodies, samples and answers take at a time, all requests together
-_JSON_BYTES = 40  # of a number on its way to JSON, as a Python float and as text
-_THREADS = 2  # that parse bodies, read files and write answers
-_EXPLAINING = 2  # requests for an explanation at a time
+_SMALL = 1 << 16  # bytes or values handled in the event loop: passing them to a thread costs more
+_HELD = 4  # memory of all requests together, in bodies of the largest size
+_JSON_BYTES = 40  # memory of a number while written as JSON: a Python float and its text
+_THREADS = 2  # threads that parse bodies, read files and write responses
+_EXPLAINING = 2  # explanations at once
 _RETRY = {"Retry-After": "1"}
 _NAME = re.compile(r"[\w. ()+,=@#-]{1,200}", re.ASCII)
 _log = logging.getLogger("wavefold.serve")
@@ -64,41 +64,41 @@ _log = logging.getLogger("wavefold.serve")
 
 @dataclass(frozen=True)
 class Served:
-    """A run as the server takes it."""
+    """A run in the form that the server needs."""
 
     title: str
     kind: Literal["classes", "frames"]
-    facts: Mapping[str, Any]  # what GET /model says, JSON values
+    facts: Mapping[str, Any]  # content of GET /model, JSON values
     shape: tuple[int, ...]  # of one sample: (channel, ...), or of past frames (channel, past, row, column)
     ask: Ask  # signals to probabilities (sample, class); past frames and times to (sample, target, ahead, row, column)
     example: Floats  # one sample, of that shape
     classes: tuple[str, ...] = ()
-    read: Callable[[Path], Asked] | None = None  # a file of the system's own; UserError says what is wrong with it
-    suffixes: tuple[str, ...] = ()  # of such files, in small letters; the first is taken where a request names none
+    read: Callable[[Path], Asked] | None = None  # reads a file in the system's format; UserError if it is invalid
+    suffixes: tuple[str, ...] = ()  # of such files, in lower case; the first is the default
     csv: bool = False  # whether `read` also takes a CSV of samples
-    explain: Callable[[Floats, Ask], Floats] | None = None  # one sample and who may be asked, to a map of the same shape
-    decide: Callable[[NDArray[Any]], NDArray[Any]] | None = None  # probabilities to what is handed in, both (sample, class)
+    explain: Callable[[Floats, Ask], Floats] | None = None  # from one sample and the model to a map of the same shape
+    decide: Callable[[NDArray[Any]], NDArray[Any]] | None = None  # from probabilities to decisions, both (sample, class)
     nan: bool = False  # whether values may be missing
     timed: bool = False  # whether each sample needs the time of its last frame
-    targets: tuple[str, ...] = ()  # channels that are forecast
+    targets: tuple[str, ...] = ()  # forecast channels
     axis: NDArray[np.float64] | None = None  # (position,)
     axis_title: str = "position"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server does at most."""
+    """The limits of the server."""
 
-    body: int = 64 << 20  # bytes of a request
-    seconds: float = 30.0  # until an answer
-    queue: int = 256  # requests at a time
-    rows: int = 4096  # samples of a request
-    batch: int = 512  # samples that the model is asked about at once
+    body: int = 64 << 20  # bytes per request
+    seconds: float = 30.0  # per response
+    queue: int = 256  # requests at once
+    rows: int = 4096  # samples per request
+    batch: int = 512  # samples that the model predicts at once
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What is sent back."""
+    """A response."""
 
     content: bytes
     kind: str = JSON
@@ -107,13 +107,13 @@ class Reply:
 
 
 def refuse(refusal: Refusal) -> Reply:
-    """The reply that says in one line what is wrong, and names the field."""
+    """Return the response for an invalid request: a one-line error and the name of the field."""
     content = {"error": refusal.error, "field": refusal.at or None}
     return Reply(json_bytes(content), status=refusal.status, headers=refusal.headers)
 
 
 class Desk:
-    """Takes requests in, one after another: admits, reads, asks and answers."""
+    """Handles requests: admits and parses them, runs the model and builds the responses."""
 
     def __init__(self, served: Served, limits: Limits) -> None:
         self.served, self.limits = served, limits
@@ -124,13 +124,13 @@ class Desk:
         self.open()
 
     def open(self) -> None:
-        """Have threads, which start with the first request."""
+        """Create the threads, which start with the first request."""
         self._queue = AskQueue(self.served.ask, self.limits.batch)
         self._threads = ThreadPoolExecutor(_THREADS, "wavefold-work")
         self._explainers = ThreadPoolExecutor(_EXPLAINING, "wavefold-explain")
 
     def close(self) -> None:
-        """End the threads; what waits is cancelled."""
+        """Stop the threads and cancel waiting requests."""
         self._queue.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._explainers.shutdown(wait=False, cancel_futures=True)
@@ -148,12 +148,14 @@ class Desk:
             return await self._soon(values.size, self._forecasts, asked, values, kind)
 
     async def explain(self, request: Any) -> Reply:
-        """POST /explain: one of the samples with its answer, and what each position adds to it."""
+        """POST /explain: one sample with its prediction and the contribution of each position."""
         row = _row_number(request)
         with self._room() as hold:
             asked = await self._asked(request, hold)
         if row >= len(asked.ids):
-            raise Refusal(404, f"row: there is no sample {row}, the body holds {len(asked.ids)}", "row")
+            raise Refusal(
+                404, f"row: no sample {row}; the body has {len(asked.ids)} sample{'s' if len(asked.ids) != 1 else ''}", "row"
+            )
         one = asked.signals[row : row + 1]
         values = await self._answered(Asked(asked.ids[row : row + 1], one, None))
         explained = await self._map(one)
@@ -176,16 +178,20 @@ class Desk:
         return Reply(json_bytes({self.form.key: [rounded(self.served.example)], "ids": ["example"], **times}))
 
     async def axis(self, request: Any) -> Reply:
-        """GET /axis: what the page draws signals over."""
+        """GET /axis: the axis on which the page draws signals."""
         axis = self.served.axis
         values = np.arange(self.served.shape[-1]) if axis is None else axis
         return Reply(json_bytes({"title": self.served.axis_title, "values": values.tolist()}))
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Count a request; Refusal where there are too many."""
+        """Count a request; Refusal if there are too many."""
         if self._inside >= self.limits.queue:
-            raise Refusal(503, f"{self._inside:,} requests wait, which is the most; try again", headers=_RETRY)
+            raise Refusal(
+                503,
+                f"limit of {self._inside:,} request{'s' if self._inside != 1 else ''} at once reached; try again",
+                headers=_RETRY,
+            )
         self._inside += 1
         try:
             yield
@@ -193,7 +199,7 @@ class Desk:
             self._inside -= 1
 
     async def _asked(self, request: Any, hold: Callable[[int], None]) -> Asked:
-        """The samples of a request's body, which are then held in its stead."""
+        """Parse the samples of a request; they replace the body in the memory count."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         known = [JSON, *([CSV] if self._takes_csv() else []), NPY, *([_FILE] if self.served.suffixes else [])]
         suffix = _suffix_of(request, self.served.suffixes)
@@ -203,11 +209,13 @@ class Desk:
         asked = await self._soon(_SMALL + 1 if kind == _FILE else len(body), self._read, kind, body, suffix)
         hold(asked.signals.nbytes - len(body))
         if self.served.timed and asked.times is None:
-            raise Refusal(422, "times: is missing, expected each sample's last frame in seconds since 1970-01-01 UTC", "times")
+            raise Refusal(
+                422, "times: missing, expected the time of each sample's last frame in seconds since 1970-01-01 UTC", "times"
+            )
         return asked
 
     async def _soon(self, size: int, work: Callable[..., Made], *given: Any) -> Made:
-        """What some work gives: done at once where it is small, else in a thread, while other requests go on."""
+        """Return the result of some work: done at once if small, else in a thread while other requests proceed."""
         if size <= _SMALL:
             return work(*given)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
@@ -227,11 +235,11 @@ class Desk:
         return self._of_file(body, ".csv")
 
     def _of_file(self, body: bytes, suffix: str) -> Asked:
-        """The samples of the system's own file: in a fresh folder, under a name of our own."""
+        """Read the samples of a file in the system's format, written to a new folder under a fixed name."""
         if suffix == ".npy" and self.served.kind == "classes":
             return npy_samples(body, self.form)
         if suffix == ".npy":
-            npy_values(body)  # its header is held against its length
+            npy_values(body)  # checks its header against its length
         check_file(body, suffix, most=_HELD * self.limits.body, members=4 * self.limits.rows)
         read = self.served.read
         assert read is not None
@@ -244,27 +252,27 @@ class Desk:
                 raise
             except UserError as error:
                 raise Refusal(422, str(error).replace(f"{folder}/", ""), "the body") from None
-            except Exception as error:  # of a reader's package, for a file that is none
+            except Exception as error:  # from a reader's package, for an invalid file
                 _log.info("a %s file could not be read", suffix, exc_info=True)
-                raise Refusal(422, f"the body: cannot be read as {suffix} ({type(error).__name__})", "the body") from None
+                raise Refusal(422, f"the body cannot be read as {suffix} ({type(error).__name__})", "the body") from None
 
     async def _answered(self, asked: Asked) -> NDArray[Any]:
-        """The model's answer; Refusal for samples that it has none for."""
+        """Run the model; Refusal for samples whose prediction is not finite."""
         arrays = (asked.signals,) if self.served.kind == "classes" else (asked.signals, _times_of(asked))
         values = await self._queue.ask(*arrays)
         bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1) if not self.served.nan else np.zeros(len(values), bool)
         if bad.any():
             place = shown_place(self.form.key, int(bad.argmax()))
-            raise Refusal(422, f"{place}: is far from what was learned from, the answer overflows", place)
+            raise Refusal(422, f"{place}: too far from the training data, the prediction overflows", place)
         return values
 
     async def _map(self, sample: Floats) -> Floats | None:
-        """What each position of one sample (1, ...) adds, (...)."""
+        """The contribution of each position of one sample (1, ...), as (...)."""
         explain = self.served.explain
         if explain is None:
             return None
         if not self._explaining.acquire(blocking=False):
-            raise Refusal(503, f"{_EXPLAINING} samples are being explained; try again", headers=_RETRY)
+            raise Refusal(503, f"limit of {_EXPLAINING} explanations at once reached; try again", headers=_RETRY)
 
         end = time.monotonic() + self.limits.seconds
 
@@ -272,7 +280,7 @@ class Desk:
             return self._queue.ask_and_wait(signals, seconds=max(0.0, end - time.monotonic()))
 
         made = self._explainers.submit(explain, sample[0], ask)
-        made.add_done_callback(lambda _: self._explaining.release())  # also where it never began
+        made.add_done_callback(lambda _: self._explaining.release())  # also if it never started
         return await asyncio.wrap_future(made)
 
     def _decided(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -292,15 +300,17 @@ class Desk:
 
     @contextmanager
     def _room(self) -> Iterator[Callable[[int], None]]:
-        """A counter of bytes that a request holds; Refusal once it, or all requests together, hold too many."""
+        """Count the bytes that a request holds; Refusal once it, or all requests together, hold too many."""
         mine, most = 0, _HELD * self.limits.body
 
         def hold(size: int) -> None:
             nonlocal mine
             if mine + size > most:
-                raise Refusal(413, f"the body: it or its answer takes more than {most:,} bytes; send fewer samples", "the body")
+                raise Refusal(
+                    413, f"the request or its response takes more than {most:,} bytes; send fewer samples", "the body"
+                )
             if self._held + size > most:
-                raise Refusal(503, "other requests fill the memory; try again", headers=_RETRY)
+                raise Refusal(503, "other requests fill the memory; try again later", headers=_RETRY)
             mine, self._held = mine + size, self._held + size
 
         try:
@@ -310,7 +320,7 @@ class Desk:
 
 
 async def in_bounds(desk: Desk, taken: Callable[[Any], Awaitable[Reply]], request: Any) -> Reply:
-    """An answer in time, or the error that says in one line why there is none."""
+    """Return the response within the time limit, or an error response."""
     try:
         with desk.admitted():
             async with asyncio.timeout(desk.limits.seconds):
@@ -319,8 +329,8 @@ async def in_bounds(desk: Desk, taken: Callable[[Any], Awaitable[Reply]], reques
         return refuse(refusal)
     except TimeoutError:
         if request.scope.get(_READING):
-            return refuse(Refusal(408, f"the body did not come within {desk.limits.seconds:g} s"))
-        return refuse(Refusal(503, f"no answer within {desk.limits.seconds:g} s; try again", headers=_RETRY))
+            return refuse(Refusal(408, f"the body did not arrive within {desk.limits.seconds:g} s"))
+        return refuse(Refusal(503, f"no response within {desk.limits.seconds:g} s; try again", headers=_RETRY))
     except (QueueClosed, asyncio.CancelledError):
         if (task := asyncio.current_task()) and task.cancelling():
             raise
@@ -330,20 +340,20 @@ async def in_bounds(desk: Desk, taken: Callable[[Any], Awaitable[Reply]], reques
         return refuse(Refusal(500, f"the model failed: {_one_line(error)}"))
 
 
-_READING = "wavefold.reading"  # in a request's scope while its body comes in
+_READING = "wavefold.reading"  # in a request's scope while its body arrives
 
 
 async def _body(request: Any, most: int, hold: Callable[[int], None]) -> bytes:
-    """A request's body; Refusal as soon as it is larger than `most` bytes. hold: told of each piece."""
+    """Read the body of a request; Refusal as soon as it exceeds `most` bytes. hold: called with the size of each piece."""
     said = request.headers.get("content-length", "")
     if said.isascii() and said.isdigit() and int(said[:20]) > most:
-        raise Refusal(413, f"the body: has {int(said[:20]):,} bytes, expected {most:,} at most", "the body")
+        raise Refusal(413, f"the body has {int(said[:20]):,} bytes, expected at most {most:,}", "the body")
     pieces, size = [], 0
     request.scope[_READING] = True
     async for piece in _pieces(request):
         size += len(piece)
         if size > most:
-            raise Refusal(413, f"the body: has more than {most:,} bytes", "the body")
+            raise Refusal(413, f"the body has more than {most:,} bytes", "the body")
         hold(len(piece))
         pieces.append(piece)
     request.scope[_READING] = False
@@ -351,16 +361,16 @@ async def _body(request: Any, most: int, hold: Callable[[int], None]) -> bytes:
 
 
 async def _pieces(request: Any) -> AsyncIterator[bytes]:
-    """A body's pieces; Refusal where the client goes away amid them, though nobody is left to read it."""
+    """Yield the pieces of a body; Refusal if the client disconnects, although nobody is left to read it."""
     try:
         async for piece in request.stream():
             yield piece
     except Exception:
-        raise Refusal(408, "the body: broke off", "the body") from None
+        raise Refusal(408, "the body is incomplete: the client disconnected", "the body") from None
 
 
 def _suffix_of(request: Any, suffixes: Sequence[str]) -> str:
-    """The ending of the query's `name`, one of `suffixes`; the rest of the name is forgotten."""
+    """The suffix of the query's `name`, one of `suffixes`; the rest of the name is ignored."""
     if not suffixes:
         return ""
     names = request.query_params.getlist("name")
@@ -369,14 +379,14 @@ def _suffix_of(request: Any, suffixes: Sequence[str]) -> str:
     name = names[-1]
     found = [suffix for suffix in suffixes if name.lower().endswith(suffix) and len(name) > len(suffix)]
     if len(names) > 1 or not found or not _NAME.fullmatch(name):
-        raise Refusal(422, f"name: {name[:80]!r} is no plain name that ends in one of {listed(suffixes)}", "name")
+        raise Refusal(422, f"name: {name[:80]!r} is not a plain file name that ends in one of {listed(suffixes)}", "name")
     return max(found, key=len)
 
 
 def _row_number(request: Any) -> int:
     words = request.query_params.getlist("row") or ["0"]
     if len(words) > 1 or not re.fullmatch(r"[0-9]{1,7}", words[0]) or int(words[0]) > 1_000_000:
-        raise Refusal(422, f"row: {words[-1][:40]!r} is no sample's number, expected 0 or more", "row")
+        raise Refusal(422, f"row: {words[-1][:40]!r} is not a sample number, expected 0 or more", "row")
     return int(words[0])
 
 

@@ -1,4 +1,4 @@
-"""What the server's OpenAPI document says of bodies and answers: schemas that are as strict as the server, and examples."""
+"""The OpenAPI document of the server: schemas of requests and responses, as strict as the server, with examples."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from wavefold.output.serving.desk import Served
 
 Schema = dict[str, Any]
 
-_SHOWN = 400  # values of an example at most: a longer one would be most of the document
+_SHOWN = 400  # most values in an example: a longer one would dominate the document
 _ERRORS = {
-    404: "The sample that was asked for is not in the body.",
-    408: "The body did not come within the time limit.",
-    413: "The body is larger than the limit, or holds more samples.",
-    415: "The body is of a type that is not taken.",
-    422: "Something in the body or in the query is wrong; `field` names it.",
-    500: "The model failed; the server goes on.",
-    503: "Too many requests wait, or the answer took longer than the time limit; try again after `Retry-After` seconds.",
+    404: "The requested sample is not in the body.",
+    408: "The body did not arrive within the time limit.",
+    413: "The body exceeds the limit on bytes or samples.",
+    415: "The content type of the body is not supported.",
+    422: "The body or the query is invalid; `field` names the invalid part.",
+    500: "The model failed; the server keeps running.",
+    503: "Too many requests are waiting, or the response exceeded the time limit; try again after `Retry-After` seconds.",
 }
 _RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
 _ERROR_SCHEMA: Schema = {
@@ -32,39 +32,42 @@ _ERROR_SCHEMA: Schema = {
 
 
 def description_of_predict(served: Served, form: Form) -> Schema:
-    """What the document says of POST /predict: keywords of FastAPI's add_api_route."""
+    """Describe POST /predict as keywords of FastAPI's add_api_route."""
     if served.kind == "classes":
-        said = _said("Probabilities by class, and what is decided.", predictions_schema(served.classes), {"text/csv": _TEXT})
+        said = _said("Probabilities and decisions by class.", predictions_schema(served.classes), {"text/csv": _TEXT})
     else:
-        said = _said("The frames that come after, in their own unit.", forecasts_schema(), {"application/x-npy": _BINARY})
+        said = _said("The forecast frames, in the unit of the data.", forecasts_schema(), {"application/x-npy": _BINARY})
     return {
         "summary": "Predict samples",
-        "description": f"A sample is {form.words} values. Requests that come together are answered together.",
+        "description": f"A sample has {form.words} values. Concurrent requests are run as one batch.",
         "responses": {**said, **_errors(408, 413, 415, 422, 500, 503)},
         "openapi_extra": {"requestBody": accepted_bodies(served, form), "parameters": _names(served)},
     }
 
 
 def description_of_explain(served: Served, form: Form) -> Schema:
-    """What the document says of POST /explain."""
+    """Describe POST /explain."""
     drawn = prediction_schema(
         served.classes, row={"type": "integer"}, signal={"type": "array"}, map={"type": ["array", "null"]}
     )
     return {
         "summary": "Explain one sample",
-        "description": "What a sample is and why: how far each piece of it speaks for its class.",
-        "responses": {**_said("The sample, its answer, its map.", drawn, {}), **_errors(404, 408, 413, 415, 422, 500, 503)},
+        "description": "The predicted class of a sample, and how much each part of the sample supports it.",
+        "responses": {
+            **_said("The sample, its prediction and its explanation map.", drawn, {}),
+            **_errors(404, 408, 413, 415, 422, 500, 503),
+        },
         "openapi_extra": {"requestBody": accepted_bodies(served, form), "parameters": [*_names(served), _ROW]},
     }
 
 
 def description_of_get(summary: str) -> Schema:
-    """What the document says of a GET whose answer is an object."""
+    """Describe a GET that returns an object."""
     return {"summary": summary, "responses": _said(f"{summary}.", {"type": "object"}, {})}
 
 
 def _errors(*statuses: int) -> dict[int | str, Schema]:
-    """The declared answers that are errors."""
+    """The declared error responses."""
     return {status: _error(status) for status in statuses}
 
 
@@ -74,7 +77,7 @@ def _error(status: int) -> Schema:
 
 
 def _said(description: str, schema: Schema, others: Schema) -> dict[int | str, Schema]:
-    """The declared good answer: JSON, and other types with their schemas."""
+    """The declared success response: JSON, and other types with their schemas."""
     content = {"application/json": {"schema": schema}, **{kind: {"schema": other} for kind, other in others.items()}}
     return {200: {"description": description, "content": content}}
 
@@ -84,22 +87,24 @@ _BINARY: Schema = {"type": "string", "format": "binary"}
 
 
 def accepted_bodies(served: Served, form: Form) -> Schema:
-    """What may be sent, by content type."""
+    """Describe the accepted bodies by content type."""
     example, suffixes = served.example, served.suffixes
     content = {
         "application/json": {"schema": json_schema(form), "examples": {"one": {"value": _json_example(form, example)}}},
-        "application/x-npy": {"schema": {**_BINARY, "description": f"A .npy of {form.words} numbers, or of several such."}},
+        "application/x-npy": {
+            "schema": {**_BINARY, "description": f"A .npy array of one sample of {form.words} numbers, or of several."}
+        },
     }
     if served.kind == "classes":
         content["text/csv"] = {"schema": _TEXT, "examples": {"one": {"value": _csv_example(example)}}}
     if suffixes:
-        words = f"A file as the system has it, of a name that ends in {', '.join(suffixes)}."
+        words = f"A file in the system's own format; its name ends in {', '.join(suffixes)}."
         content["application/octet-stream"] = {"schema": {**_BINARY, "description": words}}
     return {"required": True, "content": content}
 
 
 def json_schema(form: Form) -> Schema:
-    """The JSON object that holds samples."""
+    """Return the schema of the JSON object that holds samples."""
     properties: Schema = {
         form.key: {"anyOf": [_lists(layout, form) for layout in form.layouts.values()], "description": _described(form)},
         "ids": {"type": "array", "items": {"type": "string", "maxLength": 200}, "minItems": 1, "maxItems": form.rows},
@@ -110,14 +115,14 @@ def json_schema(form: Form) -> Schema:
             "items": {"type": "number", "exclusiveMinimum": -32503680000, "exclusiveMaximum": 32503680000},
             "minItems": 1,
             "maxItems": form.rows,
-            "description": "Of each sample's last frame, in seconds since 1970-01-01 UTC.",
+            "description": "Time of each sample's last frame, in seconds since 1970-01-01 UTC.",
         }
     needed = [form.key, *(["times"] if form.timed else [])]
     return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
 
 
 def _names(served: Served) -> list[Schema]:
-    """The query's `name`, where files are taken: its ending says how one is to be read."""
+    """The query parameter `name`, if files are accepted: its suffix selects the reader."""
     if not served.suffixes:
         return []
     ends = "|".join(suffix.replace(".", r"\.") for suffix in served.suffixes)
@@ -125,7 +130,7 @@ def _names(served: Served) -> list[Schema]:
         "name": "name",
         "in": "query",
         "required": False,
-        "description": "Of application/octet-stream: the file's name, of which only the ending counts.",
+        "description": "For application/octet-stream: the file name, of which only the suffix matters.",
         "schema": {"type": "string", "pattern": rf"^[A-Za-z0-9_-]{{1,80}}({ends})$", "default": f"sample{served.suffixes[0]}"},
     }
     return [name]
@@ -135,14 +140,14 @@ _ROW: Schema = {
     "name": "row",
     "in": "query",
     "required": False,
-    "description": "Which sample of the body is explained, from 0.",
+    "description": "Which sample of the body to explain, counted from 0.",
     "schema": {"type": "integer", "minimum": 0, "maximum": 1_000_000, "default": 0},
 }
 
 
 def _described(form: Form) -> str:
-    leaves = f"A sample is {form.words} values; " + ("null is no value; " if form.nan else "")
-    return leaves + "a first axis of length 1 may be left out, and one sample needs no list of samples."
+    leaves = f"A sample has {form.words} values; " + ("null is a missing value; " if form.nan else "")
+    return leaves + "a first axis of length 1 may be omitted, and a single sample need not be in a list."
 
 
 def _lists(layout: Sequence[int | None], form: Form) -> Schema:
@@ -157,7 +162,7 @@ def _lists(layout: Sequence[int | None], form: Form) -> Schema:
 
 def _json_example(form: Form, example: np.ndarray[Any, Any]) -> Schema:
     if example.size > _SHOWN:
-        return {form.key: f"a list of samples, each {form.words} numbers; GET /example has one", "ids": ["mine"]}
+        return {form.key: f"a list of samples of {form.words} numbers each; see GET /example", "ids": ["mine"]}
     values = example[0] if len(example) == 1 else example
     return {form.key: [np.round(values.astype(np.float64), 4).tolist()], "ids": ["mine"]}
 
@@ -168,7 +173,7 @@ def _csv_example(example: np.ndarray[Any, Any]) -> str:
 
 
 def predictions_schema(classes: Sequence[str]) -> Schema:
-    """The answer of POST /predict on classes."""
+    """Return the response schema of POST /predict for a classifier."""
     return {
         "type": "object",
         "properties": {"predictions": {"type": "array", "items": prediction_schema(classes)}},
@@ -177,14 +182,14 @@ def predictions_schema(classes: Sequence[str]) -> Schema:
 
 
 def prediction_schema(classes: Sequence[str], **more: Schema) -> Schema:
-    """One sample's answer; more: further properties, all of which are there."""
+    """Return the schema of one prediction; more: further required properties."""
     odds = {"type": "object", "properties": {name: {"type": "number"} for name in classes}, "required": list(classes)}
     fields = {"id": {"type": "string"}, "class": {"enum": list(classes)}, "probabilities": odds, "decided": odds, **more}
     return {"type": "object", "properties": fields, "required": list(fields)}
 
 
 def forecasts_schema() -> Schema:
-    """The answer of POST /predict on frames."""
+    """Return the response schema of POST /predict for a forecaster."""
     one = {
         "type": "object",
         "properties": {"id": {"type": "string"}, "frames": {"type": "array"}},

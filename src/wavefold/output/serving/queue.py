@@ -1,4 +1,4 @@
-"""Requests that wait for a model: those that wait together are put together, and one thread asks the model."""
+"""Batch requests for a model: waiting requests are combined, and one thread runs the model."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class _Waiting:
 
 
 class AskQueue:
-    """Asks a model for as many rows as wait, `batch` at most; nothing waits where nothing is before it.
+    """Runs a model on all waiting rows, at most `batch` at once; an idle queue adds no delay.
 
-    ask: takes arrays (sample, ...) and gives one array (sample, ...). It runs in a thread of this queue's own, from the first
-    request on until `close`.
+    ask: takes arrays (sample, ...) and returns one array (sample, ...). It runs in a thread of the queue, from the first
+    request until `close`.
     """
 
     def __init__(self, ask: Callable[..., NDArray[Any]], batch: int) -> None:
@@ -44,7 +44,7 @@ class AskQueue:
         self._closed = False
 
     async def ask(self, *arrays: NDArray[Any]) -> NDArray[Any]:
-        """The model's answer for the rows of one request; whoever is cancelled while waiting is passed over."""
+        """Return the model output for the rows of one request; a request cancelled while waiting is skipped."""
         futures = self.put(arrays)
         try:
             answers = [await asyncio.wrap_future(future) for future in futures]
@@ -54,7 +54,7 @@ class AskQueue:
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
     def ask_and_wait(self, *arrays: NDArray[Any], seconds: float) -> NDArray[Any]:
-        """The same for a caller in a thread of its own; TimeoutError after so many seconds."""
+        """Do the same for a caller in a thread; TimeoutError after so many seconds."""
         futures = self.put(arrays)
         try:
             return np.concatenate([future.result(seconds) for future in futures])
@@ -77,7 +77,7 @@ class AskQueue:
         return [entry.answer for entry in entries]
 
     def close(self, seconds: float = 5.0) -> None:
-        """Take no more, let the thread end after the batch that it is at, and cancel what waits."""
+        """Accept no more requests, let the thread finish its current batch, and cancel the waiting requests."""
         with self._changed:
             self._closed = True
             waiting, self._entries = list(self._entries), deque()
@@ -94,7 +94,7 @@ class AskQueue:
                 self._answer(running)
 
     def _next(self) -> list[_Waiting]:
-        """The requests that wait, `batch` rows at most; none once the queue is closed."""
+        """Take the waiting requests, at most `batch` rows; none once the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._entries or self._closed)
             taken: list[_Waiting] = []
@@ -105,7 +105,7 @@ class AskQueue:
             return taken
 
     def _answer(self, entries: Sequence[_Waiting]) -> None:
-        """Answer some requests in one go; where that fails, each by itself, so that one bad sample spoils no other request."""
+        """Run several requests together; if that fails, each alone, so that a bad sample fails only its own request."""
         try:
             answers = self._together(entries)
         except Exception as error:
@@ -125,5 +125,5 @@ class AskQueue:
             answer = self._ask(*arrays)
         ends = np.cumsum([len(entry) for entry in entries])
         if len(answer) != ends[-1]:
-            raise ValueError(f"the model answered {len(answer)} of {ends[-1]} samples")
+            raise ValueError(f"the model returned {len(answer)} of {ends[-1]} samples")
         return np.split(answer, ends[:-1])

@@ -5,7 +5,7 @@
   const touch = matchMedia("(pointer: coarse)").matches;
   const BAR = 26; // pixels of the mode bar
   const PRINTED = 680; // pixels between the margins of A4
-  // what is dark on white must be bright on black: lines, the ends and the middle of scales
+  // colours that are dark on white must be bright on black: lines, the ends and the middle of scales
   const BRIGHT = {
     "#0072b2": "#4ba6e3", "#d55e00": "#f0853a", "#009e73": "#2fbf95", "#555555": "#aab2ba", "#ffffff": "#15181c",
     "#5fb0e5": "#1c6599", "#1c2126": "#e4e7ea", "#2166ac": "#6db3f2", "#92c5de": "#2f5d80", "#f4a582": "#85452f", "#b2182b": "#ff8b78",
@@ -38,7 +38,7 @@
 
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
 
-  // an array that stands beside the figures, as one typed array, or one a row
+  // an array stored outside the figures, as one typed array, or one per row
   const unpacked = ({ array, dtype, shape, step, middle }) => {
     let values = new TYPES[dtype](bytes(document.getElementById(`array-${array}`).textContent));
     if (step !== undefined) values = Float32Array.from(values, (whole) => (whole === -32768 ? NaN : whole * step + middle));
@@ -64,7 +64,7 @@
     return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, themed(inner, bright, name)]));
   };
 
-  // panels in columns, or below each other where the screen is narrow; gives the pixels of the whole
+  // lay out panels in columns, or stacked on a narrow screen; returns the total height in pixels
   const arrange = (layout, panels, one) => {
     const columns = one ? 1 : panels.columns, rows = Math.ceil(panels.count / columns);
     const inner = Math.max(1, rows * panels.cell + (rows - 1) * panels.gap);
@@ -86,7 +86,7 @@
     const bright = dark.matches && !printing, one = narrow.matches && !printing;
     const layout = themed(figure.spec.layout, bright), panels = layout.meta && layout.meta.panels;
     let height = panels ? arrange(layout, panels, one) : Number(figure.box.dataset.tall);
-    if (touch && !printing) { // the mode bar is always there
+    if (touch && !printing) { // the mode bar is always visible
       height += BAR;
       layout.margin = { ...layout.margin, t: layout.margin.t + BAR };
     }
@@ -105,7 +105,7 @@
     const { data, layout } = picture(figure, printing);
     if (figure.drawn) {
       const { frames } = figure.spec, shown = figure.box.data;
-      if (frames && shown) data.forEach((trace, place) => { trace.z = shown[place].z; }); // an animation stays at its frame
+      if (frames && shown) data.forEach((trace, place) => { trace.z = shown[place].z; }); // an animation keeps its frame
       return Plotly.react(figure.box, data, layout, CONFIG);
     }
     figure.drawn = true;
@@ -116,7 +116,7 @@
   };
   const again = (printing) => figures.filter((figure) => printing || figure.drawn).forEach((figure) => draw(figure, printing));
 
-  // frames by the keyboard: space plays and stops, the arrows go on and back
+  // keyboard control: space plays and stops, the arrow keys step forwards and back
   const playing = new WeakSet();
   const keyboard = (figure) => figure.box.addEventListener("keydown", (event) => {
     if (!figure.spec || !figure.spec.frames) return;
@@ -137,7 +137,7 @@
     const near = new IntersectionObserver((seen) => {
       for (const one of seen) if (one.isIntersecting) { near.unobserve(one.target); draw(figures.find((f) => f.box === one.target)); }
     }, { rootMargin: "500px 0px" });
-    // before they are drawn, boxes take the height that they will have, so that links lead to the right place
+    // boxes take their final height before they are drawn, so that links lead to the right place
     for (const figure of figures) {
       const text = document.getElementById(`spec-${figure.number}`).textContent;
       const found = narrow.matches && text.match(/"meta":(\{"panels":\{.*?\}\})/);
