@@ -418,7 +418,9 @@ def drifted(name: str, found: Drift) -> list[Block]:
     """Describe how other samples differ from the training samples."""
     values, wide = _largest(found.outside), _largest(found.outside_by_position)
     outside = f"{values:.3%} of the values lie outside the range of the training values"
-    by_place = f"at the worst position {wide:.1%} of the samples lie outside the training range there ({found.by_chance:.1%} by chance)"
+    by_place = (
+        f"at the worst position {wide:.1%} of the samples lie outside the training range ({found.by_chance:.1%} by chance)"
+    )
     rows = [[s.name, number(s.learned), number(s.other), f"{s.distance:.3f}", f"{s.p:.2g}"] for s in found.shifts]
     head = ["statistic", "median, training part", f"median, {name}", "Kolmogorov-Smirnov distance", "p"]
     caption = "Distance 0: same distribution as the training part; 1: no overlap. The p-values assume independent samples."
