@@ -264,7 +264,7 @@ def test_a_member_that_is_no_net_is_named(run):
 
 
 def test_a_member_that_is_not_there_is_named(run, tmp_path):
-    with pytest.raises(UserError, match="member 7: the run has members 0, 1, 2"):
+    with pytest.raises(UserError, match="member 7: no such member; the run has members 0, 1, 2"):
         export_run(run, tmp_path / "m.onnx", member=7, say=lambda line: None)
 
 

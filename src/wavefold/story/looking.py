@@ -396,7 +396,10 @@ def _in_both(dataset: Dataset, test: Dataset) -> list[Block]:
         [test.ids[n], dataset.ids[k], f"{likeness:.5f}"]
         for n, k, likeness in zip(found.samples[there], found.nearest[there], found.likeness[there].tolist(), strict=True)
     ]
-    words = f"{found.count:,} of {compared:,} samples compared in {name} duplicate or nearly duplicate a training sample."
+    words = (
+        f"{found.count:,} of {compared:,} samples compared in {name} {'have' if found.count != 1 else 'has'} "
+        "a duplicate or near-duplicate in the training data."
+    )
     return [Words(words, "warning"), Table(["id in the test file", "id of the training sample", "correlation"], rows)]
 
 

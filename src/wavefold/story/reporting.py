@@ -203,9 +203,7 @@ def _epochs(path: Path) -> list[dict[str, Any]]:
         try:
             found.append(dict(json.loads(line)))
         except (ValueError, TypeError):
-            raise UserError(
-                f"{path} line {number_}: expected a JSON object; delete the line to draw the curves without it"
-            ) from None
+            raise UserError(f"{path} line {number_}: the line is damaged; delete it to draw the curves without it") from None
     return found
 
 
