@@ -259,7 +259,7 @@ def test_the_nets_alone_have_a_gradient(run):
 
 def test_a_member_that_is_no_net_is_named(run):
     recipe = recipe_of(run).with_({"member": [{"model": "random_forest"}]})
-    with pytest.raises(UserError, match="member 0: 'random_forest' cannot be written"):
+    with pytest.raises(UserError, match="member 0: 'random_forest' cannot be converted to a net"):
         whole_net(run, recipe)
 
 

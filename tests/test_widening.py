@@ -168,7 +168,7 @@ def test_answers_depend_on_neither_the_batch_nor_the_way_of_reading(given, tmp_p
     [
         (
             {"member": [{"model": "net1"}]},
-            r"member\.0\.model: 'net1' takes signals \(sample, channel, position\); .* 6 x 4 x 8",
+            r"member\.0\.model: 'net1' expects signals \(sample, channel, position\), .* 6 x 4 x 8",
         ),
         ({"member": [{"model": "logistic", "flips": ["time"]}]}, r"member\.0\.flips: 'logistic' is a classifier"),
         (
@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_told_before_any_training(change, words):
 
 def test_what_does_not_fit_the_data_is_told_before_any_training(given, tmp_path):
     beats = replace(cadences(), signals=np.zeros((48, 1, 205), np.float32))
-    with pytest.raises(UserError, match=r"'tiny' takes signals \(sample, channel, row, column\).*1 channel\(s\) of 205 values"):
+    with pytest.raises(UserError, match=r"'tiny' expects signals \(sample, channel, row, column\).*1 channel\(s\) of 205"):
         train(given, beats, tmp_path / "run")
     flipped = Recipe.load("heartbeat").with_({"member": [{"model": "net3", "flips": ["time"]}]})
     with pytest.raises(UserError, match=r"member\.0\.flips: only signals \(sample, panel, time, frequency\)"):
@@ -259,7 +259,7 @@ def test_check_says_shape_and_extent_of_a_few(given):
     source = Source(dataset.signals)
     lines = pipeline.check_data(recipe(), given(replace(dataset, signals=source.lazy())))
     assert lines[0].startswith("100 samples, 6 x 4 x 8 values from -")
-    assert lines[0].endswith("(of 64 looked at)")
+    assert lines[0].endswith("(in 64 samples checked)")
     assert source.most == 1
     assert shape_words((12, 5000)) == "12 channel(s) of 5000 values"
 
@@ -430,5 +430,5 @@ def test_a_cut_takes_all_of_the_classes_that_a_mark_lacks():
 
 def test_a_new_net_is_given_what_its_signature_names():
     assert isinstance(fitting.new_net(Member(model="tiny", width=2), (3, *ONE), 2, 0), Tiny)
-    with pytest.raises(UserError, match="takes signals"):
+    with pytest.raises(UserError, match="expects signals"):
         fitting.new_net(Member(model="tiny"), (3, 1, 205), 2, 0)
