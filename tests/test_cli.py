@@ -191,7 +191,7 @@ def test_an_unknown_label_at_scoring_is_named(trained, tmp_path):
         (["check", "heartbeat", "--set", "data.layout=contst"], "did you mean 'contest'"),
         (["check", "heartbeat", "--set", "quick={bloks=1}"], "bloks"),
         (["check", "heartbeat", "--set", "combine.folds=3"], "combine.folds"),
-        (["check", "heartbeat", "--set", 'prepare=[{step="noise"},{step="standardise"}]'], "put it before"),
+        (["check", "heartbeat", "--set", 'prepare=[{step="noise"},{step="standardise"}]'], "must come before"),
         (["check", "heartbeat", "--set", "stage.0.epoch=3"], "did you mean 'epochs'"),
         (["train", "heartbeat", "--out", "/dev/null"], "is a file"),
     ],

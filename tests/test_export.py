@@ -259,12 +259,12 @@ def test_the_nets_alone_have_a_gradient(run):
 
 def test_a_member_that_is_no_net_is_named(run):
     recipe = recipe_of(run).with_({"member": [{"model": "random_forest"}]})
-    with pytest.raises(UserError, match="member 0: 'random_forest' cannot be written"):
+    with pytest.raises(UserError, match="member 0: 'random_forest' cannot be converted to a net"):
         whole_net(run, recipe)
 
 
 def test_a_member_that_is_not_there_is_named(run, tmp_path):
-    with pytest.raises(UserError, match="member 7: the run has members 0, 1, 2"):
+    with pytest.raises(UserError, match="member 7: no such member; the run has members 0, 1, 2"):
         export_run(run, tmp_path / "m.onnx", member=7, say=lambda line: None)
 
 

@@ -171,12 +171,12 @@ def test_a_moved_source_is_said_and_simulated(
     (folder / "run.json").write_text(json.dumps({**facts, "source": str(tmp_path / "gone.npz")}))
     made = export_forecaster(Run(folder), tmp_path / "model.onnx", say=said.append)
     assert made.simulated
-    assert said[0].startswith(f"{tmp_path / 'gone.npz'}: is not there; checked on simulated frames")
+    assert said[0].startswith(f"{tmp_path / 'gone.npz'}: no such file or folder; verifying on simulated frames")
 
 
 def test_what_cannot_be_written_leaves_no_file(with_clock: tuple[Run, Path, list[str]], tmp_path: Path) -> None:
     run, _, _ = with_clock
-    with pytest.raises(UserError, match=r"--member 2: there is none; the run has 0, 1"):
+    with pytest.raises(UserError, match=r"--member 2: no such member; the run has members 0, 1"):
         export_forecaster(run, tmp_path / "model.onnx", member=2)
     with pytest.raises(UserError, match=r"ends in \.onnx"):
         export_forecaster(run, tmp_path / "model.pt")
@@ -188,7 +188,7 @@ def test_a_file_that_differs_is_not_kept(
 ) -> None:
     run, path, _ = with_clock
     monkeypatch.setattr(WRITES, lambda made, *args, **more: shutil.copy(path, made))
-    with pytest.raises(RuntimeError, match=r"from torch's, expected 1e-05 at most"):
+    with pytest.raises(RuntimeError, match=r"standard deviations of the frames, expected 1e-05 at most"):
         export_forecaster(run, tmp_path / "model.onnx", member=0, say=lambda line: None)
     assert list(tmp_path.iterdir()) == []
 

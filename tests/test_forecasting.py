@@ -105,7 +105,7 @@ def test_quick_ends_with_scores_and_pictures_and_again_does_nothing(name, tmp_pa
     first = run(*words)
     assert first.exit_code == 0, first.output
     assert "persistence (baseline)" in first.output
-    assert "simulated frames: this says nothing about real ones" in first.output
+    assert "simulated frames: the scores may not hold for real data" in first.output
     scores = open_run(tmp_path / "run").scores
     ahead = {"frames": 6, "frames_next": 1}[name]
     assert len(scores["score"]["by-lead"]["mse"]) == scores["leads"] == ahead
@@ -200,7 +200,7 @@ def test_score_of_the_test_parts_frames_is_what_training_said(trained, tmp_path)
         1 - scores["score"]["by-lead"]["mse"][0] / scores["baselines"][0]["by-lead"]["mse"][0]
     )
     plain = run("score", folder.folder, data)
-    assert "of these 120 frames were learned from or chosen by" in plain.stderr
+    assert "of these 120 frames were used for training or validation" in plain.stderr
     assert "persistence (baseline)" in plain.stdout
 
 
@@ -232,7 +232,7 @@ def test_forecasts_do_not_depend_on_how_many_are_asked_at_a_time(tmp_path):
 
 
 def test_recipes_of_classifiers_refuse_what_is_of_forecasts():
-    with pytest.raises(UserError, match=r"output\.thresholds: is of forecasts"):
+    with pytest.raises(UserError, match=r"output\.thresholds: applies only to forecasting recipes"):
         pipeline.check(Recipe.load("heartbeat").with_({"output.thresholds": [7.0]}))
 
 
@@ -365,7 +365,7 @@ def test_past_and_truth_are_the_right_frames(tmp_path):
     assert len(pipeline.predict(made, str(short), out=str(tmp_path / "y.npz"))) == 1
     with pytest.raises(DataError, match="a window needs 6"):
         pipeline.score_run(made, str(short))
-    with pytest.raises(DataError, match="3 frames at most without a gap; a forecast is made from 4"):
+    with pytest.raises(DataError, match="longest segment without a gap has 3 frames; a forecast needs 4"):
         pipeline.predict(made, str(keep(tmp_path / "shorter", counting(3))), out=str(tmp_path / "y.npz"))
 
 
@@ -376,7 +376,10 @@ def test_cells_without_a_value_are_in_no_score(tmp_path):
     data = keep(tmp_path, frames)
     made = train(small(**{"output.metric": "mae", "output.pictures": True}), data, tmp_path / "run")
     scores = made.scores
-    assert any(note.endswith("of the test part's later cells have no value; they are in no score") for note in scores["notes"])
+    assert any(
+        note.endswith("of the cells in the test part's later frames are missing; they are excluded from the scores")
+        for note in scores["notes"]
+    )
     persistence = scores["baselines"][0]["by-lead"]["mae"]
     assert 1 <= persistence[0] < 1.5  # a cell without a value has its latest one
     assert np.isfinite(scores["score"]["by-lead"]["mse"]).all()
@@ -385,7 +388,7 @@ def test_cells_without_a_value_are_in_no_score(tmp_path):
     assert np.isfinite(history[0]["loss"])
     assert (made.folder / "pictures" / "forecast.png").exists()
     said = run("check", "frames", "--data", data, "--set", "windows.past=4", "--set", "windows.ahead=2").output
-    assert "of the cells without a value" in said
+    assert "of the cells missing" in said
     whole = pipeline.predict(made, str(data), out=str(tmp_path / "next.npz"))
     assert np.isnan(whole.frames[..., :4, :5]).all()  # no value ever: none is made up
     assert np.isfinite(whole.frames[..., 4:, :]).all()
@@ -394,7 +397,7 @@ def test_cells_without_a_value_are_in_no_score(tmp_path):
 def test_frames_to_learn_from_without_a_value_are_told(tmp_path):
     frames = wandering(60)
     frames[:40] = np.nan
-    with pytest.raises(DataError, match="frames to learn from have no value"):
+    with pytest.raises(DataError, match="the target channels have no values"):
         train(small(), keep(tmp_path, frames), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -434,7 +437,7 @@ def test_no_window_crosses_a_gap(tmp_path):
     times = np.concatenate([hours(30), hours(41, "2020-03-01")])
     data = keep(tmp_path, wandering(71), time=times)
     said = run("check", "frames", "--data", data, "--set", "windows.past=4", "--set", "windows.ahead=2").output
-    assert "71 frames of 16 x 16 in 2 stretch(es), 2020-01-01 00:00 to 2020-03-02 16:00, a frame every 1 h" in said
+    assert "71 frames of 16 x 16 in 2 segments without gaps, 2020-01-01 00:00 to 2020-03-02 16:00, a frame every 1 h" in said
     assert "1 gap(s) in time" in said
     assert "61 windows of 4 past and 2 later frames of 16 x 16" in said
     made = train(small(**{"output.baselines": ["persistence"]}), data, tmp_path / "run")
@@ -447,10 +450,13 @@ def test_no_window_crosses_a_gap(tmp_path):
 
 def test_a_run_without_a_test_part_says_whom_it_flatters(tmp_path):
     made = train(small(**{"split.test": 0.0}), keep(tmp_path, wandering(50)), tmp_path / "run")
-    assert any(note.startswith("no test part: these windows chose the weights") for note in made.scores["notes"])
+    assert any(
+        note.startswith("no test part: scores are optimistic, since these windows chose the weights")
+        for note in made.scores["notes"]
+    )
     parts = {row["part"] for row in rows_of(made.folder / "splits.csv")}
     assert parts == {"train", "validation"}
-    with pytest.raises(UserError, match="neither a test nor a validation part"):
+    with pytest.raises(UserError, match="the test and validation parts are both empty"):
         train(small(**{"split.test": 0.0, "split.validation": 0.0}), keep(tmp_path / "b", wandering(50)), tmp_path / "none")
     assert not (tmp_path / "none").exists()  # said before anything is fitted
 
@@ -511,9 +517,12 @@ def test_wrong_data_are_told_before_anything_is_fitted(changes, words, tmp_path)
         ("output.metric=msse", ["output.metric", "did you mean 'mse'"]),
         ("output.metric=csi", ["output.metric", "'csi'"]),
         ("data.digits=mnist.npz", ["data.digits", "data.simulator=digits"]),
-        ("combine.threshold=0.3", ["combine.threshold", "frames have none"]),
-        ("output.submission=target", ["output.submission", "frames have none"]),
-        ("output.metric=csi-9", ["output.metric", "there is no csi, not 'csi-9'", "output.thresholds=[7,20]"]),
+        ("combine.threshold=0.3", ["combine.threshold", "labelled samples"]),
+        ("output.submission=target", ["output.submission", "labelled samples"]),
+        (
+            "output.metric=csi-9",
+            ["output.metric", "no metric 'csi-9'; available csi metrics: none", "output.thresholds=[7,20]"],
+        ),
         ("stage.0.best=accuracy", ["stage.0.best", "'accuracy'"]),
         ("stage.0.loss=dsim", ["stage.0.loss", "did you mean 'dssim'"]),
         ("stage.0.delta=1.0", ["stage.0.delta", "no such option"]),
@@ -525,13 +534,13 @@ def test_wrong_data_are_told_before_anything_is_fitted(changes, words, tmp_path)
         ("member.0.kernel=10", ["kernel 10"]),
         ("member.0.flips=['time']", ["member.0.flips", "cadences"]),
         ("prepare=[{step='standardize'}]", ["prepare.0.step", "did you mean 'standardise'"]),
-        ("prepare=[{step='mirror'},{step='standardise'}]", ["prepare.1", "put it before"]),
+        ("prepare=[{step='mirror'},{step='standardise'}]", ["prepare.1", "must come before"]),
         ("prepare=[{step='mirror',colums=false}]", ["prepare.0.colums", "did you mean 'columns'"]),
         ("prepare=[{step='smote'}]", ["prepare.0.step", "'smote'"]),
         ("output.baselines=['persistance']", ["output.baselines.0", "did you mean 'persistence'"]),
         ("output.baseline=logistic", ["output.baseline", "output.baselines"]),
         ("windows.crop=[8]", ["windows.crop"]),
-        ("windows.crop_stride=[8,8]", ["windows.crop_stride", "no windows.crop"]),
+        ("windows.crop_stride=[8,8]", ["windows.crop_stride", "needs windows.crop"]),
         ("windows.past=0", ["windows.past", "greater than or equal to 1"]),
         ("windows.ahed=2", ["windows.ahed", "did you mean 'ahead'"]),
         ("series.target=['a']", ["series.target", "did you mean 'targets'"]),
@@ -546,7 +555,7 @@ def test_wrong_data_are_told_before_anything_is_fitted(changes, words, tmp_path)
         ("data.skip_bad=true", ["data.skip_bad"]),
         ("output.per=100", ["output.per"]),
         ("output.range=inf", ["output.range", "finite"]),
-        ("windows.anywhere=true", ["windows.anywhere", "no windows.crop"]),
+        ("windows.anywhere=true", ["windows.anywhere", "needs windows.crop"]),
         ("stage.0.best=sharpness", ["stage.0.best", "best at 1"]),
     ],
 )
@@ -565,11 +574,11 @@ def test_a_run_is_asked_for_the_channels_it_knows(trained, tmp_path):
         for words in (["score", folder.folder, other], ["predict", folder.folder, other, "--out", tmp_path / "x.npz"]):
             result = run(*words)
             assert result.exit_code == 2, result.output
-            assert "the run learned from rain, wind, warmth" in result.output
+            assert "the run was trained on rain, wind, warmth" in result.output
     made = train(small(), keep(tmp_path / "one", wandering(60)), tmp_path / "run")  # which forecasts all that it is shown
     result = run("score", made.folder, keep(tmp_path / "two", wandering(20, 2)))
     assert result.exit_code == 2, result.output
-    assert "has channels channel-1, channel-2; the run learned from" in result.output
+    assert "channels are channel-1, channel-2; the run was trained on" in result.output
     assert not list(tmp_path.glob("x.*"))
     cut = run("score", folder.folder, tmp_path, "--by", "station")
     assert cut.exit_code == 2
@@ -593,7 +602,9 @@ def test_check_and_show_say_what_there_is(trained):
     folder, data = trained
     settings = [w for c in ("windows.past=4", "windows.ahead=2", "series.targets=['rain','wind']") for w in ("--set", c)]
     lines = run("check", "frames", "--data", data, *settings).output.splitlines()
-    assert lines[0] == "120 frames of 16 x 16 in 1 stretch(es), 2020-01-01 00:00 to 2020-01-05 23:00, a frame every 1 h"
+    assert (
+        lines[0] == "120 frames of 16 x 16 in 1 segment without gaps, 2020-01-01 00:00 to 2020-01-05 23:00, a frame every 1 h"
+    )
     assert lines[1] == "channels: rain, wind, warmth; to forecast: rain, wind; unit: K"
     assert lines[2].startswith("values from -")
     assert lines[3] == "115 windows of 4 past and 2 later frames of 16 x 16"
@@ -601,9 +612,9 @@ def test_check_and_show_say_what_there_is(trained):
         part: sum(r["part"] == part for r in rows_of(folder.folder / "splits.csv")) for part in ("train", "validation", "test")
     }
     assert lines[4] == (
-        f"split by time: {counts['train']} windows to learn from, {counts['validation']} to choose by, {counts['test']} to test"
+        f"split by time: {counts['train']} training, {counts['validation']} validation and {counts['test']} test windows"
     )
-    assert "block(s) of time as long as a window: its interval says little" in lines[5]
+    assert "of time as long as a window: the intervals are unreliable" in lines[5]
     assert lines[-1] == "frames: nothing wrong"
     layers = run("show", "frames", "--model", "--set", "data.shape=[2,16,16]").output
     assert layers.startswith("member 0: simvp, 20 to 20 frames of 2 x 16 x 16\n")
@@ -691,14 +702,14 @@ def test_a_cycle_is_learned_whole_from_a_part_of_the_frames(tmp_path, monkeypatc
 def test_a_test_part_without_a_value_is_told_before_any_training(tmp_path):
     frames = wandering(60)
     frames[50:] = np.nan
-    with pytest.raises(DataError, match="windows to test on has a value in a later frame"):
+    with pytest.raises(DataError, match="test windows have no values"):
         train(small(), keep(tmp_path, frames), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_net_that_runs_away_is_told(tmp_path):
     wild = {"stage.*.rate": 1e30, "stage.*.schedule": "constant", "stage.*.epochs": 2}
-    with pytest.raises(UserError, match=r"no longer finite; lower stage\.\*\.rate"):
+    with pytest.raises(UserError, match=r"no longer finite; lower the learning rate \(stage\.\*\.rate\)"):
         train(small(**wild), keep(tmp_path, wandering(60)), tmp_path / "run")
 
 
@@ -737,4 +748,4 @@ def test_frames_of_one_value_are_not_taken_for_known_ones(tmp_path):
     assert told == []
     pipeline.score_run(made, str(rain(0)), warn=told.append)
     assert len(told) == 1
-    assert "were learned from or chosen by" in told[0]
+    assert "were used for training or validation" in told[0]

@@ -72,13 +72,13 @@ def test_look_names_every_planted_defect(tmp_path):
     page = pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html")
     said = words_of(page)
     for line in (
-        "1 samples repeat an earlier one value by value, in 1 sets",
-        "1 of these sets have several labels: no model can be right on them",
-        "1 pairs of samples are alike but for little",
-        "1 samples hold one value throughout: flat",
-        "1 samples end in zeros (1.56%)",
-        "sets of equal or nearly equal samples lie in two groups",
-        "1 of 2 samples of testA.csv are among those to learn from",
+        "1 sample is an exact duplicate of an earlier one, in 1 set.",
+        "1 of these sets has conflicting labels: no model can predict all of them correctly",
+        "1 pair of near-duplicate samples",
+        "1 sample is constant: flat",
+        "1 sample ends in zeros (1.56%)",
+        "of duplicates or near-duplicates in more than one group",
+        "1 of 2 samples compared in testA.csv has a duplicate or near-duplicate in the training data",
         "groups by record",
     ):
         assert line in said, line
@@ -89,7 +89,7 @@ def test_look_finds_nothing_wrong_with_sound_data(tmp_path):
     rng = np.random.default_rng(1)
     beats_file(tmp_path / "train.csv", [(f"s{n}", rng.normal(size=40), str(n % 2), f"p{n}") for n in range(80)])
     said = words_of(pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
-    assert "No sample, equal or nearly so, is found in two groups by record" in said
+    assert "No duplicate or near-duplicate is in two groups by record" in said
     assert "Warning" not in said
 
 
@@ -97,7 +97,7 @@ def test_look_needs_no_labels(tmp_path):
     path = tmp_path / "testA.csv"
     path.write_text("id,heartbeat_signals\n" + "".join(f'{n},"{n},2,3,{n % 3}"\n' for n in range(30)))
     said = words_of(pipeline.look(Recipe.load("heartbeat"), str(path), out=tmp_path / "look.html"))
-    assert "it can be predicted, not learned from" in said
+    assert "it can be used for prediction but not for training" in said
 
 
 @pytest.mark.parametrize("name", ["spectra", "cadence", "frames", "frames_next"])
@@ -107,7 +107,7 @@ def test_look_of_every_other_system(name, tmp_path):
     page = pipeline.look(recipe, str(folder.parent if folder.is_file() else folder), out=tmp_path / "look.html")
     said = words_of(page)
     assert "Defects" in said
-    assert "What is there" in said
+    assert "Overview" in said
 
 
 def test_look_of_frames_counts_gaps_missing_cells_and_repeats(tmp_path):
@@ -120,7 +120,7 @@ def test_look_of_frames_counts_gaps_missing_cells_and_repeats(tmp_path):
     np.savez(tmp_path / "maps.npz", frames=frames, time=times)
     recipe = Recipe.load("frames").with_({"windows.past": 3, "windows.ahead": 2})
     said = words_of(pipeline.look(recipe, str(tmp_path / "maps.npz"), out=tmp_path / "look.html"))
-    for line in ("1 gap(s) in time", "1 frames have no value at all", "1 frames lack some cells", "1 frames are equal"):
+    for line in ("1 gap(s) in time", "1 frame has no values", "1 frame has missing cells", "1 frame is identical"):
         assert line in said, line
 
 
@@ -130,12 +130,12 @@ def test_look_of_frames_asks_about_a_code_of_no_value(tmp_path):
     np.save(tmp_path / "maps.npy", frames)
     recipe = Recipe.load("frames").with_({"series.scale": 0.01, "series.offset": 5.0})
     said = words_of(pipeline.look(recipe, str(tmp_path / "maps.npy"), out=tmp_path / "look.html"))
-    assert "28.6% of the values are -322.68, far from all others: a code of no value?" in said
+    assert "28.6% of the values are -322.68, far from all others; this may be a missing-value code." in said
     assert "--set series.missing=[-32768]" in said
     counts = np.random.default_rng(0).poisson(0.1, (60, 6, 7)).astype(np.float32)
     np.save(tmp_path / "counts.npy", counts)
     said = words_of(pipeline.look(Recipe.load("frames"), str(tmp_path / "counts.npy"), out=tmp_path / "look.html"))
-    assert "code of no value" not in said
+    assert "missing-value code" not in said
 
 
 def test_large_maps_are_drawn_as_means_of_blocks():
@@ -163,7 +163,7 @@ def test_look_goes_on_where_a_test_file_cannot_be_read(tmp_path):
     beats_file(tmp_path / "train.csv", [(f"s{n}", rng.normal(size=40), str(n % 2), f"p{n}") for n in range(80)])
     (tmp_path / "testA.csv").write_text("id,nothing\n1,2\n")
     said = words_of(pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
-    assert "cannot be read:" in said
+    assert "Cannot be read:" in said
     assert "testA.csv" in said
 
 
@@ -171,8 +171,8 @@ def test_look_draws_a_few_of_many_classes(tmp_path):
     rng = np.random.default_rng(1)
     beats_file(tmp_path / "train.csv", [(f"s{n}", rng.normal(size=40), f"kind {n % 50}", "p") for n in range(150)])
     said = words_of(pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
-    assert "The 12 largest of 50 classes" in said
-    assert "Drawn by lot (seed 0), of 12 of 50 classes" in said
+    assert "Only the 12 largest of 50 classes are shown" in said
+    assert "Chosen at random (seed 0), from 12 of 50 classes" in said
     assert "kind 15 and 42 more" in said  # rare ones, the first eight by name
 
 
@@ -190,13 +190,19 @@ def test_report_holds_the_run(beats_run):
     page = pipeline.report(beats_run, warn=lambda line: pytest.fail(line))
     said, scores = words_of(page), beats_run.scores
     assert page == beats_run.folder / "report.html"
-    for title in ("Score", "Learning", "Where it errs", "Can its probabilities be believed", "Members against the ensemble"):
+    for title in ("Score", "Learning curves", "Confusion matrix", "Calibration", "Members and ensemble"):
         assert title in said
-    for title in ("Worst", "Least certain", "Why", "What it was not shown", "How to repeat it"):
+    for title in (
+        "Hardest samples",
+        "Most uncertain samples",
+        "Saliency maps",
+        "Leakage and distribution shift",
+        "Reproduce this run",
+    ):
         assert title in said
     assert number(scores["score"]["l1"][0]) in said
     assert "majority (baseline)" in said
-    assert "this says nothing about real ones" in said
+    assert "the scores may not hold for real data" in said
 
 
 def test_held_out_agrees_with_the_scores(beats_run):
@@ -213,16 +219,16 @@ def test_report_without_its_data_says_so_and_shows_the_rest(beats_run, tmp_path)
     lines: list[str] = []
     said = words_of(pipeline.report(Run(copy), warn=lines.append))
     assert len(lines) == 1
-    assert "name them with --data" in lines[0]
-    assert "Where it errs" in said
-    assert "Least certain" not in said
+    assert "give their location with --data" in lines[0]
+    assert "Confusion matrix" in said
+    assert "Most uncertain samples" not in said
     said = words_of(pipeline.report(Run(copy), data=str(tmp_path / "moved"), warn=lambda line: pytest.fail(line)))
-    assert "Least certain" in said
+    assert "Most uncertain samples" in said
 
 
 def test_report_refuses_other_data(beats_run, tmp_path):
     other = pipeline.simulate(heartbeat(), tmp_path / "other", count=160, seed=9)
-    with pytest.raises(UserError, match=r"is not what the run learned from, .*simulated; name that"):
+    with pytest.raises(UserError, match=r"does not match the training data of the run, .*simulated; give their location"):
         pipeline.report(beats_run, out=tmp_path / "report.html", data=str(other))
     with pytest.raises(UserError, match="nowhere"):
         pipeline.report(beats_run, out=tmp_path / "report.html", data="nowhere")
@@ -233,7 +239,7 @@ def test_report_of_a_run_from_before_says_what_to_do(beats_run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(beats_run.folder, copy)
     (copy / "held_out.npz").unlink()
-    with pytest.raises(UserError, match=r"has no held_out\.npz.*train again"):
+    with pytest.raises(UserError, match=r"held_out\.npz is missing.*train again"):
         pipeline.report(Run(copy))
 
 
@@ -263,8 +269,8 @@ def test_report_counts_each_sample_once_where_folds_are_repeated(tmp_path):
     held = HeldOut.of(run)
     assert (len(held.rows), len(held.once().rows)) == (160, 80)
     assert len(set(held.once().rows.tolist())) == 80
-    assert "each sample counts once here" in said
-    assert "those that have learned from these samples among them" in said
+    assert "only the first prediction of each sample counts here" in said
+    assert "including folds trained on these samples" in said
 
 
 def test_report_looks_for_test_files_where_the_data_are_now(tmp_path):
@@ -290,14 +296,14 @@ def test_report_of_folds_by_group(tmp_path):
     run = pipeline.train(recipe, data=str(data), out=tmp_path / "run", say=lambda line: None)
     said = words_of(pipeline.report(run))
     assert "fold 2" in (run.folder / "report.html").read_text()
-    assert "groups by record in the test part was learned from; they are new" in said
+    assert "groups by record in the test part is in the training part" in said
 
 
 def test_report_of_forecasts(frames_run):
     said = words_of(pipeline.report(frames_run, warn=lambda line: pytest.fail(line)))
-    for title in ("Skill by lead time", "A lively forecast", "The worst forecast", "Where it errs", "Sharpness"):
+    for title in ("Skill by lead time", "Forecast with the most change", "Worst forecast", "Error map", "Sharpness"):
         assert title in said
-    assert "Which past frames it looks at" in said
+    assert "Importance of past frames" in said
     text = (frames_run.folder / "report.html").read_text()
     assert "persistence" in text
 
@@ -306,7 +312,7 @@ def test_report_of_cadences(tmp_path):
     recipe = Recipe.load("cadence").quickly().with_({"data.count": 60, "stage.*.epochs": 1, "data.shape": [6, 16, 32]})
     run = pipeline.train(recipe, out=tmp_path / "run", say=lambda line: None)
     said = words_of(pipeline.report(run, warn=lambda line: pytest.fail(line)))
-    assert "Least certain" in said
+    assert "Most uncertain samples" in said
     assert "gradients" in said
     assert "occlusion" in said
     assert "for what is said (red)" in (run.folder / "report.html").read_text()  # not for a needle, where none is said

@@ -146,10 +146,10 @@ def test_folds_score_every_sample_once_a_repeat(tmp_path, contest_csv_of):
 def test_a_score_for_known_groups_says_so_and_group_folds_keep_groups_whole(tmp_path, contest_csv_of):
     data = contest_csv_of(tmp_path / "data", 400)
     known = train(small(), data, tmp_path / "known")
-    assert any("stand on both sides" in note for note in known.scores["notes"])
+    assert any("both the training and the test part" in note for note in known.scores["notes"])
     split = {"way": "kfold", "folds": 2, "group": "record", "validation": 0.2}
     unseen = train(small(split=split), data, tmp_path / "unseen")
-    assert not any("both sides" in note for note in unseen.scores["notes"])
+    assert not any("both the training and the test part" in note for note in unseen.scores["notes"])
     groups = dict(zip(*(a.tolist() for a in (read(str(data)).ids, read(str(data)).groups)), strict=True))
     for fold in ("0", "1"):
         rows = [r for r in table(unseen.folder / "splits.csv") if r["fold"] == fold]
@@ -300,7 +300,7 @@ def test_a_limit_keeps_the_shares_of_a_file_sorted_by_class(tmp_path, contest_cs
     assert np.bincount(labels).tolist() == pytest.approx([64, 5, 14, 17], abs=1)
     one = tmp_path / "one.csv"
     one.write_text("\n".join([head, *(line for line in lines if line.endswith(",0.0"))]) + "\n")
-    with pytest.raises(DataError, match="two classes are needed"):
+    with pytest.raises(DataError, match="training needs at least two classes"):
         train(small(), one, tmp_path / "run")
 
 

@@ -110,7 +110,7 @@ def test_windows_that_are_not_finite_are_passed_over_and_told(tmp_path):
     said = []
     scans = open_observation(observe(tmp_path, spoil=spoil), 200)
     lines = merge(find_lines(scans, WIDTH, ask, warn=said.append), STARTS, ROWS)
-    assert said == ["2 of 19 windows hold values that are not finite and were not searched"]
+    assert said == ["2 of 19 windows were skipped because of values that are not finite"]
     assert {round(f.channel, -1) for f in lines} >= {300, 420}
 
 
@@ -155,10 +155,14 @@ def test_merging_keeps_the_best_of_each_line_in_a_fixed_order():
 @pytest.mark.parametrize(
     ("facts", "kind", "said"),
     [
-        ({"shape": [6, 273, 64]}, UserError, r"scan0\.fil has 16 rows; the run learned from 273: .*data\.shape=\[6,16,64\]"),
-        ({"shape": [1, 205]}, UserError, r"run of cadences.*this one is of 1 x 205 values in 2 classes"),
+        (
+            {"shape": [6, 273, 64]},
+            UserError,
+            r"scan0\.fil has 16 rows, but the run was trained on 273; .*data\.shape=\[6,16,64\]",
+        ),
+        ({"shape": [1, 205]}, UserError, r"cadences with two classes; this run was trained on 1 x 205 values in 2 classes"),
         ({"classes": ["a", "b", "c"]}, UserError, r"6 x 16 x 64 values in 3 classes"),
-        ({"shape": [6, 16, 1024]}, DataError, r"has 640 channels, fewer than the 1024 of a window"),
+        ({"shape": [6, 16, 1024]}, DataError, r"has 640 channels; the run needs windows of 1024 channels"),
     ],
 )
 def test_scans_that_a_run_cannot_search_are_one_line(observation, facts, kind, said):
@@ -239,7 +243,7 @@ def test_a_run_searches_six_scans_by_one_command(trained, tmp_path):
     words = ["predict", str(trained.folder), *map(str, observe(tmp_path)), "--threshold", "0.0", "--out"]
     result = CliRunner().invoke(main, [*words, str(out)])
     assert result.exit_code == 0, result.output
-    assert "wavefold: lines of up to 0.0778 Hz/s are looked for, half a fine channel a row\n" in result.output
+    assert "wavefold: searching drift rates of up to 0.0778 Hz/s (half a fine channel per row)\n" in result.output
     assert "tstart" not in result.output
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert f"{len(rows)} candidates" in result.output

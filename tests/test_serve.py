@@ -718,7 +718,7 @@ def odds(response):
 def test_a_run_answers_as_predict_does(beats, no_onnx):
     said = []
     served = story.served_run(beats, say=said.append)
-    assert said[-1] == "torch answers, not ONNX Runtime: member.0: cannot be written"
+    assert said[-1] == "using torch instead of ONNX Runtime: member.0: cannot be written"
     assert served.facts["engine"].startswith("torch")
     client, rows = Client(served), beat_rows(beats)
     expected = pipeline.probabilities_for(beats, rows)
@@ -752,7 +752,7 @@ def test_a_run_tells_and_explains(beats, no_onnx):
 def test_a_run_refuses_files_that_are_not_its_own(beats, no_onnx):
     client = Client(story.served_run(beats, say=lambda line: None))
     short = client.post(content=b'id,heartbeat_signals\na,"1,2,3"\n', **typed("text/csv"))
-    assert "samples have 1 channel(s) of 3 values; the run learned from 1 of 205" in refused(short)
+    assert "samples have 1 channel(s) of 3 values; the run was trained on 1 of 205" in refused(short)
     assert "sample.ts" in refused(client.post("/predict?name=a.ts", content=b"\x00", **typed("application/octet-stream")))
 
 
@@ -797,10 +797,13 @@ def test_a_record_is_kept_under_names_of_our_own(tmp_path):
     ("header", "word"),
     [
         ("100 1 360 4\n/etc/passwd 212 200\n", "names '/etc/passwd', which is not in the zip"),
-        ("100/2 1 360 4\n", "one segment"),
+        ("100/2 1 360 4\n", "single-segment"),
         ("100 1 0.000001 4\n", "20 to 20000"),
         ("100 1\n", "20 to 20000"),
-        ("100 1 360 99999999999\n100.dat 212 200\n", "says '99999999999' values a signal, its signals have 3 bytes"),
+        (
+            "100 1 360 99999999999\n100.dat 212 200\n",
+            "gives '99999999999' values per signal, but the signal files have 3 bytes",
+        ),
         ("", "is empty"),
     ],
 )
@@ -815,15 +818,15 @@ def test_a_grid_that_names_other_files_is_refused(tmp_path):
     with h5py.File(tmp_path / "a.nc", "w") as file:
         file["t"] = np.zeros((2, 3))
     frames_story.check_grid_file(tmp_path / "a.nc")
-    with pytest.raises(UserError, match="unpacks to 48 bytes, expected 40"):
+    with pytest.raises(UserError, match="decompresses to 48 bytes, expected at most 40"):
         frames_story.check_grid_file(tmp_path / "a.nc", most=40)
     with h5py.File(tmp_path / "b.nc", "w") as file:
         file["t"] = h5py.ExternalLink("/etc/passwd", "/t")
-    with pytest.raises(UserError, match="is a link to another place"):
+    with pytest.raises(UserError, match="is a link, expected the values themselves"):
         frames_story.check_grid_file(tmp_path / "b.nc")
     with h5py.File(tmp_path / "c.nc", "w") as file:
         file.create_dataset("t", (3,), "u1", external=[("/etc/passwd", 0, 3)])
-    with pytest.raises(UserError, match="lies in another file"):
+    with pytest.raises(UserError, match="is stored in another file"):
         frames_story.check_grid_file(tmp_path / "c.nc")
 
 
@@ -833,7 +836,7 @@ def test_the_file_is_written_at_the_first_start_and_when_the_run_is_judged_anew(
     served = [story.served_run(copy, say=said.append) for _ in range(2)]
     assert [s.facts["engine"] for s in served] == ["ONNX Runtime"] * 2
     assert len(said) == 1  # that it is being written, once
-    assert "served.onnx: being written for ONNX Runtime, once" in said[0]
+    assert "served.onnx: exporting for ONNX Runtime" in said[0]
     scores = json.loads((copy.folder / "scores.json").read_text())
     (copy.folder / "scores.json").write_text(json.dumps({**scores, "judged": "otherwise"}))
     story.served_run(copy, say=said.append)

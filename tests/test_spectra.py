@@ -97,7 +97,7 @@ def test_bad_spectra_are_told_or_left_out_and_listed(trained, tmp_path):
     left = rows_of(tmp_path / "run" / "left_out.csv")
     assert left[0] == ["id", "why", "source"]
     assert {row[0] for row in left[1:]} == {Path(first).stem, Path(second).stem}
-    assert "2 samples could not be read and were left out" in " ".join(result.output.split())
+    assert "2 samples could not be read and were skipped" in " ".join(result.output.split())
 
 
 def test_what_was_left_out_is_listed_as_long_as_it_is(tmp_path):
@@ -123,7 +123,7 @@ def test_other_wavelengths_are_refused(trained, tmp_path):
     (moved / "wavelength.txt").write_text(",".join(f"{v + 400:.1f}" for v in axis))
     result = run("predict", out, moved, "--out", tmp_path / "p.csv")
     assert result.exit_code == 2
-    assert "the run learned from 3719 to 8879" in result.stderr
+    assert "the run was trained on 3719 to 8879" in result.stderr
     (moved / "wavelength.txt").write_text(",".join(f"{v:.1f}" for v in np.geomspace(axis[0], axis[-1], len(axis))))
     assert run("predict", out, moved, "--out", tmp_path / "p.csv").exit_code == 2  # the ends alone do not make an axis
 
@@ -144,7 +144,7 @@ def test_classes_that_the_fractions_do_not_name_have_their_own_shares(tmp_path):
     index.write_text(index.read_text().replace("star", "A").replace("unknown", "F").replace("galaxy", "G").replace("qso", "K"))
     result = run("check", "spectra", "--data", data)
     assert result.exit_code == 0
-    assert "batches have the data's own shares" in result.output
+    assert "batches follow the class shares of the data" in result.output
     assert run("check", "spectra", "--data", data, "--set", "batches.fractions={A=1.0}").exit_code == 2
     half = run("train", "spectra", "--data", data, "--out", tmp_path / "r", *TINY, "--set", "batches.fractions={A=1.0}")
     assert half.exit_code == 2
@@ -178,8 +178,8 @@ def test_a_star_stands_on_one_side_of_the_split(real):
     assert dataset.unit == "2 angstrom"
     assert len(set(dataset.groups)) == 2218
     result = run("check", "spectra", "--data", real("lamost"))
-    assert "both sides" not in result.output
-    assert "groups: 2,218 by star, each on one side" in result.output
+    assert "both the training and the test part" not in result.output
+    assert "groups: 2,218 by star, none divided by the split" in result.output
     assert "axis: 3700 to 8898 (2 angstrom)" in result.output
 
 

@@ -149,7 +149,7 @@ def test_a_run_of_cadences_tells_folds_intervals_and_cuts(given, tmp_path):
     assert list(told["by"]["snr"]) == ["1.5 to 11", "11 to 20.5", "20.5 to 30", "30 to 39.5"]
     assert "auc by family:\n  linear" in pipeline.describe_score(run, result)
     assert "by" not in pipeline.score_run(run, given(new), warn=lambda line: None).as_json()
-    with pytest.raises(UserError, match=r"no column 'famly' to cut by.*did you mean 'family'"):
+    with pytest.raises(UserError, match=r"no column 'famly' to group by.*did you mean 'family'"):
         pipeline.score_run(run, given(new), by=["famly"])
 
 
@@ -159,7 +159,7 @@ def test_answers_depend_on_neither_the_batch_nor_the_way_of_reading(given, tmp_p
     lazy = pipeline.probabilities_for(run, replace(new, signals=Source(new.signals).lazy()), size=7)
     np.testing.assert_allclose(whole, lazy, atol=1e-6)
     odd = replace(new, signals=new.signals[..., :6])
-    with pytest.raises(DataError, match="samples are 6 x 4 x 6; the run learned from 6 x 4 x 8"):
+    with pytest.raises(DataError, match="samples are 6 x 4 x 6; the run was trained on 6 x 4 x 8"):
         pipeline.predict(run, given(odd), out=str(tmp_path / "x.csv"))
 
 
@@ -168,14 +168,14 @@ def test_answers_depend_on_neither_the_batch_nor_the_way_of_reading(given, tmp_p
     [
         (
             {"member": [{"model": "net1"}]},
-            r"member\.0\.model: 'net1' takes signals \(sample, channel, position\); .* 6 x 4 x 8",
+            r"member\.0\.model: 'net1' expects signals \(sample, channel, position\), .* 6 x 4 x 8",
         ),
         ({"member": [{"model": "logistic", "flips": ["time"]}]}, r"member\.0\.flips: 'logistic' is a classifier"),
         (
             {"prepare": [{"step": "mixup", "label": "max"}], "data": {"classes": ["a", "b", "c"]}},
             r"mixup\.label: 'max' needs 2",
         ),
-        ({"prepare": [{"step": "mixup"}, {"step": "scale"}]}, r"prepare\.1: 'scale' comes after 'mixup'"),
+        ({"prepare": [{"step": "mixup"}, {"step": "scale"}]}, r"prepare\.1: 'scale' must come before 'mixup'"),
         ({"prepare": [{"step": "mixup", "alfa": 1.0}]}, r"prepare\.0\.alfa: no such option; did you mean 'alpha'"),
         ({"data": {"shape": [6]}}, r"data\.shape"),
     ],
@@ -188,13 +188,13 @@ def test_what_does_not_fit_is_told_before_any_training(change, words):
 
 def test_what_does_not_fit_the_data_is_told_before_any_training(given, tmp_path):
     beats = replace(cadences(), signals=np.zeros((48, 1, 205), np.float32))
-    with pytest.raises(UserError, match=r"'tiny' takes signals \(sample, channel, row, column\).*1 channel\(s\) of 205 values"):
+    with pytest.raises(UserError, match=r"'tiny' expects signals \(sample, channel, row, column\).*1 channel\(s\) of 205"):
         train(given, beats, tmp_path / "run")
     flipped = Recipe.load("heartbeat").with_({"member": [{"model": "net3", "flips": ["time"]}]})
     with pytest.raises(UserError, match=r"member\.0\.flips: only signals \(sample, panel, time, frequency\)"):
         pipeline.check_recipe(flipped)
     many = Lazy(lambda rows: np.zeros((len(rows), *ONE), np.float32), np.arange(9), (6, 9000, 20000))
-    with pytest.raises(UserError, match=r"prepare\.0: 'smote' takes all signals at once.*these 3 samples .* 13\.0 GB"):
+    with pytest.raises(UserError, match=r"prepare\.0: 'smote' needs all signals in memory.*these 3 samples .* 13\.0 GB"):
         train(
             given, replace(cadences().take(np.arange(9)), signals=many), tmp_path / "other", recipe(prepare=[{"step": "smote"}])
         )
@@ -207,7 +207,7 @@ def test_what_does_not_fit_the_data_is_told_before_any_training(given, tmp_path)
 def test_a_classifier_that_needs_all_signals_is_told_before_any_training(given, tmp_path):
     many = Lazy(lambda rows: np.zeros((len(rows), *ONE), np.float32), np.arange(48), (6, 4000, 4000))
     told = given(replace(cadences(), signals=many))
-    with pytest.raises(UserError, match=r"output\.baseline: 'logistic' takes all signals at once"):
+    with pytest.raises(UserError, match=r"output\.baseline: 'logistic' needs all signals in memory"):
         train(lambda _: told, None, tmp_path / "run", recipe(prepare=[]))
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("fold*"))
     lines = pipeline.check_data(recipe(prepare=[], output={"metric": "auc", "baseline": "dedoppler"}), told)
@@ -233,7 +233,7 @@ def test_a_step_of_cadences_is_refused_for_beats_before_any_training(step, words
 def test_of_two_classes_the_last_is_looked_for_and_the_recipe_may_order_them(given):
     named = replace(cadences(), classes=("needle", "none"), labels=1 - cadences().labels)
     note = (
-        "note: class 'none' is taken for what is looked for; if it is 'needle', add --set 'data.classes=[\"none\",\"needle\"]'"
+        "note: class 'none' is taken as the positive class; if it is 'needle', add --set 'data.classes=[\"none\",\"needle\"]'"
     )
     chosen = recipe(output={"metric": "auc", "submission": "target"})
     assert note in pipeline.check_data(chosen, given(named))
@@ -259,7 +259,7 @@ def test_check_says_shape_and_extent_of_a_few(given):
     source = Source(dataset.signals)
     lines = pipeline.check_data(recipe(), given(replace(dataset, signals=source.lazy())))
     assert lines[0].startswith("100 samples, 6 x 4 x 8 values from -")
-    assert lines[0].endswith("(of 64 looked at)")
+    assert lines[0].endswith("(in 64 samples checked)")
     assert source.most == 1
     assert shape_words((12, 5000)) == "12 channel(s) of 5000 values"
 
@@ -430,5 +430,5 @@ def test_a_cut_takes_all_of_the_classes_that_a_mark_lacks():
 
 def test_a_new_net_is_given_what_its_signature_names():
     assert isinstance(fitting.new_net(Member(model="tiny", width=2), (3, *ONE), 2, 0), Tiny)
-    with pytest.raises(UserError, match="takes signals"):
+    with pytest.raises(UserError, match="expects signals"):
         fitting.new_net(Member(model="tiny"), (3, 1, 205), 2, 0)

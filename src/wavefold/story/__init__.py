@@ -1,1 +1,1 @@
-"""The parts of the story that `pipeline` tells: each sees the rooms it needs, and none of them sees `pipeline`."""
+"""The steps that `pipeline` runs; each imports only the packages it needs, and none imports `pipeline`."""

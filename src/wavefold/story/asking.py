@@ -1,4 +1,4 @@
-"""What a run that is done says of new samples."""
+"""Inference: the predictions of a finished run for new samples."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ Values = NDArray[np.float64]
 
 
 def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
-    """What a run's whole ensemble says of new samples, whatever the batch size; result: (sample, class).
+    """Predict class probabilities of new samples with a run's full ensemble; result: (sample, class).
 
-    Each fold's members are combined and calibrated as they were measured; the folds' answers are averaged.
+    Each fold's members are combined and calibrated as in the evaluation, and the folds are averaged. The result does not
+    depend on the batch size.
     """
     asked = Members(run, recipe_of(run), size)
     total: Values = np.zeros((len(dataset), len(run.facts["classes"])))
@@ -39,7 +40,7 @@ def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
 
 
 def member_probabilities_for(run: Run, number: int, dataset: Dataset, size: int = 512) -> Values:
-    """What one member of a run says of new samples, the mean of its folds, before calibration; result: (sample, class)."""
+    """Predict with one member of a run: the mean over its folds, before calibration; result: (sample, class)."""
     asked = Members(run, recipe_of(run), size)
     total: Values = np.zeros((len(dataset), len(run.facts["classes"])))
     for rows, block in blocks_of(dataset.signals):
@@ -48,7 +49,7 @@ def member_probabilities_for(run: Run, number: int, dataset: Dataset, size: int 
 
 
 class Members:
-    """All folds' members of a run, with what they take and how they are combined: each read once, when it is first asked."""
+    """The members of all folds of a run, with their transforms and combiner; each is loaded once, on first use."""
 
     def __init__(self, run: Run, recipe: Recipe, size: int = 512) -> None:
         classes, folds = len(run.facts["classes"]), range(run.facts["folds"])
@@ -59,7 +60,7 @@ class Members:
         ]
 
     def probabilities(self, signals: Floats) -> Values:
-        """What the ensemble says of signals (sample, channel, ...), the mean over folds: (sample, class)."""
+        """Ensemble probabilities of signals (sample, channel, ...), averaged over folds: (sample, class)."""
         said = []
         for transforms, members in zip(self._transforms, self._members, strict=True):
             prepared = _prepared(signals, transforms)
@@ -67,7 +68,7 @@ class Members:
         return _mean(said)
 
     def of_member(self, number: int, signals: Floats) -> Values:
-        """What one member says by itself, the mean over folds, before calibration: (sample, class)."""
+        """Probabilities of one member alone, averaged over folds, before calibration: (sample, class)."""
         each = zip(self._transforms, self._members, strict=True)
         return _mean([members[number].probabilities(_prepared(signals, transforms)) for transforms, members in each])
 
@@ -80,13 +81,13 @@ def _mean(said: Sequence[Values]) -> Values:
 
 
 def recipe_of(run: Run, skip_bad: bool = False) -> Recipe:
-    """The run's own recipe; skip_bad: to go on without samples that cannot be read."""
+    """Load the run's recipe; skip_bad: skip samples that cannot be read."""
     recipe = Recipe.from_toml(run.recipe_text, str(run.folder / "recipe.toml"))
     return recipe.with_({"data.skip_bad": True}) if skip_bad else recipe
 
 
 def transforms_of(run: Run, recipe: Recipe, fold: int) -> list[Transform]:
-    """The recipe's transforms as a fold has learned them."""
+    """Load the recipe's transforms as fitted in one fold."""
     found = []
     with np.load(run.folder / f"fold{fold}" / "prepare.npz", allow_pickle=False) as kept:
         for number, step in enumerate(recipe.prepare):
@@ -98,29 +99,29 @@ def transforms_of(run: Run, recipe: Recipe, fold: int) -> list[Transform]:
 
 
 def member_net(member: Member, folder: Path, shape: Sequence[int], classes: int) -> nn.Module:
-    """A member that is a net, ready to ask, from its folder in a fold. shape: (sample, ...) of its prepared signals."""
-    own = member.model_dump(exclude={"pretrained"})  # all of its weights are the run's
+    """Load a member that is a net, ready for inference, from its fold folder. shape: (sample, ...) of its prepared signals."""
+    own = member.model_dump(exclude={"pretrained"})  # all weights come from the run
     model = new_net(Member(**own), shape, classes, 0)
     model.load_state_dict(read_weights(folder))
     return ready_to_ask(model, member)
 
 
 def _prepared(signals: Floats, transforms: Sequence[Transform]) -> Floats:
-    """New signals (sample, channel, ...) as a fold's members take them."""
+    """Apply a fold's transforms to new signals (sample, channel, ...)."""
     for transform in transforms:
         signals = transform.apply(signals)
     return np.ascontiguousarray(signals)
 
 
 class _Member:
-    """One member of one fold, read from its folder when it is first asked."""
+    """One member of one fold, loaded from its folder on first use."""
 
     def __init__(self, member: Member, folder: Path, classes: int, size: int) -> None:
         self._member, self._folder, self._classes, self._size = member, folder, classes, size
         self._ask: Callable[[Floats], Values] | None = None
 
     def probabilities(self, signals: Floats) -> Values:
-        """What it says of prepared signals, (sample, class)."""
+        """Predict class probabilities of prepared signals, (sample, class)."""
         if self._ask is None:
             self._ask = self._of_classifier() if self._member.model in CLASSIFIERS else self._of_net(signals.shape)
         return self._ask(signals)

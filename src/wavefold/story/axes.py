@@ -1,4 +1,4 @@
-"""What the positions of signals are, for people: seconds, angstrom, rows and columns; with the words that an axis carries."""
+"""Axis values and titles of signals for plots: seconds, angstrom, rows and columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wavefold.base.dataset import Dataset
 
 Values = NDArray[np.float64]
 
-_RATE = re.compile(r"1/(\d+(?:\.\d+)?) s")  # the unit of signals that are sampled so many times a second
+_RATE = re.compile(r"1/(\d+(?:\.\d+)?) s")  # the unit of signals with a fixed sampling rate
 _WAVES = ("angstrom", "micron", "nm", "um")
 
 
@@ -25,7 +25,7 @@ class Axis:
 
 
 def axis_of(dataset: Dataset) -> Axis:
-    """What the positions of samples (sample, channel, ..., position) are, so far as the source says it."""
+    """Return the last axis of signals (sample, channel, ..., position), as far as the source defines it."""
     length = dataset.signals.shape[-1]
     if dataset.signals.ndim > 3:
         return Axis(np.arange(length, dtype=np.float64), "frequency channel")
@@ -38,7 +38,7 @@ def axis_of(dataset: Dataset) -> Axis:
 
 
 def _named(unit: str) -> str:
-    """An axis that the source brings: its unit is "2 angstrom" or the like, a step's length and what it is counted in."""
+    """Title of an axis given by the source; its unit is a step length and a unit name, such as "2 angstrom"."""
     word = unit.rpartition(" ")[2]
     if word in _WAVES:
         return f"wavelength ({word})"

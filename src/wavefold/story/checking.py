@@ -1,4 +1,4 @@
-"""What is wrong with a recipe or its data, said before any training; and what its nets look like."""
+"""Checks of a recipe and its data before training, and a description of its nets."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from wavefold.training.schedule import SCHEDULES
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """UserError for the first name, option or value in a recipe that no part takes; needs no data.
+    """Raise UserError for the first invalid name, option or value in a recipe; needs no data.
 
-    Every part is made once, the nets without memory for their weights.
+    Every component is built once; nets are built on the meta device, without memory for weights.
     """
     recipe.quickly()
     of_forecasts = recipe.changed("output", ("baselines", "period", "thresholds", "scales", "range"))
     if changed := of_forecasts + recipe.changed("data", ("digits",)):
-        raise UserError(f"{changed[0]}: is of forecasts, in recipes that have [windows]; leave it out")
+        raise UserError(f"{changed[0]}: applies only to forecasting recipes, which have a [windows] section; remove it")
     check_layout(recipe.data.layout)
     if recipe.data.grid is not None:
         check_grid(recipe.data.grid)
@@ -47,12 +47,14 @@ def check_recipe(recipe: Recipe) -> None:
     check_fractions(recipe.batches.fractions)
     _check_members(recipe)
     if not any(stage.epochs for stage in recipe.stage):
-        raise UserError("stage: no stage has an epoch; set stage.0.epochs to 1 or more")
+        raise UserError("stage: no stage has any epochs; set stage.0.epochs to 1 or more")
     for i, stage in enumerate(recipe.stage):
         _check_stage(stage, f"stage.{i}", len(recipe.data.classes))
     pick(COMBINERS, recipe.combine.by, "combine.by")
     if "weights" in recipe.combine.options:
-        raise UserError("combine.weights: no such option; give each member a weight, as in --set member.0.weight=2.0")
+        raise UserError(
+            "combine.weights: unknown option; set a weight for each member instead, for example --set member.0.weight=2.0"
+        )
     build_part(COMBINERS, recipe.combine.by, recipe.combine.options, "combine")
     pick(CALIBRATIONS, recipe.combine.calibrate, "combine.calibrate")
     pick(DECISIONS, recipe.combine.decide, "combine.decide")
@@ -62,12 +64,12 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _other_kind(recipe: Recipe, dataset: Dataset) -> bool:
-    """Whether data are unlike what a recipe is made for in every respect: shape, and not one class in common."""
+    """Whether both the shape and every class of a dataset differ from those the recipe was written for."""
     return tuple(dataset.signals.shape[1:]) != tuple(recipe.data.shape) and not set(dataset.classes) & set(recipe.data.classes)
 
 
 def check_data(recipe: Recipe, source: str) -> list[str]:
-    """What a source holds and how the recipe would split it, as lines; UserError for the first thing that is wrong."""
+    """Describe a source and its split by the recipe, as lines of text; UserError for the first problem found."""
     dataset = read_for(recipe, source)
     folds = split_samples(recipe, dataset)
     check_fits(recipe, dataset, folds)
@@ -76,16 +78,16 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
     lines = [
         f"{len(dataset):,} samples, {shape_words(dataset.signals.shape[1:])}{_extent(dataset.signals)}",
         f"classes: {shares}",
-        f"{len(folds)} fold(s): {len(folds[0].train):,} samples to learn from, "
-        f"{len(folds[0].validation):,} to choose by, {len(folds[0].test):,} to test",
+        f"{len(folds)} fold{'s' if len(folds) != 1 else ''}: {len(folds[0].train):,} training, "
+        f"{len(folds[0].validation):,} validation and {len(folds[0].test):,} test samples",
     ]
     if _other_kind(recipe, dataset):
         lines.append(
-            f"note: recipe '{recipe.name}' is made for samples of {shape_words(recipe.data.shape)}, "
-            f"classes {listed(recipe.data.classes)}; is it the recipe for these data?"
+            f"note: recipe '{recipe.name}' expects samples of {shape_words(recipe.data.shape)} and "
+            f"classes {listed(recipe.data.classes)}; check that it is the right recipe for these data"
         )
     if dataset.groups is not None and recipe.split.group:
-        lines.insert(2, f"groups: {len(set(dataset.groups)):,} by {dataset.grouping}, each on one side of the split")
+        lines.insert(2, f"groups: {len(set(dataset.groups)):,} by {dataset.grouping}, none divided by the split")
     if dataset.axis is not None:
         lines.insert(1, f"axis: {axis_words(axis_marks(dataset) or [], dataset.unit)}")
     lines += [f"left out {name}: {why}" for name, why in dataset.left_out]
@@ -93,7 +95,7 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
 
 
 def check_fits(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> None:
-    """UserError where a net, a step, flips or a classifier of the recipe cannot take a dataset's signals or classes."""
+    """Raise UserError if a net, step, flip or classifier of the recipe does not support a dataset's signals or classes."""
     shape, classes = dataset.signals.shape, len(dataset.classes)
     for i, member in enumerate(recipe.member):
         if member.model in MODELS:
@@ -107,13 +109,13 @@ def check_fits(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> None:
 
 
 def describe_members(recipe: Recipe) -> str:
-    """The layers of each net with output shapes and parameter counts, for the recipe's own shape."""
+    """List the layers of each net with output shapes and parameter counts, for the recipe's own shape."""
     shape, classes = recipe.data.shape, len(recipe.data.classes)
     blocks = []
     for number, member in enumerate(recipe.member):
         title = f"member {number}: {member.model}"
         if member.model in CLASSIFIERS:
-            blocks.append(f"{title} (no layers: it is fitted whole)")
+            blocks.append(f"{title} (a classifier without layers)")
             continue
         layers = describe(new_net(member, (1, *shape), classes, 0), *shape)
         lines = [f"  {x.name:<28} {x.kind:<18} {' x '.join(map(str, x.shape)):<16} {x.parameters:>12,}" for x in layers]
@@ -140,13 +142,13 @@ def _check_steps(recipe: Recipe) -> None:
             augmented = step.step
         elif augmented:
             raise UserError(
-                f"prepare.{i}: '{step.step}' comes after '{augmented}', which is drawn anew for each batch: put it before"
+                f"prepare.{i}: '{step.step}' must come before '{augmented}', which is applied at random to each batch"
             )
     _check_changes(recipe, shape, len(recipe.data.classes))
 
 
 def _check_changes(recipe: Recipe, shape: Sequence[int], classes: int) -> None:
-    """Let augmentations and mixers change a sample of zeros: each says what it cannot take. shape: (sample, channel, ...)."""
+    """Run augmentations and mixers on a sample of zeros, so that each can reject its shape. shape: (sample, channel, ...)."""
     one = torch.zeros(1, dtype=torch.int64)
     part = Part(torch.zeros(1, *shape[1:]), one, one, EachOnce(1, 1), new_changes(recipe.prepare, shape, classes), classes)
     for _ in part.drawn([Draw(one, 0, one)]):
@@ -163,7 +165,7 @@ def _check_stage(stage: StageRecipe, place: str, classes: int) -> None:
 
 
 def _need_memory(recipe: Recipe) -> list[str]:
-    """What a recipe has that takes all of a training part's signals at once, as errors name it."""
+    """The recipe entries that need all training signals in memory, as named in errors."""
     balancers = [f"prepare.{i}: '{step.step}'" for i, step in enumerate(recipe.prepare) if step.step in BALANCERS]
     named = {f"member.{i}": member.model for i, member in enumerate(recipe.member)} | {
         "output.baseline": recipe.output.baseline
@@ -185,24 +187,24 @@ def _check_members(recipe: Recipe) -> None:
 
 
 def _check_flips(member: Member, axes: int, place: str) -> None:
-    """axes: of the signals, the sample's included."""
+    """axes: of the signals, including the sample axis."""
     if member.flips and member.model in CLASSIFIERS:
-        raise UserError(f"{place}.flips: '{member.model}' is a classifier; only nets are asked over mirror images")
-    if member.flips and axes != 4:
         raise UserError(
-            f"{place}.flips: only signals (sample, panel, time, frequency) have mirror images; these have {axes} axes"
+            f"{place}.flips: '{member.model}' is a classifier; only nets can average predictions over mirror images"
         )
+    if member.flips and axes != 4:
+        raise UserError(f"{place}.flips: only signals (sample, panel, time, frequency) can be mirrored; these have {axes} axes")
 
 
 def _extent(signals: Signals) -> str:
-    """The least and the largest value, for a line; of signals that are read on demand a few samples are looked at."""
+    """The range of values as text; signals read on demand are sampled."""
     word = " values" if signals.ndim > 3 else ""
     if not isinstance(signals, Lazy):
         return f"{word} from {signals.min():g} to {signals.max():g}"
     rows = np.unique(np.linspace(0, len(signals) - 1, _LOOKED_AT).round().astype(np.int64))
     ends = [(values.min(), values.max()) for values in (signals[row] for row in rows)]
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    return f"{word} from {low:g} to {high:g} (of {len(rows)} looked at)"
+    return f"{word} from {low:g} to {high:g} (in {len(rows)} sample{'s' if len(rows) != 1 else ''} checked)"
 
 
-_LOOKED_AT = 64  # samples of signals that are not in memory
+_LOOKED_AT = 64  # samples to check of signals that are read on demand

@@ -1,4 +1,4 @@
-"""Why a run says what it says of a sample: which of its positions speak for a class, and which against."""
+"""Saliency maps of a run: which positions of a sample are evidence for a class, and which are evidence against it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from wavefold.story.asking import Members
 from wavefold.story.one_net import whole_net
 
 GRADIENTS, OCCLUSION = "gradients", "occlusion"
-_PIECES = 40  # of a signal, each of which is hidden in turn
-_PANEL_PIECES = (1, 8)  # of a panel: its times whole, its frequencies in eight
-_ORIGIN = 512  # training samples whose mean shape is the origin's
+_PIECES = 40  # segments of a signal, occluded in turn
+_PANEL_PIECES = (1, 8)  # segments of a panel: all times at once, frequencies in eight
+_ORIGIN = 512  # training samples averaged for the baseline signal
 
 
 @dataclass(frozen=True)
 class Explained:
-    """Signals and maps of the same shape: how far each position speaks for the class that was asked about."""
+    """Signals and saliency maps of the same shape: the evidence at each position for the explained class."""
 
     signals: Floats  # (sample, channel, ...)
     maps: dict[str, Floats]
@@ -33,9 +33,9 @@ class Explained:
 
 
 def explain(run: Run, recipe: Recipe, dataset: Dataset, rows: Ints, classes: Ints, train: Ints) -> Explained:
-    """Maps of some samples for a class each. rows, classes: (sample,); train: samples of the training part.
+    """Compute saliency maps of samples, each for one class. rows, classes: (sample,); train: samples of the training part.
 
-    Occlusion asks the whole ensemble; integrated gradients ask its nets, since kernel features and trees have none.
+    Occlusion uses the full ensemble; integrated gradients use only its nets, since kernel features and trees have no gradient.
     """
     signals = dataset.signals[rows]
     origin = origins_of(dataset, train, signals, recipe.seed)
@@ -45,26 +45,26 @@ def explain(run: Run, recipe: Recipe, dataset: Dataset, rows: Ints, classes: Int
     except UserError as error:
         return Explained(signals, maps, [f"no integrated gradients: {error}"])
     given, start = torch.from_numpy(signals).to(best_device()), torch.from_numpy(origin).to(best_device())
-    steps = {"steps": 16, "most_steps": 16} if signals.ndim > 3 else {}  # of cadences a step is a thousand times the work
+    steps = {"steps": 16, "most_steps": 16} if signals.ndim > 3 else {}  # a step is a thousand times slower for cadences
     made = integrated_gradients(net, given, torch.from_numpy(classes).to(best_device()), origin=start, **steps)
     return Explained(signals, {GRADIENTS: made.cpu().numpy(), **maps}, [])
 
 
 def occlude(run: Run, recipe: Recipe, signals: Floats, classes: Ints, origin: Floats) -> Floats:
-    """How much less likely a class is once a piece of the signals is hidden, for each piece; like the signals."""
+    """Drop in the probability of a class when each segment is occluded; same shape as the signals."""
     asked = Members(run, recipe).probabilities
     return occlusion(asked, signals, classes, pieces=pieces_of(signals.shape[1:]), origin=origin)
 
 
 def pieces_of(shape: Sequence[int]) -> int | tuple[int, ...]:
-    """Into how many pieces the last axes of a sample (channel, ...) are cut to be hidden in turn."""
+    """Number of occlusion segments along the last axes of a sample (channel, ...)."""
     return _PANEL_PIECES if len(shape) > 2 else min(_PIECES, shape[-1])
 
 
 def origins_of(dataset: Dataset, train: Ints, signals: Floats, seed: int) -> Floats:
-    """Samples that say nothing: the mean shape of some training samples, at each signal's own level and size by channel.
+    """Baseline signals: the mean shape of some training samples at each signal's own mean and standard deviation by channel.
 
-    signals and result: (sample, channel, ...). So a faint star is compared with a faint one, not with the mean flux.
+    signals and result: (sample, channel, ...). A faint star is thus compared with a faint one, not with the mean flux.
     """
     some = np.sort(np.random.default_rng(seed).permutation(train)[: _ORIGIN if dataset.signals.ndim == 3 else 32])
     known = dataset.signals[some]

@@ -1,4 +1,4 @@
-"""A run as one ONNX file: raw signals in, probabilities out, held against torch on real rows before it takes its name."""
+"""Export a run as one ONNX file, from raw signals to probabilities, verified against torch before the file is created."""
 
 from __future__ import annotations
 
@@ -32,41 +32,44 @@ __all__ = ["Exported", "export_run"]
 Say = Callable[[str], None]
 Values = NDArray[np.floating]
 
-_CLOSE = 1e-5  # largest difference of a probability from torch's
-_ROWS = 512  # that are compared
-_ODD = 1, 7  # rows at a time, besides all of them: nothing may hang on the batch
+_CLOSE = 1e-5  # largest allowed difference from torch in a probability
+_ROWS = 512  # compared at most
+_ODD = 1, 7  # further batch sizes: the result must not depend on the batch
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how near it is to torch."""
+    """The exported file and how closely it matches torch."""
 
     path: Path
-    largest_difference: float  # of a probability from torch's
+    largest_difference: float  # from torch, in a probability
     rows: int  # compared
-    real: bool  # whether these were read from the run's source; else they were simulated
+    real: bool  # whether the rows came from the run's source; otherwise they were simulated
     contents: str  # "3 nets and kernel features, 4 folds"
     bytes: int
 
     def line(self) -> str:
-        """One line for people."""
+        """Summarize the export in one line."""
         kind = "real" if self.real else "simulated"
-        where = f"largest difference from torch {self.largest_difference:.1e} on {self.rows} {kind} rows"
+        where = (
+            f"largest difference from torch {self.largest_difference:.1e} "
+            f"on {self.rows} {kind} row{'s' if self.rows != 1 else ''}"
+        )
         return f"{self.path}: {self.contents}, {self.bytes / 1e6:.1f} MB; {where}"
 
 
 def export_run(run: Run, out: str | Path, *, member: int | None = None, say: Say = print) -> Exported:
     """Write a run as one ONNX file: `signals` (sample, channel, ...) float32 to `probabilities` (sample, class) float32.
 
-    Preparation, every fold, combination and calibration are inside; of one member (its number in the recipe) preparation and
-    folds are. The file takes its name once ONNX Runtime has given what torch gives, to 1e-5, for up to 512 rows of the run's
-    own source; where that is gone, for simulated ones, as `say` is told. UserError where it has not, and for a member that
-    cannot be written so.
+    The file includes preparation, all folds, combination and calibration; for a single member (its number in the recipe),
+    only preparation and folds. It is written once ONNX Runtime matches torch to 1e-5 on up to 512 rows of the run's source,
+    or on simulated rows if the source is gone, which is reported through `say`. UserError if they do not match, or if a
+    member cannot be exported.
     """
     check_onnx(out)
     recipe, facts = recipe_of(run), run.facts
     if recipe.windows:
-        raise UserError(f"{run.folder}: forecasts frames; export it as frames")
+        raise UserError(f"{run.folder}: is a forecasting run, not a classification run; export it with `wavefold export`")
     net = whole_net(run, recipe, members=None if member is None else [member])
     signals, real = _rows(recipe, facts, run.source, say)
     expected = _asked(run, member, signals)
@@ -78,7 +81,7 @@ def export_run(run: Run, out: str | Path, *, member: int | None = None, say: Say
         if not difference <= _CLOSE:
             raise UserError(
                 f"{out}: ONNX Runtime differs from torch by {difference:.1e} in a probability, more than {_CLOSE:.0e}: "
-                "nothing was written; name one member with --member to find which"
+                "no file was written; export members one by one with --member to find the cause"
             )
         content = path.read_bytes()
     write_whole(Path(out), lambda stream: stream.write(content))
@@ -87,43 +90,43 @@ def export_run(run: Run, out: str | Path, *, member: int | None = None, say: Say
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """A place to write and try the file; it goes in any case."""
+    """A temporary path at which to write and verify the file."""
     with tempfile.TemporaryDirectory(prefix="wavefold-export-") as folder:
         yield Path(folder) / out.name
 
 
 def _rows(recipe: Recipe, facts: dict[str, Any], source: str, say: Say) -> tuple[Floats, bool]:
-    """Up to 512 samples (sample, channel, ...) of the run's source, of its test file first; else simulated ones; and which."""
+    """Up to 512 samples (sample, channel, ...), from the test file, the source or the simulator; and whether they are real."""
     try:
         tests = test_files(source)
         dataset = read_like(recipe, str(tests[0]) if tests else source, facts)
         return _some(dataset), not facts["simulated"]
     except (UserError, OSError) as error:
         make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
-        say(f"{source}: cannot be read again ({error}); simulated samples are compared")
+        say(f"{source}: cannot be read again ({error}); comparing on simulated samples instead")
         return _some(make(64, recipe.seed, shape=tuple(facts["shape"]), classes=facts["classes"])), False
 
 
 def _some(dataset: Dataset) -> Floats:
-    """Samples spread evenly over a dataset, 512 at most."""
+    """At most 512 samples, spread evenly over a dataset."""
     index = np.unique(np.linspace(0, len(dataset) - 1, min(_ROWS, len(dataset))).astype(np.int64))
     return np.ascontiguousarray(dataset.take(index).signals[:], np.float32)
 
 
 def _asked(run: Run, member: int | None, signals: Floats) -> Values:
-    """What torch says, as the run predicts: the whole of it, or one member."""
+    """The predictions of torch: of the full ensemble, or of one member."""
     dataset = Dataset(signals, np.arange(len(signals)).astype(np.str_))
     return probabilities_for(run, dataset) if member is None else member_probabilities_for(run, member, dataset)
 
 
 def _difference(model: OnnxModel, signals: Floats, expected: Values) -> float:
-    """The largest difference of a probability, over all rows, one row and an odd number of them."""
+    """The largest difference in a probability, over batches of all rows, of one row and of an odd number of rows."""
     answers = [model.ask(signals), *(model.ask(signals[:few]) for few in _ODD)]
     return max(float(np.abs(answer - expected[: len(answer)]).max()) for answer in answers)
 
 
 def _contents(recipe: Recipe, facts: dict[str, Any], member: int | None) -> str:
-    """What is in the file, in words."""
+    """Describe the contents of the file in words."""
     chosen = [recipe.member[n].model for n in (range(len(recipe.member)) if member is None else [member])]
     nets = sum(model in MODELS for model in chosen)
     parts = [f"{nets} net{'s' * (nets > 1)}"] if nets else []
@@ -140,7 +143,7 @@ def _joined(words: Sequence[str]) -> str:
 
 
 def _metadata(run: Run, recipe: Recipe, member: int | None) -> dict[str, str]:
-    """What a reader of the file needs to know; lists as JSON."""
+    """Metadata of the file; lists are encoded as JSON."""
     facts, scores = run.facts, run.scores
     told = {
         "title": f"wavefold {recipe.name}",

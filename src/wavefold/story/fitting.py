@@ -1,4 +1,4 @@
-"""One fold: its parts prepared, every member fitted on the training part, what they say of the rest kept."""
+"""Training of one fold: prepare its parts, fit every member on the training part, save their predictions for the rest."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def fit_fold(work: Work, fold: Fold, telling: Telling) -> None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One fold's signals as members take them; what was learned or invented came from its training part only."""
+    """One fold's prepared signals; fitted transforms and synthetic samples come from its training part only."""
 
     classes: tuple[str, ...]
-    train: Signals  # (sample, channel, ...), invented samples last
+    train: Signals  # (sample, channel, ...), synthetic samples last
     labels: Ints  # (sample,)
-    samples: Ints  # (sample,) numbers that key each sample's random draws
+    samples: Ints  # (sample,) keys of each sample's random draws
     validation: Signals
     validation_labels: Ints
     test: Signals
@@ -72,17 +72,17 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Task:
-    """One member to fit in one fold, and where what it learns goes."""
+    """One member to fit in one fold, and its output folder."""
 
     recipe: Recipe
     member: Member
     prepared: Prepared
     folder: Path
-    key: int  # of all that is drawn at random
+    key: int  # of all random draws
 
 
 def prepare_fold(work: Work, fold: Fold) -> Prepared:
-    """Take the recipe's steps in order: transforms learned on the training part, then applied to all; samples balanced."""
+    """Run the recipe's steps in order: fit transforms on the training part, apply them to all parts, and balance samples."""
     dataset, folder = work.dataset, work.run.folder / f"fold{fold.number}"
     every, indexes = dataset.known_labels(), (fold.train, fold.validation, fold.test)
     parts = [by_blocks(lambda block: block, dataset.signals, folder, index) for index in indexes]
@@ -105,16 +105,16 @@ def prepare_fold(work: Work, fold: Fold) -> Prepared:
 
 
 def watch_of(work: Work) -> Telling:
-    """What tells how far a training is, over all its folds and nets."""
+    """The progress listener of a training, over all its folds and nets."""
     nets = sum(member.model in MODELS for member in work.recipe.member)
     epochs = [stage.epochs for stage in work.recipe.stage]
     return Telling([len(f.train) for f in work.folds], epochs, nets, tensorboard=work.recipe.output.tensorboard)
 
 
 def new_net(member: Member, shape: Sequence[int], classes: int, key: int, place: str = "member") -> nn.Module:
-    """A net with the first weights of a key. shape: (sample, channel, ...) of the signals; place: for errors.
+    """Build a net with weights initialized from a key. shape: (sample, channel, ...) of the signals; place: for errors.
 
-    What it is given besides the classes its constructor's signature says: channels and length, or channels, rows, columns.
+    Besides the classes, the constructor gets channels and length, or channels, rows and columns, as its signature requires.
     """
     axes = net_axes(member, shape, place)
     seed_step(key)
@@ -124,11 +124,13 @@ def new_net(member: Member, shape: Sequence[int], classes: int, key: int, place:
 
 
 def net_axes(member: Member, shape: Sequence[int], place: str = "member") -> tuple[str, ...]:
-    """The axes that a net is made for, less the sample's; UserError where signals have others. shape: (sample, ...)."""
+    """The axes a net expects, without the sample axis; UserError if the signals have others. shape: (sample, ...)."""
     net = pick(MODELS, member.model, f"{place}.model")
     axes, words = _SQUARE if "rows" in inspect.signature(net).parameters else _LINE
     if len(shape) != 1 + len(axes):
-        raise UserError(f"{place}.model: '{member.model}' takes signals {words}; a sample here is {shape_words(shape[1:])}")
+        raise UserError(
+            f"{place}.model: '{member.model}' expects signals {words}, but samples here are {shape_words(shape[1:])}"
+        )
     return axes
 
 
@@ -139,9 +141,9 @@ STEPS = {**TRANSFORMS, **BALANCERS, **AUGMENTATIONS, **MIXERS}
 
 
 def new_changes(steps: Sequence[Step], shape: Sequence[int], classes: int) -> tuple[Augment | Mix, ...]:
-    """The augmentations and mixers among a recipe's steps, in their order. shape: (sample, channel, ...) of the signals.
+    """Build the augmentations and mixers among a recipe's steps, in order. shape: (sample, channel, ...) of the signals.
 
-    A mixer whose constructor names `classes` or `shape` is given the number of classes, or the shape of a sample.
+    A mixer whose constructor has a parameter `classes` or `shape` gets the number of classes or the shape of a sample.
     """
     changes: list[Augment | Mix] = []
     for number, step in enumerate(steps):
@@ -155,7 +157,7 @@ def new_changes(steps: Sequence[Step], shape: Sequence[int], classes: int) -> tu
 
 
 def in_memory(signals: Signals, who: str) -> Floats:
-    """Signals as an array, for those who need all of them at once; UserError where they are too many to be read so."""
+    """Load all signals into one array; UserError if they are too large for memory."""
     if not isinstance(signals, Lazy):
         return signals
     check_size(signals, who)
@@ -163,12 +165,12 @@ def in_memory(signals: Signals, who: str) -> Floats:
 
 
 def check_size(signals: Lazy, who: str) -> None:
-    """UserError where signals are too many to be in memory at once."""
+    """Raise UserError if signals are too large to be in memory at once."""
     size = 4 * int(np.prod(signals.shape))
     if size > _IN_MEMORY:
         raise UserError(
-            f"{who} takes all signals at once; these {len(signals):,} samples of {shape_words(signals.one)} are "
-            f"{size / 1e9:.1f} GB and are read as they are needed: leave it out, or set data.limit"
+            f"{who} needs all signals in memory, but these {len(signals):,} samples of {shape_words(signals.one)} take "
+            f"{size / 1e9:.1f} GB; remove it from the recipe, or set data.limit"
         )
 
 
@@ -176,7 +178,7 @@ _IN_MEMORY = 2 << 30  # bytes
 
 
 def _balance(work: Work, number: int, path: Path, signals: Floats, labels: Ints) -> tuple[Floats, Ints]:
-    """The samples that a balancer invents from a training part; kept in the run, so that a restart need not again."""
+    """The synthetic samples a balancer makes from a training part; saved in the run and reused after a restart."""
     if not path.exists():
         step = work.recipe.prepare[number]
         balancer = build_part(BALANCERS, step.step, step.options, f"prepare.{number}")
@@ -188,7 +190,7 @@ def _balance(work: Work, number: int, path: Path, signals: Floats, labels: Ints)
 
 
 def _fit_net(task: Task, telling: Telling) -> None:
-    """Train one net through the recipe's stages; keep its weights and its probabilities of what was held back."""
+    """Train one net through the recipe's stages; save its weights and its probabilities of validation and test samples."""
     recipe, prepared, device = task.recipe, task.prepared, best_device()
     model = new_net(task.member, prepared.train.shape, len(prepared.classes), task.key).to(device)
     batches = _batches(task)
@@ -209,7 +211,7 @@ def _fit_net(task: Task, telling: Telling) -> None:
 
 
 def ready_to_ask(model: nn.Module, member: Member) -> nn.Module:
-    """A trained net as it answers: in its fastest form, and over mirror images where the member asks for them."""
+    """A trained net ready for inference: optimized, and averaged over mirror images if the member has flips."""
     ready = prepare_for_prediction(model)
     return Views(ready, member.flips).eval() if member.flips else ready
 
@@ -225,7 +227,7 @@ def _part(task: Task, batches: Batches, device: torch.device) -> Part:
 
 
 def _fit_classifier(task: Task, telling: Telling) -> None:
-    """Fit a classifier that learns in one go; keep it and its probabilities of what was held back."""
+    """Fit a classifier without epochs; save it and its probabilities of validation and test samples."""
     begun = time.monotonic()
     classifier = build_part(CLASSIFIERS, task.member.model, task.member.options, "member", seed=task.key & 0x7FFFFFFF)
     train = task.prepared.train
@@ -238,19 +240,19 @@ def _fit_classifier(task: Task, telling: Telling) -> None:
 
 
 def reads_lazily(classifier: Any) -> bool:
-    """Whether the `fit` of a class of classifiers says that it takes signals that are read on demand."""
+    """Whether the `fit` method of a classifier class accepts signals that are read on demand."""
     return Lazy in get_args(get_type_hints(classifier.fit).get("signals"))
 
 
 def ask_classifier(classifier: Any, signals: Signals) -> Values:
-    """A classifier's probabilities, (sample, class); of signals that are read on demand a block at a time."""
+    """A classifier's probabilities, (sample, class); signals read on demand are processed in blocks."""
     if not isinstance(signals, Lazy) or not len(signals):
         return classifier.probabilities(signals[:])  # type: ignore[no-any-return]
     return np.concatenate([classifier.probabilities(values) for _, values in blocks_of(signals)])
 
 
 def _keep_scores(task: Task, ask: Callable[[Signals], Values], seconds: float) -> None:
-    """Write a member's probabilities of the validation and the test part; that they are there says that it is done."""
+    """Write a member's probabilities of the validation and test parts; this file marks the member as done."""
     scores = {part: ask(getattr(task.prepared, part)) for part in ("validation", "test")}
     write_json(task.folder / "seconds.json", round(seconds, 1))
     write_arrays(task.folder / "scores.npz", scores)
@@ -258,7 +260,7 @@ def _keep_scores(task: Task, ask: Callable[[Signals], Values], seconds: float) -
 
 def _member_key(recipe: Recipe, member: Member, number: int | str, fold: Fold) -> int:
     if member.seed is not None:
-        return make_key(recipe.seed, fold.number, -2, member.seed)  # apart from every number of a member without a seed
+        return make_key(recipe.seed, fold.number, -2, member.seed)  # distinct from the keys of members without a seed
     return make_key(recipe.seed, fold.number, -1 if number == BASELINE else int(number))
 
 
@@ -286,7 +288,7 @@ _SHARED = ("epochs", "rate", "optimiser", "weight_decay", "schedule", "patience"
 
 
 def _checker(prepared: Prepared) -> Callable[[nn.Module], dict[str, float]]:
-    """What the loop asks after each epoch: the metrics of a model on the validation part."""
+    """The validation callback of the training loop: metrics of a model on the validation part after each epoch."""
     signals = prepared.validation
 
     def check(model: nn.Module) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Members to one answer and its scores, beside every other choice and the baselines; and what to know beside them."""
+"""Evaluation: combine members, score the ensemble, the alternatives and the baselines, and collect notes on the scores."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Values = NDArray[np.float64]
 
 
 def judge(work: Work) -> tuple[dict[str, Any], Predictions]:
-    """Score the ensemble, each other choice, each member and the baselines on the test parts; keep the ensemble.
+    """Score the ensemble, the alternatives, each member and the baselines on the test parts; save the ensemble.
 
-    Returns what scores.json says, and the ensemble's predictions of the test parts.
+    Returns the contents of scores.json and the ensemble's predictions for the test parts.
     """
     recipe, dataset, combine = work.recipe, work.dataset, work.recipe.combine
     jury = _Jury(recipe, dataset, _tested(work), _held_back(work))
@@ -42,7 +42,7 @@ def judge(work: Work) -> tuple[dict[str, Any], Predictions]:
         "metric": recipe.output.metric,
         "per": recipe.output.per,
         "n": len(np.unique(jury.tested.rows)),
-        "rows": len(jury.tested.rows),  # more than n where folds are repeated
+        "rows": len(jury.tested.rows),  # more than n if folds are repeated
         "learned_from": round(float(np.mean([len(f.train) for f in work.folds]))),
         "score": jury.row(probabilities, combine.decide),
         "choices": choices,
@@ -57,7 +57,7 @@ def judge(work: Work) -> tuple[dict[str, Any], Predictions]:
 
 
 def _keep_held_out(work: Work, tested: HeldBack, probabilities: Values) -> None:
-    """What the ensemble and its members said of the test parts, a row a sample and repeat: what a page is drawn from."""
+    """Save the predictions of the ensemble and its members for the test parts, one row per sample and repeat, for reports."""
     members = tested.members[: len(work.recipe.member)]
     kept = {"rows": tested.rows, "fold": tested.fold, "labels": tested.labels, "members": members}
     ids = work.dataset.ids[tested.rows]
@@ -65,27 +65,31 @@ def _keep_held_out(work: Work, tested: HeldBack, probabilities: Values) -> None:
 
 
 def data_notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
-    """What the data did to a recipe's wishes."""
+    """Notes on how the data affect the recipe's settings."""
     notes = []
     if dataset.left_out:
-        notes.append(f"{len(dataset.left_out):,} samples could not be read and were left out")
+        notes.append(
+            f"{len(dataset.left_out):,} sample{'s' if len(dataset.left_out) != 1 else ''} could not be read and were skipped"
+        )
     nets = any(m.model in MODELS for m in recipe.member)
     if nets and named_for_others(recipe.batches.fractions, dataset.classes):
         names = listed(recipe.batches.fractions)
-        notes.append(f"batches.fractions names {names}, none of them a class here: batches have the data's own shares")
+        notes.append(
+            f"batches.fractions lists {names}, but the data have no such class: batches follow the class shares of the data"
+        )
     few = _few_to_choose_by(dataset, folds) if nets else []
     return notes + few + _last_class(recipe, dataset.classes) + _straddling(recipe, dataset, folds)
 
 
 def predictions_of(recipe: Recipe, ids: Strings, classes: Sequence[str], probabilities: Values) -> Predictions:
-    """Probabilities (sample, class) with what the recipe decides from them, as its contest's files hold them."""
+    """Predictions from probabilities (sample, class): with the recipe's decision rule and submission format."""
     decided = decided_by(recipe, recipe.combine.decide, probabilities)
     submission = recipe.output.submission
     return Predictions(ids, tuple(classes), probabilities, decided, submission)
 
 
 def decided_by(recipe: Recipe, decide: str, probabilities: Values) -> Values:
-    """What is handed in, (sample, class), from probabilities (sample, class), by the decision of that name."""
+    """Apply the decision rule of that name to probabilities; both (sample, class)."""
     options = {"threshold": recipe.combine.threshold} if decide == "thresholds" else {}
     decided: Values = DECISIONS[decide](probabilities, **options)
     return decided
@@ -93,10 +97,10 @@ def decided_by(recipe: Recipe, decide: str, probabilities: Values) -> Values:
 
 @dataclass(frozen=True)
 class _Jury:
-    """What scores an answer: the test parts' scores, and the held-back ones that combining may learn from.
+    """Evaluator of predictions: member scores of the test parts, and held-out scores on which combiners are fitted.
 
-    These are other samples than the ones scored: the validation part where there is one fold, the other folds' test
-    parts where there are more.
+    The two never overlap: combiners are fitted on the validation part if there is one fold, and on the test parts of the
+    other folds if there are several.
     """
 
     recipe: Recipe
@@ -105,21 +109,21 @@ class _Jury:
     learned: HeldBack
 
     def ask(self, members: Sequence[int], by: str, calibrate: str) -> Values:
-        """Probabilities of the test parts by some members, combined and calibrated."""
+        """Combined and calibrated probabilities of the test parts from some members."""
         seed, options = self.recipe.seed, _combining(self.recipe, by, members)
         return cross_fit(self.tested, self.learned, members, by=by, calibrate=calibrate, seed=seed, options=options)
 
     def alone(self, member: int) -> dict[str, Any]:
-        """Metrics of one member, calibrated and decided as the recipe says."""
+        """Metrics of one member, with the recipe's calibration and decision rule."""
         return self.row(self.ask([member], "mean", self.recipe.combine.calibrate), self.recipe.combine.decide)
 
     def compare(self, members: Sequence[int]) -> tuple[list[dict[str, Any]], list[str]]:
-        """Metrics of every choice of combiner, calibration and decision; and notes on those that could not be made."""
+        """Metrics of every combiner, calibration and decision rule; and notes on combinations that could not be fitted."""
         choices, notes = [], []
         for by in COMBINERS if len(members) > 1 else ["mean"]:
             try:
                 asked = [(calibrate, self.ask(members, by, calibrate)) for calibrate in CALIBRATIONS]
-            except DataError as error:  # too few held-back samples for a choice that nobody asked for
+            except DataError as error:  # too few held-out samples for an alternative that is not in the recipe
                 notes.append(f"not compared: {error}")
                 continue
             for (calibrate, answer), decide in product(asked, DECISIONS):
@@ -127,7 +131,7 @@ class _Jury:
         return choices, notes
 
     def row(self, probabilities: Values, decide: str) -> dict[str, Any]:
-        """Metrics of an answer: value and 95 % interval."""
+        """Metrics of some predictions: value and 95 % interval."""
         decided, every = decided_by(self.recipe, decide, probabilities), np.ones(len(probabilities), bool)
         measured = dict.fromkeys([self.recipe.output.metric, "accuracy", "macro-f1", "l1"])
         row: dict[str, Any] = {name: self._measure(name, probabilities, decided, every) for name in measured}
@@ -146,7 +150,7 @@ class _Jury:
         return rows
 
     def _measure(self, name: str, probabilities: Values, decided: Values, rows: NDArray[np.bool_]) -> list[float]:
-        """A metric of some rows with the ends of its interval, drawn over groups where the split keeps them whole."""
+        """A metric of some rows with its interval, resampled by group if the split keeps groups whole."""
         values, labels, output = (
             (decided if name == "l1" else probabilities)[rows],
             self.tested.labels[rows],
@@ -160,11 +164,11 @@ class _Jury:
         rows = self.tested.rows
         if self.recipe.split.group and self.dataset.groups is not None:
             return self.dataset.groups[rows]
-        return rows if len(np.unique(rows)) < len(rows) else None  # repeats of a sample are drawn together
+        return rows if len(np.unique(rows)) < len(rows) else None  # repeats of a sample are resampled together
 
 
 def _combining(recipe: Recipe, by: str, members: Sequence[int]) -> dict[str, Any]:
-    """Options of a combiner of some members, the baseline's number being one past the last; the mean weighs them."""
+    """Options of a combiner of some members; the mean uses their weights. The baseline's number is one past the last member."""
     if by == "mean":
         weights = [*(m.weight for m in recipe.member), 1.0]
         return {"weights": [weights[n] for n in members]}
@@ -172,7 +176,7 @@ def _combining(recipe: Recipe, by: str, members: Sequence[int]) -> dict[str, Any
 
 
 def _fit_ensemble(recipe: Recipe, learned: HeldBack) -> Ensemble:
-    """The ensemble that predicts new samples: fitted on all that was held back."""
+    """Fit the ensemble for new samples on all held-out samples."""
     combine, every = recipe.combine, np.ones(len(learned.rows), bool)
     members, labels = learned.take(every, range(len(recipe.member)))
     more: dict[str, Any] = {"labels": labels, "samples": learned.rows, "seed": recipe.seed}
@@ -188,12 +192,12 @@ def _baselines(work: Work, jury: _Jury) -> list[dict[str, Any]]:
 
 
 def _tested(work: Work) -> HeldBack:
-    """Every member's scores of the test parts, the baseline's last."""
+    """Every member's scores of the test parts, with the baseline last."""
     return _gather(work, "test")
 
 
 def _held_back(work: Work) -> HeldBack:
-    """What a combiner may learn from: other samples than one fold's test part, or all test parts of several folds."""
+    """Samples to fit a combiner on: the validation part of a single fold, or the test parts of several folds."""
     return _gather(work, "test" if len(work.folds) > 1 else "validation")
 
 
@@ -212,30 +216,30 @@ def _kept_scores(folder: Path, part: str) -> Values:
 
 
 def _majority(work: Work) -> Values:
-    """Each test sample gets the class shares of its fold's training part."""
+    """Predict, for each test sample, the class shares of its fold's training part."""
     labels, classes = work.dataset.known_labels(), len(work.dataset.classes)
     shares = [np.bincount(labels[f.train], minlength=classes) / len(f.train) for f in work.folds]
     return np.concatenate([np.tile(s, (len(f.test), 1)) for s, f in zip(shares, work.folds, strict=True)])
 
 
 def _no_better(results: Mapping[str, Any]) -> list[str]:
-    """A word where the ensemble is no better than a class that is always answered."""
+    """A note if the ensemble is no better than always predicting the majority class."""
     metric = results["metric"]
     value, majority = results["score"][metric][0], results["baselines"][0][metric][0]
     if value > majority if METRICS[metric].higher_is_better else value < majority:
         return []
-    return ["no better than the majority class: it has learned nothing; more epochs, smaller batches or more samples may help"]
+    return ["no better than predicting the majority class; try more epochs, smaller batches or more samples"]
 
 
 def _notes(work: Work) -> list[str]:
-    """What a reader of the score must know beside it."""
-    simulated = ["learned from and tested on simulated samples: this says nothing about real ones"]
+    """Caveats for reading the score."""
+    simulated = ["trained and tested on simulated samples: the scores may not hold for real data"]
     notes = simulated if work.run.facts["simulated"] else []
     return notes + data_notes(work.recipe, work.dataset, work.folds)
 
 
 def _few_to_choose_by(dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
-    """A word on the class that a validation part hardly holds: what is chosen there is chosen by luck."""
+    """A note if a validation part has so few samples of a class that choosing weights by it is unreliable."""
     labels, classes = dataset.known_labels(), dataset.classes
     counts = [np.bincount(labels[f.validation], minlength=len(classes)) for f in folds if len(f.validation)]
     least = np.min(counts, axis=0) if counts else np.full(len(classes), _FEW)
@@ -243,22 +247,22 @@ def _few_to_choose_by(dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
         return []
     rarest = int(least.argmin())
     return [
-        f"only {least[rarest]} of class '{classes[rarest]}' to choose the best weights by: "
-        "raise split.validation or add samples"
+        f"the validation part has only {least[rarest]} sample{'s' if least[rarest] != 1 else ''} of class '{classes[rarest]}': "
+        "the choice of the best weights is unreliable; raise split.validation or add samples"
     ]
 
 
-_FEW = 3  # samples of a class in a validation part, below which a note is due
+_FEW = 3  # samples of a class in a validation part, below which a note is added
 
 
 def _last_class(recipe: Recipe, classes: Sequence[str]) -> list[str]:
-    """A word on which of two classes is looked for, where that matters and the recipe does not name them."""
+    """A note on which of two classes is the positive one, if that matters and the recipe does not name them."""
     matters = recipe.output.submission == "target" or any(step.step in MIXERS for step in recipe.prepare)
     if not matters or len(classes) != 2 or set(classes) == set(recipe.data.classes):
         return []
     first, last = classes
     return [
-        f"class '{last}' is taken for what is looked for; if it is '{first}', add --set 'data.classes=[\"{last}\",\"{first}\"]'"
+        f"class '{last}' is taken as the positive class; if it is '{first}', add --set 'data.classes=[\"{last}\",\"{first}\"]'"
     ]
 
 
@@ -270,6 +274,7 @@ def _straddling(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list
     if not both:
         return []
     return [
-        f"{len(both)} of {len(set(groups))} groups ({dataset.grouping}) stand on both sides of the split: this is a score for "
-        f"known ones. For unseen ones add --set split.group={dataset.grouping}"
+        f"{len(both)} of {len(set(groups))} groups by {dataset.grouping} {'are' if len(both) != 1 else 'is'} in both the "
+        "training and the test part, so the score does not measure generalization to new groups; to measure it, add "
+        f"--set split.group={dataset.grouping}"
     ]

@@ -1,4 +1,4 @@
-"""The ONNX file that a run is served by, kept in its folder, so that only the first start has to write it."""
+"""The ONNX file used to serve a run, cached in its folder so that only the first start exports it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ KEPT = "served.onnx"
 
 
 def onnx_model(run: Run, export: Callable[..., Any], say: Callable[[str], None]) -> OnnxModel:
-    """A run as ONNX Runtime computes it, from the file in its folder, which `export` writes where it is not this run's.
+    """Load a run in ONNX Runtime from the file cached in its folder; `export` writes it if it is missing or outdated.
 
-    Where the folder cannot be written, the file is a temporary one.
+    A temporary file is used if the folder is not writable.
     """
     path = run.folder / KEPT
     threads = processor_threads()
     known = _read(path, run, threads)
     if known is not None:
         return known
-    say(f"{path}: being written for ONNX Runtime, once; this takes from some seconds to a minute")
+    say(f"{path}: exporting for ONNX Runtime (first start only); this takes a few seconds to a minute")
     try:
         export(run, path, say=lambda line: None)
         return OnnxModel(path, threads)
@@ -36,7 +36,7 @@ def onnx_model(run: Run, export: Callable[..., Any], say: Callable[[str], None])
 
 
 def _read(path: Path, run: Run, threads: int) -> OnnxModel | None:
-    """The file, if it is there and of the run as it was judged last."""
+    """The cached model, if it exists and matches the run's latest evaluation."""
     if not path.exists():
         return None
     try:

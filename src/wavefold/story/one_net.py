@@ -1,4 +1,4 @@
-"""A run as one net: raw signals in, the ensemble's probabilities out; what export writes and saliency asks.
+"""A run as one net, from raw signals to ensemble probabilities, for export and saliency maps.
 
 Legend: N samples, M members, K classes.
 """
@@ -25,8 +25,8 @@ __all__ = ["WholeNet", "whole_net"]
 class WholeNet(nn.Module):
     """Raw signals (N, channel, ...) float32 to probabilities (N, K) float32: each fold's members combined, folds averaged.
 
-    prepared: each fold's steps; members: by member, its module in each fold; logits: by member, whether that gives logits
-    rather than probabilities; combined: (M, N, K) float64 to (N, K).
+    prepared: transforms of each fold; members: for each member, its module in each fold; logits: for each member, whether it
+    returns logits rather than probabilities; combined: (M, N, K) float64 to (N, K).
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class WholeNet(nn.Module):
         combined: nn.Module,
     ) -> None:
         super().__init__()
-        self.prepared = nn.ModuleList(prepared)  # one, where all folds take the same steps
+        self.prepared = nn.ModuleList(prepared)  # a single one if all folds share the same steps
         self.members = nn.ModuleList(nn.ModuleList(nets) for nets in members)
         self.logits = list(logits)
         self.combined = combined
@@ -56,11 +56,11 @@ class WholeNet(nn.Module):
 
 
 def whole_net(run: Run, recipe: Recipe, *, nets_only: bool = False, members: Sequence[int] | None = None) -> WholeNet:
-    """A run's answer to raw signals, as one net ready to ask, on the processor: (N, channel, ...) float32 to (N, class).
+    """Build one net on the CPU that maps raw signals (N, channel, ...) float32 to a run's probabilities (N, class).
 
-    members: their numbers, whose mean by the recipe's weights it gives, without calibration; all of them, combined and
-    calibrated as they were measured, where none are named. nets_only: the plain mean of those that are nets, so that every
-    step has a gradient. UserError for a member that is neither a net nor can be written as one.
+    members: numbers of the members to average by the recipe's weights, without calibration; by default all of them, combined
+    and calibrated as in the evaluation. nets_only: the plain mean of the members that are nets, so that every step has a
+    gradient. UserError for a member that cannot be expressed as a net.
     """
     chosen, folds = _chosen(recipe, members, nets_only), range(run.facts["folds"])
     if members is None and not nets_only:
@@ -74,21 +74,23 @@ def whole_net(run: Run, recipe: Recipe, *, nets_only: bool = False, members: Seq
 
 
 def _chosen(recipe: Recipe, members: Sequence[int] | None, nets_only: bool) -> list[int]:
-    """The numbers of the members that speak; UserError where there are none."""
+    """The numbers of the selected members; UserError if there are none."""
     count = len(recipe.member)
     chosen = list(range(count)) if members is None else list(members)
     for number in chosen:
         if not 0 <= number < count:
-            raise UserError(f"member {number}: the run has members {listed(range(count))}")
+            raise UserError(
+                f"member {number}: no such member; the run has member{'s' if count != 1 else ''} {listed(range(count))}"
+            )
     if nets_only:
         chosen = [number for number in chosen if recipe.member[number].model in MODELS]
     if not chosen:
-        raise UserError(f"{recipe.name}: has no member that is a net, only {listed(m.model for m in recipe.member)}")
+        raise UserError(f"{recipe.name}: no member is a neural net; the members are {listed(m.model for m in recipe.member)}")
     return chosen
 
 
 def _prepared(run: Run, recipe: Recipe) -> list[nn.Module]:
-    """Each fold's steps before the nets; one fold's where they have learned nothing."""
+    """Transforms of each fold as modules; of one fold only, if none of them has fitted state."""
     folds = [transforms_of(run, recipe, fold) for fold in range(run.facts["folds"])]
     learned = any(transform.state() for fold in folds for transform in fold)
     return [nn.Sequential(*[transform.module() for transform in fold]) for fold in (folds if learned else folds[:1])]
@@ -109,8 +111,8 @@ def _module(run: Run, member: Member, number: int, fold: int, shape: Sequence[in
     if not hasattr(kind, "module"):
         able = listed([*MODELS, *(name for name, other in CLASSIFIERS.items() if hasattr(other, "module"))])
         raise UserError(
-            f"member {number}: '{member.model}' cannot be written as a net; name another with --member, or train without it "
-            f"(those that can: {able})"
+            f"member {number}: '{member.model}' cannot be converted to a net; choose another with --member or train without "
+            f"it (supported models: {able})"
         )
     module: nn.Module = kind.load(folder).module(shape)
     return module

@@ -1,4 +1,4 @@
-"""From a recipe and a source to samples and folds; and whether new samples are like those that were learned from."""
+"""Reading of samples and folds for a recipe, and checks that new samples match the training data."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Say = Callable[[str], None]
 
 
 def read_for(recipe: Recipe, source: str) -> Dataset:
-    """The labelled samples of a source, as a recipe asks for them; UserError where its class fractions fit other classes."""
+    """Read the labelled samples of a source for a recipe; UserError if its class fractions do not match the classes."""
     dataset = _in_order(read(source, group=recipe.split.group, **_reading(recipe)), recipe.data.classes)
     labels, limit = dataset.known_labels(), recipe.data.limit
     if recipe.batches.fractions != "each":
-        class_fractions(recipe.batches.fractions, labels, dataset.classes)  # says which class of the data has none
+        class_fractions(recipe.batches.fractions, labels, dataset.classes)  # names a class of the data without a fraction
     if not 0 < limit < len(dataset):
         return dataset
     with _named(f"{source}{LIMITED}{limit}"):
@@ -38,22 +38,24 @@ def read_for(recipe: Recipe, source: str) -> Dataset:
 
 
 def _in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
-    """Two classes as the recipe orders them, where it names the same: the last one is what is looked for."""
+    """Order two classes as in the recipe if it names the same ones: the last one is the positive class."""
     if len(classes) != 2 or dataset.labels is None or dataset.classes != tuple(classes)[::-1]:
         return dataset
     return replace(dataset, classes=tuple(classes), labels=1 - dataset.known_labels())
 
 
 def read_backgrounds(recipe: Recipe) -> Dataset:
-    """The samples that a simulator is to put its signals into; labels, where there are any, are of the recipe's classes."""
+    """Read the samples into which a simulator injects signals; any labels must be among the recipe's classes."""
     return read(recipe.data.backgrounds, **{**_reading(recipe), "classes": tuple(recipe.data.classes)})
 
 
 def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
-    """The folds of a dataset; by whole groups where the recipe names a group."""
+    """Split a dataset into folds; groups stay whole if the recipe names a group."""
     labels = dataset.known_labels()
     if len(np.unique(labels)) < 2:
-        raise DataError(f"{dataset.source}: all samples are of class '{dataset.classes[labels[0]]}'; two classes are needed")
+        raise DataError(
+            f"{dataset.source}: all samples are of class '{dataset.classes[labels[0]]}'; training needs at least two classes"
+        )
     given = {"labels": labels, "groups": dataset.groups if recipe.split.group else None, "classes": dataset.classes}
     with _named(dataset.source):
         folds: list[Fold] = build_part(SPLITS, recipe.split.way, recipe.split.options, "split", seed=recipe.seed, **given)
@@ -61,14 +63,14 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     needed = COMBINERS[recipe.combine.by].needs
     if held_back < needed:
         raise UserError(
-            f"split: holds back {held_back} samples, and combine.by='{recipe.combine.by}' needs {needed} to learn from; "
-            "raise split.validation or bring more samples"
+            f"split: only {held_back} sample{'s are' if held_back != 1 else ' is'} held out, "
+            f"but combine.by='{recipe.combine.by}' needs {needed} to fit on; raise split.validation or add samples"
         )
     return folds
 
 
 def read_to_look(recipe: Recipe, source: str, *, labels: bool = True) -> Dataset:
-    """All samples of a source as a recipe asks for them, whether the group that it names is there or not."""
+    """Read all samples of a source for a recipe, even if the group it names is missing."""
     try:
         return _in_order(read(source, labels=labels, group=recipe.split.group, **_reading(recipe)), recipe.data.classes)
     except MissingGroup:
@@ -76,14 +78,14 @@ def read_to_look(recipe: Recipe, source: str, *, labels: bool = True) -> Dataset
 
 
 def read_like(recipe: Recipe, source: str, facts: Mapping[str, Any]) -> Dataset:
-    """Samples to predict: of the shape that was learned from; labels are not looked at."""
+    """Read samples to predict; they must have the shape of the training samples, and labels are ignored."""
     dataset = read(source, labels=False, group=recipe.split.group, **_reading(recipe, facts))
     check_shape(dataset, facts)
     return dataset
 
 
 def read_labelled(recipe: Recipe, source: str, facts: Mapping[str, Any], warn: Say) -> Dataset:
-    """Samples to score: a folder's one test file where that has labels, else its training file, or the file itself."""
+    """Read samples to score: a folder's only test file if it has labels, else its training file; or the file given."""
     options, tests = _reading(recipe, facts), test_files(source)
     if len(tests) == 1 and read(tests[0], **options).labels is not None:
         source = str(tests[0])
@@ -91,59 +93,63 @@ def read_labelled(recipe: Recipe, source: str, facts: Mapping[str, Any], warn: S
         dataset = read(source, group=recipe.split.group, **options)
     except MissingGroup:
         dataset = read(source, **options)
-        warn(f"{source}: has no column '{recipe.split.group}'; the interval is over samples, not over groups")
+        warn(f"{source}: has no column '{recipe.split.group}'; the interval is computed over samples, not over groups")
     dataset.known_labels()
     return dataset
 
 
 def warn_left_out(dataset: Dataset, warn: Say) -> None:
-    """Hand `warn` a line for each sample that could not be read."""
+    """Pass `warn` a line for each sample that could not be read."""
     for name, why in dataset.left_out:
         warn(f"left out {name}: {why}")
 
 
 def check_shape(dataset: Dataset, facts: Mapping[str, Any]) -> None:
-    """DataError where signals are of another shape, or of other wavelengths, than those that were learned from."""
+    """Raise DataError if the shape or the wavelengths of signals differ from those of the training samples."""
     have, shape = dataset.signals.shape[1:], facts["shape"]
     if tuple(have) != tuple(shape):
         raise DataError(f"{dataset.source}: {_shape_difference(have, shape)}")
     learned, there = facts.get("axis"), axis_marks(dataset)
     if learned and there and not np.allclose(learned, there, rtol=1e-5):
         raise DataError(
-            f"{dataset.source}: its axis is {axis_words(there, dataset.unit)}; "
-            f"the run learned from {axis_words(learned, facts['unit'])}"
+            f"{dataset.source}: the axis is {axis_words(there, dataset.unit)}; "
+            f"the run was trained on {axis_words(learned, facts['unit'])}"
         )
 
 
 def _shape_difference(have: Sequence[int], shape: Sequence[int]) -> str:
     if len(have) == len(shape) == 2:
-        return f"samples have {shape_words(have)}; the run learned from {shape[0]} of {shape[1]}"
-    return f"samples are {' x '.join(map(str, have))}; the run learned from {' x '.join(map(str, shape))}"
+        return f"samples have {shape_words(have)}; the run was trained on {shape[0]} of {shape[1]}"
+    return f"samples are {' x '.join(map(str, have))}; the run was trained on {' x '.join(map(str, shape))}"
 
 
 def column_marks(dataset: Dataset, column: str) -> Strings:
-    """What marks each sample in a column, (sample,), to cut a score by; "" where it says nothing.
+    """Subgroup of each sample by a column, (sample,), for scores by subgroup; "" where the column is empty.
 
-    A column of numbers with more than 12 values is cut at the quartiles of those that are not zero; zeros mark nothing.
+    A numeric column with more than 12 distinct values is binned at the quartiles of its nonzero values; zeros become "".
     """
     if column not in dataset.columns:
         there = listed(dataset.columns) or "none"
-        raise UserError(f"{dataset.source}: no column '{column}' to cut by; it has {there}{nearest(column, dataset.columns)}")
+        raise UserError(
+            f"{dataset.source}: no column '{column}' to group by; available columns: {there}{nearest(column, dataset.columns)}"
+        )
     words = dataset.columns[column]
     if len(set(words.tolist()) - {""}) <= _WORDS:
         return words
     try:
         return _quarters(np.array([float(word or "nan") for word in words.tolist()]))
     except ValueError:
-        words_there = f"column '{column}' has {len(set(words.tolist())):,} words"
-        raise UserError(f"{dataset.source}: {words_there}; expected {_WORDS} at most to cut by, or numbers") from None
+        words_there = f"column '{column}' has {len(set(words.tolist())):,} distinct values"
+        raise UserError(
+            f"{dataset.source}: {words_there}; to group by it, it must be numeric or have at most {_WORDS}"
+        ) from None
 
 
-_WORDS = 12  # values of a column that are each taken by itself
+_WORDS = 12  # distinct values of a column up to which each is a subgroup
 
 
 def _quarters(values: NDArray[np.float64]) -> Strings:
-    """The name of each value's quarter, "" for zero and for what is no number."""
+    """The range of each value's quartile, "" for zeros and values that are not finite."""
     there = np.isfinite(values) & (values != 0)
     if not there.any():
         return np.full(len(values), "", np.str_)
@@ -153,7 +159,7 @@ def _quarters(values: NDArray[np.float64]) -> Strings:
 
 
 def axis_marks(dataset: Dataset) -> list[float] | None:
-    """The axis at 33 positions from the first to the last, where the source says it: enough to tell one from another."""
+    """The axis at 33 positions from first to last, if the source has one: enough to distinguish axes."""
     if dataset.axis is None:
         return None
     marks: list[float] = dataset.axis[np.linspace(0, len(dataset.axis) - 1, 33).round().astype(np.int64)].tolist()
@@ -161,7 +167,7 @@ def axis_marks(dataset: Dataset) -> list[float] | None:
 
 
 def even_grid(dataset: Dataset) -> list[float] | None:
-    """First, last and step of an even axis in angstrom, which FITS files can be resampled to."""
+    """First, last and step of an even axis in angstrom, as a grid for resampling FITS files."""
     axis = dataset.axis
     if axis is None or len(axis) < 2 or not dataset.unit.endswith("angstrom"):
         return None
@@ -170,12 +176,12 @@ def even_grid(dataset: Dataset) -> list[float] | None:
 
 
 def axis_words(marks: Sequence[float], unit: str) -> str:
-    """The ends of an axis and the unit of its steps, for a line. marks: as `axis_marks` gives them."""
-    return f"{marks[0]:g} to {marks[-1]:g} ({unit or 'of no unit'})"
+    """The ends of an axis and its unit, as text. marks: as returned by `axis_marks`."""
+    return f"{marks[0]:g} to {marks[-1]:g} ({unit or 'no unit'})"
 
 
 def _reading(recipe: Recipe, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What `read` is told by a recipe; and by a run's facts, when its samples are to be like those it learned from."""
+    """Arguments of `read` from a recipe, and from a run's metadata if samples must match its training data."""
     data = recipe.data
     told: dict[str, Any] = {"layout": data.layout, "label_column": data.label, "grid": data.grid, "skip_bad": data.skip_bad}
     if facts is None:
@@ -185,7 +191,7 @@ def _reading(recipe: Recipe, facts: Mapping[str, Any] | None = None) -> dict[str
 
 @contextmanager
 def _named(source: str) -> Iterator[None]:
-    """Say of which file a split's complaint is."""
+    """Prefix the errors of a split with the source."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What a run did, as a page: its score beside the baselines, its learning, its errors, why it says what it says."""
+"""Report page of a classification run: scores and baselines, learning curves, errors, calibration and saliency maps."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ from wavefold.training.reliability import by_class, confusion_counts, least_cert
 Say = Callable[[str], None]
 Values = NDArray[np.float64]
 
-_DRAWN = 6  # samples a figure, of signals; of cadences a third
-_COMPARED = 4000  # samples of each part, drawn by lot, whose values are compared
-_MATRIX = 40  # classes that a matrix has room for
+_DRAWN = 6  # samples per figure; a third of that for cadences
+_COMPARED = 4000  # random samples of each part whose values are compared
+_MATRIX = 40  # most classes in a confusion matrix
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the ensemble and its members said of the test parts, a row a sample and repeat."""
+    """Predictions of the ensemble and its members for the test parts, one row per sample and repeat."""
 
     ids: Strings  # (row,)
-    rows: Ints  # (row,) the sample
+    rows: Ints  # (row,) index of the sample
     fold: Ints  # (row,)
     labels: Ints  # (row,)
     probabilities: Values  # (row, class)
@@ -58,20 +58,22 @@ class HeldOut:
 
     @classmethod
     def of(cls, run: Run) -> HeldOut:
-        """Read what the run kept; UserError for a run that was judged before it was kept."""
+        """Read the saved predictions of a run; UserError if they are missing or damaged."""
         path = run.folder / "held_out.npz"
         if not path.exists():
             raise UserError(
-                f"{run.folder}: has no held_out.npz, which judging writes now; delete its scores.json and train again"
+                f"{run.folder}: held_out.npz is missing; delete scores.json in the run and train again to evaluate it anew"
             )
         try:
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
                 return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-            raise UserError(f"{path}: is damaged; delete the run's scores.json and train again, which goes on") from None
+            raise UserError(
+                f"{path}: the file is damaged; delete scores.json in the run and train again to evaluate it anew"
+            ) from None
 
     def once(self) -> HeldOut:
-        """Each sample once: the first of its rows, where folds are repeated; intervals would count the others as new ones."""
+        """Keep the first row of each sample; with repeated folds, intervals would count the others as independent samples."""
         first = np.unique(self.rows, return_index=True)[1]
         first.sort()
         kept = {name: getattr(self, name)[first] for name in ("ids", "rows", "fold", "labels", "probabilities")}
@@ -79,7 +81,7 @@ class HeldOut:
 
 
 def report_samples(run: Run, recipe: Recipe, data: str, warn: Say) -> Page:
-    """The page of a run that classifies. data: where its samples lie now; '' is where they lay."""
+    """Build the report page of a classification run. data: new location of its samples, or '' if they have not moved."""
     scores, facts, held = run.scores, run.facts, HeldOut.of(run).once()
     dataset = _samples_again(run, recipe, data, warn)
     chapters = [
@@ -92,7 +94,7 @@ def report_samples(run: Run, recipe: Recipe, data: str, warn: Say) -> Page:
         repeat_chapter(run, recipe, scores),
     ]
     return Page(
-        title=f"{facts['recipe']}: what the run did",
+        title=f"{facts['recipe']}: run report",
         lead=f"Run {run.folder}, trained on {facts['source']}.",
         chapters=chapters,
         headline=headline(scores, facts),
@@ -100,17 +102,17 @@ def report_samples(run: Run, recipe: Recipe, data: str, warn: Say) -> Page:
 
 
 def headline(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The score with its interval, n, and the best baseline beside it."""
+    """The score with its interval, the sample counts and the scores of the baselines."""
     metric = scores["metric"]
     value, low, high = scores["score"][metric]
     beside = [(f"{row['name']} (baseline)", number(row[metric][0])) for row in scores["baselines"]]
-    learned = ("learned from", f"{scores['learned_from']:,.0f}")
+    learned = ("training samples", f"{scores['learned_from']:,.0f}")
     words = f"{metric_words(scores)} [{number(low)}, {number(high)}]"
-    return [(words, number(value)), ("tested", f"{scores['n']:,}"), learned, *beside]
+    return [(words, number(value)), ("test samples", f"{scores['n']:,}"), learned, *beside]
 
 
 def metric_words(scores: Mapping[str, Any]) -> str:
-    """The recipe's metric, with the rows that a sum is quoted for."""
+    """The name of the recipe's metric, with the number of rows for which a sum is quoted."""
     return _quoted(scores["metric"], scores)
 
 
@@ -123,19 +125,17 @@ def _better(metric: str) -> str:
 
 
 def _repeats(scores: Mapping[str, Any]) -> str:
-    """A word on folds that are repeated; '' where each sample was tested once."""
-    return (
-        " Folds are repeated: each sample counts once here, as its first repeat says." if scores["rows"] > scores["n"] else ""
-    )
+    """A sentence on repeated folds; '' if each sample was tested once."""
+    return " Folds are repeated: only the first prediction of each sample counts here." if scores["rows"] > scores["n"] else ""
 
 
 def number(value: float | None) -> str:
-    """A score for people; what is undefined is a dash."""
+    """Format a score; an undefined one is a dash."""
     return "–" if value is None or not np.isfinite(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def score_chapter(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> Chapter:
-    """The recipe's metric of the ensemble, its members and the baselines, with n, intervals, notes and other metrics."""
+    """Scores of the ensemble, its members and the baselines, with sample counts, intervals and notes."""
     metric, rows = scores["metric"], _rows(scores)
     value, low, high = np.array([row[metric] for _, _, row in rows], np.float64).T
     names = [name for name, _, _ in rows]
@@ -144,22 +144,22 @@ def score_chapter(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> Chapte
     blocks.append(_score_table(scores, rows))
     if "folds" in scores:
         each = [[f["fold"] + 1, f["n"], *(number(v) for v in f[metric])] for f in scores["folds"]]
-        blocks.append(Table(["fold", "n", metric_words(scores), "low", "high"], each, "each fold's test part by itself"))
-    what = f"{metric_words(scores)} ({_better(metric)}) on {scores['n']:,} samples"
-    lead = f"{what} that the members neither learned from nor were chosen by; bars are 95 % intervals."
+        blocks.append(Table(["fold", "n", metric_words(scores), "low", "high"], each, "scores of each fold's test part"))
+    what = f"{metric_words(scores)} ({_better(metric)}) on {scores['n']:,} test sample{'s' if scores['n'] != 1 else ''}"
+    lead = f"{what}, used neither for training nor for choosing weights; bars are 95 % intervals."
     return Chapter("Score", blocks, lead)
 
 
 def _notes(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
-    simulated = "Learned from and tested on simulated samples: this says nothing about real ones."
+    simulated = "Trained and tested on simulated samples: the scores may not hold for real data."
     given = list(scores["notes"])
     told = any("simulated" in note for note in given)
     return [*([simulated] if facts["simulated"] and not told else []), *given]
 
 
 def _rows(scores: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Who was scored: (name, kind, metrics)."""
-    alone = len(scores["members"]) == 1  # then the ensemble is the member
+    """Rows of the score table: (name, kind, metrics)."""
+    alone = len(scores["members"]) == 1  # then the ensemble equals the member
     members = [] if alone else [(row["name"], "member", row) for row in scores["members"]]
     baselines = [(f"{row['name']} (baseline)", "baseline", row) for row in scores["baselines"]]
     return [("ensemble", "ensemble", scores["score"]), *members, *baselines]
@@ -178,7 +178,7 @@ def _score_table(scores: Mapping[str, Any], rows: Sequence[tuple[str, str, Mappi
 
 
 def learning_chapter(run: Run, recipe: Recipe, metric: str) -> Chapter:
-    """Loss and score of the validation part by epoch and stage, of each net of each fold."""
+    """Loss and validation score by epoch and stage, for each net of each fold."""
     lines = {}
     for fold in range(run.facts.get("folds", 1)):
         for n, member in enumerate(recipe.member):
@@ -187,23 +187,23 @@ def learning_chapter(run: Run, recipe: Recipe, metric: str) -> Chapter:
                 name = f"{n} {member.model}" + (f", fold {fold + 1}" if run.facts.get("folds", 1) > 1 else "")
                 lines[name] = _epochs(path)
     if not lines:
-        return Chapter("Learning", [Words("No member learns in epochs.")])
+        return Chapter("Learning curves", [Words("No member is trained in epochs.")])
     best = recipe.stage[-1].best
     shown = best if all(best in line for each in lines.values() for line in each) else metric
     seconds = run.scores.get("seconds")
-    took = f" Fitting and judging took {seconds:,.0f} s." if seconds else ""
-    lead = f"The weights of the epoch with the best {best} on the validation part are kept (dots)."
-    return Chapter("Learning", [learning_curves(lines, shown)], lead + took)
+    took = f" Training and evaluation took {seconds:,.0f} s." if seconds else ""
+    lead = f"Dots mark the selected epoch, with the best {best} on the validation part."
+    return Chapter("Learning curves", [learning_curves(lines, shown)], lead + took)
 
 
 def _epochs(path: Path) -> list[dict[str, Any]]:
-    """The lines of a member's metrics.jsonl; UserError where one is damaged."""
+    """Read the lines of a member's metrics.jsonl; UserError if one is damaged."""
     found = []
     for number_, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         try:
             found.append(dict(json.loads(line)))
         except (ValueError, TypeError):
-            raise UserError(f"{path} line {number_}: is damaged; delete the line, and the curves do without it") from None
+            raise UserError(f"{path} line {number_}: the line is damaged; delete it to draw the curves without it") from None
     return found
 
 
@@ -214,22 +214,22 @@ def _errors(held: HeldOut, classes: Sequence[str], note: str) -> Chapter:
     rows = [[name, *(number(v) for v in values), n] for name, *values, n in columns]
     drawn: list[Block] = [confusion(matrix, classes)] if len(classes) <= _MATRIX else []
     table = Table(["class", "precision", "recall", "F1", "samples"], rows)
-    lead = "Rows are what samples are, columns the class that is said to be most probable."
-    return Chapter("Where it errs", [*drawn, table], lead + note)
+    lead = "Rows are true classes, columns predicted classes."
+    return Chapter("Confusion matrix", [*drawn, table], lead + note)
 
 
 def _believed(held: HeldOut) -> Chapter:
     bins = reliability_bins(held.probabilities, held.labels)
     drawn = reliability_diagram(bins.confidence, bins.share_right, bins.low, bins.high, bins.count)
     lead = (
-        "Of the samples of which it is 80 % sure, 80 % should be right: dots on the diagonal. "
-        "Bars are 95 % intervals, as if no two samples were of one patient or star."
+        "Confidence against accuracy; dots of a calibrated ensemble lie on the diagonal, where 80 % of the predictions with "
+        "80 % confidence are correct. Bars are 95 % intervals that assume independent samples."
     )
-    return Chapter("Can its probabilities be believed", [drawn], lead)
+    return Chapter("Calibration", [drawn], lead)
 
 
 def _members(held: HeldOut, recipe: Recipe, scores: Mapping[str, Any]) -> Chapter:
-    """Each member against the ensemble: how often they agree, and who is right where they do not."""
+    """Compare each member with the ensemble: how often they agree, and which is correct where they differ."""
     said, metric = held.probabilities.argmax(axis=1), scores["metric"]
     right = said == held.labels
     rows = []
@@ -238,11 +238,9 @@ def _members(held: HeldOut, recipe: Recipe, scores: Mapping[str, Any]) -> Chapte
         mends, spoils = (own == held.labels) & ~right, (own != held.labels) & right
         value = scores["members"][n][metric][0]
         rows.append([f"{n} {member.model}", number(value), f"{(own == said).mean():.1%}", int(mends.sum()), int(spoils.sum())])
-    head = ["member", metric_words(scores), "agrees with the ensemble", "right where it errs", "wrong where it is right"]
+    head = ["member", metric_words(scores), "agreement with the ensemble", "only member correct", "only ensemble correct"]
     kept: list[Block] = [Table(head, rows), *_choices(scores)]
-    return Chapter(
-        "Members against the ensemble", kept, f"Combined by {recipe.combine.by}, calibrated by {recipe.combine.calibrate}."
-    )
+    return Chapter("Members and ensemble", kept, f"Combined by {recipe.combine.by}; calibration: {recipe.combine.calibrate}.")
 
 
 def _choices(scores: Mapping[str, Any]) -> list[Block]:
@@ -250,56 +248,59 @@ def _choices(scores: Mapping[str, Any]) -> list[Block]:
     if not scores["choices"]:
         return []
     rows = [[c["by"], c["calibrate"], c["decide"], *(number(v) for v in c[metric])] for c in scores["choices"]]
-    caption = "every other choice, measured on the same samples: the best of many by luck alone looks better than it is"
-    return [Table(["combined by", "calibrated by", "decided by", metric_words(scores), "low", "high"], rows, caption)]
+    caption = "all alternatives, scored on the same samples; picking the best of them would give an optimistic score"
+    return [Table(["combiner", "calibration", "decision", metric_words(scores), "low", "high"], rows, caption)]
 
 
 def _samples_again(run: Run, recipe: Recipe, data: str, warn: Say) -> Dataset | None:
-    """The samples that the run learned from and was tested on; None, and a line, where they are not to be had."""
+    """Read the samples the run was trained and tested on; None, with a warning, if they are unavailable."""
     source = data or run.source
     try:
         dataset = read_for(recipe.with_({"data.skip_bad": True}), source)
     except UserError as error:
         if data:
             raise
-        warn(f"{error}; the page shows no samples (name them with --data)")
+        warn(f"{error}; the report shows no samples (give their location with --data)")
         return None
     own = digest_of([dataset.digest, list(dataset.classes), list(dataset.signals.shape)])
     if own != run.facts["identity"]["data"]:
         if data:
             raise UserError(
-                f"{data}: is not what the run learned from, {run.facts['source']}; name that with --data, or nothing"
+                f"{data}: does not match the training data of the run, {run.facts['source']}; "
+                "give their location with --data, or omit it"
             )
-        warn(f"{source}: is not what the run learned from; the page shows no samples (name its data with --data)")
+        warn(f"{source}: no longer matches the training data; the report shows no samples (give their location with --data)")
         return None
     return dataset
 
 
 def _of_samples(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, source: str) -> list[Chapter]:
-    """The chapters that need the samples themselves. source: where test files may lie."""
+    """The chapters that need the samples. source: location of possible test files."""
     first = split_samples(recipe, dataset)[0]
     return [*_samples(run, recipe, dataset, held, first), _not_shown(run, recipe, dataset, first, source)]
 
 
 def _samples(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, first: Fold) -> list[Chapter]:
-    """The worst and the least certain test samples, and why the run says what it says of some. first: the first fold."""
+    """The hardest and the most uncertain test samples, and saliency maps of some samples. first: the first fold."""
     few = _DRAWN if dataset.signals.ndim == 3 else _DRAWN // 3
     bad = worst(held.probabilities, held.labels, few)
     unsure = least_certain(held.probabilities, few)
     chapters = [
         Chapter(
-            "Worst",
+            "Hardest samples",
             [_drawn(dataset, held, bad)],
-            "Test samples whose true class it thought least likely: errors, or wrong labels.",
+            "Test samples with the lowest predicted probability of the true class: errors of the model or wrong labels.",
         ),
-        Chapter("Least certain", [_drawn(dataset, held, unsure)], "Test samples between two classes: worth a second look."),
+        Chapter(
+            "Most uncertain samples", [_drawn(dataset, held, unsure)], "Test samples with nearly tied class probabilities."
+        ),
     ]
     chosen = np.concatenate([_typical(held, few), bad[: few // 2]])
     return [*chapters, _why(run, recipe, dataset, held, chosen, first.train)]
 
 
 def _typical(held: HeldOut, few: int) -> Ints:
-    """Of each class, the test sample that is most surely right; as many as there is room for."""
+    """The most confident correct test sample of each class, up to a limit."""
     said = held.probabilities.argmax(axis=1)
     found = []
     for number_ in np.unique(held.labels)[:few]:
@@ -310,12 +311,12 @@ def _typical(held: HeldOut, few: int) -> Ints:
 
 
 def _titles(dataset: Dataset, held: HeldOut, chosen: Ints) -> list[str]:
-    """What is known and said of some rows."""
+    """Titles with the prediction and the true class of some rows."""
     titles = []
     for row in chosen.tolist():
         said = int(held.probabilities[row].argmax())
         sure, true = held.probabilities[row, said], dataset.classes[held.labels[row]]
-        verdict = "right" if said == held.labels[row] else f"is {true}"
+        verdict = "correct" if said == held.labels[row] else f"true class {true}"
         titles.append(f"{held.ids[row]}: {dataset.classes[said]} {sure:.0%}, {verdict}")
     return titles
 
@@ -342,20 +343,20 @@ def _why(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, chosen: Ints
         axis = axis_of(dataset)
         blocks.append(explained_grid(axis.values, axis.title, made.signals, made.maps, titles))
     lead = (
-        "Where a sample speaks for (red) and against (blue) the class that is said, "
-        "beside the mean shape of training samples at its own level."
+        "Evidence for (red) and against (blue) the predicted class, "
+        "relative to the mean shape of training samples at the sample's own level."
     )
-    return Chapter("Why", blocks, lead)
+    return Chapter("Saliency maps", blocks, lead)
 
 
 _OF_ALL_FOLDS = (
-    "The maps ask the mean of all folds, those that have learned from these samples among them; "
-    "what is said above each is of the fold that has not."
+    "The maps explain the mean of all folds, including folds trained on these samples; "
+    "the prediction in each title is out-of-fold."
 )
 
 
 def _not_shown(run: Run, recipe: Recipe, dataset: Dataset, first: Fold, source: str) -> Chapter:
-    """What the tested and the predicted samples hold that the training part does not; source: where test files may lie."""
+    """Leakage and shift of the test part and test files relative to training. source: location of possible test files."""
     train, test = first.train, first.test
     blocks: list[Block] = [*_groups_shown(run, recipe, dataset, train, test), *_rare(dataset, train)]
     learned = dataset.take(_some(train)).signals
@@ -369,7 +370,11 @@ def _not_shown(run: Run, recipe: Recipe, dataset: Dataset, first: Fold, source: 
     for name, part in parts:
         found = drift(learned, part.take(_some(np.arange(len(part)))).signals, seed=recipe.seed)
         blocks += drifted(name, found)
-    return Chapter("What it was not shown", blocks, "What lies outside the training part is a guess, however sure the answer.")
+    return Chapter(
+        "Leakage and distribution shift",
+        blocks,
+        "Predictions outside the range of the training part are extrapolations, however confident they are.",
+    )
 
 
 def _some(rows: Ints) -> Ints:
@@ -380,49 +385,57 @@ def _groups_shown(run: Run, recipe: Recipe, dataset: Dataset, train: Ints, test:
     if dataset.groups is None:
         return [
             Words(
-                "The samples name no group (patient, star, background): whether the same one is on both sides is not known.",
+                "The samples have no groups (such as patient or star), so leakage between the parts cannot be checked.",
                 "warning",
             )
         ]
     learned, tested = set(dataset.groups[train].tolist()), set(dataset.groups[test].tolist())
     both = learned & tested
     if not both:
-        words = f"None of the {len(tested):,} groups by {dataset.grouping} in the test part was learned from; they are new."
+        words = (
+            f"None of the {len(tested):,} group{'s' if len(tested) != 1 else ''} by {dataset.grouping} in the test part "
+            "is in the training part."
+        )
         return [Words(words, "good")]
-    words = f"{len(both):,} of the {len(tested):,} groups by {dataset.grouping} that were tested were learned from, too"
-    return [Words(f"{words}: the score is of known ones, and says nothing about new ones (split.group).", "warning")]
+    words = (
+        f"{len(both):,} of the {len(tested):,} groups by {dataset.grouping} in the test part "
+        f"{'are' if len(both) != 1 else 'is'} also in the training part"
+    )
+    return [
+        Words(f"{words}: the score does not measure generalization to new groups; to measure it, set split.group.", "warning")
+    ]
 
 
 def _rare(dataset: Dataset, train: Ints) -> list[Block]:
     counts = np.bincount(dataset.known_labels()[train], minlength=len(dataset.classes))
     few = [f"{name} ({n})" for name, n in zip(dataset.classes, counts.tolist(), strict=True) if n < 30]
-    return [Words(f"Learned from fewer than 30 samples of {some_of(few, 8)}.", "warning")] if few else []
+    return [Words(f"Fewer than 30 training samples of {some_of(few, 8)}.", "warning")] if few else []
 
 
 def drifted(name: str, found: Drift) -> list[Block]:
-    """How other samples differ from those that were learned from."""
+    """Describe how other samples differ from the training samples."""
     values, wide = _largest(found.outside), _largest(found.outside_by_position)
-    outside = f"{values:.3%} of the values lie outside all values that were learned from"
+    outside = f"{values:.3%} of the values lie outside the range of the training values"
     by_place = (
-        f"at the worst position {wide:.1%} of the samples lie outside what was learned there ({found.by_chance:.1%} by chance)"
+        f"at the worst position {wide:.1%} of the samples lie outside the training range ({found.by_chance:.1%} by chance)"
     )
     rows = [[s.name, number(s.learned), number(s.other), f"{s.distance:.3f}", f"{s.p:.2g}"] for s in found.shifts]
-    head = ["of a sample", "median, training part", f"median, {name}", "Kolmogorov-Smirnov distance", "p"]
-    caption = "0: like the training part; 1: no overlap. p holds for independent samples; beats of one patient are not"
+    head = ["statistic", "median, training part", f"median, {name}", "Kolmogorov-Smirnov distance", "p"]
+    caption = "Distance 0: same distribution as the training part; 1: no overlap. The p-values assume independent samples."
     far = values > _OUTSIDE or any(s.distance > _FAR for s in found.shifts)
     return [Words(f"{name}: {outside}; {by_place}.", "warning" if far else "plain"), Table(head, rows, caption)]
 
 
 def _largest(shares: Values) -> float:
-    """The largest share; 0 where none is known."""
+    """The largest share; 0 if none is defined."""
     return float(np.nan_to_num(shares).max(initial=0.0))
 
 
-_OUTSIDE, _FAR = 0.001, 0.2  # of values; a distance: past these a page warns
+_OUTSIDE, _FAR = 0.001, 0.2  # warning thresholds: share of values; distance
 
 
 def repeat_chapter(run: Run, recipe: Recipe, scores: Mapping[str, Any]) -> Chapter:
-    """Recipe, environment and the command that makes the run again."""
+    """Command, environment and recipe to reproduce the run."""
     facts = run.facts
     known = [
         ("wavefold", facts["identity"]["wavefold"]),
@@ -434,11 +447,11 @@ def repeat_chapter(run: Run, recipe: Recipe, scores: Mapping[str, Any]) -> Chapt
         ("data, SHA-256", facts["identity"]["data"]),
         ("recipe, SHA-256", facts["identity"]["recipe"]),
     ]
-    return Chapter("How to repeat it", [Words(_command(run), "code"), Facts(known), Words(recipe.toml(), "code")])
+    return Chapter("Reproduce this run", [Words(_command(run), "code"), Facts(known), Words(recipe.toml(), "code")])
 
 
 def _command(run: Run) -> str:
-    """The command that made the run; of a run made from Python the one that makes it again from its recipe."""
+    """The command that made the run; for a run made from Python, a command that trains from its recipe."""
     program, *given = run.facts["command"]
     if Path(program).stem == "wavefold" or Path(program).parts[-2:] == ("wavefold", "cli.py"):
         return shlex.join(["wavefold", *given])

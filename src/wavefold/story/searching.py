@@ -1,4 +1,4 @@
-"""A whole observation searched: windows slid over every coarse channel, asked of a run, what it says merged and pictured."""
+"""Search of a full observation: classify sliding windows over all coarse channels, merge detections, draw candidates."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from wavefold.story.asking import probabilities_for
 Ask = Callable[[Lazy], NDArray[np.float64]]  # windows (window, 6, time, frequency) -> (window,) probabilities of a needle
 Say = Callable[[str], None]
 
-_NEAR = 4  # fine channels that two tracks of one line may differ by
+_NEAR = 4  # largest difference of two tracks of one line, in fine channels
 PICTURES = 50
-_OURS = re.compile(r"\d\d_\d+\.\d{6}MHz\.png")  # names of pictures, so that nothing else is deleted
+_OURS = re.compile(r"\d\d_\d+\.\d{6}MHz\.png")  # file names of pictures; no other file is deleted
 
 
 @dataclass(frozen=True)
 class Found:
-    """A window that shows a needle, and its track in fine channels of the file and rows of the observation's clock."""
+    """A window with a detected needle, and its track in fine channels of the file and rows of the observation's clock."""
 
     score: float
     snr: float
     channel: float  # at the first row of the first panel
-    drift: float  # fine channels a row
+    drift: float  # fine channels per row
     coarse: int
     windows: int = 1
 
@@ -52,17 +52,16 @@ class Found:
 def search_observation(
     run: Run, observation: Observation, *, threshold: float = 0.5, size: int = 512, warn: Say = print
 ) -> list[Found]:
-    """All needles that a run finds in an observation, merged, the best first.
+    """Find all needles in an observation with a run; returns merged detections, the best first.
 
-    Lines may drift by up to half a fine channel a row either way, as the simulator's needles do: of rows of 18 s and channels
-    of 2.8 Hz that is 0.08 Hz/s. threshold: the least probability of a window. size: windows a net is asked at a time. warn:
-    takes a line for that limit, for scans that are not on one clock, and for windows with values that are not finite, which
-    are passed over.
+    Drift rates of up to half a fine channel per row in either direction are covered, as in the simulator: 0.08 Hz/s for rows
+    of 18 s and channels of 2.8 Hz. threshold: minimum probability of a window. size: batch size in windows. warn: receives a
+    line on that limit, on scans that are not on one clock, and on windows with values that are not finite, which are skipped.
     """
     shape = check_scans(run.facts, observation)
-    warn(f"lines of up to {abs(observation.drift(STEEPEST)):.3g} Hz/s are looked for, half a fine channel a row")
+    warn(f"searching drift rates of up to {abs(observation.drift(STEEPEST)):.3g} Hz/s (half a fine channel per row)")
     if not observation.on_one_clock:
-        warn("by their tstart the scans overlap or lie more than a scan apart: they are searched as if each followed at once")
+        warn("according to tstart, scans overlap or are more than one scan apart; they are searched as if contiguous")
     classes = tuple(run.facts["classes"])
 
     def ask(windows: Lazy) -> NDArray[np.float64]:
@@ -73,28 +72,30 @@ def search_observation(
 
 
 def check_scans(facts: Mapping[str, Any], observation: Observation) -> tuple[int, int, int]:
-    """The shape of the windows that a run was trained on; UserError where it is no cadence's or the scans cannot give it."""
+    """The window shape a run was trained on; UserError if it is not a cadence shape or does not fit the scans."""
     shape, name = facts["shape"], observation.scans[0].path.name
     if len(shape) != 3 or shape[0] != PANELS or len(facts["classes"]) != 2:
         kind = f"{' x '.join(map(str, shape))} values in {len(facts['classes'])} classes"
         raise UserError(
-            f"{name}: six scans are searched by a run of cadences, with and without a needle; this one is of {kind}"
+            f"{name}: searching six scans needs a run trained on cadences with two classes; this run was trained on {kind}"
         )
     _, rows, channels = observation.shape
     if rows != shape[1]:
         raise UserError(
-            f"{name} has {rows} rows; the run learned from {shape[1]}: "
+            f"{name} has {rows} row{'s' if rows != 1 else ''}, but the run was trained on {shape[1]}; "
             f"simulate and train with --set data.shape=[{PANELS},{rows},{shape[2]}]"
         )
     if channels < shape[2]:
-        raise DataError(f"{name} has {channels:,} channels, fewer than the {shape[2]} of a window that the run learned from")
+        raise DataError(
+            f"{name} has {channels:,} channel{'s' if channels != 1 else ''}; the run needs windows of {shape[2]} channels"
+        )
     return shape[0], shape[1], shape[2]
 
 
 def find_lines(observation: Observation, width: int, ask: Ask, *, threshold: float = 0.5, warn: Say = print) -> Iterator[Found]:
-    """A track for each window of `width` fine channels that `ask` gives at least `threshold`, in the order of the channels.
+    """Yield a track for each window of `width` fine channels to which `ask` gives at least `threshold`, in channel order.
 
-    Each coarse channel is read once, and only one is held.
+    Each coarse channel is read once, and only one is in memory at a time.
     """
     every = [window_starts(channels, width) for channels in observation.coarse_channels]
     starts, total, done, lost = observation.starts, sum(map(len, every)), 0, 0
@@ -102,21 +103,21 @@ def find_lines(observation: Observation, width: int, ask: Ask, *, threshold: flo
         for number, firsts in enumerate(every):
             first, last = int(firsts[0]), int(firsts[-1]) + width
             tell = partial(_tell, progress, done)
-            # its power is named nowhere else, so that only one coarse channel is held
+            # no other reference to its power, so that only one coarse channel is in memory
             lost += yield from _lines_in(
                 _Stretch(number, first, width, observation.read(first, last), starts), firsts, ask, threshold, tell
             )
             done += len(firsts)
             progress.update(done)
     if lost:
-        warn(f"{lost:,} of {total:,} windows hold values that are not finite and were not searched")
+        warn(f"{lost:,} of {total:,} windows {'were' if lost != 1 else 'was'} skipped because of values that are not finite")
 
 
 def merge(found: Iterable[Found], starts: Sequence[int], rows: int) -> list[Found]:
-    """One of each line: the best first, each counting the windows whose tracks are the same line.
+    """Merge detections of the same line: the best first, each with the number of windows in which it was found.
 
-    Two tracks are one where they lie within a few channels of each other all through one ON panel: a window that holds a part
-    of a line sees it only there. starts: the row of the clock at which each panel begins; rows: of a panel.
+    Two tracks are the same line if they stay within a few channels of each other throughout one ON panel, since a window may
+    contain only part of a line. starts: the clock row at which each panel begins; rows: number of rows in a panel.
     """
     ends = np.array([[starts[panel], starts[panel] + rows - 1] for panel in ON], np.float64)
     kept: list[Found] = []
@@ -134,7 +135,7 @@ def merge(found: Iterable[Found], starts: Sequence[int], rows: int) -> list[Foun
 
 
 def candidates_of(found: Sequence[Found], observation: Observation) -> list[Candidate]:
-    """Tracks in the units of the sky: MHz at the start of the first ON scan, Hz/s."""
+    """Convert tracks to physical units: MHz at the start of the first ON scan, and Hz/s."""
     return [
         Candidate(
             frequency_mhz=observation.frequency(one.channel),
@@ -150,14 +151,14 @@ def candidates_of(found: Sequence[Found], observation: Observation) -> list[Cand
 
 
 def pictures_folder(out: str | Path) -> Path:
-    """Where the pictures of a file of candidates go: `<stem>_pictures` beside it."""
+    """The folder for pictures of a candidate file: `<stem>_pictures` beside it."""
     return Path(out).with_name(f"{Path(out).stem}_pictures")
 
 
 def draw_candidates(folder: Path, found: Sequence[Found], observation: Observation, width: int, *, warn: Say = print) -> int:
-    """Write a picture of each of the best candidates into a folder, less an earlier search's; returns how many there are.
+    """Draw the best candidates into a folder, replacing pictures of an earlier search; returns the number of pictures.
 
-    warn: takes a line where the package that draws is missing; candidates are worth having without pictures.
+    warn: receives a line if the plotting package is missing, in which case no pictures are drawn.
     """
     for path in folder.glob("*MHz.png") if leads() else ():
         if _OURS.fullmatch(path.name):
@@ -184,13 +185,13 @@ def _draw(path: Path, one: Found, candidate: Candidate, observation: Observation
 
 @dataclass(frozen=True)
 class _Stretch:
-    """The power of one coarse channel, of which windows are cut."""
+    """The power of one coarse channel, from which windows are cut."""
 
     coarse: int
     origin: int  # its first fine channel
     width: int  # of a window
     panels: Floats  # (panel, time, channel)
-    starts: Sequence[int]  # the row of the clock at which each panel begins
+    starts: Sequence[int]  # the clock row at which each panel begins
 
     def windows(self, firsts: Ints) -> Floats:
         """Windows (window, panel, time, width) by their first fine channels."""
@@ -200,7 +201,7 @@ class _Stretch:
 def _lines_in(
     stretch: _Stretch, firsts: Ints, ask: Ask, threshold: float, tell: Callable[[int], None]
 ) -> Generator[Found, None, int]:
-    """The tracks of the windows of one coarse channel; returns how many windows are not finite. firsts: of all its windows."""
+    """Yield tracks of one coarse channel; returns the number of windows with non-finite values. firsts: of all its windows."""
     whole = firsts[finite_windows(stretch.panels, firsts - stretch.origin, stretch.width)]
     shape = (*stretch.panels.shape[:2], stretch.width)
 
@@ -221,7 +222,7 @@ def _tell(progress: Progress, before: int, done: int) -> None:
 
 
 def _tracks(stretch: _Stretch, firsts: Ints, scores: NDArray[np.float64]) -> Iterator[Found]:
-    """The track of each of some windows. firsts: (window,) their first fine channels."""
+    """Yield the track of each window. firsts: (window,) first fine channels."""
     lines = on_off_lines(torch.from_numpy(stretch.windows(firsts)), stretch.starts)
     facts = (firsts.tolist(), scores.tolist(), lines.column.tolist(), lines.drift.tolist(), lines.snr.tolist())
     for first, score, column, drift, snr in zip(*facts, strict=True):

@@ -1,4 +1,4 @@
-"""A run behind HTTP: what the server asks, reads and tells of it. The model is one ONNX file, or torch where it cannot be."""
+"""Serving of a run over HTTP: inference, input parsing and metadata. Uses ONNX Runtime, or torch if the export fails."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from wavefold.story.reading import check_shape
 Values = NDArray[np.float64]
 Say = Callable[[str], None]
 
-_MANY = ("spectra", "fits", "cadence", "wfdb")  # layouts whose recipes may be sent a CSV of rows instead
-_LONG = 1 << 24  # values of a WFDB signal that may be packed into fewer bytes
-_RATES = (20.0, 20000.0)  # values a second of a WFDB record
+_MANY = ("spectra", "fits", "cadence", "wfdb")  # layouts of many files; a server also accepts a CSV of rows
+_LONG = 1 << 24  # most values of a WFDB signal, which may be packed into fewer bytes
+_RATES = (20.0, 20000.0)  # sampling rate of a WFDB record in Hz: least, most
 
 
 def served_run(run: Run, *, say: Say = print) -> Served:
-    """A run that is done, ready to be asked. say: takes a line where torch answers instead."""
+    """Load a finished run for serving. say: receives a line if torch is used instead of ONNX Runtime."""
     recipe = recipe_of(run)
     if recipe.windows:
         return served_forecaster(run, say=say)
@@ -66,7 +66,7 @@ def served_run(run: Run, *, say: Say = print) -> Served:
 
 
 def told_of_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The score of a run for GET /model: metric, value, 95 % interval, n, and the baselines beside it."""
+    """The score of a run for GET /model: metric, value, 95 % interval, n, and baseline scores."""
     metric = scores["metric"]
     value, *interval = scores["score"][metric][:3]
     beside = [{"name": b["name"], "value": b[metric][0], "interval": b[metric][1:3]} for b in scores["baselines"]]
@@ -75,7 +75,7 @@ def told_of_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def example_of(recipe: Recipe, facts: Mapping[str, Any]) -> Floats:
-    """One simulated sample of the run's shape, or a wave where the simulator has no such one."""
+    """One simulated sample of the run's shape, or a sine wave if the simulator does not support the shape."""
     shape = tuple(facts["shape"])
     try:
         made = SIMULATORS[recipe.data.simulator](2, 1, shape=shape, classes=recipe.data.classes).signals[:1]
@@ -88,12 +88,12 @@ def example_of(recipe: Recipe, facts: Mapping[str, Any]) -> Floats:
 
 
 def _asker(run: Run, recipe: Recipe, say: Say) -> tuple[Callable[..., NDArray[Any]], str]:
-    """Who answers, and its name for GET /model."""
+    """The prediction function, and the name of its engine for GET /model."""
     try:
         return onnx_model(run, export_run, say).ask, "ONNX Runtime"
-    except Exception as error:  # whatever fails on the way to ONNX, torch can answer
+    except Exception as error:  # fall back to torch whatever fails in the export
         line = (str(error).splitlines() or [type(error).__name__])[0]
-        say(f"torch answers, not ONNX Runtime: {line}")
+        say(f"using torch instead of ONNX Runtime: {line}")
         return Members(run, recipe).probabilities, f"torch ({line})"
 
 
@@ -108,7 +108,7 @@ def _ends(title: str, values: Values) -> dict[str, Any]:
 
 
 def _positions(facts: Mapping[str, Any]) -> Values | None:
-    """The axis at every position, from the marks that a run keeps of it."""
+    """The axis at every position, interpolated from the marks stored in the run."""
     marks, length = facts.get("axis"), facts["shape"][-1]
     if not marks:
         return None
@@ -118,7 +118,7 @@ def _positions(facts: Mapping[str, Any]) -> Values | None:
 
 
 def _explain(sample: Floats, ask: Callable[[Floats], NDArray[Any]]) -> Floats:
-    """How far each piece of a sample (channel, ...) speaks for its class: what the channel's mean in its place takes away."""
+    """Saliency map of a sample (channel, ...) by occlusion: each segment is replaced by the mean of its channel."""
     said = ask(sample[None])[0]
     axes = tuple(range(1, sample.ndim))
     origin = sample.mean(axis=axes, keepdims=True)
@@ -129,7 +129,7 @@ def _explain(sample: Floats, ask: Callable[[Floats], NDArray[Any]]) -> Floats:
 
 
 def _suffixes(shape: Sequence[int], facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """The endings of files that a run of such samples may be sent."""
+    """The file suffixes accepted for samples of this shape."""
     if len(shape) > 2:
         return (".npy", ".zip")
     if shape[0] > 1:
@@ -139,7 +139,7 @@ def _suffixes(shape: Sequence[int], facts: Mapping[str, Any]) -> tuple[str, ...]
 
 
 def _read(recipe: Recipe, facts: Mapping[str, Any], path: Path) -> Asked:
-    """The samples of a file of the system's own, whose path is the server's; nothing is kept of it."""
+    """Read the samples of an uploaded temporary file, without caching."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -158,7 +158,7 @@ def _read(recipe: Recipe, facts: Mapping[str, Any], path: Path) -> Asked:
 
 
 def _of_arrays(archive: zipfile.ZipFile, shape: tuple[int, ...]) -> Asked:
-    """The samples of a zip of .npy, one each, read in memory; other members are passed over."""
+    """Read the samples of a zip of .npy files, one per file, in memory; other entries are ignored."""
     ids, signals = list[str](), list[Floats]()
     for info in archive.infolist():
         name = PurePosixPath(info.filename).name
@@ -167,31 +167,31 @@ def _of_arrays(archive: zipfile.ZipFile, shape: tuple[int, ...]) -> Asked:
         content = archive.read(info)
         stored = read_header(content[:HEAD], len(content), name)
         if stored.shape != shape:
-            raise DataError(f"{name}: is {' x '.join(map(str, stored.shape))}, expected {' x '.join(map(str, shape))}")
+            raise DataError(f"{name}: shape is {' x '.join(map(str, stored.shape))}, expected {' x '.join(map(str, shape))}")
         room = stored.room(1)
         room.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8, offset=stored.offset)
         ids.append(name.removesuffix(".npy"))
         signals.append(stored.turned(room)[0].astype(np.float32))
     if not ids:
-        raise DataError("the zip: holds no .npy of a sample")
+        raise DataError("the zip has no .npy file; expected one per sample")
     return Asked(ids, np.stack(signals))
 
 
 def keep_record(archive: zipfile.ZipFile, folder: Path) -> None:
-    """Write the one WFDB record of a zip under names of our own; DataError where there are more, or it names other files."""
+    """Extract the only WFDB record of a zip under safe file names; DataError if it has several or refers to other files."""
     headers = [name for name in archive.namelist() if name.endswith(".hea") and not name.startswith("__MACOSX/")]
     if len(headers) != 1:
-        raise DataError(f"the zip: holds {len(headers)} .hea files, expected one record")
+        raise DataError(f"the zip has {len(headers)} .hea files, expected one record")
     known = {PurePosixPath(name).name: name for name in archive.namelist()}
     lines = archive.read(headers[0]).decode("ascii", "replace").splitlines()
     rows = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not rows:
-        raise DataError("the zip: its .hea is empty, expected a WFDB header")
+        raise DataError("the .hea file in the zip is empty, expected a WFDB header")
     named = list(dict.fromkeys(row.split()[0] for row in rows[1:]))
     for name in named:
         if name not in known:
             raise DataError(
-                f"the zip: its .hea names {name[:60]!r}, which is not in the zip; it has {listed(sorted(known)[:8])}"
+                f"the .hea file names {name[:60]!r}, which is not in the zip; the zip has {listed(sorted(known)[:8])}"
             )
     ours = {name: f"record{number}.dat" for number, name in enumerate(named)}
     held = sum(archive.getinfo(known[name]).file_size for name in named)
@@ -205,14 +205,16 @@ def keep_record(archive: zipfile.ZipFile, folder: Path) -> None:
 
 
 def _first_line(line: str, held: int) -> str:
-    """A WFDB header's first line with a record name of our own, its rate and length looked at. held: bytes of its signals."""
+    """Check a WFDB header's first line and replace its record name. held: bytes of its signals."""
     words = line.split()
     rate = re.match(r"[0-9.]+", words[2]) if len(words) > 2 else None
     if "/" in words[0] or rate is None or not _RATES[0] <= float(rate[0]) <= _RATES[1]:
         raise DataError(
-            f"the zip: its .hea begins {line[:60]!r}, expected a record of one segment, its signals and values a second "
-            f"({_RATES[0]:g} to {_RATES[1]:g})"
+            f"the .hea file in the zip begins with {line[:60]!r}, expected the name of a single-segment record, the number of "
+            f"signals and the sampling rate ({_RATES[0]:g} to {_RATES[1]:g} Hz)"
         )
     if len(words) > 3 and not (words[3].isascii() and words[3].isdigit() and int(words[3][:15]) <= max(held, _LONG)):
-        raise DataError(f"the zip: its .hea says {words[3][:20]!r} values a signal, its signals have {held:,} bytes")
+        raise DataError(
+            f"the .hea file in the zip gives {words[3][:20]!r} values per signal, but the signal files have {held:,} bytes"
+        )
     return " ".join(["record", *words[1:]])

@@ -1,4 +1,4 @@
-"""One training as a value: what every part of the story is handed."""
+"""The state of one training, shared by all steps of the pipeline."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from wavefold.base.runs import Run
 from wavefold.prepare import Fold
 from wavefold.recipe import Member, Recipe, digest_of
 
-BASELINE = "baseline"  # stands for a member's number in the folder of a baseline's scores
+BASELINE = "baseline"  # in place of a member number in the folder of a baseline's scores
 
 
 @dataclass(frozen=True)
 class Work:
-    """One training: the run it fills, the recipe, the samples, the files to predict, the folds."""
+    """One training: its run, recipe, samples, files to predict and folds."""
 
     run: Run
     recipe: Recipe
@@ -33,14 +33,14 @@ class Work:
 
     @property
     def members(self) -> list[tuple[int | str, Member]]:
-        """The members with their numbers; the baseline, if any, comes last."""
+        """The members with their numbers; the baseline, if any, is last."""
         members: list[tuple[int | str, Member]] = list(enumerate(self.recipe.member))
         baseline = self.recipe.output.baseline
         return members + ([(BASELINE, Member(model=baseline))] if baseline else [])
 
     @property
     def judged(self) -> str:
-        """A digest of all that scores.json depends on beside the members."""
+        """A digest of everything scores.json depends on besides the members."""
         tree = self.recipe.tree()
         left_out = [d.left_out for d in (self.dataset, *self.tests)]
         weights = [m.weight for m in self.recipe.member]
@@ -50,7 +50,7 @@ class Work:
 
 
 def facts_of(recipe: Recipe, data_digest: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says: whose run it is, what is known of the data, the command and what it ran on."""
+    """The contents of run.json: identity, data, command and environment."""
     return {
         "recipe": recipe.name,
         "identity": {"recipe": recipe.digest(), "data": data_digest, "wavefold": wavefold.__version__},

@@ -1,1 +1,1 @@
-"""The story of frames: read a series, cut windows, split by time, fit nets, judge by lead time, forecast."""
+"""Forecasting of frames: read a series, cut windows, split by time, fit nets, evaluate by lead time, forecast."""

@@ -1,4 +1,4 @@
-"""What a run that is done says of frames that come after those it is given."""
+"""Inference: forecasts of a finished run from past frames."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from wavefold.story.forecasting.reading import sections
 from wavefold.story.forecasting.scaling import scaling_of
 from wavefold.training.frame_part import forecast_windows
 
-Answers = dict[str, Floats]  # by who answers, (sample, target, ahead, row, column) in the unit of the frames
+Answers = dict[str, Floats]  # by forecaster, (sample, target, ahead, row, column) in the unit of the frames
 
 _BLOCK = 32  # windows at a time
 
 
 class Forecaster:
-    """The members and baselines of a run, ready to be asked."""
+    """The members and baselines of a run, ready for inference."""
 
     def __init__(self, run: Run, recipe: Recipe, targets: int) -> None:
         self.recipe, self.targets = recipe, targets
@@ -41,12 +41,12 @@ class Forecaster:
         self._baselines = {name: self._baseline(run, name) for name in recipe.output.baselines}
 
     def forecast(self, windows: Windows, size: int = _BLOCK) -> Iterator[tuple[slice, Floats]]:
-        """The ensemble's forecast of each window, a block at a time, in the unit of the frames; the past is all it is shown."""
+        """Yield the ensemble's forecasts in blocks of windows, in the unit of the frames; only past frames are used."""
         for rows, answers in self.answers(windows, baselines=False, size=size):
             yield rows, answers["ensemble"]
 
     def answers(self, windows: Windows, *, baselines: bool = True, size: int = _BLOCK) -> Iterator[tuple[slice, Answers]]:
-        """What the ensemble, each of several members and the baselines say of windows, a block at a time."""
+        """Yield forecasts of the ensemble, its members if several, and the baselines, in blocks of windows."""
         scaled = windows.of(self.scaling.apply(windows.series))
         for start in range(0, len(windows), size):
             rows = slice(start, min(start + size, len(windows)))
@@ -75,7 +75,7 @@ class Forecaster:
 
 
 def learned_forecaster(run: Run, recipe: Recipe, number: int) -> nn.Module:
-    """A member's net with its weights, on the processor."""
+    """Load a member's net with its weights, on the CPU."""
     member, facts = recipe.member[number], run.facts
     net = new_forecaster(member, len(facts["channels"]), facts["targets"], recipe, 0)
     net.load_state_dict(read_weights(run.member(0, number, member.model)))
@@ -83,13 +83,14 @@ def learned_forecaster(run: Run, recipe: Recipe, number: int) -> nn.Module:
 
 
 def last_windows(recipe: Recipe, series: Series) -> tuple[Windows, NDArray[np.int64]]:
-    """The last past frames of every stretch that has enough, whole; and the numbers of those stretches."""
+    """A whole-frame window at the end of every long enough segment without gaps; and the numbers of those segments."""
     _, wanted = sections(recipe)
     long = np.flatnonzero(series.ends - series.starts >= wanted.past)
     if not len(long):
         longest = int((series.ends - series.starts).max())
         raise DataError(
-            f"{series.source}: {longest} frames at most without a gap; a forecast is made from {wanted.past}, windows.past"
+            f"{series.source}: the longest segment without a gap has {longest} frame{'s' if longest != 1 else ''}; "
+            f"a forecast needs {wanted.past} (windows.past)"
         )
     first = series.ends[long] - wanted.past
     none = np.zeros(len(long), np.int64)
@@ -97,9 +98,9 @@ def last_windows(recipe: Recipe, series: Series) -> tuple[Windows, NDArray[np.in
 
 
 def forecasts_of(forecaster: Forecaster, series: Series, size: int = _BLOCK) -> Forecasts:
-    """The frames after the last ones of every stretch, whole frames in their own unit; NaN in cells that the past lacks.
+    """Forecast whole frames after the end of every segment, in their own unit; NaN in cells without any past value.
 
-    size: windows at a time, at most 32.
+    size: batch size in windows, at most 32.
     """
     windows, long = last_windows(forecaster.recipe, series)
     frames = np.concatenate([said for _, said in forecaster.forecast(windows, min(size, _BLOCK))])
@@ -118,7 +119,7 @@ def forecasts_of(forecaster: Forecaster, series: Series, size: int = _BLOCK) -> 
 
 
 def where_seen(frames: Floats, past: Floats) -> Floats:
-    """Later frames with NaN in the cells that have no value in any past one; both (..., frame, row, column)."""
+    """Set later frames to NaN in cells without a value in any past frame; both (..., frame, row, column)."""
     never = np.isnan(past).all(axis=-3, keepdims=True)
     made: Floats = np.where(never, np.float32(np.nan), frames)
     return made

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe of frames or its data, said before any training; and what its nets look like."""
+"""Checks of a forecasting recipe and its data before training, and a description of its nets."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ STEPS = {**FRAME_TRANSFORMS, **FRAME_AUGMENTATIONS}
 
 
 def check_frame_recipe(recipe: Recipe) -> None:
-    """UserError for the first name, option or value in a recipe of frames that no part takes; needs no data."""
+    """Raise UserError for the first invalid name, option or value in a forecasting recipe; needs no data."""
     recipe.quickly()
     _, windows = sections(recipe)
     for key, value in {"crop": windows.crop, "crop_stride": windows.crop_stride}.items():
         if len(value) == 1:
-            raise UserError(f"windows.{key}: {value} is one number; name rows and columns, or leave it out")
+            raise UserError(f"windows.{key}: {value} is one number; give rows and columns, or remove it")
     if windows.crop_stride and not windows.crop:
-        raise UserError("windows.crop_stride: there is no windows.crop to move by it")
+        raise UserError("windows.crop_stride: needs windows.crop; set it or remove windows.crop_stride")
     if windows.anywhere and not windows.crop:
-        raise UserError("windows.anywhere: there is no windows.crop to place anywhere")
+        raise UserError("windows.anywhere: needs windows.crop; set it or remove windows.anywhere")
     pick({"auto": None, **SERIES_READERS}, recipe.data.layout, "data.layout")
     pick(FRAME_SIMULATORS, recipe.data.simulator, "data.simulator")
     if recipe.data.digits and recipe.data.simulator != "digits":
-        raise UserError(f"data.digits: the simulator {recipe.data.simulator} draws none; set data.simulator=digits")
+        raise UserError(f"data.digits: simulator '{recipe.data.simulator}' draws no digits; set data.simulator=digits")
     pick(FRAME_WRITERS, recipe.data.writes, "data.writes")
     if len(recipe.data.shape) != 3:
-        raise UserError(f"data.shape: {recipe.data.shape} is not channels, rows and columns")
+        raise UserError(f"data.shape: {recipe.data.shape} is invalid; expected channels, rows and columns")
     _check_steps(recipe)
     given = ("windows",)
     check_options(pick(FRAME_SPLITS, recipe.split.way, "split.way"), recipe.split.options, "split", given, ("way",))
     _check_unused(recipe)
     _check_members(recipe)
     if not any(stage.epochs for stage in recipe.stage):
-        raise UserError("stage: no stage has an epoch; set stage.0.epochs to 1 or more")
+        raise UserError("stage: no stage has any epochs; set stage.0.epochs to 1 or more")
     for number, stage in enumerate(recipe.stage):
         _check_stage(recipe, stage, f"stage.{number}")
     _check_metric(recipe, recipe.output.metric, "output.metric")
@@ -61,7 +61,7 @@ def check_frame_recipe(recipe: Recipe) -> None:
 
 
 def check_frames(recipe: Recipe, source: str) -> list[str]:
-    """What a source holds and how the recipe would split it, as lines; UserError for the first thing that is wrong."""
+    """Describe a source and its split by the recipe, as lines of text; UserError for the first problem found."""
     series, targets = read_frames(recipe, source)
     windows = windows_in(recipe, series)
     parts = split_windows(recipe, windows)
@@ -70,12 +70,13 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
     past, ahead = sections(recipe)[1].past, sections(recipe)[1].ahead
     rows, columns = series.size
     lines = [
-        f"{len(series):,} frames of {rows} x {columns} in {len(series.starts):,} stretch(es){_times(series)}",
+        f"{len(series):,} frames of {rows} x {columns} in {len(series.starts):,} "
+        f"segment{'s' if len(series.starts) != 1 else ''} without gaps{_times(series)}",
         f"channels: {listed(series.channels)}; to forecast: {listed(series.channels[:targets])}; unit: {series.unit or '?'}",
         f"{_extent(series)}",
         f"{len(windows):,} windows of {past} past and {ahead} later frames of {windows.size[0]} x {windows.size[1]}",
-        f"split by time: {len(parts.train):,} windows to learn from, {len(parts.validation):,} to choose by, "
-        f"{len(parts.test):,} to test",
+        f"split by time: {len(parts.train):,} training, {len(parts.validation):,} validation and "
+        f"{len(parts.test):,} test windows",
     ]
     notes = frame_notes(recipe, series, windows, parts)
     if len(parts.test):
@@ -85,7 +86,7 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
 
 
 def describe_forecasters(recipe: Recipe) -> str:
-    """The layers of each net with output shapes and parameter counts, for the recipe's own shape."""
+    """List the layers of each net with output shapes and parameter counts, for the recipe's own shape."""
     (_, rows, columns), (_, windows), (channels, targets) = recipe.data.shape, sections(recipe), _channels(recipe)
     blocks = []
     for number, member in enumerate(recipe.member):
@@ -106,26 +107,26 @@ def _check_steps(recipe: Recipe) -> None:
             changed = step.step
         elif changed:
             raise UserError(
-                f"prepare.{number}: '{step.step}' comes after '{changed}', which is drawn anew for each batch: put it before"
+                f"prepare.{number}: '{step.step}' must come before '{changed}', which is applied at random to each batch"
             )
 
 
 def _check_unused(recipe: Recipe) -> None:
-    """UserError for what a recipe of frames may not ask for, since nothing would come of it."""
+    """Raise UserError for settings that have no effect in a forecasting recipe."""
     if recipe.batches.fractions != "each":
-        raise UserError("batches.fractions: frames have no classes; leave it out, or set it to each")
+        raise UserError("batches.fractions: frames have no classes; remove it or set it to each")
     if recipe.combine.by != "mean" or recipe.combine.options:
-        raise UserError("combine.by: forecasts are combined by mean, each member by its weight")
+        raise UserError("combine.by: forecasts can only be combined by mean; set member weights instead of options")
     if recipe.combine.calibrate != "none" or recipe.combine.decide != "probabilities":
-        raise UserError("combine: forecasts are neither calibrated nor decided on; leave both out")
+        raise UserError("combine: calibrate and decide do not apply to forecasts; remove them")
     if recipe.split.group:
-        raise UserError("split.group: frames are split by time; leave it out")
+        raise UserError("split.group: frames are split by time; remove it")
     if recipe.output.baseline:
-        raise UserError("output.baseline: is of classifiers; forecasts have output.baselines, a list")
+        raise UserError("output.baseline: applies only to classification; for forecasts use the list output.baselines")
     changed = recipe.changed("data", ("label", "test", "limit", "skip_bad", "grid", "backgrounds", "classes"))
     changed += recipe.changed("combine", ("threshold",)) + recipe.changed("output", ("per", "submission"))
     if changed:
-        raise UserError(f"{changed[0]}: is of samples with labels; frames have none, leave it out")
+        raise UserError(f"{changed[0]}: applies only to labelled samples; remove it from a forecasting recipe")
 
 
 def _check_members(recipe: Recipe) -> None:
@@ -133,7 +134,7 @@ def _check_members(recipe: Recipe) -> None:
     for number, member in enumerate(recipe.member):
         place = f"member.{number}"
         if member.flips:
-            raise UserError(f"{place}.flips: are of cadences")
+            raise UserError(f"{place}.flips: applies only to cadences; remove it")
         pick(FORECASTERS, member.model, f"{place}.model")
         check_options(FORECASTERS[member.model], member.options, place, ("channels", "targets", "past", "ahead"), ("model",))
         with torch.device("meta"):
@@ -141,7 +142,7 @@ def _check_members(recipe: Recipe) -> None:
 
 
 def _channels(recipe: Recipe) -> tuple[int, int]:
-    """Channels of the recipe's own shape, and how many of them it forecasts."""
+    """The number of channels in the recipe's own shape, and of channels to forecast."""
     channels = recipe.data.shape[0]
     return channels, min(channels, len(sections(recipe)[0].targets) or channels)
 
@@ -155,14 +156,17 @@ def _check_stage(recipe: Recipe, stage: StageRecipe, place: str) -> None:
 
 
 def _check_metric(recipe: Recipe, name: str, place: str) -> None:
-    """UserError for a metric that does not exist, or by which neither of two forecasts is the better one."""
+    """Raise UserError for a metric that does not exist or that cannot rank forecasts."""
     known, (short, *_) = metrics_of(recipe, 1.0), name.split("-")
     if name not in known and short in ("csi", "fss", "bias"):
-        there = listed(n for n in known if n.startswith(short)) or f"no {short}"
-        raise UserError(f"{place}: there is {there}, not '{name}': name thresholds, as in --set output.thresholds=[7,20]")
+        there = listed(n for n in known if n.startswith(short)) or "none"
+        raise UserError(
+            f"{place}: no metric '{name}'; available {short} metrics: {there}; set thresholds, as in "
+            "--set output.thresholds=[7,20]"
+        )
     pick(known, name, place)
     if name.startswith(("bias-", "sharpness")):
-        raise UserError(f"{place}: '{name}' is best at 1, so neither more nor less is better; name another")
+        raise UserError(f"{place}: '{name}' is best at 1, so it cannot rank forecasts; choose another metric")
 
 
 def _times(series: Series) -> str:
@@ -179,11 +183,14 @@ def _step_word(seconds: float) -> str:
 
 
 def _extent(series: Series) -> str:
-    """Least and largest value and the share without one, of some frames."""
+    """The range of values and the share of missing cells in some frames, as text."""
     looked = np.unique(np.linspace(0, len(series) - 1, 64).round().astype(np.int64))
     values = series.frames[looked]
     missing = np.isnan(values).mean()
     if missing == 1:
-        return f"no value in {len(looked)} frames looked at"
-    word = f", {missing:.1%} of the cells without a value" if missing else ""
-    return f"values from {np.nanmin(values):g} to {np.nanmax(values):g}{word} (of {len(looked)} frames looked at)"
+        return f"no values in {len(looked)} frame{'s' if len(looked) != 1 else ''} checked"
+    word = f", {missing:.1%} of the cells missing" if missing else ""
+    return (
+        f"values from {np.nanmin(values):g} to {np.nanmax(values):g}{word} "
+        f"(in {len(looked)} frame{'s' if len(looked) != 1 else ''} checked)"
+    )

@@ -1,9 +1,9 @@
-"""A run of frames as one ONNX file: frames in their own unit go in, forecasts in that unit come out.
+"""Export a forecasting run as one ONNX file, from frames in their own unit to forecasts in that unit.
 
-Input "frames" is (sample, channel, past, row, column) float32 with NaN where there is no value; input "clock", only where a
-step needs it, is (sample, past + ahead) float64 seconds since 1970-01-01 UTC, of past and later frames. Output "forecast" is
-(sample, target, ahead, row, column) float32 with NaN in the cells that no past frame has. The number of samples is free;
-rows and columns are those of the frames that the run learned from.
+Input "frames" is (sample, channel, past, row, column) float32 with NaN for missing values; input "clock", present only if a
+step needs it, is (sample, past + ahead) float64 seconds since 1970-01-01 UTC of past and later frames. Output "forecast" is
+(sample, target, ahead, row, column) float32 with NaN in cells without any past value. The number of samples is free; rows
+and columns are those of the training frames.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ from wavefold.story.forecasting.reading import check_like, read_frames, sections
 from wavefold.story.forecasting.scaling import scaling_of
 from wavefold.training.frame_part import past_of
 
-_CLOSE = 1e-5  # of the later frames' standard deviation, how far a file's forecasts may be from torch's
-_CLOSE_CARRIED = 1e-2  # the same of single cells behind motion: places on a frame, rounded, times the slope at a sharp edge
-_ROUNDING = 2  # float32 steps of the largest value, which no forecast is more exact than
+_CLOSE = 1e-5  # largest difference from torch, in standard deviations of the later frames
+_CLOSE_CARRIED = 1e-2  # the same for single cells after advection, where rounded positions matter at sharp edges
+_ROUNDING = 2  # tolerance in float32 steps of the largest value
 _CARRIED = ("advection", "spectral")
-_MOST_WINDOWS, _VALUES = 8, 1 << 23  # that a file is checked on; values in all of them
+_MOST_WINDOWS, _VALUES = 8, 1 << 23  # windows to verify a file on; values in all of them
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and how it was checked."""
+    """An exported file and the result of its verification."""
 
     path: Path
     largest_difference: float  # from torch, in standard deviations of the later frames
-    windows: int  # that it was checked on
-    simulated: bool  # whether these were made up, as the run's frames are not where they were
-    metadata: Mapping[str, str]  # as the file keeps it
+    windows: int  # it was verified on
+    simulated: bool  # whether they were simulated because the run's frames are gone
+    metadata: Mapping[str, str]  # stored in the file
 
 
 class WholeForecaster(nn.Module):
-    """Scaling, members and their mean in one module: raw frames, and the clock where a step needs it, to raw forecasts.
+    """Scaling, members and their mean in one module, from raw frames, and the clock if a step needs it, to raw forecasts.
 
-    Axes are those of the file, above.
+    The axes are those of the file, as above.
     """
 
     def __init__(
@@ -66,17 +66,17 @@ class WholeForecaster(nn.Module):
     ) -> None:
         super().__init__()
         self.steps, self.nets = list(steps), nn.ModuleList(nets)
-        self._kept = nn.ModuleList(steps)  # so that they are parts of it
+        self._kept = nn.ModuleList(steps)  # to register them as submodules
         self.shares = [weight / sum(weights) for weight in weights]
         self.past, self.targets = past, targets
 
     @property
     def needs_clock(self) -> bool:
-        """Whether it has to be told the time."""
+        """Whether the input `clock` is needed."""
         return any(step.needs_clock for step in self.steps)
 
     def forward(self, frames: Tensor, clock: Tensor | None = None) -> Tensor:
-        seconds = torch.empty(0, 0) if clock is None else clock  # then no step looks at them
+        seconds = torch.empty(0, 0) if clock is None else clock  # unused by all steps
         scaled = frames
         for step in self.steps:
             scaled = step(scaled, seconds[:, : self.past])
@@ -94,7 +94,7 @@ class WholeForecaster(nn.Module):
 
 
 def whole_forecaster(run: Run, recipe: Recipe, *, member: int | None = None) -> WholeForecaster:
-    """What a run forecasts with, as one module on the processor. member: that one alone; UserError where there is none."""
+    """Build one forecasting module of a run on the CPU. member: only this one; UserError if there is no such member."""
     facts, (_, windows) = run.facts, sections(recipe)
     chosen = _chosen(recipe, member)
     nets = [learned_forecaster(run, recipe, number) for number in chosen]
@@ -107,12 +107,12 @@ def whole_forecaster(run: Run, recipe: Recipe, *, member: int | None = None) -> 
 def export_forecaster(
     run: Run, out: str | Path, *, member: int | None = None, say: Callable[[str], object] = print
 ) -> Exported:
-    """Write a run, or one member of it, as one ONNX file, and compare it with torch before it takes its name.
+    """Write a run, or one of its members, as one ONNX file, after comparing it with torch.
 
-    It is compared on windows of the run's own frames, where these are still there, else on simulated ones, which is said.
-    RuntimeError where a forecast differs by more than 1e-5 of the later frames' standard deviation; behind a start
-    "advection" or "spectral" that holds for the root mean square, and 1e-2 for each cell. UserError for a path that does not
-    end in .onnx, or a member that is not there.
+    The comparison uses windows of the run's own frames, or simulated ones if these are gone, which is reported.
+    RuntimeError if a forecast differs by more than 1e-5 of the later frames' standard deviation; with start "advection" or
+    "spectral" that limit applies to the root mean square, and 1e-2 to each cell. UserError for a path that does not end in
+    .onnx, or a member that does not exist.
     """
     check_onnx(out)
     recipe, facts = recipe_of(run), run.facts
@@ -122,11 +122,11 @@ def export_forecaster(
     if note:
         say(note)
     if _is_carried(whole):
-        say("a first forecast along the motion of the past has many steps; writing them takes a minute or more")
+        say("exporting the motion-based first forecast takes a minute or more")
     with TemporaryDirectory() as folder:
         made = Path(folder) / "forecast.onnx"
         examples, inputs = _examples(facts, recipe, whole.needs_clock)
-        with warnings.catch_warnings():  # that two inputs have one free axis, which is meant
+        with warnings.catch_warnings():  # two inputs share one free axis on purpose
             warnings.filterwarnings("ignore", "# The axis name: sample", UserWarning)
             write_onnx(made, whole, examples, inputs=inputs, outputs=["forecast"], metadata=metadata)
         answers = Forecaster(run, recipe, facts["targets"])
@@ -135,14 +135,14 @@ def export_forecaster(
         content = made.read_bytes()
     write_whole(Path(out), lambda stream: stream.write(content))
     say(
-        f"{out}: {len(content) / 1e6:.1f} MB; its forecasts of {len(windows)} windows are torch's, "
-        f"to {difference:.0e} of the standard deviation of what came"
+        f"{out}: {len(content) / 1e6:.1f} MB; forecasts of {len(windows)} window{'s' if len(windows) != 1 else ''} match torch "
+        f"to {difference:.0e} of the standard deviation of the later frames"
     )
     return Exported(Path(out), difference, len(windows), bool(note), metadata)
 
 
 def clock_of(windows: Windows) -> Seconds:
-    """Seconds of past and later frames of windows, (sample, past + ahead)."""
+    """Times of past and later frames of windows in seconds, (sample, past + ahead)."""
     before = windows.series.clock(windows.first[:, None] + np.arange(windows.past))
     return np.concatenate([before, windows.clock()], axis=1)
 
@@ -150,12 +150,14 @@ def clock_of(windows: Windows) -> Seconds:
 def _chosen(recipe: Recipe, member: int | None) -> list[int]:
     count = len(recipe.member)
     if member is not None and not 0 <= member < count:
-        raise UserError(f"--member {member}: there is none; the run has {listed(range(count))}")
+        raise UserError(
+            f"--member {member}: no such member; the run has member{'s' if count != 1 else ''} {listed(range(count))}"
+        )
     return list(range(count)) if member is None else [member]
 
 
 def _learned_steps(run: Run, recipe: Recipe) -> list[FrameTransform]:
-    """The recipe's transforms of frames as the run has learned them."""
+    """Load the recipe's frame transforms as fitted in the run."""
     return scaling_of(recipe).load(run.folder / "fold0" / "prepare.npz").steps
 
 
@@ -164,7 +166,7 @@ def _is_carried(whole: nn.Module) -> bool:
 
 
 def _examples(facts: Mapping[str, Any], recipe: Recipe, clock: bool) -> tuple[list[Tensor], list[str]]:
-    """Two samples for each input, and what the inputs are called."""
+    """Two example samples for each input, and the input names."""
     _, windows = sections(recipe)
     channels, rows, columns = facts["shape"]
     frames = torch.zeros(2, channels, windows.past, rows, columns)
@@ -173,7 +175,7 @@ def _examples(facts: Mapping[str, Any], recipe: Recipe, clock: bool) -> tuple[li
 
 
 def _metadata(run: Run, recipe: Recipe, member: int | None, clock: bool) -> dict[str, str]:
-    """What the file says of itself; lists, numbers and mappings are JSON."""
+    """Metadata of the file; lists, numbers and mappings are encoded as JSON."""
     facts, scores, (_, windows) = run.facts, run.scores, sections(recipe)
     alone = member is not None and len(recipe.member) > 1
     row = scores["members"][member] if alone else scores["score"]
@@ -198,27 +200,27 @@ def _metadata(run: Run, recipe: Recipe, member: int | None, clock: bool) -> dict
     words = {"kind": "frames", "unit": facts["unit"], "metric": metric, "recipe": facts["recipe"]}
     words |= {"recipe_toml": run.recipe_text, "wavefold": wavefold.__version__, "run": run.mark}
     if clock:
-        words["clock"] = "seconds since 1970-01-01 UTC, as in the frames' source; of frames without times, number x step"
+        words["clock"] = "seconds since 1970-01-01 UTC, as in the frames' source; for frames without times, frame number x step"
     return {**words, **{name: words_of(value) for name, value in lists.items()}}
 
 
 def _windows_to_check(run: Run, recipe: Recipe) -> tuple[Windows, str]:
-    """Some windows of the run's frames; where these cannot be had, simulated ones and a line that says so."""
+    """Some windows of the run's frames; if unavailable, simulated ones and a message with the reason."""
     source = run.source
     try:
         if not Path(source).exists():
-            raise UserError(f"{source}: is not there")
+            raise UserError(f"{source}: no such file or folder")
         series, _ = read_frames(recipe, source)
         check_like(series, run.facts)
         if list(series.frames.shape[1:]) != run.facts["shape"]:
-            raise UserError(f"{source}: its frames are of another size now")
+            raise UserError(f"{source}: the size of the frames has changed since training")
         return _some_whole(windows_in(recipe, series)), ""
     except UserError as error:
-        return _made_up(run, recipe), f"{error}; checked on simulated frames of the same shape instead"
+        return _made_up(run, recipe), f"{error}; verifying on simulated frames of the same shape instead"
 
 
 def _some_whole(windows: Windows) -> Windows:
-    """A few windows, evenly spread, of whole frames."""
+    """A few evenly spread windows of whole frames."""
     series, first = windows.series, np.unique(windows.first)
     values = windows.length * int(np.prod(series.frames.shape[1:]))
     count = min(len(first), max(2, min(_MOST_WINDOWS, _VALUES // values)))
@@ -228,7 +230,7 @@ def _some_whole(windows: Windows) -> Windows:
 
 
 def _made_up(run: Run, recipe: Recipe) -> Windows:
-    """Windows of frames that are, scaled, random numbers from 0 to 1; a cell in a hundred has no value."""
+    """Windows of random frames, from 0 to 1 after scaling; one cell in a hundred is missing."""
     facts, (_, wanted), rng = run.facts, sections(recipe), np.random.default_rng(0)
     count = wanted.past + wanted.ahead + 1
     frames = rng.random((count, *facts["shape"]), np.float32)
@@ -243,9 +245,9 @@ def _made_up(run: Run, recipe: Recipe) -> Windows:
 
 
 def _compared(model: OnnxModel, forecaster: Forecaster, name: str, windows: Windows, close: float) -> float:
-    """The largest difference of a file's forecasts from a run's, in standard deviations of what came; RuntimeError if large."""
+    """The largest difference from torch, in standard deviations of the later frames; RuntimeError if too large."""
     past, clock = replace(windows, ahead=0).values(), clock_of(windows)
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # a GPU's quick products are coarser than 1e-5
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 is less precise than 1e-5
         said = np.concatenate([answers[name] for _, answers in forecaster.answers(windows, baselines=False)])
     expected = where_seen(said, past[:, : forecaster.targets])
     found = np.concatenate([_asked(model, past[some], clock[some]) for some in (slice(1), slice(1, None)) if len(past[some])])
@@ -253,9 +255,9 @@ def _compared(model: OnnxModel, forecaster: Forecaster, name: str, windows: Wind
     least = _ROUNDING * float(np.spacing(np.float32(np.nanmax(np.abs(expected), initial=0))))
     if not (off <= max(close * spread, least) and usual <= max(_CLOSE * spread, least)):
         raise RuntimeError(
-            f"ONNX Runtime's forecasts are up to {off / spread:.1e} of the frames' standard deviation from torch's, expected "
-            f"{close:.0e} at most, and {usual / spread:.1e} in the root mean square, expected {_CLOSE:.0e}; nothing was "
-            "written. Write one member with --member, or choose another net or start"
+            f"ONNX Runtime differs from torch by up to {off / spread:.1e} standard deviations of the frames, expected "
+            f"{close:.0e} at most, and by {usual / spread:.1e} in the root mean square, expected {_CLOSE:.0e}; no file was "
+            "written. Export one member with --member, or choose another net or start"
         )
     return off / spread
 
@@ -266,7 +268,7 @@ def _asked(model: OnnxModel, frames: Floats, clock: Seconds) -> Floats:
 
 
 def _differences(found: Floats, expected: Floats) -> tuple[float, float]:
-    """The largest difference and the root mean square; infinite where one has a value and the other has none."""
+    """The largest and the root mean square difference; infinite if missing cells do not match."""
     if not np.array_equal(np.isnan(found), np.isnan(expected)):
         return float("inf"), float("inf")
     off = found.astype(np.float64) - expected
@@ -275,6 +277,6 @@ def _differences(found: Floats, expected: Floats) -> tuple[float, float]:
 
 
 def _spread(truth: NDArray[Any]) -> float:
-    """The standard deviation of the values that are there, 1 where they are all alike or there are none."""
+    """The standard deviation of the finite values; 1 if they are constant or there are none."""
     there = truth[np.isfinite(truth)].astype(np.float64)
     return float(there.std()) if len(there) and there.std() > 0 else 1.0

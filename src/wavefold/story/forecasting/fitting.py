@@ -1,4 +1,4 @@
-"""Members fitted on the training windows; weights chosen by what they say of the validation windows."""
+"""Training of forecasting members, with weights chosen on the validation windows."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from wavefold.training.loop import Stage, fit_stage, unfinished
 from wavefold.training.state import StateFile
 from wavefold.training.telling import Telling
 
-_CHECKED = 256  # validation windows that weights are chosen by after each epoch, evenly spread over all
+_CHECKED = 256  # most validation windows evaluated after each epoch, evenly spread
 
 
 def fit_members(work: FrameWork, telling: Telling) -> None:
-    """Fit every member on the training part; its scaling was learned when the run began."""
+    """Fit every member on the training part; the scaling was fitted when the run began."""
     scaling = scaling_of(work.recipe).load(work.folder / "prepare.npz")
     scaled = scaling.apply(work.series)
     for number, member, folder in work.members:
@@ -49,7 +49,7 @@ def fit_members(work: FrameWork, telling: Telling) -> None:
 
 
 def new_forecaster(member: Member, channels: int, targets: int, recipe: Recipe, key: int, place: str = "member") -> nn.Module:
-    """A net with the first weights of a key. place: for errors."""
+    """Build a net with weights initialized from a key. place: for errors."""
     _, windows = sections(recipe)
     seed_step(key)
     given = {"channels": channels, "targets": targets, "past": windows.past, "ahead": windows.ahead}
@@ -58,7 +58,7 @@ def new_forecaster(member: Member, channels: int, targets: int, recipe: Recipe, 
 
 
 def metrics_of(recipe: Recipe, data_range: float) -> dict[str, FrameMetric]:
-    """The recipe's metrics by name; `csi` and `fss` are those of the first threshold."""
+    """The recipe's metrics by name; `csi` and `fss` use the first threshold."""
     output = recipe.output
     made = metrics_of_frames(data_range, output.thresholds, output.scales)
     for short in ("csi", "fss"):
@@ -69,20 +69,20 @@ def metrics_of(recipe: Recipe, data_range: float) -> dict[str, FrameMetric]:
 
 
 def range_of(series: Series, windows: Windows, targets: int) -> float:
-    """From the least to the largest value of the target channels in some windows' frames; DataError where none has a value."""
+    """The range (maximum - minimum) of the target channels in some windows' frames; DataError if they have no values."""
     frames = frames_at(series, frames_of(windows))[0][:, :targets]
     if np.isnan(frames).all():
-        raise DataError(f"{series.source}: the {len(frames):,} frames to learn from have no value")
+        raise DataError(f"{series.source}: the target channels have no values in the {len(frames):,} training frames")
     return float(np.nanmax(frames) - np.nanmin(frames)) or 1.0
 
 
 def range_told(recipe: Recipe, facts: Mapping[str, Any]) -> float:
-    """The range of values that SSIM and PSNR are of: the recipe's, which may change, or that of the training part."""
+    """The data range for SSIM and PSNR: the recipe's, if set, or that of the training part."""
     return recipe.output.range or float(facts["range"])
 
 
 def new_frame_changes(recipe: Recipe) -> tuple[Change, ...]:
-    """The augmentations among a recipe's steps, in their order."""
+    """Build the augmentations among a recipe's steps, in order."""
     return tuple(
         build_part(FRAME_AUGMENTATIONS, step.step, step.options, f"prepare.{number}")
         for number, step in enumerate(recipe.prepare)
@@ -91,21 +91,21 @@ def new_frame_changes(recipe: Recipe) -> tuple[Change, ...]:
 
 
 def new_baseline(name: str, recipe: Recipe, place: str = "output.baselines") -> FrameBaseline:
-    """A baseline by its name."""
+    """Build a baseline by name."""
     options = {"period": recipe.output.period} if name == "climatology" else {}
     baseline: FrameBaseline = build_part(BASELINES, name, options, place)
     return baseline
 
 
 def check_baselines(recipe: Recipe, series: Series) -> None:
-    """UserError for a baseline that cannot learn from such frames, said before anything is fitted."""
+    """Raise UserError, before training, if a baseline cannot be fitted on such frames."""
     few = np.arange(min(2, len(series)))
     for name in recipe.output.baselines:
         new_baseline(name, recipe).fit(series.frames[few], series.clock(few), series.step)
 
 
 def _fit_net(work: FrameWork, number: int, member: Member, scaled: Series, scaling: FrameScaling, telling: Telling) -> None:
-    """Train one net through the recipe's stages and keep its weights; that seconds.json is there says that it is done."""
+    """Train one net through the recipe's stages and save its weights; seconds.json marks it as done."""
     recipe, folder, device = work.recipe, work.run.member(0, number, member.model), best_device()
     key = make_key(recipe.seed, 0, -2, member.seed) if member.seed is not None else make_key(recipe.seed, 0, number)
     model = new_forecaster(member, len(scaled.channels), work.targets, recipe, key).to(device)
@@ -131,7 +131,7 @@ def _part(work: FrameWork, scaled: Series, device: torch.device) -> FramePart:
 
 
 def frame_stage(stage: StageRecipe, number: int, work: FrameWork, key: int) -> Stage:
-    """A stage as the loop takes it."""
+    """Convert a stage of the recipe for the training loop."""
     shared = ("epochs", "rate", "optimiser", "weight_decay", "schedule", "patience", "average")
     return Stage(
         number=number,
@@ -144,7 +144,7 @@ def frame_stage(stage: StageRecipe, number: int, work: FrameWork, key: int) -> S
 
 
 def _checker(work: FrameWork, scaled: Series, scaling: FrameScaling) -> Callable[[nn.Module], dict[str, float]]:
-    """What the loop asks after each epoch: metrics of a model's forecasts of validation windows, in the frames' unit."""
+    """The validation callback after each epoch: metrics of forecasts of validation windows, in the frames' unit."""
     index = work.split.validation
     if len(index) > _CHECKED:
         index = index[np.linspace(0, len(index) - 1, _CHECKED).round().astype(np.int64)]
@@ -158,7 +158,9 @@ def _checker(work: FrameWork, scaled: Series, scaling: FrameScaling) -> Callable
         scores = FrameScores({name: every[name] for name in names})
         for rows, forecast in forecast_windows(model, there.of(scaled)):
             if not np.isfinite(forecast).all():
-                raise UserError("stage: the net's forecasts are no longer finite; lower stage.*.rate, or choose another loss")
+                raise UserError(
+                    "stage: the net's forecasts are no longer finite; lower the learning rate (stage.*.rate) or change the loss"
+                )
             some = there.take(rows)
             scores.add(scaling.undo(forecast, some), truth_of(some, work.targets))
         return {name: scores.value(name) for name in names}

@@ -1,4 +1,4 @@
-"""Forecasts measured by lead time, with the baselines beside them on the very same windows; and what to know of it."""
+"""Evaluation of forecasts and baselines by lead time, on the same windows; and notes on the scores."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from wavefold.training.frame_metrics import FrameScores
 
 Values = NDArray[np.float64]
 
-_FEW = 4  # blocks of time, below which an interval says little
+_FEW = 4  # blocks of time, below which an interval is unreliable
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the ensemble, its members and the baselines were measured to be on some windows."""
+    """Evaluation of the ensemble, its members and the baselines on some windows."""
 
     recipe: Recipe
     windows: Windows
-    scores: dict[str, FrameScores]  # by who forecasts, the ensemble first, then members, then baselines
-    errors: Values  # (target, row, column) mean square by cell of the ensemble; NaN where there is no truth, or of crops
-    blocks: NDArray[np.str_]  # (sample,) drawn whole for intervals
+    scores: dict[str, FrameScores]  # by forecaster: the ensemble, then members, then baselines
+    errors: Values  # (target, row, column) mean square error of the ensemble; NaN without truth, or for crops
+    blocks: NDArray[np.str_]  # (sample,) resampling units for intervals
 
     @property
     def metric(self) -> str:
-        """The recipe's."""
+        """The recipe's metric."""
         return self.recipe.output.metric
 
     def row(self, name: str) -> dict[str, Any]:
-        """Every metric over all leads, the recipe's with its interval; and the recipe's by lead."""
+        """All metrics over all leads and by lead; the recipe's metric with its intervals."""
         scores, others = self.scores[name], [m for m in self.metric_names if m != self.metric]
         return {
             self.metric: [scores.value(self.metric), *scores.interval(self.metric, **self._drawn)],
@@ -51,18 +51,18 @@ class Verdict:
         }
 
     def ends(self, name: str, metric: str) -> Values:
-        """A metric's interval at each lead, (lead, 2)."""
+        """The interval of a metric at each lead, (lead, 2)."""
         return self.scores[name].interval_by_lead(metric, **self._drawn)
 
     def skill(self, baseline: str) -> dict[str, Any]:
-        """The ensemble less a baseline on the same windows, and 1 - mse / its mse, by lead with their intervals."""
+        """Difference of the ensemble from a baseline and skill (1 - mse / baseline mse), by lead, with intervals."""
         ours, theirs = self.scores["ensemble"], self.scores[baseline]
         value, low, high = ours.difference_by_lead(self.metric, theirs, **self._drawn)
         skill = ours.skill_by_lead("mse", theirs, **self._drawn)
         return {"difference": plain(np.stack([value, low, high], axis=-1)), "skill": plain(np.stack(skill, axis=-1))}
 
     def results(self) -> dict[str, Any]:
-        """What scores.json says of the windows."""
+        """The scores of the windows for scores.json."""
         names, baselines = list(self.scores), list(self.recipe.output.baselines)
         members = [name for name in names[1:] if name not in baselines]
         series = self.windows.series
@@ -72,7 +72,7 @@ class Verdict:
             "unit": series.unit,
             "n": len(self.windows),
             "blocks": len(set(time_blocks(self.windows).tolist())),
-            "drawn": len(set(self.blocks.tolist())),  # of which an interval is made
+            "drawn": len(set(self.blocks.tolist())),  # resampling units of intervals
             "leads": self.windows.ahead,
             "step": series.step,
             "score": self.row("ensemble"),
@@ -86,12 +86,12 @@ class Verdict:
 
     @property
     def metric_names(self) -> Sequence[str]:
-        """Of every metric that is measured."""
+        """The names of all metrics."""
         return list(metrics_of(self.recipe, 1.0))
 
 
 def judge_windows(forecaster: Forecaster, windows: Windows, data_range: float) -> Verdict:
-    """Measure what a forecaster and its baselines say of some windows against the frames that came, where some did."""
+    """Evaluate a forecaster and its baselines on the windows with true later frames."""
     windows = with_truth(windows, forecaster.targets)
     metrics, scores = metrics_of(forecaster.recipe, data_range), dict[str, FrameScores]()
     whole = windows.size == windows.series.size
@@ -112,7 +112,7 @@ def judge_windows(forecaster: Forecaster, windows: Windows, data_range: float) -
 
 
 def drawn_whole(windows: Windows) -> NDArray[np.str_]:
-    """What an interval draws whole, (sample,): blocks of time as long as a window; of a single one, its crops' places."""
+    """Resampling units of intervals, (sample,): blocks of time as long as a window; or crop positions, if only one block."""
     blocks: NDArray[np.str_] = time_blocks(windows)
     if len(set(blocks.tolist())) > 1:
         return blocks
@@ -120,32 +120,32 @@ def drawn_whole(windows: Windows) -> NDArray[np.str_]:
 
 
 def frame_notes(recipe: Recipe, series: Series, windows: Windows, split: TimeSplit) -> list[str]:
-    """What a reader of the score must know of the data."""
+    """Caveats about the data for reading the score."""
     notes = list(series.notes)
     share = _missing(windows.take(split.test), len(sections(recipe)[0].targets) or len(series.channels))
     if share:
-        notes.append(f"{share:.1%} of the test part's later cells have no value; they are in no score")
+        notes.append(f"{share:.1%} of the cells in the test part's later frames are missing; they are excluded from the scores")
     return notes
 
 
 def interval_notes(blocks: int, drawn: int) -> list[str]:
-    """A word on an interval that is made of few stretches of time, or of places in one. drawn: of what it is made."""
+    """A note if intervals rest on few blocks of time. drawn: number of resampling units."""
     if blocks >= _FEW:
         return []
-    places = ", and is over places" if blocks < drawn else ""
+    places = " (resampled over crop positions)" if blocks < drawn else ""
     return [
-        f"what is tested begins in {blocks} block(s) of time as long as a window: its interval says little{places}; "
-        "raise split.test, or add frames"
+        f"the test windows span only {blocks} block{'s' if blocks != 1 else ''} of time as long as a window: "
+        f"the intervals{places} are unreliable; raise split.test or add frames"
     ]
 
 
 def verdict_notes(results: Mapping[str, Any]) -> list[str]:
-    """A word on what an interval is worth, and on the baselines that the ensemble does not beat, and at which leads."""
+    """Notes on unreliable intervals, and on baselines that the ensemble does not beat, with the leads."""
     notes, metric = interval_notes(results["blocks"], results["drawn"]), results["metric"]
     better = 1 if results["higher_is_better"] else -1
     for row in results["baselines"]:
         differences = np.array(row["difference"], np.float64)
-        lost = better * differences[:, 0] <= 0  # not so where the metric is undefined
+        lost = better * differences[:, 0] <= 0  # False where the metric is undefined
         if lost.any():
             where = "at any lead" if lost.all() else f"at lead {_ranges(np.flatnonzero(lost) + 1)}"
             notes.append(f"no better than {row['name']} by {metric} {where}")
@@ -153,19 +153,19 @@ def verdict_notes(results: Mapping[str, Any]) -> list[str]:
 
 
 def _ranges(numbers: Ints) -> str:
-    """Whole numbers in rising order for people: 1, 4 to 6."""
+    """Format ascending integers as ranges: 1, 4 to 6."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
     return listed(f"{run[0]}" if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
 def plain(values: Values) -> list[Any]:
-    """Numbers as JSON holds them: what is undefined is None."""
+    """Convert numbers for JSON; undefined ones become None."""
     array = np.asarray(values, np.float64)
     return [plain(v) for v in array] if array.ndim > 1 else [None if not np.isfinite(v) else float(v) for v in array]
 
 
 def _missing(windows: Windows, targets: int) -> float:
-    """The share of cells without a value among the later frames of windows, of those that are looked at."""
+    """The share of missing cells in the later frames of windows, estimated from at most 32 windows."""
     if not len(windows):
         return 0.0
     looked = np.unique(np.linspace(0, len(windows) - 1, 32).round().astype(np.int64))

@@ -1,4 +1,4 @@
-"""What a source of frames holds, as a page to look at before any training."""
+"""Data overview page of a source of frames, before training."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from wavefold.story.forecasting.reading import read_frames, sections, split_wind
 
 Values = NDArray[np.float64]
 
-_SHOWN = 6  # frames that are drawn, of each channel
+_SHOWN = 6  # frames drawn per channel
 _CHANNELS = 6
-_COUNTED = 20_000  # values of a histogram
-_POINTS = 1000  # of a curve in time
+_COUNTED = 20_000  # values per histogram
+_POINTS = 1000  # per curve in time
 
 
 def look_at_frames(recipe: Recipe, source: str) -> Page:
-    """The page of a source of frames."""
+    """Build the page of a source of frames."""
     series, targets = read_frames(recipe, source)
     found = _Sums(series)
     chapters = [
@@ -42,15 +42,15 @@ def look_at_frames(recipe: Recipe, source: str) -> Page:
     ]
     name = Path(series.source).name or series.source
     return Page(
-        title=f"{name}: a look at the frames",
-        lead=f"{series.source}, read as the recipe {recipe.name} reads it. Nothing was trained.",
+        title=f"{name}: data overview",
+        lead=f"{series.source}, read with recipe '{recipe.name}'. No model was trained.",
         chapters=chapters,
         headline=_headline(series, found),
     )
 
 
 class _Sums:
-    """Mean, spread and missing cells of a series, by frame and by cell, read once."""
+    """Mean, spread and missing cells of a series, by frame and by cell, computed in one pass."""
 
     def __init__(self, series: Series) -> None:
         channels, (rows, columns) = len(series.channels), series.size
@@ -79,8 +79,8 @@ def _headline(series: Series, found: _Sums) -> list[tuple[str, str]]:
     return [
         ("frames", f"{len(series):,}"),
         ("rows x columns", f"{series.size[0]} x {series.size[1]}"),
-        ("stretches without a gap", f"{len(series.starts):,}"),
-        ("cells without a value", f"{found.missing.mean():.2%}"),
+        (f"segment{'s' if len(series.starts) != 1 else ''} without gaps", f"{len(series.starts):,}"),
+        ("missing cells", f"{found.missing.mean():.2%}"),
     ]
 
 
@@ -91,9 +91,9 @@ def _there(series: Series, targets: int) -> Chapter:
         ("frames", f"{len(series):,} of {series.size[0]} rows and {series.size[1]} columns"),
         ("channels", ", ".join(series.channels) or "1"),
         ("to forecast", ", ".join(series.channels[:targets])),
-        ("unit", series.unit or "not said by the source"),
-        ("step", step_words(series.step) if series.step else "not said by the source"),
-        ("stretches", f"{len(lengths):,}, of {int(lengths.min()):,} to {int(lengths.max()):,} frames"),
+        ("unit", series.unit or "not given by the source"),
+        ("step", step_words(series.step) if series.step else "not given by the source"),
+        ("segments without gaps", f"{len(lengths):,}, of {int(lengths.min()):,} to {int(lengths.max()):,} frames"),
     ]
     if series.times is not None:
         pairs.append(("time", f"{time_word(series.times[0])} to {time_word(series.times[-1])} UTC"))
@@ -101,30 +101,30 @@ def _there(series: Series, targets: int) -> Chapter:
         if values is not None:
             pairs.append((name, f"{values[0]:g} to {values[-1]:g}"))
     pairs.append(("SHA-256", series.digest))
-    return Chapter("What is there", [Facts(pairs)])
+    return Chapter("Overview", [Facts(pairs)])
 
 
 def step_words(seconds: float) -> str:
-    """A step for people: 5 min, 1 h, 1 d, 1 month."""
+    """Format a time step: 5 min, 1 h, 1 d, 1 month."""
     return lead_word(1, seconds).removeprefix("+")
 
 
 def _parts(recipe: Recipe, series: Series) -> list[Chapter]:
-    """How the recipe would split the windows in time."""
+    """The recipe's split of the windows by time."""
     _, wanted = sections(recipe)
-    lead = f"Windows of {wanted.past} past frames and {wanted.ahead} later ones, split by time; no window is in two parts."
+    lead = f"Windows of {wanted.past} past and {wanted.ahead} later frames, split by time; each window is in one part only."
     try:
         windows = windows_in(recipe, series)
         split = split_windows(recipe, windows)
     except UserError as error:
-        return [Chapter("Parts", [Words(str(error), "warning")], lead)]
+        return [Chapter("Split", [Words(str(error), "warning")], lead)]
     rows = []
     for name in ("train", "validation", "test"):
         part: Ints = getattr(split, name)
         ends = [] if not len(part) else [windows.first[part].min(), windows.first[part].max() + windows.length - 1]
         clock = [_moment(series, int(n)) for n in ends]
         rows.append([name, len(part), *(clock or ["–", "–"])])
-    return [Chapter("Parts", [Table(["part", "windows", "first frame", "last frame"], rows)], lead)]
+    return [Chapter("Split", [Table(["part", "windows", "first frame", "last frame"], rows)], lead)]
 
 
 def _moment(series: Series, number: int) -> str:
@@ -132,17 +132,17 @@ def _moment(series: Series, number: int) -> str:
 
 
 def _in_time(series: Series, found: _Sums) -> Chapter:
-    """The mean of each frame and its ends, in the order of time."""
+    """Mean, minimum and maximum of each frame over time."""
     some = np.unique(np.linspace(0, len(series) - 1, min(len(series), _POINTS)).round().astype(np.int64))
     titles = [_moment(series, int(n)) for n in some]
     blocks: list[Block] = []
     for c, channel in enumerate(series.channels[:_CHANNELS]):
         values = found.by_frame[some, c]
-        curves = {"mean": values[:, 0].tolist(), "lowest": values[:, 1].tolist(), "highest": values[:, 2].tolist()}
+        curves = {"mean": values[:, 0].tolist(), "minimum": values[:, 1].tolist(), "maximum": values[:, 2].tolist()}
         up = f"{channel} ({series.unit})" if channel and series.unit else channel or series.unit or "value"
         blocks.append(in_order(curves, titles, "time (UTC)" if series.times is not None else "frame", up))
     return Chapter(
-        "In time", blocks, "Mean, lowest and highest value of each frame. Steps, trends and dead stretches show here."
+        "Time series", blocks, "Mean, minimum and maximum of each frame. Look for steps, trends and constant periods."
     )
 
 
@@ -154,11 +154,11 @@ def _maps(series: Series, found: _Sums) -> Chapter:
         blocks.append(
             map_grid(found.std[c : c + 1].astype(np.float32), [f"{channel} standard deviation"], series.unit, **given)
         )
-    return Chapter("Mean and spread by cell", blocks, "Over all frames; empty cells never have a value.")
+    return Chapter("Mean and spread by cell", blocks, "Over all frames; empty cells are missing in every frame.")
 
 
 def cells_of(series: Series) -> dict[str, Any]:
-    """The coordinates of a series' cells, and what they are, as charts of maps take them."""
+    """Coordinates and axis titles of a series' cells, as arguments of map charts."""
     return {"rows": series.rows, "columns": series.columns, "across": series.across, "up": series.up}
 
 
@@ -170,7 +170,7 @@ def _frames(series: Series) -> Chapter:
     for c, channel in enumerate(series.channels[:_CHANNELS]):
         blocks += [Words(channel)] if len(series.channels) > 1 else []
         blocks.append(map_grid(frames[:, c], titles, series.unit, **cells_of(series)))
-    return Chapter("Frames", blocks, "Evenly spread over the whole source.")
+    return Chapter("Frames", blocks, "Evenly spaced over the source.")
 
 
 def _values(series: Series, found: _Sums, seed: int) -> Chapter:
@@ -181,7 +181,7 @@ def _values(series: Series, found: _Sums, seed: int) -> Chapter:
     for c, channel in enumerate(series.channels[:_CHANNELS]):
         values = frames[:, c][np.isfinite(frames[:, c])]
         counts[channel or "value"] = rng.permutation(values)[:_COUNTED].tolist()
-    head = ["channel", "lowest", "mean", "highest", "spread (standard deviation by cell, mean)"]
+    head = ["channel", "minimum", "mean", "maximum", "mean standard deviation of a cell"]
     rows = []
     for c, channel in enumerate(series.channels):
         each = found.by_frame[:, c]
@@ -196,21 +196,30 @@ def _defects(recipe: Recipe, series: Series, found: _Sums) -> Chapter:
     empty = int((found.missing == 1).sum())
     some = int(((found.missing > 0) & (found.missing < 1)).sum())
     if empty:
-        blocks.append(Words(f"{empty:,} frames have no value at all.", "warning"))
+        blocks.append(Words(f"{empty:,} frame{'s have' if empty != 1 else ' has'} no values.", "warning"))
     if some:
         blocks.append(
-            Words(f"{some:,} frames lack some cells; {found.never.mean():.1%} of the cells never have a value.", "warning")
+            Words(
+                f"{some:,} frame{'s have' if some != 1 else ' has'} missing cells; "
+                f"{found.never.mean():.1%} of the cells are missing in every frame.",
+                "warning",
+            )
         )
     equal = _repeated(series)
     if equal:
-        blocks.append(Words(f"{equal:,} frames are equal, value by value, to an earlier one: stuck, or filled in.", "warning"))
+        blocks.append(
+            Words(
+                f"{equal:,} frame{'s are' if equal != 1 else ' is'} identical to an earlier one: a stuck sensor or filled gap.",
+                "warning",
+            )
+        )
     if not blocks:
-        blocks.append(Words("None found: no gap in time, no missing cell, no repeated frame.", "good"))
+        blocks.append(Words("None found: no gaps in time, missing cells or repeated frames.", "good"))
     return Chapter("Defects", blocks)
 
 
 def _codes(recipe: Recipe, series: Series) -> list[str]:
-    """A line for each end of the values that many cells hold and none comes near: likely a code of no value."""
+    """A line for each extreme value that is frequent and far from all others: probably a missing-value code."""
     some = np.unique(np.linspace(0, len(series) - 1, min(len(series), _CODED)).round().astype(np.int64))
     frames, options, lines = series.frames[some], sections(recipe)[0], []
     for c, channel in enumerate(series.channels):
@@ -221,18 +230,18 @@ def _codes(recipe: Recipe, series: Series) -> list[str]:
             if share > _OFTEN and len(np.unique(others)) > _MANY and np.abs(others - end).min() > _APART * np.ptp(others):
                 code = (end - options.offset) / options.scale
                 code = round(code) if abs(code - round(code)) < _ROUNDING * max(1, abs(code)) else code
-                words = f"{share:.1%} of the values are {end:g}, far from all others: a code of no value?"
-                lines.append(f"{channel}: {words} Then read with --set series.missing=[{code:.9g}]")
+                words = f"{share:.1%} of the values are {end:g}, far from all others; this may be a missing-value code."
+                lines.append(f"{channel}: {words} If so, add --set series.missing=[{code:.9g}]")
     return lines
 
 
-_CODED = 16  # frames that are searched for codes
-_ROUNDING = 1e-5  # of a value that is kept as float32
-_OFTEN, _APART, _MANY = 0.001, 0.5, 9  # of the values; of the range of the others, which are more than counts of a few
+_CODED = 16  # frames searched for codes
+_ROUNDING = 1e-5  # relative, of a float32 value
+_OFTEN, _APART, _MANY = 0.001, 0.5, 9  # share of the values; distance in ranges of the others; distinct others
 
 
 def _repeated(series: Series) -> int:
-    """Frames that repeat an earlier one; frames of one value throughout are left out."""
+    """The number of frames that repeat an earlier one, not counting constant frames."""
     marks = fingerprints(series.frames)
     marks = marks[marks != 0]
     return len(marks) - len(np.unique(marks))

@@ -1,4 +1,4 @@
-"""Pictures of what a forecaster does, drawn where training has tested it."""
+"""Pictures of forecasts and scores of a forecaster on its test windows."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from wavefold.training.spectrum import radial_power
 
 
 def clear_pictures(folder: Path) -> None:
-    """Delete the pictures of an earlier verdict, some of which a new one may not draw."""
+    """Delete the pictures of an earlier evaluation, which may not all be redrawn."""
     for path in (*folder.glob("*.png"), *folder.glob("*.gif")):
         path.unlink()
 
 
 def draw_verdict(folder: Path, forecaster: Forecaster, verdict: Verdict) -> list[str]:
-    """Draw one test window, skill by lead, errors by cell and the power spectrum; notes on what could not be drawn."""
+    """Draw one test window, skill by lead, errors by cell and the power spectrum; returns a note if drawing fails."""
     try:
         _draw(folder, forecaster, verdict)
     except UserError as error:  # the extra is not installed
@@ -63,14 +63,14 @@ def _draw_skill(folder: Path, verdict: Verdict) -> None:
 
 
 def _liveliest(windows: Windows) -> int:
-    """The number of the window whose later frames change most, among some that are looked at."""
+    """The index of the window with the largest change between frames, among at most 64."""
     looked = np.unique(np.linspace(0, len(windows) - 1, 64).round().astype(np.int64))
     values = windows.take(looked).values()[:, 0]
     return int(looked[np.argmax(np.nan_to_num(np.abs(np.diff(values, axis=1))).mean(axis=(1, 2, 3)))])
 
 
 def _field(one: Windows) -> Field:
-    """What the panels of a window's first channel are labelled with."""
+    """Labels and coordinates for panels of a window's first channel."""
     series, (rows, columns), top, left = one.series, one.size, int(one.top[0]), int(one.left[0])
     along = None if series.rows is None else series.rows[top : top + rows]
     across = None if series.columns is None else series.columns[left : left + columns]

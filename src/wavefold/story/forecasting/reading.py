@@ -1,4 +1,4 @@
-"""From a source to frames, windows and the parts of time that they fall into."""
+"""Reading of frames, cutting of windows and their split by time."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FRAME_SPLITS = {"time": split_by_time}
 
 
 def sections(recipe: Recipe) -> tuple[SeriesRecipe, WindowsRecipe]:
-    """The sections that only recipes of frames have."""
+    """The recipe sections specific to forecasting."""
     assert recipe.windows is not None
     return recipe.series or SeriesRecipe(), recipe.windows
 
 
 def read_frames(recipe: Recipe, source: str) -> tuple[Series, int]:
-    """The frames of a source with the channels to forecast first; and how many those are."""
+    """Read the frames of a source, target channels first; also returns the number of targets."""
     asked, _ = sections(recipe)
     series = read_series(Path(source), _reading(asked, tuple(asked.channels)), layout=_layout(recipe))
     if not asked.targets:
@@ -33,7 +33,9 @@ def read_frames(recipe: Recipe, source: str) -> tuple[Series, int]:
     for name in asked.targets:
         if name not in series.channels:
             near = nearest(name, series.channels)
-            raise UserError(f"series.targets: {source} has no channel '{name}'; there are {listed(series.channels)}{near}")
+            raise UserError(
+                f"series.targets: {source} has no channel '{name}'; available channels: {listed(series.channels)}{near}"
+            )
     rest = [name for name in series.channels if name not in asked.targets]
     if list(series.channels) != [*asked.targets, *rest]:
         series = read_series(Path(source), _reading(asked, (*asked.targets, *rest)), layout=_layout(recipe))
@@ -48,27 +50,28 @@ def windows_in(recipe: Recipe, series: Series) -> Windows:
 
 
 def with_truth(windows: Windows, targets: int) -> Windows:
-    """The windows that a score can be of: a later frame has a value somewhere. DataError where there is none."""
+    """Select the windows with any value in a later frame; DataError if there are none."""
     there = finite_share(windows, targets=targets) > 0
     if not there.any():
         raise DataError(
-            f"{windows.series.source}: none of the {len(windows):,} windows to test on has a value in a later frame"
+            f"{windows.series.source}: the later frames of the {len(windows):,} "
+            f"test window{'s' if len(windows) != 1 else ''} have no values"
         )
     return windows.take(np.flatnonzero(there))
 
 
 def split_windows(recipe: Recipe, windows: Windows) -> TimeSplit:
-    """The parts that windows fall into, by the recipe's way."""
+    """Split windows into parts by the recipe's method."""
     made: TimeSplit = build_part(FRAME_SPLITS, recipe.split.way, recipe.split.options, "split", windows=windows)
     if not len(made.train):
-        raise UserError(f"{windows.series.source}: no window is left to learn from; lower split.test and split.validation")
+        raise UserError(f"{windows.series.source}: the training part has no windows; lower split.test or split.validation")
     if not len(made.validation) and not len(made.test):
-        raise UserError("split: there is neither a test nor a validation part; raise split.test")
+        raise UserError("split: the test and validation parts are both empty; raise split.test")
     return made
 
 
 def frames_of(windows: Windows) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The numbers of all frames that some windows touch, in their order."""
+    """The sorted indexes of all frames in some windows."""
     touched = np.zeros(len(windows.series) + 1, np.int64)
     firsts = np.unique(windows.first)
     np.add.at(touched, firsts, 1)
@@ -77,18 +80,18 @@ def frames_of(windows: Windows) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def check_like(series: Series, facts: dict[str, Any]) -> None:
-    """UserError unless frames have the channels, the unit and the step that a run learned from, where both are known."""
+    """Raise UserError if the channels, unit or step of frames differ from those of the training data, if both are known."""
     learned, place = tuple(facts["channels"]), series.source
-    alone = len(series.channels) == len(learned) == 1  # which then needs no name
+    alone = len(series.channels) == len(learned) == 1  # a single channel needs no name
     if series.channels != learned and not alone:
-        raise UserError(f"{place}: has channels {listed(series.channels)}; the run learned from {listed(learned)}")
+        raise UserError(f"{place}: channels are {listed(series.channels)}; the run was trained on {listed(learned)}")
     if series.unit and facts["unit"] and series.unit != facts["unit"]:
-        raise UserError(f"{place}: its unit is '{series.unit}'; the run learned from '{facts['unit']}'")
+        raise UserError(f"{place}: unit is '{series.unit}'; the run was trained on '{facts['unit']}'")
     if series.step and facts["step"] and abs(series.step - facts["step"]) > _SLACK * facts["step"]:
-        raise UserError(f"{place}: has a frame every {series.step:g} s; the run learned from one every {facts['step']:g} s")
+        raise UserError(f"{place}: the step is {series.step:g} s; the run was trained on a step of {facts['step']:g} s")
 
 
-_SLACK = 0.12  # of a step; months differ by that much
+_SLACK = 0.12  # relative tolerance of a step; months differ by that much
 
 
 def _reading(asked: SeriesRecipe, channels: tuple[str, ...]) -> Reading:

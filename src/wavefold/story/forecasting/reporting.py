@@ -1,4 +1,4 @@
-"""What a run that forecasts did, as a page: skill by lead, forecasts beside the truth, what it was not shown."""
+"""Report page of a forecasting run: scores, skill by lead, forecasts against the truth, and distribution shift."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from wavefold.training.spectrum import radial_power
 Say = Callable[[str], None]
 Values = NDArray[np.float64]
 
-_LOOKED = 48  # test windows that are asked again, evenly spread
-_CURVES = ("rmse", "mae", "ssim", "csi", "fss", "sharpness")  # drawn by lead beside the recipe's metric
-_FRAMES = 1000  # of each part, whose values are compared
-_PANELS = 8  # leads a figure of maps
+_LOOKED = 48  # most test windows to forecast again, evenly spread
+_CURVES = ("rmse", "mae", "ssim", "csi", "fss", "sharpness")  # drawn by lead in addition to the recipe's metric
+_FRAMES = 1000  # per part, whose values are compared
+_PANELS = 8  # leads per figure of maps
 
 
 def report_frames(run: Run, recipe: Recipe, data: str, warn: Say) -> Page:
-    """The page of a run that forecasts. data: where its frames lie now; '' is where they lay."""
+    """Build the report page of a forecasting run. data: new location of its frames, or '' if they have not moved."""
     scores, facts = run.scores, run.facts
     again = _frames_again(run, recipe, data, warn)
     chapters = [_score(scores, facts), _by_lead(scores), learning_chapter(run, recipe, scores["metric"])]
@@ -45,7 +45,7 @@ def report_frames(run: Run, recipe: Recipe, data: str, warn: Say) -> Page:
         chapters += _forecasts(run, recipe, *again)
     chapters.append(repeat_chapter(run, recipe, scores))
     return Page(
-        title=f"{facts['recipe']}: what the run did",
+        title=f"{facts['recipe']}: run report",
         lead=f"Run {run.folder}, trained on {facts['source']}.",
         chapters=chapters,
         headline=headline(scores, facts),
@@ -67,12 +67,15 @@ def _score(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> Chapter:
     cells = [[number(row.get(m)) for m in others] for _, _, row in rows]
     blocks.append(Table(["", metric, *others], [[*a, *b] for a, b in zip(ends, cells, strict=True)]))
     better = "higher is better" if scores["higher_is_better"] else "lower is better"
-    where = f"{scores['n']:,} windows, all leads, in {scores['blocks']} blocks of time, with 95 % intervals"
-    return Chapter("Score", blocks, f"{metric}{f' in {unit}' if unit else ''} ({better}) of {where}.")
+    where = (
+        f"over all leads of {scores['n']:,} window{'s' if scores['n'] != 1 else ''} "
+        f"in {scores['blocks']} block{'s' if scores['blocks'] != 1 else ''} of time, with 95 % intervals"
+    )
+    return Chapter("Score", blocks, f"{metric}{f' in {unit}' if unit else ''} ({better}) {where}.")
 
 
 def _by_lead(scores: Mapping[str, Any]) -> Chapter:
-    """Metrics by lead time, the ensemble beside the baselines; and the skill against each."""
+    """Metrics by lead time of the ensemble and the baselines; and skill against each baseline."""
     leads = [lead_word(k + 1, scores["step"]) for k in range(scores["leads"])]
     rows = {"ensemble": scores["score"], **{r["name"]: r for r in scores["baselines"]}}
     there = scores["score"]["by-lead"]
@@ -82,8 +85,8 @@ def _by_lead(scores: Mapping[str, Any]) -> Chapter:
         blocks.append(by_lead({name: _known(row["by-lead"][metric]) for name, row in rows.items()}, metric, leads, unit))
     skill = {f"against {r['name']}": _known([v[0] for v in r["skill"]]) for r in scores["baselines"]}
     if skill:
-        blocks.append(by_lead(skill, "skill", leads, "1 - mse / its mse"))
-    lead = "How far ahead it is worth something. Skill above 0 is better than the baseline, 1 is perfect."
+        blocks.append(by_lead(skill, "skill", leads, "1 - mse / baseline mse"))
+    lead = "Skill above 0 is better than the baseline; 1 is perfect."
     return Chapter("Skill by lead time", blocks, lead)
 
 
@@ -92,28 +95,29 @@ def _known(values: list[float | None]) -> list[float]:
 
 
 def _frames_again(run: Run, recipe: Recipe, data: str, warn: Say) -> tuple[Series, int] | None:
-    """The frames that the run learned from and was tested on; None, and a line, where they are not to be had."""
+    """Read the frames the run was trained and tested on; None, with a warning, if they are unavailable."""
     source = data or run.source
     try:
         series, targets = read_frames(recipe, source)
     except UserError as error:
         if data:
             raise
-        warn(f"{error}; the page shows no forecast (name the frames with --data)")
+        warn(f"{error}; the report shows no forecasts (give the location of the frames with --data)")
         return None
     own = digest_of([series.digest, list(series.channels), list(series.frames.shape)])
     if own != run.facts["identity"]["data"]:
         if data:
             raise UserError(
-                f"{data}: is not what the run learned from, {run.facts['source']}; name that with --data, or nothing"
+                f"{data}: does not match the training data of the run, {run.facts['source']}; "
+                "give their location with --data, or omit it"
             )
-        warn(f"{source}: is not what the run learned from; the page shows no forecast (name its frames with --data)")
+        warn(f"{source}: no longer matches the training data; the report shows no forecasts (give their location with --data)")
         return None
     return series, targets
 
 
 def _forecasts(run: Run, recipe: Recipe, series: Series, targets: int) -> list[Chapter]:
-    """Forecasts of test windows beside what came; what they lack in sharpness; what the run was not shown."""
+    """Forecasts of test windows against the truth, errors, sharpness, and distribution shift."""
     windows = windows_in(recipe, series)
     split = split_windows(recipe, windows)
     part = _tested(split)
@@ -124,11 +128,16 @@ def _forecasts(run: Run, recipe: Recipe, series: Series, targets: int) -> list[C
     return [
         _played(
             asked,
-            "A lively forecast",
+            "Forecast with the most change",
             asked.liveliest,
-            f"The window of the {asked.part} part whose frames change most. Play it, or drag the slider.",
+            f"The {asked.part} window whose frames change most. Press play or drag the slider.",
         ),
-        _played(asked, "The worst forecast", asked.worst, f"The largest error of {len(some):,} {asked.part} windows."),
+        _played(
+            asked,
+            "Worst forecast",
+            asked.worst,
+            f"The largest error among {len(some):,} {asked.part} window{'s' if len(some) != 1 else ''}.",
+        ),
         _errors(asked),
         _sharpness(asked),
         _past(asked),
@@ -137,12 +146,12 @@ def _forecasts(run: Run, recipe: Recipe, series: Series, targets: int) -> list[C
 
 
 def _tested(split: TimeSplit) -> Ints:
-    """Windows that the page asks about: of the test part, or of the validation part where nothing was held back for testing."""
+    """Windows for the report: of the test part, or of the validation part if there is no test part."""
     return split.test if len(split.test) else split.validation
 
 
 class _Asked:
-    """Some test windows with what came and what was forecast, in the unit of the frames."""
+    """Some test windows with truth and forecasts, in the unit of the frames."""
 
     def __init__(self, forecaster: Forecaster, windows: Windows, part: str) -> None:
         self.windows, self.forecaster, self.part = windows, forecaster, part
@@ -177,7 +186,7 @@ def _played(asked: _Asked, title: str, one: int, lead: str) -> Chapter:
     steps = [lead_word(k + 1, series.step) for k in range(windows.ahead)]
     blocks: list[Block] = []
     if series.times is not None:
-        blocks.append(Words(f"From {time_word(series.times[windows.first[one]])} UTC on."))
+        blocks.append(Words(f"Starts at {time_word(series.times[windows.first[one]])} UTC."))
     before = [f"{k - windows.past + 1} frames" for k in range(windows.past - 1)] + ["the last"]
     for target in range(asked.forecaster.targets):
         past, truth = asked.past[one, target], asked.truth[one, target]
@@ -190,7 +199,7 @@ def _played(asked: _Asked, title: str, one: int, lead: str) -> Chapter:
 
 
 def _at_leads(asked: _Asked, one: int, target: int, steps: list[str]) -> Block:
-    """Truth, forecast and the first baseline at the last lead, side by side: for paper."""
+    """Truth, ensemble and baselines at the last lead, side by side, for print."""
     past, last = asked.past[one, target], len(steps) - 1
     names = ["ensemble", *asked.forecaster.recipe.output.baselines]
     maps = [asked.truth[one, target, last], *(where_seen(asked.answers[n][one, target], past)[last] for n in names)]
@@ -199,7 +208,7 @@ def _at_leads(asked: _Asked, one: int, target: int, steps: list[str]) -> Block:
 
 
 def _cells(windows: Windows, one: int) -> dict[str, Any]:
-    """The coordinates of one window's cells, and what they are."""
+    """Coordinates and axis titles of one window's cells."""
     (rows, columns), top, left = windows.size, int(windows.top[one]), int(windows.left[one])
     given = cells_of(windows.series)
     for name, first, count in (("rows", top, rows), ("columns", left, columns)):
@@ -210,15 +219,19 @@ def _cells(windows: Windows, one: int) -> dict[str, Any]:
 def _errors(asked: _Asked) -> Chapter:
     series = asked.windows.series
     if asked.windows.size != series.size:
-        return Chapter("Where it errs", [Words("Windows are crops of many places: an error by cell would mix them.")])
+        return Chapter("Error map", [Words("Not available: windows are crops at different positions.")])
     maps = np.sqrt(asked.by_cell).astype(np.float32)
     titles = [f"{name}: root mean square error" for name in series.channels[: asked.forecaster.targets]]
     drawn = map_grid(maps, titles, series.unit, **cells_of(series))
-    return Chapter("Where it errs", [drawn], f"Over all leads of {len(asked.windows):,} {asked.part} windows.")
+    return Chapter(
+        "Error map",
+        [drawn],
+        f"Over all leads of {len(asked.windows):,} {asked.part} window{'s' if len(asked.windows) != 1 else ''}.",
+    )
 
 
 def _sharpness(asked: _Asked) -> Chapter:
-    """Power by size at the last lead, of truth, ensemble and baselines."""
+    """Power spectra of truth, ensemble and baselines at the last lead."""
     truth = asked.truth[:, 0, -1]
     named = {"truth": truth, **{n: v[:, 0, -1] for n, v in asked.answers.items()}}
     powers: dict[str, list[float]] = {}
@@ -228,31 +241,31 @@ def _sharpness(asked: _Asked) -> Chapter:
     cells = (min(truth.shape[-2:]) / np.arange(1, len(powers["truth"]) + 1)).tolist()
     last = lead_word(asked.windows.ahead, asked.windows.series.step)
     of = f" of {asked.windows.series.channels[0]}" if asked.forecaster.targets > 1 else ""
-    lead = f"Power by size{of} at {last}; a forecast below the truth at the fine end is blurred."
+    lead = f"Power spectrum{of} at {last}; a forecast with less power than the truth at small scales is blurred."
     return Chapter("Sharpness", [power_spectrum(cells, powers)], lead)
 
 
 def _past(asked: _Asked) -> Chapter:
-    """How much a forecast changes when a past frame is replaced by the mean of the past: which frames it looks at."""
+    """Importance of past frames: the change of a forecast when one is replaced by the mean of the past."""
     spread = np.unique(np.linspace(0, len(asked.windows) - 1, _HIDDEN).round().astype(np.int64))
-    title, few = "Which past frames it looks at", asked.windows.take(spread)
+    title, few = "Importance of past frames", asked.windows.take(spread)
     if few.size != few.series.size:
-        return Chapter(title, [Words("Windows are crops of many places; frames are hidden only where windows are whole.")])
+        return Chapter(title, [Words("Not available: windows are crops, and only whole frames can be occluded.")])
     values = replace(few, ahead=0).values()  # (sample, channel, past, row, column)
     whole = _said(asked.forecaster, few, values)
     changed = [(_said(asked.forecaster, few, _without(values, k)) - whole).astype(np.float64) ** 2 for k in range(few.past)]
     curve = {"change of the forecast": [float(np.sqrt(_mean_known(v, (0, 1, 2, 3, 4)))) for v in changed]}
     names = [f"{k - few.past + 1} frames" if k < few.past - 1 else "the last" for k in range(few.past)]
-    lead = "Root mean square change of the ensemble's forecast when one past frame is hidden (occlusion), over all leads."
+    lead = "Root mean square change of the ensemble's forecast over all leads when one past frame is occluded."
     up = f"change ({few.series.unit})" if few.series.unit else "change"
-    return Chapter(title, [in_order(curve, names, "past frame that is hidden", up)], lead)
+    return Chapter(title, [in_order(curve, names, "occluded past frame", up)], lead)
 
 
-_HIDDEN = 8  # windows whose past frames are hidden in turn
+_HIDDEN = 8  # windows whose past frames are occluded in turn
 
 
 def _without(values: Floats, frame: int) -> Floats:
-    """Past frames of windows with one of them replaced by the mean of all; (sample, channel, past, row, column)."""
+    """Replace one past frame of windows by the mean of all; (sample, channel, past, row, column)."""
     made = values.copy()
     known = np.isfinite(values)
     mean = np.where(known, values, 0).sum(axis=2) / np.maximum(known.sum(axis=2), 1)
@@ -261,7 +274,7 @@ def _without(values: Floats, frame: int) -> Floats:
 
 
 def _said(forecaster: Forecaster, windows: Windows, values: Floats) -> Floats:
-    """What the ensemble says after other past frames at the same times, (sample, target, ahead, row, column)."""
+    """Forecast with the ensemble from other past frames at the same times, (sample, target, ahead, row, column)."""
     count, channels, past, rows, columns = values.shape
     frames = np.ascontiguousarray(values.swapaxes(1, 2)).reshape(count * past, channels, rows, columns)
     starts = np.arange(count, dtype=np.int64) * past
@@ -273,19 +286,23 @@ def _said(forecaster: Forecaster, windows: Windows, values: Floats) -> Floats:
 
 
 def _not_shown(recipe: Recipe, windows: Windows, split: TimeSplit, targets: int) -> Chapter:
-    """What the tested frames hold that the training part does not."""
+    """Distribution shift between the training frames and the tested frames."""
     series, name = windows.series, "test part" if len(split.test) else "validation part"
     learned, tested = _some(frames_of(windows.take(split.train))), _some(frames_of(windows.take(_tested(split))))
     found = drift(series.frames[learned], series.frames[tested], seed=recipe.seed)
     blocks: list[Block] = [Words(_spans(series, learned, tested)), *drifted(name, found)]
-    return Chapter("What it was not shown", blocks, "Seasons, storms and heights that the training part lacks are guesses.")
+    return Chapter(
+        "Distribution shift",
+        blocks,
+        "Forecasts of conditions absent from the training part, such as other seasons, are extrapolations.",
+    )
 
 
 def _spans(series: Series, learned: Ints, tested: Ints) -> str:
     if series.times is None:
-        return f"Learned from frames {learned[0]:,} to {learned[-1]:,}, tested on {tested[0]:,} to {tested[-1]:,}."
+        return f"Trained on frames {learned[0]:,} to {learned[-1]:,}, tested on {tested[0]:,} to {tested[-1]:,}."
     words = [time_word(series.times[n]) for n in (learned[0], learned[-1], tested[0], tested[-1])]
-    return f"Learned from {words[0]} to {words[1]}, tested on {words[2]} to {words[3]} (UTC); other times of year are new."
+    return f"Trained on {words[0]} to {words[1]}, tested on {words[2]} to {words[3]} (UTC); other times of year were not seen."
 
 
 def _some(numbers: Ints) -> Ints:

@@ -1,4 +1,4 @@
-"""The scaling that a recipe of frames asks for."""
+"""Scaling of frames from a recipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wavefold.recipe import Recipe
 
 
 def scaling_of(recipe: Recipe) -> FrameScaling:
-    """The recipe's transforms of frames, nothing learned yet."""
+    """Build the recipe's frame transforms, not yet fitted."""
     return FrameScaling(
         [
             (number, build_part(FRAME_TRANSFORMS, step.step, step.options, f"prepare.{number}"))

@@ -1,4 +1,4 @@
-"""A run of frames behind HTTP: past frames go in, the frames after them come out."""
+"""Serving of a forecasting run over HTTP, from past frames to later frames."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from wavefold.story.kept_onnx import onnx_model
 
 Ask = Callable[[Floats, Seconds], Floats]
 
-_MOST = 1 << 30  # bytes of a grid's variables, unpacked
+_MOST = 1 << 30  # bytes of a grid's variables, decompressed
 _HDF = b"\x89HDF"
 
 
 def served_forecaster(run: Run, *, say: Callable[[str], None] = print) -> Served:
-    """A run of frames that is done, ready to be asked. say: told where torch answers instead."""
+    """Load a finished forecasting run for serving. say: receives a line if torch is used instead of ONNX Runtime."""
     recipe, facts, scores = recipe_of(run), run.facts, run.scores
     _, windows = sections(recipe)
     channels, rows, columns = facts["shape"]
@@ -56,30 +56,30 @@ def served_forecaster(run: Run, *, say: Callable[[str], None] = print) -> Served
 
 
 def check_grid_file(path: Path, most: int = _MOST) -> None:
-    """DataError for an HDF5 (NetCDF-4) file that names other files or other places of its own, or unpacks to too much."""
+    """Raise DataError for an HDF5 (NetCDF-4) file with links or external data, or too large when decompressed."""
     with open(path, "rb") as stream:
         if not stream.read(4).startswith(_HDF):
             return
     with h5py.File(path, "r") as file:
         size = _size_of(file, path.name, depth=0)
     if size > most:
-        raise DataError(f"{path.name}: unpacks to {size:,} bytes, expected {most:,} at most")
+        raise DataError(f"{path.name}: decompresses to {size:,} bytes, expected at most {most:,}")
 
 
 def _size_of(group: Any, place: str, depth: int) -> int:
-    """Bytes of the datasets of a group and of those below it."""
+    """Size of all datasets in a group and its subgroups, in bytes."""
     if depth > _DEEPEST:
-        raise DataError(f"{place}: holds groups in groups, more than {_DEEPEST} deep")
+        raise DataError(f"{place}: groups are nested more than {_DEEPEST} deep")
     size = 0
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise DataError(f"{place}: {name[:60]!r} is a link to another place; expected the values themselves")
+            raise DataError(f"{place}: {name[:60]!r} is a link, expected the values themselves")
         part = group[name]
         if isinstance(part, h5py.Group):
             size += _size_of(part, place, depth + 1)
         elif isinstance(part, h5py.Dataset):
             if part.external or part.is_virtual:
-                raise DataError(f"{place}: {name[:60]!r} lies in another file; expected the values themselves")
+                raise DataError(f"{place}: {name[:60]!r} is stored in another file, expected the values themselves")
             size += int(part.nbytes)
     return size
 
@@ -88,14 +88,14 @@ _DEEPEST = 16
 
 
 class Torch:
-    """A run's members on torch, loaded once: past frames (sample, channel, past, row, column) to later ones."""
+    """A run's members in torch, loaded once: past frames (sample, channel, past, row, column) to later ones."""
 
     def __init__(self, run: Run, recipe: Recipe) -> None:
         self._facts, (_, self._windows) = run.facts, sections(recipe)
         self._forecaster = Forecaster(run, recipe, self._facts["targets"])
 
     def forecast(self, frames: Floats, times: Seconds) -> Floats:
-        """The frames after those, (sample, target, ahead, row, column). times: (sample,) of each one's last frame."""
+        """Forecast the later frames, (sample, target, ahead, row, column). times: (sample,) of the last past frame."""
         count, channels, past, rows, columns = frames.shape
         series = Series(
             frames.swapaxes(1, 2).reshape(count * past, channels, rows, columns),
@@ -117,12 +117,12 @@ class Torch:
 
 
 def _asker(run: Run, recipe: Recipe, say: Callable[[str], None]) -> tuple[Ask, str, bool]:
-    """Who answers, its name, and whether it has to be told the time."""
+    """The forecast function, the name of its engine, and whether it needs times."""
     try:
         model = onnx_model(run, export_forecaster, say)
-    except Exception as error:  # whatever fails on the way to ONNX, torch can answer
+    except Exception as error:  # fall back to torch whatever fails in the export
         line = (str(error).splitlines() or [type(error).__name__])[0]
-        say(f"torch answers, not ONNX Runtime: {line}")
+        say(f"using torch instead of ONNX Runtime: {line}")
         return Torch(run, recipe).forecast, f"torch ({line})", whole_forecaster(run, recipe).needs_clock
     timed, step, (_, windows) = "clock" in model.inputs, float(run.facts["step"] or 1.0), sections(recipe)
 
@@ -135,19 +135,19 @@ def _asker(run: Run, recipe: Recipe, say: Callable[[str], None]) -> tuple[Ask, s
 
 
 def _before(times: Seconds, step: float, past: int) -> Seconds:
-    """Seconds of past frames, (sample, past), from those of the last ones."""
+    """Times of past frames in seconds, (sample, past), from the times of the last ones."""
     return later(times[:, None], step, np.arange(1 - past, 1))
 
 
 def _clock(times: Seconds, step: float, past: int, ahead: int) -> Seconds:
-    """Seconds of past and later frames, (sample, past + ahead)."""
+    """Times of past and later frames in seconds, (sample, past + ahead)."""
     return later(times[:, None], step, np.arange(1 - past, ahead + 1))
 
 
 def _read(recipe: Recipe, facts: Mapping[str, Any], path: Path) -> Asked:
-    """The last past frames of each stretch of a file, whose path is the server's."""
+    """Read the last past frames of each segment of an uploaded temporary file."""
     if path.suffix == ".npz" and not zipfile.is_zipfile(path):
-        raise DataError(f"{path.name}: is no .npz")
+        raise DataError(f"{path.name}: is not a valid .npz file")
     check_grid_file(path)
     series, _ = read_frames(recipe, str(path))
     check_like(series, dict(facts))
@@ -158,7 +158,7 @@ def _read(recipe: Recipe, facts: Mapping[str, Any], path: Path) -> Asked:
 
 
 def _example(recipe: Recipe, facts: Mapping[str, Any]) -> Floats:
-    """Past frames of a simulated series of the run's shape, between the values of a standard deviation or so."""
+    """Past frames of a simulated series of the run's shape, or zeros if the simulator does not support it."""
     _, windows = sections(recipe)
     channels, rows, columns = facts["shape"]
     shape = (channels, windows.past, rows, columns)

@@ -1,4 +1,4 @@
-"""The story of frames from its beginning to its end: what `pipeline` calls for a recipe that has windows."""
+"""Entry points for forecasting recipes, called by `pipeline`: train, evaluate, forecast, score and simulate."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from wavefold.training.telling import Telling
 
 
 def begin_frames(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> FrameWork:
-    """Read, cut and split everything before anything is fitted, so that what is wrong is said at once."""
+    """Read, cut and split all data before training, so that errors are raised early."""
     return begin_series(recipe, *read_frames(recipe, source), run, simulated=simulated)
 
 
 def begin_series(recipe: Recipe, series: Series, targets: int, run: Run, *, simulated: bool = False) -> FrameWork:
-    """The same of frames that are there. targets: channels to forecast, the first ones."""
+    """Do the same for frames in memory. targets: number of leading channels to forecast."""
     windows = windows_in(recipe, series)
     work = FrameWork(run, recipe, series, windows, split_windows(recipe, windows), targets)
     for number, member in enumerate(recipe.member):
@@ -57,7 +57,7 @@ def begin_series(recipe: Recipe, series: Series, targets: int, run: Run, *, simu
     with_truth(tested(work), targets)
     kept, scaling = work.folder / "prepare.npz", scaling_of(recipe)
     fresh = not kept.exists()
-    if fresh:  # before the run begins, so that what a step cannot take leaves no folder
+    if fresh:  # before the run is created, so that a failing step leaves no folder
         scaling.fit(series, frames_of(windows.take(work.split.train)))
     start_run(run.folder, {**_facts(work, simulated), "folds": 1}, recipe.toml(), work.judged)
     if fresh:
@@ -66,7 +66,7 @@ def begin_series(recipe: Recipe, series: Series, targets: int, run: Run, *, simu
 
 
 def fit_and_judge_frames(work: FrameWork) -> None:
-    """Fit, then score; scores.json comes last and says that the run is done."""
+    """Fit and evaluate; scores.json is written last and marks the run as done."""
     _keep_parts(work)
     epochs = [stage.epochs for stage in work.recipe.stage]
     with Telling([len(work.split.train)], epochs, len(work.members), tensorboard=work.recipe.output.tensorboard) as telling:
@@ -82,9 +82,9 @@ def fit_and_judge_frames(work: FrameWork) -> None:
 
 
 def forecast(run: Run, recipe: Recipe, source: str, *, out: str, size: int) -> Forecasts:
-    """The frames after the last ones of every stretch of a source, whole frames in their own unit; written to `out`.
+    """Forecast whole frames after the end of every segment of a source, in their own unit; write them to `out`.
 
-    size: windows at a time.
+    size: batch size in windows.
     """
     forecaster, series = _open(run, recipe, source)
     made = forecasts_of(forecaster, series, size)
@@ -94,12 +94,12 @@ def forecast(run: Run, recipe: Recipe, source: str, *, out: str, size: int) -> F
 
 @dataclass(frozen=True)
 class FrameScore:
-    """What a run was measured to be on some windows, as `wavefold score` says it."""
+    """Scores of a run on some windows, as printed by `wavefold score`."""
 
     results: Mapping[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `wavefold score --json` prints; what is undefined is None."""
+        """The object printed by `wavefold score --json`; undefined values are None."""
         results, metric = self.results, self.results["metric"]
         row = results["score"]
         value, *ends = (_number(v) for v in row[metric])
@@ -122,20 +122,23 @@ def _number(value: float | None) -> float | None:
 
 
 def score_frames(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None]) -> FrameScore:
-    """The recipe's metrics with the baselines beside them, on every window of a source that the recipe cuts."""
+    """Score a run and its baselines on every window of a source."""
     _, verdict = verdict_on(run, recipe, source, warn=warn)
     results = verdict.results()
     return FrameScore({**results, "notes": verdict_notes(results)})
 
 
 def verdict_on(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None] = print) -> tuple[Forecaster, Verdict]:
-    """A run's forecaster, and what it and its baselines were measured to be on every window of a source."""
+    """Load a run's forecaster and evaluate it and its baselines on every window of a source."""
     forecaster, series = _open(run, recipe, source)
     windows = windows_in(recipe, series)
     frames = frames_of(windows)
     seen = count_seen(run.folder / "seen.npy", part_of(series.frames, frames))
     if seen:
-        warn(f"{seen:,} of these {len(frames):,} frames were learned from or chosen by: for them this is no honest score")
+        warn(
+            f"{seen:,} of these {len(frames):,} frames {'were' if seen != 1 else 'was'} used for training or validation, "
+            "so the score is optimistic"
+        )
     for note in series.notes:
         warn(note)
     return forecaster, judge_windows(forecaster, windows, range_told(recipe, run.facts))
@@ -151,22 +154,22 @@ def simulate_frames(recipe: Recipe, folder: Path, *, count: int, seed: int) -> P
 
 
 def tested(work: FrameWork) -> Windows:
-    """The windows that a training is scored on: the test part's, else those that choose the weights."""
+    """The windows to evaluate: the test part, or the validation part if there is no test part."""
     return work.windows.take(work.split.test if len(work.split.test) else work.split.validation)
 
 
 def _judged(work: FrameWork) -> dict[str, Any]:
-    """What scores.json says, less the time; pictures are drawn on the way."""
+    """Evaluate and draw pictures; returns the contents of scores.json except the time."""
     forecaster = Forecaster(work.run, work.recipe, work.targets)
     verdict: Verdict = judge_windows(forecaster, tested(work), range_told(work.recipe, work.run.facts))
     results = verdict.results()
     notes = (
-        ["learned from and tested on simulated frames: this says nothing about real ones"]
-        if work.run.facts["simulated"]
-        else []
+        ["trained and tested on simulated frames: the scores may not hold for real data"] if work.run.facts["simulated"] else []
     )
     if not len(work.split.test):
-        notes.append("no test part: these windows chose the weights, and flatter them; `wavefold score` tests on other frames")
+        notes.append(
+            "no test part: scores are optimistic, since these windows chose the weights; use `wavefold score` on other frames"
+        )
     notes += frame_notes(work.recipe, work.series, work.windows, work.split) + verdict_notes(results)
     clear_pictures(work.run.folder / "pictures")
     if work.recipe.output.pictures:
@@ -175,7 +178,7 @@ def _judged(work: FrameWork) -> dict[str, Any]:
 
 
 def _open(run: Run, recipe: Recipe, source: str) -> tuple[Forecaster, Series]:
-    """A run's forecaster, and frames that it can be asked about."""
+    """Load a run's forecaster and read matching frames."""
     series, targets = read_frames(recipe, source)
     check_like(series, run.facts)
     return Forecaster(run, recipe, targets), series
@@ -199,7 +202,7 @@ def _facts(work: FrameWork, simulated: bool) -> dict[str, Any]:
 
 
 def _keep_parts(work: FrameWork) -> None:
-    """Write where each window lies and its part; and what tells a known frame from a new one."""
+    """Write the position and part of each window, and fingerprints of the frames used for training or validation."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["frame", "row", "column", "part"])
@@ -216,7 +219,7 @@ def _keep_parts(work: FrameWork) -> None:
 
 
 def _keep_baselines(work: FrameWork) -> None:
-    """Learn the baselines from the frames of the training windows, and keep them."""
+    """Fit the baselines on the frames of the training windows and save them."""
     frames, clock = frames_at(work.series, frames_of(work.windows.take(work.split.train)))
     states: dict[str, Any] = {}
     for name in work.recipe.output.baselines:

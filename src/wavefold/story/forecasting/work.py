@@ -1,4 +1,4 @@
-"""One training of forecasters as a value."""
+"""The state of one training of forecasters."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from wavefold.recipe import Member, Recipe, digest_of
 
 @dataclass(frozen=True)
 class FrameWork:
-    """One training: the run it fills, the recipe, the frames, the windows in them and the parts that those fall into."""
+    """One training: its run, recipe, frames, windows and their split."""
 
     run: Run
     recipe: Recipe
     series: Series
     windows: Windows
     split: TimeSplit
-    targets: int  # channels to forecast, the first ones
+    targets: int  # number of leading channels to forecast
 
     @property
     def members(self) -> list[tuple[int, Member, Path]]:
@@ -30,11 +30,11 @@ class FrameWork:
 
     @property
     def folder(self) -> Path:
-        """Where what was learned from the training part lies, beside the members."""
+        """The folder of fitted scaling, baselines and members."""
         return self.run.folder / "fold0"
 
     @property
     def judged(self) -> str:
-        """A digest of all that scores.json depends on beside the members."""
+        """A digest of everything scores.json depends on besides the members."""
         weights = [m.weight for m in self.recipe.member]
         return digest_of([self.recipe.tree()["output"], weights, wavefold.__version__])
