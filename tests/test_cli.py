@@ -62,15 +62,15 @@ def test_recipes_show_copy_check(tmp_path):
     assert "parameters" in layers
     mine = tmp_path / "mine.toml"
     assert run("copy", "heartbeat", mine).exit_code == 0
-    assert "nothing wrong" in run("check", mine).output
+    assert "no problems found" in run("check", mine).output
     again = run("copy", "heartbeat", mine)
     assert again.exit_code == 2
-    assert "is there already" in again.output
+    assert "already exists" in again.output
 
 
 def test_check_says_what_the_data_hold(trained):
     lines = run("check", "heartbeat", "--data", trained[1]).output
-    assert "200 samples, 1 channel(s) of 205 values" in lines
+    assert "200 samples, 1 channel of 205 values" in lines
     assert "0 129 (64.5%)" in lines
 
 
@@ -262,7 +262,7 @@ def test_completion_offers_recipes_and_files(line, offered):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("look x", "Missing option '--recipe'; `wavefold look --help` says what there is"),
+        ("look x", "Missing option '--recipe'; see `wavefold look --help`"),
         ("serve x --port 99999", "99999 is not in the range 0<=x<=65535; `wavefold serve --help`"),
         ("train heartbeat --epochs 3", "--epochs"),
         ("trian heartbeat", "No such command 'trian'"),

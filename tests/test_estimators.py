@@ -281,7 +281,7 @@ def test_what_is_wrong_is_a_value_error_that_names_it(wrong, words):
 
 def test_signals_of_another_shape_are_refused():
     classifier = SignalClassifier(**QUICK).fit(*waves(channels=2))
-    with pytest.raises(ValueError, match=r"a sample is 2 channel\(s\) of 30 values; it was fitted on 2 channel\(s\) of 40"):
+    with pytest.raises(ValueError, match=r"a sample is 2 channels of 30 values; expected 2 channels of 40"):
         classifier.predict(np.zeros((3, 2, 30)))
 
 

@@ -163,7 +163,7 @@ def test_a_sum_is_its_parts_times_their_weights():
         ("mze", {}, r"stage\.0\.loss: 'mze' is not one of bce, mse.*did you mean 'mse'"),
         ("dssim", {"windoe": "uniform"}, r"stage\.0\.windoe: no such option; did you mean 'window'"),
         ("dssim", {"size": 4}, r"stage\.0\.size: 4 is not an odd number"),
-        ("dssim", {"data_range": 0.0}, r"stage\.0\.data_range: 0\.0 is not a number above 0"),
+        ("dssim", {"data_range": 0.0}, r"stage\.0\.data_range: 0\.0 is invalid; expected a finite number above 0"),
         ("huber", {"delta": 0.0}, r"stage\.0\.delta: 0\.0 is not above 0"),
         ("gradient_difference", {"alpha": 0.5}, r"stage\.0\.alpha: 0\.5 is not at least 1"),
         ("balanced", {"thresholds": [2, 1], "weights": [1, 1, 1]}, r"stage\.0\.thresholds: \[2\.0, 1\.0\] .* rise"),
@@ -185,7 +185,7 @@ def test_what_cannot_be_is_refused_with_its_place(name, options, message):
 
 
 def test_frames_of_other_sizes_are_refused():
-    with pytest.raises(UserError, match=r"shape \(1, 1, 1, 1, 2\) does not fit a truth of \(1, 1, 1, 1, 1\)"):
+    with pytest.raises(UserError, match=r"shape \(1, 1, 1, 1, 2\) does not match a truth of shape \(1, 1, 1, 1, 1\)"):
         SquaredError()(frames(0.0, 1.0), frames(0.0))
     with pytest.raises(UserError, match="smaller than the window"):
         DSSIM()(frames(0.0, 1.0), frames(0.0, 1.0))

@@ -57,7 +57,7 @@ def test_half_precision_logits_are_summed_in_full():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(UserError, match=r"smoothing: 0\.8 is not in 0 to 0\.75"):
+    with pytest.raises(UserError, match=r"smoothing: 0\.8 is out of range; expected 0 to 0\.75"):
         L1(EVEN, smoothing=0.8)
     with pytest.raises(UserError, match=r"smoothing: 1\.0"):
         CrossEntropy(EVEN, smoothing=1.0)
@@ -66,7 +66,7 @@ def test_what_cannot_be_is_refused():
             if name == "soft_f1":  # takes no options
                 continue
             if name != "l1" or smoothing != 1.0:
-                with pytest.raises(UserError, match=f"smoothing: {smoothing} is not"):
+                with pytest.raises(UserError, match=f"smoothing: {smoothing} is out of range"):
                     LOSSES[name](EVEN, smoothing=smoothing)
     with pytest.raises(UserError, match="two at least"):
         CrossEntropy(torch.tensor([7]))
