@@ -96,11 +96,11 @@ def test_stacking_refuses_what_it_cannot_learn_from():
     scores, labels = members(9)
     with pytest.raises(DataError, match="9 held-out samples are too few"):
         COMBINERS["stack_logistic"]().fit(scores, labels, seed=0)
-    with pytest.raises(DataError, match="of 5 labels"):
+    with pytest.raises(DataError, match="for 5 labels"):
         COMBINERS["stack_net"]().fit(scores, labels[:5], seed=0)
     with pytest.raises(UserError, match="fit it or load"):
         COMBINERS["stack_net"]().probabilities(scores)
-    with pytest.raises(UserError, match="stack_net\\.epochs: 0 is out of range"):
+    with pytest.raises(UserError, match=r"stack_net\.epochs: 0 is out of range"):
         COMBINERS["stack_net"](epochs=0)
     with pytest.raises(UserError, match="did you mean 'patience'"):
         build_part(COMBINERS, "stack_net", {"patiense": 3}, "combine")

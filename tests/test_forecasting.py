@@ -166,7 +166,7 @@ def test_killed_at_any_step_a_run_ends_with_the_same_bits(net, tmp_path, monkeyp
             with pytest.raises(Killed):
                 train(recipe, data, out)
     train(recipe, data, out, say=said.append)
-    assert "going on where the last training stopped" in said[0]
+    assert "resuming where the last training stopped" in said[0]
     assert learned(out) == learned(whole.folder)
     assert not list(out.rglob("state*.pt"))
     assert not list(out.rglob("*.part"))

@@ -248,7 +248,7 @@ def test_what_does_not_fit_is_refused():
         scored(forecast, truth).value("mze")
     with pytest.raises(DataError, match="mse: no windows have been scored"):
         FrameScores(METRICS).value("mse")
-    with pytest.raises(DataError, match=r"mse: sums of \(3, 3, 5\) .* do not match \(2, 3, 5\)"):
+    with pytest.raises(DataError, match=r"mse: sums of shape \(3, 3, 5\) .* do not match \(2, 3, 5\)"):
         scored(forecast, truth).difference("mse", scored(forecast[:2], truth[:2]))
     with pytest.raises(DataError, match="metrics mae do not match mse"):
         FrameScores({"mse": METRICS["mse"]}).merge(FrameScores({"mae": METRICS["mae"]}))

@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_named():
         confusion_counts([0, 1], [-1, 1], 2)
     with pytest.raises(DataError, match="1 decisions do not match 2 labels"):
         confusion_counts([0, 1], [1], 2)
-    with pytest.raises(DataError, match="do not fit 3 labels"):
+    with pytest.raises(DataError, match="do not match 3 labels"):
         worst(HAND, [0, 1, 2], 1)
 
 
