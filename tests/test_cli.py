@@ -91,7 +91,7 @@ def test_simulate_writes_what_train_reads(tmp_path):
 
 def test_score_json_is_the_contract(trained):
     result = run("score", *trained, "--json")
-    assert "learned from" in result.stderr
+    assert "used for training" in result.stderr
     found = json.loads(result.stdout)
     assert list(found) == ["metric", "value", "interval", "n", "others"]
     assert found["metric"] == "l1"
@@ -263,7 +263,7 @@ def test_completion_offers_recipes_and_files(line, offered):
     ("line", "said"),
     [
         ("look x", "Missing option '--recipe'; see `wavefold look --help`"),
-        ("serve x --port 99999", "99999 is not in the range 0<=x<=65535; `wavefold serve --help`"),
+        ("serve x --port 99999", "99999 is not in the range 0<=x<=65535; see `wavefold serve --help`"),
         ("train heartbeat --epochs 3", "--epochs"),
         ("trian heartbeat", "No such command 'trian'"),
     ],
