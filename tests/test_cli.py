@@ -62,15 +62,15 @@ def test_recipes_show_copy_check(tmp_path):
     assert "parameters" in layers
     mine = tmp_path / "mine.toml"
     assert run("copy", "heartbeat", mine).exit_code == 0
-    assert "nothing wrong" in run("check", mine).output
+    assert "no problems found" in run("check", mine).output
     again = run("copy", "heartbeat", mine)
     assert again.exit_code == 2
-    assert "is there already" in again.output
+    assert "already exists" in again.output
 
 
 def test_check_says_what_the_data_hold(trained):
     lines = run("check", "heartbeat", "--data", trained[1]).output
-    assert "200 samples, 1 channel(s) of 205 values" in lines
+    assert "200 samples, 1 channel of 205 values" in lines
     assert "0 129 (64.5%)" in lines
 
 
@@ -91,7 +91,7 @@ def test_simulate_writes_what_train_reads(tmp_path):
 
 def test_score_json_is_the_contract(trained):
     result = run("score", *trained, "--json")
-    assert "learned from" in result.stderr
+    assert "used for training" in result.stderr
     found = json.loads(result.stdout)
     assert list(found) == ["metric", "value", "interval", "n", "others"]
     assert found["metric"] == "l1"
@@ -235,7 +235,7 @@ def test_a_full_disk_while_training_is_one_line_and_the_run_goes_on(tmp_path, co
         full = run(*words)
         assert full.exit_code == 2, full.output
         assert "No space left on device" in full.output
-        assert "nothing half-written" in full.output
+        assert "no partial file" in full.output
         assert not list(small.rglob("*.part"))
         subprocess.run(["mount", "-o", "remount,size=200m", str(small)], check=True)
         assert run(*words).exit_code == 0
@@ -262,8 +262,8 @@ def test_completion_offers_recipes_and_files(line, offered):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("look x", "Missing option '--recipe'; `wavefold look --help` says what there is"),
-        ("serve x --port 99999", "99999 is not in the range 0<=x<=65535; `wavefold serve --help`"),
+        ("look x", "Missing option '--recipe'; see `wavefold look --help`"),
+        ("serve x --port 99999", "99999 is not in the range 0<=x<=65535; see `wavefold serve --help`"),
         ("train heartbeat --epochs 3", "--epochs"),
         ("trian heartbeat", "No such command 'trian'"),
     ],

@@ -260,17 +260,17 @@ def test_warm_start_goes_on_from_the_weights():
     [
         ({"model": "repvg"}, "model: 'repvg' is not one of .*did you mean 'repvgg'"),
         ({"model_options": {"widht": 8}}, "model.widht: no such option; did you mean 'width'"),
-        ({"model": Dense, "model_options": {"widht": 8}}, "model: Dense is made with channels, length, classes"),
+        ({"model": Dense, "model_options": {"widht": 8}}, "model: Dense must accept channels, length, classes"),
         ({"prepare": "scale"}, "prepare: 'scale' is one step; expected a sequence"),
         ({"prepare": ("scael",)}, "prepare.0.step: 'scael' is not one of .*did you mean 'scale'"),
         ({"loss": "cross"}, "loss: 'cross' is not one of"),
-        ({"epochs": 0}, "epochs: 0 is not above 0"),
-        ({"validation_fraction": 1.0}, "validation_fraction: 1.0 is not from 0 to below 1"),
+        ({"epochs": 0}, "epochs: 0 is invalid; expected above 0"),
+        ({"validation_fraction": 1.0}, "validation_fraction: 1.0 is invalid; expected from 0 to below 1"),
         ({"best": "log_loss"}, "best: 'log_loss' is not one of .*did you mean 'log-loss'"),
         ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda"),
         (
             {"model": "kernels", "model_options": None, "class_weight": "balanced"},
-            "'kernels' is fitted whole and takes neither",
+            "'kernels' accepts neither",
         ),
     ],
 )
@@ -281,7 +281,7 @@ def test_what_is_wrong_is_a_value_error_that_names_it(wrong, words):
 
 def test_signals_of_another_shape_are_refused():
     classifier = SignalClassifier(**QUICK).fit(*waves(channels=2))
-    with pytest.raises(ValueError, match=r"a sample is 2 channel\(s\) of 30 values; it was fitted on 2 channel\(s\) of 40"):
+    with pytest.raises(ValueError, match=r"a sample is 2 channels of 30 values; expected 2 channels of 40"):
         classifier.predict(np.zeros((3, 2, 30)))
 
 
@@ -406,10 +406,10 @@ def test_a_forecaster_is_cloned_pickled_and_searched():
     ("wrong", "words"),
     [
         ({"model": "simvpp"}, "model: 'simvpp' is not one of .*did you mean 'simvp'"),
-        ({"past": 0}, "past: 0 is not above 0"),
+        ({"past": 0}, "past: 0 is invalid; expected above 0"),
         ({"past": 90}, "X: the longest gapless stretch has 80 frames"),
         ({"past": 40, "ahead": 30}, "validation_fraction: 0.15 of 80 frames leaves no window"),
-        ({"baselines": ()}, r"baselines: \(\) is not one name at least"),
+        ({"baselines": ()}, r"baselines: \(\) is invalid; expected a sequence of at least one name"),
         ({"prepare": ("scale",)}, "prepare.0.step: 'scale' is not one of standardise"),
     ],
 )
@@ -422,7 +422,7 @@ def test_frames_of_other_axes_are_refused():
     told = forecaster().fit(fading())
     with pytest.raises(ValueError, match=r"X: 2 axes; expected \(time, row, column"):
         forecaster().fit(np.zeros((9, 3)))
-    with pytest.raises(ValueError, match="a forecast is made from 3 frames"):
+    with pytest.raises(ValueError, match="a forecast needs 3 frames"):
         told.predict(fading()[:2])
 
 

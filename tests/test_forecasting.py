@@ -166,7 +166,7 @@ def test_killed_at_any_step_a_run_ends_with_the_same_bits(net, tmp_path, monkeyp
             with pytest.raises(Killed):
                 train(recipe, data, out)
     train(recipe, data, out, say=said.append)
-    assert "going on where the last training stopped" in said[0]
+    assert "resuming where the last training stopped" in said[0]
     assert learned(out) == learned(whole.folder)
     assert not list(out.rglob("state*.pt"))
     assert not list(out.rglob("*.part"))
@@ -438,12 +438,12 @@ def test_no_window_crosses_a_gap(tmp_path):
     data = keep(tmp_path, wandering(71), time=times)
     said = run("check", "frames", "--data", data, "--set", "windows.past=4", "--set", "windows.ahead=2").output
     assert "71 frames of 16 x 16 in 2 segments without gaps, 2020-01-01 00:00 to 2020-03-02 16:00, a frame every 1 h" in said
-    assert "1 gap(s) in time" in said
+    assert "1 gap in time" in said
     assert "61 windows of 4 past and 2 later frames of 16 x 16" in said
     made = train(small(**{"output.baselines": ["persistence"]}), data, tmp_path / "run")
     first = [int(row["frame"]) for row in rows_of(made.folder / "splits.csv")]
     assert not {25, 26, 27, 28, 29} & set(first)
-    assert any("1 gap(s) in time" in note for note in made.scores["notes"])
+    assert any("1 gap in time" in note for note in made.scores["notes"])
     forecasts = pipeline.predict(made, str(data), out=str(tmp_path / "x.npz"))
     assert forecasts.times[:, 0].tolist() == [hours(31)[-1].tolist(), hours(42, "2020-03-01")[-1].tolist()]
 
@@ -594,7 +594,7 @@ def test_another_frame_size_is_forecast_unless_cells_were_learned(trained, tmp_p
     by_cell = train(
         small(prepare=[{"step": "standardise", "per": "cell"}]), keep(tmp_path / "b", wandering(60)), tmp_path / "run"
     )
-    with pytest.raises(UserError, match="9 x 21 cells; it has learned by cell, on frames of 16 x 16"):
+    with pytest.raises(UserError, match="9 x 21 cells; it was fitted cell by cell on frames of 16 x 16"):
         pipeline.predict(by_cell, str(keep(tmp_path / "c", wandering(20, size=(9, 21)))), out=str(tmp_path / "x.npz"))
 
 
@@ -615,7 +615,7 @@ def test_check_and_show_say_what_there_is(trained):
         f"split by time: {counts['train']} training, {counts['validation']} validation and {counts['test']} test windows"
     )
     assert "of time as long as a window: the intervals are unreliable" in lines[5]
-    assert lines[-1] == "frames: nothing wrong"
+    assert lines[-1] == "frames: no problems found"
     layers = run("show", "frames", "--model", "--set", "data.shape=[2,16,16]").output
     assert layers.startswith("member 0: simvp, 20 to 20 frames of 2 x 16 x 16\n")
     assert layers.rstrip().endswith("parameters")
@@ -657,10 +657,10 @@ def test_a_recipe_of_frames_needs_windows_and_one_of_samples_needs_classes(tmp_p
     assert "did you mean 'windows'" in result.output or "no such key" in result.output
     tree = Recipe.load("frames").tree()
     tree.pop("windows")
-    with pytest.raises(UserError, match=r"windows: must be set where there is a \[series\]"):
+    with pytest.raises(UserError, match=r"windows: must be set if there is a \[series\]"):
         Recipe.checked(tree, "mine")
     tree.pop("series")
-    with pytest.raises(UserError, match=r"data\.classes: name two or more"):
+    with pytest.raises(UserError, match=r"data\.classes: must name two or more"):
         Recipe.checked(tree, "mine")
 
 

@@ -229,7 +229,7 @@ def test_skill_is_the_share_of_another_s_error_that_is_gone():
     assert ours.skill("mse", theirs) == pytest.approx((0.75, 0.75, 0.75), abs=1e-5)
     assert ours.skill_by_lead("mae", theirs)[0] == pytest.approx([0.5, 0.5, 0.5], abs=1e-5)
     assert math.isnan(ours.skill("mse", scored(truth, truth))[0])
-    with pytest.raises(UserError, match="skill: 'ssim' is no error"):
+    with pytest.raises(UserError, match="skill: 'ssim' is not an error metric"):
         ours.skill("ssim", theirs)
 
 
@@ -242,22 +242,22 @@ def test_what_does_not_fit_is_refused():
         scores.add(bad, truth)
     with pytest.raises(DataError, match=r"sharpness: the forecast of window 2"):
         METRICS["sharpness"].measure(bad, truth)
-    with pytest.raises(DataError, match=r"shape \(3, 2, 3, 13, 12\) does not fit a truth of \(3, 2, 2, 13, 12\)"):
+    with pytest.raises(DataError, match=r"shape \(3, 2, 3, 13, 12\) does not match a truth of shape \(3, 2, 2, 13, 12\)"):
         scored(forecast, truth[:, :, :2])
     with pytest.raises(UserError, match=r"metric: 'mze' is not one of .*did you mean 'mse'"):
         scored(forecast, truth).value("mze")
-    with pytest.raises(DataError, match="mse: no window has been scored"):
+    with pytest.raises(DataError, match="mse: no windows have been scored"):
         FrameScores(METRICS).value("mse")
-    with pytest.raises(DataError, match=r"mse: sums of \(3, 3, 5\) .* do not pair with \(2, 3, 5\)"):
+    with pytest.raises(DataError, match=r"mse: sums of shape \(3, 3, 5\) .* do not match \(2, 3, 5\)"):
         scored(forecast, truth).difference("mse", scored(forecast[:2], truth[:2]))
-    with pytest.raises(DataError, match="metrics mae do not fit mse"):
+    with pytest.raises(DataError, match="metrics mae do not match mse"):
         FrameScores({"mse": METRICS["mse"]}).merge(FrameScores({"mae": METRICS["mae"]}))
-    with pytest.raises(DataError, match=r"groups of shape \(2,\) do not fit 3 windows"):
+    with pytest.raises(DataError, match=r"groups of shape \(2,\) do not match 3 windows"):
         scored(forecast, truth).interval("mse", [0, 1])
 
 
 def test_metrics_that_cannot_be_are_refused():
-    with pytest.raises(UserError, match=r"data_range: 0\.0 is not a number above 0"):
+    with pytest.raises(UserError, match=r"data_range: 0\.0 is invalid; expected a finite number above 0"):
         metrics_of_frames(0.0)
     with pytest.raises(UserError, match="scales: 4 is not an odd number of cells"):
         metrics_of_frames(1.0, [0.5], [1, 4])

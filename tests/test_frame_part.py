@@ -147,7 +147,7 @@ def test_the_clock_goes_on_past_the_end_of_a_stretch_and_over_a_gap():
 def test_stretches_end_at_gaps_and_months_are_even_enough():
     starts, step, notes = stretches(np.array([0, 60, 120, 300, 360, 900.0]), "a.nc")
     assert (starts.tolist(), step) == ([0, 3, 5], 60.0)
-    assert notes[0].startswith("a.nc: 2 gap(s) in time, the first between 1970-01-01 00:02 and 1970-01-01 00:05")
+    assert notes[0].startswith("a.nc: 2 gaps in time, the first between 1970-01-01 00:02 and 1970-01-01 00:05")
     assert stretches(np.array([0, 60, 120.0]), "a.nc", step=30.0)[0].tolist() == [0, 1, 2]
     assert stretches(np.array([5.0]), "a.nc")[:2] == (np.zeros(1), 0.0)
     months = np.cumsum([0, 31, 28, 31, 30, 31]) * 86400.0

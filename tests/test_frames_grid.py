@@ -117,7 +117,7 @@ def test_times_may_stand_beside_their_axis_and_have_gaps(tmp_path: Path) -> None
     gap = read(dataset(times), tmp_path)
     assert gap.starts.tolist() == [0, 4]
     assert gap.names.tolist() == ["grid from 2020-01-01 00:00", "grid from 2020-01-01 09:00"]
-    assert "1 gap(s) in time" in gap.notes[0]
+    assert "1 gap in time" in gap.notes[0]
     months = np.arange("2020-01", "2020-07", dtype="M8[M]").astype("M8[ns]")
     assert read(dataset(months), tmp_path).notes == ()
     bare = read(dataset().drop_vars("time"), tmp_path)

@@ -230,7 +230,7 @@ def test_a_gap_in_time_begins_a_new_stretch_and_is_told(tmp_path):
     series = read_series(tmp_path / "a.npz")
     assert series.starts.tolist() == [0, 3]
     assert series.names.tolist() == ["a-1", "a-2"]
-    assert "1 gap(s) in time, the first between 2014-01-01 02:00 and 2014-01-01 05:00" in series.notes[0]
+    assert "1 gap in time, between 2014-01-01 02:00 and 2014-01-01 05:00" in series.notes[0]
 
 
 @pytest.mark.parametrize(

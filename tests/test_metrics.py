@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_refused():
         score(HAND, HAND_LABELS, metric="acuracy")
     with pytest.raises(DataError, match="label 3 of sample 1"):
         score(HAND, [0, 3, 1, 1], metric="auc")
-    with pytest.raises(DataError, match="one at least"):
+    with pytest.raises(DataError, match="at least one"):
         score(np.empty((0, 3)), [], metric="auc")
     with pytest.raises(DataError, match="sample 2 are not finite"):
         score(np.where(np.arange(4)[:, None] == 2, np.nan, HAND), HAND_LABELS, metric="auc")

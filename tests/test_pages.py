@@ -120,7 +120,7 @@ def test_look_of_frames_counts_gaps_missing_cells_and_repeats(tmp_path):
     np.savez(tmp_path / "maps.npz", frames=frames, time=times)
     recipe = Recipe.load("frames").with_({"windows.past": 3, "windows.ahead": 2})
     said = words_of(pipeline.look(recipe, str(tmp_path / "maps.npz"), out=tmp_path / "look.html"))
-    for line in ("1 gap(s) in time", "1 frame has no values", "1 frame has missing cells", "1 frame is identical"):
+    for line in ("1 gap in time", "1 frame has no values", "1 frame has missing cells", "1 frame is identical"):
         assert line in said, line
 
 
@@ -343,10 +343,10 @@ def test_a_damaged_run_is_one_line(beats_run, tmp_path):
     shutil.copytree(beats_run.folder, copy)
     path = Run(copy).member(0, 0, "repvgg") / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"weights\.safetensors: is gone or damaged; delete"):
+    with pytest.raises(UserError, match=r"weights\.safetensors: is missing or damaged; delete"):
         pipeline.predict(Run(copy), str(copy / "simulated"), out=str(tmp_path / "x.csv"))
     path.unlink()
-    with pytest.raises(UserError, match="is gone or damaged"):
+    with pytest.raises(UserError, match="is missing or damaged"):
         pipeline.report(Run(copy))
     (copy / "scores.json").write_text('{"metric"')
     with pytest.raises(UserError, match=r"scores\.json: is damaged; delete it"):

@@ -119,13 +119,13 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(trained):
     before = (run.folder / "scores.json").stat().st_mtime_ns
     train(small(), data, run.folder)
     assert (run.folder / "scores.json").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match=r"another recipe.*--fresh"):
+    with pytest.raises(UserError, match=r"whose recipe differs.*--fresh"):
         train(small(seed=5), data, run.folder)
 
 
 def test_another_length_is_refused_and_another_length_trains(trained, tmp_path, contest_csv_of):
     shorter = contest_csv_of(tmp_path / "short", 120, length=140)
-    with pytest.raises(DataError, match=r"1 channel\(s\) of 140 values.*1 of 205"):
+    with pytest.raises(DataError, match=r"1 channel of 140 values.*1 of 205"):
         pipeline.predict(trained[0], str(shorter), out=str(tmp_path / "x.csv"))
     run = train(small(), shorter, tmp_path / "run")
     assert run.facts["shape"] == [1, 140]
@@ -225,7 +225,7 @@ def test_fresh_deletes_a_run_and_nothing_else(tmp_path, contest_csv_of):
     theirs.mkdir()
     (theirs / "run.json").write_text('{"speed": 12}')
     (theirs / "notes.txt").write_text("of a marathon")
-    with pytest.raises(UserError, match=r"holds 'notes\.txt' and no run"):
+    with pytest.raises(UserError, match=r"is not a run folder, but contains 'notes\.txt'"):
         train(small(), data, theirs, fresh=True)
     assert len(list(theirs.iterdir())) == 2
 
@@ -272,7 +272,7 @@ def test_a_score_on_samples_that_were_learned_from_says_so(trained, tmp_path, co
     run, data = trained
     said = []
     pipeline.score_run(run, str(data), warn=said.append)
-    assert said == ["192 of these 240 samples were learned from or chosen by: for them this is no honest score"]
+    assert said == ["192 of these 240 samples were used for training or validation: the score is too optimistic"]
     new = tmp_path / "new"
     pipeline.simulate(small(), new, count=50, seed=99)
     pipeline.score_run(run, str(new), warn=said.append)

@@ -114,7 +114,7 @@ def test_an_unknown_recipe_and_a_broken_file(tmp_path):
         Recipe.load("hartbeat")
     broken = tmp_path / "mine.toml"
     broken.write_text("name = ")
-    with pytest.raises(UserError, match=r"mine\.toml: is not TOML"):
+    with pytest.raises(UserError, match=r"mine\.toml: is not valid TOML"):
         Recipe.load(str(broken))
 
 

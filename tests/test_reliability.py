@@ -96,13 +96,13 @@ def test_certain_worst_and_least_certain():
 
 
 def test_what_does_not_fit_is_named():
-    with pytest.raises(DataError, match="label 3 of sample 1 is not a class number of 0 to 2"):
+    with pytest.raises(DataError, match="label 3 of sample 1 is not a class number from 0 to 2"):
         reliability_bins(HAND[:2], [0, 3])
     with pytest.raises(DataError, match="decision -1 of sample 0"):
         confusion_counts([0, 1], [-1, 1], 2)
-    with pytest.raises(DataError, match="1 decisions do not fit 2 labels"):
+    with pytest.raises(DataError, match="1 decisions do not match 2 labels"):
         confusion_counts([0, 1], [1], 2)
-    with pytest.raises(DataError, match="do not fit 3 labels"):
+    with pytest.raises(DataError, match="do not match 3 labels"):
         worst(HAND, [0, 1, 2], 1)
 
 

@@ -752,7 +752,7 @@ def test_a_run_tells_and_explains(beats, no_onnx):
 def test_a_run_refuses_files_that_are_not_its_own(beats, no_onnx):
     client = Client(story.served_run(beats, say=lambda line: None))
     short = client.post(content=b'id,heartbeat_signals\na,"1,2,3"\n', **typed("text/csv"))
-    assert "samples have 1 channel(s) of 3 values; the run was trained on 1 of 205" in refused(short)
+    assert "samples have 1 channel of 3 values; the run was trained on 1 of 205" in refused(short)
     assert "sample.ts" in refused(client.post("/predict?name=a.ts", content=b"\x00", **typed("application/octet-stream")))
 
 

@@ -118,11 +118,11 @@ def test_what_cannot_be_is_refused():
     a = torch.zeros(6, 20)
     with pytest.raises(UserError, match=r"frames of 6 x 20 cells are smaller than the window of 11 x 11"):
         mean_ssim(a, a, data_range=1.0)
-    with pytest.raises(UserError, match=r"data_range: 0\.0 is not a number above 0"):
+    with pytest.raises(UserError, match=r"data_range: 0\.0 is invalid; expected a finite number above 0"):
         mean_ssim(a, a, data_range=0.0, size=3)
-    with pytest.raises(UserError, match=r"size: 4 is not an odd number from 3"):
+    with pytest.raises(UserError, match=r"size: 4 is invalid; expected an odd number, 3 or more"):
         mean_ssim(a, a, data_range=1.0, size=4)
-    with pytest.raises(DataError, match=r"shape \(6, 20\) does not fit a truth of \(6, 19\)"):
+    with pytest.raises(DataError, match=r"shape \(6, 20\) does not match a truth of shape \(6, 19\)"):
         mean_ssim(a, a[:, :19], data_range=1.0, size=3)
 
 

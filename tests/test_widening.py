@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_told_before_any_training(change, words):
 
 def test_what_does_not_fit_the_data_is_told_before_any_training(given, tmp_path):
     beats = replace(cadences(), signals=np.zeros((48, 1, 205), np.float32))
-    with pytest.raises(UserError, match=r"'tiny' expects signals \(sample, channel, row, column\).*1 channel\(s\) of 205"):
+    with pytest.raises(UserError, match=r"'tiny' expects signals \(sample, channel, row, column\).*1 channel of 205 values"):
         train(given, beats, tmp_path / "run")
     flipped = Recipe.load("heartbeat").with_({"member": [{"model": "net3", "flips": ["time"]}]})
     with pytest.raises(UserError, match=r"member\.0\.flips: only signals \(sample, panel, time, frequency\)"):
@@ -261,7 +261,7 @@ def test_check_says_shape_and_extent_of_a_few(given):
     assert lines[0].startswith("100 samples, 6 x 4 x 8 values from -")
     assert lines[0].endswith("(in 64 samples checked)")
     assert source.most == 1
-    assert shape_words((12, 5000)) == "12 channel(s) of 5000 values"
+    assert shape_words((12, 5000)) == "12 channels of 5,000 values"
 
 
 def test_summaries_of_nets_of_two_axes_count_a_shared_layer_once():

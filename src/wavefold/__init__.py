@@ -1,6 +1,6 @@
-"""Wavefold: from labelled scientific signals to trained, honest, usable predictions.
+"""Wavefold: train models on labelled scientific signals, evaluate them and predict with them.
 
-The public names are loaded when they are first asked for: to import the package costs nothing.
+Public names are imported on first access, so that importing the package costs nothing.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Words only: parse, call the pipeline, print. `pipeline` and torch are loaded once the words are understood."""
+"""Command line: parse, call the pipeline, print. `pipeline` and torch are imported only once arguments are parsed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import click
 from click.shell_completion import CompletionItem
 
 from wavefold import __version__
-from wavefold.base.errors import UserError
+from wavefold.base.errors import UserError, plural
 
 
 class RecipeName(click.types.StringParamType):
-    """A recipe's name or a TOML file: completion offers both."""
+    """A recipe's name or a TOML file; shell completion offers both."""
 
     name = "recipe"
 
     def shell_complete(self, context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The recipes that begin so, or else the shell's own files."""
+        """Recipes with this prefix, or else the shell's own file completion."""
         from wavefold.recipe import recipe_names  # noqa: PLC0415
 
         there = [CompletionItem(name) for name in recipe_names() if name.startswith(incomplete)]
@@ -29,25 +29,25 @@ class RecipeName(click.types.StringParamType):
 
 
 class Source(click.types.StringParamType):
-    """A file or folder of data: completion offers the shell's own."""
+    """A file or folder of data, completed by the shell."""
 
     name = "data"
 
     def shell_complete(self, context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Whatever the shell finds."""
+        """The shell's own file completion."""
         return [CompletionItem(incomplete, type="file")]
 
 
 RECIPE = click.argument("recipe", type=RecipeName())
-SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Go on without samples that cannot be read, and list them.")
-SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value: stage.*.epochs=5.")
+SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Skip samples that cannot be read, and list them.")
+SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value, such as stage.*.epochs=5.")
 
 
 class Words(click.Group):
-    """The command group: prints a user's mistake as one line and exits with 2, ours with 1."""
+    """Command group that prints errors as one line; user errors exit with 2, internal errors with 1."""
 
     def invoke(self, context: click.Context) -> Any:
-        """Run the command that was asked for."""
+        """Run the command and report its errors."""
         try:
             return super().invoke(context)
         except UserError as error:
@@ -59,23 +59,25 @@ class Words(click.Group):
             words = error.ctx.command_path.split()[1:] if error.ctx else []
             command = " ".join(["wavefold", *words])
             said = " ".join(error.format_message().split()).rstrip(".")
-            click.echo(f"wavefold: {said}; `{command} --help` says what there is", err=True)
+            click.echo(f"wavefold: {said}; see `{command} --help`", err=True)
             context.exit(2)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            click.echo("wavefold: stopped; the same command goes on where it was", err=True)
+            click.echo("wavefold: interrupted; run the same command again (training resumes where it stopped)", err=True)
             context.exit(130)
         except OSError as error:
             if context.params.get("debug") or not error.strerror:
                 raise
-            click.echo(f"wavefold: {error.filename or 'a file'}: {error.strerror}", err=True)
+            click.echo(f"wavefold: {error.filename or 'I/O error'}: {error.strerror}", err=True)
             context.exit(2)
         except Exception as error:
             if context.params.get("debug"):
                 raise
             said = " ".join(str(error).split())
-            click.echo(f"wavefold: our mistake, not yours: {type(error).__name__}: {said}; --debug shows where", err=True)
+            click.echo(
+                f"wavefold: internal error: {type(error).__name__}: {said}; `wavefold --debug ...` shows where", err=True
+            )
             context.exit(1)
 
 
@@ -83,20 +85,20 @@ class Words(click.Group):
 @click.version_option(__version__, prog_name="wavefold")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
-    """From labelled scientific signals to trained, honest, usable predictions.
+    """Train models on labelled scientific signals, evaluate them and predict with them.
 
     \b
-    wavefold train heartbeat --data train.csv     train, score and keep it all in runs/heartbeat
+    wavefold train heartbeat --data train.csv     train, score and save everything in runs/heartbeat
     wavefold predict runs/heartbeat testA.csv --out submission.csv
-    wavefold train spectra --data FOLDER          an index.csv beside txt or FITS files
+    wavefold train spectra --data FOLDER          a folder with index.csv and txt or FITS files
 
-    RECIPE is a recipe's name (see `wavefold recipes`) or a TOML file; DATA is a file or folder as you have it.
+    RECIPE is a recipe's name (see `wavefold recipes`) or a TOML file; DATA is a file or folder.
 
     \b
-    Completion (or zsh_source, fish_source):
+    Shell completion (or zsh_source, fish_source):
     eval "$(_WAVEFOLD_COMPLETE=bash_source wavefold)"
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a spinning barrier is 30 x slower beside one busy neighbour
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a spinning barrier is 30 times slower on a busy machine
 
 
 @main.command()
@@ -114,7 +116,7 @@ def recipes() -> None:
 @SET
 @click.option("--model", is_flag=True, help="List each net's layers, output shapes and parameter counts.")
 def show(recipe: str, changes: tuple[str, ...], model: bool) -> None:
-    """Print a recipe, resolved; or its nets."""
+    """Print the resolved recipe, or its nets."""
     pipeline = _pipeline()
     chosen = _resolve(recipe, changes)
     pipeline.check(chosen)
@@ -125,64 +127,66 @@ def show(recipe: str, changes: tuple[str, ...], model: bool) -> None:
 @RECIPE
 @click.argument("file", type=click.Path(path_type=Path))
 def copy(recipe: str, file: Path) -> None:
-    """Copy a recipe to FILE, to edit."""
+    """Copy a recipe to FILE for editing."""
     from wavefold.recipe import recipe_text  # noqa: PLC0415
 
     text = recipe_text(recipe)
     if file.exists():
-        raise UserError(f"{file}: is there already; name another file")
+        raise UserError(f"{file}: already exists; choose another file name")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     click.echo(f"{file}: edit it, then `wavefold train {file}`")
 
 
-@main.command(short_help="Say what is wrong with a recipe or the data.")
+@main.command(short_help="Check a recipe and data for problems.")
 @RECIPE
 @SET
-@click.option("--data", type=Source(), help="Look at this file or folder too.")
+@click.option("--data", type=Source(), help="Check this file or folder too.")
 @SKIP_BAD
 def check(recipe: str, changes: tuple[str, ...], data: str | None, skip_bad: bool) -> None:
-    """Say what is wrong with a recipe or the data, before any training."""
+    """Check a recipe, and data if given, for problems before any training."""
     pipeline = _pipeline()
     chosen = _resolve(recipe, changes, skip_bad=skip_bad)
     for line in pipeline.check(chosen, data or ""):
         click.echo(line)
-    click.echo(f"{chosen.name}: nothing wrong")
+    click.echo(f"{chosen.name}: no problems found")
 
 
-@main.command(short_help="Draw what DATA hold on one page.")
+@main.command(short_help="Describe DATA on one HTML page.")
 @click.argument("data", type=Source())
 @click.option("--recipe", type=RecipeName(), required=True, help="How to read DATA: a recipe's name or a TOML file.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("look.html"), show_default=True, help="An .html file.")
 @SET
 def look(data: str, recipe: str, out: Path, changes: tuple[str, ...]) -> None:
-    """Draw what DATA hold on one page that needs no network: counts, classes, statistics, samples, defects."""
+    """Describe DATA on one HTML page that works offline: counts, classes, statistics, samples, defects."""
     pipeline = _pipeline()
     click.echo(f"{pipeline.look(_resolve(recipe, changes), data, out=out)}: open it in a browser")
 
 
-@main.command(short_help="Write simulated samples as users have them.")
+@main.command(short_help="Write simulated samples to FOLDER.")
 @RECIPE
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--count", type=click.IntRange(1), default=4000, show_default=True, help="Samples to write.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @SET
 def simulate(recipe: str, folder: Path, count: int, seed: int, changes: tuple[str, ...]) -> None:
-    """Write simulated samples in the layout that the recipe's users have."""
+    """Write simulated samples to FOLDER, in the file layout of the recipe's real data."""
     pipeline = _pipeline()
-    click.echo(f"{pipeline.simulate(_resolve(recipe, changes), folder, count=count, seed=seed)}: {count:,} simulated samples")
+    click.echo(
+        f"{pipeline.simulate(_resolve(recipe, changes), folder, count=count, seed=seed)}: {plural(count, 'simulated sample')}"
+    )
 
 
-@main.command(short_help="Train, score and keep it all in one folder.")
+@main.command(short_help="Train, score and save everything in one folder.")
 @RECIPE
-@click.option("--data", type=Source(), default="", help="File or folder with labels; simulated samples where none is named.")
+@click.option("--data", type=Source(), default="", help="Labelled file or folder.  [default: simulated samples]")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/RECIPE or runs/RECIPE-quick]")
 @SET
-@click.option("--quick", is_flag=True, help="The same path in seconds, by the recipe's own [quick] values.")
-@click.option("--fresh", is_flag=True, help="Throw away the run that stands in the folder and begin anew.")
+@click.option("--quick", is_flag=True, help="Run the whole pipeline in seconds, with the recipe's [quick] values.")
+@click.option("--fresh", is_flag=True, help="Delete the run in the folder and start again.")
 @SKIP_BAD
 def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], quick: bool, fresh: bool, skip_bad: bool) -> None:
-    """Train, score and keep it all in one folder; the same command again goes on where it stopped."""
+    """Train, score and save everything in one folder; repeat the same command to resume."""
     pipeline = _pipeline()
     chosen = _resolve(recipe, changes, quick, skip_bad)
     usual = Path("runs") / (f"{chosen.name}-quick" if quick else chosen.name)
@@ -195,69 +199,69 @@ def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], qu
 @click.option(
     "--out",
     required=True,
-    help=".csv (the submission), .xlsx, .parquet or .npz, of frames also .nc, .npy, .gif or .png; - for standard output.",
+    help=".csv (the submission), .xlsx, .parquet or .npz, for frames also .nc, .npy, .gif or .png; - for standard output.",
 )
-@click.option("--batch", type=click.IntRange(1), default=512, show_default=True, help="Samples at a time.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="Of a search: the least probability listed.  [default: 0.5]")
+@click.option("--batch", type=click.IntRange(1), default=512, show_default=True, help="Samples per batch.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="For a search: the lowest probability to list.  [default: 0.5]")
 @SKIP_BAD
 def predict(run: Path, data: tuple[str, ...], out: str, batch: int, threshold: float | None, skip_bad: bool) -> None:
-    """Predict every sample of DATA, in its order; of frames, those that come after the last ones.
+    """Predict every sample of DATA, in order; for frames, forecast those after the last ones.
 
-    Where DATA is six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in the order of time), every coarse channel is
-    searched for needles: candidates are listed in the file, and the best of them pictured in a folder beside it. Lines may
-    drift by up to half a fine channel a row, which of rows of 18 s and channels of 2.8 Hz is 0.08 Hz/s.
+    If DATA is the six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in time order), every coarse channel is searched
+    for needles: candidates are listed in the file, and pictures of the best are saved in a folder beside it. Lines may drift
+    by up to half a fine channel per row: 0.08 Hz/s for rows of 18 s and channels of 2.8 Hz.
     """
     pipeline = _pipeline()
     if len(data) > 1 or pipeline.is_scan(data[0]):
         least = 0.5 if threshold is None else threshold
         candidates = pipeline.search(_run(run), data, out=out, threshold=least, size=batch, warn=_warn)
-        click.echo(f"{out}: {len(candidates):,} candidates", err=out == "-")
+        click.echo(f"{out}: {plural(len(candidates), 'candidate')}", err=out == "-")
         return
     if threshold is not None:
-        raise UserError("--threshold: is of the search of six scans (.h5 or .fil); DATA is one file or folder of samples")
+        raise UserError("--threshold: applies only to a search of six scans (.h5 or .fil); DATA is a file or folder of samples")
     predictions = pipeline.predict(_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
-    click.echo(f"{out}: {len(predictions):,} predictions", err=out == "-")
+    click.echo(f"{out}: {plural(len(predictions), 'prediction')}", err=out == "-")
 
 
 @main.command(short_help="Score a run on labelled DATA.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("data", type=Source())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--by", multiple=True, metavar="COLUMN", help="Cut the metric by a column of DATA, too; may be repeated.")
+@click.option("--by", multiple=True, metavar="COLUMN", help="Also score each value of a column of DATA; may be repeated.")
 @SKIP_BAD
 def score(run: Path, data: str, as_json: bool, by: tuple[str, ...], skip_bad: bool) -> None:
-    """Score a run on labelled DATA: the recipe's metric and the others that fit, with n and a 95 % interval."""
+    """Score a run on labelled DATA: the recipe's metric with n and a 95 % interval, and the others that apply."""
     pipeline = _pipeline()
     result = pipeline.score_run(_run(run), data, skip_bad=skip_bad, warn=_warn, by=by)
     click.echo(json.dumps(result.as_json()) if as_json else pipeline.describe_score(_run(run), result))
 
 
-@main.command(short_help="Draw what a run did on one page.")
+@main.command(short_help="Report on a run on one HTML page.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="An .html file.  [default: report.html in the run's folder]")
-@click.option("--data", type=Source(), default="", help="The run's data, where they were moved.")
+@click.option("--data", type=Source(), default="", help="The run's data, if they were moved.")
 def report(run: Path, out: Path | None, data: str) -> None:
-    """Draw what a run did on one page that needs no network: score, learning, errors, reasons, how to repeat it."""
+    """Report on a run on one HTML page that works offline: scores, learning curves, errors, reproduction."""
     pipeline = _pipeline()
     click.echo(f"{pipeline.report(_run(run), out=out, data=data, warn=_warn)}: open it in a browser")
 
 
-@main.command(short_help="Write a run as one ONNX file.")
+@main.command(short_help="Export a run as one ONNX file.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("model.onnx"), show_default=True, help="An .onnx file.")
-@click.option("--member", type=click.IntRange(0), help="This member alone, not the whole ensemble.")
+@click.option("--member", type=click.IntRange(0), help="Export only this member, not the whole ensemble.")
 def export(run: Path, out: Path, member: int | None) -> None:
-    """Write a run as one ONNX file: raw samples in, probabilities out; checked against torch on real rows."""
+    """Export a run as one ONNX file: raw samples in, probabilities out; checked against torch on real samples."""
     pipeline = _pipeline()
     pipeline.export(_run(run), out=out, member=member, say=click.echo)
 
 
-@main.command(short_help="Answer HTTP requests with a run's predictions.")
+@main.command(short_help="Serve a run's predictions over HTTP.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets others in.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 accepts other machines.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 picks a free one.")
 def serve(run: Path, host: str, port: int) -> None:
-    """Answer HTTP requests with a run's predictions, and show a page to drop a file on; Ctrl-C stops it."""
+    """Serve a run's predictions over HTTP, with a page to drop files on; stop with Ctrl-C."""
     pipeline = _pipeline()
     pipeline.serve(_run(run), host=host, port=port, say=click.echo)
 

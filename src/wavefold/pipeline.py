@@ -1,8 +1,8 @@
-"""The story: read, split, fit every fold, judge, keep; then predict and score. Start here.
+"""The pipeline: read, split, fit every fold, evaluate, save; then predict and score. Start here.
 
-Each chapter is a file of `story`: `checking` (recipe and data, before anything), `reading` (samples and folds), `fitting` (a
-fold: prepare, members, stages), `judging` (combine, decide, measure), `asking` (what a run says of new samples),
-`searching` (of a whole observation). What a chapter needs is made from a recipe by short name, in `base.build`.
+Each stage is a module of `story`: `checking` (recipe and data, before anything else), `reading` (samples and folds),
+`fitting` (one fold: prepare, members, stages), `judging` (combine, decide, evaluate), `asking` (predictions for new samples),
+`searching` (a whole observation). Parts are built from the recipe's short names in `base.build`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from wavefold.base.build import pick
 from wavefold.base.dataset import Dataset
 from wavefold.base.device import be_repeatable, first_process_first
-from wavefold.base.errors import UserError
+from wavefold.base.errors import UserError, plural
 from wavefold.base.files import write_json, write_text
 from wavefold.base.process import leads
 from wavefold.base.runs import Run, hold_folder, start_run
@@ -98,11 +98,11 @@ __all__ = [
 
 Say = Callable[[str], None]
 
-_NO_SKIPPING = "--skip-bad: passes over labelled samples; of frames, cells without a value need no option"
+_NO_SKIPPING = "--skip-bad: applies only to labelled samples; frames may have missing cells without it"
 
 
 def check(recipe: Recipe, data: str = "") -> list[str]:
-    """UserError for the first thing that is wrong with a recipe, or with data for it; else what the data hold, as lines."""
+    """Raise UserError for the first problem with a recipe or its data; otherwise describe the data, as lines."""
     (check_frame_recipe if recipe.windows else check_recipe)(recipe)
     if not data:
         return []
@@ -115,23 +115,26 @@ def describe_nets(recipe: Recipe) -> str:
 
 
 def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say: Say = print) -> Run:
-    """Train a recipe on labelled data, or on simulated data where none is named, and score it on what it never saw.
+    """Train a recipe on labelled data, or on simulated data if none is given, and score it on held-out samples.
 
-    The same call again goes on where the last one stopped, and ends with the same bits. A call that only combines or
-    measures otherwise uses the members that are there.
+    Repeating the call resumes where the last one stopped and gives bit-identical results. If only combination or evaluation
+    changed, the trained members are reused.
     """
     check(recipe)
     be_repeatable()
     if fresh and data:
-        check(recipe, data)  # what is wrong with the data is said before the old run is gone
+        check(recipe, data)  # report problems with the data before deleting the old run
     begin, fit_and_judge = (begin_frames, fit_and_judge_frames) if recipe.windows else (_begin, _fit_and_judge)
-    with _disk_errors(out, "nothing half-written is left, and the same command goes on"), hold_folder(out, fresh=fresh):
+    with (
+        _disk_errors(out, "no partial file was left; fix this and repeat the same command to resume"),
+        hold_folder(out, fresh=fresh),
+    ):
         begun = (out / "fold0").exists()
         with first_process_first():
             work: Any = begin(recipe, data or _simulated(out / "simulated", recipe, say), Run(out), simulated=not data)
         if not (out / "scores.json").exists():
             if leads() and begun:
-                say(f"{out}: going on where the last training stopped")
+                say(f"{out}: resuming where the last training stopped")
             fit_and_judge(work)
     if leads():
         say(describe_scores(Run(out)))
@@ -139,32 +142,32 @@ def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say
 
 
 def look(recipe: Recipe, source: str, *, out: Path) -> Path:
-    """Write a page of what a source holds, before any training: counts, classes, statistics, samples, defects."""
+    """Write a page that describes the data, before any training: counts, classes, statistics, samples, defects."""
     (check_frame_recipe if recipe.windows else check_recipe)(recipe)
     _check_page(out, source)
     page = (look_at_frames if recipe.windows else look_at_samples)(recipe, source)
-    with _disk_errors(out, "nothing half-written is left"):
+    with _disk_errors(out, "no partial file was left"):
         write_page(out, page)
     return out
 
 
 def report(run: Run, *, out: Path | None = None, data: str = "", warn: Say = print) -> Path:
-    """Write a page of what a run did: score, learning, errors, reasons, what it was not shown, how to repeat it.
+    """Write a page about a run: scores, learning curves, errors, explanations, limits, how to reproduce it.
 
-    out: report.html in the run's folder where none is named. data: where the run's data lie, if they were moved. warn: takes
-    a line where the page lacks the samples because their data are not there.
+    out: by default report.html in the run's folder. data: path of the run's data, if they were moved. warn: receives a line
+    if the page has no samples because the data are missing.
     """
     recipe, target = recipe_of(run), out or run.folder / "report.html"
     _ = run.scores
     _check_page(target, data)
     page = (report_frames if recipe.windows else report_samples)(run, recipe, data, warn)
-    with _disk_errors(target, "nothing half-written is left"):
+    with _disk_errors(target, "no partial file was left"):
         write_page(target, page)
     return target
 
 
 def _check_page(out: Path, source: str) -> None:
-    """UserError, before any work, for a page that would not be an .html file, or that would replace the data."""
+    """Raise UserError, before any work, if the page would not be an .html file or would overwrite the data."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{out}: a page is an .html file; name one with --out")
     if out.is_dir():
@@ -174,12 +177,12 @@ def _check_page(out: Path, source: str) -> None:
 
 
 def export(run: Run, *, out: Path, member: int | None = None, say: Say = print) -> Path:
-    """Write a run as one ONNX file that takes raw samples and gives probabilities, or raw frames and gives later ones.
+    """Export a run as one ONNX file, from raw samples to probabilities or from raw frames to future ones.
 
-    It is checked against torch on real rows before it takes its name. member: that one alone, not the whole ensemble.
+    The file is checked against torch on real samples before it gets its name. member: export only this one.
     """
     recipe, _ = recipe_of(run), run.scores
-    with _disk_errors(out, "nothing half-written is left"):
+    with _disk_errors(out, "no partial file was left"):
         if recipe.windows:
             return export_forecaster(run, out, member=member, say=say).path
         made = export_run(run, out, member=member, say=say)
@@ -188,7 +191,7 @@ def export(run: Run, *, out: Path, member: int | None = None, say: Say = print) 
 
 
 def serve(run: Run, *, host: str, port: int, say: Say = print) -> None:
-    """Answer HTTP requests with a run's predictions until it is stopped."""
+    """Serve a run's predictions over HTTP until stopped."""
     check_server()
     _ = run.scores
     run_server(new_app(served_run(run, say=say), Limits()), host, port, say=say)
@@ -197,11 +200,10 @@ def serve(run: Run, *, host: str, port: int, say: Say = print) -> None:
 def predict(
     run: Run, source: str, *, out: str, size: int = 512, skip_bad: bool = False, warn: Say = print
 ) -> Predictions | Forecasts:
-    """Probabilities and decisions for every sample of a source, in its order; written to `out`, '-' for standard output.
+    """Predict every sample of a source, in order; probabilities and decisions go to `out`, '-' for standard output.
 
-    Of a folder its one test file is taken, or else its training file; labels that a file may hold are not looked at.
-    skip_bad: go on without samples that cannot be read. warn: takes a line for each of those. Of frames: those that come
-    after the last ones of every stretch.
+    In a folder, its one test file is used, or else its training file; labels in the file are ignored. skip_bad: skip samples
+    that cannot be read. warn: receives a line for each of those. For frames: forecasts after the end of every stretch.
     """
     recipe = recipe_of(run, skip_bad)
     (check_forecast_target if recipe.windows else check_target)(out)
@@ -210,15 +212,15 @@ def predict(
     facts, _ = run.facts, run.scores
     _need_samples(recipe, skip_bad, _NO_SKIPPING)
     if recipe.windows:
-        with _disk_errors(Path(out), "nothing half-written is left"):
+        with _disk_errors(Path(out), "no partial file was left"):
             return forecast(run, recipe, source, out=out, size=size)
     tests = test_files(source)
     if len(tests) > 1:
-        raise UserError(f"{source}: holds {', '.join(t.name for t in tests)}; name one of them")
+        raise UserError(f"{source}: contains the test files {', '.join(t.name for t in tests)}; name one of them")
     dataset = read_like(recipe, str(tests[0]) if tests else source, facts)
     warn_left_out(dataset, warn)
     predictions = predictions_of(recipe, dataset.ids, facts["classes"], probabilities_for(run, dataset, size))
-    with _disk_errors(Path(out), "nothing half-written is left"):
+    with _disk_errors(Path(out), "no partial file was left"):
         write_predictions(out, predictions)
     return predictions
 
@@ -226,21 +228,21 @@ def predict(
 def search(
     run: Run, scans: Sequence[str], *, out: str, threshold: float = 0.5, size: int = 512, warn: Say = print
 ) -> list[Candidate]:
-    """The needles in six scans of a cadence, filterbank files in the order of time; written to `out`, the best first.
+    """Search six scans of a cadence, filterbank files in time order, for needles; written to `out`, the best first.
 
-    The best are pictured in the folder `<stem of out>_pictures` beside it; nothing is where `out` is '-'. Lines may drift by up
-    to half a fine channel a row. threshold: the least probability of a window. warn: takes a line for that limit in Hz/s, for
-    windows that were passed over, for scans that are not on one clock, and where pictures cannot be drawn.
+    Pictures of the best go to the folder `<stem of out>_pictures` beside it, unless `out` is '-'. Lines may drift by up to half
+    a fine channel per row. threshold: lowest probability of a window. warn: receives a line with that limit in Hz/s, and lines
+    for skipped windows, for scans that do not share one clock, and if pictures cannot be drawn.
     """
     if recipe_of(run).windows:
-        raise UserError(f"{run.folder}: forecasts frames, from one file or folder; {len(scans)} were named")
+        raise UserError(f"{run.folder}: this run forecasts frames and takes one file or folder; got {len(scans)}")
     check_target(out)
     if out != "-" and Path(out).exists() and any(Path(s).exists() and Path(out).samefile(s) for s in scans):
-        raise UserError(f"{out}: is one of the scans; name another file with --out")
+        raise UserError(f"{out}: is one of the input scans; name another file with --out")
     _, observation = run.scores, open_observation(scans)
     found = search_observation(run, observation, threshold=threshold, size=size, warn=warn)
     candidates = candidates_of(found, observation)
-    with _disk_errors(Path(out), "nothing half-written is left"):
+    with _disk_errors(Path(out), "no partial file was left"):
         write_candidates(out, candidates)
         if out != "-":
             draw_candidates(pictures_folder(out), found, observation, run.facts["shape"][2], warn=warn)
@@ -250,14 +252,14 @@ def search(
 def score_run(
     run: Run, source: str, *, size: int = 512, skip_bad: bool = False, warn: Say = print, by: Sequence[str] = ()
 ) -> Score | FrameScore:
-    """The recipe's metric and the others that fit, with n and a 95 % interval, on a labelled source, or on frames.
+    """Score a run on a labelled source, or on frames: the recipe's metric with a 95 % interval, and the others that apply.
 
-    by: columns of the source that the metric is cut by. skip_bad: go on without samples that cannot be read. warn: takes a
-    line for each of those, and where the run has learned from samples of the source.
+    by: columns of the source whose values are also scored one by one. skip_bad: skip samples that cannot be read. warn:
+    receives a line for each of those, and one if the run was trained on samples of the source.
     """
     recipe, facts, _ = recipe_of(run, skip_bad), run.facts, run.scores
     _need_samples(recipe, skip_bad, _NO_SKIPPING)
-    _need_samples(recipe, by, "--by: cuts a score by a column of labelled samples; forecasts are scored by lead time")
+    _need_samples(recipe, by, "--by: applies only to labelled samples; forecasts are scored by lead time")
     if recipe.windows:
         return score_frames(run, recipe, source, warn=warn)
     dataset = read_labelled(recipe, source, facts, warn)
@@ -267,7 +269,10 @@ def score_run(
     probabilities = probabilities_for(run, dataset, size)
     seen = count_seen(run.folder / "seen.npy", dataset.signals)
     if seen:
-        warn(f"{seen:,} of these {len(dataset):,} samples were learned from or chosen by: for them this is no honest score")
+        warn(
+            f"{seen:,} of these {plural(len(dataset), 'sample')} {'were' if seen > 1 else 'was'} used for training or "
+            "validation: the score is too optimistic"
+        )
     decided = decided_by(recipe, recipe.combine.decide, probabilities)
     labels, metric = dataset.known_labels(), recipe.output.metric
     drawn: dict[str, Any] = {"groups": dataset.groups if recipe.split.group else None, "seed": recipe.seed}
@@ -277,41 +282,41 @@ def score_run(
 
 
 def simulate(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
-    """Write simulated samples in the layout that the recipe's users have; returns the file."""
+    """Write simulated samples in the file layout of the recipe's real data; returns the file."""
     if recipe.windows:
         check(recipe)
-        with _disk_errors(folder, "nothing half-written is left"):
+        with _disk_errors(folder, "no partial file was left"):
             return simulate_frames(recipe, folder, count=count, seed=seed)
     make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
     dataset = make(count, seed, shape=recipe.data.shape, classes=recipe.data.classes, **_backgrounds(recipe, make))
-    with _disk_errors(folder, "nothing half-written is left"):
+    with _disk_errors(folder, "no partial file was left"):
         return pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
 
 
 def _backgrounds(recipe: Recipe, make: Callable[..., Dataset]) -> dict[str, Dataset]:
-    """What a simulator is to put its signals into, where the recipe names it; UserError where the simulator takes none."""
+    """Backgrounds for the simulator, if the recipe names any; UserError if the simulator does not take them."""
     if not recipe.data.backgrounds:
         return {}
     if "backgrounds" not in inspect.signature(make).parameters:
-        raise UserError(f"data.backgrounds: the simulator {recipe.data.simulator} makes its own, and takes none")
+        raise UserError(f"data.backgrounds: the simulator {recipe.data.simulator} makes its own backgrounds; remove this key")
     return {"backgrounds": read_backgrounds(recipe)}
 
 
 def _need_samples(recipe: Recipe, asked: object, word: str) -> None:
-    """UserError for what is asked of a recipe of frames and only labelled samples have."""
+    """Raise UserError if a recipe of frames is given an option that applies only to labelled samples."""
     if recipe.windows and asked:
         raise UserError(word)
 
 
 def describe_score(run: Run, result: Score | FrameScore) -> str:
-    """A score as lines for people; a summed metric also for the rows that the recipe quotes it for."""
+    """Format a score as text; a summed metric also per the number of rows set in the recipe."""
     if isinstance(result, FrameScore):
         return lead_table(result.results)
     per = recipe_of(run).output.per
     lines = [result.line()]
     if result.metric == "l1" and per:
         value, low, high = (v * per / result.n for v in (result.value, *result.interval))
-        lines.append(f"l1 per {per:,} rows {value:,.0f} [{low:,.0f}, {high:,.0f}]")
+        lines.append(f"l1 per {plural(per, 'row')} {value:,.0f} [{low:,.0f}, {high:,.0f}]")
     lines += [f"{name} {value:.4f}" for name, value in result.others.items()]
     for column, cuts in result.by.items():
         lines += [f"{result.metric} by {column}:", *(f"  {value:<20} {cut.line()}" for value, cut in cuts.items())]
@@ -319,7 +324,7 @@ def describe_score(run: Run, result: Score | FrameScore) -> str:
 
 
 def describe_scores(run: Run) -> str:
-    """The scores of a run as a table for people: the ensemble, its members, the baselines."""
+    """Format the scores of a run as a table: the ensemble, its members, the baselines."""
     if "leads" in run.scores:
         return f"{run.facts['recipe']}: {lead_table(run.scores)}\nrun: {run.folder}"
     lines = [f"{run.facts['recipe']}: {score_table(run.scores)}", *_by_fold(run.scores), f"run: {run.folder}"]
@@ -327,14 +332,14 @@ def describe_scores(run: Run) -> str:
 
 
 def _by_fold(scores: Mapping[str, Any]) -> list[str]:
-    """A line of the ensemble's metric in each fold, where there are several."""
+    """The ensemble's metric in each fold, as one line, if there are several."""
     values = [fold[scores["metric"]][0] for fold in scores.get("folds", [])]
     words = " ".join("?" if v is None else f"{v:,.0f}" if scores["metric"] == "l1" else f"{v:.4f}" for v in values)
     return [f"by fold: {scores['metric']} {words}"] if values else []
 
 
 def _begin(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> Work:
-    """Read and split everything before anything is fitted, so that what is wrong is said at once."""
+    """Read and split everything before fitting anything, so that problems are reported at once."""
     dataset = read_for(recipe, source)
     named = [Path(recipe.data.test)] if recipe.data.test else test_files(source)
     facts = _facts(recipe, dataset, simulated)
@@ -348,7 +353,7 @@ def _begin(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> Work:
 
 
 def _fit_and_judge(work: Work) -> None:
-    """Fit every fold, then score; scores.json comes last and says that the run is done."""
+    """Fit every fold, then score; scores.json is written last and marks the run as finished."""
     _keep_splits(work)
     with watch_of(work) as telling:
         for fold in work.folds:
@@ -382,7 +387,7 @@ def _facts(recipe: Recipe, dataset: Dataset, simulated: bool) -> dict[str, Any]:
 
 
 def _keep_left_out(work: Work) -> None:
-    """List what was passed over, of the samples to learn from and of those to predict."""
+    """List the skipped samples of the training data and of the test files."""
     rows = [(*row, dataset.source) for dataset in (work.dataset, *work.tests) for row in dataset.left_out]
     path = work.run.folder / "left_out.csv"
     if rows:
@@ -394,7 +399,7 @@ def _keep_left_out(work: Work) -> None:
 
 
 def _keep_splits(work: Work) -> None:
-    """Write the ids of every part, a line a sample and fold; and what tells a known sample from a new one."""
+    """Write the ids of every part, one line per sample and fold, and the fingerprints of the samples used in training."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "fold", "part"])
@@ -403,23 +408,23 @@ def _keep_splits(work: Work) -> None:
             writer.writerows((name, fold.number, part) for name in work.dataset.ids[getattr(fold, part)].tolist())
     write_text(work.run.folder / "splits.csv", text.getvalue())
     seen = work.run.folder / "seen.npy"
-    if leads() and not seen.exists():  # once, for it reads them all; other data would be another run
+    if leads() and not seen.exists():  # only once, since it reads all samples; other data would be another run
         learned = np.unique(np.concatenate([index for f in work.folds for index in (f.train, f.validation)]))
         keep_seen(seen, work.dataset.signals, learned)
 
 
 def _seconds(work: Work) -> float:
-    """What fitting took, over all sessions."""
+    """Seconds spent on fitting, over all sessions."""
     folders = [work.run.member(f.number, n, m.model) for f in work.folds for n, m in work.members]
     return sum(float((folder / "seconds.json").read_text()) for folder in folders)
 
 
 def _simulated(folder: Path, recipe: Recipe, say: Say) -> str:
-    """Simulated samples in the run's own folder, as a user's folder would be; made once, whole or not at all."""
+    """Simulate samples into the run's own folder, in the layout of real data; done once, atomically."""
     if not folder.exists() and leads():
-        say(f"no --data: simulating {recipe.data.count:,} samples into {folder}")
+        say(f"no --data: simulating {plural(recipe.data.count, 'sample')} into {folder}")
         part = folder.with_name(".simulated.part")
-        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed before it took its name
+        shutil.rmtree(part, ignore_errors=True)  # left by a killed process
         simulate(recipe, part, count=recipe.data.count, seed=recipe.seed)
         os.replace(part, folder)
     return str(folder)
@@ -427,7 +432,7 @@ def _simulated(folder: Path, recipe: Recipe, say: Say) -> str:
 
 @contextmanager
 def _disk_errors(folder: Path, rest: str) -> Iterator[None]:
-    """A full or read-only disk, said in one line with what to do."""
+    """Report a full or read-only disk as one line with advice."""
     try:
         yield
     except OSError as error:

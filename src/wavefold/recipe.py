@@ -1,7 +1,7 @@
-"""A recipe: a TOML file of a published system, checked strictly, changed by one language of overrides.
+"""Recipes: TOML files that describe a training run, validated strictly and changed by overrides.
 
-The sections stand in the order in which things happen. What this file knows by name it checks here; the options of a
-part (a net, a step, a loss) are checked by `pipeline` against the part's own signature.
+Sections are in the order of execution. Keys known here are validated here; the options of a part (a net, a step, a loss)
+are checked by `pipeline` against the part's own signature.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from wavefold.base.errors import UserError, listed, nearest
 
 
 class Section(BaseModel):
-    """A part of a recipe with exactly these keys."""
+    """A section of a recipe with exactly these keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Choice(BaseModel):
-    """A part of a recipe that names an entry of a table; further keys are that entry's own options."""
+    """A section of a recipe that names a part; further keys are that part's own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keys that go to the part itself."""
+        """The part's own options."""
         return dict(self.model_extra or {})
 
 
 class Data(Section):
     """Where samples come from."""
 
-    layout: str = "auto"  # of the file; "auto" goes by its suffix and header
-    label: str = ""  # the column of the labels; "" is the layout's own
-    test: str = ""  # a file to predict once trained; a folder's own test files are predicted without being named
-    limit: int = Field(0, ge=0)  # so many samples only, drawn class by class; 0 takes all
-    skip_bad: bool = False  # go on without samples that cannot be read; the run lists them
+    layout: str = "auto"  # file layout; "auto" detects it from suffix and header
+    label: str = ""  # label column; "" uses the layout's own
+    test: str = ""  # a file to predict after training; test files in the data folder are predicted anyway
+    limit: int = Field(0, ge=0)  # maximum number of samples, stratified by class; 0 takes all
+    skip_bad: bool = False  # skip samples that cannot be read; the run lists them
     grid: list[float] | None = Field(None, min_length=3, max_length=3)  # first, last, step in angstrom, for FITS
     simulator: str
-    writes: str  # the layout of simulated samples
-    count: int = Field(4000, ge=1)  # simulated samples where no data is given
-    backgrounds: str = ""  # samples that the simulator puts its signals into, real ones; "" simulates those too
+    writes: str  # layout of simulated samples
+    count: int = Field(4000, ge=1)  # simulated samples, if no data are given
+    backgrounds: str = ""  # real samples to inject simulated signals into; "" simulates these too
     digits: str = ""  # an .npz of `images` (n, 28, 28), such as MNIST's, for the simulator 'digits'; "" takes scikit-learn's
-    # that simulate and show use: channels and length; panels, rows and columns; or channels, rows and columns of frames
+    # for simulate and show: channels and length; panels, rows and columns; or channels, rows and columns of frames
     shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=2)
-    # that simulate and show use; data bring their own. Of two, in this order if so named, the last is what is looked for
+    # for simulate and show; real data have their own. Of two classes, the last is positive
     classes: list[str] = []  # frames have none
 
 
@@ -64,11 +64,11 @@ class EventTable(Section):
 
     box: list[float] = Field(min_length=4, max_length=4)  # west, east, south, north, in the units of x and y
     cells: list[Annotated[int, Field(ge=1)]] = Field(min_length=2, max_length=2)  # rows, columns
-    time: str = ""  # columns; "" finds the usual names
+    time: str = ""  # columns; "" looks for the usual names
     x: str = ""
     y: str = ""
     kind: str = ""
-    epoch: str = ""  # date that a column of numbers counts from
+    epoch: str = ""  # date from which a numeric time column counts
     every: str = "1 day"
     smooth: float = Field(0.0, ge=0, allow_inf_nan=False)  # cells
     memory: float = Field(0.0, ge=0, allow_inf_nan=False)  # half-life in steps
@@ -76,28 +76,28 @@ class EventTable(Section):
 
 
 class SeriesRecipe(Section):
-    """What to take of a source of frames; a stored value means value * scale + offset."""
+    """What to read from a source of frames; the true value is stored value * scale + offset."""
 
-    variable: str = ""  # of .npz, NetCDF and Zarr; "" takes the only one that can be frames
-    axes: str = ""  # of an array, in their order: "time row column"; "" goes by their number
+    variable: str = ""  # of .npz, NetCDF and Zarr; "" takes the only suitable one
+    axes: str = ""  # of an array, in order: "time row column"; "" infers them from their number
     channels: list[str] = []  # keep these; [] keeps all
-    targets: list[str] = []  # channels to forecast; [] forecasts all that are kept
+    targets: list[str] = []  # channels to forecast; [] forecasts all kept channels
     scale: float = Field(default=1.0, allow_inf_nan=False)
     offset: float = Field(default=0.0, allow_inf_nan=False)
-    missing: list[float] = []  # stored values that mean that there is none
+    missing: list[float] = []  # stored values that mean missing
     unit: str = ""
     events: EventTable | None = None
 
 
 class WindowsRecipe(Section):
-    """How many frames a forecast is made from, how many it has, and where windows are cut."""
+    """How many past frames a forecast uses, how many frames it predicts, and where windows are cut."""
 
     past: int = Field(ge=1)
     ahead: int = Field(ge=1)
-    stride: int = Field(1, ge=1)  # frames from a window to the next
+    stride: int = Field(1, ge=1)  # frames between starts of windows
     crop: list[Annotated[int, Field(ge=1)]] = Field([], max_length=2)  # rows, columns; [] takes whole frames
     crop_stride: list[Annotated[int, Field(ge=1)]] = Field([], max_length=2)  # [] cuts tiles that do not overlap
-    anywhere: bool = False  # learn from crops at places drawn anew each time, not from the tiles
+    anywhere: bool = False  # train on crops at random positions, drawn anew each time, instead of tiles
 
 
 class Step(Choice):
@@ -107,21 +107,21 @@ class Step(Choice):
 
 
 class Split(Choice):
-    """How samples are set apart for scoring and for choosing."""
+    """How samples are split into training, validation and test parts."""
 
     way: str
-    group: str = ""  # the column whose values must not straddle the split; "auto" takes the source's own, if it has any
+    group: str = ""  # column whose groups stay on one side of the split; "auto" uses the source's own groups, if any
 
 
 class Batches(Section):
-    """How samples are visited."""
+    """How training samples are batched."""
 
     size: int = Field(ge=1)
-    steps: int = Field(0, ge=0)  # batches an epoch at most; 0 sets no limit: an epoch is as many samples as there are
+    steps: int = Field(0, ge=0)  # maximum batches per epoch; 0: no limit, an epoch has as many samples as the training part
     fractions: str | dict[str, float] = (
-        "each"  # sample once an epoch; or shares of a batch by class, as FRACTIONS or a table say
+        "each"  # sample once per epoch; or shares of a batch by class, from FRACTIONS or as a table
     )
-    save_every: float = Field(30.0, ge=0)  # seconds between states on disk; 0 saves after each batch
+    save_every: float = Field(30.0, ge=0)  # seconds between checkpoints; 0 saves after each batch
 
 
 class Member(Choice):
@@ -129,15 +129,15 @@ class Member(Choice):
 
     model: str
     seed: int | None = None
-    flips: list[Literal["time", "frequency"]] = []  # axes of a cadence: a net's answer is the mean over its mirror images
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # of its vote in the mean; what stacks learns its own
+    flips: list[Literal["time", "frequency"]] = []  # axes of a cadence; a net's predictions are averaged over mirror images
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # in the mean; stackers learn their own
 
 
 class StageRecipe(Choice):
-    """One stretch of training with one loss; further keys are the loss's own."""
+    """One stage of training with one loss; further keys are the loss's own."""
 
     loss: str
-    epochs: int = Field(ge=0)  # 0 leaves the stage out
+    epochs: int = Field(ge=0)  # 0 skips the stage
     rate: float = Field(gt=0, allow_inf_nan=False)
     optimiser: str = "adam"
     weight_decay: float = Field(0.0, ge=0)
@@ -148,38 +148,38 @@ class StageRecipe(Choice):
 
 
 class Combine(Choice):
-    """How members become one answer; further keys are the combiner's own."""
+    """How members are combined; further keys are the combiner's own."""
 
     by: str = "mean"
     calibrate: str = "none"
     decide: str = "probabilities"
-    threshold: float = Field(default=0.49, gt=0, lt=1)  # of the decision by thresholds
+    threshold: float = Field(default=0.49, gt=0, lt=1)  # of the decision "thresholds"
 
 
 class Output(Section):
-    """What is measured and what stands beside it."""
+    """What is measured, and the baselines it is compared with."""
 
     metric: str
-    per: int = Field(0, ge=0)  # rows that a summed metric is quoted for; 0 quotes the sum
-    baseline: str = ""  # a classifier trained on the same part, beside the score
-    baselines: list[str] = []  # of forecasts, beside the score
-    period: float = Field(86400.0, gt=0, allow_inf_nan=False)  # seconds of the cycle that the baseline 'climatology' goes by
-    thresholds: list[float] = []  # of CSI and FSS, in the unit of the frames; the first one's are `csi` and `fss`
-    scales: list[Annotated[int, Field(ge=1)]] = [1]  # cells, of FSS
-    range: float = Field(0.0, ge=0, allow_inf_nan=False)  # of the values, for SSIM and PSNR; 0 takes the training part's
-    pictures: bool = True  # of forecasts, where the extra `pictures` is installed
+    per: int = Field(0, ge=0)  # number of rows to quote a summed metric for; 0 quotes the sum
+    baseline: str = ""  # a classifier trained on the same part, for comparison
+    baselines: list[str] = []  # of forecasts, for comparison
+    period: float = Field(86400.0, gt=0, allow_inf_nan=False)  # seconds, cycle of the baseline 'climatology'
+    thresholds: list[float] = []  # for CSI and FSS, in the unit of the frames; `csi` and `fss` use the first one
+    scales: list[Annotated[int, Field(ge=1)]] = [1]  # cells, for FSS
+    range: float = Field(0.0, ge=0, allow_inf_nan=False)  # of the values, for SSIM and PSNR; 0 uses the training part's
+    pictures: bool = True  # of forecasts, if the extra `pictures` is installed
     tensorboard: bool = False
-    submission: Literal["labels", "types", "target"] = "labels"  # the CSV's columns, a name of SUBMISSIONS
+    submission: Literal["labels", "types", "target"] = "labels"  # columns of the CSV, a name in SUBMISSIONS
 
 
 class Recipe(Section):
-    """A whole recipe, resolved."""
+    """A complete, resolved recipe."""
 
     name: str = Field(min_length=1)
     seed: int = Field(0, ge=0)
     data: Data
     series: SeriesRecipe | None = None  # of frames
-    windows: WindowsRecipe | None = None  # of frames; a recipe without them classifies
+    windows: WindowsRecipe | None = None  # of frames; recipes without windows are classifiers
     prepare: list[Step] = []
     split: Split
     batches: Batches
@@ -193,36 +193,36 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        """Of frames, both sections; of what is classified, classes."""
+        """Recipes of frames need both sections; classifiers need classes."""
         if self.series is not None and self.windows is None:
-            raise PydanticCustomError("incomplete", "windows: must be set where there is a [series]")
+            raise PydanticCustomError("incomplete", "windows: must be set if there is a [series]")
         if self.windows is None and len(self.data.classes) < 2:
-            raise PydanticCustomError("incomplete", "data.classes: name two or more")
+            raise PydanticCustomError("incomplete", "data.classes: must name two or more classes")
         return self
 
     def changed(self, section: str, keys: Sequence[str]) -> list[str]:
-        """Those of some keys of a section that do not stand at what they are by themselves, as section.key."""
+        """Those of the given keys of a section that differ from their defaults, as section.key."""
         part: BaseModel = getattr(self, section)
         usual = {key: field.get_default(call_default_factory=True) for key, field in type(part).model_fields.items()}
         return [f"{section}.{key}" for key in keys if getattr(part, key) != usual[key]]
 
     @classmethod
     def load(cls, name: str) -> Self:
-        """The recipe of a name, or of a TOML file's path."""
+        """Load a recipe by name, or from a TOML file."""
         return cls.from_toml(recipe_text(name), name)
 
     @classmethod
     def from_toml(cls, text: str, place: str) -> Self:
-        """The recipe that a TOML text holds; place names it in errors."""
+        """Parse a recipe from TOML text; place names it in errors."""
         try:
             tree = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise UserError(f"{place}: is not TOML: {error}") from None
+            raise UserError(f"{place}: is not valid TOML: {error}") from None
         return cls.checked(tree, place)
 
     @classmethod
     def checked(cls, tree: Mapping[str, Any], place: str) -> Self:
-        """The recipe of a tree of plain values; UserError for the first key or value that is wrong."""
+        """Validate a tree of plain values as a recipe; UserError for the first invalid key or value."""
         try:
             return cls.model_validate(_with_usual(tree))
         except ValidationError as error:
@@ -231,7 +231,7 @@ class Recipe(Section):
     def with_(self, overrides: Mapping[str, Any]) -> Self:
         """A copy with values changed: {"stage.*.epochs": 5, "split.fraction": 0.2}.
 
-        Where another part is named (split.way, member.0.model), the options of the one before go.
+        Naming another part (split.way, member.0.model) drops the options of the previous one.
         """
         tree = self.tree()
         for path, value in sorted(overrides.items(), key=lambda item: not _names_part(item[0].split("."))):
@@ -239,7 +239,7 @@ class Recipe(Section):
         return self.checked(tree, self.name)
 
     def quickly(self) -> Self:
-        """The same path in seconds: the recipe with its own [quick] overrides."""
+        """The recipe with its own [quick] overrides: the whole pipeline in seconds."""
         return self.with_(self.quick)
 
     def tree(self) -> dict[str, Any]:
@@ -251,7 +251,7 @@ class Recipe(Section):
         return tomli_w.dumps(self.tree())
 
     def digest(self) -> str:
-        """SHA-256 of what can change a member: not of how members are combined, nor of what is measured and kept."""
+        """SHA-256 of everything that affects members, not of how they are combined, evaluated and saved."""
         tree = self.tree()
         measured = [tree["output"][key] for key in ("thresholds", "scales", "range")]
         for section in ("name", "quick", "combine", "output"):
@@ -261,7 +261,7 @@ class Recipe(Section):
         tree["batches"].pop("save_every")
         tree["data"].pop("test")
         tree["data"].pop("skip_bad")
-        for key in ("backgrounds", "digits"):  # as if there were no such key: runs from before it stay the same runs
+        for key in ("backgrounds", "digits"):  # omit newer keys that are not set, so that older runs keep their digest
             if not tree["data"][key]:
                 tree["data"].pop(key)
         for member in tree["member"]:
@@ -272,7 +272,7 @@ class Recipe(Section):
 
 
 def _with_usual(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A tree in which the stages of a recipe of frames choose by MSE unless they say otherwise."""
+    """Set the default of stage.best to MSE in recipes of frames."""
     stages = tree.get("stage")
     if "windows" not in tree or not isinstance(stages, list):
         return tree
@@ -280,7 +280,7 @@ def _with_usual(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 of plain values, whatever the order of their keys."""
+    """SHA-256 of plain values, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -290,7 +290,7 @@ def recipe_names() -> list[str]:
 
 
 def recipe_text(name: str) -> str:
-    """The text of a recipe with its comments: of a name, or of a TOML file's path."""
+    """The text of a recipe with its comments, by name or from a TOML file."""
     if name in recipe_names():
         return (Recipe.folder / f"{name}.toml").read_text()
     if Path(name).is_file():
@@ -299,14 +299,14 @@ def recipe_text(name: str) -> str:
         except UnicodeDecodeError as error:
             raise UserError(f"{name}: byte {error.start} is not UTF-8; a recipe is a TOML text file") from None
     known = recipe_names()
-    raise UserError(f"recipe '{name}': is neither one of {listed(known)} nor a file{nearest(name, known)}")
+    raise UserError(f"recipe '{name}': not found; expected a TOML file or one of {listed(known)}{nearest(name, known)}")
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """KEY=VALUE of the command line; VALUE is TOML, or a plain word."""
+    """Parse KEY=VALUE from the command line; VALUE is TOML, or a plain word."""
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise UserError(f"--set {text}: write KEY=VALUE, as in stage.*.epochs=5")
+        raise UserError(f"--set {text}: expected KEY=VALUE, such as stage.*.epochs=5")
     try:
         return path.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -314,7 +314,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         return path.strip(), float(word) if _BARE.fullmatch(word) else word
 
 
-_BARE = re.compile(r"[+-]?\.\d+")  # .01, which TOML would have as 0.01
+_BARE = re.compile(r"[+-]?\.\d+")  # .01, which TOML only accepts as 0.01
 
 
 _BY_OPTIONS = ("csi", "fss", "bias", "ssim", "psnr")  # metrics that depend on output.thresholds, scales or range
@@ -330,7 +330,7 @@ _NAMING: dict[str, tuple[str, type[Choice]]] = {
 
 
 def _names_part(path: Sequence[str]) -> bool:
-    """Whether a path leads to the key that names a section's part: combine.by does, prepare.0.by is an option."""
+    """Whether a path is the key that names a section's part: combine.by is, prepare.0.by is an option."""
     return path[0] in _NAMING and path[-1] == _NAMING[path[0]][0]
 
 
@@ -340,10 +340,10 @@ def _set(node: Any, path: Sequence[str], value: Any, whole: str) -> None:
     if isinstance(node, list):
         for entry in _entries(node, head, whole):
             if not rest:
-                raise UserError(f"{whole}: name a key of the entry, as in {whole}.KEY")
+                raise UserError(f"{whole}: name a key of the entry, such as {whole}.KEY")
             _set(entry, rest, value, whole)
     elif not isinstance(node, dict):
-        raise UserError(f"{whole}: there is nothing below '{node}'")
+        raise UserError(f"{whole}: '{node}' is a value and has no keys")
     elif not rest:
         section = whole.partition(".")[0]
         if _names_part([section, head]) and node.get(head, value) != value:
@@ -360,7 +360,7 @@ def _entries(node: list[Any], head: str, whole: str) -> list[Any]:
     if head == "*":
         return node
     if not head.isdigit() or int(head) >= len(node):
-        raise UserError(f"{whole}: '{head}' is not one of the {len(node)} entries; use * or 0 to {len(node) - 1}")
+        raise UserError(f"{whole}: there is no entry '{head}'; use * or a number from 0 to {len(node) - 1}")
     return [node[int(head)]]
 
 
@@ -369,7 +369,7 @@ def _first_problem(recipe: type[Recipe], error: ValidationError) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = _keys_at(recipe, problem["loc"][:-1])
-        return f"{place}: no such key; there are {listed(known)}{nearest(problem['loc'][-1], known)}"
+        return f"{place}: no such key; expected one of {listed(known)}{nearest(problem['loc'][-1], known)}"
     if problem["type"] == "incomplete":
         return str(problem["msg"])
     if problem["type"] == "missing":

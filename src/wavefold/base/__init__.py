@@ -1,1 +1,1 @@
-"""The ground floor: what every room may use and what knows no room."""
+"""Shared helpers that every subpackage may import and that import no other subpackage."""

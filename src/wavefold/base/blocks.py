@@ -1,4 +1,4 @@
-"""What is done to samples, done block by block, so that half a million of them need no room in memory."""
+"""Block-wise processing of samples, so that half a million of them need not fit in memory."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ import numpy as np
 from wavefold.base.dataset import Floats, Ints, Signals
 from wavefold.base.lazy import Lazy
 
-_ROWS = 4096  # samples a block
-_VALUES = 1 << 24  # of a block at most, unless one sample holds more: 64 MB of float32
-_IN_MEMORY = 2 << 30  # bytes; a larger result lies in a file
+_ROWS = 4096  # samples per block
+_VALUES = 1 << 24  # values per block, unless one sample has more: 64 MB of float32
+_IN_MEMORY = 2 << 30  # bytes; a larger result goes to a file
 
 Ask = TypeVar("Ask")
 Got = TypeVar("Got")
 
 
 def row_blocks(count: int, rows: int = _ROWS, *, values: int = 0) -> Iterator[slice]:
-    """Slices of at most `rows` samples that cover `count` of them in order. values: of one sample, for blocks of 64 MB."""
+    """Slices of at most `rows` samples that cover `count` in order. values: values per sample, to keep blocks within 64 MB."""
     rows = min(rows, max(1, _VALUES // max(1, values)))
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
 def blocks_of(signals: Signals) -> Iterator[tuple[slice, Floats]]:
-    """All samples in order, a block at a time: their rows and values; the next one is read meanwhile where it must be."""
+    """Iterate over all samples in order as blocks of (rows, values); lazy signals are read one block ahead."""
     blocks = row_blocks(len(signals), values=values_of(signals))
     if isinstance(signals, Lazy):
         return read_ahead(signals.__getitem__, blocks)
@@ -38,14 +38,14 @@ def blocks_of(signals: Signals) -> Iterator[tuple[slice, Floats]]:
 
 
 def values_of(signals: Signals) -> int:
-    """How many values one sample holds."""
+    """Number of values in one sample."""
     return math.prod(signals.shape[1:])
 
 
 def read_ahead(load: Callable[[Ask], Got], asks: Iterable[Ask]) -> Generator[tuple[Ask, Got]]:
-    """Each of `asks` with what `load` gives for it; the next one is loaded in one thread while this one is used.
+    """Yield each of `asks` with its `load` result, loading the next one in a thread while the current one is used.
 
-    The thread ends with the iterator: close it where it may not be used up. What `load` raises is raised here in its turn.
+    The thread ends with the iterator: close it if it may not be exhausted. An exception in `load` is raised at its item.
     """
     pool = ThreadPoolExecutor(1, "read-ahead")
     try:
@@ -64,11 +64,11 @@ def read_ahead(load: Callable[[Ask], Got], asks: Iterable[Ask]) -> Generator[tup
 def by_blocks(
     function: Callable[[Floats], Floats], signals: Signals, folder: Path, index: Ints | None = None, *, most: int = _IN_MEMORY
 ) -> Signals:
-    """`function` of samples, all of them or those at `index`, a block at a time; it must treat each sample by itself.
+    """Apply `function` block by block to all samples, or to those at `index`; it must treat samples independently.
 
-    signals: (sample, channel, ...); result: (sample, ...) float32, in memory up to `most` bytes, else in a file without a
-    name in `folder`: it goes when the array does, however the process ends. Of signals that are read on demand nothing is
-    read or stored: they get one more step.
+    signals: (sample, channel, ...); result: (sample, ...) float32, in memory up to `most` bytes, otherwise in an unnamed file
+    in `folder` that disappears with the array, however the process ends. Lazy signals are neither read nor stored: they get
+    one more step.
     """
     if isinstance(signals, Lazy):
         return (signals if index is None else signals.at(index)).then(function)
@@ -88,5 +88,5 @@ def _room(shape: tuple[int, ...], folder: Path, most: int) -> Floats:
         return np.empty(shape, np.float32)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as stream:
-        os.posix_fallocate(stream.fileno(), 0, size)  # a full disk is an error here, and a crash once the file is mapped
+        os.posix_fallocate(stream.fileno(), 0, size)  # a full disk raises an error here; once the file is mapped it would crash
         return np.memmap(stream, np.float32, "r+", shape=shape)

@@ -1,4 +1,4 @@
-"""From a short name and options to a part: the one place where tables, signatures and recipes' values meet."""
+"""Builds parts from short names and options, checked against lookup tables and signatures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def pick(table: Mapping[str, T], name: str, place: str) -> T:
-    """The entry of `table` under a short name; UserError with the nearest name where there is none."""
+    """Return the entry of `table` for a short name; UserError with the nearest name if there is none."""
     if name not in table:
         raise UserError(f"{place}: '{name}' is not one of {listed(table)}{nearest(name, table)}")
     return table[name]
@@ -26,10 +26,10 @@ def pick(table: Mapping[str, T], name: str, place: str) -> T:
 def check_options(
     part: Any, options: Mapping[str, object], place: str, given: Collection[str] = (), beside: Collection[str] = ()
 ) -> None:
-    """UserError unless each option is a keyword of `part`'s signature and of its type, and none needed is missing.
+    """Raise UserError unless every option is a keyword of `part` with the right type and no required one is missing.
 
-    given: names of arguments that the caller fills in itself and that a recipe may not set. beside: keys that stand in the
-    same place without being options of the part, for the suggestion.
+    given: arguments that the caller supplies and a recipe may not set. beside: other keys that are valid in the same place,
+    for the suggestion.
     """
     known = {
         k: p for k, p in inspect.signature(part).parameters.items() if k not in (*given, "self") and p.kind != p.VAR_POSITIONAL
@@ -46,14 +46,14 @@ def check_options(
 
 
 def build_part(table: Mapping[str, Any], name: str, options: Mapping[str, object], place: str, **given: object) -> Any:
-    """The part under a short name, made from a recipe's options and the caller's own arguments."""
+    """Build the part with a short name from a recipe's options and the caller's own arguments."""
     part = pick(table, name, place)
     check_options(part, options, place, given)
     return part(**given, **{k: _typed(part, k, v) for k, v in options.items()})
 
 
 def optional(module: str, extra: str) -> Any:
-    """A package that an extra installs: imported at its first use, where its absence names the extra."""
+    """A package from an optional extra, imported on first use; if it is missing, the error names the extra."""
     return _Optional(module, extra)
 
 

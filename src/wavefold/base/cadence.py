@@ -1,7 +1,7 @@
-"""What a cadence is: six panels of time and frequency, ON and OFF the star in turn; and its two mirror images.
+"""The cadence: six time-frequency panels, alternately ON and OFF the target star; and its two mirror images.
 
-cadences: (N, 6, T, F) = sample, panel, time, frequency; torch tensors. The panels follow each other in time: ON, OFF, ON, OFF,
-ON, OFF, the star being A in A B A C A D.
+cadences: (N, 6, T, F) = sample, panel, time, frequency; torch tensors. The panels are in time order, ON and OFF alternating:
+A B A C A D, where A is the target star.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ PANELS = 6
 ON = (0, 2, 4)
 OFF = (1, 3, 5)
 NAMES = ("ON A", "OFF B", "ON A", "OFF C", "ON A", "OFF D")
-_REVERSED = (4, 3, 2, 1, 0, 5)  # played backwards, less the last OFF panel, which then comes first and is put last
+_REVERSED = (4, 3, 2, 1, 0, 5)  # time-reversed, except that the last OFF panel stays last
 
 
 def play_backwards(cadences: Tensor) -> Tensor:
-    """The cadence in reversed time, with the ON panels still first, third and fifth.
+    """Reverse a cadence in time, keeping the ON panels first, third and fifth.
 
-    Panels change their order as well as their rows, so that a drifting line stays one line through the first five.
+    The order of the panels is reversed as well as their rows, so that a drifting line stays one line through the first five.
     """
     order = _REVERSED if cadences.shape[1] == PANELS else range(cadences.shape[1])[::-1]
     return cadences[:, list(order)].flip(2)
 
 
 def mirror_frequency(cadences: Tensor) -> Tensor:
-    """The cadence with its frequency axis the other way round: drifts change their sign."""
+    """Flip the frequency axis of a cadence: drifts change sign."""
     return cadences.flip(3)
 
 

@@ -1,6 +1,6 @@
-"""What a cell usually shows at an hour of the day or a day of the year: means of frames by phase of a cycle.
+"""Mean frames by phase of a cycle: the usual value of a cell at an hour of the day or a day of the year.
 
-A climatology to forecast with and an anomaly to learn from are the same arithmetic, so it stands here once.
+Shared by the climatology baseline and the anomaly transform.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from wavefold.base.blocks import blocks_of
 from wavefold.base.errors import UserError
 from wavefold.base.lazy import Floats, Ints, Signals
 
-Corners = tuple[Ints, Ints]  # (n,) first row and (n,) first column of each crop on the frames that were learned from
-_MOST = 400  # phases of a cycle; a longer one has phases of several steps
-_UNEVEN = 0.025  # of a period, that whole steps may miss it by: a year has 11.8 months of 31 days and 365.24 days
+Corners = tuple[Ints, Ints]  # (n,) first row and (n,) first column of each crop
+_MOST = 400  # phases per cycle; a longer cycle has phases of several steps
+_UNEVEN = 0.025  # rounding of a period to whole steps allowed, as a share: a year has 11.8 months of 31 days
 
 
 class Cycle:
-    """Mean frame of each phase of a period, by cell and channel; NaN has no say.
+    """Mean frame of each phase of a period, by cell and channel; NaN is ignored.
 
-    period: seconds. smooth: phases on either side that are averaged in. place: what errors name, such as "climatology".
-    A phase that was never seen at a cell has the cell's mean, a cell without values its channel's.
+    period: seconds. smooth: neighbouring phases on either side to average over. place: name used in errors, such as
+    "climatology". A phase without data at a cell gets the cell's mean, and a cell without data its channel's mean.
     """
 
     def __init__(self, *, period: float, smooth: int, place: str) -> None:
         if not period > 0:
-            raise UserError(f"{place}.period: {period:g} is no length of a cycle; expected seconds, such as 86400")
+            raise UserError(f"{place}.period: {period:g} is not a cycle length; expected seconds above 0, such as 86400")
         if smooth < 0:
-            raise UserError(f"{place}.smooth: {smooth} is below 0; expected a number of phases")
+            raise UserError(f"{place}.smooth: {smooth} is negative; expected a number of phases, 0 or more")
         self._period, self._smooth, self._place = period, smooth, place
         self._origin = 0.0  # seconds, in the middle of phase 0
         self._means: Floats = np.zeros((1, 1, 1, 1), np.float32)  # (phase, channel, row, column)
 
     def fit(self, frames: Signals, clock: NDArray[np.float64], step: float) -> None:
-        """Learn the means. frames: (time, channel, row, column); clock: (time,) seconds; step: seconds between frames."""
+        """Fit the means. frames: (time, channel, row, column); clock: (time,) seconds; step: seconds between frames."""
         count = self._phases(step)
         self._origin = float(clock[0]) if len(clock) else 0.0
         phase = self._phase(clock, count)
@@ -53,7 +53,7 @@ class Cycle:
         self._means = np.where(counts > 0, sums / np.maximum(counts, 1), usual).astype(np.float32)
 
     def at(self, clock: NDArray[np.float64], shape: tuple[int, ...], corners: Corners | None = None) -> Floats:
-        """The means at times. clock: (n, ...) seconds; shape: (channel, row, column) to give; result: (n, ..., *shape)."""
+        """The means at given times. clock: (n, ...) seconds; shape: (channel, row, column); result: (n, ..., *shape)."""
         return at_cells(self._means, self._phase(clock, len(self._means)), shape, corners, self._place)
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -61,20 +61,18 @@ class Cycle:
         return {"means": self._means, "origin": np.array(self._origin)}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
         self._means, self._origin = state["means"], float(state["origin"])
 
     def _phases(self, step: float) -> int:
-        """How many phases the period has with frames `step` seconds apart; UserError where it is no number of whole steps."""
+        """Number of phases for frames `step` seconds apart; UserError if the period is not a whole number of steps."""
         key = f"{self._place}.period"
         if not step > 0:
-            raise UserError(
-                f"{key}: {self._period:g} seconds has no phases in frames without times; expected a known time step"
-            )
+            raise UserError(f"{key}: a period of {self._period:g} seconds needs frames with a known time step; these have none")
         steps = self._period / step
         if steps < 1.5 or abs(steps - round(steps)) > _UNEVEN * steps:
             raise UserError(
-                f"{key}: {self._period:g} seconds is no whole number, 2 or more, of the frames' {step:g}-second steps"
+                f"{key}: {self._period:g} seconds is not a whole number, 2 or more, of the frames' {step:g}-second time steps"
             )
         return round(steps / -(-steps // _MOST))
 
@@ -83,11 +81,11 @@ class Cycle:
 
 
 def at_cells(values: Floats, index: Ints, shape: tuple[int, ...], corners: Corners | None, place: str) -> Floats:
-    """Arrays by cell for frames that may be crops of those they were learned from.
+    """Select per-cell arrays for frames that may be crops of the frames used for fitting.
 
-    values: (m, channel, row, column); index: (n, ...) into m; shape: (channel, row, column) of the frames, which may have the
-    first channels only; corners: where each of the n crops lies, None for whole frames. Result: (n, ..., *shape).
-    UserError, which names `place`, where the frames are of another size.
+    values: (m, channel, row, column); index: (n, ...) into m; shape: (channel, row, column) of the frames, possibly only the
+    first channels; corners: position of each of the n crops, None for whole frames. Result: (n, ..., *shape). UserError,
+    naming `place`, if the frames have another size.
     """
     channels, rows, columns = shape
     if corners is not None:
@@ -95,13 +93,13 @@ def at_cells(values: Floats, index: Ints, shape: tuple[int, ...], corners: Corne
         return np.stack(cut) if cut else np.empty((*index.shape, *shape), np.float32)
     if values.shape[2:] != (rows, columns):
         learned = " x ".join(map(str, values.shape[2:]))
-        raise UserError(f"{place}: a frame has {rows} x {columns} cells; it has learned by cell, on frames of {learned}")
+        raise UserError(f"{place}: a frame has {rows} x {columns} cells; it was fitted cell by cell on frames of {learned}")
     found: Floats = values[index, :channels]
     return found
 
 
 def _usual(sums: NDArray[np.float64], counts: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Mean of each cell over all phases, else of its channel, else 0, (channel, row, column)."""
+    """Mean of each cell over all phases, or of its channel, or 0, (channel, row, column)."""
     total, number = sums.sum(axis=0), counts.sum(axis=0)
     channel = total.sum(axis=(1, 2), keepdims=True) / np.maximum(number.sum(axis=(1, 2), keepdims=True), 1)
     usual: NDArray[np.float64] = np.where(number > 0, total / np.maximum(number, 1), channel)
@@ -109,6 +107,6 @@ def _usual(sums: NDArray[np.float64], counts: NDArray[np.int32]) -> NDArray[np.f
 
 
 def _neighbours(values: NDArray[Any], reach: int) -> NDArray[Any]:
-    """Sums of each phase and `reach` phases on either side, round the cycle."""
+    """Sums over each phase and `reach` phases on either side, wrapping around the cycle."""
     reach = min(reach, (len(values) - 1) // 2)
     return sum((np.roll(values, k, axis=0) for k in range(-reach, reach + 1)), np.zeros_like(values))

@@ -1,7 +1,7 @@
-"""Labelled signals as one frozen value: what readers hand over and every later step takes.
+"""Labelled signals as one frozen value: what readers return and every later step takes.
 
-Axes: signals are (sample, channel, position) float32, or (sample, panel, row, column) and the like; labels number the
-classes; ids keep the order of the source.
+Axes: signals are (sample, channel, position) float32, or (sample, panel, row, column) and the like; labels are class
+numbers; ids are in the order of the source.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.errors import DataError, listed, nearest
+from wavefold.base.errors import DataError, listed, nearest, plural
 from wavefold.base.lazy import Floats, Ints, Signals, part_of
 
 __all__ = [
@@ -37,22 +37,22 @@ class Dataset:
 
     signals: Signals  # (sample, channel, ...); may be memory-mapped, or read on demand
     ids: Strings  # (sample,)
-    labels: Ints | None = None  # (sample,) numbers of classes; None where the source has none
-    classes: tuple[str, ...] = ()  # names, in the order of their numbers
-    groups: Strings | None = None  # (sample,) what must not straddle a split: record, star, background
-    grouping: str = ""  # what the groups are: the column's name, or star where positions on the sky tell them
-    unit: str = ""  # of the last axis's steps, as people write it: "1/125 s"
-    digest: str = ""  # of the source's bytes
-    source: str = ""  # the path or name that was read, for messages
-    axis: NDArray[np.float64] | None = None  # (position,) the wavelength or time of each position, where the source says it
-    left_out: tuple[tuple[str, str], ...] = ()  # (id, why) of samples that could not be read and were passed over
-    columns: Mapping[str, Strings] = field(default_factory=dict)  # further words of each sample, name -> (sample,)
+    labels: Ints | None = None  # (sample,) class numbers; None if the source has none
+    classes: tuple[str, ...] = ()  # class names, in the order of their numbers
+    groups: Strings | None = None  # (sample,) what a split must keep together: record, star, background
+    grouping: str = ""  # the groups' column, or "star" if they come from sky positions
+    unit: str = ""  # unit of the last axis's steps, for display: "1/125 s"
+    digest: str = ""  # hash of the source's bytes
+    source: str = ""  # path or name that was read, for messages
+    axis: NDArray[np.float64] | None = None  # (position,) wavelength or time of each position, if known
+    left_out: tuple[tuple[str, str], ...] = ()  # (id, reason) of samples skipped because they could not be read
+    columns: Mapping[str, Strings] = field(default_factory=dict)  # further text columns, name -> (sample,)
 
     def __len__(self) -> int:
         return len(self.signals)
 
     def take(self, index: Ints | slice) -> Dataset:
-        """The samples at `index`, in its order."""
+        """Select the samples at `index`, in its order."""
         return replace(
             self,
             signals=part_of(self.signals, index),
@@ -63,20 +63,20 @@ class Dataset:
         )
 
     def known_labels(self) -> Ints:
-        """The labels, where they are needed; DataError where the source has none."""
+        """Return the labels; DataError if the source has none."""
         if self.labels is None:
             raise DataError(f"{self.source}: has no labels; training and scoring need a label for each sample")
         return self.labels
 
 
 def shape_words(shape: Sequence[int]) -> str:
-    """The shape of one sample for people: "1 channel(s) of 205 values", or "6 x 273 x 256" where there are more axes."""
-    return f"{shape[0]} channel(s) of {shape[1]} values" if len(shape) == 2 else " x ".join(map(str, shape))
+    """Describe the shape of one sample: "1 channel of 205 values", or "6 x 273 x 256" for more axes."""
+    return f"{plural(shape[0], 'channel')} of {plural(shape[1], 'value')}" if len(shape) == 2 else " x ".join(map(str, shape))
 
 
 def class_names(words: Sequence[str]) -> tuple[str, ...]:
-    """Distinct label words in their natural order: as numbers where all are finite numbers, else by letter."""
-    distinct = sorted(set(words))  # of '01' and '1', which are one number, the first by letter stays first
+    """Distinct labels in natural order: numeric if all are finite numbers, otherwise alphabetical."""
+    distinct = sorted(set(words))  # '01' and '1' are equal as numbers and stay in alphabetical order
     try:
         values = {word: float(word) for word in distinct}
     except ValueError:
@@ -85,14 +85,14 @@ def class_names(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def class_word(word: str) -> str:
-    """A label as written, less a needless fraction: '0.0' and '0' are one class."""
+    """A label as written, without a needless fraction: '0.0' and '0' are the same class."""
     word = word.strip()
     whole, dot, zeros = word.partition(".")
     return whole if dot and not zeros.strip("0") and whole.lstrip("+-").isdigit() else word
 
 
 def number_labels(words: Sequence[str], classes: Sequence[str], places: Sequence[object], source: str) -> Ints:
-    """Class numbers of label words. places: the line or id of each word, for the error that names the first bad one."""
+    """Class numbers of labels. places: the line or id of each label, to name the first unknown one in the error."""
     number = {name: i for i, name in enumerate(classes)}
     labels = np.fromiter((number.get(w, -1) for w in words), np.int64, len(words))
     if len(labels) and labels.min() < 0:

@@ -1,4 +1,4 @@
-"""The one file that knows devices, precision and processes."""
+"""Devices, deterministic kernels and distributed processes: the only file that deals with them."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from wavefold.base.process import process_count
 
 
 def best_device() -> torch.device:
-    """The GPU of this process where there is one, else the processor."""
+    """The GPU of this process if there is one, otherwise the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
 
 
 def processor_threads() -> int:
-    """How many threads of the processor this process may use: torch's number, which OMP_NUM_THREADS sets."""
+    """Number of CPU threads this process may use: torch's setting, which OMP_NUM_THREADS controls."""
     return torch.get_num_threads()
 
 
 def seed_step(key: int) -> None:
-    """Give dropout and its like the numbers of one step, so that no generator needs saving."""
-    torch.default_generator.manual_seed(key)  # torch.manual_seed asks every backend: 18 times the cost
+    """Seed torch for one step (dropout and the like), so that no generator state needs saving."""
+    torch.default_generator.manual_seed(key)  # torch.manual_seed seeds every backend, at 18 times the cost
     if torch.cuda.is_available():
         torch.cuda.manual_seed(key)
 
 
 def be_repeatable() -> None:
-    """Ask torch for kernels that give the same bits each time; on a processor this changes nothing that we use."""
+    """Make torch use deterministic kernels on a GPU; those used on the CPU are deterministic already."""
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -42,19 +42,19 @@ def be_repeatable() -> None:
 
 
 def join() -> tuple[int, int]:
-    """This process's rank and the number of processes; joins torchrun's others at the first call."""
+    """Return this process's rank and the number of processes; the first call joins torchrun's process group."""
     size = process_count()
     if size == 1:
         return 0, 1
     if not distributed.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
-        distributed.init_process_group(backend, timeout=timedelta(days=1))  # the others wait while the first prepares
+        distributed.init_process_group(backend, timeout=timedelta(days=1))  # other ranks wait while rank 0 prepares
     return distributed.get_rank(), size
 
 
 @contextmanager
 def first_process_first() -> Iterator[None]:
-    """Let the first process through the block before the others: what it writes there, they find."""
+    """Let the main process run the block before the others, so that they find what it writes."""
     rank, size = join()
     if size > 1 and rank:
         distributed.barrier()
@@ -64,14 +64,14 @@ def first_process_first() -> Iterator[None]:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give every process the first one's buffers (batch norm's statistics), so that all judge the same model."""
+    """Copy the main process's buffers (batch norm statistics) to all processes, so that all evaluate the same model."""
     if distributed.is_initialized():
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Add the gradients of all processes, in place; nothing where there is one process."""
+    """Sum gradients over all processes, in place; does nothing in a single process."""
     if not distributed.is_initialized():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -82,10 +82,10 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def with_others(rows: Tensor, counts: Sequence[int]) -> Tensor:
-    """The rows of all processes, in the order of their ranks; only this one's own carry gradients.
+    """Gather the rows of all processes, in rank order; only this process's own rows carry gradients.
 
-    rows: (row, ...) of this process; counts: rows of each. Where every process takes the same function of the result and
-    the gradients are summed, they are those of one process that has all rows.
+    rows: (row, ...) of this process; counts: rows per process. If every process computes the same function of the result and
+    the gradients are summed, they equal those of a single process that has all rows.
     """
     if len(counts) == 1:
         return rows
@@ -99,5 +99,5 @@ def with_others(rows: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def to_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A copy of weights that outlives the next step and loads on any machine."""
+    """Copy weights to the CPU, so that they survive the next step and load on any machine."""
     return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}

@@ -1,27 +1,32 @@
-"""What went wrong at the user's door, in one line: the place, the value, what was expected, the nearest right word."""
+"""Errors for the user, in one line: the place, the value, what was expected, the nearest valid name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; the command line prints it as one line and exits with 2."""
+    """An error that the user can fix; the command line prints it as one line and exits with 2."""
 
 
 class DataError(UserError):
-    """A file that does not hold what its layout says; names the file and the line, id or column."""
+    """A file does not match its layout; the message names the file and the line, id or column."""
 
 
 class MissingGroup(DataError):
-    """A source without the groups that were asked for by name."""
+    """The source lacks the requested groups."""
 
 
 def nearest(word: object, known: Iterable[object]) -> str:
-    """A closing "; did you mean 'blocks'?" for a mistyped word, or nothing where no known word is near."""
+    """Return "; did you mean 'blocks'?" for a mistyped word, or "" if no known word is close."""
     close = get_close_matches(str(word), [str(k) for k in known], n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def listed(known: Iterable[object]) -> str:
-    """Words for an error message, in order and comma-separated."""
+    """Join words with commas for a message, in order."""
     return ", ".join(str(k) for k in known)
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """A count with its noun: "1 group", "2,000 groups". many: the plural, if it is not `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, flushed to the disk, then renamed."""
+"""Atomic file writes: a file is written under a temporary name, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from wavefold.base.process import leads
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it there; on any error nothing is left behind.
+    """Write `path` atomically: `write` fills a temporary file beside it, which is renamed; an error leaves nothing behind.
 
-    Of several processes only the first writes.
+    Only the main process writes.
     """
     if not leads():
         return
@@ -38,22 +38,22 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
+    """Write a text file atomically."""
     write_whole(path, lambda stream: stream.write(text.encode()))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole, for people: two spaces of indent, keys in the order given, null for what is undefined."""
+    """Write a readable JSON file atomically: indented by two spaces, keys in the given order, null for NaN and infinity."""
     write_text(path, json.dumps(_without_nan(value), indent=2) + "\n")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays as one .npz, whole; read it with numpy.load(path, allow_pickle=False)."""
+    """Write named arrays to one .npz file atomically; read it with numpy.load(path, allow_pickle=False)."""
     write_whole(path, lambda stream: np.savez(stream, **dict(arrays)))  # type: ignore[arg-type]
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -1,7 +1,7 @@
 """Random numbers as a pure function of (seed, epoch, sample): no state to save, no order to keep.
 
-A counter is mixed by the SplitMix64 finaliser (Steele, Lea and Flood 2014). Whatever batch, worker or process asks, a
-sample gets the same numbers; a run that was killed goes on with the ones it would have drawn.
+A counter is mixed by the SplitMix64 finaliser (Steele, Lea and Flood 2014). A sample gets the same numbers whatever batch,
+worker or process draws them, and an interrupted run resumes with the numbers it would have drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ALL = (1 << 64) - 1
 
 
 def key(*numbers: int) -> int:
-    """One signed 64-bit word from a few whole numbers: (seed, stage, epoch) and the like."""
+    """Mix a few integers, such as (seed, stage, epoch), into one signed 64-bit word."""
     word = 0
     for number in numbers:
         word = (word + _GAMMA + number) & _ALL
@@ -29,13 +29,13 @@ def key(*numbers: int) -> int:
 
 
 def uniform(key: int, samples: Tensor, count: int) -> Tensor:
-    """Uniform numbers in (0, 1). samples: (sample,) int64 numbers; result: (sample, count) float32, on their device."""
+    """Uniform numbers in (0, 1). samples: (sample,) int64; result: (sample, count) float32, on the same device."""
     words = _mix(_mix(samples + key)[:, None] + _GAMMA * torch.arange(1, count + 1, device=samples.device))
     return (_shift(words, 41).float() + 0.5) * 2.0**-23  # 24 bits would round the largest up to 1
 
 
 def normal(key: int, samples: Tensor, count: int) -> Tensor:
-    """Standard normal numbers by Box and Muller's pairs. samples: (sample,) int64; result: (sample, count) float32."""
+    """Standard normal numbers by the Box-Muller transform. samples: (sample,) int64; result: (sample, count) float32."""
     half = (count + 1) // 2
     u = uniform(key, samples, 2 * half)
     radius, angle = torch.sqrt(-2.0 * torch.log(u[:, :half])), 2.0 * math.pi * u[:, half:]
@@ -43,7 +43,7 @@ def normal(key: int, samples: Tensor, count: int) -> Tensor:
 
 
 def _shift(word: Tensor, bits: int) -> Tensor:
-    return (word >> bits) & ((1 << (64 - bits)) - 1)  # a logical shift: int64's own drags the sign in
+    return (word >> bits) & ((1 << (64 - bits)) - 1)  # a logical shift; int64's own shift is arithmetic
 
 
 def _mix(word: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Signals that are read, or made, only when they are asked for: 50 GB of cadences need no room in memory.
+"""Signals that are read or computed only on access: 50 GB of cadences need not fit in memory.
 
-A Lazy stands where an array of signals does: it has a shape and a length, an index gives float32 values, `at` chooses
+A Lazy stands in for an array of signals: it has a shape and a length, and indexing returns float32 values. `at` selects
 samples and `then` adds a step, both without reading anything.
 """
 
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-Load = Callable[[Ints], Floats]  # (sample,) numbers -> (sample, ...) values, whatever the order of the numbers
-Step = Callable[[Floats], Floats]  # of some samples, each by itself
+Load = Callable[[Ints], Floats]  # (sample,) numbers, in any order -> (sample, ...) values
+Step = Callable[[Floats], Floats]  # maps a block of samples, each independently
 
 
 @dataclass(frozen=True)
 class Lazy:
-    """Samples that `load` brings, with steps applied to what it brings."""
+    """Samples that `load` reads, with steps applied to them on access."""
 
     load: Load
-    rows: Ints  # (sample,) the numbers that `load` knows the samples by
+    rows: Ints  # (sample,) the numbers by which `load` identifies samples
     one: tuple[int, ...]  # shape of one sample, after the steps
     steps: tuple[Step, ...] = ()
 
@@ -33,16 +33,16 @@ class Lazy:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(sample, ...), as of an array."""
+        """(sample, ...), as for an array."""
         return (len(self.rows), *self.one)
 
     @property
     def ndim(self) -> int:
-        """Number of axes, the sample's included."""
+        """Number of axes, including the sample axis."""
         return 1 + len(self.one)
 
     def __getitem__(self, index: Any) -> Floats:
-        """Values of the samples at an index (a number, a slice or an array of either kind), float32 and contiguous."""
+        """Values of the samples at an index (an integer, a slice, or an index or mask array), float32 and contiguous."""
         rows = self.rows[index]
         if np.ndim(rows) and not len(rows):
             return np.empty(self.at(index).shape, np.float32)
@@ -53,21 +53,21 @@ class Lazy:
         return values if np.ndim(rows) else values[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All of it, for those who need it in memory."""
+        """All samples, read into memory."""
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def at(self, index: Ints | slice) -> Lazy:
-        """The samples at an index, not yet read."""
+        """Select samples without reading them."""
         return replace(self, rows=self.rows[index])
 
     def then(self, step: Step) -> Lazy:
-        """The same samples with one more step, not yet taken; a step must treat each sample by itself."""
+        """Add a step without running it; it must treat samples independently."""
         return replace(self, one=step(np.zeros((1, *self.one), np.float32)).shape[1:], steps=(*self.steps, step))
 
 
-Signals = Floats | Lazy  # (sample, channel, ...): at hand or to be read
+Signals = Floats | Lazy  # (sample, channel, ...): in memory, or read on access
 
 
 def part_of(signals: Signals, index: Ints | slice) -> Signals:
-    """Some samples, by the way of an array or of a Lazy."""
+    """Select samples of an array or a Lazy."""
     return signals.at(index) if isinstance(signals, Lazy) else signals[index]

@@ -1,4 +1,4 @@
-"""Which of several processes this is, without torch: the first one writes and speaks for all."""
+"""Process rank and count, without torch: the main process writes and prints for all."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def process_count() -> int:
-    """How many processes torchrun started; 1 where a WORLD_SIZE was left by something that is no launcher."""
+    """Number of processes that torchrun started; 1 if WORLD_SIZE was not set by a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ else 1
 
 
 def leads() -> bool:
-    """Whether this process is the only one, or the first."""
+    """Whether this is the main process: the only one, or rank 0."""
     return process_count() == 1 or os.environ.get("RANK", "0") == "0"

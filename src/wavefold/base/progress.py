@@ -1,4 +1,4 @@
-"""One line that tells the truth: what, how far, how fast, how long still."""
+"""A one-line progress report: task, percentage, rate and time left."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TextIO
 
 from wavefold.base.process import leads
 
-_PLAIN_EVERY = 15.0  # seconds between lines where standard error is a file and a line cannot be rewritten
+_PLAIN_EVERY = 15.0  # seconds between lines if standard error is not a terminal, so lines cannot be rewritten
 _LIVE_EVERY = 0.2
 
 
 class Progress:
-    """A line on standard error while something of known length goes on: `with Progress("reading", 100, "rows") as p`."""
+    """A progress line on standard error for a task of known length: `with Progress("reading", 100, "rows") as p`."""
 
     def __init__(self, what: str, total: int, unit: str, stream: TextIO | None = None) -> None:
         self.what, self.total, self.unit = what, total, unit
@@ -33,11 +33,11 @@ class Progress:
             self._stream.flush()
 
     def skip(self, more: int) -> None:
-        """Count `more` as there before this session, so that the rate is of its own work."""
+        """Count `more` as done before this session, so that they do not raise its rate."""
         self._from += more
 
     def update(self, done: int, note: str = "") -> None:
-        """Say how far it is; prints at most five times a second, and seldom where nobody watches."""
+        """Report progress; prints at most five times a second on a terminal, otherwise every 15 seconds."""
         now = time.monotonic()
         if not leads() or now - self._last < (_LIVE_EVERY if self._live else _PLAIN_EVERY):
             return
@@ -51,7 +51,7 @@ class Progress:
         self._stream.flush()
 
     def line(self, done: int, seconds: float, note: str = "") -> str:
-        """The words of the line after `seconds` of work."""
+        """The text of the line after `seconds` of work."""
         rate = (done - self._from) / seconds if seconds > 0 else 0.0
         left = f"{clock((self.total - done) / rate)} left" if rate > 0 else "time left unknown"
         if done >= self.total:  # what is left, such as a classifier's fit, is not counted in these units
@@ -61,7 +61,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as people say them: 42 s, 3 min 10 s, 2 h 5 min."""
+    """Format a duration: 42 s, 3 min 10 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,6 +1,6 @@
-"""A run: one folder that holds everything of one training, and whose it is.
+"""A run: the folder that holds everything about one training.
 
-docs/words.md lists its files. Whatever stands there under its final name is whole; scores.json comes last.
+docs/words.md lists its files. A file with its final name is complete; scores.json is written last.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from wavefold.base.errors import UserError
 from wavefold.base.files import write_json, write_text
 from wavefold.base.process import leads
 
-LIMITED = ", of which data.limit takes "  # between the path and the number, in what a run calls its source
+LIMITED = ", limited by data.limit to "  # between the path and the number in a run's source
 
-# what a run may hold, so that --fresh deletes nothing else
+# files that belong to a run; --fresh deletes nothing else
 _OURS = re.compile(
     r"recipe\.toml|run\.json|splits\.csv|left_out\.csv|seen\.npy|scores\.json|ensemble\.npz|held_out\.(csv|npz)|report\.html|served\.onnx|submission.*\.csv|simulated|pictures|fold\d+|"
     r"\.lock|\..*\.part"
@@ -37,36 +37,36 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What run.json says: recipe, data, classes, shape, versions, command; UserError where it is not a run's."""
+        """Contents of run.json: recipe, data, classes, shape, versions, command; UserError if it is not a run."""
         try:
             facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
             facts["identity"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(f"{self.folder}: is not a run; `wavefold train` makes one") from None
+            raise UserError(f"{self.folder}: is not a run folder; create one with `wavefold train`") from None
         return facts
 
     @property
     def scores(self) -> dict[str, Any]:
-        """What scores.json says; UserError while the training is not done."""
+        """Contents of scores.json; UserError if the training is not finished."""
         path = self.folder / "scores.json"
         if not path.exists():
-            raise UserError(f"{self.folder}: the training is not done; run its command again and it goes on")
+            raise UserError(f"{self.folder}: the training is not finished; repeat its command to resume it")
         try:
             scores: dict[str, Any] = json.loads(path.read_text())
             scores["metric"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(f"{path}: is damaged; delete it, and the training's command judges the run again") from None
+            raise UserError(f"{path}: is damaged; delete it and repeat the training command to score again") from None
         return scores
 
     @property
     def source(self) -> str:
-        """Where its data lay, or its own simulated ones."""
+        """Path of the data, or of the run's own simulated samples."""
         facts = self.facts
         return str(self.folder / "simulated") if facts["simulated"] else str(facts["source"]).partition(LIMITED)[0]
 
     @property
     def mark(self) -> str:
-        """What tells a run that is done, as it was trained and judged, from every other: SHA-256."""
+        """SHA-256 that identifies a finished run, as it was trained and evaluated."""
         told = json.dumps([self.facts["identity"], self.scores.get("judged")], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
 
@@ -76,12 +76,12 @@ class Run:
         return (self.folder / "recipe.toml").read_text()
 
     def member(self, fold: int, number: int | str, model: str) -> Path:
-        """The folder of one member in one fold."""
+        """Folder of one member in one fold."""
         return self.folder / f"fold{fold}" / f"{number}-{model}"
 
 
 def open_run(folder: Path) -> Run:
-    """A run that is there; UserError where the folder is none."""
+    """Open an existing run; UserError if the folder is not a run."""
     run = Run(folder)
     _ = run.facts
     return run
@@ -89,10 +89,10 @@ def open_run(folder: Path) -> Run:
 
 @contextmanager
 def hold_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
-    """Hold a run's folder for this training; where it shall be fresh, the run in it is deleted and nothing else is.
+    """Lock a run's folder for this training; with `fresh`, the run in it is deleted first, and nothing else.
 
-    What a killed training left half is swept. UserError where another training is at work, or where the folder is
-    somebody's else: it holds visible files and no run.
+    Partial files of a killed training are removed. UserError if another training is using the folder, or if it contains other
+    visible files and no run.
     """
     if not leads():
         yield
@@ -100,22 +100,22 @@ def hold_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder with --out")
     names = sorted(e.name for e in folder.iterdir() if not e.name.startswith(".")) if folder.exists() else []
-    foreign = [n for n in names if n == "run.json" or not _OURS.fullmatch(n)]  # a run.json of ours makes it a run
+    foreign = [n for n in names if n == "run.json" or not _OURS.fullmatch(n)]  # a valid run.json makes it a run
     if foreign and not _is_run(folder):
-        raise UserError(f"{folder}: holds '{foreign[0]}' and no run; name another folder with --out")
+        raise UserError(f"{folder}: is not a run folder, but contains '{foreign[0]}'; choose another folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{folder}: another process is training there; wait for it or name another --out") from None
+            raise UserError(f"{folder}: another process is training here; wait for it, or choose another --out") from None
         ours = [e for e in folder.iterdir() if _OURS.fullmatch(e.name) and e.name != ".lock"]
         for path in ours if fresh else list(folder.rglob(".*.part")):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         try:
             yield
         finally:
-            if [e.name for e in folder.iterdir()] == [".lock"]:  # what was wrong was said before anything was kept
+            if [e.name for e in folder.iterdir()] == [".lock"]:  # it failed before anything was saved
                 shutil.rmtree(folder)
 
 
@@ -127,17 +127,19 @@ def _is_run(folder: Path) -> bool:
 
 
 def start_run(folder: Path, facts: Mapping[str, Any], recipe: str, judged: str) -> Run:
-    """A new run, or the same run again; UserError where the folder holds a run of something else.
+    """Create a run, or reopen the same one; UserError if the folder holds a different run.
 
-    facts: what run.json shall say; its "identity" decides whether a run that is there is this one. judged: what scores
-    depend on beside the members; scores of anything else are dropped, and the members stay.
+    facts: contents of run.json; its "identity" decides whether an existing run is the same. judged: digest of what scores
+    depend on besides the members; scores with another digest are deleted, and the members kept.
     """
     run = Run(folder)
     if (folder / "run.json").is_file():
         there, here = run.facts["identity"], facts["identity"]
         for name in here:
             if there.get(name) != here[name]:
-                raise UserError(f"{folder}: holds a run of another {name}; add --fresh to replace it, or name another --out")
+                raise UserError(
+                    f"{folder}: holds a run whose {name} differs; add --fresh to replace it, or choose another --out"
+                )
     else:
         write_json(folder / "run.json", facts)
     if leads() and (folder / "scores.json").exists() and run.scores.get("judged") != judged:

@@ -1,4 +1,4 @@
-"""Which samples a run has learned from, as one number a sample: so that a score can say when it is not honest."""
+"""Hashes of the samples that a run was trained on, so that scoring can warn when it meets them again."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from wavefold.base.progress import Progress
 Words = NDArray[np.uint64]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # spreads neighbouring positions over all 64 bits
-_NOTHING = np.uint64(0)  # of a sample that is like many others
-_MANY = 8192  # values a sample, past which each sample is taken at once rather than each position
+_NOTHING = np.uint64(0)  # for constant samples, which equal many others
+_MANY = 8192  # values per sample; larger ones are hashed sample by sample, not position by position
 
 
 def fingerprints(signals: Signals) -> Words:
-    """A 64-bit number a sample, equal for equal values. signals: (sample, channel, ...); result: (sample,).
+    """A 64-bit hash of each sample. signals: (sample, channel, ...); result: (sample,).
 
-    Samples of one value throughout, such as dry frames of rain, are all 0: that two of them are equal says nothing.
+    Constant samples, such as dry frames of rain, all get 0: that two of them are equal means nothing.
     """
     numbers = np.empty(len(signals), np.uint64)
-    with Progress("marking what is seen", len(signals), "samples") as progress:
+    with Progress("hashing samples", len(signals), "samples") as progress:
         for rows, values in blocks_of(signals):
             numbers[rows] = np.where(_still(values), _NOTHING, _fingerprints(values))
             progress.update(rows.stop)
@@ -34,7 +34,7 @@ def fingerprints(signals: Signals) -> Words:
 
 
 def _still(signals: Floats) -> NDArray[np.bool_]:
-    """Which samples hold one value throughout, or none."""
+    """Which samples are constant, or all NaN."""
     flat = signals.reshape(len(signals), -1)
     still: NDArray[np.bool_] = ((flat == flat[:, :1]) | (np.isnan(flat) & np.isnan(flat[:, :1]))).all(axis=1)
     return still
@@ -52,14 +52,14 @@ def _fingerprints(signals: Floats) -> Words:
 
 
 def _of_large(words: NDArray[np.uint32]) -> Words:
-    """A sum over pairs of values, each pair mixed and weighed by an odd number of its place. words: (sample, value)."""
+    """Hash as a sum over pairs of values, each mixed and weighted by an odd number for its place. words: (sample, value)."""
     pairs = -(-words.shape[1] // 2)
     weights = np.arange(1, pairs + 1, dtype=np.uint64) * _ODD | np.uint64(1)
     padded, total = np.zeros(2 * pairs, np.uint32), np.empty(len(words), np.uint64)
     for row, values in enumerate(words):
         padded[: len(values)] = values
         mixed = padded.view(np.uint64).copy()
-        mixed ^= mixed >> np.uint64(32)  # else the upper value of a pair would reach the upper half of the sum only
+        mixed ^= mixed >> np.uint64(32)  # otherwise the upper value of a pair would only affect the upper half of the sum
         mixed *= _ODD
         mixed ^= mixed >> np.uint64(29)
         total[row] = (mixed * weights).sum(dtype=np.uint64)
@@ -67,12 +67,12 @@ def _of_large(words: NDArray[np.uint32]) -> Words:
 
 
 def keep_seen(path: Path, signals: Signals, learned: Ints) -> None:
-    """Write the fingerprints of the samples at `learned`, which were learned from or chosen by."""
+    """Write the fingerprints of the samples at `learned`: those used for training or validation."""
     numbers = np.unique(fingerprints(Lazy(lambda index: signals[index], learned, signals.shape[1:])))
     write_whole(path, lambda stream: np.save(stream, numbers))
 
 
 def count_seen(path: Path, signals: Signals) -> int:
-    """How many of some samples were learned from or chosen by."""
+    """Count the samples that were used for training or validation."""
     numbers = fingerprints(signals)
     return int((np.isin(numbers, np.load(path, allow_pickle=False)) & (numbers != _NOTHING)).sum())

@@ -1,8 +1,8 @@
-"""Frames in the order of time, and the windows of past and later frames that a forecaster learns from.
+"""Frames in time order, and the windows of past and future frames that a forecaster is trained on.
 
-Axes: frames are (time, channel, row, column) float32, NaN where there is no value. A series may consist of several stretches,
-one after another: files, simulated sequences, or what lies between gaps in time. No window crosses from one to the next.
-A window's values are (sample, channel, frame, row, column), its past frames first, its later frames after them.
+Axes: frames are (time, channel, row, column) float32, NaN where there is no value. A series may consist of several stretches
+in a row: files, simulated sequences, or the frames between gaps in time. No window spans two stretches. A window's values are
+(sample, channel, frame, row, column), past frames first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.base.dataset import Strings
-from wavefold.base.errors import DataError
+from wavefold.base.errors import DataError, plural
 from wavefold.base.lazy import Floats, Ints, Signals
 
 Seconds = NDArray[np.float64]
@@ -25,20 +25,20 @@ Seconds = NDArray[np.float64]
 class Series:
     """Frames of one source."""
 
-    frames: Signals  # (time, channel, row, column) float32, NaN where there is no value; at hand or read on demand
-    starts: Ints  # (stretch,) the number of each stretch's first frame, the first one 0
-    names: Strings  # (stretch,) what each stretch is called in messages and files
-    times: Seconds | None = None  # (time,) seconds since 1970-01-01 UTC; None where the source has none
-    step: float = 0.0  # seconds from a frame to the next; 0 where the source does not say
-    channels: tuple[str, ...] = ()  # a name each
-    unit: str = ""  # of the values, as people write it: "degC", "dBZ", "mm/h"
-    rows: NDArray[np.float64] | None = None  # (row,) the coordinate of each row, such as latitude
+    frames: Signals  # (time, channel, row, column) float32, NaN where there is no value; may be lazy
+    starts: Ints  # (stretch,) number of each stretch's first frame, starting with 0
+    names: Strings  # (stretch,) name of each stretch in messages and files
+    times: Seconds | None = None  # (time,) seconds since 1970-01-01 UTC; None if the source has none
+    step: float = 0.0  # seconds between frames; 0 if unknown
+    channels: tuple[str, ...] = ()  # channel names
+    unit: str = ""  # of the values, for display: "degC", "dBZ", "mm/h"
+    rows: NDArray[np.float64] | None = None  # (row,) coordinate of each row, such as latitude
     columns: NDArray[np.float64] | None = None  # (column,)
-    across: str = ""  # what the columns' coordinates are, with their unit: "longitude (degrees_east)"; "" where it is not said
-    up: str = ""  # likewise of the rows
-    source: str = ""  # the path that was read, for messages
-    digest: str = ""  # of the source's bytes
-    notes: tuple[str, ...] = field(default=())  # what people should know of it, such as gaps in time
+    across: str = ""  # name and unit of the columns' coordinates: "longitude (degrees_east)"; "" if unknown
+    up: str = ""  # the same for the rows
+    source: str = ""  # path that was read, for messages
+    digest: str = ""  # hash of the source's bytes
+    notes: tuple[str, ...] = field(default=())  # notes for the user, such as gaps in time
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -54,7 +54,7 @@ class Series:
         return self.frames.shape[2], self.frames.shape[3]
 
     def clock(self, numbers: Ints) -> Seconds:
-        """Seconds of frames by number; frame numbers times the step where there are no times. numbers: (...,)."""
+        """Times in seconds of frames by number; without times, frame number x step. numbers: (...,)."""
         return numbers.astype(np.float64) * (self.step or 1.0) if self.times is None else self.times[numbers]
 
     def with_frames(self, frames: Signals) -> Series:
@@ -63,16 +63,16 @@ class Series:
 
 
 def stretches(times: Seconds, place: str, step: float = 0.0) -> tuple[Ints, float, tuple[str, ...]]:
-    """Where evenly spaced times begin anew after a gap, the step in seconds, and a note on the gaps.
+    """Find where evenly spaced times restart after a gap; returns the starts, the step in seconds and a note on the gaps.
 
-    times: (time,) seconds. step: where it is known, else the most common difference. DataError, which names `place`, where
-    times repeat or go back.
+    times: (time,) seconds. step: if known, otherwise the most common difference. DataError, naming `place`, if times repeat
+    or go backwards.
     """
     ahead = np.diff(times)
     if len(ahead) and ahead.min() <= 0:
         at = int(np.argmax(ahead <= 0))
         raise DataError(
-            f"{place} frame {at + 1}: its time {time_word(times[at + 1])} is not after {time_word(times[at])} of the one before"
+            f"{place} frame {at + 1}: its time {time_word(times[at + 1])} is not after {time_word(times[at])}, the previous one"
         )
     usual = step or (float(_most_common(ahead)) if len(ahead) else 0.0)
     slack = _MONTHS if usual > _MONTH else _SLACK
@@ -82,14 +82,14 @@ def stretches(times: Seconds, place: str, step: float = 0.0) -> tuple[Ints, floa
         return starts, usual, ()
     first = int(gaps[0])
     note = (
-        f"{place}: {len(gaps)} gap(s) in time, the first between {time_word(times[first - 1])} and {time_word(times[first])}; "
-        "no window crosses one"
+        f"{place}: {plural(len(gaps), 'gap')} in time, {'the first ' if len(gaps) > 1 else ''}between "
+        f"{time_word(times[first - 1])} and {time_word(times[first])}; no window crosses a gap"
     )
     return starts, usual, (note,)
 
 
 def time_word(seconds: float) -> str:
-    """A time as people write it: 2019-03-01 14:00, with seconds where there are some."""
+    """Format a time: 2019-03-01 14:00, with seconds if they are not 0."""
     moment = datetime.fromtimestamp(float(seconds), UTC)
     return moment.strftime("%Y-%m-%d %H:%M:%S" if moment.second else "%Y-%m-%d %H:%M")
 
@@ -99,14 +99,14 @@ def _most_common(values: Seconds) -> float:
     return float(distinct[np.argmax(counts)])
 
 
-_SLACK, _MONTHS = 0.01, 0.12  # of a step, that times may be off; months differ in length
+_SLACK, _MONTHS = 0.01, 0.12  # deviation allowed, as a share of a step; months differ in length
 _MONTH = 27 * 86400.0  # seconds
-_MONTHLY = (29 * 86400.0, 32 * 86400.0)  # seconds, that the usual step of months lies between; four weeks do not
+_MONTHLY = (29 * 86400.0, 32 * 86400.0)  # seconds, range of a step of one month; four weeks are outside
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Places in a series, each of `past` frames and the `ahead` frames after them, on `size` rows and columns."""
+    """Windows of a series, each with `past` frames and the `ahead` frames after them, on `size` rows and columns."""
 
     series: Series
     first: Ints  # (sample,) number of each window's first frame
@@ -125,19 +125,19 @@ class Windows:
         return self.past + self.ahead
 
     def take(self, index: Ints | slice | NDArray[np.bool_]) -> Windows:
-        """Some of the windows."""
+        """Select windows."""
         return replace(self, first=self.first[index], top=self.top[index], left=self.left[index])
 
     def of(self, series: Series) -> Windows:
-        """The same places in a series of the same frames with other values."""
+        """The same windows in a series of the same frames with other values."""
         return replace(self, series=series)
 
     def values(self, index: Ints | slice = slice(None)) -> Floats:
-        """Values of some windows, (sample, channel, frame, row, column); past frames only where `ahead` is 0."""
+        """Values of windows, (sample, channel, frame, row, column); only past frames if `ahead` is 0."""
         first, top, left = self.first[index], self.top[index], self.left[index]
         rows, columns = self.size
         numbers, back = np.unique(first[:, None] + np.arange(self.length), return_inverse=True)
-        frames = self.series.frames[numbers]  # each frame once, though many windows share it
+        frames = self.series.frames[numbers]  # read each frame once, even if many windows share it
         back = back.reshape(len(first), self.length)
         made = np.empty((len(first), frames.shape[1], self.length, rows, columns), np.float32)
         for one, (places, r, c) in enumerate(zip(back, top, left, strict=True)):
@@ -145,7 +145,7 @@ class Windows:
         return made
 
     def clock(self) -> Seconds:
-        """Seconds of the later frames of each window, (sample, ahead), also of those past the end of its stretch."""
+        """Times in seconds of each window's future frames, (sample, ahead), even past the end of its stretch."""
         series, last = self.series, self.first + self.past - 1
         numbers = last[:, None] + np.arange(1, self.ahead + 1)
         ends = series.ends[np.searchsorted(series.starts, self.first, side="right") - 1]
@@ -155,18 +155,18 @@ class Windows:
 
 
 def later(seconds: Seconds, step: float, steps: Ints) -> Seconds:
-    """Seconds so many steps later, or earlier where steps are below 0; of months, the same day and hour of that month."""
+    """Times `steps` steps later, or earlier if negative; monthly steps keep the day and hour of the month."""
     if not _MONTHLY[0] < step < _MONTHLY[1]:
         return seconds + step * steps
     moment = np.round(seconds).astype("datetime64[s]")
     month = moment.astype("datetime64[M]")
     other = month + steps
-    most = (other + 1).astype("datetime64[s]") - other.astype("datetime64[s]") - np.timedelta64(1, "s")  # of a shorter month
+    most = (other + 1).astype("datetime64[s]") - other.astype("datetime64[s]") - np.timedelta64(1, "s")  # for shorter months
     made: Seconds = (other + np.minimum(moment - month, most)).astype("datetime64[s]").astype(np.float64)
     return made
 
 
 def join_stretches(names: Sequence[str], lengths: Sequence[int]) -> tuple[Ints, Strings]:
-    """Starts and names of stretches of so many frames, one after another."""
+    """Starts and names of consecutive stretches with these numbers of frames."""
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
     return starts, np.array(names, dtype=np.str_)

@@ -1,4 +1,4 @@
-"""A net's weights as a run keeps them."""
+"""The weights of a net in a run's folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wavefold.base.errors import UserError
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights in a member's folder; UserError, with what to do, where they are gone or damaged."""
+    """Read the weights in a member's folder; UserError, with advice, if they are missing or damaged."""
     path = folder / "weights.safetensors"
     try:
         return load_file(path)
     except (OSError, SafetensorError):
         raise UserError(
-            f"{path}: is gone or damaged; delete {folder} and the run's scores.json, and the training makes them again"
+            f"{path}: is missing or damaged; delete {folder} and the run's scores.json, then repeat the training command"
         ) from None

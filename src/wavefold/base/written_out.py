@@ -1,6 +1,6 @@
-"""Steps of linear algebra that torch has as one call and ONNX has not: the call where we compute, written out for export.
+"""Linear algebra that torch has as a single call and ONNX lacks: torch's call to compute, basic operations to export.
 
-Both forms give the same up to rounding. Written out they are sums, products and the largest of some numbers.
+Both forms agree up to rounding. The exported form uses only sums, products and top-k.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_SWEEPS = 4  # of Jacobi's rotations over all pairs: 8 x 8 matrices are then diagonal far below the last digit of float32
-_TINY = 1e-300  # keeps a division by nought defined
+_SWEEPS = 4  # Jacobi sweeps over all pairs: 8 x 8 matrices are then diagonal far beyond float32 precision
+_TINY = 1e-300  # avoids division by zero
 
 
 def lower_median(values: Tensor, axis: int, *, keepdim: bool = False) -> Tensor:
-    """The median along an axis, of an even number the lower of the middle two, as torch's."""
+    """The median along an axis; for an even count the lower of the middle two, as in torch."""
     if not torch.compiler.is_exporting():
         return values.median(axis, keepdim=keepdim).values
     found = ranked(values, (values.shape[axis] + 1) // 2, axis)
@@ -21,7 +21,7 @@ def lower_median(values: Tensor, axis: int, *, keepdim: bool = False) -> Tensor:
 
 
 def middle(values: Tensor, axis: int) -> Tensor:
-    """The median along an axis, kept, of an even number the mean of the middle two, as numpy's."""
+    """The median along an axis, which is kept; for an even count the mean of the middle two, as in numpy."""
     count = values.shape[axis]
     upper = torch.topk(values, count // 2 + 1, axis, largest=False).values
     high = upper.narrow(axis, count // 2, 1)
@@ -29,14 +29,14 @@ def middle(values: Tensor, axis: int) -> Tensor:
 
 
 def ranked(values: Tensor, number: int, axis: int) -> Tensor:
-    """The `number`th smallest value along an axis, kept with one place; counted from 1."""
+    """The `number`th smallest value along an axis, counted from 1; the axis is kept."""
     return torch.topk(values, number, axis, largest=False).values.narrow(axis, number - 1, 1)
 
 
 def sum_in_turn(values: Tensor, axis: int) -> Tensor:
-    """The sum along an axis, kept, one value added after the other: the same bits wherever it is computed."""
+    """The sum along an axis, which is kept, added up in order: the same bits wherever it is computed."""
     if torch.compiler.is_exporting():
-        return values.cumsum(axis).narrow(axis, -1, 1)  # ONNX Runtime adds so; torch itself would add in float64
+        return values.cumsum(axis).narrow(axis, -1, 1)  # ONNX Runtime adds in this order; torch would add in float64
     total, *others = torch.split(values, 1, axis)
     for other in others:
         total = total + other
@@ -44,12 +44,12 @@ def sum_in_turn(values: Tensor, axis: int) -> Tensor:
 
 
 def orthonormal(columns: Tensor) -> Tensor:
-    """An orthonormal basis (N, F, K) of what columns (N, F, K) span, each next one of the first ones; signs are open."""
+    """An orthonormal basis (N, F, K) of the span of columns (N, F, K), built in their order; signs are arbitrary."""
     if not torch.compiler.is_exporting():
         exact: Tensor = torch.linalg.qr(columns).Q
         return exact
     basis = _unit(columns[:, :, :1].double())
-    for number in range(1, columns.shape[2]):  # Gram and Schmidt's, and once more: then it is as good as any
+    for number in range(1, columns.shape[2]):  # Gram-Schmidt, done twice for full accuracy
         column = _unit(columns[:, :, number : number + 1].double())
         for _ in range(2):
             column = column - basis @ (basis.transpose(1, 2) @ column)
@@ -58,7 +58,7 @@ def orthonormal(columns: Tensor) -> Tensor:
 
 
 def own_axes(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (N, K), in no order, and eigenvectors (N, K, K), as columns, of symmetric matrices (N, K, K)."""
+    """Eigenvalues (N, K), unordered, and eigenvectors (N, K, K), as columns, of symmetric matrices (N, K, K)."""
     if not torch.compiler.is_exporting():
         values, vectors = torch.linalg.eigh(matrices)
         return values, vectors
@@ -76,7 +76,7 @@ def _unit(columns: Tensor) -> Tensor:
 
 
 def _rounds(size: int) -> list[list[tuple[int, int]]]:
-    """Every pair of `size` once, in rounds of pairs that share no member: as a tournament is laid out."""
+    """Every pair of `size` indices once, in rounds of disjoint pairs, as in a round-robin tournament."""
     even = size + size % 2
     players, rounds = list(range(even)), []
     for _ in range(even - 1):
@@ -87,7 +87,7 @@ def _rounds(size: int) -> list[list[tuple[int, int]]]:
 
 
 def _rotation(matrices: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
-    """The rotation (N, K, K) that makes the values of symmetric matrices (N, K, K) nought at these pairs (Jacobi 1846)."""
+    """The rotation (N, K, K) that zeroes symmetric matrices (N, K, K) at these pairs (Jacobi 1846)."""
     size = matrices.shape[1]
     first, second, beside = (matrices.flatten(1)[:, places] for places in _places(pairs, size))  # (N, pair) each
     apart, twice = second - first, 2 * beside
@@ -99,7 +99,7 @@ def _rotation(matrices: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
 
 
 def _places(pairs: list[tuple[int, int]], size: int) -> list[Tensor]:
-    """Where in a flat matrix the two diagonal values of each pair stand, and the one beside."""
+    """Positions in a flat matrix of the two diagonal values of each pair and of its off-diagonal value."""
     return [
         torch.tensor(places)
         for places in zip(*((low * size + low, high * size + high, low * size + high) for low, high in pairs), strict=True)
@@ -107,7 +107,7 @@ def _places(pairs: list[tuple[int, int]], size: int) -> list[Tensor]:
 
 
 def _spread(pairs: list[tuple[int, int]], size: int) -> Tensor:
-    """From cosines, sines and a one to a flat rotation, (2 pairs + 1, size x size) float64."""
+    """Matrix from cosines, sines and a one to a flat rotation, (2 pairs + 1, size x size) float64."""
     rows = [[0.0] * (size * size) for _ in range(2 * len(pairs) + 1)]
     for number, (low, high) in enumerate(pairs):
         rows[number][low * size + low] = rows[number][high * size + high] = 1.0

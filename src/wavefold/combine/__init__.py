@@ -1,8 +1,8 @@
-"""From what the members say to what one hands in: combine their scores, calibrate, decide.
+"""From member predictions to the submission: combine scores, calibrate, decide.
 
-Whatever is fitted here (a stacker, a temperature) must be fitted on scores of samples that the members never saw: the
-out-of-fold scores. The heartbeat system fitted its stacker on samples that its members were trained on, and found that
-it did well there and badly in the contest.
+Anything fitted here (a stacker, a temperature) must be fitted on out-of-fold scores: those of samples that the members were
+not trained on. The heartbeat system fitted its stacker on its members' training samples, and found that it did well there
+and badly in the contest.
 """
 
 from collections.abc import Callable

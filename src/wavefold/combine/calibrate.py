@@ -1,9 +1,9 @@
-"""Calibration: probabilities that come true as often as they say.
+"""Calibration: make predicted probabilities match observed frequencies.
 
-Temperature scaling (Guo and others 2017) learns one number, so a few hundred held-back samples are enough, and it never
-changes which class is first. Fit it on scores of samples that the members never saw: on their training samples nets are
-right nearly always, and the temperature would make them surer still. As in Platt's scaling (1999) the labels are smoothed
-by one row's worth, so that a few samples, all answered right, do not make every answer certain.
+Temperature scaling (Guo and others 2017) fits one number, so a few hundred held-out samples are enough, and it never
+changes which class is first. Fit it on scores of samples that the members were not trained on: on training samples nets are
+nearly always right, and the temperature would make them overconfident. As in Platt scaling (1999) the labels are smoothed
+by the weight of one row, so that a few samples, all predicted correctly, do not make every prediction certain.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from wavefold.base.errors import DataError
 Values = NDArray[np.float64]
 
 _SMALLEST = 1e-12  # probability, before its logarithm
-_LOWEST, _HIGHEST = 0.05, 20.0  # temperatures: past these the fit runs after single samples
+_LOWEST, _HIGHEST = 0.05, 20.0  # temperatures; beyond these the fit chases single samples
 
 
 class NoCalibration:
-    """Probabilities as they are."""
+    """Leave probabilities unchanged."""
 
     learns = False
 
@@ -36,7 +36,7 @@ class NoCalibration:
         return self
 
     def apply(self, probabilities: ArrayLike) -> Values:
-        """The probabilities themselves, (sample, class)."""
+        """The unchanged probabilities, (sample, class)."""
         return np.asarray(probabilities, np.float64)
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -53,7 +53,7 @@ class NoCalibration:
 
 
 class Temperature:
-    """softmax(log p / temperature), at the least log loss on held-back samples; a temperature above 1 softens."""
+    """softmax(log p / temperature), with the least log loss on held-out samples; a temperature above 1 softens."""
 
     learns = True
 
@@ -61,11 +61,13 @@ class Temperature:
         self.temperature = 1.0
 
     def fit(self, probabilities: ArrayLike, labels: ArrayLike) -> Self:
-        """Learn the temperature from samples that the members never saw: (sample, class), labels (sample,)."""
+        """Fit the temperature on samples that the members were not trained on: (sample, class), labels (sample,)."""
         logs, numbers = _logs(probabilities), np.asarray(labels, np.int64)
         if not len(numbers) or len(numbers) != len(logs):
-            raise DataError(f"temperature: {len(logs)} rows do not fit {len(numbers)} labels, one for each, one at least")
-        spread = 1 / (len(numbers) + 2)  # Platt's: n samples tell nothing of odds beyond n to 1
+            raise DataError(
+                f"temperature: {len(logs)} rows for {len(numbers)} labels; expected one label per row, and at least one row"
+            )
+        spread = 1 / (len(numbers) + 2)  # as in Platt: n samples cannot support odds beyond n to 1
         targets = (1 - spread) * np.eye(logs.shape[1])[numbers] + spread / logs.shape[1]
 
         def loss(log_temperature: float) -> float:
@@ -84,7 +86,7 @@ class Temperature:
         return {"temperature": np.array([self.temperature])}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> Self:
-        """Take the number of an earlier `state()`."""
+        """Restore the result of `state()`."""
         self.temperature = float(state["temperature"][0])
         return self
 

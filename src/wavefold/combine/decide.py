@@ -1,7 +1,7 @@
-"""Decisions: from probabilities to what one hands in. Each takes and gives (sample, class).
+"""Decisions: from probabilities to what is submitted. Each maps (sample, class) to (sample, class).
 
-Which is right depends on the metric: log-loss and auc want probabilities, accuracy and macro-f1 want one class, and
-the sum of |p - y| wants what `l1_decision` gives. `over_thresholds` is the heartbeat system's own.
+Which one is right depends on the metric: log-loss and auc need probabilities, accuracy and macro-f1 need one class, and the
+sum of |p - y| needs `l1_decision`. `over_thresholds` is the heartbeat system's own rule.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ def keep_probabilities(probabilities: ArrayLike) -> Values:
 
 
 def one_hot(probabilities: ArrayLike) -> Values:
-    """1 for the most probable class (the first of equals), 0 for the others."""
+    """1 for the most probable class (the first on a tie), 0 for the others."""
     values = np.asarray(probabilities, np.float64)
     hot: Values = np.eye(values.shape[1])[values.argmax(axis=1)]
     return hot
 
 
 def over_thresholds(probabilities: ArrayLike, *, threshold: float = 0.49) -> Values:
-    """The source's rule: classes 1, 2, ... and then 0 take a sample whose value is above the threshold, whole.
+    """The source's rule: classes 1, 2, ... and then 0 each take the samples whose value for them exceeds the threshold.
 
-    A later class asks the values that earlier ones left. Samples that no class takes keep their probabilities.
+    A sample that is taken becomes one-hot before the next class is tested; one that no class takes keeps its probabilities.
     """
     if not 0.0 <= threshold < 1.0:
-        raise UserError(f"decision.threshold: {threshold} is not at least 0 and below 1")
+        raise UserError(f"decision.threshold: {threshold} is out of range; expected at least 0 and below 1")
     values = np.array(probabilities, np.float64)
     for number in [*range(1, values.shape[1]), 0]:
         taken = values[:, number] > threshold
@@ -42,9 +42,9 @@ def over_thresholds(probabilities: ArrayLike, *, threshold: float = 0.49) -> Val
 
 
 def l1_decision(probabilities: ArrayLike) -> Values:
-    """The answer with the least expected sum of |a - y|: 1 where p > 0.5, else 0; no class over 0.5 gives all zeros.
+    """The decision with the least expected sum of |a - y|: 1 where p > 0.5, else 0; all zeros if no class exceeds 0.5.
 
-    E|a - y| = sum_c p_c (1 - a_c) + (1 - p_c) a_c is linear in each a_c, with slope 1 - 2 p_c: its least is at
+    E|a - y| = sum_c p_c (1 - a_c) + (1 - p_c) a_c is linear in each a_c, with slope 1 - 2 p_c: its minimum is at
     a_c = 1 where p_c > 0.5 and at 0 elsewhere. All zeros cost 1; one-hot would cost 2 (1 - max p), which is more.
     """
     return (np.asarray(probabilities, np.float64) > 0.5).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Members' scores to one answer, and the honest way to fit what combines and calibrates: on scores that were held back.
+"""Combines member scores into one prediction; the combiner and the calibration are fitted on out-of-fold scores.
 
 Legend: M members, R rows (a sample in one repeat of the folds), C classes; scores (M, R, C), probabilities (R, C).
 """
@@ -24,33 +24,33 @@ from wavefold.combine.vote import Mean
 
 Values = NDArray[np.float64]
 
-# `learns`: fits numbers of its own; `needs`: the held-back rows to fit and calibrate it at all
+# `learns`: has parameters to fit; `needs`: minimum number of out-of-fold rows to fit and calibrate it
 COMBINERS: dict[str, Any] = {"mean": Mean, "stack_net": StackNet, "stack_logistic": StackLogistic}
 
-_PARTS = 5  # a combiner that learns is calibrated on answers to each fifth by a fit on the other four
+_PARTS = 5  # a fitted combiner is calibrated on predictions for each fifth by a fit on the other four
 _NO_OPTIONS: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True)
 class HeldBack:
-    """Scores of samples by members that never learned from them, a row a sample and repeat."""
+    """Out-of-fold scores, one row per sample and repeat."""
 
     rows: Ints  # (row,) the sample
-    fold: Ints  # (row,) the fold that left it out
+    fold: Ints  # (row,) the fold that held it out
     labels: Ints  # (row,)
     members: Values  # (member, row, class)
 
     def take(self, chosen: NDArray[np.bool_], members: Sequence[int]) -> tuple[Values, Ints]:
-        """Scores and labels of the chosen rows, of some members."""
+        """Scores and labels of the chosen rows, for some members."""
         return self.members[list(members)][:, chosen], self.labels[chosen]
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members' scores to one answer: a combiner, then a calibration, both fitted on held-back scores.
+    """A combiner followed by a calibration, both fitted on out-of-fold scores.
 
-    A combiner knows the rows that it learned from too well: a temperature fitted to its answers on them would make it
-    surer still. So the calibration learns from answers to rows that the combiner was fitted without.
+    A combiner is overconfident on the rows it was fitted on, and a temperature fitted there would make it worse. So the
+    calibration is fitted on predictions for rows that the combiner was fitted without.
     """
 
     combiner: Any
@@ -68,14 +68,14 @@ class Ensemble:
         options: Mapping[str, object] = _NO_OPTIONS,
         samples: Ints | None = None,
     ) -> Ensemble:
-        """Learn from held-back scores. members: (member, row, class); labels: (row,).
+        """Fit on out-of-fold scores. members: (member, row, class); labels: (row,).
 
-        options: the combiner's own. samples: (row,) the sample of each row, where repeats of folds make several rows of
-        one; without it each row counts as a sample.
+        options: the combiner's own. samples: (row,) the sample of each row, if repeated folds give several rows per sample;
+        by default each row is a sample.
         """
         combiner, calibration = build_part(COMBINERS, by, options, "combine"), CALIBRATIONS[calibrate]()
         if len(labels) < combiner.needs:
-            raise DataError(f"combine: {by} needs {combiner.needs} held-back samples to learn from; here are {len(labels)}")
+            raise DataError(f"combine: {by} needs at least {combiner.needs} held-out samples to fit; got {len(labels)}")
         if combiner.learns and calibration.learns:
             parts = _sample_parts(labels, np.arange(len(labels)) if samples is None else samples, seed)
             answers, known = _unseen_answers(combiner, members, labels, parts, seed)
@@ -87,7 +87,7 @@ class Ensemble:
         return cls(combiner, calibration)
 
     def probabilities(self, members: Values) -> Values:
-        """(member, sample, class) scores to (sample, class) probabilities."""
+        """(sample, class) probabilities from (member, sample, class) scores."""
         result: Values = self.calibration.apply(self.combiner.probabilities(members))
         return result
 
@@ -96,14 +96,14 @@ class Ensemble:
         return nn.Sequential(self.combiner.module(), self.calibration.module())
 
     def save(self, path: Path) -> None:
-        """Write what was learned."""
+        """Save the fitted state."""
         states = {"combiner": self.combiner.state(), "calibration": self.calibration.state()}
         flat = {f"{part}.{name}": value for part, state in states.items() for name, value in state.items()}
         write_arrays(path, flat)
 
     @classmethod
     def load(cls, by: str, calibrate: str, path: Path) -> Ensemble:
-        """Read what was learned."""
+        """Load a fitted state."""
         combiner, calibration = COMBINERS[by](), CALIBRATIONS[calibrate]()
         with np.load(path, allow_pickle=False) as kept:
             for name, part in (("combiner", combiner), ("calibration", calibration)):
@@ -121,7 +121,7 @@ def cross_fit(
     seed: int,
     options: Mapping[str, object] = _NO_OPTIONS,
 ) -> Values:
-    """Probabilities of the test parts, each by an ensemble that was fitted without its samples."""
+    """Probabilities of each test part from an ensemble fitted without its samples."""
     result = np.empty(tested.members.shape[1:])
     for fold in np.unique(tested.fold):
         mine = tested.fold == fold
@@ -134,15 +134,15 @@ def cross_fit(
 
 
 def _sample_parts(labels: Ints, samples: Ints, seed: int) -> Ints:
-    """(row,) part numbers: each class spread evenly, all rows of a sample in one part."""
+    """(row,) part numbers: classes spread evenly, all rows of a sample in one part."""
     _, first, sample = np.unique(samples, return_index=True, return_inverse=True)
     return even_parts(labels[first], _PARTS, seed)[sample]
 
 
 def _unseen_answers(combiner: Any, members: Values, labels: Ints, parts: Ints, seed: int) -> tuple[Values, NDArray[np.bool_]]:
-    """Answers (row, class) to each part by a fit on the others, and which rows (row,) such a fit can know the class of.
+    """Predictions (row, class) for each part by a fit on the others, and which rows (row,) have a class in that fit.
 
-    A fit on the other parts cannot know a class whose rows are all in one part; the fit on all rows will.
+    A fit on the other parts lacks a class whose rows are all in one part; the fit on all rows has it.
     """
     answers, known = np.empty(members.shape[1:]), np.zeros(len(labels), bool)
     for part in np.unique(parts):

@@ -1,10 +1,10 @@
 """Stacking: a small model that learns from the members' probabilities how far to trust each member on each class.
 
-Fit it on scores of samples that the members never saw (out-of-fold scores): on their own training samples the members
-look far better than they are, and the stacker believes them. That is why the heartbeat system's stacking overfitted.
+Fit it on out-of-fold scores: on their own training samples the members look far better than they are, and the stacker
+trusts them too much. That is why the heartbeat system's stacking overfitted.
 
-StackNet is that system's net (its Linear1), with a held-back slice to stop at. StackLogistic is the plain choice of the
-literature (Wolpert 1992; Ting and Witten 1999): few numbers to learn, so it needs few samples.
+StackNet is that system's net (its Linear1), with a held-out part for early stopping. StackLogistic is the standard choice
+(Wolpert 1992; Ting and Witten 1999): it has few parameters, so it needs few samples.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from wavefold.base.errors import DataError, UserError
 Values = NDArray[np.float64]
 State = Mapping[str, NDArray[Any]]
 
-_LEAST = 10  # samples that a fit takes
-_CALIBRATED = 13  # of which a fifth can be left out, as calibrating does, and _LEAST remain
+_LEAST = 10  # samples needed for a fit
+_CALIBRATED = 13  # leaves _LEAST when calibration holds out a fifth
 _BATCH = 512
-_HELD = 5  # every fifth sample of a class is held back to stop at
+_HELD = 5  # every fifth sample of a class is held out for early stopping
 _SMALLEST = 1e-6  # probability, before its logarithm: keeps one member's 0 from outvoting all others
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # scikit-learn's C: the less, the more L2
-_CHOOSE_ON = 20_000  # samples: with more, the strength hardly matters and its choice takes minutes
+_CHOOSE_ON = 20_000  # samples; with more, the strength hardly matters and choosing it takes minutes
 
 
 class StackNet:
     """The heartbeat system's net of members x classes - 64 - 128 - classes on the members' probabilities.
 
-    Adam on cross-entropy; stops after `patience` epochs without a better log loss on a held-back fifth and keeps the
+    Adam on cross-entropy; stops after `patience` epochs without a better log loss on a held-out fifth and keeps the
     best epoch. The same seed gives the same net, and no global random state is touched.
     """
 
@@ -51,12 +51,12 @@ class StackNet:
     def __init__(self, *, learning_rate: float = 1e-3, epochs: int = 200, patience: int = 15) -> None:
         for name, value in (("learning_rate", learning_rate), ("epochs", epochs), ("patience", patience)):
             if not 0 < value < math.inf:
-                raise UserError(f"stack_net: {name} {value} is not above 0 and finite")
+                raise UserError(f"stack_net.{name}: {value} is out of range; expected a finite number above 0")
         self.learning_rate, self.epochs, self.patience = learning_rate, epochs, patience
         self._net: nn.Sequential | None = None
 
     def fit(self, member_scores: ArrayLike, labels: ArrayLike, seed: int) -> Self:
-        """Learn from scores of samples that the members never saw: (member, sample, class), labels (sample,)."""
+        """Fit on out-of-fold scores: (member, sample, class), labels (sample,)."""
         scores, numbers = _checked(member_scores, labels)
         rng = torch.Generator().manual_seed(seed)
         net = _small_net(scores.shape[0] * scores.shape[2], scores.shape[2], rng)
@@ -72,11 +72,11 @@ class StackNet:
         return softmax(logits.double().numpy(), axis=1)  # type: ignore[no-any-return]
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The net's numbers by name."""
+        """The net's parameters by name."""
         return {name: value.numpy().copy() for name, value in _known(self._net).state_dict().items()}
 
     def load(self, state: State) -> Self:
-        """Take the numbers of an earlier `state()`."""
+        """Restore the result of `state()`."""
         inputs, classes = state["0.weight"].shape[1], state["6.weight"].shape[0]
         net = _small_net(inputs, classes, torch.Generator())
         net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
@@ -106,19 +106,19 @@ class StackNet:
 
 
 class StackLogistic:
-    """Multinomial logistic regression on the members' log-probabilities; a cross-validation inside chooses its L2."""
+    """Multinomial logistic regression on the members' log-probabilities, with the L2 penalty chosen by cross-validation."""
 
     learns, needs = True, _CALIBRATED
 
     def __init__(self, *, folds: int = 5) -> None:
         if folds < 2:
-            raise UserError(f"stack_logistic.folds: {folds} is not 2 or more")
+            raise UserError(f"stack_logistic.folds: {folds} is too few; expected 2 or more")
         self.folds = folds
         self._weights = np.empty((0, 0))  # (members * classes, class)
-        self._bias = np.empty(0)  # (class,); -inf for a class that no fitting label held
+        self._bias = np.empty(0)  # (class,); -inf for a class without labels in the fit
 
     def fit(self, member_scores: ArrayLike, labels: ArrayLike, seed: int) -> Self:
-        """Learn from scores of samples that the members never saw: (member, sample, class), labels (sample,)."""
+        """Fit on out-of-fold scores: (member, sample, class), labels (sample,)."""
         scores, numbers = _checked(member_scores, labels)
         inputs, classes = _log_side_by_side(scores), scores.shape[2]
         some = np.random.default_rng(seed).permutation(len(numbers))[:_CHOOSE_ON]
@@ -137,7 +137,7 @@ class StackLogistic:
         return {"weights": self._weights.copy(), "bias": self._bias.copy()}
 
     def load(self, state: State) -> Self:
-        """Take the numbers of an earlier `state()`."""
+        """Restore the result of `state()`."""
         self._weights, self._bias = np.array(state["weights"]), np.array(state["bias"])
         return self
 
@@ -201,7 +201,7 @@ def _small_net(inputs: int, classes: int, rng: torch.Generator) -> nn.Sequential
 
 
 def _linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
-    """PyTorch's own start, drawn from a generator that is passed."""
+    """A linear layer with PyTorch's default initialisation, drawn from the given generator."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
     bound = 1.0 / math.sqrt(inputs)
     for parameter in layer.parameters():
@@ -212,11 +212,11 @@ def _linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
 def _learn_epoch(
     net: nn.Sequential, optimiser: torch.optim.Optimizer, learn: tuple[Tensor, Tensor], rng: torch.Generator
 ) -> None:
-    """One pass in a new order; leaves the net ready to predict."""
+    """Train for one epoch in a new order; leaves the net in evaluation mode."""
     net.train()
     inputs, labels = learn
     order = torch.randperm(len(labels), generator=rng)
-    for batch in order.tensor_split(math.ceil(len(order) / _BATCH)):  # even parts: batch norm fails on a part of one
+    for batch in order.tensor_split(math.ceil(len(order) / _BATCH)):  # even parts: batch norm fails on a single sample
         optimiser.zero_grad()
         F.cross_entropy(net(inputs[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -231,8 +231,8 @@ def _logistic(inputs: Values, labels: Ints, classes: int, strength: float) -> tu
     if len(there) == 1:
         return weights, bias
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # held-back samples judge the fit, converged or not
-        # members agree, so inputs nearly repeat one another: Newton takes 10 steps where lbfgs takes 150
+        warnings.simplefilter("ignore", ConvergenceWarning)  # held-out samples decide, converged or not
+        # members agree, so inputs are nearly collinear: Newton takes 10 steps where lbfgs takes 150
         model = LogisticRegression(C=strength, solver="newton-cg").fit(inputs, labels)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(there) == 2:  # scikit-learn keeps one row for two classes: the second against the first
@@ -253,15 +253,17 @@ def _log_side_by_side(scores: Values) -> Values:
 def _checked(member_scores: ArrayLike, labels: ArrayLike) -> tuple[Values, Ints]:
     scores, numbers = np.asarray(member_scores, np.float64), np.asarray(labels, np.int64)
     if scores.ndim != 3 or not len(scores) or scores.shape[1] != len(numbers):
-        raise DataError(f"stacking: scores {scores.shape} are not (member, sample, class) of {len(numbers)} labels")
+        raise DataError(
+            f"stacking: scores have shape {scores.shape}; expected (member, sample, class) for {len(numbers)} labels"
+        )
     if len(numbers) < _LEAST:
         raise DataError(
-            f"stacking: {len(numbers)} held-back samples are too few to fit on; it needs {_LEAST}, better thousands"
+            f"stacking: {len(numbers)} held-out samples are too few; at least {_LEAST} are needed, preferably thousands"
         )
     return scores, numbers
 
 
 def _known(net: nn.Sequential | None) -> nn.Sequential:
     if net is None:
-        raise UserError("stack_net: fit it or load its state first")
+        raise UserError("stack_net: it is not fitted; fit it or load its state first")
     return net

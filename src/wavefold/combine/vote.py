@@ -1,4 +1,4 @@
-"""The mean vote of the heartbeat system, divided by the number of members where the source always divides by six."""
+"""The mean vote of the heartbeat system, divided by the number of members; the source always divides by six."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ Values = NDArray[np.float64]
 
 
 def mean_vote(scores: Sequence[ArrayLike], weights: Sequence[float] | None = None) -> Values:
-    """The members' mean scores. scores: (sample, class) of each member; weights: of each, all alike where none are given.
+    """The members' mean scores. scores: (sample, class) of each member; weights: one per member, equal by default.
 
     Result: (sample, class).
     """
     members = [np.asarray(s, np.float64) for s in scores]
     if not members:
-        raise DataError("vote: there is no member to vote")
+        raise DataError("vote: no members to average")
     for number, member in enumerate(members):
         if member.shape != members[0].shape:
-            raise DataError(f"vote: member {number} has scores {member.shape}, member 0 {members[0].shape}; they must agree")
+            raise DataError(
+                f"vote: member {number} has scores of shape {member.shape}, member 0 {members[0].shape}; expected equal"
+            )
     weights = [1.0] * len(members) if weights is None else weights
     weighed = (w * m for w, m in zip(weights, members, strict=True))
     return sum(weighed, np.zeros_like(members[0])) / sum(weights)
 
 
 class Mean:
-    """The mean vote as a combiner: nothing to fit. weights: of each member, all alike where none are given."""
+    """The mean vote as a combiner: nothing to fit. weights: one per member, equal by default."""
 
     learns, needs = False, 1
 
@@ -48,11 +50,11 @@ class Mean:
         return mean_vote(list(np.asarray(member_scores, np.float64)), self.weights)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """weights: (member,), where there are some."""
+        """weights: (member,), if given."""
         return {} if self.weights is None else {"weights": np.array(self.weights, np.float64)}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> Self:
-        """Take back the weights."""
+        """Restore the weights."""
         self.weights = state["weights"].tolist() if "weights" in state else None
         return self
 

@@ -1,4 +1,4 @@
-"""The same parts with scikit-learn's face: a classifier of signals and a forecaster of frames."""
+"""scikit-learn estimators built from the same parts: a classifier of signals and a forecaster of frames."""
 
 from wavefold.estimators.classifier import SignalClassifier
 from wavefold.estimators.forecaster import FrameForecaster

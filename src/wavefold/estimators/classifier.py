@@ -1,4 +1,4 @@
-"""A classifier of signals with scikit-learn's face: the nets, the steps and the loop that recipes are made of."""
+"""A scikit-learn classifier of signals, built from the same nets, steps and training loop as recipes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import nn
 from wavefold.base.build import build_part, pick
 from wavefold.base.dataset import Floats, Ints, shape_words
 from wavefold.base.device import seed_step
+from wavefold.base.errors import plural
 from wavefold.combine import CALIBRATIONS
 from wavefold.estimators.holding_back import held_back
 from wavefold.estimators.learned import Learned, LearnedClassifier, LearnedNet, NetName, Values, new_net
@@ -137,7 +138,9 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with as_value_errors():
             signals = self._signals(validate_data(self, X, reset=False, **_READ))
             if signals.shape[1:] != self.shape_:
-                raise BadValue(f"X: a sample is {shape_words(signals.shape[1:])}; it was fitted on {shape_words(self.shape_)}")
+                raise BadValue(
+                    f"X: a sample is {shape_words(signals.shape[1:])}; expected {shape_words(self.shape_)}, as in fit"
+                )
             said = self.net_.probabilities(taken(self.prepare_, signals), device_to_ask_on(self.device))
             probabilities: Values = self.calibration_.apply(said)
         return probabilities
@@ -182,9 +185,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             signals, words, weights, names = signals[counts], words[counts], weights[counts], _at(names, counts)
         self.classes_, labels = np.unique(words, return_inverse=True)
         if len(self.classes_) < 2:
-            raise BadValue(
-                f"SignalClassifier: y holds {len(self.classes_)} class; a classifier needs samples of 2 classes at least"
-            )
+            raise BadValue(f"SignalClassifier: y has {plural(len(self.classes_), 'class', 'classes')}; it must have at least 2")
         return signals, labels.astype(np.int64), weights, names
 
     def _weights(self, sample_weight: ArrayLike | None, words: NDArray[Any]) -> Floats | None:
@@ -193,11 +194,11 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return None
         weights = np.ones(len(words)) if sample_weight is None else np.asarray(sample_weight, np.float64)
         if weights.ndim != 1 or len(weights) != len(words):
-            raise BadValue(f"sample_weight: its shape is {weights.shape}; expected ({len(words)},), a number for each sample")
+            raise BadValue(f"sample_weight: shape {weights.shape}; expected ({len(words)},), one number per sample")
         if not np.isfinite(weights).all() or (weights < 0).any():
-            raise BadValue("sample_weight: holds a number that is negative or not finite; expected 0 or more")
+            raise BadValue("sample_weight: contains a number that is negative or not finite; expected 0 or more")
         if not weights.any():
-            raise BadValue("sample_weight: every weight is zero; expected one above 0 at least")
+            raise BadValue("sample_weight: every weight is zero; expected at least one above 0")
         if self.class_weight is not None:
             counted = weights > 0
             weights[counted] *= compute_sample_weight(self.class_weight, words[counted])
@@ -222,9 +223,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _fit_whole(self, part: TrainingPart, seed: int) -> LearnedClassifier:
         assert isinstance(self.model, str)
         if part.weights is not None:
-            raise BadValue(
-                f"sample_weight: '{self.model}' is fitted whole and takes neither sample_weight nor class_weight; nets do"
-            )
+            raise BadValue(f"sample_weight: '{self.model}' accepts neither sample_weight nor class_weight; nets do")
         classifier = build_part(CLASSIFIERS, self.model, self.model_options or {}, "model", seed=seed)
         classifier.fit(part.signals, part.labels, len(self.classes_))
         return LearnedClassifier(self.model, classifier)
@@ -288,7 +287,7 @@ _Validation = tuple[Floats, Ints, Floats | None]  # signals, labels, weights
 
 
 def _checker(validation: _Validation, best: str) -> Callable[[nn.Module], dict[str, float]]:
-    """What the loop asks after each epoch: metrics of a model on what was held back, with the samples' weights."""
+    """The check after each epoch: weighted metrics of a model on the validation part."""
     signals, labels, weights = validation
     names = dict.fromkeys(("log-loss", "accuracy", best))
     counted = np.ones((1, len(labels))) if weights is None else weights[None].astype(np.float64)

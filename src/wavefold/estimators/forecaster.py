@@ -1,4 +1,4 @@
-"""A forecaster of frames with scikit-learn's face: the nets, the steps and the loop that recipes are made of."""
+"""A scikit-learn forecaster of frames, built from the same nets, steps and training loop as recipes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 from wavefold.base.build import build_part, pick
 from wavefold.base.dataset import Floats, Ints
 from wavefold.base.device import seed_step
-from wavefold.base.errors import UserError
+from wavefold.base.errors import UserError, plural
 from wavefold.base.series import Series, Windows
 from wavefold.estimators.frame_steps import as_seconds, frame_changes, new_scaling, series_of
 from wavefold.estimators.learned import LearnedNet, NetName, new_forecaster
@@ -38,7 +38,7 @@ _METRICS = ("mse", "mae", "rmse")
 
 
 class FrameForecaster(BaseEstimator):  # type: ignore[misc]
-    """A net that says the next `ahead` frames from the last `past` ones.
+    """A net that forecasts the next `ahead` frames from the last `past` ones.
 
     Frames are (time, row, column), (time, row, column, channel), or (sequence, time, row, column, channel): the axes of an .npy
     file in `docs/frames.md`. NaN is no value: it counts in no loss and no score.
@@ -178,7 +178,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
             "validation_fraction": (share, "from 0 to below 1", 0 <= share < 1),
             "average": (self.average, "0 or more", self.average >= 0),
             "patience": (self.patience, "0 or more", self.patience >= 0),
-            "baselines": (self.baselines, "one name at least", len(self.baselines) > 0),
+            "baselines": (self.baselines, "a sequence of at least one name", len(self.baselines) > 0),
         })  # fmt: skip
         pick(OPTIMISERS, self.optimiser, "optimiser")
         pick(SCHEDULES, self.schedule, "schedule")
@@ -210,8 +210,8 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
             split = split_by_time(windows, validation=float(self.validation_fraction), test=0.0)
         except UserError:
             raise BadValue(
-                f"validation_fraction: {self.validation_fraction:g} of {len(windows.series)} frames leaves no window of "
-                f"{windows.length} frames on one side, with as many frames between; give more frames, or set 0"
+                f"validation_fraction: {self.validation_fraction:g} of {plural(len(windows.series), 'frame')} leaves no window "
+                f"of {windows.length} frames on one side of a gap of the same length; give more frames, or set it to 0"
             ) from None
         return windows.take(split.train), windows.take(split.validation)
 
@@ -260,10 +260,12 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
     def _known_frames(self, values: Floats) -> Floats:
         """Frames like those it was fitted on, (sequence, time, row, column, channel)."""
         if values.ndim not in (self.frame_axes_, self.frame_axes_ + 1):
-            raise BadValue(f"X: {values.ndim} axes; expected {self.frame_axes_} of one series, or one more of several windows")
+            raise BadValue(
+                f"X: {values.ndim} axes; expected {self.frame_axes_} for one series, or one more for several windows"
+            )
         frames = _sequences(values, self.frame_axes_)
         if frames.shape[-1] != self.channels_:
-            raise BadValue(f"X: {frames.shape[-1]} channels; it was fitted on {self.channels_}")
+            raise BadValue(f"X: {plural(frames.shape[-1], 'channel')}; the forecaster was fitted on {self.channels_}")
         return frames
 
     def _last_windows(self, series: Series, length: int) -> Windows:
@@ -271,7 +273,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
         first = np.arange(length, len(series) + 1, length) - self.past
         stretch = np.searchsorted(series.starts, first, side="right") - 1
         if length < self.past or (stretch != np.searchsorted(series.starts, first + self.past - 1, side="right") - 1).any():
-            raise BadValue(f"X: a forecast is made from {self.past} frames without a gap; there are {length}, or times skip")
+            raise BadValue(f"X: a forecast needs {plural(self.past, 'frame')} without a gap; X has {length}, or a gap in time")
         none = np.zeros(len(first), np.int64)
         return Windows(series, first.astype(np.int64), none, none, self.past, self.ahead, series.size)
 

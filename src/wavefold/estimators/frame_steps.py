@@ -62,7 +62,7 @@ def as_seconds(times: ArrayLike | None, shape: tuple[int, ...]) -> Seconds | Non
         return None
     values: np.ndarray[Any, Any] = np.asarray(times)
     if values.size != np.prod(shape):
-        raise BadValue(f"times: their shape is {values.shape}; expected one for each frame, {shape}")
+        raise BadValue(f"times: shape {values.shape}; expected one time per frame, {shape}")
     if np.issubdtype(values.dtype, np.datetime64):
         values = (values - np.datetime64(0, "s")) / np.timedelta64(1, "s")
     seconds: Seconds = values.astype(np.float64).reshape(shape)

@@ -1,4 +1,4 @@
-"""What is held back from learning, to choose the best weights by and to calibrate on."""
+"""The validation split of the classifier, for choosing the best weights and for calibration."""
 
 from __future__ import annotations
 

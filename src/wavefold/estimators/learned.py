@@ -1,4 +1,4 @@
-"""What was learned, kept without a device and without a folder: it can be pickled, copied and asked on any machine."""
+"""Fitted models, independent of device and folder: they can be pickled, copied and used on any machine."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def new_net(model: NetName, options: Mapping[str, Any], shape: Sequence[int], cl
     axes = ("channels", "rows", "columns") if "rows" in inspect.signature(kind).parameters else ("channels", "length")
     if len(shape) != len(axes):
         words = " and ".join([", ".join(axes[:-1]), axes[-1]])
-        raise BadValue(f"model: '{_word(model)}' takes samples of {words}; a sample here is {shape_words(shape)}")
+        raise BadValue(f"model: '{_word(model)}' takes samples with {words}; a sample in X is {shape_words(shape)}")
     return _built(MODELS, model, options, {**dict(zip(axes, shape, strict=True)), "classes": classes})
 
 

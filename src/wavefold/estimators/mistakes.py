@@ -1,4 +1,4 @@
-"""What is wrong with a parameter or with data, told as scikit-learn's callers expect it: by a ValueError."""
+"""Errors in parameters or data, raised as ValueError, as scikit-learn's callers expect."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from wavefold.base.errors import UserError, listed
 
 
 class BadValue(UserError, ValueError):
-    """A mistake that the user can mend, as a ValueError."""
+    """An error that the user can fix, as a ValueError."""
 
 
 @contextmanager
 def as_value_errors() -> Iterator[None]:
-    """Let what a part says of a mistake come out as a BadValue of the same words."""
+    """Turn any UserError into a BadValue with the same message."""
     try:
         yield
     except BadValue:
@@ -29,7 +29,7 @@ def need_numbers(wanted: Mapping[str, tuple[Any, str, bool]]) -> None:
     """BadValue for the first parameter that is not as it must be: name -> (value, what is expected, whether it is)."""
     for name, (value, expected, right) in wanted.items():
         if not right:
-            raise BadValue(f"{name}: {value!r} is not {expected}")
+            raise BadValue(f"{name}: {value!r} is invalid; expected {expected}")
 
 
 def need_takes(model: type, given: Mapping[str, int], options: Mapping[str, Any]) -> None:
@@ -37,4 +37,4 @@ def need_takes(model: type, given: Mapping[str, int], options: Mapping[str, Any]
     try:
         check_options(model, {**given, **options}, "model_options")
     except UserError as error:
-        raise BadValue(f"model: {model.__name__} is made with {listed(given)} and model_options: {error}") from None
+        raise BadValue(f"model: {model.__name__} must accept {listed(given)} and model_options: {error}") from None

@@ -1,4 +1,4 @@
-"""The loop without a run's folder: nothing is written, and torch's generators stay as they were."""
+"""The training loop without a run's folder: nothing is written, and torch's generators are left unchanged."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def device_to_learn_on(name: str) -> torch.device:
     if name not in _DEVICES:
         raise BadValue(f"device: {name!r} is not one of {', '.join(_DEVICES)}{nearest(name, _DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
-        raise BadValue("device: 'cuda' is not here; 'auto' takes a GPU where there is one")
+        raise BadValue("device: 'cuda' is not available; 'auto' uses a GPU if there is one")
     return torch.device("cpu") if name == "cpu" else best_device()
 
 

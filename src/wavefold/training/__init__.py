@@ -1,1 +1,1 @@
-"""training"""
+"""Training: batches, losses, the loop, its state on disk, and metrics."""

@@ -1,6 +1,6 @@
-"""Which samples a step learns from: every sample once an epoch, or each class in fixed fractions.
+"""Batches of an epoch: every sample once, or each class in fixed fractions.
 
-An epoch's batches are a function of its key alone, so a run that was killed goes on with the ones it would have had.
+An epoch's batches depend only on its key, so an interrupted run resumes with the same ones.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from wavefold.base.errors import UserError, listed, nearest
 Fractions = NDArray[np.float64]  # (class,), their sum is 1
 How = str | Mapping[str, float]
 
-FRACTIONS = {"natural": 1.0, "equal": 0.0, "sqrt": 0.5}  # of a batch: the power of a class's count that they follow
+FRACTIONS = {"natural": 1.0, "equal": 0.0, "sqrt": 0.5}  # power of the class count that the fractions of a batch follow
 
 
 class Batches(Protocol):
     """The batches of an epoch."""
 
-    size: int  # samples a batch, at most
-    steps: int  # batches an epoch
+    size: int  # samples per batch, at most
+    steps: int  # batches per epoch
 
     def epoch(self, key: int) -> Sequence[Tensor]:
         """The rows of each batch, (sample,) int64; the same for the same key."""
 
 
 class EachOnce:
-    """Every sample once an epoch, in equal parts of a permutation; no last batch is dropped or left with one sample.
+    """Every sample once per epoch, in equal parts of a permutation; no last batch is dropped or left with one sample.
 
-    most: batches an epoch at most, the rest of the permutation is passed over; 0 sets no limit.
+    most: maximum batches per epoch, which drops the rest of the permutation; 0 sets no limit.
     """
 
     def __init__(self, count: int, size: int, most: int = 0) -> None:
@@ -53,8 +53,8 @@ class EachOnce:
 class ByClass:
     """Batches that hold each class in a fraction, drawn with replacement from its samples.
 
-    Where a class's share of a batch is no whole number, it is rounded up as often as makes the mean right. An epoch has as
-    many batches as would hold each sample once, `most` of them at most.
+    If a class's share of a batch is not a whole number, it is rounded up or down at random so that the mean is right. An epoch
+    has as many batches as would hold each sample once, but at most `most`.
     """
 
     def __init__(self, labels: Ints, fractions: Fractions, size: int, most: int = 0) -> None:
@@ -76,27 +76,27 @@ class ByClass:
 
 
 def check_fractions(how: How) -> None:
-    """UserError unless `how` is "each", one of FRACTIONS, or shares by class name, 0 or more with one above 0."""
+    """Raise UserError unless `how` is "each", one of FRACTIONS, or shares by class name, 0 or more with one above 0."""
     if isinstance(how, str):
         if how not in ("each", *FRACTIONS):
             known = ("each", *FRACTIONS)
             raise UserError(
-                f"batches.fractions: '{how}' is not one of {listed(known)}, nor shares by class "
+                f"batches.fractions: '{how}' is not one of {listed(known)}, or a table of shares by class "
                 f"such as {{star=0.8, qso=0.2}}{nearest(how, known)}"
             )
         return
     for name, share in how.items():
         if not 0 <= share < math.inf:
-            raise UserError(f"batches.fractions.{name}: {share} is not a share; it must be 0 or more")
+            raise UserError(f"batches.fractions.{name}: {share} is not a valid share; expected a finite number, 0 or more")
     if not any(how.values()):
         raise UserError("batches.fractions: no class has a share above 0")
 
 
 def class_fractions(how: How, labels: Ints, classes: Sequence[str]) -> Fractions:
-    """Fractions of a batch by class; a class without samples gets none, and the others share what it leaves.
+    """Fractions of a batch by class; a class without samples gets 0, and its share goes to the others.
 
     how: "natural" as in the training part, "equal", "sqrt" as the square roots of the counts, or shares by class name.
-    Shares need not sum to 1. Where they name none of the classes, they are meant for other data: fractions are then natural.
+    Shares need not sum to 1. If they name none of the classes, they are meant for other data: fractions are then natural.
     """
     counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
     if isinstance(how, str):
@@ -107,7 +107,7 @@ def class_fractions(how: How, labels: Ints, classes: Sequence[str]) -> Fractions
         wanted = np.array([_fraction(how, name) for name in classes])
     wanted = np.where(counts > 0, wanted, 0.0)
     if not wanted.sum() > 0:
-        raise UserError(f"batches.fractions: {how} leaves no sample to draw")
+        raise UserError(f"batches.fractions: no class with samples has a share above 0 in {how}")
     fractions: Fractions = wanted / wanted.sum()
     return fractions
 
@@ -120,7 +120,7 @@ def named_for_others(how: How, classes: Sequence[str]) -> bool:
 def _fraction(how: Mapping[str, float], name: str) -> float:
     if name not in how:
         raise UserError(
-            f"batches.fractions: no share for class '{name}'; there are {listed(how)}{nearest(name, how)}; name every class, "
+            f"batches.fractions: no share for class '{name}', only for {listed(how)}{nearest(name, how)}; name every class, "
             "or set natural, equal or sqrt"
         )
     return how[name]

@@ -1,4 +1,4 @@
-"""Losses of a forecaster: the source's cross-entropy and DSSIM, plain errors, one for rare heavy cells, and weighted sums.
+"""Losses for forecasters: the source's cross-entropy and DSSIM, squared and absolute errors, and weighted sums.
 
 Every loss is made from its options and is called with
     forecast   (N, C, T, row, column) as the net gives it, in scaled units; half precision is summed in full
@@ -23,7 +23,7 @@ from wavefold.training.ssim import Window, check_window, ssim_map
 
 
 class BinaryCrossEntropy(nn.Module):
-    """Cross-entropy of each cell as a chance: the source's loss of 20 to 20 frames, beneath a sigmoid head.
+    """Cross-entropy of each cell as a probability: the source's loss of 20 to 20 frames, after a sigmoid head.
 
     Forecasts are probabilities, or with logits=True scores before the sigmoid. The truth is clamped to 0 to 1: cells that
     scaling leaves outside count as its ends. Probabilities are kept 1e-7 off the ends, as in Keras.
@@ -48,7 +48,7 @@ _EDGE = 1e-7  # keeps the logarithm finite where the head is certain
 class SquaredError(nn.Module):
     """Mean squared error."""
 
-    def __init__(self) -> None:  # a signature that names no options: a module's own takes any
+    def __init__(self) -> None:  # declares that there are no options; nn.Module's own signature accepts any
         super().__init__()
 
     def forward(self, forecast: Tensor, truth: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class SquaredError(nn.Module):
 class AbsoluteError(nn.Module):
     """Mean absolute error."""
 
-    def __init__(self) -> None:  # a signature that names no options: a module's own takes any
+    def __init__(self) -> None:  # declares that there are no options; nn.Module's own signature accepts any
         super().__init__()
 
     def forward(self, forecast: Tensor, truth: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Huber(nn.Module):
 
 
 class DSSIM(nn.Module):
-    """(1 - SSIM) / 2 in uniform windows of 3 x 3 unless told otherwise: the source's loss of 20 to 1 frames.
+    """(1 - SSIM) / 2 in uniform windows of 3 x 3 by default: the source's loss of 20 to 1 frames.
 
     The source's DSSIMObjective (keras_contrib) takes one window over all channels and lays windows side by side; here each
     channel has its own, around every cell, so that no cell stands at an edge more often than another. size: odd. data_range:
@@ -143,11 +143,13 @@ class Balanced(nn.Module):
     def __init__(self, *, thresholds: tuple[float, ...], weights: tuple[float, ...], mae_share: float = 0.5) -> None:
         super().__init__()
         if not thresholds or any(not a < b for a, b in pairwise(thresholds)):
-            raise UserError(f"thresholds: {list(thresholds)} are not numbers that rise, one at least")
+            raise UserError(f"thresholds: {list(thresholds)} is invalid; expected at least one number, in increasing order")
         if len(weights) != len(thresholds) + 1 or not all(0 <= w < math.inf for w in weights) or not any(weights):
-            raise UserError(f"weights: {list(weights)} are not {len(thresholds) + 1} numbers from 0, one above 0")
+            raise UserError(
+                f"weights: {list(weights)} is invalid; expected {len(thresholds) + 1} numbers, 0 or more, not all 0"
+            )
         if not 0.0 <= mae_share <= 1.0:
-            raise UserError(f"mae_share: {mae_share} is not in 0 to 1")
+            raise UserError(f"mae_share: {mae_share} is out of range; expected 0 to 1")
         self.mae_share = mae_share
         self.register_buffer("thresholds", torch.tensor(thresholds, dtype=torch.float32), persistent=False)
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
@@ -165,7 +167,7 @@ class LossSum(nn.Module):
     def __init__(self, *, parts: tuple[dict[str, Any], ...]) -> None:
         super().__init__()
         if not parts:
-            raise UserError("parts: must hold one loss at least")
+            raise UserError("parts: must contain at least one loss")
         self.parts = nn.ModuleList(_part(options, f"parts.{i}") for i, options in enumerate(parts))
         self.weights = [float(options.get("weight", 1.0)) for options in parts]
 
@@ -187,7 +189,7 @@ FRAME_LOSSES: dict[str, Any] = {
 
 
 def frame_loss(name: str, options: Mapping[str, object], place: str, beside: Collection[str] = ()) -> nn.Module:
-    """The loss under a short name; what is wrong with an option is told by its place, such as stage.0.parts.1.windoe.
+    """The loss under a short name; errors name the option's place, such as stage.0.parts.1.windoe.
 
     beside: keys that stand in the same place without being options of the loss, for the suggestion.
     """
@@ -205,7 +207,7 @@ def _part(options: Mapping[str, Any], place: str) -> nn.Module:
         raise UserError(f"{place}.loss: must be set")
     weight = options.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-        raise UserError(f"{place}.weight: {weight!r} is not a number from 0")
+        raise UserError(f"{place}.weight: {weight!r} is invalid; expected a number, 0 or more")
     own = {key: value for key, value in options.items() if key not in ("loss", "weight")}
     return frame_loss(options["loss"], own, place, beside=("loss", "weight"))
 
@@ -213,7 +215,9 @@ def _part(options: Mapping[str, Any], place: str) -> nn.Module:
 def _cells(forecast: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Both as float32, 0 for a missing truth, and where it is known: a NaN left in would come back through the gradient."""
     if forecast.shape != truth.shape:
-        raise UserError(f"loss: a forecast of shape {tuple(forecast.shape)} does not fit a truth of {tuple(truth.shape)}")
+        raise UserError(
+            f"loss: a forecast of shape {tuple(forecast.shape)} does not match a truth of shape {tuple(truth.shape)}"
+        )
     known = ~torch.isnan(truth)
     return forecast.float(), torch.where(known, truth.float(), 0.0), known
 

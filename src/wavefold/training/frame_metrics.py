@@ -1,4 +1,4 @@
-"""Metrics of forecast frames: streaming, mergeable, by lead, each with the interval that tells how far to trust it.
+"""Metrics of forecast frames: streaming, mergeable, by lead, each with a confidence interval.
 
 A metric is two functions: `measure` turns forecasts and truths into sums (window, lead, k), `value` turns sums into scores.
 So rows of windows are scored as they come and concatenated in any order; added over windows they give the score by lead,
@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from wavefold.base.build import pick
-from wavefold.base.errors import DataError, UserError, listed
+from wavefold.base.errors import DataError, UserError, listed, plural
 from wavefold.training.spectrum import radial_power
 from wavefold.training.ssim import check_window, mean_ssim
 
@@ -104,7 +104,7 @@ class FrameScores:
     def merge(self, other: FrameScores) -> None:
         """Put another's windows after these. DataError unless its metrics bear the same names."""
         if list(self.metrics) != list(other.metrics):
-            raise DataError(f"scores: metrics {listed(other.metrics)} do not fit {listed(self.metrics)}")
+            raise DataError(f"scores: metrics {listed(other.metrics)} do not match {listed(self.metrics)}")
         for name, rows in other._rows.items():
             self._rows[name].extend(rows)
         self._count += len(other)
@@ -179,7 +179,7 @@ class FrameScores:
     ) -> EndsByLead:
         metric, mine, theirs = self._metric(name), self._sums(name), other._sums(name)
         if mine.shape != theirs.shape:
-            raise DataError(f"{name}: sums of {mine.shape} (window, lead, k) do not pair with {theirs.shape}")
+            raise DataError(f"{name}: sums of shape {mine.shape} (window, lead, k) do not match {theirs.shape}")
 
         def compared(a: Values, b: Values) -> Values:  # (..., T, k) each
             return compare(*(metric.value(sums if leads else sums.sum(axis=-2)) for sums in (a, b)))
@@ -189,7 +189,7 @@ class FrameScores:
 
     def _skill(self, name: str) -> _Compare:
         if self._metric(name).higher_is_better:
-            raise UserError(f"skill: '{name}' is no error; use the difference")
+            raise UserError(f"skill: '{name}' is not an error metric; use the difference")
         return _less_error
 
     def _metric(self, name: str) -> FrameMetric:
@@ -202,7 +202,7 @@ class FrameScores:
     def _sums(self, name: str) -> Values:
         rows = self._rows[self._first_of()[self._metric(name).measure]]
         if not rows:
-            raise DataError(f"{name}: no window has been scored")
+            raise DataError(f"{name}: no windows have been scored")
         if len(rows) > 1:
             rows[:] = [np.concatenate(rows)]
         return rows[0]
@@ -326,7 +326,7 @@ def _by_group(rows: Values, groups: ArrayLike | None) -> Values:
         return rows
     names = np.asarray(groups)
     if names.shape != rows.shape[:1]:
-        raise DataError(f"scores: groups of shape {names.shape} do not fit {len(rows)} windows")
+        raise DataError(f"scores: groups of shape {names.shape} do not match {plural(len(rows), 'window')}")
     numbers = np.unique(names, return_inverse=True)[1]
     sums = np.zeros((numbers.max() + 1, *rows.shape[1:]))
     np.add.at(sums, numbers, rows)
@@ -378,8 +378,8 @@ def _pair(forecast: Frames, truth: Frames, place: str, first: int = 0) -> tuple[
 def _check_shapes(forecast: Frames, truth: Frames, place: str) -> None:
     if tuple(forecast.shape) != tuple(truth.shape) or truth.ndim != 5:
         raise DataError(
-            f"{place}: a forecast of shape {tuple(forecast.shape)} does not fit a truth of {tuple(truth.shape)}; "
-            "expected (window, channel, lead, row, column) of both"
+            f"{place}: a forecast of shape {tuple(forecast.shape)} does not match a truth of shape {tuple(truth.shape)}; "
+            "expected (window, channel, lead, row, column) for both"
         )
 
 

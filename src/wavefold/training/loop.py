@@ -1,7 +1,7 @@
-"""The one loop: learn, check, keep if better, save. Every net of every recipe is trained by it.
+"""The training loop for all nets: train, validate, keep the weights if better, save a checkpoint.
 
-What a step does is a function of (key, stage, epoch, batch): the order of samples, the augmentation and the dropout are
-drawn anew from these numbers. So a run that was killed goes on with the same bits.
+A step is a function of (key, stage, epoch, batch): the order of samples, augmentation and dropout are drawn from these
+numbers. So an interrupted run resumes bit-identically.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.optim import Adadelta, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wavefold.base.device import join, seed_step, share_buffers, sum_gradients, to_cpu, with_others
-from wavefold.base.errors import UserError
+from wavefold.base.errors import UserError, plural
 from wavefold.base.keyed import key as make_key
 from wavefold.base.lazy import Lazy, Signals
 from wavefold.training.part import Draw, OnDemand, Pair, Source
@@ -29,7 +29,7 @@ from wavefold.training.state import State
 
 Check = Callable[[nn.Module], dict[str, float]]
 
-_VALUES = 1 << 24  # of a batch that is only asked
+_VALUES = 1 << 24  # values per batch when predicting
 
 OPTIMISERS: dict[str, type[Adadelta] | type[Adam]] = {"adadelta": Adadelta, "adam": Adam, "adamw": AdamW}
 
@@ -53,7 +53,7 @@ class Stage:
 
 
 class Watch(Protocol):
-    """What the loop tells as it goes on."""
+    """Callbacks of the loop."""
 
     def step(self, state: State, steps: int) -> None:
         """A batch of `steps` in the epoch is done."""
@@ -63,7 +63,7 @@ class Watch(Protocol):
 
 
 class Place(Protocol):
-    """Where a state is kept: a run's file, or nowhere."""
+    """Where a checkpoint is stored: a run's file, or nowhere."""
 
     def due(self) -> bool:
         """Whether it is time to write again."""
@@ -125,14 +125,18 @@ class _Learner:
         make: Any = OPTIMISERS[stage.optimiser]
         fused = {"fused": True} if "fused" in inspect.signature(make).parameters and self.device.type in ("cpu", "cuda") else {}
         self.optimiser: Optimizer = make(model.parameters(), stage.rate, weight_decay=stage.weight_decay, **fused)
-        self.rolls_out = getattr(model, "takes_truth", False)  # a net that is shown part of what it shall say, less and less
+        self.rolls_out = getattr(
+            model, "takes_truth", False
+        )  # scheduled sampling: a net that gets part of the truth as input, less and less
         self.steps = part.batches.steps
         decay = max(0.0, 1 - 1 / max(1.0, stage.average * self.steps))
         averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True) if stage.average else None
         self.rank, self.processes = join()
         if part.batches.size < self.processes:
-            raise UserError(f"batches.size: {part.batches.size} samples cannot be shared by {self.processes} processes")
+            raise UserError(
+                f"batches.size: {plural(part.batches.size, 'sample')} per batch cannot be split over {self.processes} processes"
+            )
 
     @property
     def judged(self) -> nn.Module:
@@ -175,12 +179,12 @@ class _Learner:
         return self.model(signals, targets)  # type: ignore[no-any-return]
 
     def parts(self) -> dict[str, Any]:
-        """State dicts of all that moves."""
+        """State dicts of model, optimiser and average."""
         average = self.average.state_dict() if self.average else {}
         return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "average": average}
 
     def load(self, parts: dict[str, Any]) -> None:
-        """Take up the state dicts of an earlier process."""
+        """Load the state dicts of an earlier process."""
         self.model.load_state_dict(parts["model"])
         if "optimiser" in parts:
             self.optimiser.load_state_dict(parts["optimiser"])
@@ -191,7 +195,7 @@ class _Learner:
 
 
 def _learn_epoch(learner: _Learner, state: State, file: Place, watch: Watch) -> None:
-    """Take the steps of one epoch that are still to do."""
+    """Run the remaining steps of one epoch."""
     stage = learner.stage
     learner.model.train()
     epoch_key = make_key(stage.key, stage.number, state.epoch)
@@ -199,7 +203,7 @@ def _learn_epoch(learner: _Learner, state: State, file: Place, watch: Watch) -> 
     total = torch.tensor(state.loss, dtype=torch.float64, device=learner.device)
     todo = [(number, batches[number], make_key(epoch_key, number)) for number in range(state.batch, learner.steps)]
     drawn = learner.part.drawn(learner.draw(index, key) for _, index, key in todo)
-    with closing(drawn):  # what reads ahead ends here, whatever happens
+    with closing(drawn):  # stops the read-ahead thread, whatever happens
         for (number, index, key), batch in zip(todo, drawn, strict=True):
             done = (state.epoch + number / learner.steps) / stage.epochs
             total += learner.step(index, batch, key, done)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavefold.base.errors import UserError
+from wavefold.base.errors import UserError, plural
 
 ClassWeights = Literal["none", "balanced", "sqrt"]
 
@@ -36,7 +36,7 @@ class CrossEntropy(nn.Module):
         super().__init__()
         _check_classes(counts)
         if not 0.0 <= smoothing < 1.0:
-            raise UserError(f"smoothing: {smoothing} is not at least 0 and below 1")
+            raise UserError(f"smoothing: {smoothing} is out of range; expected at least 0 and below 1")
         self.smoothing = smoothing
         self.register_buffer("class_weights", _weigh_classes(counts, class_weights), persistent=False)
 
@@ -47,7 +47,7 @@ class CrossEntropy(nn.Module):
 
 
 def label_smoothed(counts: Tensor, *, smoothing: float = 0.1, class_weights: ClassWeights = "none") -> CrossEntropy:
-    """Cross-entropy that smooths unless told otherwise (Szegedy and others 2016). counts: (classes,)."""
+    """Cross-entropy with label smoothing by default (Szegedy and others 2016). counts: (classes,)."""
     return CrossEntropy(counts, smoothing=smoothing, class_weights=class_weights)
 
 
@@ -61,7 +61,7 @@ class L1(nn.Module):
         super().__init__()
         self.classes = _check_classes(counts)
         if not 0.0 <= smoothing <= 1.0 - 1.0 / self.classes:
-            raise UserError(f"smoothing: {smoothing} is not in 0 to {1 - 1 / self.classes:.4g}, past which labels turn over")
+            raise UserError(f"smoothing: {smoothing} is out of range; expected 0 to {1 - 1 / self.classes:.4g}")
         self.smoothing = smoothing
 
     def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -111,7 +111,9 @@ def _shares(labels: Tensor, classes: int) -> Tensor:
 
 def _check_classes(counts: Tensor) -> int:
     if len(counts) < 2:
-        raise UserError(f"loss: the training part has {len(counts)} class; a classifier needs two at least")
+        raise UserError(
+            f"loss: the training part has {plural(len(counts), 'class', 'classes')}; a classifier needs at least two"
+        )
     return len(counts)
 
 

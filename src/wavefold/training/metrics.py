@@ -1,4 +1,4 @@
-"""Metrics of class probabilities, each with the interval that tells how far to trust it.
+"""Metrics of class probabilities, each with a confidence interval.
 
 Each metric is written once, for weighted samples: all weights 1 give its value, and the weights of bootstrap resamples
 (Efron 1979: how often a resample drew each sample) give its interval, many resamples at a time.
@@ -34,7 +34,7 @@ class Metric:
     name: str
     weighted: Callable[[Values, Ints], Weighted]
     higher_is_better: bool
-    resamples: int = 1000  # that an interval takes unless told otherwise
+    resamples: int = 1000  # default for an interval
 
     def function(self, probabilities: ArrayLike, labels: ArrayLike) -> float:
         """The metric's value; NaN where it is undefined. probabilities: (N, C); labels: (N,)."""
@@ -66,7 +66,7 @@ class Score:
         }
 
     def line(self) -> str:
-        """One line for people: macro-f1 0.9721 [0.9680, 0.9759], n 14,895."""
+        """One line of text: macro-f1 0.9721 [0.9680, 0.9759], n 14,895."""
         return f"{self.metric} {_line(self.value, self.interval, self.n)}"
 
 
@@ -281,10 +281,12 @@ METRICS: dict[str, Metric] = {
 def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Values, Ints]:
     values, numbers = np.asarray(probabilities, np.float64), np.asarray(labels, np.int64)
     if not len(numbers) or values.ndim != 2 or len(values) != len(numbers):
-        raise DataError(f"score: {values.shape} probabilities do not fit {len(numbers)} labels, one row for each, one at least")
+        raise DataError(
+            f"score: probabilities {values.shape} do not match {len(numbers)} labels; expected one row each, at least one"
+        )
     if numbers.min() < 0 or numbers.max() >= values.shape[1]:
         bad = int(np.flatnonzero((numbers < 0) | (numbers >= values.shape[1]))[0])
-        raise DataError(f"score: label {numbers[bad]} of sample {bad} is not a class number of 0 to {values.shape[1] - 1}")
+        raise DataError(f"score: label {numbers[bad]} of sample {bad} is not a class number from 0 to {values.shape[1] - 1}")
     if not np.isfinite(values).all():
         raise DataError(f"score: probabilities of sample {int(np.argmin(np.isfinite(values).all(axis=1)))} are not finite")
     return values, numbers

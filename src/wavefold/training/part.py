@@ -1,7 +1,7 @@
-"""The samples that a net learns from, and what a batch of them is: read, changed at random, mixed with each other.
+"""The training samples of a net, and the batches made of them: read, augmented, mixed.
 
-All that is drawn is a function of (key, sample), or of the key alone where the whole batch is dealt. So it does not matter
-how many processes share a batch, nor whether signals lie on the device or are read as the batches come.
+Random numbers are a function of (key, sample), or of the key alone for draws over the whole batch. So it does not matter how
+many processes share a batch, or whether signals are on the device or read batch by batch.
 
 Legend: N samples, C classes; signals (N, channel, ...), targets (N, C) float32, labels and samples (N,) int64.
 """
@@ -72,7 +72,7 @@ class Draw:
 
 
 class Source(Protocol):
-    """What the loop learns from, of whatever system."""
+    """Training data, as the loop sees it."""
 
     @property
     def batches(self) -> Batches:

@@ -36,14 +36,14 @@ class Bins:
 class ByClass:
     """A confusion matrix read class by class; NaN where a share has no whole."""
 
-    precision: Values  # (class,) share right of what was said to be of the class
-    recall: Values  # (class,) share found of what is of the class
-    f1: Values  # (class,) NaN only where a class is neither there nor said
-    support: Ints  # (class,) samples that are of the class
+    precision: Values  # (class,) share of predictions of the class that are right
+    recall: Values  # (class,) share of samples of the class that are found
+    f1: Values  # (class,) NaN only if a class neither occurs nor is predicted
+    support: Ints  # (class,) samples of the class
 
 
 def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> Bins:
-    """How often the likeliest class is the right one, by how likely it was said to be; the bins are those of `ece`.
+    """Accuracy of the most likely class, binned by its probability; the bins are those of `ece`.
 
     probabilities: (N, C); labels: (N,). DataError where they do not fit each other.
     """
@@ -67,10 +67,10 @@ def wilson_interval(hits: ArrayLike, count: ArrayLike) -> tuple[Values, Values]:
 
 
 def confusion_counts(labels: ArrayLike, said: ArrayLike, classes: int) -> Ints:
-    """How many samples of each class (row) were said to be of each class (column). labels, said: (N,) class numbers."""
+    """How many samples of each class (row) were predicted as each class (column). labels, said: (N,) class numbers."""
     truth, guess = np.asarray(labels, np.int64), np.asarray(said, np.int64)
     if len(truth) != len(guess):
-        raise DataError(f"confusion: {len(guess)} decisions do not fit {len(truth)} labels; expected one for each")
+        raise DataError(f"confusion: {len(guess)} decisions do not match {len(truth)} labels; expected one per label")
     for numbers, what in ((truth, "label"), (guess, "decision")):
         _check_numbers(numbers, classes, what, "confusion")
     return np.bincount(truth * classes + guess, minlength=classes**2).reshape(classes, classes)
@@ -108,7 +108,9 @@ def _share(part: Values | Ints, whole: Values | Ints) -> Values:
 def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Values, Ints]:
     values, numbers = np.asarray(probabilities, np.float64), np.asarray(labels, np.int64)
     if values.ndim != 2 or len(values) != len(numbers):
-        raise DataError(f"reliability: {values.shape} probabilities do not fit {len(numbers)} labels, one row for each")
+        raise DataError(
+            f"reliability: probabilities {values.shape} do not match {len(numbers)} labels; expected one row per label"
+        )
     _check_numbers(numbers, values.shape[1], "label", "reliability")
     return values, numbers
 
@@ -116,4 +118,4 @@ def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Values, Ints]
 def _check_numbers(numbers: Ints, classes: int, what: str, place: str) -> None:
     if len(numbers) and (numbers.min() < 0 or numbers.max() >= classes):
         bad = int(np.flatnonzero((numbers < 0) | (numbers >= classes))[0])
-        raise DataError(f"{place}: {what} {numbers[bad]} of sample {bad} is not a class number of 0 to {classes - 1}")
+        raise DataError(f"{place}: {what} {numbers[bad]} of sample {bad} is not a class number from 0 to {classes - 1}")

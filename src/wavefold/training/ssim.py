@@ -83,18 +83,20 @@ def mean_ssim(
 
 
 def check_window(*, data_range: float, size: int, sigma: float) -> None:
-    """UserError unless the range and the window's side and width can be."""
+    """Raise UserError unless the data range and the window's size and sigma are valid."""
     if not (math.isfinite(data_range) and data_range > 0):
-        raise UserError(f"data_range: {data_range} is not a number above 0")
+        raise UserError(f"data_range: {data_range} is invalid; expected a finite number above 0")
     if size < 3 or size % 2 == 0:
-        raise UserError(f"size: {size} is not an odd number from 3")
+        raise UserError(f"size: {size} is invalid; expected an odd number, 3 or more")
     if not (math.isfinite(sigma) and sigma > 0):
-        raise UserError(f"sigma: {sigma} is not a number above 0")
+        raise UserError(f"sigma: {sigma} is invalid; expected a finite number above 0")
 
 
 def _check_frames(forecast: Tensor, truth: Tensor, size: int) -> None:
     if forecast.shape != truth.shape or truth.ndim < 2:
-        raise DataError(f"ssim: a forecast of shape {tuple(forecast.shape)} does not fit a truth of {tuple(truth.shape)}")
+        raise DataError(
+            f"ssim: a forecast of shape {tuple(forecast.shape)} does not match a truth of shape {tuple(truth.shape)}"
+        )
     rows, columns = truth.shape[-2:]
     if min(rows, columns) < size:
         raise UserError(f"ssim: frames of {rows} x {columns} cells are smaller than the window of {size} x {size}")

@@ -1,4 +1,4 @@
-"""Where a training stands, on disk: written whole, the one before kept, so that a kill at any moment loses seconds."""
+"""Checkpoints on disk: written atomically, keeping the previous one, so that a kill at any moment loses only seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from wavefold.base.files import write_whole
 from wavefold.base.process import leads
 
-_PATIENCE = 20  # a state is not written again before 20 times what writing it took
+_PATIENCE = 20  # wait at least 20 times the time it took to write a state before the next write
 
 
 @dataclass

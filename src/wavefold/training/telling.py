@@ -1,4 +1,4 @@
-"""What a training says as it goes on: one progress line over all folds and members, and each member's metrics.jsonl."""
+"""Progress of a training: one progress line over all folds and members, and each member's metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wavefold.training.tensorboard import log_scalars
 
 
 class Telling:
-    """The watch of a whole run. sizes: samples in each fold's training part; epochs: of each stage; nets: nets a fold."""
+    """Callbacks for a whole run. sizes: samples in each fold's training part; epochs: of each stage; nets: nets a fold."""
 
     def __init__(self, sizes: Sequence[int], epochs: Sequence[int], nets: int, *, tensorboard: bool = False) -> None:
         self._before_stage = [0, *accumulate(epochs)]
@@ -32,13 +32,13 @@ class Telling:
         self._progress.__exit__(kind, error, trace)
 
     def begin(self, fold: int, size: int, name: str, folder: Path) -> None:
-        """A member's turn has come. size: samples of the fold's training part."""
+        """Start a member. size: samples of the fold's training part."""
         self._size, self._folder = size, folder
         self._name = f"fold {fold + 1} of {self._folds}, {name}"
         self._progress.update(self._done, self._name)
 
     def resume(self, state: State, steps: int) -> None:
-        """A net goes on from where its state stands, in an epoch of so many steps."""
+        """Resume a net from its state; `steps` per epoch."""
         self._at(state, steps)
         self._progress.skip(self._done - self._before)
 
@@ -55,7 +55,7 @@ class Telling:
             log_scalars(self._folder, state.history)
 
     def end(self, net: bool, *, earlier: bool = False) -> None:
-        """A member is done; earlier: it was so before this session, whose rate it must not raise."""
+        """A member is done; earlier: in a previous session, so it must not raise this one's rate."""
         before = self._done
         self._before += self._epochs * self._size if net else 0
         self._done = self._before
