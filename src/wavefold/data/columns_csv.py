@@ -47,5 +47,7 @@ def read_words(path: Path, example: str) -> tuple[dict[str, list[str]], Ints]:
 def _fields(line: bytes, columns: list[str], place: str) -> list[str]:
     fields = csv_fields(line, place)
     if len(fields) != len(columns):
-        raise DataError(f"{place}: has {len(fields)} field{'s' if len(fields) != 1 else ''}, expected {len(columns)} ({','.join(columns)})")
+        raise DataError(
+            f"{place}: has {len(fields)} field{'s' if len(fields) != 1 else ''}, expected {len(columns)} ({','.join(columns)})"
+        )
     return fields
