@@ -47,7 +47,7 @@ def test_what_is_made_on_demand_is_the_same(simulate, monkeypatch):
 def test_shapes_that_cannot_be_are_refused(simulate, shape):
     with pytest.raises(UserError, match=r"needs \[channels, rows, columns\] with 8 pixels or more"):
         simulate(1, 1, shape=shape, past=1, ahead=1)
-    with pytest.raises(UserError, match="not 0 of 1"):
+    with pytest.raises(UserError, match="got 0 of 1"):
         simulate(0, 1, shape=[1, 16, 16], past=1, ahead=1)
 
 
@@ -90,7 +90,7 @@ def test_digits_overlap_by_their_maximum_and_come_from_a_file(tmp_path):
     assert (frames > 0).sum(axis=(1, 2, 3)).max() <= 2 * 28 * 28
     for name, said in [
         ("none.npz", "no such file; expected an .npz of digits"),
-        ("other.npz", "no variable 'images'; it has film"),
+        ("other.npz", "no variable 'images'; available: film"),
     ]:
         np.savez(tmp_path / "other.npz", film=images)
         with pytest.raises(UserError, match=said):

@@ -174,7 +174,7 @@ def test_test_parts_are_read_by_their_own_name(tmp_path: Path) -> None:
     assert "no column 'knd'" in told(other, label_column="knd")
     assert read(other, label_column="knd", labels=False).labels is None
     (tmp_path / "second_train_index.csv").write_text(INDEX)
-    assert told(tmp_path).endswith("holds second_train_index.csv, train_index.csv; give the path of one of them")
+    assert told(tmp_path).endswith("contains second_train_index.csv, train_index.csv; give the path of one of them")
 
 
 def test_one_zip_may_hold_several_parts(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_columns_beside_the_index(tmp_path: Path) -> None:
     )
     (path / "train_meta.csv").write_text("id,ra,dec\n9,10,20\n7,10h,20\n12,,\n")
     assert read(path).groups is None
-    assert "stars need ra and dec in degrees" in told(path, group="star")
+    assert "grouping by star needs numeric ra and dec in degrees" in told(path, group="star")
     (path / "train_meta.csv").write_text("id,ra,dec,source_key\n9,10,20,a\n7,10,20,b\n12,1,1,b\n")
     named = read(path)
     assert named.groups is not None
@@ -354,7 +354,7 @@ def test_sources_without_samples(tmp_path: Path) -> None:
     )
     zipped(path / "a.zip", TEXTS)
     zipped(path / "b.zip", TEXTS)
-    assert "a.zip, b.zip could each hold its samples; name one as the index, such as train_data.zip" in told(path)
+    assert "a.zip, b.zip could each contain its samples; rename one after the index, such as train_data.zip" in told(path)
     words = (
         "train_data.zip: none of its 3 spectra can be read; the first: train_data.zip 7.txt: value 1 is 'x', expected a number"
     )
@@ -471,7 +471,7 @@ def test_members_that_cannot_be_unpacked(tmp_path: Path) -> None:
     archive.write_bytes(good[: flags + 2] + b"\x09" + good[flags + 3 :])
     assert "train_data.zip 7.txt: uses compression method 9" in told(path)
     archive.write_bytes(good[: flags + 16] + (1 << 30).to_bytes(4, "little") + good[flags + 20 :])
-    assert "train_data.zip 7.txt: unpacks to 1,073,741,824 bytes, far more than a sample has" in told(path)
+    assert "train_data.zip 7.txt: unpacks to 1,073,741,824 bytes, too large for one sample" in told(path)
     archive.write_bytes(good[: flags + 16] + (2).to_bytes(4, "little") + good[flags + 20 :])  # a bomb that says it is small
     assert "train_data.zip 7.txt: is corrupt in the zip (its checksum or size is another)" in told(path)
     archive.write_bytes(good[: len(good) // 2])
