@@ -136,7 +136,8 @@ def test_for_prediction_groups_may_be_missing(tmp_path: Path) -> None:
         (HEAD, "has a header but no rows"),
         (
             'id,heartbeat_signal,label\n1,"1,2",0\n',
-            "line 1: no column 'heartbeat_signals'; available columns: id, heartbeat_signal, label; did you mean",
+            "line 1: no column 'heartbeat_signals'; available columns: id, heartbeat_signal, label; "
+            "did you mean 'heartbeat_signal'",
         ),
         ('ids,heartbeat_signals\n1,"1,2"\n', "line 1: no column 'id'; available columns: ids, heartbeat_signals"),
         ('id,heartbeat_signals,id\n1,"1,2",1\n', "column 'id' appears twice"),

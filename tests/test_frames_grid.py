@@ -135,10 +135,11 @@ def test_several_variables_of_the_same_axes_are_channels(tmp_path: Path) -> None
     assert read(data, tmp_path, variable="t2m", unit="kelvin").unit == "kelvin"
     with pytest.raises(DataError, match=r"has 2 variables with time, row and column axes: t2m, msl; set variable to one"):
         read(data, tmp_path)
-    said = r"no variable 't2n'; available: t2m \(time, lat, lon\), msl \(time, lat, lon\), mean \(lat, lon\); did you mean 't2m'\?"
+    there = r"t2m \(time, lat, lon\), msl \(time, lat, lon\), mean \(lat, lon\)"
+    said = rf"no variable 't2n'; available: {there}; did you mean 't2m'\?"
     with pytest.raises(DataError, match=said):
         read(data, tmp_path, variable="t2n")
-    with pytest.raises(DataError, match="mean has the axes lat, lon and t2m time, lat, lon, not the same"):
+    with pytest.raises(DataError, match="mean has axes lat, lon, but t2m has time, lat, lon; expected the same"):
         read(data, tmp_path, variable="t2m,mean")
 
 
@@ -167,7 +168,7 @@ def test_other_files_are_no_grids(tmp_path: Path) -> None:
         read_grid(tmp_path / "grid.nc", Reading())
     with pytest.raises(DataError, match=r"grid.nc: word has type .*, expected numbers"):
         read(dataset(word=(AXES, np.full(VALUES.shape, "a"))), tmp_path, variable="word")
-    with pytest.raises(DataError, match="has 0 frames of 2 x 3 cells, expected one or more"):
+    with pytest.raises(DataError, match="has 0 frames of 2 x 3 cells, expected 1 or more"):
         read(dataset().isel(time=slice(0)), tmp_path)
 
 

@@ -464,7 +464,7 @@ def test_sources_that_are_none_say_what_was_expected(tmp_path):
         ("frame", "no such file or folder; did you mean 'frames'"),
         ("frames.csv", r"a table of timed events needs the option events = \{box = \[west, east, south, north\], cells"),
         ("frames.doc", "not one of .npy, .npz, .nc"),
-        ("one.png", "is one image, expected a folder"),
+        ("one.png", "is a single image, expected a folder"),
     ]:
         with pytest.raises(UserError, match=said):
             read_series(tmp_path / source)

@@ -247,7 +247,7 @@ def test_columns_beside_the_index(tmp_path: Path) -> None:
     (path / "train_meta.csv").write_text("id,ra,dec\n9,10,20\n7,,\n")
     assert told(path) == "train_meta.csv: has no row for id '12'"
     assert read(source(tmp_path / "bare"), group="auto").groups is None
-    assert "no column 'star' for groups; it has type" in told(tmp_path / "bare", group="star")
+    assert "no group column 'star'; available columns: type" in told(tmp_path / "bare", group="star")
 
 
 BAD = {
@@ -356,12 +356,13 @@ def test_sources_without_samples(tmp_path: Path) -> None:
     zipped(path / "b.zip", TEXTS)
     assert "a.zip, b.zip could each contain its samples; rename one after the index, such as train_data.zip" in told(path)
     words = (
-        "train_data.zip: none of its 3 spectra can be read; the first: train_data.zip 7.txt: value 1 is 'x', expected a number"
+        "train_data.zip: none of the 3 spectra can be read; the first error: "
+        "train_data.zip 7.txt: value 1 is 'x', expected a number"
     )
     assert told(source(tmp_path / "bad", dict.fromkeys(TEXTS, "x")), skip_bad=True) == words
     gone = source(tmp_path / "gone", {"1": "1,2"})
-    assert "none of its 3 spectra can be read; the first: train_index.csv line 2: id '7'" in told(gone, skip_bad=True)
-    assert "train_data.zip: its .txt files are empty" in told(source(tmp_path / "empty", dict.fromkeys(TEXTS, "")))
+    assert "none of the 3 spectra can be read; the first error: train_index.csv line 2: id '7'" in told(gone, skip_bad=True)
+    assert "train_data.zip: all .txt files are empty" in told(source(tmp_path / "empty", dict.fromkeys(TEXTS, "")))
 
 
 def test_what_lies_beside_the_samples_need_not_be_sound(tmp_path: Path) -> None:
@@ -473,11 +474,11 @@ def test_members_that_cannot_be_unpacked(tmp_path: Path) -> None:
     archive.write_bytes(good[: flags + 16] + (1 << 30).to_bytes(4, "little") + good[flags + 20 :])
     assert "train_data.zip 7.txt: unpacks to 1,073,741,824 bytes, too large for one sample" in told(path)
     archive.write_bytes(good[: flags + 16] + (2).to_bytes(4, "little") + good[flags + 20 :])  # a bomb that says it is small
-    assert "train_data.zip 7.txt: is corrupt in the zip (its checksum or size is another)" in told(path)
+    assert "train_data.zip 7.txt: is corrupt in the zip (wrong checksum or size)" in told(path)
     archive.write_bytes(good[: len(good) // 2])
-    assert "train_data.zip: is not a zip that can be read" in told(path, skip_bad=True)
+    assert "train_data.zip: cannot be read as a zip" in told(path, skip_bad=True)
     archive.write_bytes(b"")
-    assert "train_data.zip: is not a zip that can be read" in told(path, skip_bad=True)
+    assert "train_data.zip: cannot be read as a zip" in told(path, skip_bad=True)
 
 
 @pytest.mark.parametrize("offset", [-5, 1 << 63])
