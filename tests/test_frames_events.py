@@ -214,7 +214,7 @@ def test_a_source_that_is_no_table_is_one_line(tmp_path: Path) -> None:
         read(table(tmp_path, "[]", "events.json"))
     with pytest.raises(DataError, match="unsupported table format"):
         read(tmp_path)
-    with pytest.raises(UserError, match=r"events.box and events.cells must say"):
+    with pytest.raises(UserError, match=r"set events.box and events.cells to grid it"):
         read_events(table(tmp_path), Reading())
 
 
