@@ -75,7 +75,7 @@ def test_labels_and_groups_may_be_missing_or_named(contest: Path) -> None:
     assert (data.classes, data.ids.tolist()) == (("needle", "noise"), ["0a1", "0b2"])  # what is not listed is no sample
     assert read(contest, label_column="class").classes == ("p",)
     assert read(contest, labels=False).labels is None
-    assert "no column 'klass'; it has id, Type, class; did you mean 'class'?" in told(contest, label_column="klass")
+    assert "no column 'klass'; available columns: id, Type, class; did you mean 'class'?" in told(contest, label_column="klass")
     (contest / "train_labels.csv").unlink()
     assert read(contest).ids.tolist() == ["0a1", "0b2", "7c9", "f00"]
     assert read(contest).labels is None
@@ -173,29 +173,35 @@ def nan(dtype: str = "f2", value: float = np.nan) -> np.ndarray:
 
 BAD = [
     (lambda c: unlink(c), "train_labels.csv line 3: id '0b2' has no file train/0/0b2.npy"),
-    (lambda c: move(c), "train_labels.csv line 3: id '0b2' lies in train/0b2.npy, expected train/0/0b2.npy, as most do"),
-    (lambda c: spoil(c, values(1, (5, 5, 4))), "train/0/0b2.npy: is of shape (5, 5, 4), expected (6, time, frequency)"),
-    (lambda c: spoil(c, values(1, (6, 4, 5))), "train/0/0b2.npy: is of shape (6, 4, 5), expected (6, 5, 4) as most of train"),
-    (lambda c: spoil(c, np.zeros((6, 5), "f2")), "is of shape (6, 5), expected (6, time, frequency)"),
+    (lambda c: move(c), "train_labels.csv line 3: id '0b2' is at train/0b2.npy, expected train/0/0b2.npy, like most files"),
+    (lambda c: spoil(c, values(1, (5, 5, 4))), "train/0/0b2.npy: has shape (5, 5, 4), expected (6, time, frequency)"),
+    (lambda c: spoil(c, values(1, (6, 4, 5))), "train/0/0b2.npy: has shape (6, 4, 5), expected (6, 5, 4) as most of train"),
+    (lambda c: spoil(c, np.zeros((6, 5), "f2")), "has shape (6, 5), expected (6, time, frequency)"),
     (
         lambda c: spoil(c, values(1).astype(object)),
-        "holds Python objects, which are never unpickled; expected an array of floats",
+        "contains Python objects, which are never unpickled; expected an array of floats",
     ),
-    (lambda c: spoil(c, values(1).astype("i2")), "0b2.npy: holds i2, expected float16, float32 or float64"),
+    (lambda c: spoil(c, values(1).astype("i2")), "0b2.npy: has type i2, expected float16, float32 or float64"),
     (lambda c: spoil(c, np.zeros(3, "f2,f4")), "expected a plain array of floats"),
-    (lambda c: cut(c, 367), "train/0/0b2.npy: is cut short, 367 of 368 bytes; fetch it again"),
-    (lambda c: cut(c, 60), "train/0/0b2.npy: is cut short in its header"),
+    (lambda c: cut(c, 367), "train/0/0b2.npy: is truncated, 367 of 368 bytes; download it again"),
+    (lambda c: cut(c, 60), "train/0/0b2.npy: is truncated in its header"),
     (lambda c: cut(c, 0), "train/0/0b2.npy: is empty, expected a NumPy array"),
     (
         lambda c: (c / "train/0/0b2.npy").write_bytes(b"PK\x03\x04zip"),
         "begins with b'PK\\x03\\x04zi', expected a NumPy .npy",
     ),
-    (lambda c: (c / "train/0/0b2.npy").write_bytes(b"\x93NUMPY\x07\x00" + bytes(99)), "is of version 7 of NumPy's format"),
+    (lambda c: (c / "train/0/0b2.npy").write_bytes(b"\x93NUMPY\x07\x00" + bytes(99)), "has NumPy format version 7"),
     (lambda c: (c / "train/0/0b2.npy").write_bytes(b"\x93NUMPY\x01\x00\xff\xff" + bytes(5000)), "has a header of 65,545 bytes"),
     (lambda c: digits(c, 3000), "has the header \"{'descr': '<f2', "),
-    (lambda c: spoil(c, nan()), "train/0/0b2.npy: panel 3 holds nan in row 4, column 2; expected finite numbers"),
-    (lambda c: spoil(c, nan("f4", -np.inf)), "train/0/0b2.npy: panel 3 holds -inf in row 4, column 2; expected finite numbers"),
-    (lambda c: spoil(c, nan("f8", 1e300)), "train/0/0b2.npy: panel 3 holds inf in row 4, column 2; expected finite numbers"),
+    (lambda c: spoil(c, nan()), "train/0/0b2.npy: panel 3 has the value nan in row 4, column 2; expected finite numbers"),
+    (
+        lambda c: spoil(c, nan("f4", -np.inf)),
+        "train/0/0b2.npy: panel 3 has the value -inf in row 4, column 2; expected finite numbers",
+    ),
+    (
+        lambda c: spoil(c, nan("f8", 1e300)),
+        "train/0/0b2.npy: panel 3 has the value inf in row 4, column 2; expected finite numbers",
+    ),
 ]
 
 
@@ -215,11 +221,11 @@ def test_more_bytes_than_the_header_says_and_files_that_shrink(contest: Path) ->
     path = contest / "train" / "0" / "0b2.npy"
     whole = path.read_bytes()
     path.write_bytes(whole + b"more")
-    assert told(contest) == "train/0/0b2.npy: holds 4 bytes more than its header says"
+    assert told(contest) == "train/0/0b2.npy: has 4 more bytes than its header says"
     path.write_bytes(whole)
     data = read(contest)
     path.write_bytes(whole[:-2])
-    with pytest.raises(DataError, match="is shorter than when it was first looked at"):
+    with pytest.raises(DataError, match="the file has shrunk since the run started"):
         data.signals[1]
 
 
@@ -239,14 +245,17 @@ def test_objects_are_never_unpickled(contest: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("idd,target\n0a1,0\n", "train_labels.csv line 1: no column 'id'; it has idd, target; did you mean 'idd'?"),
-        ("id,targt\n0a1,0\n", "train_labels.csv line 1: no column 'target'; it has id, targt; did you mean 'targt'?"),
-        ("id,target\n0a1,0\n0a1,1\n", "train_labels.csv line 3: id '0a1' stands in line 2 too"),
-        ("id,target\n,0\n", "train_labels.csv line 2: id '' is no plain name of a file"),
-        (f"id,target\n{'a' * 201},0\n", f"line 2: id '{'a' * 80}' is no plain name of a file"),
-        ("id,target\n../0a1,0\n", "train_labels.csv line 2: id '../0a1' is no plain name of a file"),
+        ("idd,target\n0a1,0\n", "train_labels.csv line 1: no column 'id'; available columns: idd, target; did you mean 'idd'?"),
+        (
+            "id,targt\n0a1,0\n",
+            "train_labels.csv line 1: no column 'target'; available columns: id, targt; did you mean 'targt'?",
+        ),
+        ("id,target\n0a1,0\n0a1,1\n", "train_labels.csv line 3: id '0a1' is already in line 2"),
+        ("id,target\n,0\n", "train_labels.csv line 2: id '' is not a plain file name"),
+        (f"id,target\n{'a' * 201},0\n", f"line 2: id '{'a' * 80}' is not a plain file name"),
+        ("id,target\n../0a1,0\n", "train_labels.csv line 2: id '../0a1' is not a plain file name"),
         ("id,target\n0a1,\n", "train_labels.csv line 2: the label is empty, expected a class"),
-        ("id,target\n", "train_labels.csv: is empty, expected a header such as id,target and rows below it"),
+        ("id,target\n", "train_labels.csv: contains no rows, expected a header such as id,target and rows below it"),
     ],
 )
 def test_a_bad_listing_is_one_line(contest: Path, text: str, words: str) -> None:
@@ -258,18 +267,18 @@ def test_a_bad_listing_is_one_line(contest: Path, text: str, words: str) -> None
 
 def test_sources_that_are_none_are_said(contest: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "empty: holds no .npy; expected train_labels.csv (id,target)" in told(tmp_path / "empty", layout="cadence")
+    assert "empty: contains no .npy files; expected train_labels.csv (id,target)" in told(tmp_path / "empty", layout="cadence")
     (contest / "other_labels.csv").write_text(LABELS)
     assert read(contest).ids.tolist() == list(IDS)
     (contest / "train_labels.csv").rename(contest / "labels.csv")
-    assert told(contest) == "contest: holds labels.csv, other_labels.csv; name one of them"
+    assert told(contest) == "contest: contains labels.csv, other_labels.csv; give the path of one of them"
     for id_ in IDS:
         put(contest / "train", id_, np.full((6, 2, 2), np.nan, "f2"))
-    assert "train/0/0a1.npy: panel 1 holds nan" in told(contest / "labels.csv", skip_bad=True)
+    assert "train/0/0a1.npy: panel 1 has the value nan" in told(contest / "labels.csv", skip_bad=True)
     outside = put(tmp_path, "far", values(), flat=True)
     (contest / "train" / "0" / "0a1.npy").unlink()
     (contest / "train" / "0" / "0a1.npy").symlink_to(outside)
-    assert "0a1.npy is a link that leads out of the folder" in told(contest / "labels.csv")
+    assert "0a1.npy is a link to a file outside the folder" in told(contest / "labels.csv")
 
 
 def test_npy_files_beside_other_layouts_are_left_alone(tmp_path: Path) -> None:
@@ -308,7 +317,7 @@ def test_written_cadences_read_back_the_same(tmp_path: Path, lazy: bool) -> None
     write_cadences(replace(made, labels=None), tmp_path / "new", "test")
     (tests,) = room.test_files(tmp_path / "new")
     assert (read(tests).ids.tolist(), read(tests).labels) == (made.ids.tolist(), None)
-    with pytest.raises(UserError, match=r"train_labels.csv: is there already; name another folder"):
+    with pytest.raises(UserError, match=r"train_labels.csv: already exists; choose another folder"):
         write_cadences(made, tmp_path / "new")
     assert not list((tmp_path / "new").rglob(".*"))
 
@@ -334,7 +343,7 @@ def test_a_killed_writing_is_made_anew_and_nothing_else_is_written_over(tmp_path
     (tmp_path / "other" / "..unfinished.1.part").touch()  # of a kill at once
     assert write_cadences(lazy, tmp_path, "other").name == "other_labels.csv"
     mine = put(tmp_path / "test", "a", values())
-    with pytest.raises(UserError, match="test: is there already"):
+    with pytest.raises(UserError, match="test: already exists"):
         write_cadences(dataset(), tmp_path, "test")
     assert [f for f in (tmp_path / "test").rglob("*") if f.is_file()] == [mine]
 
@@ -342,11 +351,11 @@ def test_a_killed_writing_is_made_anew_and_nothing_else_is_written_over(tmp_path
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"signals": np.zeros((40, 1, 9), np.float32)}, "made: its samples are 1 x 9; the contest's layout holds 6 x time x"),
-        ({"signals": np.full((40, 6, 2, 2), 7e4, np.float32)}, "id '000q' holds 70000; the contest's float16 holds finite"),
+        ({"signals": np.zeros((40, 1, 9), np.float32)}, "made: samples have shape 1 x 9; the contest layout needs 6 x time x"),
+        ({"signals": np.full((40, 6, 2, 2), 7e4, np.float32)}, "id '000q' has the value 70000; float16 files need finite"),
         ({"ids": np.array(["a/b", *map(str, range(39))])}, "id 'a/b' is not safe as a file name"),
-        ({"ids": np.array(["Q", "q", *map(str, range(38))])}, "id 'q' stands twice"),
-        ({"classes": ("a\nb", "c")}, "train_labels.csv: 'a\\nb' holds a line end"),
+        ({"ids": np.array(["Q", "q", *map(str, range(38))])}, "id 'q' appears twice"),
+        ({"classes": ("a\nb", "c")}, "train_labels.csv: 'a\\nb' contains a line break"),
     ],
 )
 def test_what_the_layout_cannot_hold_is_said(tmp_path: Path, changes, words: str) -> None:

@@ -84,7 +84,7 @@ def test_simulate_writes_what_train_reads(tmp_path):
     assert (other / "train.csv").read_text() == first
     again = run("simulate", "heartbeat", other, "--count", 60, "--seed", 4)
     assert again.exit_code == 2
-    assert "is there already" in again.output
+    assert "already exists" in again.output
     run("simulate", "heartbeat", tmp_path / "third", "--count", 60, "--seed", 4)
     assert (tmp_path / "third" / "train.csv").read_text() != first
 

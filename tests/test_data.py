@@ -123,7 +123,7 @@ def test_for_prediction_labels_may_be_anything(tmp_path: Path, layout: str, labe
 def test_for_prediction_groups_may_be_missing(tmp_path: Path) -> None:
     path = written(tmp_path, "id,t0,t1\na,1,2\n")
     assert read(path, group="site", label_column="kind", labels=False).groups is None
-    assert "no column 'site' for groups" in told(path, group="site")
+    assert "no group column 'site'" in told(path, group="site")
     assert "no column 'kind'" in told(path, label_column="kind")
     with_kind = read(written(tmp_path, "kind,t0,t1\n9,1,2\n", "kind.csv"), label_column="kind", labels=False)
     assert with_kind.signals.tolist() == [[[1, 2]]]
@@ -132,32 +132,33 @@ def test_for_prediction_groups_may_be_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "train.csv: is empty"),
+        ("", "train.csv: file is empty"),
         (HEAD, "has a header but no rows"),
         (
             'id,heartbeat_signal,label\n1,"1,2",0\n',
-            "line 1: no column 'heartbeat_signals'; it has id, heartbeat_signal, label; did you mean 'heartbeat_signal'",
+            "line 1: no column 'heartbeat_signals'; available columns: id, heartbeat_signal, label; "
+            "did you mean 'heartbeat_signal'",
         ),
-        ('ids,heartbeat_signals\n1,"1,2"\n', "line 1: no column 'id'; it has ids, heartbeat_signals"),
-        ('id,heartbeat_signals,id\n1,"1,2",1\n', "column 'id' stands twice"),
+        ('ids,heartbeat_signals\n1,"1,2"\n', "line 1: no column 'id'; available columns: ids, heartbeat_signals"),
+        ('id,heartbeat_signals,id\n1,"1,2",1\n', "column 'id' appears twice"),
         ('1,"1,2",0\n2,"3,4",0\n', "train.csv: has no header; expected a line of column names such as id,heartbeat_signals"),
         ('1,"1,2",star\n', "line 1: column 1 is named '1', expected a header"),
-        ("id;heartbeat_signals;label\n1;2;0\n", "train.csv line 1: looks separated by ';', expected commas"),
-        ('id;a,heartbeat_signals\n1,"2"\n', "train.csv line 1: looks separated by ';', expected commas"),
-        ("id," + "x" * 99 + "\n", f"no column 'heartbeat_signals'; it has id, {'x' * 60}..."),
-        (HEAD + '1,"1,2",0\n,,\n', "line 3: holds no values"),
-        (HEAD + '1,"1,2",0\n5,"1,2,3",0\n', "line 3 (id 5): holds 3 values, expected 2 as in train.csv line 2 (id 1)"),
-        (HEAD + '1,"1,2",0\n5,"",0\n', "line 3 (id 5): holds 1 values, expected 2"),
-        (HEAD + '1,"",0\n', "line 2 (id 1): holds no values"),
+        ("id;heartbeat_signals;label\n1;2;0\n", "train.csv line 1: columns seem to be separated by ';', expected commas"),
+        ('id;a,heartbeat_signals\n1,"2"\n', "train.csv line 1: columns seem to be separated by ';', expected commas"),
+        ("id," + "x" * 99 + "\n", f"no column 'heartbeat_signals'; available columns: id, {'x' * 60}..."),
+        (HEAD + '1,"1,2",0\n,,\n', "line 3: has no values"),
+        (HEAD + '1,"1,2",0\n5,"1,2,3",0\n', "line 3 (id 5): has 3 values, expected 2 as in train.csv line 2 (id 1)"),
+        (HEAD + '1,"1,2",0\n5,"",0\n', "line 3 (id 5): has 1 value, expected 2"),
+        (HEAD + '1,"",0\n', "line 2 (id 1): has no values"),
         (HEAD + '1,"1,2",0\n5,"1,x2",0\n', "line 3 (id 5): value 2 is 'x2', expected a number"),
         (HEAD + '1,"1,,2",0\n', "line 2 (id 1): value 2 is '', expected a number"),
         (HEAD + '1,"1,[2]",0\n', "value 2 is '[2]', expected a number"),
         (HEAD + '1,"1,nan",0\n', "value 2 is 'nan', expected a finite number"),
         (HEAD + '1,"-inf,1",0\n', "value 1 is '-inf', expected a finite number"),
         (HEAD + '1,"1e39,1",0\n', "value 1 is '1e39', expected a finite number"),
-        (HEAD + '1,"1,2",0\n2,"1,2",0\n1,"1,2",0\n', "line 4: id '1' stands in line 2 too"),
+        (HEAD + '1,"1,2",0\n2,"1,2",0\n1,"1,2",0\n', "line 4: id '1' is already in line 2"),
         (HEAD + '1,"1,2",0\n2,"1,2,0\n', "line 3: "),
-        (HEAD + "1,1,2,0\n", "line 2: holds 4 fields, expected 3"),
+        (HEAD + "1,1,2,0\n", "line 2: has 4 fields, expected 3"),
         (HEAD + '1,"1,2",\n', "line 2: the label is empty"),
         ((HEAD + '1,"1,2",0\n').encode() + b'\xe9,"1,2",0\n', "line 3: byte 0xe9 is not UTF-8"),
         ((HEAD + '1,"1,2",0\n').encode() + b'2,"1,\xff",0\n', "line 3 (id 2): byte 0xff is not UTF-8"),
@@ -185,9 +186,9 @@ def test_an_unknown_label_is_named_with_its_line(tmp_path: Path) -> None:
 def test_a_cut_gzip_file_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD * 50, "train.csv.gz")
     path.write_bytes(path.read_bytes()[:-12])
-    assert "cut short or broken" in told(path, layout="contest")
+    assert "truncated or corrupt" in told(path, layout="contest")
     path.write_bytes(b"no gzip at all")
-    assert told(path, layout="contest") == "train.csv.gz: is not gzip; take the ending .gz away"
+    assert told(path, layout="contest") == "train.csv.gz: is not a gzip file; remove the suffix .gz"
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_a_cut_gzip_file_is_named(tmp_path: Path) -> None:
         (b"PK\x03\x04", "is a ZIP archive, as .xlsx and .npz files are, not CSV"),
         (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, not CSV"),
         (b"\x93NUMPY\x01", "is a NumPy array, not CSV"),
-        (gzip.compress(GOOD.encode(), mtime=0), "is gzip; give it the ending .gz"),
+        (gzip.compress(GOOD.encode(), mtime=0), "is a gzip file; add the suffix .gz"),
     ],
 )
 @pytest.mark.parametrize("layout", ["auto", "contest"])
@@ -261,20 +262,20 @@ def test_y_is_a_label_only_at_the_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("id,a,b\n1,2,3\n2,3\n", "line 3: holds 2 fields, expected 3 as in line 1"),
+        ("id,a,b\n1,2,3\n2,3\n", "line 3: has 2 fields, expected 3 as in line 1"),
         ("id,a,b\n1,2,x\n", "line 2 (id 1): value 2 is 'x', expected a number"),
         ("a,b\n1,2\n1,nan\n", "line 3: value 2 is 'nan', expected a finite number"),
-        ("id,a,label,b\n1,2,3,4\n", "column 'label' stands among the numbers"),
-        ("type,a,b,class\n1,2,3,4\n", "columns type, class could each be the label; name one, such as --set data.label=type"),
+        ("id,a,label,b\n1,2,3,4\n", "column 'label' is between the number columns"),
+        ("type,a,b,class\n1,2,3,4\n", "columns type, class could each be the label; choose one, such as --set data.label=type"),
         ("1,2,3\n1,2,3\n", "wide.csv: has no header; expected a line of column names such as id,heartbeat_signals,label"),
         ("id,,b\n0,1,2\n", "line 1: column 2 is named ''"),
-        ("id,a,b\n1,2,3\n,,\n", "wide.csv line 3: holds no values"),
+        ("id,a,b\n1,2,3\n,,\n", "wide.csv line 3: has no values"),
         ("id,t0,t1,age,sex,label\n1,2,3,4,0,a\n", "line 1: age, sex among the numbered columns (t0, t1, ...); drop"),
         ("id,age,f_1,f_2\n1,2,3,4\n", "--set split.group=NAME for groups, --set data.label=NAME for labels"),
-        ("id;t0;t1\n1;2;3\n", "wide.csv line 1: looks separated by ';', expected commas"),
-        ("id\tt0\tt1\n1\t2\t3\n", "wide.csv line 1: looks separated by a tab, expected commas"),
-        ("id,a,b\r1,2,3\r", "wide.csv: its lines end in a bare CR; save it with LF line ends"),
-        ("id,a,b\n1,2,3\n1,2,3\n", "line 3: id '1' stands in line 2 too"),
+        ("id;t0;t1\n1;2;3\n", "wide.csv line 1: columns seem to be separated by ';', expected commas"),
+        ("id\tt0\tt1\n1\t2\t3\n", "wide.csv line 1: columns seem to be separated by a tab, expected commas"),
+        ("id,a,b\r1,2,3\r", "wide.csv: lines end in a bare CR; save it with LF line endings"),
+        ("id,a,b\n1,2,3\n1,2,3\n", "line 3: id '1' is already in line 2"),
         ("id,a,b\n", "has a header but no rows"),
     ],
 )
@@ -297,14 +298,14 @@ def test_ts_layout_with_two_channels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (TS + "1,2:3,4:b\n5,6:a\n", "two.ts line 7: holds 1 channels, expected 2 and a class"),
-        (TS + "1,2:3,4:b\n5,6:7:a\n", "two.ts line 7 channel 2: holds 1 values, expected 2"),
+        (TS + "1,2:3,4:b\n5,6:a\n", "two.ts line 7: has 1 channel, expected 2 and a class"),
+        (TS + "1,2:3,4:b\n5,6:7:a\n", "two.ts line 7 channel 2: has 1 value, expected 2"),
         (TS + "1,2:3,?:b\n", "line 6 channel 2: value 2 is '?', expected a number"),
         (TS + "1,2:3,4:c\n", "line 6: label 'c' is not one of a, b"),
-        (TS.replace("@data", "@timeStamps true\n@data"), "@timestamps true: time stamps cannot be read"),
+        (TS.replace("@data", "@timeStamps true\n@data"), "@timestamps true: time stamps are not supported"),
         (TS.replace("@data", "@equalLength false\n@data"), "@equalLength false"),
         (TS.replace("a b", "1 2 1.0"), "two.ts: @classLabel names class '1' twice (1, 1.0)"),
-        (TS.replace("@data", ""), "has no line @data"),
+        (TS.replace("@data", ""), "has no @data line"),
         (TS, "no samples below @data"),
     ],
 )
@@ -327,7 +328,7 @@ def test_folder_holds_its_parts(tmp_path: Path) -> None:
     assert read(files[0]).ids.tolist() == ["1"]
     assert room.test_files(path) == room.test_files("physionet:mitdb") == room.test_files(tmp_path / "none") == []
     written(tmp_path, GOOD, "train2.csv")
-    assert "holds train.csv, train2.csv; name one" in told(tmp_path)
+    assert "contains train.csv, train2.csv; give the path of one" in told(tmp_path)
 
 
 def test_records_have_no_test_files(tmp_path: Path) -> None:
@@ -350,8 +351,8 @@ def test_a_record_is_named_by_its_own_path(tmp_path: Path, name: str) -> None:
 
 def test_what_is_neither_file_nor_folder_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert told(tmp_path / "pipe") == f"{tmp_path / 'pipe'}: is not a file or folder"
-    assert "/dev/null: is not a file or folder" in told(Path("/dev/null"), layout="contest")
+    assert told(tmp_path / "pipe") == f"{tmp_path / 'pipe'}: neither a file nor a folder"
+    assert "/dev/null: neither a file nor a folder" in told(Path("/dev/null"), layout="contest")
 
 
 def test_groups_come_from_the_file_beside(tmp_path: Path) -> None:
@@ -360,7 +361,7 @@ def test_groups_come_from_the_file_beside(tmp_path: Path) -> None:
     for data, groups in ((read(path), ["p1", "p2"]), (read(path, group="site"), ["y", "x"])):
         assert data.groups is not None
         assert data.groups.tolist() == groups
-    assert "no column 'recrd' for groups; it has record, site; did you mean 'record'?" in told(path, group="recrd")
+    assert "no group column 'recrd'; available columns: record, site; did you mean 'record'?" in told(path, group="recrd")
     written(tmp_path, "id,record\n9,p2\n", "train_meta.csv")
     assert told(path) == "train_meta.csv: has no row for id '7'"
 
@@ -383,7 +384,7 @@ def test_layout_is_never_guessed(tmp_path: Path) -> None:
     written(tmp_path, "", "wide.csv")
     assert told(tmp_path / "nowhere.csv").endswith("nowhere.csv: no such file or folder")
     (tmp_path / "empty").mkdir()
-    assert "holds nothing; expected one train*.csv" in told(tmp_path / "empty")
+    assert "contains nothing; expected one train*.csv" in told(tmp_path / "empty")
 
 
 @pytest.mark.parametrize("layout", READERS)
@@ -464,7 +465,7 @@ def test_no_room_for_a_cache_is_a_warning(
 ) -> None:
     monkeypatch.setenv("WAVEFOLD_CACHE", str(written(tmp_path, "a file, no folder", "cache")))
     assert len(read(written(tmp_path, GOOD))) == 2
-    assert "no cache could be written" in capsys.readouterr().err
+    assert "cannot write the cache" in capsys.readouterr().err
 
 
 def test_names_of_databases_are_checked() -> None:

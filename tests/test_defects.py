@@ -146,7 +146,7 @@ def test_the_nearest_learned_sample_is_found(length):
 
 
 def test_shapes_must_be_one():
-    with pytest.raises(DataError, match=r"other samples are 1 channel of 6 values; expected 1 channel of 5 values"):
+    with pytest.raises(DataError, match=r"other samples have 1 channel of 6 values; expected 1 channel of 5 values"):
         near_to(noise(3, 1, 5), noise(3, 1, 6))
 
 

@@ -45,9 +45,9 @@ def test_what_is_made_on_demand_is_the_same(simulate, monkeypatch):
 @pytest.mark.parametrize("simulate", SIMULATORS)
 @pytest.mark.parametrize("shape", [[1, 64], [1, 4, 64], [0, 64, 64]])
 def test_shapes_that_cannot_be_are_refused(simulate, shape):
-    with pytest.raises(UserError, match=r"makes \[channels, rows, columns\] of 8 pixels or more"):
+    with pytest.raises(UserError, match=r"needs \[channels, rows, columns\] with 8 pixels or more"):
         simulate(1, 1, shape=shape, past=1, ahead=1)
-    with pytest.raises(UserError, match="not 0 of 1"):
+    with pytest.raises(UserError, match="got 0 of 1"):
         simulate(0, 1, shape=[1, 16, 16], past=1, ahead=1)
 
 
@@ -88,7 +88,10 @@ def test_digits_overlap_by_their_maximum_and_come_from_a_file(tmp_path):
     frames = simulate_digits(30, 1, shape=[1, 64, 64], past=5, ahead=5, digits=str(tmp_path / "digits.npz")).frames
     assert set(np.unique(frames)) == {0, np.float32(0.2), 1}
     assert (frames > 0).sum(axis=(1, 2, 3)).max() <= 2 * 28 * 28
-    for name, said in [("none.npz", "no such file of digits"), ("other.npz", "no variable 'images'; it has film")]:
+    for name, said in [
+        ("none.npz", "no such file; expected an .npz of digits"),
+        ("other.npz", "no variable 'images'; available: film"),
+    ]:
         np.savez(tmp_path / "other.npz", film=images)
         with pytest.raises(UserError, match=said):
             simulate_digits(1, 1, shape=[1, 64, 64], past=1, ahead=1, digits=str(tmp_path / name))

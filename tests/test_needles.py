@@ -144,7 +144,7 @@ def test_residuals_of_simulated_panels_are_those_of_real_ones():
 
 @pytest.mark.parametrize(
     ("shape", "classes", "message"),
-    [((1, 205), ("0", "1"), r"makes \[6, rows, columns\]"), ((6, 32, 32), ("a", "b", "c"), "makes 2 classes, not 3")],
+    [((1, 205), ("0", "1"), r"needs \[6, rows, columns\]"), ((6, 32, 32), ("a", "b", "c"), "needs exactly 2 classes, got 3")],
 )
 def test_a_shape_that_is_no_cadence_is_one_line(shape, classes, message):
     with pytest.raises(UserError, match=message):
@@ -219,7 +219,7 @@ def test_needles_go_into_cadences_that_are_given(tmp_path):
     for sample in np.flatnonzero(untouched)[:5]:
         np.testing.assert_allclose(made.signals[int(sample)], empty.signals[int(sample) % len(empty)], atol=4e-3)
     assert set(made.columns["background"]) <= set(given.columns["background"])
-    with pytest.raises(DataError, match=r"samples are 6 x 32 x 48; data\.shape is 6 x 32 x 64"):
+    with pytest.raises(DataError, match=r"samples have shape 6 x 32 x 48, but data\.shape is 6 x 32 x 64"):
         SIMULATORS["cadence"](4, 1, shape=(6, 32, 64), classes=("0", "1"), backgrounds=given)
 
 

@@ -27,8 +27,8 @@ def test_a_grid_runs_from_its_first_to_its_last_centre() -> None:
     [
         ((3700, 9000, 0), "step must be above 0"),
         ((3700, 9000, -2), "step must be above 0"),
-        ((9000, 3700, 2), "last must be above the first"),
-        ((3700, 3700, 2), "last must be above the first"),
+        ((9000, 3700, 2), "last must be above first"),
+        ((3700, 3700, 2), "last must be above first"),
         ((3700, 3701, 2), "gives 1 bin; expected 2 or more"),
         ((3700, float("nan"), 2), "expected three finite numbers"),
         ((3700, float("inf"), 2), "expected three finite numbers"),

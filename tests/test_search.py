@@ -258,12 +258,12 @@ def test_a_run_searches_six_scans_by_one_command(trained, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["scan0.fil", "scan1.fil"], r"2 file\(s\): a cadence is 6 scans"),
-        (["scan0.fil"], r"1 file\(s\): a cadence is 6 scans"),
+        (["scan0.fil", "scan1.fil"], r"2 files given; a cadence has 6 scans"),
+        (["scan0.fil"], r"1 file given; a cadence has 6 scans"),
         (["samples.csv", "--threshold", "0.7"], "--threshold: applies only to a search of six scans"),
         ([f"scan{n}.fil" for n in (0, 1, 2, 3, 5, 4)], "the order is scan0.fil, scan1.fil"),
-        ([*(f"scan{n}.fil" for n in range(5)), "scan4.fil"], "scan4.fil and scan4.fil begin at the same time"),
-        ([f"scan{n}.csv" for n in range(6)], "'.csv' is no suffix of a filterbank file"),
+        ([*(f"scan{n}.fil" for n in range(5)), "scan4.fil"], "scan4.fil and scan4.fil start at the same time"),
+        ([f"scan{n}.csv" for n in range(6)], "'.csv' is not a filterbank suffix"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_line(trained, tmp_path, monkeypatch, words, said):

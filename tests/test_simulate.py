@@ -37,10 +37,10 @@ def test_same_seed_same_beats(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ecg", "spectra"])
 @pytest.mark.parametrize(
-    ("shape", "words"), [((2, 205), "makes 1 channel, not 2"), ((6, 273, 256), r"makes \[1, length\], not \[6, 273, 256\]")]
+    ("shape", "words"), [((2, 205), "needs 1 channel, got 2"), ((6, 273, 256), r"needs \[1, length\], got \[6, 273, 256\]")]
 )
 def test_signals_of_one_axis_have_one_channel(name: str, shape: tuple[int, ...], words: str) -> None:
-    with pytest.raises(UserError, match=f"data.shape: the simulator {name} {words}"):
+    with pytest.raises(UserError, match=f"data.shape: simulator '{name}' {words}"):
         SIMULATORS[name](4, 0, shape=shape)
 
 
@@ -102,14 +102,14 @@ def test_words_with_commas_and_quotes_read_back(tmp_path: Path) -> None:
     assert data.groups is not None
     assert (back.ids.tolist(), back.groups.tolist()) == (data.ids.tolist(), data.groups.tolist())
     assert back.known_labels().tolist() == [0, 1, 2]
-    with pytest.raises(DataError, match=r"'a\\nb' holds a line end"):
+    with pytest.raises(DataError, match=r"'a\\nb' contains a line break"):
         write_contest(replace(data, ids=np.array(["a\nb", "c", "d"])), tmp_path / "more")
 
 
 @pytest.mark.parametrize("there", ["train.csv", "train_meta.csv"])
 def test_nothing_is_written_over(tmp_path: Path, there: str) -> None:
     (tmp_path / there).write_text("mine")
-    with pytest.raises(UserError, match=f"{there}: is there already; name another folder"):
+    with pytest.raises(UserError, match=f"{there}: already exists; choose another folder"):
         write_contest(simulate_beats(4, 0), tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == [there]
     assert (tmp_path / there).read_text() == "mine"

@@ -220,7 +220,7 @@ def test_test_part_stands_beside_train_without_labels(tmp_path: Path) -> None:
     index = write_spectra(replace(data, labels=None), tmp_path, "test")
     assert index.read_text().splitlines() == ["id", *data.ids.tolist()]
     assert members(tmp_path / "test_data.zip")[0] == f"test_data/{data.ids[0]}.txt"
-    with pytest.raises(UserError, match=r"wavelength\.txt: is there already"):
+    with pytest.raises(UserError, match=r"wavelength\.txt: already exists"):
         write_spectra(simulate_spectra(3, 0, shape=(1, 101)), tmp_path, "more")
     write_spectra(replace(data, axis=None), tmp_path / "bare")
     assert not (tmp_path / "bare" / "wavelength.txt").exists()
@@ -229,7 +229,7 @@ def test_test_part_stands_beside_train_without_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("there", ["train_index.csv", "train_data.zip"])
 def test_nothing_is_written_over(tmp_path: Path, there: str) -> None:
     (tmp_path / there).write_text("mine")
-    with pytest.raises(UserError, match=f"{there}: is there already; name another folder"):
+    with pytest.raises(UserError, match=f"{there}: already exists; choose another folder"):
         write_spectra(small(), tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == [there]
     assert (tmp_path / there).read_text() == "mine"
@@ -244,22 +244,22 @@ def test_ids_that_are_no_file_names_are_refused(tmp_path: Path, word: str) -> No
 
 def test_what_the_layout_cannot_hold_is_refused(tmp_path: Path) -> None:
     data = small()
-    with pytest.raises(DataError, match="has 2 channels; the contest's layout holds one"):
+    with pytest.raises(DataError, match="has 2 channels; the contest layout supports only 1"):
         write_spectra(replace(data, signals=np.repeat(data.signals, 2, axis=1)), tmp_path)
-    with pytest.raises(DataError, match="id 'A' stands twice"):
+    with pytest.raises(DataError, match="id 'A' appears twice"):
         write_spectra(replace(data, ids=np.array(["a", "b", "A"])), tmp_path)
-    with pytest.raises(DataError, match="class 'a,b' holds a comma"):
+    with pytest.raises(DataError, match="class 'a,b' contains a comma"):
         write_spectra(replace(data, classes=("a,b", "c", "d", "e")), tmp_path)
 
 
 def test_bad_orders_are_refused() -> None:
     with pytest.raises(UserError, match="0 spectra"):
         simulate_spectra(0, 0)
-    with pytest.raises(UserError, match="of 99 values; expected at least 1 spectrum of at least 100"):
+    with pytest.raises(UserError, match="of 99 values requested; expected at least 1 of at least 100"):
         simulate_spectra(4, 0, shape=(1, 99))
     with pytest.raises(UserError, match="class 'stars' is not one of star, unknown, galaxy, qso; did you mean 'star'"):
         simulate_spectra(4, 0, classes=("stars", "qso"))
     for classes in (("star",), ("star", "star"), ()):
-        with pytest.raises(UserError, match="expected two or more"):
+        with pytest.raises(UserError, match="expected 2 or more"):
             simulate_spectra(4, 0, classes=classes)
     assert set(CLASSES) == {"star", "unknown", "galaxy", "qso"}

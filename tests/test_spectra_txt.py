@@ -154,7 +154,7 @@ def test_samples_without_an_index_may_be_named_and_marked_as_windows_does(tmp_pa
 
 def test_a_folder_named_as_a_sample_is_none(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").mkdir()
-    assert "holds notes.txt; expected one train*.csv" in told(tmp_path)
+    assert "contains notes.txt; expected one train*.csv" in told(tmp_path)
 
 
 def test_test_parts_are_read_by_their_own_name(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_test_parts_are_read_by_their_own_name(tmp_path: Path) -> None:
     assert "no column 'knd'" in told(other, label_column="knd")
     assert read(other, label_column="knd", labels=False).labels is None
     (tmp_path / "second_train_index.csv").write_text(INDEX)
-    assert told(tmp_path).endswith("holds second_train_index.csv, train_index.csv; name one of them")
+    assert told(tmp_path).endswith("contains second_train_index.csv, train_index.csv; give the path of one of them")
 
 
 def test_one_zip_may_hold_several_parts(tmp_path: Path) -> None:
@@ -209,12 +209,12 @@ def test_wavelengths_give_the_axis(tmp_path: Path, text: str, axis: list[float],
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("1,2,2", "wavelength.txt: value 3 is 2, expected more than the one before, 2"),
+        ("1,2,2", "wavelength.txt: value 3 is 2, expected more than the previous one, 2"),
         ("0,1,2", "value 1 is 0, expected a wavelength above 0"),
         ("1,x,2", "wavelength.txt: value 2 is 'x', expected a number"),
         ("1,2,inf", "value 3 is 'inf', expected a finite number"),
         ("", "value 1 is '', expected a number"),
-        ("1,2", "train_data.zip 7.txt: holds 3 values, expected 2 as in wavelength.txt"),
+        ("1,2", "train_data.zip 7.txt: has 3 values, expected 2 as in wavelength.txt"),
     ],
 )
 def test_wavelengths_are_checked(tmp_path: Path, text: str, words: str) -> None:
@@ -233,11 +233,13 @@ def test_columns_beside_the_index(tmp_path: Path) -> None:
     assert by_site.groups is not None
     assert (by_site.groups.tolist(), by_site.classes) == (["x", "y", "x"], ("p", "q"))
     assert by_site.digest == by_place.digest
-    assert "with train_meta.csv: no column 'sit' for groups; it has" in told(path, group="sit")
-    assert "no column 'kid'; it has id, type, site, ra, dec, kind; did you mean 'kind'?" in told(path, label_column="kid")
+    assert "with train_meta.csv: no group column 'sit'; available columns:" in told(path, group="sit")
+    assert "no column 'kid'; available columns: id, type, site, ra, dec, kind; did you mean 'kind'?" in told(
+        path, label_column="kid"
+    )
     (path / "train_meta.csv").write_text("id,ra,dec\n9,10,20\n7,10h,20\n12,,\n")
     assert read(path).groups is None
-    assert "stars need ra and dec in degrees" in told(path, group="star")
+    assert "grouping by star needs numeric ra and dec in degrees" in told(path, group="star")
     (path / "train_meta.csv").write_text("id,ra,dec,source_key\n9,10,20,a\n7,10,20,b\n12,1,1,b\n")
     named = read(path)
     assert named.groups is not None
@@ -245,11 +247,11 @@ def test_columns_beside_the_index(tmp_path: Path) -> None:
     (path / "train_meta.csv").write_text("id,ra,dec\n9,10,20\n7,,\n")
     assert told(path) == "train_meta.csv: has no row for id '12'"
     assert read(source(tmp_path / "bare"), group="auto").groups is None
-    assert "no column 'star' for groups; it has type" in told(tmp_path / "bare", group="star")
+    assert "no group column 'star'; available columns: type" in told(tmp_path / "bare", group="star")
 
 
 BAD = {
-    "length": ({"12": "4,5"}, "train_data 12.txt: holds 2 values, expected 3 as in most of train_data"),
+    "length": ({"12": "4,5"}, "train_data 12.txt: has 2 values, expected 3 as in most of train_data"),
     "word": ({"12": "4,x,6"}, "train_data 12.txt: value 2 is 'x', expected a number"),
     "json word": ({"12": "4,true,6"}, "train_data 12.txt: value 2 is 'true', expected a number"),
     "null": ({"12": "4,null,6"}, "train_data 12.txt: value 2 is 'null', expected a number"),
@@ -257,9 +259,9 @@ BAD = {
     "inf": ({"12": "4,-inf,1"}, "train_data 12.txt: value 2 is '-inf', expected a finite number"),
     "whole": ({"12": f"4,1,{10**40}"}, "train_data 12.txt: value 3 is '1000"),
     "large": ({"12": "4,1e39,1"}, "train_data 12.txt: value 2 is '1e39', expected a finite number"),
-    "empty": ({"12": ""}, "train_data 12.txt: is empty, expected 3 values as in most of train_data"),
-    "blank": ({"12": "\n \n"}, "train_data 12.txt: is empty, expected 3 values"),
-    "lines": ({"12": "4\n5\n6"}, "train_data 12.txt: holds 1 values, expected 3"),
+    "empty": ({"12": ""}, "train_data 12.txt: file is empty, expected 3 values as in most of train_data"),
+    "blank": ({"12": "\n \n"}, "train_data 12.txt: file is empty, expected 3 values"),
+    "lines": ({"12": "4\n5\n6"}, "train_data 12.txt: has 1 value, expected 3"),
     "bytes": ({"12": b"\x89PNG,\xff,1"}, "train_data 12.txt: byte 0x89 is not UTF-8"),
     "missing": ({"12": None}, "train_index.csv line 3: id '12' has no 12.txt in train_data"),
     "bracket": ({"12": "4,[5],6"}, "train_data 12.txt: value 2 is '[5]', expected a number"),
@@ -299,7 +301,7 @@ def test_a_file_without_a_row_is_named_or_passed_over(tmp_path: Path, cached_fir
 def test_the_cache_does_not_hide_that_labels_are_missing(tmp_path: Path) -> None:
     path = source(tmp_path, index=INDEX.replace("type", "typ"))
     assert read(path, labels=False).labels is None
-    assert "no column 'type'; it has id, typ; did you mean 'typ'?" in told(path)
+    assert "no column 'type'; available columns: id, typ; did you mean 'typ'?" in told(path)
     assert read(path, label_column="typ").classes == ("galaxy", "star")
 
 
@@ -314,19 +316,25 @@ def test_the_first_in_the_indexs_order_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("index", "words"),
     [
-        ("id,type\n7,a\n12,b\n7,a\n", "train_index.csv line 4: id '7' stands in line 2 too"),
-        ("name,type\n7,a\n", "train_index.csv line 1: no column 'id'; it has name, type; expected id,type or file,type"),
-        ("id,typ\n7,a\n12,b\n9,c\n", "train_index.csv line 1: no column 'type'; it has id, typ; did you mean 'typ'?"),
-        ("id;type\n7;a\n", "train_index.csv line 1: looks separated by ';'"),
-        ("id,type\n", "train_index.csv: is empty, expected a header such as id,type"),
+        ("id,type\n7,a\n12,b\n7,a\n", "train_index.csv line 4: id '7' is already in line 2"),
+        (
+            "name,type\n7,a\n",
+            "train_index.csv line 1: no column 'id'; available columns: name, type; expected id,type or file,type",
+        ),
+        (
+            "id,typ\n7,a\n12,b\n9,c\n",
+            "train_index.csv line 1: no column 'type'; available columns: id, typ; did you mean 'typ'?",
+        ),
+        ("id;type\n7;a\n", "train_index.csv line 1: columns seem to be separated by ';'"),
+        ("id,type\n", "train_index.csv: contains no rows, expected a header such as id,type"),
         ("", "train_index.csv"),
         ("7,star\n12,star\n", "train_index.csv line 1: column 1 is named '7', expected a header"),
-        ("id,type\n../7,a\n", "train_index.csv line 2: id '../7' is no plain name of a file"),
-        ("id,type\n/etc/7,a\n", "id '/etc/7' is no plain name"),
-        ("file,type\n../7.txt,a\n", "file '../7.txt' is no plain name"),
-        ("id,type\n,a\n", "line 2: id '' is no plain name"),
-        ("id,type\n7\a,a\n", "train_index.csv line 2: id '7\\x07' is no plain name"),
-        ("id,file,type\n,7,a\n", "train_index.csv line 2: id '' is empty or cannot be printed"),
+        ("id,type\n../7,a\n", "train_index.csv line 2: id '../7' is not a plain file name"),
+        ("id,type\n/etc/7,a\n", "id '/etc/7' is not a plain file name"),
+        ("file,type\n../7.txt,a\n", "file '../7.txt' is not a plain file name"),
+        ("id,type\n,a\n", "line 2: id '' is not a plain file name"),
+        ("id,type\n7\a,a\n", "train_index.csv line 2: id '7\\x07' is not a plain file name"),
+        ("id,file,type\n,7,a\n", "train_index.csv line 2: id '' is empty or not printable"),
         ("id,type\n7,a\n12,\n9,b\n", "train_index.csv line 3: the label is empty"),
     ],
 )
@@ -338,19 +346,23 @@ def test_defects_of_the_index_stay_errors(tmp_path: Path, index: str, words: str
 
 def test_sources_without_samples(tmp_path: Path) -> None:
     path = source(tmp_path / "zip", {})
-    assert told(path, skip_bad=True) == "train_data.zip: holds no .txt, expected <id>.txt for each spectrum"
+    assert told(path, skip_bad=True) == "train_data.zip: contains no .txt files, expected one <id>.txt per spectrum"
     (path / "train_data.zip").unlink()
-    assert "train_index.csv: no samples beside it, expected a folder train_data or train_data.zip of <id>.txt" in told(path)
+    assert (
+        "train_index.csv: found no samples beside it, expected a folder train_data or train_data.zip with <id>.txt files"
+        in told(path)
+    )
     zipped(path / "a.zip", TEXTS)
     zipped(path / "b.zip", TEXTS)
-    assert "a.zip, b.zip could each hold its samples; name one as the index, such as train_data.zip" in told(path)
+    assert "a.zip, b.zip could each contain its samples; rename one after the index, such as train_data.zip" in told(path)
     words = (
-        "train_data.zip: none of its 3 spectra can be read; the first: train_data.zip 7.txt: value 1 is 'x', expected a number"
+        "train_data.zip: none of the 3 spectra can be read; the first error: "
+        "train_data.zip 7.txt: value 1 is 'x', expected a number"
     )
     assert told(source(tmp_path / "bad", dict.fromkeys(TEXTS, "x")), skip_bad=True) == words
     gone = source(tmp_path / "gone", {"1": "1,2"})
-    assert "none of its 3 spectra can be read; the first: train_index.csv line 2: id '7'" in told(gone, skip_bad=True)
-    assert "train_data.zip: its .txt files are empty" in told(source(tmp_path / "empty", dict.fromkeys(TEXTS, "")))
+    assert "none of the 3 spectra can be read; the first error: train_index.csv line 2: id '7'" in told(gone, skip_bad=True)
+    assert "train_data.zip: all .txt files are empty" in told(source(tmp_path / "empty", dict.fromkeys(TEXTS, "")))
 
 
 def test_what_lies_beside_the_samples_need_not_be_sound(tmp_path: Path) -> None:
@@ -373,7 +385,7 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
     path = source(tmp_path)
     with zipfile.ZipFile(path / "train_data.zip", "a") as archive:
         archive.writestr("again/7.txt", "1,2,3")
-    assert "train_data.zip: holds 7.txt twice (train_data/7.txt), expected one file for each id" in told(path, skip_bad=True)
+    assert "train_data.zip: contains 7.txt twice (train_data/7.txt), expected one file per id" in told(path, skip_bad=True)
 
 
 @pytest.mark.parametrize("name", ["../8.txt", "/8.txt", "a/../../8.txt", "..\\8.txt", "C:\\8.txt"])
@@ -381,14 +393,14 @@ def test_names_do_not_leave_the_archive(tmp_path: Path, name: str) -> None:
     path = source(tmp_path)
     with zipfile.ZipFile(path / "train_data.zip", "a") as archive:
         archive.writestr(name, "1,2,3")
-    assert "leads out of the archive" in told(path, skip_bad=True)
+    assert "points outside the archive" in told(path, skip_bad=True)
 
 
 @pytest.mark.parametrize("way", ["zip", "folder"])
 @pytest.mark.parametrize("name", ["a\n8", "a\x1b[31m8"])
 def test_names_can_be_printed(tmp_path: Path, name: str, way: str) -> None:
     where = "train_data.zip" if way == "zip" else "train_data"
-    words = f"{where}: the file name {f'{name}.txt'!r} holds what cannot be printed; expected a plain name"
+    words = f"{where}: the file name {f'{name}.txt'!r} contains unprintable characters; rename the file"
     inside = "" if way == "zip" else "train_data/"
     path = source(tmp_path, {**TEXTS, name: "1,2,3"}, way="folder")
     if way == "zip":
@@ -421,7 +433,8 @@ def test_links_do_not_leave_the_folder(tmp_path: Path) -> None:
         link = path / "train_data" / name
         link.symlink_to(tmp_path / target)
         assert (
-            told(path, skip_bad=True) == f"train_data: {name} is a link that leads out of the folder; put the file itself there"
+            told(path, skip_bad=True)
+            == f"train_data: {name} is a link to a file outside the folder; replace it with the file itself"
         )
         link.unlink()
 
@@ -444,7 +457,7 @@ def test_broken_members_are_bad_samples(tmp_path: Path, packed: int) -> None:
     data = bytearray((path / "train_data.zip").read_bytes())
     data[start + 20] ^= 0x55
     (path / "train_data.zip").write_bytes(data)
-    assert "train_data.zip 12.txt: is broken in the zip (" in told(path)
+    assert "train_data.zip 12.txt: is corrupt in the zip (" in told(path)
     assert read(path, skip_bad=True).ids.tolist() == ["7", "9"]
 
 
@@ -454,25 +467,25 @@ def test_members_that_cannot_be_unpacked(tmp_path: Path) -> None:
     good = archive.read_bytes()
     flags = good.index(b"PK\x01\x02") + 8  # of the first member's entry in the directory
     archive.write_bytes(good[:flags] + b"\1" + good[flags + 1 :])
-    assert "train_data.zip 7.txt: is encrypted; expected a zip without a password" in told(path)
+    assert "train_data.zip 7.txt: is encrypted; expected an unencrypted zip" in told(path)
     assert read(path, skip_bad=True).ids.tolist() == ["12", "9"]
     archive.write_bytes(good[: flags + 2] + b"\x09" + good[flags + 3 :])
-    assert "train_data.zip 7.txt: is packed by method 9" in told(path)
+    assert "train_data.zip 7.txt: uses compression method 9" in told(path)
     archive.write_bytes(good[: flags + 16] + (1 << 30).to_bytes(4, "little") + good[flags + 20 :])
-    assert "train_data.zip 7.txt: unpacks to 1,073,741,824 bytes, far more than a sample has" in told(path)
+    assert "train_data.zip 7.txt: unpacks to 1,073,741,824 bytes, too large for one sample" in told(path)
     archive.write_bytes(good[: flags + 16] + (2).to_bytes(4, "little") + good[flags + 20 :])  # a bomb that says it is small
-    assert "train_data.zip 7.txt: is broken in the zip (its checksum or size is another)" in told(path)
+    assert "train_data.zip 7.txt: is corrupt in the zip (wrong checksum or size)" in told(path)
     archive.write_bytes(good[: len(good) // 2])
-    assert "train_data.zip: is not a zip that can be read" in told(path, skip_bad=True)
+    assert "train_data.zip: cannot be read as a zip" in told(path, skip_bad=True)
     archive.write_bytes(b"")
-    assert "train_data.zip: is not a zip that can be read" in told(path, skip_bad=True)
+    assert "train_data.zip: cannot be read as a zip" in told(path, skip_bad=True)
 
 
 @pytest.mark.parametrize("offset", [-5, 1 << 63])
 def test_a_member_may_be_said_to_stand_nowhere(tmp_path: Path, offset: int) -> None:
     ((name, error),) = contents(zipped(tmp_path / "x.zip", TEXTS), [f"{offset} 5 5 0 0 7.txt"])
     assert name == "7.txt"
-    assert str(error).startswith("x.zip 7.txt: is broken in the zip (")
+    assert str(error).startswith("x.zip 7.txt: is corrupt in the zip (")
 
 
 def test_a_zip_and_a_folder_of_the_same_spectra_have_the_same_digest(tmp_path: Path) -> None:
@@ -583,7 +596,7 @@ def test_what_was_half_read_goes_when_the_source_changes(tmp_path: Path, monkeyp
     assert "2.txt: value 1 is 'x'" in told(path)
     (half,) = (tmp_path / "cache").glob(".*.part")
     (path / "2.txt").write_text("3,4,5")
-    assert "2.txt: holds 3 values" in told(path)
+    assert "2.txt: has 3 values" in told(path)
     assert not half.exists()
 
 
@@ -604,7 +617,7 @@ def test_other_processes_parse_the_same(tmp_path: Path, monkeypatch: pytest.Monk
     there = read(path, skip_bad=True)
     np.testing.assert_array_equal(here.signals, there.signals)
     assert (here.digest, here.left_out) == (there.digest, there.left_out)
-    assert "train_data.zip 700.txt: holds 1 values" in told(path, cache=False)
+    assert "train_data.zip 700.txt: has 1 value" in told(path, cache=False)
 
 
 def test_no_room_for_a_cache_is_a_warning(
@@ -613,12 +626,12 @@ def test_no_room_for_a_cache_is_a_warning(
     (tmp_path / "cache").write_text("a file, no folder")
     monkeypatch.setenv("WAVEFOLD_CACHE", str(tmp_path / "cache"))
     check(read(source(tmp_path / "data")))
-    assert "no cache could be written" in capsys.readouterr().err
+    assert "cannot write the cache" in capsys.readouterr().err
 
 
 def test_other_layouts_are_still_told_apart(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a spectrum")
-    assert "holds notes.txt; expected one train*.csv" in told(tmp_path)
+    assert "contains notes.txt; expected one train*.csv" in told(tmp_path)
     (tmp_path / "train.csv").write_text("id,t0,t1\n1,2,3\n")
     unzipped(tmp_path / "data", TEXTS)
     (tmp_path / "some_index.csv").write_text(INDEX)
@@ -632,7 +645,7 @@ def test_fits_needs_a_grid(tmp_path: Path) -> None:
     (tmp_path / "a.fits").write_bytes(b"")
     for path in (tmp_path, tmp_path / "a.fits"):
         assert "needs data.grid=[first, last, step] in angstrom" in told(path)
-    with pytest.raises(DataError, match=r"holds no FITS file, expected \.fits"):
+    with pytest.raises(DataError, match=r"contains no FITS files, expected \.fits"):
         READERS["fits"](unzipped(tmp_path / "none", {}), grid=(4000, 5000, 2))
 
 

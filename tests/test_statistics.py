@@ -71,7 +71,7 @@ def test_labels_are_checked():
     signals = np.ones((3, 1, 2), np.float32)
     with pytest.raises(DataError, match="label 2 of sample 1 is not a class number from 0 to 1"):
         class_statistics(signals, np.array([0, 2, 1]), 2)
-    with pytest.raises(DataError, match="2 labels do not fit 3 samples"):
+    with pytest.raises(DataError, match="2 labels for 3 samples"):
         class_statistics(signals, np.array([0, 1]), 2)
 
 
@@ -168,7 +168,7 @@ def test_drift_draws_by_its_seed_and_takes_lazy_signals():
 
 def test_drift_says_what_does_not_fit():
     signals = np.ones((3, 1, 4), np.float32)
-    with pytest.raises(DataError, match=r"other samples are 2 channels of 4 values; expected 1 channel"):
+    with pytest.raises(DataError, match=r"other samples have 2 channels of 4 values; expected 1 channel"):
         drift(signals, np.ones((3, 2, 4), np.float32), seed=0)
-    with pytest.raises(DataError, match="3 learned and 0 other samples"):
+    with pytest.raises(DataError, match="3 training and 0 other samples"):
         drift(signals, signals[:0], seed=0)

@@ -98,7 +98,7 @@ def test_squeezing_crosses_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^some: none of its 2 spectra can be read; the first: a is bad$"):
+    with pytest.raises(DataError, match=r"^some: none of the 2 spectra can be read; the first error: a is bad$"):
         filled(tmp_path, ["a", "b"], skip_bad=True)
 
 

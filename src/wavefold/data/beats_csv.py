@@ -1,7 +1,7 @@
 """The layout of the Tianchi heartbeat contest (competition 531883): a CSV `id,heartbeat_signals,label`, plain or gzip.
 
-The second field is a quoted string of comma-joined values. The label is missing in files for prediction; columns may
-come in any order, named in any case, and further ones (`record`) are kept as words that can serve as groups.
+The second field is a quoted string of comma-separated values. Test files have no label. Columns may be in any order, with
+names in any case; extra columns (`record`) are kept as text and can serve as groups.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from wavefold.data.table import Table, check_ids, label_words
 from wavefold.data.text_lines import csv_fields, decoded, is_row, line_blocks
 
 SIGNALS = "heartbeat_signals"
-_UNIT = "1/125 s"  # from a position to the next, in every file of that contest
+_UNIT = "1/125 s"  # sampling interval of every file in the contest
 
 
 def read_contest(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
-    """Signals (sample, 1, position), ids, labels and further columns of a contest CSV; DataError names line and id.
+    """Signals (sample, 1, position), ids, labels and extra columns of a contest CSV; DataError names line and id.
 
-    label_column: "" is `label`, where there is one; a named one must be there, unless labels are not wanted. group is not
-    needed here: every column is kept by its name.
+    label_column: "" means `label`, if present; a named column must exist unless labels is False. group is unused: every
+    column is kept under its name.
     """
     rows = _Rows(path.name)
     for first, lines in line_blocks(path):
@@ -40,16 +40,16 @@ def read_contest(path: Path, *, label_column: str = "", group: str = "", labels:
 
 
 def write_contest(dataset: Dataset, folder: Path, part: str = "train") -> Path:
-    """Write `<part>.csv` in the contest's layout, and `<part>_meta.csv` with each id's record where there are groups.
+    """Write `<part>.csv` in the contest layout and, if the dataset has groups, `<part>_meta.csv` with each id's record.
 
-    UserError where one of the two is there already, DataError for what the layout cannot hold.
+    UserError if either file already exists, DataError for data that the layout cannot represent.
     """
     if dataset.signals.shape[1] != 1:
-        raise DataError(f"{dataset.source}: has {dataset.signals.shape[1]} channels; the contest's layout holds one")
+        raise DataError(f"{dataset.source}: has {dataset.signals.shape[1]} channels; the contest layout supports only 1")
     path, meta = folder / f"{part}.csv", folder / f"{part}_meta.csv"
     there = [file for file in (path, meta) if file.exists()]
-    if there and leads():  # of several processes, another may see what the first one has just written
-        raise UserError(f"{there[0]}: is there already; name another folder")
+    if there and leads():  # other processes may see what the main process has just written
+        raise UserError(f"{there[0]}: already exists; choose another folder")
     write_whole(path, lambda stream: stream.writelines(_written(dataset)))
     if dataset.groups is not None:
         pairs = zip(dataset.ids.tolist(), dataset.groups.tolist(), strict=True)
@@ -68,34 +68,34 @@ def _written(dataset: Dataset, block: int = 1024) -> Iterator[bytes]:
 
 def _label(classes: Sequence[str], number: int) -> str:
     name = classes[number] if classes else str(number)
-    return f"{name}.0" if name.isdigit() else _quoted(name)  # the contest writes its labels as floats
+    return f"{name}.0" if name.isdigit() else _quoted(name)  # the contest writes labels as floats
 
 
 def _quoted(word: str) -> str:
     if "\n" in word or "\r" in word:
-        raise DataError(f"{word!r} holds a line end; the contest's layout has a line for each sample")
+        raise DataError(f"{word!r} contains a line break; the contest layout has one line per sample")
     return '"' + word.replace('"', '""') + '"' if "," in word or '"' in word else word
 
 
 class _Rows:
-    """The columns of the file, as far as they are read."""
+    """The columns of the file, as read so far."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.columns: list[str] = []
         self.signals = NumberRows()
-        self.fields: list[list[str]] = []  # by column; the signals' own stays empty
+        self.fields: list[list[str]] = []  # per column; the signal column stays empty
         self.lines: list[int] = []
 
     def head(self, line: bytes) -> None:
-        """Take the column names from the first line."""
+        """Parse the column names from the first line."""
         self.columns = column_names(line, self.name)
         self.fields = [[] for _ in self.columns]
         self._id = column_place(self.columns, "id", self.name)
         self._values = column_place(self.columns, SIGNALS, self.name)
 
     def add(self, lines: Sequence[bytes], first: int) -> None:
-        """Take a block of lines, of which the first has the number `first`."""
+        """Add a block of lines; `first` is the line number of its first line."""
         texts, fields, numbers = [], [], []
         for number, line in enumerate(lines, first):
             if is_row(line, self.name, number):
@@ -111,11 +111,11 @@ class _Rows:
                 known += new
 
     def table(self, label_column: str, labels: bool) -> Table:
-        """All that was read; DataError where it is nothing or an id stands twice."""
+        """Everything read; DataError if there are no rows or an id is duplicated."""
         if not self.columns:
-            raise DataError(f"{self.name}: is empty, expected the columns id,{SIGNALS},label")
+            raise DataError(f"{self.name}: file is empty, expected the columns id,{SIGNALS},label")
         if not self.lines:
-            raise DataError(f"{self.name}: has a header but no rows below it")
+            raise DataError(f"{self.name}: has a header but no rows")
         lines = np.array(self.lines, np.int64)
         words = dict(zip(self.columns, self.fields, strict=True))
         del words[self.columns[self._values]]
@@ -134,7 +134,7 @@ class _Rows:
 
     def _split(self, line: bytes, number: int) -> tuple[bytes, list[bytes]]:
         pieces = line.split(b'"')
-        if len(pieces) == 3:  # the contest's own writing: only the signals are quoted
+        if len(pieces) == 3:  # as the contest writes it: only the signal is quoted
             fields = (pieces[0] + pieces[2]).split(b",")
             if len(fields) == len(self.columns) and not fields[self._values]:
                 return pieces[1], fields
@@ -144,8 +144,8 @@ class _Rows:
         words = csv_fields(line, f"{self.name} line {number}")
         if len(words) != len(self.columns):
             raise DataError(
-                f"{self.name} line {number}: holds {len(words)} fields, expected {len(self.columns)} "
-                f"({','.join(self.columns)}), the signals between quotes"
+                f"{self.name} line {number}: has {len(words)} field{'s' if len(words) != 1 else ''}, expected "
+                f"{len(self.columns)} ({','.join(self.columns)}), with the signal in quotes"
             )
         fields = [word.encode() for word in words]
         return fields[self._values], fields

@@ -1,10 +1,10 @@
-"""Parsed sources on disk, so that a second start reads no text: arrays as .npy beside a description of their source.
+"""A disk cache of parsed sources, so that a second run parses no text: .npy arrays and a description of their source.
 
-An entry holds for the same files (path, size, time of change, and the first and last 64 KiB; of a folder of many files,
-each one's name, size and time) read the same way. It is written under a temporary name and renamed; a broken one is passed
-over and made again, and what a killed process left under a temporary name is removed a day later. Signals come back
-memory-mapped, copy on write: a change to them stays in memory. Sources of many files are filled in that temporary folder,
-where the next process goes on; a lock lets one process at a time fill it.
+An entry is valid for the same files (path, size, modification time, and the first and last 64 KiB; for a multi-file source,
+each file's name, size and time) read with the same options. It is written under a temporary name and renamed; a corrupt entry
+is ignored and rebuilt, and temporary folders left by killed processes are removed after a day. Signals are memory-mapped
+copy-on-write: changes stay in memory. Multi-file sources are filled in the temporary folder, where the next process resumes;
+a lock lets one process at a time fill it.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-VERSION = 4  # of what readers make of a file; a change makes all entries anew
-_EDGE = 1 << 16  # bytes at either end that are compared
+VERSION = 4  # of the readers' output; increment it to rebuild all entries
+_EDGE = 1 << 16  # bytes at either end that are hashed
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
-_DAY = 86_400  # s; no reading or fetching takes that long between two files
+_DAY = 86_400  # s; no read or download takes that long between two files
 
 
 def cache_folder() -> Path:
-    """Where parsed and fetched data are kept: $WAVEFOLD_CACHE, else ~/.cache/wavefold."""
+    """The folder for parsed and downloaded data: $WAVEFOLD_CACHE, else ~/.cache/wavefold."""
     named = os.environ.get("WAVEFOLD_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "wavefold"
 
 
 def cached(files: Sequence[Path], options: Mapping[str, str | bool], parse: Callable[[], Table]) -> tuple[Table, str]:
-    """What `parse` makes of `files`, from the cache where they are unchanged; with the digest of the files' bytes."""
+    """The result of `parse`, from the cache if `files` are unchanged, and the digest of the files' bytes."""
     facts = _facts(files, options)
     key = hashlib.sha256(json.dumps([str(f.resolve()) for f in files] + [dict(options)]).encode()).hexdigest()[:16]
     entry = cache_folder() / f"{files[0].name.split('.')[0]}-{key}"
@@ -67,7 +67,7 @@ def cached(files: Sequence[Path], options: Mapping[str, str | bool], parse: Call
 
 
 def stored(found: Found, options: Mapping[str, Any], parse: Callable[[Path | None], Table]) -> tuple[Table, str]:
-    """The same for a source of many files, which `parse` puts in the folder it is given, going on with what is there."""
+    """Like `cached` for a multi-file source: `parse` fills the folder it is given, resuming from what is there."""
     facts = _facts(found.files, options) | {"listing": _listing(found)}
     key = hashlib.sha256(json.dumps([str(found.path.resolve()), dict(options)]).encode()).hexdigest()[:16]
     entry = cache_folder() / f"{found.path.name.split('.')[0]}-{key}"
@@ -84,7 +84,7 @@ def stored(found: Found, options: Mapping[str, Any], parse: Callable[[Path | Non
 
 
 def with_digest(table: Table) -> tuple[Table, str]:
-    """A table of many files and the digest of its samples: ids, words beside them and signals, wherever they were read."""
+    """A multi-file table and the digest of its samples (ids, columns and signals), independent of their location."""
     digest = hashlib.sha256(json.dumps([table.ids.tolist(), table.digest]).encode())
     for name in sorted(table.columns):
         digest.update(json.dumps([name, table.columns[name].tolist()]).encode())
@@ -92,23 +92,23 @@ def with_digest(table: Table) -> tuple[Table, str]:
 
 
 def content_digest(files: Sequence[Path]) -> str:
-    """SHA-256 of a file's bytes; of several files, that of their names and digests."""
+    """SHA-256 of a file's bytes; for several files, of their names and digests."""
     if len(files) == 1:
         return digest_file(files[0])
     return hashlib.sha256("".join(f"{digest_file(f)}  {f.name}\n" for f in files).encode()).hexdigest()
 
 
 def _say_no_cache(entry: Path, error: OSError) -> None:
-    print(f"wavefold: {entry.parent}: no cache could be written ({error.strerror}); going on without", file=sys.stderr)
+    print(f"wavefold: {entry.parent}: cannot write the cache ({error.strerror}); continuing without it", file=sys.stderr)
 
 
 def _is_below(name: Any, folder: Path) -> bool:
-    """Whether an error's file, where it says one, is the cache's own rather than the source's."""
+    """Whether an error's file, if it names one, belongs to the cache rather than to the source."""
     return name is None or Path(os.fsdecode(name)).is_relative_to(folder) or folder.is_relative_to(os.fsdecode(name))
 
 
 def _listing(found: Found) -> str:
-    """What tells that a folder's files are those that were read; '' of a source without one."""
+    """A digest that identifies the files in a source's folder; '' if it has none."""
     digest = hashlib.sha256()
     for file in files_below(found.folder, found.ends) if found.folder else ():
         digest.update(f"{file.name}\0{file.size}\0{file.changed}\n".encode(errors="surrogateescape"))
@@ -117,12 +117,12 @@ def _listing(found: Found) -> str:
 
 @contextmanager
 def _locked(entry: Path) -> Iterator[None]:
-    """Wait until no other process fills the entry; without waiting on systems that have no such lock."""
-    path = entry.parent / "locks" / entry.name  # stays: who removes it could take it from under a process that waits
+    """Wait until no other process fills the entry; do not wait on systems without file locks."""
+    path = entry.parent / "locks" / entry.name  # never deleted: another process may be waiting on it
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as stream:
         if fcntl is not None:
-            with suppress(OSError):  # a network disk without locks
+            with suppress(OSError):  # a network file system without locks
                 fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -132,7 +132,7 @@ def _fill(entry: Path, facts: Mapping[str, Any], parse: Callable[[Path | None], 
     part = entry.with_name(f".{entry.name}.{told}.part")
     for old in entry.parent.glob(f".{glob.escape(entry.name)}.*.part"):
         if old != part:
-            shutil.rmtree(old, ignore_errors=True)  # of the source as it was before it changed
+            shutil.rmtree(old, ignore_errors=True)  # from an older version of the source
     table, digest = with_digest(parse(part))
     _write(part, table, {**facts, "sha256": digest}, there=("signals",))
     settle(part)
@@ -141,7 +141,7 @@ def _fill(entry: Path, facts: Mapping[str, Any], parse: Callable[[Path | None], 
 
 
 def _facts(files: Sequence[Path], options: Mapping[str, str | bool]) -> dict[str, Any]:
-    """What tells, without reading a file whole, that it is the one that was parsed."""
+    """What identifies the parsed files without reading them whole."""
     described = []
     for file in files:
         stat = file.stat()
@@ -198,7 +198,7 @@ def _save(entry: Path, table: Table, facts: Mapping[str, Any]) -> None:
 
 
 def _write(part: Path, table: Table, facts: Mapping[str, Any], there: Sequence[str] = ()) -> None:
-    """Write a table's arrays, less those that are there, and last what describes them."""
+    """Write a table's arrays, except those in `there`, and finally their description."""
     arrays: dict[str, Any] = {"signals": table.signals, "ids": table.ids, "lines": table.lines}
     arrays |= {} if table.words is None else {"words": table.words}
     arrays |= {} if table.axis is None else {"axis": table.axis}
@@ -212,14 +212,14 @@ def _write(part: Path, table: Table, facts: Mapping[str, Any], there: Sequence[s
 
 
 def _put(part: Path, entry: Path) -> None:
-    shutil.rmtree(entry, ignore_errors=True)  # a broken or outdated one; a map of it that is in use stays whole
+    shutil.rmtree(entry, ignore_errors=True)  # corrupt or outdated; memory maps in use stay valid
     os.replace(part, entry)
     _sweep(entry.parent)
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the temporary entries and half-fetched databases of processes that were killed."""
+    """Remove temporary entries and partial downloads left by killed processes."""
     for part in (*folder.glob(".*.part"), *(folder / "physionet").glob(".*.part")):
-        with suppress(OSError):  # another process may sweep too
+        with suppress(OSError):  # another process may be cleaning up too
             if time.time() - part.stat().st_mtime > _DAY:
                 shutil.rmtree(part)

@@ -1,7 +1,7 @@
-"""Which files make up a source of cadences: `<id>.npy` in one folder, and the CSV that lists them with their labels.
+"""Locates the files of a cadence source: `<id>.npy` in one folder, and the CSV that lists them with their labels.
 
-The contest's layout is `train_labels.csv` (`id,target`) beside `train/<first character of the id>/<id>.npy`, then `test/` of
-the same kind and `sample_submission.csv`. A folder of .npy may do without a CSV, and without folders of one character.
+The contest's layout is `train_labels.csv` (`id,target`) beside `train/<first character of the id>/<id>.npy`, and likewise
+`test/` with `sample_submission.csv`. The CSV and the one-character subfolders are optional.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ _WORD = re.compile("labels", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Parts:
-    """A source of cadences."""
+    """The files of a cadence source."""
 
-    listing: Path | None  # the CSV that has a row for each sample; without one every file is a sample
-    samples: Path  # the folder of .npy, or the one .npy
+    listing: Path | None  # the CSV with a row per sample; without it every file is a sample
+    samples: Path  # the folder of .npy files, or a single .npy
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """The name used in error messages."""
         return (self.listing or self.samples).name
 
 
 def parts_of(path: Path) -> Parts | None:
-    """The source that a path stands for: a CSV, a folder of .npy or of such a folder, one .npy; None where there is no .npy.
+    """The source at a path: a CSV, a folder of .npy files, its parent folder, or one .npy; None if there is no .npy.
 
-    DataError where a folder has several CSVs of labels.
+    DataError if a folder has several label CSVs.
     """
     if path.name in ("", ".."):
-        path = path.resolve()  # for the name
+        path = path.resolve()  # to get a name
     if path.is_file():
         if path.name.endswith(END):
             return Parts(None, path)
@@ -55,30 +55,30 @@ def parts_of(path: Path) -> Parts | None:
 
 
 def labels_in(folder: Path) -> Path | None:
-    """The `*labels*.csv` of a folder that lists .npy: the one with `train` in its name, else the only one."""
+    """The `*labels*.csv` in a folder that lists .npy files: the one with `train` in its name, else the only one."""
     files = sorted(f for f in folder.iterdir() if _LABELS.search(f.name) and lists_cadences(f))
     kept = [f for f in files if is_part(f, "train")] or [f for f in files if not is_part(f, "test")] or files
     if len(kept) > 1:
-        raise DataError(f"{folder.name}: holds {listed(f.name for f in kept)}; name one of them")
+        raise DataError(f"{folder.name}: contains {listed(f.name for f in kept)}; give the path of one of them")
     return kept[0] if kept else None
 
 
 def lists_cadences(path: Path) -> bool:
-    """Whether a file is a .npy, or a CSV named as labels or a sample submission with .npy beside it."""
+    """Whether a file is a .npy, or a label CSV or sample submission with .npy files beside it."""
     if path.name.endswith(END):
         return True
     return path.is_file() and bool(_LABELS.search(path.name) or path.name == SUBMISSION) and _samples_of(path) is not None
 
 
 def part_to_predict(folder: Path) -> list[Path]:
-    """The folder `test` of a folder of cadences, where it holds .npy."""
+    """The `test` subfolder of a cadence folder, if it contains .npy files."""
     return [folder / "test"] if _holds(folder / "test") else []
 
 
 def npy_names(folder: Path) -> Iterator[str]:
-    """Names of the .npy in a folder and in its folders of one character, relative, in no order; none of what is no folder.
+    """Relative names of the .npy files in a folder and its one-character subfolders, unordered; none if not a folder.
 
-    DataError where a link leads out of the folder or a name is not printable.
+    DataError if a link points outside the folder or a name is not printable.
     """
     if folder.is_dir():
         root = folder.resolve()
@@ -108,7 +108,7 @@ def _holds(folder: Path) -> bool:
 
 
 def _samples_of(listing: Path) -> Path | None:
-    """The folder of a CSV's samples: that of its own name, else `train` (of a test part `test`), else its own folder."""
+    """The folder of a CSV's samples: the one with its name, else `train` (for a test part `test`), else the CSV's folder."""
     bare = _WORD.sub("", stem_of(listing)).strip("_-. ")
     usual = "test" if listing.name == SUBMISSION or is_part(listing, "test") else "train"
     folders = [listing.with_name(name) for name in (bare, usual) if name]
@@ -116,7 +116,7 @@ def _samples_of(listing: Path) -> Path | None:
 
 
 def _listing_beside(folder: Path) -> Path | None:
-    """The CSV of a folder of samples: `<folder>_labels.csv` beside it, of `test` else the sample submission."""
+    """The CSV of a sample folder: `<folder>_labels.csv` beside it, or for `test` the sample submission."""
     where = folder.resolve()
     names = [f"{where.name}_labels.csv", f"{where.name}_labels.csv.gz", *([SUBMISSION] if where.name == "test" else [])]
     return next((f for name in names if (f := where.parent / name).is_file()), None)

@@ -1,8 +1,8 @@
-"""Cadences in the layout of the contest "SETI Breakthrough Listen" (2021): an .npy (panel 6, time, frequency) for each sample.
+"""Cadences in the layout of the contest "SETI Breakthrough Listen" (2021): one .npy (panel 6, time, frequency) per sample.
 
-Nothing is converted, copied or kept: the listing and every file's header are looked at when the source is read, values when a
-batch asks for them, so that 50 GB stream at the disk's speed. Values that are not finite are an error of the batch that meets
-them; where bad samples are to be passed over, all values are read once at the start instead. Files are never unpickled.
+Nothing is converted, copied or cached: the CSV and every file's header are read up front, values only when a batch needs
+them, so that 50 GB stream at disk speed. A non-finite value raises an error in the batch that contains it; with skip_bad, all
+values are read once at the start instead. Files are never unpickled.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from wavefold.data.index_csv import is_part
 from wavefold.data.npy_header import HEAD, Stored, read_header
 from wavefold.data.table import Table, check_ids, label_words
 
-LABELS = ("target", "label", "type")  # columns of labels, the first that is there
-EXPECTED = "expected train_labels.csv (id,target) beside train/<first character>/<id>.npy, a folder of .npy, or one .npy"
-_THREADS = 4  # that read; they wait for the disk, not for each other
-_TOGETHER = 64  # files a thread looks at in one go
-_LONGEST = 200  # characters of an id, which names a file
-_EDGE = 64  # bytes of values at either end that the digest counts
+LABELS = ("target", "label", "type")  # label columns; the first one present is used
+EXPECTED = "expected train_labels.csv (id,target) beside train/<first character>/<id>.npy, a folder of .npy files, or one .npy"
+_THREADS = 4  # reader threads; they wait for the disk, not for each other
+_TOGETHER = 64  # files per thread task
+_LONGEST = 200  # characters of an id, which is a file name
+_EDGE = 64  # bytes of values at either end that enter the digest
 
 
 def read_cadences(path: Path, *, label_column: str = "", group: str = "", labels: bool = True, skip_bad: bool = False) -> Table:
-    """Lazy cadences (sample, 6, time, frequency) of a folder, of a CSV that lists them, or of one .npy; ids are file names.
+    """Lazy cadences (sample, 6, time, frequency) from a folder, a CSV that lists them, or one .npy; ids are file names.
 
-    label_column: "" is `target`, else `label` or `type`; a CSV that is no test part must have it where labels are wanted, and
-    of a sample submission only the order counts. Files that the CSV does not list are no samples. group is not needed here:
-    all columns are kept. With skip_bad, samples that cannot be read are listed in left_out, for which all values are read
-    once; without, the first is a DataError. The digest is of names, sizes and the ends of the values, 64 bytes each.
+    label_column: "" means `target`, else `label` or `type`; with labels, a CSV must have it unless it is a test part. A sample
+    submission only sets the order. Files not listed in the CSV are ignored. group is unused: all columns are kept. skip_bad
+    reads all values once and lists unreadable samples in left_out; without it the first one raises DataError. The digest
+    covers names, sizes and the first and last 64 bytes of the values.
     """
     parts = parts_of(path)
     if parts is None:
-        raise DataError(f"{path.name}: holds no {END}; {EXPECTED}")
+        raise DataError(f"{path.name}: contains no {END} files; {EXPECTED}")
     rows = _rows(parts)
     label = _label(rows, parts, label_column, labels)
     entries, problems = _placed(rows, parts)
@@ -79,16 +79,16 @@ def read_cadences(path: Path, *, label_column: str = "", group: str = "", labels
 
 @dataclass(frozen=True, eq=False)
 class CadenceFiles:
-    """Loads the cadences of some files, each of which is as its `Stored` says."""
+    """Loads cadences from files that match their `Stored` headers."""
 
     folder: Path
-    names: Sequence[str]  # (sample,) below the folder
+    names: Sequence[str]  # (sample,) relative to the folder
     kinds: Sequence[Stored]
-    kind: Ints  # (sample,) which of them each file is
+    kind: Ints  # (sample,) index into `kinds`
     threads: int = _THREADS
 
     def __call__(self, samples: Ints) -> Floats:
-        """Values (sample, 6, time, frequency); DataError names the file that cannot be read or holds no finite number."""
+        """Values (sample, 6, time, frequency); DataError names a file that cannot be read or has a non-finite value."""
         values = np.empty((len(samples), *self.one), np.float32)
         kinds = self.kind[samples]
         for kind in np.unique(kinds).tolist():
@@ -103,7 +103,7 @@ class CadenceFiles:
         return self.kinds[0].shape
 
     def _stored(self, samples: Ints, stored: Stored) -> NDArray[np.floating]:
-        """Values (sample, 6, time, frequency) as they lie in files of one kind."""
+        """Values (sample, 6, time, frequency) as stored in files of one kind."""
         room = stored.room(len(samples))
         bytes_of = room.reshape(len(room), -1).view(np.uint8)
         _each(lambda at: self._fill(int(samples[at]), stored.offset, bytes_of[at]), len(samples), self.threads)
@@ -118,30 +118,30 @@ class CadenceFiles:
         except OSError as error:
             raise DataError(f"{self.folder.name}/{name}: cannot be read ({error.strerror})") from None
         if there != len(room):
-            raise DataError(f"{self.folder.name}/{name}: is shorter than when it was first looked at; start again")
+            raise DataError(f"{self.folder.name}/{name}: the file has shrunk since the run started; check it and run again")
 
     def _check(self, values: Floats, samples: Ints) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
-            sums = values.sum(axis=(2, 3))  # finite where all values are: a tenth of the time that asking each one takes
+            sums = values.sum(axis=(2, 3))  # finite if all values are: ten times as fast as checking each value
         for at, panel in np.argwhere(~np.isfinite(sums)).tolist():
             bad = np.argwhere(~np.isfinite(values[at, panel]))
             if len(bad):
                 row, column = bad[0].tolist()
                 raise DataError(
-                    f"{self.folder.name}/{self.names[int(samples[at])]}: panel {panel + 1} holds "
+                    f"{self.folder.name}/{self.names[int(samples[at])]}: panel {panel + 1} has the value "
                     f"{values[at, panel, row, column]:g} in row {row + 1}, column {column + 1}; "
-                    "expected finite numbers (skip_bad leaves such samples out)"
+                    "expected finite numbers (set skip_bad to leave such samples out)"
                 )
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """The samples that a source lists."""
+    """The samples listed by a source."""
 
     ids: Strings  # (sample,)
     lines: Ints  # (sample,)
-    columns: Mapping[str, Sequence[str]]  # less `id`
-    names: Mapping[str, list[str]]  # file name less .npy -> where such files are
+    columns: Mapping[str, Sequence[str]]  # without `id`
+    names: Mapping[str, list[str]]  # file name without .npy -> relative paths
 
 
 def _rows(parts: Parts) -> _Rows:
@@ -156,16 +156,16 @@ def _rows(parts: Parts) -> _Rows:
     if not name:
         raise missing(list(columns), "id", parts.name, "; expected id,target")
     words = columns.pop(name)
-    if parts.listing.name == SUBMISSION:  # what stands there is no label
+    if parts.listing.name == SUBMISSION:  # its column holds no labels
         columns.pop(one_named(columns, LABELS[0]), None)
     for word, line in zip(words, lines.tolist(), strict=True):
         if not 0 < len(word) <= _LONGEST or not word.isprintable() or word.startswith(".") or set("/\\") & set(word):
-            raise DataError(f"{parts.name} line {line}: id {word[:80]!r} is no plain name of a file")
+            raise DataError(f"{parts.name} line {line}: id {word[:80]!r} is not a plain file name")
     return _Rows(check_ids(words, lines, parts.name), lines, columns, names)
 
 
 def _label(rows: _Rows, parts: Parts, label_column: str, wanted: bool) -> str:
-    """The column of labels, '' where there is none or none is wanted."""
+    """The label column; '' if there is none or labels are not wanted."""
     found = one_named(rows.columns, label_column) if label_column else ""
     found = found or next((there for name in LABELS if not label_column and (there := one_named(rows.columns, name))), "")
     if parts.listing is None or parts.listing.name == SUBMISSION or not wanted:
@@ -176,7 +176,7 @@ def _label(rows: _Rows, parts: Parts, label_column: str, wanted: bool) -> str:
 
 
 def _placed(rows: _Rows, parts: Parts) -> tuple[list[str], dict[int, str]]:
-    """Each sample's file ('' where it has none), and what is wrong where it is not in its place."""
+    """Each sample's file ('' if it has none), and a message for each one that is missing or misplaced."""
     everywhere = [name for names in rows.names.values() for name in names]
     by_letter = sum("/" in name for name in everywhere) * 2 >= max(len(everywhere), 1)
     folder = parts.samples.name
@@ -187,21 +187,21 @@ def _placed(rows: _Rows, parts: Parts) -> tuple[list[str], dict[int, str]]:
         entries.append(name if name in there else "")
         if name not in there:
             who = f"{parts.name} line {line}: id '{id_}'" if parts.listing else f"{folder}: id '{id_}'"
-            lies = f"lies in {folder}/{there[0]}, expected" if there else "has no file"
-            problems[at] = f"{who} {lies} {folder}/{name}" + (", as most do" if there else "")
+            lies = f"is at {folder}/{there[0]}, expected" if there else "has no file"
+            problems[at] = f"{who} {lies} {folder}/{name}" + (", like most files" if there else "")
     return entries, problems
 
 
 @dataclass(frozen=True)
 class _Looked:
-    """What the headers of files say."""
+    """File headers and digests of a source."""
 
-    stored: Sequence[Stored | None]  # (sample,) None where there is a problem
-    edges: Sequence[bytes]  # (sample,) the ends of the values
+    stored: Sequence[Stored | None]  # (sample,) None if the file has a problem
+    edges: Sequence[bytes]  # (sample,) first and last bytes of the values
 
     @classmethod
     def at(cls, folder: Path, entries: Sequence[str], problems: dict[int, str]) -> _Looked:
-        """Look at each file, adding to the problems by sample."""
+        """Read each file's header; add to `problems` by sample."""
         looked: list[tuple[Stored | None, bytes]] = [(None, b"")] * len(entries)
 
         def look(block: int) -> None:
@@ -213,18 +213,18 @@ class _Looked:
                         problems[i] = str(error)
 
         blocks = -(-len(entries) // _TOGETHER)
-        with Progress(f"looking at {folder.name}", blocks * _TOGETHER, "files") as progress:
+        with Progress(f"scanning {folder.name}", blocks * _TOGETHER, "files") as progress:
             _each(look, blocks, _THREADS, lambda done: progress.update(done * _TOGETHER))
         return cls([stored for stored, _ in looked], [edge for _, edge in looked])
 
     def files(self, folder: Path, entries: Sequence[str], kept: Ints) -> CadenceFiles:
-        """What loads the kept ones."""
+        """A loader for the kept samples."""
         kinds = {stored: number for number, stored in enumerate(dict.fromkeys(self.stored[i] for i in kept))}
         kind = np.array([kinds[self.stored[i]] for i in kept], np.int64)
         return CadenceFiles(folder, [entries[i] for i in kept], [stored for stored in kinds if stored], kind)
 
     def digest(self, kept: Ints) -> str:
-        """SHA-256 of the kept files' sizes and ends, in their order."""
+        """SHA-256 of the kept files' headers and of the first and last bytes of their values, in order."""
         digest = hashlib.sha256()
         for i in kept.tolist():
             digest.update(f"{self.stored[i]}\n".encode() + self.edges[i])
@@ -244,15 +244,15 @@ def _look(path: str, name: str) -> tuple[Stored, bytes]:
 
 
 def _check_shapes(looked: _Looked, folder: Path, entries: Sequence[str], problems: dict[int, str]) -> None:
-    """Files of another shape than most have are problems; DataError where none is a cadence."""
+    """Mark files whose shape differs from most as problems; DataError if none is a cadence."""
     shapes = [stored.shape if stored else () for stored in looked.stored]
     usual = Counter(shape for shape in shapes if _is_cadence(shape)).most_common(1)
     for i, shape in enumerate(shapes):
         if looked.stored[i] and not (usual and shape == usual[0][0]):
             like = f"{usual[0][0]} as most of {folder.name}" if usual and _is_cadence(shape) else f"({PANELS}, time, frequency)"
-            problems[i] = f"{folder.name}/{entries[i]}: is of shape {shape}, expected {like}"
+            problems[i] = f"{folder.name}/{entries[i]}: has shape {shape}, expected {like}"
     if not usual:
-        raise DataError(problems[min(problems)] if problems else f"{folder.name}: holds no samples; {EXPECTED}")
+        raise DataError(problems[min(problems)] if problems else f"{folder.name}: contains no samples; {EXPECTED}")
 
 
 def _is_cadence(shape: tuple[int, ...]) -> bool:
@@ -265,7 +265,7 @@ def _stop_at_first(problems: Mapping[int, str], skip_bad: bool) -> None:
 
 
 def _not_finite(files: CadenceFiles) -> dict[int, str]:
-    """What is wrong with the values of files, by sample; reads all of them."""
+    """Error messages for files with unreadable or non-finite values, by sample; reads all of them."""
     problems: dict[int, str] = {}
 
     def look(sample: int) -> None:
@@ -280,7 +280,7 @@ def _not_finite(files: CadenceFiles) -> dict[int, str]:
 
 
 def _each(do: Callable[[int], None], count: int, threads: int, done: Callable[[int], None] = lambda _: None) -> None:
-    """Call `do` with 0 to count - 1, on some threads; the first error is raised."""
+    """Call `do` with 0 to count - 1 on a thread pool; raises the first error."""
     if count < 2 or threads < 2:
         results: Iterable[None] = map(do, range(count))
         for number, _ in enumerate(results, 1):
@@ -291,14 +291,14 @@ def _each(do: Callable[[int], None], count: int, threads: int, done: Callable[[i
         for number, _ in enumerate(pool.map(do, range(count)), 1):
             done(number)
     finally:
-        pool.shutdown(cancel_futures=True)  # an error or Ctrl-C need not wait for the rest
+        pool.shutdown(cancel_futures=True)  # on an error or Ctrl-C, do not wait for the rest
 
 
 def _put(stored: NDArray[np.floating], values: Floats, at: Ints) -> None:
-    """Set the samples at `at`, or all in one go: torch turns half precision nine times as fast as NumPy."""
+    """Set the samples at `at`, or all at once: torch converts half precision nine times as fast as NumPy."""
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     if len(at) == len(values):
         torch.from_numpy(values).copy_(torch.from_numpy(native))
         return
-    with np.errstate(over="ignore"):  # what float32 cannot hold is found by the check
+    with np.errstate(over="ignore"):  # values beyond float32 are found by the check
         values[at] = native

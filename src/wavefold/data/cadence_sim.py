@@ -1,9 +1,9 @@
-"""Simulated cadences: backgrounds as measured on real panels of the Green Bank Telescope, needles, and what looks like them.
+"""Simulated cadences: backgrounds modelled on real panels of the Green Bank Telescope, needles, and decoys.
 
-docs/cadences.md has the measurements, of contest cadences. In units of the white residual: slow row gain and short bursts
-over all columns, a bandpass slope and ripple, the spike of a coarse channel's centre, carriers 5 to 15 bins wide that fade
-in and out, blocks that switch on in the middle of a panel. Structure is as strong as makes the residual 0.08 to 0.77 of a
-panel's standard deviation, as measured. Each panel is standardised after injection, as the contest's are.
+docs/cadences.md has the measurements, made on contest cadences. Structure, in units of the white residual: slow row gain and
+short bursts over all columns, a bandpass slope and ripple, the spike at a coarse channel's centre, carriers 5 to 15 bins wide
+that fade in and out, blocks that switch on in the middle of a panel. It is scaled so that the residual is 0.08 to 0.77 of a
+panel's standard deviation, as measured. Each panel is standardised after injection, as in the contest.
 
 Four samples share a background: its structure, not its noise. Each sample is a pure function of (seed, number).
 """
@@ -26,27 +26,27 @@ from wavefold.base.errors import DataError, UserError
 from wavefold.base.lazy import Lazy
 from wavefold.base.needles import FAMILIES, Needles, add_needles, draw_needles, residual, standardised
 
-SHARE = 0.1  # of samples with a needle, as in the contest
-TOGETHER = 4  # samples of one background
-_DECOYS = 0.3  # share of samples with a line in other panels than ON alone; with a needle beside it they stay positive
-_OFF_ONLY = 0.2  # of decoys without a needle: in the OFF panels only
-_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # of real panels ...
+SHARE = 0.1  # fraction of samples with a needle, as in the contest
+TOGETHER = 4  # samples per background
+_DECOYS = 0.3  # fraction of samples with a decoy line, not in the ON panels alone; with a needle too they stay positive
+_OFF_ONLY = 0.2  # fraction of decoys without a needle that are in the OFF panels only
+_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # fraction of real panels ...
 _RESIDUALS = (0.08, 0.1, 0.15, 0.3, 0.39, 0.63, 0.77)  # ... whose residual is at most this many panel standard deviations
 
 
 def simulate_cadences(
     count: int, seed: int, *, shape: Sequence[int], classes: Sequence[str] = ("0", "1"), backgrounds: Dataset | None = None
 ) -> Dataset:
-    """Lazily made cadences (sample, 6, row, column), one in ten with a needle; ids, labels, backgrounds and truth beside them.
+    """Cadences (sample, 6, row, column) generated on demand, one in ten with a needle, with ids, labels, groups and truth.
 
-    shape: (6, rows, columns); classes: names of without and with a needle. What was put in stands in the columns family,
-    interference, amplitude (residual standard deviations a pixel), snr (of the best ON panel) and drift (bins a row).
-    backgrounds: cadences to put it into, in turn, instead of simulated ones; those of the last class are passed over.
+    shape: (6, rows, columns); classes: the names for without and with a needle. The columns family, interference, amplitude
+    (residual standard deviations per pixel), snr (of the best ON panel) and drift (bins per row) describe what was injected.
+    backgrounds: real cadences to inject into, in turn, instead of simulated ones; those of the last class are skipped.
     """
     if len(shape) != 3 or shape[0] != PANELS or min(shape[1:]) < 8:
-        raise UserError(f"data.shape: the simulator cadence makes [6, rows, columns] of 8 or more, not {list(shape)}")
+        raise UserError(f"data.shape: simulator 'cadence' needs [6, rows, columns], 8 or more each, got {list(shape)}")
     if len(classes) != 2:
-        raise UserError(f"data.classes: the simulator cadence makes 2 classes, not {len(classes)}")
+        raise UserError(f"data.classes: simulator 'cadence' needs exactly 2 classes, got {len(classes)}")
     labels = np.zeros(count, np.int64)
     labels[np.random.default_rng(seed).permutation(count)[: max(1, round(SHARE * count))]] = 1
     plan = _Plan(seed, labels, shape[1], shape[2], None if backgrounds is None else _without_needles(backgrounds, shape))
@@ -57,25 +57,25 @@ def simulate_cadences(
         classes=tuple(classes),
         groups=plan.backgrounds(),
         grouping="background",
-        source=f"simulated cadences, seed {seed}" + (f", in those of {backgrounds.source}" if backgrounds else ""),
+        source=f"simulated cadences, seed {seed}" + (f", injected into {backgrounds.source}" if backgrounds else ""),
         columns={"background": plan.backgrounds(), **plan.truth()},
     )
 
 
 def _without_needles(backgrounds: Dataset, shape: Sequence[int]) -> Dataset:
-    """The cadences not labelled as holding a needle; DataError where there are none, or of another shape."""
+    """The cadences not labelled as containing a needle; DataError if there are none or their shape differs."""
     if backgrounds.signals.shape[1:] != tuple(shape):
         there, wanted = (" x ".join(map(str, s)) for s in (backgrounds.signals.shape[1:], shape))
-        raise DataError(f"{backgrounds.source}: samples are {there}; data.shape is {wanted}")
+        raise DataError(f"{backgrounds.source}: samples have shape {there}, but data.shape is {wanted}")
     if backgrounds.labels is not None:
         backgrounds = backgrounds.take(np.flatnonzero(backgrounds.labels != len(backgrounds.classes) - 1))
     if not len(backgrounds):
-        raise DataError(f"{backgrounds.source}: holds no cadence without a needle to put needles into")
+        raise DataError(f"{backgrounds.source}: contains no cadence without a needle to use as a background")
     return backgrounds
 
 
 class _Plan:
-    """What each sample holds, and how to make it."""
+    """The contents of each sample, and how to generate them."""
 
     def __init__(self, seed: int, labels: Ints, rows: int, columns: int, real: Dataset | None = None) -> None:
         self.seed, self.labels, self.rows, self.columns, self.real = seed, labels, rows, columns, real
@@ -95,7 +95,7 @@ class _Plan:
         return names[np.arange(len(self.labels)) % len(names)]
 
     def truth(self) -> dict[str, NDArray[np.str_]]:
-        """The columns of what was put in."""
+        """The columns that describe what was injected."""
         samples, there = torch.arange(len(self.labels)), self.labels == 1
         needles, decoys = self.needles(0, samples), self.needles(1, samples)
         names, no, snr = np.array(FAMILIES), np.str_(""), needles.snr(self.columns)
@@ -108,7 +108,7 @@ class _Plan:
         }
 
     def make(self, numbers: Ints) -> Floats:
-        """Cadences of some samples, (sample, 6, row, column), rounded as their files are."""
+        """Cadences of some samples, (sample, 6, row, column), rounded to float16 like their files."""
         samples = torch.from_numpy(np.asarray(numbers, np.int64))
         panels = torch.from_numpy(self._backgrounds(numbers))
         sigma = 1.0 if self.real is None else residual(panels)
@@ -133,9 +133,9 @@ class _Plan:
 
 
 def structure(of_group: Generator, own: Generator, rows: int, columns: int) -> Floats:
-    """All that is not white in six panels, (6, row, column), in units of the white residual.
+    """Everything but white noise in six panels, (6, row, column), in units of the white residual.
 
-    of_group draws what a background keeps: profiles over frequency and strengths; own draws what changes with time.
+    of_group draws what samples of one background share (frequency profiles and strengths); own draws what varies with time.
     """
     profiles = _profiles(of_group, columns)  # (part, column)
     times = _times(of_group, own, PANELS * rows)  # (part, 6 x row)
@@ -148,7 +148,7 @@ def structure(of_group: Generator, own: Generator, rows: int, columns: int) -> F
 
 
 def _profiles(rng: Generator, columns: int) -> NDArray[np.float64]:
-    """The parts of a background over frequency, (part, column): gain, bandpass, spike, three carriers, a block."""
+    """The components of a background over frequency, (part, column): gain, bandpass, spike, three carriers, a block."""
     x = np.arange(columns)
     slope = rng.normal() * (x / columns - 0.5) + rng.normal() * np.tanh((x - rng.uniform(0, columns)) / (0.1 * columns))
     ripple = rng.choice([0.0, 0.3], p=[0.5, 0.5]) * np.sin(2 * np.pi * (x / rng.uniform(27, 29) + rng.random()))
@@ -164,10 +164,10 @@ def _profiles(rng: Generator, columns: int) -> NDArray[np.float64]:
 
 
 def _times(of_group: Generator, own: Generator, count: int) -> NDArray[np.float64]:
-    """How strong each part is at each row of all panels, (part, 6 x row)."""
+    """The strength of each component at each row of all panels, (part, 6 x row)."""
     gain = _slow(own, count, of_group.uniform(0.35, 0.97))
     starts = own.integers(0, count, own.poisson(2.0))
-    for start in starts:  # broadband bursts of a row or a few
+    for start in starts:  # broadband bursts of one to four rows
         gain[start : start + own.integers(1, 5)] += own.normal(0, 4)
     carriers = [np.abs(1 + of_group.uniform(0, 1.5) * _slow(own, count, of_group.uniform(0.3, 0.99))) for _ in range(3)]
     block = np.zeros(count)

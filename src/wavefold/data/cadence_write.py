@@ -1,7 +1,7 @@
 """Writes the layout of the contest "SETI Breakthrough Listen": `<part>/<id[0]>/<id>.npy` float16, and `<part>_labels.csv` last.
 
-The CSV, `id,target` and the dataset's further columns, says that all is there. Until then the folder holds the file
-`.unfinished`: a folder with it and without the CSV is what a killed process left, and is made anew.
+The CSV (`id,target` and the dataset's other columns) marks the output as complete. Until then the folder contains the file
+`.unfinished`: a folder with that file and without the CSV was left by a killed process and is rewritten.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from wavefold.base.progress import Progress
 from wavefold.data.cadence_npy import LABELS
 from wavefold.data.spectra_write import check_file_names
 
-_BLOCK = 32  # cadences at a time: 54 MB of the contest's
+_BLOCK = 32  # cadences at a time: 54 MB of contest cadences
 _UNFINISHED = ".unfinished"
 
 
 def write_cadences(dataset: Dataset, folder: Path, part: str = "train") -> Path:
-    """Write cadences (sample, 6, time, frequency), lazy ones too, in the contest's layout and return the CSV.
+    """Write cadences (sample, 6, time, frequency), lazy ones included, in the contest layout and return the CSV's path.
 
-    Without labels the CSV has no `target`. UserError where the CSV or the part's folder is there already, unless the folder
-    is half-written; DataError for what the layout cannot hold, such as values beyond float16.
+    Without labels the CSV has no `target`. UserError if the CSV or the part's folder already exists, unless the folder is
+    incomplete; DataError for data that the layout cannot represent, such as values beyond float16.
     """
     _check(dataset)
     listing, samples = folder / f"{part}_labels.csv", folder / part
     text = _listing(dataset, listing.name)
-    if leads():  # of several processes, another may see what the first one has just written
+    if leads():  # other processes may see what the main process has just written
         _make_room(listing, samples)
         _write_samples(dataset, samples)
         write_text(listing, text)
@@ -52,23 +52,23 @@ def write_cadences(dataset: Dataset, folder: Path, part: str = "train") -> Path:
 def _check(dataset: Dataset) -> None:
     if dataset.signals.ndim != 4 or dataset.signals.shape[1] != PANELS:
         shape = " x ".join(map(str, dataset.signals.shape[1:]))
-        raise DataError(f"{dataset.source}: its samples are {shape}; the contest's layout holds {PANELS} x time x frequency")
+        raise DataError(f"{dataset.source}: samples have shape {shape}; the contest layout needs {PANELS} x time x frequency")
     check_file_names(dataset)
 
 
 def _make_room(listing: Path, samples: Path) -> None:
     if listing.exists():
-        raise UserError(f"{listing}: is there already; name another folder")
+        raise UserError(f"{listing}: already exists; choose another folder")
     if (samples / _UNFINISHED).exists():
         shutil.rmtree(samples)
     elif samples.exists() and (not samples.is_dir() or any(not f.name.startswith(".") for f in samples.iterdir())):
-        raise UserError(f"{samples}: is there already; name another folder")
-    samples.mkdir(parents=True, exist_ok=True)  # an empty one is what a process left that was killed at once
-    write_text(samples / _UNFINISHED, f"{listing.name} is written when all samples are\n")
+        raise UserError(f"{samples}: already exists; choose another folder")
+    samples.mkdir(parents=True, exist_ok=True)  # an empty one was left by a process killed early
+    write_text(samples / _UNFINISHED, f"{listing.name} is written after all samples\n")
 
 
 def _write_samples(dataset: Dataset, samples: Path) -> None:
-    """One file a sample, all flushed to the disk at the end: a flush each would take longer than the writing."""
+    """Write one file per sample and flush them all at the end: flushing each would take longer than writing it."""
     head = _header(dataset.signals.shape[1:])
     for letter in sorted({id_[0] for id_ in dataset.ids.tolist()}):
         (samples / letter).mkdir()
@@ -83,7 +83,7 @@ def _write_samples(dataset: Dataset, samples: Path) -> None:
 
 @contextmanager
 def _nothing_left(samples: Path) -> Iterator[None]:
-    """What was written goes again on any error, such as a full disk."""
+    """Delete what was written on any error, such as a full disk."""
     try:
         yield
     except BaseException:
@@ -104,7 +104,7 @@ def _as_float16(values: Floats, ids: Sequence[str], source: str) -> np.ndarray[t
     if bad.any():
         at = int(np.argmax(bad))
         worst = values[at][~np.isfinite(half[at])][0]
-        raise DataError(f"{source}: id {ids[at]!r} holds {worst:g}; the contest's float16 holds finite values up to 65504")
+        raise DataError(f"{source}: id {ids[at]!r} has the value {worst:g}; float16 files need finite values up to 65504")
     return half
 
 
@@ -118,7 +118,7 @@ def _listing(dataset: Dataset, name: str) -> str:
     rows = [["id", *columns], *map(list, zip(dataset.ids.tolist(), *columns.values(), strict=True))]
     bad = next((word for row in rows for word in row if re.search(r"[\r\n]", word)), None)
     if bad is not None:
-        raise DataError(f"{name}: {bad!r} holds a line end; the contest's layout has a line for each sample")
+        raise DataError(f"{name}: {bad!r} contains a line break; the contest layout uses one line per sample")
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

@@ -1,10 +1,10 @@
-"""Spectra of made-up stars, galaxies and quasars as they would be without noise, on an even grid in vacuum.
+"""Noise-free spectra of simulated stars, galaxies and quasars, on an evenly spaced grid of vacuum wavelengths.
 
-A star is a black body with the lines of its temperature; a galaxy mixes an old and a young population, and its gas glows where
-stars are young; a quasar is a power law with broad lines and, from far away, the Ly-alpha forest. Lines enter with their
-equivalent widths, each only over the bins that it reaches, so that half a million spectra are made in minutes. Different from
-nature: continua are those of black bodies and power laws, and strengths follow smooth curves of temperature drawn by eye
-beside spectra of LAMOST and SDSS, not model atmospheres.
+A star is a black body with absorption lines that depend on its temperature; a galaxy mixes an old and a young population, with
+gas emission where stars are young; a quasar is a power law with broad lines and, at high redshift, the Ly-alpha forest. Lines
+are added by equivalent width, each only over the bins it reaches, so that half a million spectra take minutes. Simplification:
+continua are black bodies and power laws, and line strengths follow smooth functions of temperature, matched by eye to LAMOST
+and SDSS spectra rather than taken from model atmospheres.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from wavefold.data import lines
 _F = NDArray[np.float64]
 
 LIGHT = 299_792.458  # km/s
-BLUR = LIGHT / 1800 / 2.3548  # km/s, the standard deviation that a resolving power of 1,800 gives every line
+BLUR = LIGHT / 1800 / 2.3548  # km/s, standard deviation of the instrumental broadening at a resolving power of 1,800
 
-# Temperatures (K) where spectral types end (Pecaut & Mamajek 2013, ApJS 208, 9) and how many stars are of each: as in LAMOST's
-# catalogues F, G and K are most of them. O and B, A, F, G, K, M.
+# Temperature limits (K) of spectral types (Pecaut & Mamajek 2013, ApJS 208, 9) and the fraction of stars of each: mostly F, G
+# and K, as in LAMOST's catalogues. O and B, A, F, G, K, M.
 _TEMPERATURES = np.array([[9_900, 30_000], [7_300, 9_900], [5_950, 7_300], [5_300, 5_950], [3_900, 5_300], [2_800, 3_900]])
 _TYPES = np.array([0.01, 0.08, 0.29, 0.34, 0.20, 0.08])
 
 
 def temperatures(count: int, rng: Generator) -> _F:
-    """Temperatures of stars (sample,) in kelvin, most of them of the types F, G and K."""
+    """Stellar temperatures (sample,) in kelvin, mostly of types F, G and K."""
     low, high = _TEMPERATURES[rng.choice(len(_TYPES), count, p=_TYPES)].T
     return np.asarray(low * (high / low) ** rng.random(count))
 
@@ -39,12 +39,12 @@ def draw_stars(temperature: _F, axis: _F, rng: Generator) -> Floats:
     """Spectra (sample, wavelength) of stars. temperature: (sample,) K; axis: (wavelength,) even, angstrom."""
     count = len(temperature)
     shift = 1 + np.clip(rng.normal(0, 60, count) * np.exp(rng.normal(0, 0.5, count)), -300, 300) / LIGHT
-    turning = np.where(temperature > 6300, np.abs(rng.normal(0, 80, count)), 5.0)  # km/s; hot stars spin
+    turning = np.where(temperature > 6300, np.abs(rng.normal(0, 80, count)), 5.0)  # km/s; hot stars rotate fast
     metals = 10 ** (0.4 * np.clip(rng.normal(-0.25, 0.4, count), -2.5, 0.5))
-    depth = np.zeros((count, len(axis) + 1), np.float32)  # optical; the last column takes what falls outside
+    depth = np.zeros((count, len(axis) + 1), np.float32)  # optical depth; the last column collects what falls outside
     _add_hydrogen(depth, axis, shift, temperature, turning, rng)
     _add_metals(depth, axis, shift, temperature, metals, np.hypot(BLUR, turning), rng)
-    between = np.where(rng.random(count) < 0.7, rng.exponential(0.25, count), 0.0)  # angstrom, gas on the way
+    between = np.where(rng.random(count) < 0.7, rng.exponential(0.25, count), 0.0)  # angstrom, interstellar gas
     for centre in lines.SODIUM_D:
         add_lines(depth, axis, np.full(count, centre), np.full(count, centre / LIGHT * BLUR), between)
     _add_blanket(depth, axis, temperature, metals)
@@ -56,7 +56,7 @@ def draw_stars(temperature: _F, axis: _F, rng: Generator) -> Floats:
 def draw_galaxies(redshift: _F, axis: _F, rng: Generator) -> Floats:
     """Spectra (sample, wavelength) of galaxies, near 1 at H-alpha. redshift: (sample,); axis: (wavelength,) even, angstrom."""
     count = len(redshift)
-    young = rng.beta(0.9, 1.0, count)  # 0: stars of old age only; 1: of a hundred million years
+    young = rng.beta(0.9, 1.0, count)  # 0: old stars only; 1: a hundred million years old
     flux = _populations(redshift, young, axis, rng)
     spread = np.hypot(BLUR, rng.uniform(80, 280, count))
     depth = np.zeros((count, len(axis) + 1), np.float32)
@@ -75,7 +75,7 @@ def draw_quasars(redshift: _F, axis: _F, rng: Generator) -> Floats:
     flux = np.zeros((count, len(axis) + 1), np.float32)
     flux[:, :-1] = _power_law(redshift, rng.normal(-1.56, 0.4, count), axis)
     spread = np.clip(np.exp(rng.normal(np.log(4200), 0.35, count)), 2000, 8000) / 2.3548  # km/s
-    strong = np.exp(rng.normal(0, 0.3, count))  # of all lines of one quasar
+    strong = np.exp(rng.normal(0, 0.3, count))  # common factor for all lines of a quasar
     centres = np.append(lines.QUASAR, lines.QUASAR_ALPHA)
     for centre, width, heap in zip(
         centres, [*lines.QUASAR_WIDTH, lines.QUASAR_ALPHA_WIDTH], [*lines.QUASAR_HEAP, 0.0], strict=True
@@ -84,7 +84,7 @@ def draw_quasars(redshift: _F, axis: _F, rng: Generator) -> Floats:
         area = width * level * stretch * strong * np.exp(rng.normal(0, 0.25, count))
         moved = centre * (1 + (rng.normal(-500, 400, count) if centre < 1700 else rng.normal(0, 200, count)) / LIGHT)
         sigma = stretch * np.hypot(centre / LIGHT * np.hypot(BLUR, spread), heap)
-        add_lines(flux, axis, moved * stretch, 1.6 * sigma, 0.5 * area)  # a core on a wider foot, as real ones have
+        add_lines(flux, axis, moved * stretch, 1.6 * sigma, 0.5 * area)  # a core on a wider base, as in real quasars
         add_lines(flux, axis, moved * stretch, 0.6 * sigma if heap == 0 else sigma, 0.5 * area)
     oxygen = lines.QUASAR_OXYGEN_WIDTH * np.exp(rng.normal(-0.3, 0.8, count)) * stretch
     for centre, share in zip(lines.OXYGEN_III, (1 / 2.98, 1.0), strict=True):
@@ -98,10 +98,10 @@ def draw_quasars(redshift: _F, axis: _F, rng: Generator) -> Floats:
 
 
 def add_lines(target: Floats, axis: _F, centre: _F, width: _F, area: _F, *, wings: bool = False) -> None:
-    """Add one line to each row of `target` (sample, wavelength + 1), whose last column takes what falls outside the axis.
+    """Add one line to each row of `target` (sample, wavelength + 1), whose last column collects what falls outside the axis.
 
-    centre, width, area: (sample,) angstrom; a Gaussian of the standard deviation `width`, averaged over the bins it falls in,
-    or with `wings` a Lorentzian of the half width `width`.
+    centre, width, area: (sample,) angstrom; a Gaussian with standard deviation `width`, averaged over the bins it falls in,
+    or with `wings` a Lorentzian with half-width `width`.
     """
     step, length = axis[1] - axis[0], len(axis)
     width = np.hypot(width, step / np.sqrt(12))  # a bin is a box of this standard deviation
@@ -137,12 +137,12 @@ def _hill(temperature: _F, middle: float, spread: float) -> _F:
 
 
 def _balmer(temperature: _F) -> _F:
-    """Relative strength of hydrogen: 1 at 9,000 K, falling to a quarter for the Sun and for B stars, to nothing for M."""
+    """Relative strength of hydrogen: 1 at 9,000 K, falling to a quarter for the Sun and for B stars, to zero for M."""
     away = np.log(temperature / 9000)
     return np.asarray(np.exp(-0.5 * (away / np.where(away < 0, 0.27, 0.6)) ** 2))
 
 
-# Lines, strengths, and the equivalent width (angstrom) at strength 1 by temperature.
+# Lines, relative strengths, and the equivalent width (angstrom) at strength 1 as a function of temperature.
 _STELLAR: tuple[tuple[_F, _F, Callable[[_F], _F]], ...] = (
     (lines.HELIUM, lines.HELIUM_STRENGTH, lambda t: 1.3 * np.exp(-0.5 * (np.log(t / 20_000) / 0.3) ** 2)),
     (lines.CALCIUM_K_H, np.array([1.0, 0.85]), lambda t: 17 * _cooler(t, 5700, 650)),
@@ -153,7 +153,7 @@ _STELLAR: tuple[tuple[_F, _F, Callable[[_F], _F]], ...] = (
     (lines.METALS, lines.METALS_STRENGTH, lambda t: 1.5 * _cooler(t, 5700, 750)),
 )
 
-# Lines and the equivalent widths (angstrom) of each in an old population and in a young one.
+# Lines and their equivalent widths (angstrom) in an old and in a young population.
 _POPULATION: tuple[tuple[_F, float, float], ...] = (
     (lines.CALCIUM_K_H, 8.0, 1.0),
     (lines.G_BAND, 6.0, 0.5),
@@ -176,11 +176,11 @@ def _add_hydrogen(depth: Floats, axis: _F, shift: _F, temperature: _F, turning: 
 
 
 def _add_metals(depth: Floats, axis: _F, shift: _F, temperature: _F, metals: _F, spread: _F, rng: Generator) -> None:
-    """Helium and metal lines, and the bands of CH and MgH. spread: (sample,) km/s, of rotation and instrument."""
+    """Helium and metal lines, and the bands of CH and MgH. spread: (sample,) km/s, from rotation and instrument."""
     for centres, strengths, curve in _STELLAR:
         area = curve(temperature) * (1 if centres is lines.HELIUM else metals) * np.exp(rng.normal(0, 0.15, len(shift)))
         for centre, strength in zip(centres, strengths, strict=True):
-            wings = (0.35 if centre < 4000 else 0.12) * area * strength  # angstrom; strong lines are wider
+            wings = (0.35 if centre < 4000 else 0.12) * area * strength  # angstrom; stronger lines are wider
             add_lines(depth, axis, centre * shift, np.hypot(centre / LIGHT * spread, wings), area * strength)
     band = 6 * metals * _hill(temperature, 5000, 800)
     add_lines(depth, axis, lines.G_BAND[0] * shift, np.full(len(shift), 9.0), band)
@@ -189,7 +189,7 @@ def _add_metals(depth: Floats, axis: _F, shift: _F, temperature: _F, metals: _F,
 
 
 def _add_blanket(depth: Floats, axis: _F, temperature: _F, metals: _F) -> None:
-    """The Balmer jump of hot stars, which begins where the series merges, and the crowd of lines in the blue of cool ones."""
+    """The Balmer jump of hot stars, where the series merges, and the line blanketing in the blue of cool stars."""
     jump = 1 / (1 + np.exp((axis - 3735) / 25))
     crowd = 0.75 / (1 + np.exp((axis - 3990) / 25)) + 0.2 / (1 + np.exp((axis - 4450) / 120))
     amount = np.stack([1.0 * _balmer(temperature), 0.75 * _cooler(temperature, 5700, 600) * metals], axis=1)
@@ -210,7 +210,7 @@ def _add_molecules(depth: Floats, axis: _F, shift: _F, temperature: _F, rng: Gen
 
 
 def _with_flares(flux: Floats, axis: _F, shift: _F, temperature: _F, rng: Generator) -> Floats:
-    """Emission of H-alpha and its series in a quarter of the M stars."""
+    """Add Balmer emission to a quarter of the M stars."""
     active = (temperature < 3900) & (rng.random(len(shift)) < 0.25)
     spare = np.zeros((int(active.sum()), len(axis) + 1), np.float32)
     for centre, share in zip(lines.BALMER[:4], (1.0, 0.5, 0.25, 0.15), strict=True):
@@ -221,33 +221,33 @@ def _with_flares(flux: Floats, axis: _F, shift: _F, temperature: _F, rng: Genera
 
 
 def _populations(redshift: _F, young: _F, axis: _F, rng: Generator) -> Floats:
-    """Starlight of galaxies (sample, wavelength): cool stars with the break at 4000 angstrom, hot ones with a weak one."""
+    """Starlight of galaxies (sample, wavelength): cool stars with a strong 4000 angstrom break, hot stars with a weak one."""
     rest = (axis / (1 + redshift[:, None])).astype(np.float32)
     old = _black_body_at(rest, rng.normal(4600, 150, len(young)))
     new = _black_body_at(rest, rng.normal(10_500, 1_000, len(young)))
     share = (0.9 * young**1.5).astype(np.float32)[:, None]
-    step = 1 / (1 + np.exp(np.clip((3990 - rest) / 30, -30, 30)))  # 0 bluewards of the break
+    step = 1 / (1 + np.exp(np.clip((3990 - rest) / 30, -30, 30)))  # 0 blueward of the break
     crowd = 1 / (1 + np.exp(np.clip((4450 - rest) / 150, -30, 30)))
     drop = (0.5 * np.exp(rng.normal(0, 0.15, len(young)))).astype(np.float32)[:, None]
     old *= (1 - drop * (1 - step)) * (0.78 + 0.22 * crowd)
-    for head in (lines.BANDS[8], lines.BANDS[10]):  # TiO of the old population's giants
+    for head in (lines.BANDS[8], lines.BANDS[10]):  # TiO bands of giants in the old population
         old *= 1 - 0.07 * (rest > head) * np.exp(np.minimum(head - rest, 0) / 120).astype(np.float32)
     return np.asarray((1 - share) * old + share * new * (0.8 + 0.2 * step))
 
 
 def _black_body_at(rest: Floats, temperature: _F) -> Floats:
-    """Planck's law at wavelengths (sample, wavelength) of each sample's own, 1 at 6000 angstrom."""
+    """Planck's law at each sample's own wavelengths (sample, wavelength), 1 at 6000 angstrom."""
     exponent = (1.438777e8 / temperature[:, None]).astype(np.float32)
     return np.asarray((6000 / rest) ** 5 * np.expm1(exponent / np.float32(6000)) / np.expm1(exponent / rest))
 
 
 def _with_gas(flux: Floats, redshift: _F, young: _F, axis: _F, rng: Generator) -> Floats:
-    """Add the lines of ionised gas: strong where stars are young. redshift, young: (sample,)."""
+    """Add the emission lines of ionised gas, strong where stars are young. redshift, young: (sample,)."""
     count, stretch = len(redshift), 1 + redshift
     alpha = 45 * young**2 * np.exp(rng.normal(0, 0.6, count)) + 0.6 * np.exp(rng.normal(0, 0.6, count))  # angstrom
     beta = alpha / lines.DECREMENT[0]
     dust = rng.exponential(0.3, count)[:, None] * (lines.BALMER[:5] / 4862.7) ** -0.7  # optical depth
-    hard = np.exp(rng.normal(-0.3, 0.7, count)) + 0.8 * (young < 0.25)  # [O III] over H-beta; old galaxies' nuclei are hard
+    hard = np.exp(rng.normal(-0.3, 0.7, count)) + 0.8 * (young < 0.25)  # [O III] / H-beta; high in the nuclei of old galaxies
     nitrogen = 0.42 * np.exp(rng.normal(0, 0.3, count)) / (0.6 + 0.4 * hard)
     fluxes = [(c, beta * s * np.exp(dust[:, 1] - d)) for c, s, d in zip(lines.BALMER, lines.DECREMENT, dust.T, strict=False)]
     fluxes += [(c, beta * hard * s) for c, s in zip(lines.OXYGEN_III, (1 / 2.98, 1.0), strict=True)]
@@ -265,24 +265,24 @@ def _with_gas(flux: Floats, redshift: _F, young: _F, axis: _F, rng: Generator) -
 
 
 def _power_law(redshift: _F, slope: _F, axis: _F) -> Floats:
-    """Continua (sample, wavelength) that bend at 5000 angstrom of rest, where the composite's slope becomes +0.45."""
+    """Continua (sample, wavelength) with a break at rest-frame 5000 angstrom, where the composite's slope becomes +0.45."""
     away = np.log(axis / 5000)[None] - np.log(1 + redshift)[:, None]
     return np.asarray(np.exp(np.where(away < 0, slope[:, None], 0.3 * slope[:, None] + 0.9) * away), np.float32)
 
 
 def _level_at(flux: Floats, axis: _F, wavelength: _F) -> _F:
-    """Each row's flux at its wavelength, or at the axis's nearer end. wavelength: (sample,)."""
+    """Each row's flux at its wavelength, or at the nearer end of the axis. wavelength: (sample,)."""
     at = np.clip(np.rint((wavelength - axis[0]) / (axis[1] - axis[0])), 0, len(axis) - 1).astype(np.int64)
     return np.asarray(flux[np.arange(len(flux)), at].astype(np.float64))
 
 
 def _forest(redshift: _F, axis: _F, rng: Generator) -> Floats:
-    """Share of light (sample, wavelength) that hydrogen on the way lets through (mean: Madau 1995, ApJ 441, 18, eqs. 12-16)."""
+    """Transmission (sample, wavelength) of intergalactic hydrogen (mean: Madau 1995, ApJ 441, 18, eqs. 12-16)."""
     stretch = (1 + redshift)[:, None]
     depth = np.where(axis < lines.LYMAN_ALPHA * stretch, 0.0036 * (axis / lines.LYMAN_ALPHA) ** 3.46, 0.0)
     depth += np.where(axis < lines.LYMAN_BETA * stretch, 0.0017 * (axis / lines.LYMAN_BETA) ** 3.46, 0.0)
     clumps = rng.standard_gamma(0.7, depth.shape, np.float32) / np.float32(0.7)
     clumps[:, 1:] = 0.6 * clumps[:, 1:] + 0.4 * clumps[:, :-1]
-    depth = 1.35 * np.expm1(depth / 1.35)  # clumps of this gamma shape let more through; the mean is the source's again
+    depth = 1.35 * np.expm1(depth / 1.35)  # corrects for clumping at this gamma shape, so that the mean matches the source
     wall = lines.LYMAN_LIMIT * stretch * rng.uniform(0.9, 1.0, (len(redshift), 1))
     return np.asarray(np.exp(-depth * clumps - np.where(axis < wall, 3.0, 0.0)), np.float32)

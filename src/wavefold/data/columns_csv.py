@@ -1,4 +1,4 @@
-"""A CSV of words by id, such as `train_meta.csv` beside `train.csv`: who each sample is of, where it came from."""
+"""A CSV of metadata by id, such as `train_meta.csv` beside `train.csv`: the subject and origin of each sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wavefold.data.text_lines import csv_fields, is_row, line_blocks
 
 
 def read_columns(path: Path) -> dict[str, Strings]:
-    """All columns as words, `id` among them, each (row,); DataError names the line of a row that does not fit."""
+    """All columns as text, including `id`, each (row,); DataError names the line of a malformed row."""
     columns, lines = read_words(path, example="id,record")
     column_place(list(columns), "id", path.name)
     found = {"id" if name.lower() == "id" else name: np.array(words, np.str_) for name, words in columns.items()}
@@ -23,12 +23,12 @@ def read_columns(path: Path) -> dict[str, Strings]:
 
 
 def read_words(path: Path, example: str) -> tuple[dict[str, list[str]], Ints]:
-    """Columns as words and the line (row,) of each row; DataError names the line of a row that does not fit.
+    """Columns as text and the line number (row,) of each row; DataError names the line of a malformed row.
 
-    example: a header that would do, for the error where there is none.
+    example: a valid header, for the error message when there is none.
     """
     columns: list[str] = []
-    words: list[list[str]] = []  # by column
+    words: list[list[str]] = []  # per column
     numbers: list[int] = []
     for first, lines in line_blocks(path):
         for number, line in enumerate(lines, first):
@@ -40,12 +40,14 @@ def read_words(path: Path, example: str) -> tuple[dict[str, list[str]], Ints]:
                     known.append(word)
                 numbers.append(number)
     if not numbers:
-        raise DataError(f"{path.name}: is empty, expected a header such as {example} and rows below it")
+        raise DataError(f"{path.name}: contains no rows, expected a header such as {example} and rows below it")
     return dict(zip(columns, words, strict=True)), np.array(numbers, np.int64)
 
 
 def _fields(line: bytes, columns: list[str], place: str) -> list[str]:
     fields = csv_fields(line, place)
     if len(fields) != len(columns):
-        raise DataError(f"{place}: holds {len(fields)} fields, expected {len(columns)} ({','.join(columns)})")
+        raise DataError(
+            f"{place}: has {len(fields)} field{'s' if len(fields) != 1 else ''}, expected {len(columns)} ({','.join(columns)})"
+        )
     return fields

@@ -1,6 +1,6 @@
-"""Numbers in [0, 1] as text with 16 decimals, a whole array at once: some ten times as fast as a number at a time.
+"""Formats numbers in [0, 1] as text with 16 decimals, a whole array at once: about ten times as fast as one at a time.
 
-float32 values read back as they were; numbers outside [0, 1], or too small for 16 decimals to hold, are written one by one.
+float32 values round-trip exactly; numbers outside [0, 1], or too small for 16 decimals, are formatted one by one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wavefold.base.dataset import Floats
 
-_SMALLEST = np.float32(1e-7)  # below it 16 decimals are fewer than the nine digits that tell float32 numbers apart
+_SMALLEST = np.float32(1e-7)  # below it 16 decimals give fewer than the nine digits that distinguish float32 numbers
 _QUADS = np.array([list(b"%04d" % i) for i in range(10_000)], np.uint8)
 _ZERO = b"0." + b"0" * 16
 
@@ -27,7 +27,7 @@ def _digits(rows: Floats) -> NDArray[np.uint8]:
     text = np.empty((*rows.shape, 19), np.uint8)
     text[..., 1], text[..., 18] = ord("."), ord(",")
     for end in (18, 14, 10, 6):
-        rest = whole // 10_000  # three times as fast as np.divmod, which knows no fixed divisor
+        rest = whole // 10_000  # three times as fast as np.divmod, which cannot use a constant divisor
         text[..., end - 4 : end] = _QUADS[whole - 10_000 * rest]
         whole = rest
     text[..., 0] = ord("0") + whole

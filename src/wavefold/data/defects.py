@@ -1,9 +1,9 @@
-"""What is wrong with a source before anything learns from it: equal samples, nearly equal ones, labels that contradict.
+"""Finds data defects before training: duplicates, near-duplicates, conflicting labels and leaks between groups.
 
-Nearly equal samples are found by the correlation of all their values. A sample of many values is first shrunk to 509
-numbers: each value gets a random sign and is added to one of 509 sums (Charikar, Chen and Farach-Colton 2002), which
-keeps angles between samples. Block means would not: they take the noise away and call all smooth samples alike. One
-correlation in fifty is off by more than a fifth of what it lacks to 1: .999 may read .9988.
+Near-duplicates are found by correlating all values. Long samples are first reduced to 509 numbers: each value gets a random
+sign and is added to one of 509 sums (count sketch; Charikar, Chen and Farach-Colton 2002), which preserves angles between
+samples. Block means would not: they remove noise and make all smooth samples look alike. For one correlation in fifty the
+error exceeds a fifth of its distance from 1: .999 may be estimated as .9988.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from wavefold.base.seen import fingerprints
 Bools = NDArray[np.bool_]
 Words = NDArray[np.uint64]
 
-_SUMS = 509  # a prime, so that lines of a cadence's panel do not fall on one sum
-_FULL = 512  # values a sample up to which nothing is shrunk
-_ROWS, _COLUMNS = 1024, 4096  # of a block of correlations: 16 MB
-_NO_WORD = np.uint64(0)  # the fingerprint of flat samples
+_SUMS = 509  # a prime, so that lines in a cadence panel do not fall into one sum
+_FULL = 512  # values per sample up to which samples are not reduced
+_ROWS, _COLUMNS = 1024, 4096  # per block of correlations: 16 MB
+_NO_WORD = np.uint64(0)  # the fingerprint of constant samples
 
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Pairs of samples that are nearly equal, most alike first."""
+    """Pairs of nearly equal samples, most similar first."""
 
-    pairs: Ints  # (pair, 2) numbers of samples, the lower first
+    pairs: Ints  # (pair, 2) sample numbers, the lower first
     likeness: Floats  # (pair,) correlation
-    count: int  # pairs there are; more than `pairs` holds where only the most alike are kept
-    looked_at: int  # samples that were compared, all with all
+    count: int  # pairs found; may exceed len(pairs), as only the most similar are kept
+    looked_at: int  # samples that were compared with each other
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each of other samples the learned one that is most like it, most alike first; flat samples are left out."""
+    """For each other sample the most similar training sample, most similar first; constant samples are left out."""
 
-    samples: Ints  # (sample,) numbers of other samples
-    nearest: Ints  # (sample,) numbers of learned samples
+    samples: Ints  # (sample,) numbers of the other samples
+    nearest: Ints  # (sample,) numbers of the training samples
     likeness: Floats  # (sample,) correlation
-    equal: Bools  # (sample,) whether some learned sample has equal values
-    count: int  # of them as alike as `least` or more
-    looked_at: tuple[int, int]  # learned and other samples that were compared
+    equal: Bools  # (sample,) whether a training sample has equal values
+    count: int  # how many correlate by `least` or more
+    looked_at: tuple[int, int]  # training and other samples that were compared
 
 
 def duplicates(signals: Signals) -> list[Ints]:
-    """Groups of two or more samples with equal values, each in the source's order; flat samples are left out.
+    """Groups of two or more samples with equal values, each in source order; constant samples are left out.
 
     signals: (sample, channel, ...). NaN equals NaN; 0 and -0 differ.
     """
@@ -72,10 +72,10 @@ def duplicates(signals: Signals) -> list[Ints]:
 def near_duplicates(
     signals: Signals, *, least: float = 0.999, most_samples: int = 20_000, most_pairs: int = 10_000, seed: int = 0
 ) -> NearDuplicates:
-    """Pairs of samples whose values correlate by `least` or more, whatever their level and size.
+    """Pairs of samples whose values correlate by `least` or more, regardless of offset and scale.
 
-    signals: (sample, channel, ...). At most `most_samples` are compared, drawn by the seed, and the `most_pairs` most alike
-    kept. Flat samples are left out; of samples with equal values, which `duplicates` tells, only the first takes part.
+    signals: (sample, channel, ...). At most `most_samples`, drawn with the seed, are compared, and the `most_pairs` most
+    similar are kept. Constant samples are left out; of exact duplicates (see `duplicates`) only the first is compared.
     """
     drawn = _drawn(len(signals), most_samples, seed)
     directions, words = _directions(part_of(signals, drawn), seed)
@@ -86,10 +86,10 @@ def near_duplicates(
 
 
 def near_to(learned: Signals, other: Signals, least: float = 0.999, *, most_samples: int = 20_000, seed: int = 0) -> Nearest:
-    """For each of `other` the most alike of `learned`: what has leaked from one part to the other.
+    """For each sample of `other` the most similar one in `learned`, to find leaks between parts.
 
-    learned, other: (sample, channel, ...) of one shape. At most `most_samples` of each are compared, drawn by the seed.
-    Flat samples are left out; equal values count here, and are marked. DataError where the shapes differ.
+    learned, other: (sample, channel, ...) of equal sample shape. At most `most_samples` of each, drawn with the seed, are
+    compared. Constant samples are left out; exact duplicates are included and flagged. DataError if the shapes differ.
     """
     _check_shapes(learned, other)
     chosen, asked = _drawn(len(learned), most_samples, seed), _drawn(len(other), most_samples, seed)
@@ -112,17 +112,17 @@ def near_to(learned: Signals, other: Signals, least: float = 0.999, *, most_samp
 
 
 def label_conflicts(equals: Sequence[Ints] | Ints, labels: Ints) -> list[Ints]:
-    """Those of some groups or pairs of like samples that bear two labels or more. labels: (sample,)."""
+    """The groups or pairs of similar samples that have two or more different labels. labels: (sample,)."""
     return _chosen(equals, differing(equals, labels))
 
 
 def leaks(equals: Sequence[Ints] | Ints, groups: Strings) -> list[Ints]:
-    """Those of some groups or pairs of like samples that lie in two groups (patients, stars) or more. groups: (sample,)."""
+    """The groups or pairs of similar samples that span two or more groups (patients, stars). groups: (sample,)."""
     return _chosen(equals, differing(equals, groups))
 
 
 def differing(equals: Sequence[Ints] | Ints, marks: Ints | Strings) -> Bools:
-    """Which of some groups, or pairs (pair, 2), of samples bear two marks or more. marks: (sample,); result: (group,)."""
+    """Whether each group, or pair (pair, 2), of samples has two or more different marks. marks: (sample,); result: (group,)."""
     if not len(equals):
         return np.zeros(0, np.bool_)
     sizes = np.fromiter(map(len, equals), np.int64, len(equals))
@@ -140,7 +140,7 @@ def _rows(signals: Signals, count: int) -> Iterator[slice]:
 
 
 def _same(left: Floats, right: Floats) -> Bools:
-    """Whether samples are the same to the bit. left, right: (sample, ...)."""
+    """Whether samples are bitwise equal. left, right: (sample, ...)."""
     one, two = (np.ascontiguousarray(part, np.float32).view(np.uint32).reshape(len(part), -1) for part in (left, right))
     same: Bools = (one == two).all(axis=1)
     return same
@@ -154,9 +154,9 @@ def _drawn(count: int, most: int, seed: int) -> Ints:
 
 
 def _directions(signals: Signals, seed: int) -> tuple[Floats, Words]:
-    """Each sample's values less their mean, shrunk and of length 1, (sample, number), and its fingerprint (sample,).
+    """Each sample's values, centred, reduced and scaled to unit length, (sample, number), and its fingerprint (sample,).
 
-    The product of two of them is their correlation. What is not finite counts as the mean.
+    The dot product of two of them is their correlation. Non-finite values are replaced by the mean.
     """
     values = values_of(signals)
     signs = np.random.default_rng(seed).choice(np.array([-1, 1], np.float32), values)
@@ -166,12 +166,12 @@ def _directions(signals: Signals, seed: int) -> tuple[Floats, Words]:
         words[rows] = fingerprints(block)
         centred = _centred(block)
         directions[rows] = _unit(centred if values <= _FULL else _sums(_unit(centred) * signs))
-    words[~directions.any(axis=1)] = _NO_WORD  # flat but for what is not finite
+    words[~directions.any(axis=1)] = _NO_WORD  # constant apart from non-finite values
     return directions, words
 
 
 def _centred(signals: Floats) -> Floats:
-    """Each sample less its mean, 0 where it is not finite, and 0 throughout where it is flat: (sample, value)."""
+    """Each sample minus its mean, 0 at non-finite values, and all 0 if it is constant: (sample, value)."""
     flat = np.asarray(signals, np.float32).reshape(len(signals), -1)
     missing = ~np.isfinite(flat)
     if missing.any():
@@ -183,8 +183,8 @@ def _centred(signals: Floats) -> Floats:
 
 
 def _unit(rows: Floats) -> Floats:
-    """Rows of length 1; those that are 0 stay so. rows: (sample, value)."""
-    rows = rows / _or_one(np.abs(rows).max(axis=1, keepdims=True))  # else squares of small values would vanish
+    """Rows scaled to unit length; zero rows stay zero. rows: (sample, value)."""
+    rows = rows / _or_one(np.abs(rows).max(axis=1, keepdims=True))  # otherwise squares of small values would underflow
     return rows / _or_one(np.linalg.norm(rows, axis=1, keepdims=True))
 
 
@@ -193,14 +193,14 @@ def _or_one(sizes: Floats) -> Floats:
 
 
 def _sums(rows: Floats) -> Floats:
-    """Values added to the sum of their place modulo the count of sums. rows: (sample, value); result: (sample, sum)."""
+    """Sums of the values whose positions are equal modulo the number of sums. rows: (sample, value); result: (sample, sum)."""
     short = -rows.shape[1] % _SUMS
     sums: Floats = np.pad(rows, ((0, 0), (0, short))).reshape(len(rows), -1, _SUMS).sum(axis=1)
     return sums
 
 
 def _alike(directions: Floats, least: float, most: int) -> tuple[Ints, Floats, int]:
-    """The `most` pairs most alike, (pair, 2) and (pair,), and how many there are. directions: (sample, number)."""
+    """The `most` most similar pairs (pair, 2), their correlations (pair,) and the total count. directions: (sample, number)."""
     pairs, likeness, count, bar = np.empty((0, 2), np.int64), np.empty(0, np.float32), 0, np.float32(least)
     for first, second, block in _triangle(directions):
         count += int((block >= np.float32(least)).sum())
@@ -217,7 +217,7 @@ def _alike(directions: Floats, least: float, most: int) -> tuple[Ints, Floats, i
 
 
 def _triangle(directions: Floats) -> Iterator[tuple[int, int, Floats]]:
-    """Blocks of the correlations of samples with later ones: first row, first column, values; the rest is -2."""
+    """Blocks of correlations of samples with later ones: first row, first column, values; all others are -2."""
     for rows in row_blocks(len(directions), _ROWS):
         for columns in row_blocks(len(directions), _COLUMNS):
             if columns.stop <= rows.start:
@@ -230,7 +230,7 @@ def _triangle(directions: Floats) -> Iterator[tuple[int, int, Floats]]:
 
 
 def _most_alike(asked: Floats, known: Floats) -> tuple[Ints, Floats]:
-    """Of each of `asked` the place in `known` of what is most like it, and how much. asked, known: (sample, number)."""
+    """For each row of `asked`, the index of the most similar row of `known` and its correlation. Both: (sample, number)."""
     place, likeness = np.zeros(len(asked), np.int64), np.full(len(asked), -2, np.float32)
     for rows in row_blocks(len(asked), _ROWS):
         for columns in row_blocks(len(known), _COLUMNS):
@@ -246,4 +246,4 @@ def _most_alike(asked: Floats, known: Floats) -> tuple[Ints, Floats]:
 def _check_shapes(learned: Signals, other: Signals) -> None:
     if learned.shape[1:] != other.shape[1:]:
         words = [shape_words(signals.shape[1:]) for signals in (learned, other)]
-        raise DataError(f"near samples: the other samples are {words[1]}; expected {words[0]} as learned")
+        raise DataError(f"near-duplicates: the other samples have {words[1]}; expected {words[0]}, like the training samples")

@@ -1,7 +1,7 @@
-"""A filterbank file as a value: what its header says, and its power read a range of channels at a time, never whole.
+"""A filterbank file as a value: its header, and its power, read one range of channels at a time and never whole.
 
-The Green Bank Telescope's products, as Breakthrough Listen publishes them: power (time, channel) of one scan. Channels are
-narrow ("fine"); the telescope's own "coarse" channels are 2.9296875 MHz wide and hold a DC spike in their middle.
+These are Green Bank Telescope data products as published by Breakthrough Listen: power (time, channel) of one scan. Channels
+are narrow ("fine"); the telescope's "coarse" channels are 2.9296875 MHz wide and have a DC spike at their centre.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 from wavefold.base.dataset import Floats
 from wavefold.base.errors import DataError
 
-COARSE = 2.9296875  # MHz, a coarse channel: 187.5 MHz of the digitiser in 64
+COARSE = 2.9296875  # MHz per coarse channel: the digitiser's 187.5 MHz in 64 parts
 
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a scan beside its power."""
+    """The metadata of a scan."""
 
     fch1: float  # MHz, centre of the first channel
-    foff: float  # MHz from one channel to the next; negative where frequencies fall
+    foff: float  # MHz from one channel to the next; negative for descending frequencies
     tsamp: float  # s from one row to the next
     tstart: float = 0.0  # MJD of the first row
     source_name: str = ""
-    bits: int = 32  # a value on disk
+    bits: int = 32  # per value on disk
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Filterbank:
     header: Header
     shape: tuple[int, int]  # rows in time, fine channels
     load: Callable[[int, int], Floats] = field(repr=False)  # first, last -> (time, last - first) float32
-    fine: int = 0  # fine channels a coarse channel; 0: as many as make 2.9296875 MHz
+    fine: int = 0  # fine channels per coarse channel; 0: as many as span 2.9296875 MHz
 
     @property
     def coarse_channels(self) -> list[range]:
-        """The fine channels of each coarse channel, in the file's order; one where the file is no wider."""
+        """The fine channels of each coarse channel, in file order; just one if the file is no wider."""
         count = self.shape[1]
         size = self.fine or round(min(COARSE / abs(self.header.foff), count)) or 1
         return [range(first, min(first + size, count)) for first in range(0, count, size)]
@@ -51,16 +51,16 @@ class Filterbank:
     def read(self, first: int, last: int) -> Floats:
         """Power of the fine channels first to last - 1: (time, channel) float32; DataError outside the file."""
         if not 0 <= first < last <= self.shape[1]:
-            raise DataError(f"{self.path.name}: has no channels {first} to {last}, it has {self.shape[1]:,}")
+            raise DataError(f"{self.path.name}: channels {first} to {last} are out of range; the file has {self.shape[1]:,}")
         return np.ascontiguousarray(self.load(first, last), np.float32)
 
     def frequency(self, channel: float) -> float:
-        """MHz of the centre of a fine channel, counted from 0."""
+        """Centre frequency (MHz) of a fine channel, counted from 0."""
         return self.header.fch1 + channel * self.header.foff
 
 
 def check_header(header: Header, name: str) -> None:
-    """DataError for a header that no scan has. name: of the file, for the message."""
+    """Raise DataError for an invalid header. name: the file name, for the message."""
     for key in ("fch1", "foff", "tsamp", "tstart"):
         if not math.isfinite(getattr(header, key)):
             raise DataError(f"{name}: {key} is {getattr(header, key)}, expected a finite number")
@@ -70,6 +70,6 @@ def check_header(header: Header, name: str) -> None:
 
 
 def check_polarisations(count: int, name: str) -> None:
-    """DataError unless a file holds one polarisation product: Stokes I."""
+    """Raise DataError unless a file has exactly one polarisation product: Stokes I."""
     if count != 1:
-        raise DataError(f"{name}: holds {count} polarisation products (nifs), expected 1, the total power")
+        raise DataError(f"{name}: has {count} polarisation products (nifs), expected 1 (total power)")

@@ -1,5 +1,5 @@
 """Filterbank files in HDF5 (.h5) as Breakthrough Listen's tools write them: a dataset "data" (time, product, channel)
-whose attributes are the header's keywords. Read with h5py, slice by slice; bitshuffle's filter comes with hdf5plugin.
+whose attributes are the header keywords. Read slice by slice with h5py; hdf5plugin provides the bitshuffle filter.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ _NEEDED = ("fch1", "foff", "tsamp")
 
 
 def read_h5(path: Path, fine: int = 0) -> Filterbank:
-    """The scan of an .h5 file, its power left on disk. fine: channels a coarse channel, as `Filterbank` has them.
+    """The scan in an .h5 file, with its power left on disk. fine: fine channels per coarse channel, as in `Filterbank`.
 
-    DataError for what is no filterbank, misses an attribute or holds more than one product.
+    DataError for a file that is not a filterbank, lacks an attribute or has more than one product.
     """
     with _opened(path) as data:
         if data.ndim != 3:
             raise DataError(f"{path.name}: data has the shape {data.shape}, expected (time, 1, channel)")
         facts = {key: _plain(value) for key, value in data.attrs.items()}
         if data.dtype.kind not in "fiu":
-            raise DataError(f"{path.name}: data holds {data.dtype}, expected numbers")
+            raise DataError(f"{path.name}: data has type {data.dtype}, expected numbers")
         rows, products, channels = data.shape
         bits = 8 * data.dtype.itemsize
     header = _header(facts, bits, path.name)
     check_polarisations(products, path.name)
     if not rows or facts.get("nchans", channels) != channels:
-        raise DataError(f"{path.name}: data is {rows} x {channels}, its header says {facts.get('nchans')} channels (nchans)")
+        raise DataError(f"{path.name}: data has shape {rows} x {channels}, but its header gives nchans={facts.get('nchans')}")
 
     def load(first: int, last: int) -> Floats:
-        # a handle would not survive in another process; what float32 cannot hold becomes infinite, and is passed over
+        # file handles cannot be passed between processes; values beyond float32 become infinite and are skipped later
         with _opened(path) as data, np.errstate(over="ignore"):
             values: Floats = data[:, 0, first:last].astype(np.float32)
         return values
@@ -52,11 +52,11 @@ def read_h5(path: Path, fine: int = 0) -> Filterbank:
 
 
 def write_h5(path: Path, power: ArrayLike, header: Header) -> None:
-    """Write power (time, channel) as an .h5 file of float32, whole; uncompressed, so that any slice is read alone."""
+    """Write power (time, channel) as an .h5 file of float32; uncompressed, so that any slice can be read alone."""
     values = np.asarray(power)
 
     def write(stream: Any) -> None:
-        with h5py.File(stream.name, "w") as file:  # the same temporary file: HDF5 wants to read what it writes
+        with h5py.File(stream.name, "w") as file:  # by name: HDF5 also reads while it writes
             file.attrs["CLASS"], file.attrs["VERSION"] = "FILTERBANK", "1.0"
             data = file.create_dataset("data", (len(values), 1, values.shape[1]), np.float32)
             data[:, 0] = values
@@ -70,11 +70,11 @@ def write_h5(path: Path, power: ArrayLike, header: Header) -> None:
 def _header(facts: dict[str, Any], bits: int, name: str) -> Header:
     missing = [key for key in _NEEDED if key not in facts]
     if missing:
-        raise DataError(f"{name}: data has no attribute {missing[0]}; it has {listed(sorted(facts)) or 'none'}")
+        raise DataError(f"{name}: data has no attribute {missing[0]}; available: {listed(sorted(facts)) or 'none'}")
     try:
         numbers = {key: float(facts[key]) for key in (*_NEEDED, "tstart") if key in facts}
     except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: an attribute is no number: {error}") from None
+        raise DataError(f"{name}: an attribute is not a number: {error}") from None
     header = Header(**numbers, source_name=str(facts.get("source_name", "")), bits=bits)
     check_header(header, name)
     return header
@@ -88,30 +88,30 @@ def _attributes(header: Header, shape: tuple[int, ...]) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The dataset of an .h5 file; one line for whatever HDF5 says of it."""
+    """The dataset of an .h5 file; HDF5 errors become a one-line DataError."""
     try:
         with h5py.File(path, "r") as file:
             data = file.get("data")
             if not isinstance(data, h5py.Dataset):
                 raise DataError(
-                    f"{path.name}: is no filterbank file, it holds {listed(file) or 'nothing'} and no dataset 'data'"
+                    f"{path.name}: not a filterbank file: it contains {listed(file) or 'nothing'} but no dataset 'data'"
                 )
             _check_own(file, data, path.name)
             _bring_filters(data, path.name)
             yield data
     except (OSError, RuntimeError, KeyError) as error:
         said = " ".join(str(error).split())
-        raise DataError(f"{path.name}: could not be read as HDF5: {said}") from error
+        raise DataError(f"{path.name}: cannot be read as HDF5: {said}") from error
 
 
 def _check_own(file: Any, data: Any, name: str) -> None:
-    """DataError where the values stand in another file: HDF5 would read any that its maker names."""
+    """Raise DataError if the values are in another file: HDF5 would read any file that the link names."""
     if isinstance(file.get("data", getlink=True), h5py.ExternalLink) or data.external or data.is_virtual:
-        raise DataError(f"{name}: data points into another file; expected the values in the file itself")
+        raise DataError(f"{name}: data is a link to another file; expected the values in this file")
 
 
 def _bring_filters(data: Any, name: str) -> None:
-    """Make the filters known that the data went through; only files that need them need the package."""
+    """Register the compression filters of the data; only files that use them require the package."""
     made = data.id.get_create_plist()
     numbers = [made.get_filter(i)[0] for i in range(made.get_nfilters())]
     if all(h5py.h5z.filter_avail(n) for n in numbers):
@@ -119,10 +119,10 @@ def _bring_filters(data: Any, name: str) -> None:
     _ = hdf5plugin.FILTERS  # the import registers them
     strange = [n for n in numbers if not h5py.h5z.filter_avail(n)]
     if strange:
-        raise DataError(f"{name}: is compressed by the HDF5 filter {strange[0]}, which hdf5plugin does not bring")
+        raise DataError(f"{name}: compressed with HDF5 filter {strange[0]}, which hdf5plugin does not provide")
 
 
 def _plain(value: Any) -> Any:
-    """An attribute as a number or text: HDF5 hands over arrays of one, numpy scalars and bytes."""
+    """An attribute as a number or text: HDF5 returns arrays of length 1, numpy scalars and bytes."""
     value = value.item() if isinstance(value, np.generic | np.ndarray) and np.size(value) == 1 else value
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

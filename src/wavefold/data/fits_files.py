@@ -1,4 +1,4 @@
-"""Many FITS files, a spectrum each, with or without an index CSV: `id,type` or `file,type`; resampled to one grid."""
+"""FITS files with one spectrum each, with or without an index CSV (`id,type` or `file,type`), resampled to one grid."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from wavefold.data.store import fill, working_folder
 from wavefold.data.table import Table
 
 ENDS = (".fits", ".fits.gz", ".fit", ".fit.gz")
-LABELS = tuple(name for name in FACTS if name not in ("kind", "filled"))  # those two tell of the file, not of the sample
-_ALONE = 64  # files from which on all processors read: one takes some 20 ms, starting the others some 2 s
+LABELS = tuple(name for name in FACTS if name not in ("kind", "filled"))  # those two describe the file, not the sample
+_ALONE = 64  # files from which all processors are used: a file takes about 20 ms, starting workers about 2 s
 _BLOCK = 32  # files
 
 
@@ -31,11 +31,11 @@ def read_fits(
     skip_bad: bool = False,
     store: Path | None = None,
 ) -> Table:
-    """Spectra (sample, 1, position) of a FITS file, of those in a folder and below, or of those that an index lists.
+    """Spectra (sample, 1, position) from one FITS file, a folder and its subfolders, or the files listed in an index.
 
-    grid: first and last centre and the step in angstrom; UserError where it is None. label_column: "" is the index's `type`,
-    without an index the headers' class where all have one; any column or fact of the files may be named. group, skip_bad and
-    store: as in `read_spectra`.
+    grid: first and last bin centre and the step in angstrom; UserError if None. label_column: "" means the index's `type`,
+    or without an index the class in the headers if all have one; any column or header fact may be named. group, skip_bad
+    and store: as in `read_spectra`.
     """
     indexed = path.is_file() and not path.name.lower().endswith(ENDS)
     if indexed and labels:
@@ -45,7 +45,7 @@ def read_fits(
     folder = path.parent if indexed else path
     files = paths_of_fits(folder)
     if not files:
-        raise DataError(f"{folder.name}: holds no FITS file, expected {', '.join(ENDS)}")
+        raise DataError(f"{folder.name}: contains no FITS files, expected {', '.join(ENDS)}")
     rows = match(path if indexed else None, files, folder.name, ".fits", skip_bad=skip_bad)
     parse = partial(parse_fits, grid=bins)
     how: dict[str, Any] = {"name": folder.name, "known": rows.missing, "skip_bad": skip_bad, "block": _BLOCK, "alone": _ALONE}
@@ -63,9 +63,9 @@ def _grid(grid: Sequence[float] | None, name: str) -> Grid:
 
 
 def paths_of_fits(path: Path) -> dict[str, str]:
-    """Paths of the FITS files of a folder and those below it, or of one file, by their names less the suffix.
+    """Paths of the FITS files in a folder and its subfolders, or of one file, keyed by name without suffix.
 
-    DataError where two have one name: it is the id.
+    DataError if two have the same name, as it is the id.
     """
     if path.is_file():
         return {file_stem(path.name): str(path)}
@@ -73,6 +73,6 @@ def paths_of_fits(path: Path) -> dict[str, str]:
     for file in sorted((f.name for f in files_below(path, ENDS)), key=natural):
         stem = file_stem(file)
         if stem in found:
-            raise DataError(f"{path.name}: holds {stem} twice ({file}), expected one file for each id")
+            raise DataError(f"{path.name}: contains {stem} twice ({file}), expected one file per id")
         found[stem] = str(path / file)
     return found

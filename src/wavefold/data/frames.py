@@ -1,4 +1,4 @@
-"""From what the user names, an array, images, a grid or a table of dated events, to one series of frames."""
+"""Reads an array, images, a grid or a table of timed events into one series of frames."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")  # one of them lies in
 
 
 def read_series(source: str | Path, reading: Reading = _AS_STORED, *, layout: str = "auto") -> Series:
-    """Frames of a file or folder, (time, channel, row, column) float32, NaN where there is no value.
+    """Frames of a file or folder, (time, channel, row, column) float32, NaN for missing values.
 
-    layout: "auto" tells it by the suffix: .npy and .npz hold an array, .nc and .zarr a grid, a folder images or several
-    files, which are joined in the order of their times; a table of events is one where reading.events is given. value =
-    stored * scale + offset; stored codes of reading.missing are NaN. DataError for infinite values, for files of different
-    size, for times that go back, and where no value is finite.
+    layout: "auto" uses the suffix: .npy and .npz are arrays, .nc and .zarr grids, a folder has images or several files, which
+    are joined in time order; with reading.events the source is a table of events. value = stored * scale + offset; stored
+    codes in reading.missing become NaN. DataError for infinite values, files of different frame size, times that are not
+    increasing, or no finite value at all.
     """
     path = Path(source).expanduser()
     if not reading.scale or not math.isfinite(reading.scale) or not math.isfinite(reading.offset):
@@ -57,7 +57,7 @@ def read_series(source: str | Path, reading: Reading = _AS_STORED, *, layout: st
     name = _layout(path, reading) if layout == "auto" else layout
     files = _files(path) if name in ("array", "grid") and path.is_dir() and not _is_zarr(path) else [path]
     if not files:
-        raise DataError(f"{path}: holds no {listed((*_ARRAYS, *_GRIDS[:4]))} file")
+        raise DataError(f"{path}: contains no {listed((*_ARRAYS, *_GRIDS[:4]))} files")
     series = [_one(file, name if file == path else _layout(file, reading), reading) for file in files]
     joined = series[0] if files == [path] else _joined(series, path)
     return replace(joined, source=str(source))
@@ -75,22 +75,22 @@ def _layout(path: Path, reading: Reading) -> str:
     if path.is_dir():
         return _layout_of_folder(path)
     if name.endswith(_TABLES):
-        raise UserError(f"{path.name}: a table of dated events needs {EVENTS_WORD}")
+        raise UserError(f"{path.name}: a table of timed events needs the option {EVENTS_WORD}")
     if name.endswith(IMAGES):
-        raise DataError(f"{path.name}: is one image, expected a folder of numbered images")
+        raise DataError(f"{path.name}: is a single image, expected a folder of numbered images")
     ends = listed((*_ARRAYS, *_GRIDS[:4]))
-    raise DataError(f"{path.name}: is none of {ends} and no folder of images, so its layout must be named")
+    raise DataError(f"{path.name}: not one of {ends}, nor a folder of images; specify its layout")
 
 
 def _layout_of_folder(path: Path) -> str:
     files = _files(path)
     images = images_in(path) or (sequences_of(path) if not files else [])
     if files and images:
-        raise DataError(f"{path.name}: holds both {files[0].name} and {images[0].name}; name one of them")
+        raise DataError(f"{path.name}: contains both {files[0].name} and {images[0].name}; give the path of one of them")
     if files or images:
         return "images" if images else "array"
     there = listed(sorted(f.name for f in path.iterdir())[:8]) or "nothing"
-    raise DataError(f"{path}: holds {there}; expected numbered images, or {listed((*_ARRAYS, *_GRIDS[:4]))} files")
+    raise DataError(f"{path}: contains {there}; expected numbered images, or {listed((*_ARRAYS, *_GRIDS[:4]))} files")
 
 
 def _is_zarr(path: Path) -> bool:
@@ -98,7 +98,7 @@ def _is_zarr(path: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of a folder that hold frames, as people sort names."""
+    """The frame files in a folder, in natural order."""
     there = (f for f in folder.iterdir() if f.name.lower().endswith((*_ARRAYS, *_GRIDS[:4])) and not f.name.startswith("."))
     return sorted(there, key=lambda f: natural(f.name))
 
@@ -110,14 +110,16 @@ def _one(path: Path, layout: str, reading: Reading) -> Series:
 
 
 def _kept(series: Series, reading: Reading, place: str) -> Series:
-    """Only the channels asked for, in that order."""
+    """The series with only the requested channels, in that order."""
     if not reading.channels or reading.channels == series.channels:
         return series
     for name in reading.channels:
         if name not in series.channels:
-            raise UserError(f"{place}: no channel '{name}'; it has {listed(series.channels)}{nearest(name, series.channels)}")
+            raise UserError(
+                f"{place}: no channel '{name}'; available: {listed(series.channels)}{nearest(name, series.channels)}"
+            )
     if len(set(reading.channels)) < len(reading.channels):
-        raise UserError(f"{place}: channels {listed(reading.channels)} name one twice")
+        raise UserError(f"{place}: duplicate in channels {listed(reading.channels)}")
     index = np.array([series.channels.index(name) for name in reading.channels])
     frames = series.frames
     kept = frames.then(partial(_take, index)) if isinstance(frames, Lazy) else frames[:, index]
@@ -130,7 +132,7 @@ def _take(index: Ints, frames: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class _Meaning:
-    """What stored values mean: value = stored * scale + offset, NaN for the codes of those that are missing."""
+    """Decoding of stored values: value = stored * scale + offset, NaN for missing-value codes."""
 
     scale: float
     offset: float
@@ -138,7 +140,7 @@ class _Meaning:
     place: str
 
     def of(self, stored: NDArray[Any], numbers: Ints) -> Floats:
-        """Values of frames by number; DataError for one that is not finite, though not NaN."""
+        """Decoded values of frames; DataError for an infinite value. numbers: the frames' numbers, for the message."""
         with np.errstate(over="ignore", invalid="ignore"):
             if self.scale == 1 and self.offset == 0:
                 values = stored.astype(np.float32)
@@ -150,17 +152,17 @@ class _Meaning:
             frame, channel, row, column = (int(i) for i in np.argwhere(np.isinf(values))[0])
             raise DataError(
                 f"{self.place} frame {numbers[frame]}, row {row}, column {column}: the value "
-                f"{stored[frame, channel, row, column]:g} is not finite; a code for none belongs to missing"
+                f"{stored[frame, channel, row, column]:g} is not finite; if it is a missing-value code, add it to missing"
             )
         return values
 
     def load(self, frames: Lazy, numbers: Ints) -> Floats:
-        """The same of frames that are read on demand."""
+        """The same for frames read on demand."""
         return self.of(frames[numbers], numbers)
 
 
 def _with_meaning(series: Series, reading: Reading, place: str) -> Series:
-    """The same series with its values float32 as they are meant, checked; lazily where they are read on demand."""
+    """The series with its values decoded to float32 and checked; lazily if it is read on demand."""
     meaning = _Meaning(reading.scale, reading.offset, tuple(reading.missing), place)
     stored, count = series.frames, len(series)
     blocks = list(row_blocks(count, values=values_of(stored)))
@@ -176,12 +178,12 @@ def _with_meaning(series: Series, reading: Reading, place: str) -> Series:
 
 
 def _check_any(blocks: Any, place: str) -> None:
-    if not any(np.isfinite(block).any() for block in blocks):  # the first block says it, but for a bad file
-        raise DataError(f"{place}: no value is finite; are missing, scale and offset right?")
+    if not any(np.isfinite(block).any() for block in blocks):  # normally the first block settles it
+        raise DataError(f"{place}: no value is finite; check missing, scale and offset")
 
 
 def _joined(series: Sequence[Series], path: Path) -> Series:
-    """Several files as one series, by their times where all have some, else in the order of their names."""
+    """Several files as one series, in time order if all have times, else in name order."""
     first = series[0]
     for one in series[1:]:
         _check_like(one, first)
@@ -209,16 +211,16 @@ def _check_like(one: Series, first: Series) -> None:
     name, other = Path(one.source).name, Path(first.source).name
     if one.size != first.size:
         sizes = [f"{rows} x {columns}" for rows, columns in (one.size, first.size)]
-        raise DataError(f"{name}: changed frame size, its frames are {sizes[0]} (rows x columns), those of {other} {sizes[1]}")
+        raise DataError(f"{name}: frame size is {sizes[0]} (rows x columns), but that of {other} is {sizes[1]}")
     if one.channels != first.channels:
-        raise DataError(f"{name}: has the channels {listed(one.channels)}, {other} has {listed(first.channels)}")
+        raise DataError(f"{name}: has channels {listed(one.channels)}, but {other} has {listed(first.channels)}")
     if one.unit != first.unit:
-        raise DataError(f"{name}: its unit is '{one.unit}', that of {other} '{first.unit}'")
+        raise DataError(f"{name}: unit is '{one.unit}', but that of {other} is '{first.unit}'")
     if one.step and first.step and abs(one.step - first.step) > 0.12 * first.step:  # months differ by that much
-        raise DataError(f"{name}: has a frame every {one.step:g} s, {other} every {first.step:g} s")
+        raise DataError(f"{name}: has a frame every {one.step:g} s, but {other} every {first.step:g} s")
     if (one.times is None) != (first.times is None):
         bare, timed = (name, other) if one.times is None else (other, name)
-        raise DataError(f"{bare}: has no times, though {timed} has")
+        raise DataError(f"{bare}: has no times, but {timed} does")
 
 
 def _name(series: Series, name: str) -> str:
@@ -227,7 +229,7 @@ def _name(series: Series, name: str) -> str:
 
 
 def _continued(joined: Series, begins: Ints, files: Sequence[str], place: str) -> Series:
-    """Stretches of joined files run on where one file's first time is a step after the last time of the one before."""
+    """Merge the stretches of consecutive files when one starts exactly one step after the previous one ends."""
     times = joined.times
     assert times is not None
     for begin, before, after in zip(begins, files[:-1], files[1:], strict=True):
@@ -236,7 +238,7 @@ def _continued(joined: Series, begins: Ints, files: Sequence[str], place: str) -
                 f"{after}: begins at {time_word(times[begin])}, before {before} ends at {time_word(times[begin - 1])}; "
                 "files must not overlap"
             )
-    if np.any(np.diff(times) <= 0):  # sequences of the same hours in one file: nothing is to be continued
+    if np.any(np.diff(times) <= 0):  # sequences in one file overlap in time: nothing to merge
         return joined
     starts, step, notes = stretches(times, place, joined.step)
     kept = np.isin(joined.starts, starts)
@@ -247,7 +249,7 @@ def _continued(joined: Series, begins: Ints, files: Sequence[str], place: str) -
 
 
 def _together(parts: Sequence[Signals]) -> Signals:
-    """Frames of several files as one, at hand where they are and are not too many."""
+    """Frames of several files as one, in memory if they are small enough."""
     total = sum(4 * len(part) * values_of(part) for part in parts)
     if total <= LARGE or not any(isinstance(part, Lazy) for part in parts):
         return np.concatenate([np.asarray(part) for part in parts])
@@ -264,7 +266,7 @@ def _of_parts(parts: tuple[Signals, ...], ends: Ints, numbers: Ints) -> Floats:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder of images, of their names and bytes."""
+    """SHA-256 of a file's bytes; for a folder of images, of their names and bytes."""
     if path.is_file():
         return content_digest([path])
     files = [file for folder in sequences_of(path) for file in images_in(folder)]

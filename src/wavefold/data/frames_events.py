@@ -1,8 +1,8 @@
-"""A table of dated events, gridded: how many lie in each cell and step of time, or a smoothed rate of them.
+"""Grids a table of timed events: counts per cell and time step, or a smoothed rate.
 
-The table is a CSV (plain or gzip) or an .npz of columns: time, x, y and perhaps a kind. Clocks are taken as they stand, as if
-they were UTC, but for times that carry an offset of their own. Frames are (time, channel, row, column), row 0 in the north.
-Smoothing is causal, over the cells of a step and over a step and those before it, so that no frame knows a later event.
+The table is a CSV (plain or gzip) or an .npz of columns: time, x, y and optionally a kind. Times are treated as UTC unless they
+carry an offset. Frames are (time, channel, row, column), row 0 in the north. Smoothing is spatial within a step and causal over
+steps, so that no frame depends on later events.
 """
 
 from __future__ import annotations
@@ -47,20 +47,19 @@ _NO_KIND = "events"  # the channel of a table without kinds
 
 
 def read_events(path: Path, reading: Reading) -> Series:
-    """Frames of the events of a CSV or .npz: counts, or rates where `reading.events` smooths.
+    """Frames of the events in a CSV or .npz: counts, or rates if `reading.events` smooths.
 
-    Frames begin with the step that holds the first event: steps that fit in a day are counted from midnight, longer ones begin
-    at the first event's midnight. They end with the last whole step, where the table is taken to cover its last event's day,
-    or step where that is shorter. Events outside the box, and rows whose place is empty (in an .npz: NaN), are counted in the
-    notes; those on the edges of the box lie in it. A row without a time, or whose place is no number, is a DataError that
-    names it.
+    The first frame is the step of the first event: steps up to a day are counted from midnight, longer ones start at midnight
+    before the first event. The last frame is the last complete step, assuming that the table covers the whole day (or shorter
+    step) of its last event. Events outside the box (edges included) and rows without coordinates (NaN in an .npz) are counted
+    in the notes. A row without a time, or with non-numeric coordinates, is a DataError that names it.
     """
     if reading.events is None:
-        raise UserError(f"{path.name}: is a table of events; events.box and events.cells must say how it becomes frames")
+        raise UserError(f"{path.name}: this is a table of events; set events.box and events.cells to grid it")
     events = reading.events
     seconds = _check(events)
     if path.is_dir() or path.suffix.lower() in _OTHERS:
-        raise DataError(f"{path.name}: is no table that can be read here; save it as CSV, plain or gzip, or as .npz")
+        raise DataError(f"{path.name}: unsupported table format; save it as CSV (plain or gzip) or .npz")
     happened = _read_npz(path, events) if path.suffix.lower() == ".npz" else _read_csv(path, events)
     channels = _kept(_channels(happened, events, path.name), reading.channels, path.name)
     start, count = _steps(happened.times, seconds, path.name)
@@ -89,20 +88,20 @@ def read_events(path: Path, reading: Reading) -> Series:
 
 @dataclass(frozen=True, eq=False)
 class _Happened:
-    """What a table says of its events, in its order."""
+    """The events of a table, in row order."""
 
     times: Seconds  # (event,) seconds since 1970
-    x: Seconds  # (event,) NaN where the table has no place
+    x: Seconds  # (event,) NaN where the row has no coordinates
     y: Seconds  # (event,)
     kinds: Ints  # (event,) numbers of their names
     names: tuple[str, ...]  # of the kinds; () where the table has none
 
 
 def _check(events: Events) -> float:
-    """Seconds of a step; UserError for options that make no grid."""
+    """Seconds per step; UserError for invalid options."""
     west, east, south, north = events.box
     if not (np.isfinite(events.box).all() and west < east and south < north):
-        raise UserError(f"events.box: {list(events.box)}: expected west < east and south < north, in the order of these four")
+        raise UserError(f"events.box: {list(events.box)}: expected west, east, south, north with west < east and south < north")
     if min(events.cells) < 1:
         raise UserError(f"events.cells: {list(events.cells)}: expected rows and columns of 1 or more")
     for key, value in (("smooth", events.smooth), ("memory", events.memory)):
@@ -118,7 +117,7 @@ def _check_room(shape: tuple[int, ...], events: Events) -> None:
     size = 4 * int(np.prod([float(s) for s in shape]))
     if size > _MOST:
         words = f"{shape[0]:,} frames of {shape[1]} x {shape[2]} x {shape[3]} (channel, row, column)"
-        raise UserError(f"events.every: '{events.every}' makes {words}, {size / 2**30:.1f} GiB; expected {_MOST >> 30} or less")
+        raise UserError(f"events.every: '{events.every}' makes {words}, {size / 2**30:.1f} GiB; the limit is {_MOST >> 30} GiB")
 
 
 # Reading the columns
@@ -150,7 +149,7 @@ def _words(path: Path, columns: list[str], places: list[int]) -> tuple[list[int]
         for known, at in zip(words, places, strict=True):
             known += map(itemgetter(at), rows)
     if not numbers:
-        raise DataError(f"{path.name}: holds no events, expected a header such as {_EXAMPLE} and rows below it")
+        raise DataError(f"{path.name}: contains no events, expected a header such as {_EXAMPLE} and rows below it")
     return numbers, words
 
 
@@ -170,7 +169,9 @@ def _rows_singly(lines: list[tuple[int, bytes]], width: int, name: str) -> list[
         is_row(line, name, number)
         rows.append(csv_fields(line, f"{name} line {number}"))
         if len(rows[-1]) != width:
-            raise DataError(f"{name} line {number}: holds {len(rows[-1])} fields, expected {width}")
+            raise DataError(
+                f"{name} line {number}: has {len(rows[-1])} field{'s' if len(rows[-1]) != 1 else ''}, expected {width}"
+            )
     return rows
 
 
@@ -181,7 +182,10 @@ def _read_npz(path: Path, events: Events) -> _Happened:
     time = columns[wanted["time"]]
     for name in wanted.values():
         if len(columns[name]) != len(time) or not len(time):
-            raise DataError(f"{path.name}: {name} holds {len(columns[name])} values and {wanted['time']} {len(time)}")
+            raise DataError(
+                f"{path.name}: {name} has {len(columns[name])} values, but {wanted['time']} has {len(time)}; "
+                "expected equal lengths above 0"
+            )
     epoch = events.epoch or str(arrays.get("epoch", ""))
 
     def place(row: int) -> str:
@@ -197,7 +201,7 @@ def _read_npz(path: Path, events: Events) -> _Happened:
     strange = (kinds >= len(names)) | (kinds < 0)
     if strange.any():
         at = int(np.argmax(strange))
-        raise DataError(f"{place(at)}: {wanted['kind']} is {kinds[at]}, expected 0 to {len(names) - 1} as its names go")
+        raise DataError(f"{place(at)}: {wanted['kind']} is {kinds[at]}, expected 0 to {len(names) - 1}, one per name")
     return _Happened(times, x, y, kinds.astype(np.int64), tuple(map(str, names.tolist())))
 
 
@@ -206,7 +210,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, AttributeError) as error:
-        raise DataError(f"{path.name}: could not be read as .npz: {' '.join(str(error).split())}") from None
+        raise DataError(f"{path.name}: cannot be read as .npz: {' '.join(str(error).split())}") from None
 
 
 def _wanted(columns: list[str], events: Events, name: str) -> dict[str, str]:
@@ -219,7 +223,7 @@ def _wanted(columns: list[str], events: Events, name: str) -> dict[str, str]:
         elif column := next(filter(None, (one_named(columns, word) for word in usual.split(","))), ""):
             found[role] = column
         elif role != "kind":
-            raise DataError(f"{name}: has no column for {role} such as {usual}; it has {shown(columns)}; set events.{role}")
+            raise DataError(f"{name}: no column for {role}, such as {usual}; available: {shown(columns)}; set events.{role}")
     return found
 
 
@@ -275,7 +279,7 @@ def _times(values: Any, column: str, epoch: str, name: str, place: Callable[[int
     """(event,) seconds of dates, of words, or of numbers that count from `epoch` in the unit that the column is named by."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
         if np.isnat(values).any():
-            raise DataError(f"{place(int(np.argmax(np.isnat(values))))}: {column} holds no time")
+            raise DataError(f"{place(int(np.argmax(np.isnat(values))))}: {column} is missing, expected a time")
         return values.astype("M8[us]").astype(np.int64) / 1e6
     words = values.tolist() if isinstance(values, np.ndarray) and values.dtype.kind in "US" else values
     if isinstance(words, list) and not _number(words[0]):
@@ -286,13 +290,13 @@ def _times(values: Any, column: str, epoch: str, name: str, place: Callable[[int
 def _counted(numbers: Seconds, column: str, epoch: str, name: str) -> Seconds:
     units = [unit for word in re.findall("[a-z]+", column.lower()) if (unit := word.removesuffix("s")) in _UNITS]
     if not units:
-        raise DataError(f"{name}: column '{column}' holds numbers; expected dates, or a name that says {listed(_UNITS)}")
+        raise DataError(f"{name}: column '{column}' has numbers; expected dates, or a unit in its name ({listed(_UNITS)})")
     if not epoch:
-        raise DataError(f"{name}: column '{column}' counts {units[0]}s from a date that is not there; set events.epoch")
+        raise DataError(f"{name}: column '{column}' counts {units[0]}s since an unknown date; set events.epoch")
     try:
         start = _seconds_of(epoch)
     except ValueError:
-        raise UserError(f"events.epoch: '{epoch}' is no date, expected one such as 1970-01-01") from None
+        raise UserError(f"events.epoch: '{epoch}' is not a date, expected one such as 1970-01-01") from None
     return start + numbers * _UNITS[units[0]]
 
 
@@ -347,7 +351,7 @@ def _channels(happened: _Happened, events: Events, name: str) -> dict[str, Ints]
     if not events.kinds:
         return {names[i]: np.array([i]) for i in np.argsort(names)} if names else {_NO_KIND: np.array([0])}
     if not names:
-        raise DataError(f"{name}: events.kinds asks for kinds, but no column holds them; set events.kind to one")
+        raise DataError(f"{name}: events.kinds is set, but the table has no column of kinds; set events.kind to a column")
     known = {word.casefold(): i for i, word in enumerate(names)}
     for channel, kinds in events.kinds.items():
         for kind in kinds:
@@ -360,7 +364,7 @@ def _channels(happened: _Happened, events: Events, name: str) -> dict[str, Ints]
 def _kept(channels: dict[str, Ints], wanted: Sequence[str], name: str) -> dict[str, Ints]:
     for channel in wanted:
         if channel not in channels:
-            raise UserError(f"{name}: no channel '{channel}'; it has {shown(channels)}{nearest(channel, channels)}")
+            raise UserError(f"{name}: no channel '{channel}'; available: {shown(channels)}{nearest(channel, channels)}")
     return {channel: channels[channel] for channel in wanted or channels}
 
 
@@ -374,7 +378,7 @@ def _steps(times: Seconds, seconds: float, name: str) -> tuple[float, int]:
     count = int((end - start) / seconds + 1e-9)  # for steps that binary numbers do not hold exactly
     if count < 1:
         days = (last - first) / _DAY
-        raise DataError(f"{name}: its events span {days:.1f} days, which is less than one step of events.every")
+        raise DataError(f"{name}: events span {days:.1f} days, less than one step of events.every")
     return start, count
 
 
@@ -389,49 +393,49 @@ def _count_events(
     step = ((happened.times - start) // seconds).astype(np.int64)
     inside, placed = (row >= 0) & (column >= 0), np.isfinite(happened.x) & np.isfinite(happened.y)
     if not placed.any():
-        raise DataError(f"{name}: none of its {len(step):,} events has a place")
+        raise DataError(f"{name}: none of the {len(step):,} events has coordinates")
     if not inside.any():
         x, y = (f"{v[placed].min():.6g} to {v[placed].max():.6g}" for v in (happened.x, happened.y))
-        raise DataError(f"{name}: no event lies in events.box {list(events.box)} (west, east, south, north); x is {x}, y {y}")
+        raise DataError(f"{name}: no event is in events.box {list(events.box)} (west, east, south, north); x is {x}, y {y}")
     frames = np.zeros((count, len(channels), *events.cells), np.float32)
     for channel, kinds in enumerate(channels):
         chosen = inside & (step < count) & np.isin(happened.kinds, kinds)
         np.add.at(frames[:, channel], (step[chosen], row[chosen], column[chosen]), 1.0)
     left_out = {
-        "have no place": np.sum(~placed),
-        "lie outside the box": np.sum(placed & ~inside),
-        "come after the last whole step": np.sum(inside & (step >= count)),
+        "have no coordinates": np.sum(~placed),
+        "are outside the box": np.sum(placed & ~inside),
+        "are after the last complete step": np.sum(inside & (step >= count)),
     }
     notes = [f"{name}: {n:,} of {len(step):,} events {why}" for why, n in left_out.items() if n]
     return frames, (*notes, *_silence(happened.times, seconds, count, name))
 
 
 def _silence(times: Seconds, seconds: float, count: int, name: str) -> tuple[str, ...]:
-    """A note where most of the steps lie between two events: one wrong date makes a century of empty frames."""
+    """A note if most steps fall between two consecutive events: one wrong date makes a century of empty frames."""
     ordered = np.sort(times)
     waits = np.diff(ordered)
     if not len(waits) or waits.max() < max(30, count / 2) * seconds:
         return ()
     at = int(np.argmax(waits))
     between = f"{time_word(ordered[at])} and {time_word(ordered[at + 1])}"
-    return (f"{name}: no event lies between {between}, {int(waits[at] // seconds):,} of {count:,} steps; is a date wrong?",)
+    return (f"{name}: no events between {between}, {int(waits[at] // seconds):,} of {count:,} steps; check for a wrong date",)
 
 
 def _cell(share: Seconds, cells: int) -> Ints:
-    """The cell at a share of an axis's length, its end included; -1 outside, and where there is no share."""
+    """The cell at a fraction of an axis's length, end included; -1 outside and for NaN."""
     inside = (share >= 0) & (share <= 1)  # NaN is nowhere
     return np.where(inside, np.minimum(np.floor(np.where(inside, share, 0) * cells), cells - 1).astype(np.int64), -1)
 
 
 def _smooth_cells(frames: Floats, sigma: float) -> None:
-    """A Gaussian over rows and columns, in place; what reaches over the edge is lost, as if the land ended there."""
+    """A Gaussian over rows and columns, in place; what spreads beyond the edge is lost."""
     if sigma:
         for frame in frames:
             frame[:] = gaussian_filter(frame, (0, sigma, sigma), mode="constant")
 
 
 def _remember(frames: Floats, half_life: float) -> None:
-    """The mean of a step and those before it, in place, each weighing half as much as one that is `half_life` steps later."""
+    """Exponential moving mean over a step and earlier ones, in place; weights halve every `half_life` steps."""
     if not half_life:
         return
     keep = np.float32(0.5 ** (1 / half_life))

@@ -1,8 +1,8 @@
-"""Frames of NetCDF and Zarr, read with xarray: the named variable, its axes found by the CF conventions or by usual names.
+"""Frames from NetCDF and Zarr, read with xarray; axes are identified by CF conventions or by common names.
 
-NetCDF-3 is read by scipy, NetCDF-4 by h5netcdf, Zarr of versions 2 and 3 as a folder or zip. What is large stays on the disk
-and is read when asked for: a chunk that holds many frames is unpacked anew for each piece, so chunks of few frames are fastest.
-Fill values become NaN and packed values are unpacked as the variable's attributes say. The order of rows is the file's.
+NetCDF-3 is read by scipy, NetCDF-4 by h5netcdf, Zarr versions 2 and 3 as a folder or zip. Large data stay on disk and are read
+on demand: a chunk with many frames is decompressed for every read, so chunks of few frames are fastest. Fill values become NaN
+and packed values are unpacked according to the variable's attributes. Rows keep the file's order.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _USUAL = {  # names of axes, the likeliest first
 
 
 def read_grid(path: Path, reading: Reading) -> Series:
-    """Frames of a NetCDF file or of a Zarr folder or zip; below 256 MB at hand, else read as they are asked for.
+    """Frames of a NetCDF file or a Zarr folder or zip; in memory below 256 MB, otherwise read on demand.
 
-    `reading.variable` names the variable, or several of the same axes, "t2m,msl", which become channels. Axes other than time,
-    row and column become channels named "level=500"; those of size 1 are dropped. `reading.axes` says what each axis is where
-    their names do not. Times are those of the standard calendar: others, such as 360_day, are a DataError, for a
-    30 February is no date. The digest is of the bytes of a file; of a Zarr folder, of its metadata and of the names and sizes
-    of its chunks, and of all bytes where they are less than 256 MB: a change within a larger one that keeps its size is unseen.
+    `reading.variable` names the variable, or several with the same axes, "t2m,msl", which become channels. Axes other than
+    time, row and column become channels named "level=500"; those of size 1 are dropped. `reading.axes` gives the role of each
+    axis if its name does not. Only the standard calendar is supported: others, such as 360_day, raise DataError. The digest
+    covers a file's bytes; for a Zarr folder, its metadata and the names and sizes of its chunks, and all bytes if less than
+    256 MB in total: in a larger one, a change that keeps the size is not detected.
     """
     with _opened(path) as dataset:
         names = _variables(dataset, reading, path.name)
@@ -67,7 +67,7 @@ def read_grid(path: Path, reading: Reading) -> Series:
         rows, columns = (_coordinates(dataset, roles[role]) for role in ("row", "column"))
         up, across = (_axis_words(dataset, roles[role]) for role in ("row", "column"))
     if not all(shape):
-        raise DataError(f"{path.name}: {names[0]} has {shape[0]} frames of {shape[1]} x {shape[2]} cells, expected one or more")
+        raise DataError(f"{path.name}: {names[0]} has {shape[0]} frames of {shape[1]} x {shape[2]} cells, expected 1 or more")
     starts, step, notes = stretches(times, path.name) if times is not None else (np.zeros(1, np.int64), 0.0, ())
     lazy = Lazy(grid.load, np.arange(shape[0]), (len(channels), *shape[1:]))
     return Series(
@@ -89,7 +89,7 @@ def read_grid(path: Path, reading: Reading) -> Series:
 
 @dataclass
 class _Grid:
-    """Variables of a source that is opened once in each process: a handle does not survive in another."""
+    """Variables of a source that is opened once per process: handles cannot be shared."""
 
     path: Path
     names: tuple[str, ...]
@@ -139,14 +139,14 @@ def _opened(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def _one_line(name: str) -> Iterator[None]:
-    """One line for whatever the packages below say: each has errors of its own."""
+    """Turn any error of the underlying packages into a one-line DataError."""
     try:
         yield
     except (UserError, MemoryError):
         raise
     except Exception as error:
         said = " ".join(str(error).split())[:200]
-        raise DataError(f"{name}: could not be read: {said or type(error).__name__}; it may be cut short or broken") from error
+        raise DataError(f"{name}: cannot be read: {said or type(error).__name__}; it may be truncated or corrupt") from error
 
 
 def _open(path: Path) -> Any:
@@ -167,15 +167,15 @@ def _engine(path: Path) -> str:
     with open(path, "rb") as stream:
         head = stream.read(4)
     if head not in _SIGNS:
-        raise DataError(f"{path.name}: is no NetCDF file; expected one of NetCDF-3 or NetCDF-4, or a folder or zip of Zarr")
+        raise DataError(f"{path.name}: not a NetCDF file; expected NetCDF-3 or NetCDF-4, or a Zarr folder or zip")
     if _SIGNS[head] == "h5netcdf":
-        _ = h5netcdf.File  # where it is missing, this says so better than xarray
+        _ = h5netcdf.File  # if it is not installed, this error is clearer than xarray's
         _check_own(path)
     return _SIGNS[head]
 
 
 def _check_own(path: Path) -> None:
-    """DataError where values stand in another file than this HDF5 one: it would read any that its maker names."""
+    """Raise DataError if values are in another file than this HDF5 one: HDF5 would read any file that a link names."""
 
     def elsewhere(name: str, thing: Any) -> str | None:
         out = isinstance(thing, h5py.ExternalLink) or (
@@ -185,7 +185,7 @@ def _check_own(path: Path) -> None:
 
     with h5py.File(path, "r") as file:
         if name := file.visititems_links(elsewhere) or file.visititems(elsewhere):
-            raise DataError(f"{path.name}: {name} points into another file; expected the values in the file itself")
+            raise DataError(f"{path.name}: {name} is a link to another file; expected the values in this file")
 
 
 def _digest_folder(folder: Path) -> str:
@@ -203,49 +203,49 @@ def _digest_folder(folder: Path) -> str:
 
 
 def _variables(dataset: Any, reading: Reading, name: str) -> tuple[str, ...]:
-    """The variables that were asked for, or the only one that can be frames."""
+    """The requested variables, or the only one that can be frames."""
     there = {str(key): variable for key, variable in dataset.data_vars.items()}
     shown = listed(f"{key} ({listed(variable.dims)})" for key, variable in there.items()) or "no variables"
     asked = [reading.variable] if reading.variable in there else [word.strip() for word in reading.variable.split(",")]
     if reading.variable:
         for word in asked:
             if word not in there:
-                raise DataError(f"{name}: has no variable '{word}'; it has {shown}{nearest(word, there)}")
+                raise DataError(f"{name}: no variable '{word}'; available: {shown}{nearest(word, there)}")
         return tuple(asked)
     fit = [key for key, v in there.items() if v.dtype.kind in "fiub" and len(_roles(dataset, key, reading, name)) == 3]
     if len(fit) > 1:
-        raise DataError(f"{name}: has {len(fit)} variables of time, row and column: {listed(fit)}; set variable to one of them")
+        raise DataError(f"{name}: has {len(fit)} variables with time, row and column axes: {listed(fit)}; set variable to one")
     if not fit:
-        raise DataError(f"{name}: has no variable with the axes time, row and column; it has {shown}; set variable and axes")
+        raise DataError(f"{name}: no variable has time, row and column axes; available: {shown}; set variable and axes")
     return tuple(fit)
 
 
 def _common_roles(dataset: Any, names: tuple[str, ...], reading: Reading, name: str) -> dict[str, str]:
-    """From time, row and column to the axis of each, which all the variables have."""
+    """Axis names by role (time, row, column), shared by all the variables."""
     roles = _roles(dataset, names[0], reading, name)
     for variable in names:
         axes = listed(dataset[variable].dims)
         if dataset[variable].dtype.kind not in "fiub":
-            raise DataError(f"{name}: {variable} holds {dataset[variable].dtype}, expected numbers")
+            raise DataError(f"{name}: {variable} has type {dataset[variable].dtype}, expected numbers")
         if absent := [role for role in _USUAL if role not in roles]:
-            expected = f"expected one for {absent[0]} such as {listed(_USUAL[absent[0]][:4])}, or axes to say which it is"
+            expected = f"expected one for {absent[0]} such as {listed(_USUAL[absent[0]][:4])}; set axes to identify it"
             raise DataError(f"{name}: {variable} has the axes {axes}; {expected}")
         if _roles(dataset, variable, reading, name) != roles:
             raise DataError(
-                f"{name}: {variable} has the axes {axes} and {names[0]} {listed(dataset[names[0]].dims)}, not the same"
+                f"{name}: {variable} has axes {axes}, but {names[0]} has {listed(dataset[names[0]].dims)}; expected the same"
             )
     return roles
 
 
 def _roles(dataset: Any, variable: str, reading: Reading, name: str) -> dict[str, str]:
-    """From time, row and column to a variable's axis of each, as far as they are found."""
+    """A variable's axis names by role (time, row, column), as far as they are found."""
     axes = [str(axis) for axis in dataset[variable].dims]
     if reading.axes:
         words = reading.axes.split()
         if len(words) != len(axes) and not reading.variable:
-            return {}  # another variable than is looked for
+            return {}  # not the variable that axes describes
         if len(words) != len(axes) or not set(words) <= {*_USUAL, "channel"}:
-            expected = f"expected a word for each axis of {variable} ({listed(axes)}), of {listed(_USUAL)} and channel"
+            expected = f"expected one role per axis of {variable} ({listed(axes)}), out of {listed(_USUAL)} and channel"
             raise UserError(f"{name}: axes '{reading.axes}': {expected}")
         return {word: axis for word, axis in zip(words, axes, strict=True) if word != "channel"}
     roles: dict[str, str] = {}
@@ -266,7 +266,7 @@ def _is_marked(dataset: Any, axis: str, role: str) -> bool:
 
 
 def _labels(dataset: Any, variable: str, roles: dict[str, str], *, alone: bool) -> list[str]:
-    """What the channels of a variable are called: as it is, or by the values of its further axes."""
+    """Channel names of a variable: its own name, or the values along its other axes."""
     further = [str(a) for a in dataset[variable].dims if a not in roles.values() and dataset.sizes[a] > 1]
     words = [[f"{axis}={_word(value)}" for value in dataset[axis].values] for axis in further]
     labels = [" ".join(one) for one in product(*words)]
@@ -302,7 +302,7 @@ def _times(dataset: Any, axis: str, name: str) -> Seconds | None:
         facts = dataset.variables[chosen].attrs
         said = f"'{facts['units']}' in the calendar '{facts.get('calendar', 'standard')}'"
         raise DataError(
-            f"{name}: {chosen} counts {said}, expected days, hours, minutes or seconds in the standard one"
+            f"{name}: {chosen} counts {said}, expected days, hours, minutes or seconds in the standard calendar"
         ) from None
     if np.isnat(times).any():
         raise DataError(f"{name}: {chosen} has no value at frame {int(np.argmax(np.isnat(times)))}")

@@ -1,6 +1,6 @@
-"""Frames as a folder of numbered images: frame2.png comes before frame10.png, a missing number is a gap.
+"""Frames from a folder of numbered images: frame2.png comes before frame10.png, a missing number is a gap.
 
-Sub-folders with images are sequences, one after another.
+Each subfolder with images is a sequence of its own.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _PARSED = {"P": "RGBA", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RG
 
 
 def read_images(path: Path, reading: Reading) -> Series:
-    """The images of a folder in the order of the last number in their names, or those of its sub-folders, a sequence each.
+    """The images in a folder, ordered by the last number in their names, or in its subfolders, one sequence each.
 
-    Grey images give one channel, coloured ones red, green and blue; 16 bits stay 16 bits, and what is wholly transparent is
-    NaN. All must have one size and mode. Values are as stored: codes and scale are for `read_series`. A missing number
-    begins a new stretch. DataError names the file.
+    Grey images give one channel, colour images red, green and blue; 16-bit depth is kept, and fully transparent pixels are
+    NaN. All images must have the same size and mode. Values are as stored: `read_series` applies codes and scale. A missing
+    number starts a new stretch. DataError names the file.
     """
     folders = sequences_of(path)
     runs = [run for folder in folders for run in _runs(folder)]
@@ -131,25 +131,32 @@ def _numbers(files: Sequence[Path], place: str) -> list[int] | None:
         return None
     for file, words in zip(files, found, strict=True):
         if not words:
-            raise DataError(f"{place}: {file.name} has no number in its name, as the others do")
+            raise DataError(f"{place}: {file.name} has no number in its name, unlike the others")
     return [int(words[-1]) for words in found]
 
 
 def _notes(runs: Sequence[_Run], place: str) -> tuple[str, ...]:
     gaps = [run.missing for run in runs if run.missing]
-    return (f"{place}: {len(gaps)} gap(s) in the numbers, the first: {gaps[0]}; no window crosses one",) if gaps else ()
+    return (
+        (
+            f"{place}: {len(gaps)} gap{'s' if len(gaps) != 1 else ''} in the numbers, the first: {gaps[0]}; "
+            "no window crosses a gap",
+        )
+        if gaps
+        else ()
+    )
 
 
 def _check_same(file: Path, first: _Kind, name: str) -> None:
     kind = _kind(file)
     if kind != first:
-        raise DataError(f"{file.name}: changed frame size or mode, it is {kind}, the first, {name}, {first}")
+        raise DataError(f"{file.name}: frame size or mode is {kind}, but that of the first image, {name}, is {first}")
 
 
 def _kind(file: Path) -> _Kind:
     with _Opened(file) as image:
         if getattr(image, "n_frames", 1) > 1:
-            raise DataError(f"{file.name}: holds {image.n_frames} pictures, expected one a file")
+            raise DataError(f"{file.name}: contains {image.n_frames} images, expected one per file")
         return _Kind(image.mode, image.size)
 
 
@@ -181,7 +188,7 @@ def _values(file: Path) -> NDArray[Any]:
 
 
 class _Opened:
-    """An image file, open; whatever is wrong with it is one line that names it. Orientation tags are not obeyed."""
+    """An open image file; errors become a one-line DataError that names it. Orientation tags are ignored."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -207,6 +214,6 @@ class _Opened:
 
     def _say(self, error: BaseException) -> None:
         if isinstance(error, pictures.DecompressionBombWarning | pictures.DecompressionBombError):
-            raise DataError(f"{self._file.name}: has more pixels than an image of frames ever has; it is not read") from None
+            raise DataError(f"{self._file.name}: too many pixels for a frame; the image was not read") from None
         if isinstance(error, OSError | ValueError | SyntaxError | EOFError | IndexError | MemoryError):
             raise DataError(f"{self._file.name}: cannot be read as an image, expected {listed(IMAGES)}") from None

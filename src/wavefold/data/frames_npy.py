@@ -1,4 +1,4 @@
-"""Frames of NumPy's .npy and .npz files, with times and coordinates from the arrays beside them; nothing is ever unpickled."""
+"""Frames from NumPy .npy and .npz files, with times and coordinates from the other arrays; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ _BROKEN = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryEr
 
 
 def read_array(path: Path, reading: Reading) -> Series:
-    """The frames of a .npy or .npz, (time, channel, row, column) as they are stored: codes and scale are for `read_series`.
+    """The frames of a .npy or .npz, (time, channel, row, column), as stored: `read_series` applies codes and scale.
 
-    Of an .npz, the array named reading.variable, else the only one with three axes or more. Its times, coordinates, channels
-    and unit come from arrays beside it: `time`, `hours_since_1970`, `lat`, `lon`, `channels`, `unit` and the like. A large
-    .npy is read when frames are asked for. DataError for anything but plain numbers, and for times that go back.
+    In an .npz, the array named reading.variable, else the only one with three or more axes. Its times, coordinates, channels
+    and unit come from the other arrays: `time`, `hours_since_1970`, `lat`, `lon`, `channels`, `unit` and the like. A large
+    .npy is read on demand. DataError for anything but plain numbers, and for times that are not increasing.
     """
     if path.suffix.lower() == ".npy":
         if reading.variable:
-            raise UserError(f"{path.name}: an .npy holds one array without a name, so no variable '{reading.variable}'")
+            raise UserError(f"{path.name}: an .npy file has one unnamed array; unset variable '{reading.variable}'")
         return _series(path, "value", _mapped(path), {}, reading)
     heads = _heads(path)
     with np.load(path, allow_pickle=False) as arrays:
@@ -78,12 +78,12 @@ def seconds_of(name: str, values: NDArray[Any], place: str) -> Seconds:
     bad = ~((seconds >= _EARLIEST) & (seconds < _LATEST))
     if bad.any():
         at = int(np.argmax(bad))
-        raise DataError(f"{place} frame {at}: {values.ravel()[at]} is no time; expected dates, or seconds since 1970")
+        raise DataError(f"{place} frame {at}: {values.ravel()[at]} is not a time; expected dates, or seconds since 1970")
     return seconds
 
 
 def in_pieces(times: Seconds, starts: Ints, names: Sequence[str], place: str, step: float = 0.0) -> _Pieces:
-    """Stretches told by their starts, further divided where their times have gaps.
+    """Stretches with the given starts, further split where their times have gaps.
 
     times: (time,) seconds; starts: (piece,). DataError where the times of a piece go back.
     """
@@ -100,7 +100,7 @@ def in_pieces(times: Seconds, starts: Ints, names: Sequence[str], place: str, st
 
 
 def channel_names(count: int, name: str = "value") -> tuple[str, ...]:
-    """What channels without names are called: the variable's name where there is one, else channel-1 and so on."""
+    """Default channel names: the variable's name for a single channel, else channel-1 and so on."""
     return (name,) if count == 1 else tuple(f"channel-{i + 1}" for i in range(count))
 
 
@@ -114,7 +114,7 @@ class _Pieces:
 
 @contextmanager
 def _reading(path: Path, member: str = "") -> Any:
-    """What goes wrong in reading a file, in one line."""
+    """Turn errors from reading a file into a one-line DataError."""
     place = f"{path.name} {member}".strip()
     try:
         yield
@@ -122,7 +122,7 @@ def _reading(path: Path, member: str = "") -> Any:
         raise
     except _BROKEN as error:
         if "pickle" in str(error) or "Python objects" in str(error) or "Object arrays" in str(error):
-            raise DataError(f"{place}: holds pickled Python objects or no array; expected an array of numbers") from None
+            raise DataError(f"{place}: contains pickled Python objects or no array; expected an array of numbers") from None
         word = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{place}: cannot be read as a NumPy array ({word})") from None
 
@@ -180,24 +180,24 @@ def _variable(heads: _Heads, reading: Reading, place: str) -> str:
     if reading.variable:
         if reading.variable not in heads:
             raise UserError(
-                f"{place}: no variable '{reading.variable}'; it has {there or 'none'}{nearest(reading.variable, heads)}"
+                f"{place}: no variable '{reading.variable}'; available: {there or 'none'}{nearest(reading.variable, heads)}"
             )
         return reading.variable
     many = [name for name, (shape, _) in heads.items() if len(shape) >= 3]
     if len(many) == 1:
         return many[0]
     if many:
-        raise UserError(f"{place}: {listed(many)} may each be the frames, name one as variable; it has {there}")
+        raise UserError(f"{place}: any of {listed(many)} could be the frames; set variable to one of them; available: {there}")
     raise DataError(
-        f"{place}: has no array of 3 or more axes (time row column); it has {there or 'none'}; "
-        f"a table of dated events needs {EVENTS_WORD}"
+        f"{place}: has no array with 3 or more axes (time row column); available: {there or 'none'}; "
+        f"a table of timed events needs the option {EVENTS_WORD}"
     )
 
 
 def _series(path: Path, name: str, stored: NDArray[Any], beside: Beside, reading: Reading) -> Series:
     place = path.name if name == "value" else f"{path.name} {name}"
     if stored.dtype.kind not in "biuf":
-        raise DataError(f"{place}: holds values of type {stored.dtype}, expected numbers")
+        raise DataError(f"{place}: has values of type {stored.dtype}, expected numbers")
     axes = _axes(reading.axes, stored.ndim, place)
     size = dict(zip(axes, stored.shape, strict=True))
     if not stored.size:
@@ -228,19 +228,19 @@ def _axes(words: str, count: int, place: str) -> tuple[str, ...]:
     """What each axis of an array is; UserError for words that are no axes, twice or not as many as it has."""
     if not words.strip():
         if count not in _GUESSED:
-            raise DataError(f"{place}: has {count} axes, expected 3 (time row column) to 5; name them as axes")
+            raise DataError(f"{place}: has {count} axes, expected 3 (time row column) to 5; set axes to their names")
         return _GUESSED[count]
     axes = tuple(words.replace(",", " ").lower().split())
     for word in axes:
         if word not in AXES:
-            raise UserError(f"{place}: axes has '{word}', which is not one of {listed(AXES)}{nearest(word, AXES)}")
+            raise UserError(f"{place}: axes: '{word}' is not one of {listed(AXES)}{nearest(word, AXES)}")
     if len(set(axes)) < len(axes):
         twice = next(word for word in axes if axes.count(word) > 1)
         raise UserError(f"{place}: axes '{words}' names {twice} twice")
     if absent := [word for word in AXES[1:4] if word not in axes]:
         raise UserError(f"{place}: axes '{words}' lacks {listed(absent)}, expected at least time row column")
     if len(axes) != count:
-        raise UserError(f"{place}: axes '{words}' are {len(axes)} words, expected {count} for its {count} axes")
+        raise UserError(f"{place}: axes '{words}' has {len(axes)} names, expected {count} for an array with {count} axes")
     return axes
 
 
@@ -268,10 +268,10 @@ def _parts(beside: Beside, sequences: int, length: int, place: str) -> tuple[Int
     if sequences == 1 and "starts" in beside:
         starts = beside["starts"]
         if starts.ndim != 1 or starts.dtype.kind not in "iu" or not len(starts):
-            raise DataError(f"{place} starts: expected the number of each stretch's first frame")
+            raise DataError(f"{place} starts: expected the index of each stretch's first frame")
         starts = starts.astype(np.int64)
         if starts[0] != 0 or np.any(np.diff(starts) <= 0) or starts[-1] >= length:
-            raise DataError(f"{place} starts: expected 0 first, then larger numbers below {length}")
+            raise DataError(f"{place} starts: expected increasing numbers from 0, all below {length}")
     names = beside["names"] if "names" in beside else np.empty(0)
     if names.shape == starts.shape and names.dtype.kind == "U":
         return starts, tuple(names.tolist())
@@ -310,7 +310,7 @@ def _second(word: str, place: str) -> float:
         moment = datetime(year, month, day, hour, minute, second, int((found[7] or "0").ljust(6, "0")[:6]), tzinfo=UTC)
         return moment.timestamp() - _zone(found[8])
     except ValueError:
-        raise DataError(f"{place}: '{word}' is no time, expected such as 2016-09-28 14:45 or 2016-09") from None
+        raise DataError(f"{place}: '{word}' is not a time, expected one such as 2016-09-28 14:45 or 2016-09") from None
 
 
 def _zone(word: str | None) -> float:
@@ -334,7 +334,7 @@ def _channels(beside: Beside, count: int, name: str, place: str) -> tuple[str, .
     for key in ("channels", "channel"):
         if key in beside and (values := np.atleast_1d(beside[key])).dtype.kind == "U":
             if len(values) != count or len(set(values.tolist())) < count:
-                raise DataError(f"{place} {key}: names {listed(values.tolist())}, expected {count} different names")
+                raise DataError(f"{place} {key}: {listed(values.tolist())}; expected {count} different names")
             return tuple(values.tolist())
     return channel_names(count, name)
 
@@ -347,5 +347,5 @@ def _text(beside: Beside, names: Sequence[str]) -> str:
 def _number(beside: Beside, name: str, place: str) -> float:
     values = beside[name] if name in beside else np.zeros(1)
     if values.size != 1 or values.dtype.kind not in "iuf" or not 0 <= float(values.ravel()[0]) < math.inf:
-        raise DataError(f"{place} {name}: expected the seconds from a frame to the next")
+        raise DataError(f"{place} {name}: expected one number, the seconds between frames")
     return float(values.ravel()[0])

@@ -68,10 +68,10 @@ def simulate_digits(count: int, seed: int, *, shape: Sequence[int], past: int, a
 def _checked(count: int, shape: Sequence[int], past: int, ahead: int, name: str) -> tuple[int, int, int]:
     if len(shape) != 3 or shape[0] < 1 or min(shape[1:]) < 8:
         raise UserError(
-            f"data.shape: the simulator {name} makes [channels, rows, columns] of 8 pixels or more, not {list(shape)}"
+            f"data.shape: simulator '{name}' needs [channels, rows, columns] with 8 pixels or more, got {list(shape)}"
         )
     if count < 1 or past < 1 or ahead < 0:
-        raise UserError(f"the simulator {name} makes 1 or more films of 1 or more past frames, not {count} of {past} + {ahead}")
+        raise UserError(f"simulator '{name}' needs 1 or more films of 1 or more past frames, got {count} of {past} + {ahead}")
     return shape[0], shape[1], shape[2]
 
 
@@ -200,5 +200,5 @@ def _spline(length: int, side: int) -> Floats:
 
 def _images(path: Path) -> NDArray[np.float32]:
     if not path.is_file():
-        raise DataError(f"{path}: no such file of digits, expected an .npz with images (digit, row, column)")
+        raise DataError(f"{path}: no such file; expected an .npz of digits with images (digit, row, column)")
     return np.asarray(read_array(path, Reading(variable="images")).frames)[:, 0]

@@ -18,11 +18,11 @@ def write_frames(series: Series, folder: Path) -> Path:
 
     `frames` is (time, row, column) of one stretch and channel, (time, row, column, channel) of several channels, and
     (sequence, time, row, column, channel) of stretches of one length; of other stretches, `starts` has the number of each
-    one's first frame. UserError where the file is there already.
+    one's first frame. UserError if the file already exists.
     """
     path = Path(folder) / "frames.npz"
     if path.exists():
-        raise UserError(f"{path}: is there already; name another folder")
+        raise UserError(f"{path}: already exists; choose another folder")
     count = len(series.starts)
     lengths = series.ends - series.starts
     together = count > 1 and len(set(lengths.tolist())) == 1

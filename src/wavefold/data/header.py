@@ -1,4 +1,4 @@
-"""The first line of a CSV: the names of its columns, and the column that a name stands for, whatever its case."""
+"""The header of a CSV: parses column names and looks columns up regardless of case."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _MOST = 12  # names in an error
 
 
 def column_names(line: bytes, name: str, *, numbered: bool = False, example: str = "id,heartbeat_signals,label") -> list[str]:
-    """Column names of a CSV's first line; DataError where one is empty or stands twice, or where all are numbers.
+    """Column names from a CSV's first line; DataError if one is empty or duplicated, or if all are numbers.
 
-    A first column without a name is pandas's index: it is `id` where no other one is. numbered: whether columns may be
-    named by numbers, as long as some are not. example: a header that would do, for the error.
+    An unnamed first column is a pandas index: it becomes `id` unless there is one. numbered: whether column names may be
+    numbers, as long as some are not. example: a valid header, for the error message.
     """
     if not line.strip():
-        raise DataError(f"{name} line 1: is empty, expected a header of column names")
+        raise DataError(f"{name} line 1: line is empty, expected a header of column names")
     columns = [word.strip() for word in csv_fields(line, f"{name} line 1")]
     if all(map(_is_number, columns)):
         raise DataError(f"{name}: has no header; expected a line of column names such as {example}")
@@ -40,7 +40,7 @@ def one_named(columns: Iterable[str], wanted: str) -> str:
 
 
 def column_place(columns: Sequence[str], wanted: str, name: str) -> int:
-    """Where a column stands, whatever its case; DataError that names the columns there are and the nearest."""
+    """The index of a column, regardless of case; DataError lists the available columns and the nearest."""
     found = one_named(columns, wanted)
     if not found:
         raise missing(columns, wanted, name)
@@ -48,10 +48,10 @@ def column_place(columns: Sequence[str], wanted: str, name: str) -> int:
 
 
 def missing(columns: Collection[str], wanted: str, name: str, expected: str = "") -> DataError:
-    """The error that a column is not there, or that the line is not separated by commas."""
+    """The error for a missing column, or for a line that is not comma-separated."""
     _check_commas(columns, name)
     near = nearest(wanted, [c for c in columns if len(c) <= _LONGEST])
-    return DataError(f"{name} line 1: no column '{wanted}'; it has {shown(columns)}{near}{expected}")
+    return DataError(f"{name} line 1: no column '{wanted}'; available columns: {shown(columns)}{near}{expected}")
 
 
 def shown(columns: Collection[str]) -> str:
@@ -63,7 +63,7 @@ def shown(columns: Collection[str]) -> str:
 def _check_commas(columns: Iterable[str], name: str) -> None:
     for mark, word in ((";", "';'"), ("\t", "a tab")):
         if any(mark in column for column in columns):
-            raise DataError(f"{name} line 1: looks separated by {word}, expected commas")
+            raise DataError(f"{name} line 1: columns seem to be separated by {word}, expected commas")
 
 
 def _check_names(columns: Sequence[str], name: str, numbered: bool) -> None:
@@ -73,7 +73,7 @@ def _check_names(columns: Sequence[str], name: str, numbered: bool) -> None:
         raise DataError(f"{name} line 1: column {bad[0] + 1} is named '{there}', expected a header of column names")
     if len(set(columns)) < len(columns):
         twice = next(word for word in columns if columns.count(word) > 1)
-        raise DataError(f"{name} line 1: column '{shown([twice])}' stands twice")
+        raise DataError(f"{name} line 1: column '{shown([twice])}' appears twice")
 
 
 def _is_number(word: str) -> bool:

@@ -1,6 +1,6 @@
-"""An index of many files, a sample each: a CSV `id,type` or `file,type`, and what stands beside it by its name.
+"""The index of a multi-file source: a CSV `id,type` or `file,type`, and the related files found by its name.
 
-Of `train_index.csv`, the samples are in `train_data/` or `train_data.zip`, else in `train/` or `train.zip`, else in the only
+For `train_index.csv`, the samples are in `train_data/` or `train_data.zip`, else in `train/` or `train.zip`, else in the only
 zip or folder beside it that holds samples; further columns by id are in `train_meta.csv`, and the wavelength of each
 position in `train_wavelength.txt` or `wavelength.txt` beside it, or in `wavelength.txt` in the folder of samples.
 """
@@ -44,7 +44,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Matched:
-    """The rows of an index beside the files that are there: what is to be read, and what is wrong before anything is."""
+    """The rows of an index matched with the files found, and the problems known before reading."""
 
     index: Index
     entries: list[str]  # (row,) what the reader of files takes; '' where no file is there
@@ -54,7 +54,7 @@ class Matched:
 
 
 def read_index(path: Path) -> Index:
-    """All rows; DataError where there is no column id or file, an id stands twice, or one is no plain name."""
+    """All rows; DataError if there is no id or file column, or an id is duplicated or not a plain file name."""
     columns, lines = read_words(path, example=f"id,{LABEL}")
     file, name = one_named(columns, "file"), one_named(columns, "id")
     if not (file or name):
@@ -63,9 +63,9 @@ def read_index(path: Path) -> Index:
     ids = columns[name] if name else files
     for word, id_, line in zip(columns[file or name], ids, lines.tolist(), strict=True):
         if not _is_plain(word, folders=bool(file)):
-            raise DataError(f"{path.name} line {line}: {file or name} {word[:80]!r} is no plain name of a file")
+            raise DataError(f"{path.name} line {line}: {file or name} {word[:80]!r} is not a plain file name")
         if not id_ or not id_.isprintable():
-            raise DataError(f"{path.name} line {line}: id {id_[:80]!r} is empty or cannot be printed")
+            raise DataError(f"{path.name} line {line}: id {id_[:80]!r} is empty or not printable")
     others = {c: np.array(words, np.str_) for c, words in columns.items() if c not in (name, file)}
     return Index(path.name, check_ids(ids, lines, path.name), np.array(files, np.str_), lines, others)
 
@@ -115,7 +115,7 @@ def training_index(folder: Path, *, strict: bool = True) -> Path | None:
     files = index_files(folder)
     kept = [f for f in files if is_part(f, "train")] or [f for f in files if not is_part(f, "test")] or files
     if len(kept) > 1 and strict:
-        raise DataError(f"{folder.name}: holds {listed(f.name for f in kept)}; name one of them")
+        raise DataError(f"{folder.name}: contains {listed(f.name for f in kept)}; give the path of one of them")
     return kept[0] if len(kept) == 1 else None
 
 
@@ -135,7 +135,8 @@ def data_of(index: Path) -> Path | None:
     there = [f for f in others if holds_txt(f)]
     if len(there) > 1:
         raise DataError(
-            f"{index.name}: {listed(f.name for f in there)} could each hold its samples; name one as the index, such as "
+            f"{index.name}: {listed(f.name for f in there)} could each contain its samples; rename one after "
+            "the index, such as "
             f"{_WORD.sub('data', stem_of(index))}{there[0].suffix}"
         )
     return there[0] if there else None

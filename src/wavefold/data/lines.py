@@ -1,7 +1,7 @@
-"""Wavelengths of the lines and bands that simulated spectra show, all in vacuum and in angstrom, each group with its source.
+"""Vacuum wavelengths (angstrom) of the lines and bands in simulated spectra, with sources.
 
-Sources list optical wavelengths in air; `vacuum` turns them into those of LAMOST and SDSS spectra, which are in vacuum.
-Strengths beside them are relative, rounded, and made to look right at a resolving power of 1,800; they measure nothing.
+Sources list optical wavelengths in air; `vacuum` converts them, as LAMOST and SDSS spectra use vacuum wavelengths. Strengths
+are relative, rounded, and chosen to look realistic at a resolving power of 1,800; they are not measurements.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The header of a NumPy .npy file of floats, read by ourselves: nothing in it is evaluated, and no object is ever unpickled.
+"""The header of a NumPy .npy file of floats, parsed without evaluating anything; objects are never unpickled.
 
 The format is that of numpy.lib.format: a magic word, two bytes of version, the length of the header, and the text of a dict
 with `descr`, `fortran_order` and `shape`; the values follow. Versions 1 to 3 differ in how long that length and text may be.
@@ -49,7 +49,7 @@ class Stored:
 
 
 def read_header(head: bytes, size: int, name: str) -> Stored:
-    """What a file's first HEAD bytes say; DataError for what is no array of floats, or is longer or shorter than that.
+    """Parse a file's first HEAD bytes; DataError if it is not an array of floats or the file size does not match.
 
     size: bytes of the file. name: of the file, for the error.
     """
@@ -58,9 +58,9 @@ def read_header(head: bytes, size: int, name: str) -> Stored:
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     if size > stored.size:
-        raise DataError(f"{name}: holds {size - stored.size:,} bytes more than its header says")
+        raise DataError(f"{name}: has {size - stored.size:,} more bytes than its header says")
     if size < stored.size:
-        raise DataError(f"{name}: is cut short, {size:,} of {stored.size:,} bytes; fetch it again")
+        raise DataError(f"{name}: is truncated, {size:,} of {stored.size:,} bytes; download it again")
     return stored
 
 
@@ -72,10 +72,10 @@ def _end(head: bytes) -> int:
         raise DataError(f"begins with {head[:6]!r}, expected a NumPy .npy file")
     wide = _LENGTH.get(head[6]) if len(head) > 6 else 0
     if wide is None:
-        raise DataError(f"is of version {head[6]} of NumPy's format, expected 1, 2 or 3")
+        raise DataError(f"has NumPy format version {head[6]}, expected 1, 2 or 3")
     end = 8 + wide + int.from_bytes(head[8 : 8 + wide], "little")
     if len(head) < 8 + wide or (len(head) < end and len(head) < HEAD):
-        raise DataError("is cut short in its header; fetch it again")
+        raise DataError("is truncated in its header; download it again")
     if end > HEAD:
         raise DataError(f"has a header of {end:,} bytes, expected a plain array of floats (at most {HEAD:,})")
     return end
@@ -86,10 +86,10 @@ def _parsed(header: bytes) -> Stored:
     text = header[8 + _LENGTH[header[6]] :].decode("latin-1")
     order, kind, size, fortran, shape = found.groups() if (found := _TEXT.fullmatch(text)) else (None,) * 5
     if kind == "O":
-        raise DataError("holds Python objects, which are never unpickled; expected an array of floats")
+        raise DataError("contains Python objects, which are never unpickled; expected an array of floats")
     if kind is None or size is None or fortran is None or shape is None:
         raise DataError(f"has the header {text[:60]!r}, expected a plain array of floats")
     if kind != "f" or size not in _SIZES:
-        raise DataError(f"holds {kind}{size}, expected float16, float32 or float64 (f2, f4, f8)")
+        raise DataError(f"has type {kind}{size}, expected float16, float32 or float64 (f2, f4, f8)")
     numbers = tuple(int(word) for word in shape.split(",") if word.strip())
     return Stored(f"{order or '='}f{size}", numbers, fortran == "True", len(header))

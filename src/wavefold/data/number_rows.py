@@ -1,8 +1,7 @@
-"""Rows of comma-joined numbers into one float32 array at a JSON parser's speed (pysimdjson; Langdale and Lemire 2019).
+"""Parses rows of comma-separated numbers into one float32 array with a JSON parser (pysimdjson; Langdale and Lemire 2019).
 
-A line of numbers between brackets is a JSON array; a few dozen rows are parsed at once. Where JSON does not admit the
-text but float() does (".5", "1.", "+1"), or where anything is wrong, the rows are read one by one, exactly, so that an
-error names its row and value.
+A line of numbers in brackets is a JSON array; a few dozen rows are parsed at once. If the text is not valid JSON but valid
+for float() (".5", "1.", "+1"), or if anything is wrong, rows are parsed one by one, so that an error names row and value.
 """
 
 from __future__ import annotations
@@ -53,7 +52,9 @@ class RowParser:
             return rows.reshape(-1)
         words = decoded(text, place).split(",")
         if len(words) != self.width:
-            raise DataError(f"{place}: holds {len(words)} values, expected {self.width} as in {like}")
+            raise DataError(
+                f"{place}: has {len(words)} value{'s' if len(words) != 1 else ''}, expected {self.width} as in {like}"
+            )
         return np.array([number(word, f"{place}: value {i}") for i, word in enumerate(words, 1)], np.float32)
 
 
@@ -82,7 +83,7 @@ class NumberRows:
 
     def _begin(self, text: bytes, place: str) -> None:
         if not text.strip():
-            raise DataError(f"{place}: holds no values, expected numbers joined by commas")
+            raise DataError(f"{place}: has no values, expected comma-separated numbers")
         self._parser, self._first = RowParser(text.count(b",") + 1), place
         self._array = np.empty((0, self._parser.width), np.float32)
 

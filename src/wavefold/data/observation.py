@@ -1,4 +1,4 @@
-"""A cadence as a telescope keeps it: six scans, ON and OFF the star in turn, a filterbank file each.
+"""A cadence as the telescope records it: six scans, alternately ON and OFF the star, one filterbank file each.
 
 Their windows are cut as the contest's samples are: (window, 6 panels, time, frequency), each panel standardised by itself.
 """
@@ -93,26 +93,29 @@ def open_scan(path: str | Path, fine: int = 0) -> Filterbank:
     """A filterbank file by its suffix: .h5, .hdf5 or .fil. fine: fine channels a coarse channel, 0 for 2.9296875 MHz."""
     path = Path(path).expanduser()
     if not is_scan(path):
-        raise UserError(f"{path}: '{path.suffix}' is no suffix of a filterbank file, expected one of {listed(SCANS)}")
+        raise UserError(f"{path}: '{path.suffix}' is not a filterbank suffix, expected one of {listed(SCANS)}")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     return SCANS[path.suffix.lower()](path, fine)
 
 
 def open_observation(paths: Sequence[str | Path], fine: int = 0) -> Observation:
-    """Six scans of a cadence in the order given; UserError where that is not the order of time, DataError where they differ."""
+    """Open the six scans of a cadence; UserError if they are not in time order, DataError if they do not match."""
     if len(paths) != PANELS:
-        raise UserError(f"{len(paths)} file(s): a cadence is {PANELS} scans in the order of time: {listed(NAMES)}")
+        raise UserError(
+            f"{len(paths)} file{'s' if len(paths) != 1 else ''} given; a cadence has {PANELS} scans in time "
+            f"order: {listed(NAMES)}"
+        )
     scans = tuple(open_scan(path, fine) for path in paths)
     for scan in scans[1:]:
         _check_alike(scans[0], scan)
     starts = [scan.header.tstart for scan in scans]
     same = next((pair for pair in pairwise(scans) if pair[0].header.tstart == pair[1].header.tstart), None)
     if same:
-        raise UserError(f"{same[0].path.name} and {same[1].path.name} begin at the same time, MJD {same[0].header.tstart:.9g}")
+        raise UserError(f"{same[0].path.name} and {same[1].path.name} start at the same time, MJD {same[0].header.tstart:.9g}")
     if any(late <= early for early, late in pairwise(starts)):
         order = listed(scan.path.name for scan in sorted(scans, key=lambda scan: scan.header.tstart))
-        raise UserError(f"scans must follow each other in time, {listed(NAMES)}; by their tstart the order is {order}")
+        raise UserError(f"scans must be in time order, {listed(NAMES)}; by tstart the order is {order}")
     return Observation(scans)
 
 
@@ -174,12 +177,13 @@ def _check_alike(first: Filterbank, other: Filterbank) -> None:
     pairs = [("rows", first.shape[0], other.shape[0]), ("channels", first.shape[1], other.shape[1])]
     for name, here, there in pairs:
         if here != there:
-            raise DataError(f"{other.path.name} has {there:,} {name}, {first.path.name} has {here:,}: no scans of one cadence")
+            raise DataError(f"{other.path.name} has {there:,} {name}, {first.path.name} has {here:,}: not scans of one cadence")
     step = abs(first.header.foff)
     for name, near in (("foff", 1e-6 * step), ("tsamp", 1e-6 * first.header.tsamp), ("fch1", 0.5 * step)):
         here, there = getattr(first.header, name), getattr(other.header, name)
         if abs(here - there) > near:
             unit = "s" if name == "tsamp" else "MHz"
             raise DataError(
-                f"{other.path.name} has {name} {there:.9g} {unit}, {first.path.name} {here:.9g} {unit}: no scans of one cadence"
+                f"{other.path.name} has {name} {there:.9g} {unit}, {first.path.name} {here:.9g} {unit}: not "
+                "scans of one cadence"
             )

@@ -1,4 +1,4 @@
-"""How a source of frames is to be read, where it does not say so itself."""
+"""Options for reading a source of frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Events:
-    """How a table of dated events becomes frames: a count in each cell and step, or a smoothed rate."""
+    """How a table of timed events becomes frames: counts per cell and step, or a smoothed rate."""
 
     box: tuple[float, float, float, float]  # west, east, south, north edge, in the units of x and y
     cells: tuple[int, int]  # rows, columns; row 0 lies in the north
@@ -25,13 +25,13 @@ class Events:
 
 @dataclass(frozen=True)
 class Reading:
-    """What to take of a source of frames, and what its stored values mean: value = stored * scale + offset."""
+    """What to read from a source of frames, and how to decode it: value = stored * scale + offset."""
 
     variable: str = ""  # of .npz, NetCDF and Zarr; "" takes the only one that can be frames
     axes: str = ""  # an array's, in their order: of sequence, time, row, column, channel
     channels: tuple[str, ...] = ()  # keep these, in this order; () keeps all
     scale: float = 1.0
     offset: float = 0.0
-    missing: tuple[float, ...] = ()  # stored values that mean that there is none
+    missing: tuple[float, ...] = ()  # stored codes for missing values
     unit: str = ""  # "" takes the source's
     events: Events | None = None

@@ -45,9 +45,9 @@ def grid_centres(grid: Grid) -> NDArray[np.float64]:
     if not all(map(math.isfinite, grid)):
         raise UserError(f"{place}: expected three finite numbers: first, last, step")
     if step <= 0:
-        raise UserError(f"{place}: the step must be above 0")
+        raise UserError(f"{place}: step must be above 0")
     if last <= first:
-        raise UserError(f"{place}: the last must be above the first")
+        raise UserError(f"{place}: last must be above first")
     steps = (last - first) / step
     if steps >= _MOST_BINS:
         raise UserError(f"{place}: gives {steps + 1:.3g} bins; expected at most {_MOST_BINS:,}")

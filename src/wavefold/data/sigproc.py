@@ -28,9 +28,9 @@ _BLOCK = 1 << 22  # values copied at a time
 
 
 def read_fil(path: Path, fine: int = 0) -> Filterbank:
-    """The scan of a .fil file, its power left on disk. fine: channels a coarse channel, as `Filterbank` has them.
+    """The scan of a .fil file, its power left on disk. fine: fine channels per coarse channel, as in `Filterbank`.
 
-    DataError for what is no filterbank, misses a keyword, holds more than one product, or ends too early.
+    DataError for a file that is not a filterbank, lacks a keyword, has more than one product, or is truncated.
     """
     with open(path, "rb") as stream:
         words, begin = _words(stream, path.name), stream.tell()
@@ -59,7 +59,9 @@ def write_fil(path: Path, power: ArrayLike, header: Header) -> None:
     values = np.asarray(power)
     kind = _kind(header.bits, path.name)
     if kind.kind == "u" and values.size and not (values.min() >= 0 and values.max() <= np.iinfo(kind).max):
-        raise DataError(f"{path.name}: {header.bits} bits hold 0 to {np.iinfo(kind).max}, not {values.min()} to {values.max()}")
+        raise DataError(
+            f"{path.name}: {header.bits}-bit values range from 0 to {np.iinfo(kind).max}, not {values.min()} to {values.max()}"
+        )
     rows = max(1, _BLOCK // max(1, values.shape[1]))
 
     def write(stream: IO[bytes]) -> None:
@@ -74,7 +76,7 @@ def write_fil(path: Path, power: ArrayLike, header: Header) -> None:
 def _words(stream: IO[bytes], name: str) -> dict[str, Any]:
     """The header's values by keyword; the stream then stands at the first value of power."""
     if _word(stream, name, first=True) != "HEADER_START":
-        raise DataError(f"{name}: is no filterbank file, it does not begin with HEADER_START")
+        raise DataError(f"{name}: not a filterbank file: it does not begin with HEADER_START")
     found: dict[str, Any] = {}
     while (key := _word(stream, name)) != "HEADER_END":
         if key in _WORDS:
@@ -87,7 +89,7 @@ def _words(stream: IO[bytes], name: str) -> dict[str, Any]:
             found[key] = _bytes(stream, 1, name)[0]
         else:
             known = (*_WHOLE, *_NUMBERS, *_WORDS)
-            raise DataError(f"{name}: header keyword {key!r} is none of SIGPROC's{nearest(key, known)}")
+            raise DataError(f"{name}: {key!r} is not a SIGPROC header keyword{nearest(key, known)}")
     return found
 
 
@@ -97,7 +99,7 @@ def _word(stream: IO[bytes], name: str, *, first: bool = False) -> str:
     if not 0 <= length <= _LONGEST:
         if first:
             return ""
-        raise DataError(f"{name}: a header word of {length} bytes, expected 0 to {_LONGEST}")
+        raise DataError(f"{name}: a header string has {length} bytes, expected 0 to {_LONGEST}")
     return (stream.read(length) if first else _bytes(stream, length, name)).decode("latin-1")
 
 
@@ -110,16 +112,16 @@ def _bytes(stream: IO[bytes], count: int, name: str) -> bytes:
 
 def _kind(bits: int, name: str) -> np.dtype[Any]:
     if bits not in _TYPES:
-        raise DataError(f"{name}: {bits} bits a value (nbits), expected one of {listed(_TYPES)}")
+        raise DataError(f"{name}: {bits} bits per value (nbits), expected one of {listed(_TYPES)}")
     return _TYPES[bits]
 
 
 def _rows(size: int, row: int, told: int, name: str) -> int:
     """Rows in `size` bytes of power; DataError unless they are whole, and as many as the header tells, if it does."""
     if row <= 0 or size % row or not size:
-        raise DataError(f"{name}: {size:,} bytes of power are no whole rows of {row:,} bytes; was the file cut off?")
+        raise DataError(f"{name}: {size:,} bytes of power are not a whole number of {row:,}-byte rows; is the file truncated?")
     if told and size // row != told:
-        raise DataError(f"{name}: holds {size // row:,} rows, its header says {told:,} (nsamples); was the file cut off?")
+        raise DataError(f"{name}: has {size // row:,} rows, but its header says {told:,} (nsamples); is the file truncated?")
     return size // row
 
 

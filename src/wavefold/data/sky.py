@@ -1,4 +1,4 @@
-"""Which spectra are of one star: those whose positions are close, by friends of friends on the sphere."""
+"""Groups spectra of the same star: nearby positions, linked by friends-of-friends on the sphere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what the user names, a file or a folder, to the files that are read and their layout: by facts, never by guessing."""
+"""Resolves a file or folder to the files to read and their layout."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def find(path: Path, layout: str) -> Found:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder{_near(path)}")
     if not (path.is_file() or path.is_dir()):
-        raise DataError(f"{path}: is not a file or folder")
+        raise DataError(f"{path}: neither a file nor a folder")
     many = layout if layout in MANY else _many(path) if layout == "auto" else ""
     if many == "cadence":
         return _found_cadences(path)
@@ -123,7 +123,7 @@ def _found_many(path: Path, layout: str) -> Found:
 def _found_cadences(path: Path) -> Found:
     parts = parts_of(path)
     if parts is None:
-        raise DataError(f"{path.name}: holds no .npy; {EXPECTED}")
+        raise DataError(f"{path.name}: contains no .npy files; {EXPECTED}")
     return Found(parts.listing or parts.samples, "cadence", ())
 
 
@@ -142,7 +142,7 @@ def _holds_numbers(path: Path) -> bool:
 
 def _found_file(path: Path, layout: str) -> Found:
     if layout == "wfdb":
-        raise DataError(f"{path.name}: is no .hea file; the layout wfdb is a folder of .hea, .dat and .atr files, or one .hea")
+        raise DataError(f"{path.name}: not a .hea file; layout wfdb needs a folder of .hea, .dat and .atr files, or one .hea")
     meta = _meta_beside(path)
     files = (path,) if meta is None else (path, meta)
     return Found(path, layout_of(path) if layout == "auto" else layout, files, meta)
@@ -150,9 +150,9 @@ def _found_file(path: Path, layout: str) -> Found:
 
 def _found_records(path: Path, layout: str) -> Found:
     if not any(path.glob("*.hea")):
-        raise DataError(f"{path.name}: holds no .hea file, expected WFDB records")
+        raise DataError(f"{path.name}: contains no .hea files, expected WFDB records")
     if layout == "auto" and _files_of(path, "train"):
-        raise DataError(f"{path.name}: holds both .hea files and {_files_of(path, 'train')[0].name}; name one of them")
+        raise DataError(f"{path.name}: contains both .hea files and {_files_of(path, 'train')[0].name}; give the path of one")
     files = tuple(sorted(f for f in path.iterdir() if f.suffix in _RECORD))
     return Found(path, "wfdb", files)
 
@@ -167,13 +167,13 @@ def _record_files(header: Path) -> tuple[Path, ...]:
 def _found_train(path: Path, layout: str) -> Found:
     files = _files_of(path, "train")
     if len(files) > 1:
-        raise DataError(f"{path.name}: holds {listed(f.name for f in files)}; name one of them")
+        raise DataError(f"{path.name}: contains {listed(f.name for f in files)}; give the path of one of them")
     if not files:
         there = listed(sorted(f.name for f in path.iterdir())[:8]) or "nothing"
         raise DataError(
-            f"{path.name}: holds {there}; expected one train*.csv, train*.csv.gz or *_TRAIN.ts, "
+            f"{path.name}: contains {there}; expected one train*.csv, train*.csv.gz or *_TRAIN.ts, "
             "an *index*.csv beside the samples, a *labels*.csv beside .npy files, or .hea, .fits, .txt or .npy files; "
-            "a zip of txt is named itself"
+            "for a zip of .txt files, give the path of the zip"
         )
     return _found_file(files[0], layout)
 
@@ -199,19 +199,17 @@ def _meta_beside(path: Path) -> Path | None:
 
 
 def layout_of(path: Path) -> str:
-    """The layout that a file's suffix and column names say; DataError that asks for its name otherwise."""
+    """The layout detected from a file's suffix and column names; DataError if it cannot be detected."""
     check_text(path)
     if path.name.endswith((".ts", ".ts.gz")):
         return "ts"
     if not path.name.endswith((".csv", ".csv.gz")):
-        raise DataError(
-            f"{path.name}: is none of {listed(_TEXT)}, so its layout must be named, such as --set data.layout=contest"
-        )
+        raise DataError(f"{path.name}: not one of {listed(_TEXT)}; set its layout, such as --set data.layout=contest")
     columns = column_names(first_line(path), path.name, numbered=True)
     if one_named(columns, SIGNALS):
         return "contest"
     if len([c for c in columns if c.lower() not in WORDS]) < 2:
-        raise missing(columns, SIGNALS, path.name, "; expected the contest's columns, or a column for each position")
+        raise missing(columns, SIGNALS, path.name, "; expected the contest's columns, or one column per position")
     return "wide"
 
 

@@ -98,7 +98,7 @@ def _row(path: Path, grid: Grid) -> tuple[_Values, dict[str, str]]:
     binned = onto_grid(10 ** pixel_edges(spectrum.logs), spectrum.flux, spectrum.good, grid)
     _check_coverage(spectrum, binned.measured, grid)
     if not (np.abs(binned.values) < np.finfo(np.float32).max).all():
-        raise DataError(f"its flux reaches {np.abs(binned.values).max():.3g}; expected values that fit 32 bits")
+        raise DataError(f"flux reaches {np.abs(binned.values).max():.3g}; expected values within float32 range")
     return binned.values, {**spectrum.facts, "snr": _snr(spectrum), "filled": str(int(binned.filled.sum()))}
 
 
@@ -117,14 +117,14 @@ def _opened(path: Path) -> _Spectrum:
         raise
     except Exception as error:  # the library lets through whatever a damaged file makes its parts raise
         why = shorten((str(error).splitlines() or [""])[0], 100, placeholder=" ...")
-        raise DataError(f"cannot be read as FITS ({type(error).__name__}: {why}); expected a whole FITS file") from None
+        raise DataError(f"cannot be read as FITS ({type(error).__name__}: {why}); expected a complete FITS file") from None
 
 
 def _unpacked(file: BinaryIO) -> BinaryIO:
     """The content of a gzip file, whole, which checks its checksum."""
     content = gzip.GzipFile(fileobj=file).read(_MOST + 1)
     if len(content) > _MOST:
-        raise DataError(f"unpacks to more than {_MOST:,} bytes, far more than a spectrum has")
+        raise DataError(f"unpacks to more than {_MOST:,} bytes, too large for a spectrum")
     return io.BytesIO(content)
 
 
@@ -141,14 +141,14 @@ def _read(hdus: Any, content: BinaryIO) -> _Spectrum:
         return _from_table(table, _SDSS_COLUMNS, _BRIGHTSKY, {**facts, "kind": "sdss"})
     if names >= set(_LAMOST_COLUMNS):
         return _from_table(table, _LAMOST_COLUMNS, _LAMOST_BAD, {**_header_facts(header), "kind": "lamost table"})
-    raise DataError(f"its table has the columns {listed(table.columns.names[:12]) or 'none'}; {_EXPECTED}")
+    raise DataError(f"its table has columns {listed(table.columns.names[:12]) or 'none'}; {_EXPECTED}")
 
 
 def _whole(hdu: Any, content: BinaryIO) -> Any:
     """The HDU, if its data are all there."""
     end, size = hdu.fileinfo()["datLoc"] + hdu.size, content.seek(0, io.SEEK_END)
     if size < end:
-        raise DataError(f"is cut short: {size:,} bytes; expected at least {end:,} by its headers")
+        raise DataError(f"is truncated: {size:,} bytes; expected at least {end:,} according to its headers")
     return hdu
 
 
@@ -201,13 +201,13 @@ def _good(flux: _Values, ivar: _Values | None, mask: _Values, bad_bits: int) -> 
 def _checked(spectrum: _Spectrum) -> _Spectrum:
     count = len(spectrum.logs)
     if count < 2:
-        raise DataError(f"holds {count} pixels; expected a spectrum")
+        raise DataError(f"has {count} pixel{'s' if count != 1 else ''}; expected a spectrum")
     if not (np.isfinite(spectrum.logs).all() and (np.diff(spectrum.logs) > 0).all() and np.abs(spectrum.logs).max() < 30):
-        raise DataError("its wavelengths do not rise from pixel to pixel; expected rising wavelengths in angstrom")
+        raise DataError("wavelengths are not increasing; expected increasing wavelengths in angstrom")
     if not spectrum.good.any():
         raise DataError(f"all {count:,} pixels are masked; expected some with inverse variance above 0 and no bad mask bit")
     if not spectrum.flux[spectrum.good].any():
-        raise DataError("its flux is 0 at every good pixel; expected a spectrum")
+        raise DataError("flux is 0 at every good pixel; expected a spectrum")
     return spectrum
 
 
@@ -223,7 +223,7 @@ def _check_coverage(spectrum: _Spectrum, measured: _Bools, grid: Grid) -> None:
         raise DataError(f"covers {ends[0]:.5g} to {ends[1]:.5g} angstrom; {goal}, and the file covers {share}")
     raise DataError(
         f"{(~spectrum.good).sum():,} of {len(spectrum.good):,} pixels are masked, which leaves {measured.sum():,} of "
-        f"{len(measured):,} bins measured; {goal}, and half of it must be"
+        f"{len(measured):,} bins measured; {goal}, and at least half of it must be measured"
     )
 
 

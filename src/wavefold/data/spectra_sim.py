@@ -116,12 +116,14 @@ def observe(flux: Floats, snr: _F, sky: _F, dust: _F, axis: _F, rng: Generator) 
 def _check(count: int, length: int, classes: Sequence[str]) -> Ints:
     """The classes' numbers in CLASSES; UserError for what cannot be simulated."""
     if count < 1 or length < _SHORTEST:
-        raise UserError(f"simulate: {count} spectra of {length} values; expected at least 1 spectrum of at least {_SHORTEST}")
+        raise UserError(f"simulate: {count} spectra of {length} values requested; expected at least 1 of at least {_SHORTEST}")
     for name in classes:
         if name not in CLASSES:
             raise UserError(f"simulate: class '{name}' is not one of {listed(CLASSES)}{nearest(name, CLASSES)}")
     if len(set(classes)) < 2 or len(set(classes)) < len(classes):
-        raise UserError(f"simulate: classes {listed(classes) or 'none'}; expected two or more of {listed(CLASSES)}, each once")
+        raise UserError(
+            f"simulate: classes {listed(classes) or 'none'}; expected 2 or more different ones of {listed(CLASSES)}"
+        )
     return np.array([CLASSES.index(name) for name in classes], np.int64)
 
 

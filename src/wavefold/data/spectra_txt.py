@@ -54,7 +54,7 @@ def read_spectra(
         check_label(path, label_column)
     data = data_of(path) if indexed else path.parent if suffix == ".txt" else path
     if data is None:
-        raise DataError(f"{path.name}: no samples beside it, expected {expected_data(path)} of <id>.txt")
+        raise DataError(f"{path.name}: found no samples beside it, expected {expected_data(path)} with <id>.txt files")
     files = {path.stem: path.name} if suffix == ".txt" else _samples(data)
     rows = match(path if indexed else None, files, data.name, ".txt", skip_bad=skip_bad)
     wavelengths = wavelength_of(path, data)
@@ -70,7 +70,7 @@ def read_spectra(
 def _samples(data: Path) -> dict[str, str]:
     files = bundle(data)
     if not files:
-        raise DataError(f"{data.name}: holds no .txt, expected <id>.txt for each spectrum")
+        raise DataError(f"{data.name}: contains no .txt files, expected one <id>.txt per spectrum")
     return files
 
 
@@ -102,7 +102,7 @@ def read_wavelengths(path: Path) -> NDArray[np.float64]:
     falls = np.flatnonzero(np.diff(values, prepend=0.0) <= 0)
     if len(falls):
         at = int(falls[0])
-        than = f"more than the one before, {words[at - 1].strip()[:40]}" if at else "a wavelength above 0"
+        than = f"more than the previous one, {words[at - 1].strip()[:40]}" if at else "a wavelength above 0"
         raise DataError(f"{path.name}: value {at + 1} is {words[at].strip()[:40]}, expected {than}")
     return values
 
@@ -131,7 +131,7 @@ def _parse_some(
     for at, (name, text) in texts.items():
         try:
             if not text.strip():
-                raise DataError(f"{name}: is empty, expected {parser.width} values as in {like}")
+                raise DataError(f"{name}: file is empty, expected {parser.width} values as in {like}")
             rows[at] = parser.alone(text, name, like)
         except DataError as error:
             problems[at] = str(error)
@@ -147,7 +147,7 @@ def _usual_width(data: Path, entries: Sequence[str]) -> tuple[int, str]:
     widths = Counter(width for width in read if isinstance(width, int) and width)
     if not widths:
         bad = next((error for error in read if isinstance(error, DataError)), None)
-        raise bad or DataError(f"{data.name}: its .txt files are empty, expected numbers joined by commas")
+        raise bad or DataError(f"{data.name}: all .txt files are empty, expected comma-separated numbers")
     return widths.most_common(1)[0][0], f"most of {data.name}"
 
 

@@ -25,8 +25,8 @@ _LEVEL = 1  # four times as fast as the usual 6, files a tenth larger
 def write_spectra(dataset: Dataset, folder: Path, part: str = "train") -> Path:
     """Write `dataset` in the contest's layout and return the index file; same dataset, same bytes.
 
-    Without labels the index holds ids only. UserError where a file is there already (`wavelength.txt` may be, with the same
-    wavelengths: train and test share it), DataError for what the layout cannot hold.
+    Without labels the index has ids only. UserError if a file already exists (except `wavelength.txt` with the same
+    wavelengths: train and test share it), DataError for data that the layout cannot represent.
     """
     _check(dataset)
     index, data, axis = folder / f"{part}_index.csv", folder / f"{part}_data.zip", folder / "wavelength.txt"
@@ -36,7 +36,7 @@ def write_spectra(dataset: Dataset, folder: Path, part: str = "train") -> Path:
         if wavelengths and axis.exists() and axis.read_text() != wavelengths:
             there.append(axis)
         if there:
-            raise UserError(f"{there[0]}: is there already; name another folder")
+            raise UserError(f"{there[0]}: already exists; choose another folder")
     write_whole(data, lambda stream: _write_texts(dataset, stream, f"{part}_data"))
     if wavelengths:
         write_text(axis, wavelengths)
@@ -46,11 +46,13 @@ def write_spectra(dataset: Dataset, folder: Path, part: str = "train") -> Path:
 
 def _check(dataset: Dataset) -> None:
     if dataset.signals.shape[1] != 1:
-        raise DataError(f"{dataset.source}: has {dataset.signals.shape[1]} channels; the contest's layout holds one")
+        raise DataError(f"{dataset.source}: has {dataset.signals.shape[1]} channels; the contest layout supports only 1")
     check_file_names(dataset)
     for word in dataset.classes if dataset.labels is not None else ():
         if re.search(r'[,"\r\n]', word):
-            raise DataError(f"{dataset.source}: class {word!r} holds a comma, a quote or a line end; expected a plain word")
+            raise DataError(
+                f"{dataset.source}: class {word!r} contains a comma, a quote or a line break; expected a plain word"
+            )
 
 
 def check_file_names(dataset: Dataset) -> None:
@@ -62,7 +64,7 @@ def check_file_names(dataset: Dataset) -> None:
     seen: set[str] = set()
     for word in ids:
         if word.lower() in seen:  # some disks do not tell upper case from lower
-            raise DataError(f"{dataset.source}: id {word!r} stands twice; each names a file of its own")
+            raise DataError(f"{dataset.source}: id {word!r} appears twice (ignoring case); each id is a file name")
         seen.add(word.lower())
 
 

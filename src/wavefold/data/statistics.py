@@ -1,7 +1,7 @@
-"""What signals look like before anything learns from them: by class, by sample, and what of others was never shown.
+"""Signal statistics before training: by class, by sample, and drift between training and other samples.
 
-All goes through the signals block by block with sums in float64, so that half a million samples need no room in memory.
-What is not finite counts as missing everywhere.
+Signals are processed in blocks with float64 sums, so that half a million samples need little memory. Non-finite values count
+as missing.
 
 Sources: Chan, Golub and LeVeque 1983 for means and spreads that grow block by block; Stephens 1970 for the p-value of the
 Kolmogorov-Smirnov distance.
@@ -59,7 +59,7 @@ class ValueRanges:
 
 @dataclass(frozen=True)
 class Shift:
-    """How a simple summary of samples differs between two lots of them."""
+    """How a summary statistic differs between two sets of samples."""
 
     name: str  # one of SUMMARIES
     distance: float  # Kolmogorov-Smirnov: the largest gap between the two cumulative shares, 0 to 1; NaN where one is empty
@@ -70,7 +70,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Drift:
-    """What of other samples the learned ones did not show."""
+    """How other samples differ from the training samples."""
 
     lowest: Values  # (channel,) of the learned samples
     highest: Values  # (channel,)
@@ -127,10 +127,10 @@ def value_ranges(signals: Signals) -> ValueRanges:
 
 
 def drift(learned: Signals, other: Signals, *, seed: int, most_samples: int = 20_000) -> Drift:
-    """What of `other` lies outside what `learned` shows: values, by channel and by position, and summaries of samples.
+    """Compare `other` with `learned` (training samples): values out of range by channel and position, and summaries.
 
-    learned, other: (sample, channel, ...) of one shape. Of each at most `most_samples` are looked at, drawn by the seed.
-    DataError where one of them is empty or their shapes differ.
+    learned, other: (sample, channel, ...) of equal sample shape. At most `most_samples` of each, drawn with the seed, are used.
+    DataError if either is empty or their shapes differ.
     """
     _check_pair(learned, other)
     rng = np.random.default_rng(seed)
@@ -293,15 +293,15 @@ def _shift(name: str, learned: Values, other: Values) -> Shift:
 
 def _check_labels(signals: Signals, labels: Ints, classes: int) -> None:
     if len(labels) != len(signals):
-        raise DataError(f"statistics: {len(labels)} labels do not fit {len(signals)} samples; expected one for each")
+        raise DataError(f"statistics: {len(labels)} labels for {len(signals)} samples; expected one per sample")
     if len(labels) and (labels.min() < 0 or labels.max() >= classes):
         bad = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
-        raise DataError(f"statistics: label {labels[bad]} of sample {bad} is not a class number of 0 to {classes - 1}")
+        raise DataError(f"statistics: label {labels[bad]} of sample {bad} is not a class number from 0 to {classes - 1}")
 
 
 def _check_pair(learned: Signals, other: Signals) -> None:
     if learned.shape[1:] != other.shape[1:]:
         words = [shape_words(signals.shape[1:]) for signals in (learned, other)]
-        raise DataError(f"drift: the other samples are {words[1]}; expected {words[0]} as learned")
+        raise DataError(f"drift: the other samples have {words[1]}; expected {words[0]}, like the training samples")
     if not len(learned) or not len(other):
-        raise DataError(f"drift: {len(learned)} learned and {len(other)} other samples; expected one of each at least")
+        raise DataError(f"drift: {len(learned)} training and {len(other)} other samples; expected at least one of each")

@@ -86,7 +86,7 @@ def fill(
     if problems and not skip_bad:
         raise DataError(problems[min(problems)])
     if len(problems) == len(entries):
-        raise DataError(f"{name}: none of its {len(entries):,} spectra can be read; the first: {problems[0]}")
+        raise DataError(f"{name}: none of the {len(entries):,} spectra can be read; the first error: {problems[0]}")
     return _whole(folder, work, problems, _facts(work, done, problems))
 
 
@@ -112,7 +112,10 @@ def working_folder(store: Path | None) -> Iterator[Path]:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise UserError(f"{tempfile.gettempdir()}: no room for the spectra ({error.strerror}); set TMPDIR") from None
+            raise UserError(
+                f"{tempfile.gettempdir()}: not enough disk space for the spectra ({error.strerror}); set TMPDIR "
+                "to a larger disk"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -260,7 +263,8 @@ def _make_array(path: Path, shape: tuple[int, int, int]) -> None:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     if array.offset != _HEADER:
         raise DataError(
-            f"{path.name}: its header is {array.offset} bytes, expected {_HEADER}; report this with NumPy's version"
+            f"{path.name}: internal error: header has {array.offset} bytes, expected {_HEADER}; report this "
+            "with your NumPy version"
         )
     with open(path, "r+b") as stream:
         try:

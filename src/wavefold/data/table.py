@@ -1,4 +1,4 @@
-"""What a reader finds in one source, before labels are numbered and groups chosen; what the cache keeps."""
+"""The table that a reader returns and the cache stores, before labels are numbered and groups chosen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wavefold.base.dataset import Ints, Signals, Strings, class_word
 from wavefold.base.errors import DataError, nearest
 from wavefold.data.header import one_named, shown
 
-# columns that are groups even if nobody asks for them
+# columns used as groups by default
 GROUPS = ("record", "group", "patient", "subject", "star", "source_key", "background")
 LABEL = "type"  # the column of labels of sources that are many files
 
@@ -37,7 +37,9 @@ class Table:
         found = one_named(self.columns, label_column or LABEL)
         if not found and label_column:
             there = shown(self.columns) or "none"
-            raise DataError(f"{name}: no column '{label_column}'; it has {there}{nearest(label_column, self.columns)}")
+            raise DataError(
+                f"{name}: no column '{label_column}'; available columns: {there}{nearest(label_column, self.columns)}"
+            )
         words = self.columns.get(found or "class")
         usable = words is not None and (bool(found) or bool((words != "").all()))
         return replace(self, words=label_words(words.tolist()) if usable and words is not None else None)
@@ -49,7 +51,7 @@ def check_ids(ids: Sequence[str], lines: Ints, name: str) -> Strings:
         seen: dict[str, int] = {}
         for at, word in enumerate(ids):
             if word in seen:
-                raise DataError(f"{name} line {lines[at]}: id {word!r} stands in line {lines[seen[word]]} too")
+                raise DataError(f"{name} line {lines[at]}: id {word!r} is already in line {lines[seen[word]]}")
             seen[word] = at
     return np.array(ids, dtype=np.str_)
 

@@ -55,9 +55,9 @@ def check_text(path: Path) -> None:
     if kind:
         raise DataError(f"{path.name}: is {kind}, not {'a .ts file' if '.ts' in path.suffixes else 'CSV'}")
     if head.startswith(_GZIP) and not packed:
-        raise DataError(f"{path.name}: is gzip; give it the ending .gz")
+        raise DataError(f"{path.name}: is a gzip file; add the suffix .gz")
     if head and packed and not head.startswith(_GZIP):
-        raise DataError(f"{path.name}: is not gzip; take the ending .gz away")
+        raise DataError(f"{path.name}: is not a gzip file; remove the suffix .gz")
 
 
 def is_row(line: bytes, name: str, number: int) -> bool:
@@ -65,7 +65,7 @@ def is_row(line: bytes, name: str, number: int) -> bool:
     if line.strip(b" \t,"):
         return True
     if b"," in line:
-        raise DataError(f"{name} line {number}: holds no values; fill the row in or take it out")
+        raise DataError(f"{name} line {number}: has no values; fill in or remove the row")
     return False
 
 
@@ -100,7 +100,7 @@ def _whole_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[bytes
         if start:
             data, start = data.removeprefix(_BOM), False
             if b"\n" not in data and b"\r" in data[:-1]:
-                raise DataError(f"{name}: its lines end in a bare CR; save it with LF line ends")
+                raise DataError(f"{name}: lines end in a bare CR; save it with LF line endings")
         cut = data.rfind(b"\n") + 1
         rest = data[cut:]
         if cut:
@@ -114,4 +114,4 @@ def _read(stream: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
     try:
         return stream.read(_BLOCK)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{name}: the gzip file is cut short or broken ({error}); fetch it again") from None
+        raise DataError(f"{name}: the gzip file is truncated or corrupt ({error}); download it again") from None

@@ -21,7 +21,7 @@ from wavefold.data.number_rows import NumberRows
 from wavefold.data.table import Table
 from wavefold.data.text_lines import decoded, line_blocks
 
-_REFUSED = {"timestamps": "time stamps", "missing": "missing values", "targetlabel": "a target that is a number"}
+_REFUSED = {"timestamps": "time stamps", "missing": "missing values", "targetlabel": "numeric targets"}
 
 
 def read_ts(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
@@ -30,7 +30,7 @@ def read_ts(path: Path, *, label_column: str = "", group: str = "", labels: bool
     There are no columns: label_column must be "" where labels are wanted, and group is not looked for.
     """
     if labels and label_column:
-        raise DataError(f"{path.name}: a .ts file has no columns, so none named '{label_column}' for the label")
+        raise DataError(f"{path.name}: a .ts file has no columns; unset the label column '{label_column}'")
     rows = _Rows(path.name, labels)
     for first, lines in line_blocks(path):
         rows.add(lines, first)
@@ -65,7 +65,7 @@ class _Rows:
     def table(self) -> Table:
         """All that was read; DataError where there is no @data or nothing below it."""
         if "data" not in self.header:
-            raise DataError(f"{self.name}: has no line @data, expected the header of a .ts file")
+            raise DataError(f"{self.name}: has no @data line, expected the header of a .ts file")
         if not self.lines:
             raise DataError(f"{self.name}: has a header but no samples below @data")
         rows = self.signals.whole()
@@ -94,7 +94,10 @@ class _Rows:
         self.channels = self.channels or len(channels)
         if not channels or len(channels) != self.channels:
             wanted = f"{self.channels or 1} and a class" if self.classes is not None else str(self.channels)
-            raise DataError(f"{place}: holds {len(channels)} channels, expected {wanted}, separated by colons")
+            raise DataError(
+                f"{place}: has {len(channels)} channel{'s' if len(channels) != 1 else ''}, expected {wanted}, "
+                "separated by colons"
+            )
         self.words.append(self._known(class_word(decoded(word, place)), place))
         self.lines.append(number)
         return channels
@@ -112,9 +115,9 @@ class _Rows:
 def _refuse(header: Mapping[str, Sequence[str]], name: str) -> None:
     for key, what in _REFUSED.items():
         if _first(header.get(key, [])) == "true":
-            raise DataError(f"{name}: @{key} true: {what} cannot be read; expected plain series with a class")
+            raise DataError(f"{name}: @{key} true: {what} are not supported; expected plain series with a class")
     if _first(header.get("equallength", [])) == "false":
-        raise DataError(f"{name}: @equalLength false: expected series of one length")
+        raise DataError(f"{name}: @equalLength false: expected series of equal length")
 
 
 def _classes(values: Sequence[str], name: str) -> tuple[str, ...] | None:

@@ -49,7 +49,7 @@ def read_wfdb(path: Path, *, label_column: str = "", group: str = "", labels: bo
     annotations. Tells on standard error how many beats it drops for invalid samples.
     """
     if labels and label_column:
-        raise DataError(f"{path.name}: WFDB records have no columns, so none named '{label_column}' for the label")
+        raise DataError(f"{path.name}: WFDB records have no columns; unset the label column '{label_column}'")
     headers = sorted(path.glob("*.hea")) if path.is_dir() else [path]
     names = [header.stem for header in headers]
     parts = []
@@ -61,9 +61,14 @@ def read_wfdb(path: Path, *, label_column: str = "", group: str = "", labels: bo
     record = np.repeat(np.array(names, np.str_), [len(part[0]) for part in parts])
     valid = np.isfinite(signals).all(axis=1)
     if not valid.any():
-        raise DataError(f"{path.name}: its {len(names)} records hold no annotated beat whose samples are all valid")
+        raise DataError(
+            f"{path.name}: no annotated beat with only valid samples in {len(names)} record{'s' if len(names) != 1 else ''}"
+        )
     if not valid.all():
-        print(f"wavefold: {path.name}: {(~valid).sum():,} beats with invalid samples are left out", file=sys.stderr)
+        print(
+            f"wavefold: {path.name}: {(~valid).sum():,} beat{'s' if (~valid).sum() != 1 else ''} with invalid samples left out",
+            file=sys.stderr,
+        )
         signals, samples, words, record = (values[valid] for values in (signals, samples, words, record))
     return Table(
         signals=signals[:, None, :],
@@ -92,7 +97,7 @@ def fetch(database: str, folder: Path) -> Path:
     except Exception as error:  # the library lets through whatever its network packages raise
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(
-            f"physionet:{database}: could not be fetched ({why}); check the name and the network, or give a folder of records"
+            f"physionet:{database}: download failed ({why}); check the name and the network, or give a folder of records"
         ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -126,11 +131,11 @@ def _beats(path: Path) -> tuple[Floats, Ints, Strings]:
     """Beats of one record: (beat, LENGTH) values, the samples of their peaks at the record's rate, their classes."""
     missing = [end for end in (".hea", ".atr") if not path.with_name(path.name + end).exists()]
     if missing:
-        raise DataError(f"{path.name}{missing[0]}: is not there; beats are cut at the R peaks that the .atr file marks")
+        raise DataError(f"{path.name}{missing[0]}: file not found; the .atr file must mark the R peaks at which beats are cut")
     try:
         record, marks = wfdb.rdrecord(str(path)), wfdb.rdann(str(path), "atr")
     except (OSError, ValueError, IndexError) as error:
-        raise DataError(f"{path.name}: is not a WFDB record that can be read ({str(error)[:100]})") from None
+        raise DataError(f"{path.name}: cannot be read as a WFDB record ({str(error)[:100]})") from None
     lead = record.sig_name.index("MLII") if "MLII" in record.sig_name else 0
     ratio = Fraction(RATE / record.fs).limit_denominator(1000)
     signal = resample_poly(record.p_signal[:, lead], ratio.numerator, ratio.denominator)

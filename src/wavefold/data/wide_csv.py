@@ -56,12 +56,14 @@ class _Rows:
         self.columns, self._label = columns, label
         is_word = [c.lower() in WORDS or c in words for c in columns]
         if all(is_word):
-            raise DataError(f"{self.name} line 1: no column of numbers; it has {shown(columns)}")
+            raise DataError(f"{self.name} line 1: no column of numbers; columns: {shown(columns)}")
         _check_series([c for c, w in zip(columns, is_word, strict=True) if not w], self.name)
         self._front, self._back = is_word.index(False), is_word[::-1].index(False)
         inside = [c for c, w in zip(columns, is_word, strict=True) if w][self._front : sum(is_word) - self._back]
         if inside:
-            raise DataError(f"{self.name} line 1: column '{inside[0]}' stands among the numbers; move it to an end")
+            raise DataError(
+                f"{self.name} line 1: column '{inside[0]}' is between the number columns; move it to the start or end"
+            )
         self._words = columns[: self._front] + columns[len(columns) - self._back :]
         self.fields = [[] for _ in self._words]
 
@@ -80,9 +82,9 @@ class _Rows:
     def table(self) -> Table:
         """All that was read; DataError where it is nothing or an id stands twice."""
         if not self.columns:
-            raise DataError(f"{self.name}: is empty, expected a header and rows of numbers")
+            raise DataError(f"{self.name}: file is empty, expected a header and rows of numbers")
         if not self.lines:
-            raise DataError(f"{self.name}: has a header but no rows below it")
+            raise DataError(f"{self.name}: has a header but no rows")
         lines = np.array(self.lines, np.int64)
         words = dict(zip(self._words, self.fields, strict=True))
         ids = words.pop(one_named(words, "id"), [str(i) for i in range(len(lines))])
@@ -111,7 +113,9 @@ class _Rows:
     def _split_exactly(self, line: bytes, place: str) -> tuple[list[str], bytes]:
         words = csv_fields(line, place)
         if len(words) != len(self.columns):
-            raise DataError(f"{place}: holds {len(words)} fields, expected {len(self.columns)} as in line 1")
+            raise DataError(
+                f"{place}: has {len(words)} field{'s' if len(words) != 1 else ''}, expected {len(self.columns)} as in line 1"
+            )
         end = len(words) - self._back
         return words[: self._front] + words[end:], ",".join(words[self._front : end]).encode()
 
@@ -122,8 +126,8 @@ def _check_series(columns: Sequence[str], name: str) -> None:
     numbered = [c for c in columns if re.search(r"\d$", c)]
     if odd and numbered:
         raise DataError(
-            f"{name} line 1: {shown(odd)} among the numbered columns ({shown(numbered[:2])}, ...); drop what is no "
-            "measurement, or name it: --set split.group=NAME for groups, --set data.label=NAME for labels"
+            f"{name} line 1: {shown(odd)} among the numbered columns ({shown(numbered[:2])}, ...); drop columns that are not "
+            "measurements, or set --set split.group=NAME for groups, --set data.label=NAME for labels"
         )
 
 
@@ -133,7 +137,7 @@ def _label_of(columns: Sequence[str], name: str, wanted: str) -> str:
     there = _likely_labels(columns)
     if len(there) > 1:
         raise DataError(
-            f"{name} line 1: columns {listed(there)} could each be the label; name one, such as --set data.label={there[0]}"
+            f"{name} line 1: columns {listed(there)} could each be the label; choose one, such as --set data.label={there[0]}"
         )
     return there[0] if there else ""
 
