@@ -8,7 +8,6 @@ fold: prepare, members, stages), `judging` (combine, decide, measure), `asking` 
 from __future__ import annotations
 
 import csv
-import errno
 import inspect
 import io
 import os
@@ -26,7 +25,7 @@ from wavefold.base.build import pick
 from wavefold.base.dataset import Dataset
 from wavefold.base.device import be_repeatable, first_process_first
 from wavefold.base.errors import UserError
-from wavefold.base.files import write_json, write_text
+from wavefold.base.files import NO_ROOM, write_json, write_text
 from wavefold.base.outputs import check_fresh, check_output
 from wavefold.base.process import leads
 from wavefold.base.runs import Run, hold_folder, start_run
@@ -448,6 +447,6 @@ def _disk_errors(folder: Path, rest: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno is None or error.errno not in NO_ROOM:
             raise
         raise UserError(f"{error.filename or folder}: {os.strerror(error.errno)}; {rest}") from None

@@ -98,7 +98,7 @@ def read(
     subject, star, source_key or background where there is one, else the stars that `ra` and `dec` in degrees tell, as "star"
     does. classes: names that labels must be of, as at scoring; None takes those that the source has. label_column: "" is the
     layout's own. labels: False for prediction, when columns of labels and groups may be missing, and labels may be anything.
-    cache: keep the parsed arrays under $WAVEFOLD_CACHE or ~/.cache/wavefold. grid: of FITS files, the first and last
+    cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder. grid: of FITS files, the first and last
     wavelength and the step in angstrom. skip_bad: of many files, pass over those that cannot be read, and list them in
     left_out; otherwise the first is a DataError.
     """

@@ -86,7 +86,8 @@ def files_read(source: str | Path) -> list[Path]:
         parts, tests = parts_of(path) if found.layout == "cadence" else None, test_files(path)
     except (UserError, OSError, ValueError):  # read by a layout that is named, or not at all
         return alone if meta is None else [*alone, meta]
-    further = (found.path, *found.files, found.folder, parts and parts.listing, parts and parts.samples, *tests)
+    listed_by = (parts.listing, parts.samples) if parts else ()
+    further = (found.path, *found.files, found.folder, *listed_by, *tests)
     return [*alone, *(f for f in further if f is not None and f not in (path, path.parent))]
 
 
