@@ -22,7 +22,7 @@ from wavefold.base.series import Series, Windows
 from wavefold.estimators.frame_steps import as_seconds, frame_changes, new_scaling, series_of
 from wavefold.estimators.learned import LearnedNet, NetName, new_forecaster
 from wavefold.estimators.mistakes import BadValue, as_value_errors
-from wavefold.estimators.parameters import FROM_0, LEARNING, NAMES, need_parameters, or_none, whole
+from wavefold.estimators.parameters import FROM_0, LEARNING, NAMES, need_parameters, or_none, whole_from
 from wavefold.estimators.steps import Step
 from wavefold.estimators.teaching import device_to_ask_on, device_to_learn_on, own_randomness, teach
 from wavefold.models.frame_baselines import BASELINES, FrameBaseline
@@ -38,12 +38,12 @@ _CHECKED = 256  # windows held back that weights are chosen by after each epoch,
 _METRICS = ("mse", "mae", "rmse")
 _PARAMETERS = {
     **LEARNING,
-    "past": whole(1),
-    "ahead": whole(1),
-    "targets": or_none(whole(1)),
+    "past": whole_from(1),
+    "ahead": whole_from(1),
+    "targets": or_none(whole_from(1)),
     "step": FROM_0,
-    "batch_size": whole(1),
-    "stride": whole(1),
+    "batch_size": whole_from(1),
+    "stride": whole_from(1),
     "baselines": NAMES,
 }
 

@@ -25,7 +25,7 @@ def need_parameters(estimator: Any, wanted: Mapping[str, Wanted]) -> None:
             raise BadValue(f"{name}: {' '.join(repr(value).split())[:_SHOWN]} is not {expected}")
 
 
-def whole(least: int) -> Wanted:
+def whole_from(least: int) -> Wanted:
     """A whole number, Python's or NumPy's, from `least` on."""
     return f"a whole number, {least} or more", lambda value: _is_whole(value) and value >= least
 
@@ -80,7 +80,7 @@ OPTIONS: Wanted = or_none(("a mapping of options by name", _are_options))
 STEPS: Wanted = "a sequence of steps, each a short name or a mapping with 'step'", _are_steps
 BATCH: Wanted = (
     "'auto' or a whole number, 1 or more",
-    lambda value: value == "auto" if isinstance(value, str) else whole(1)[1](value),
+    lambda value: value == "auto" if isinstance(value, str) else whole_from(1)[1](value),
 )
 WEIGHTS: Wanted = or_none(("'balanced' or a mapping from class to a number, 0 or more", _are_weights))
 SEED: Wanted = or_none(("a whole number from 0 to 4294967295, or a RandomState of NumPy", _is_seed))
@@ -93,13 +93,13 @@ LEARNING: dict[str, Wanted] = {
     "prepare": STEPS,
     "loss": NAME,
     "loss_options": OPTIONS,
-    "epochs": whole(1),
+    "epochs": whole_from(1),
     "learning_rate": ABOVE_0,
     "optimiser": NAME,
     "weight_decay": FROM_0,
     "schedule": NAME,
     "average": FROM_0,
-    "patience": whole(0),
+    "patience": whole_from(0),
     "validation_fraction": SHARE,
     "device": NAME,
     "random_state": SEED,
