@@ -264,8 +264,8 @@ def test_warm_start_goes_on_from_the_weights():
         ({"prepare": "scale"}, "prepare: 'scale' is one step; expected a sequence"),
         ({"prepare": ("scael",)}, "prepare.0.step: 'scael' is not one of .*did you mean 'scale'"),
         ({"loss": "cross"}, "loss: 'cross' is not one of"),
-        ({"epochs": 0}, "epochs: 0 is invalid; expected above 0"),
-        ({"validation_fraction": 1.0}, "validation_fraction: 1.0 is invalid; expected from 0 to below 1"),
+        ({"epochs": 0}, "epochs: 0 is not a whole number, 1 or more"),
+        ({"validation_fraction": 1.0}, "validation_fraction: 1.0 is not a number from 0 to below 1"),
         ({"best": "log_loss"}, "best: 'log_loss' is not one of .*did you mean 'log-loss'"),
         ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda"),
         (
@@ -277,6 +277,81 @@ def test_warm_start_goes_on_from_the_weights():
 def test_what_is_wrong_is_a_value_error_that_names_it(wrong, words):
     with pytest.raises(ValueError, match=words):
         SignalClassifier(**{**QUICK, **wrong}).fit(*waves())
+
+
+WHOLE = "a whole number, 1 or more"
+# for each parameter values of a wrong kind, or out of its bounds, and what is expected instead
+WRONG = {
+    "model": ([3, None, object], "a short name or a class of nets"),
+    "model_options": (["width", [8], {1: 8}], "None or a mapping of options by name"),
+    "prepare": ([None, 3, (3,), [None]], "a sequence of steps"),
+    "loss": ([None, ["l1"]], "a short name"),
+    "loss_options": (["balanced", 3], "None or a mapping of options by name"),
+    "epochs": (["3", None, 2.0, True, -1, float("nan"), np.bool_(True)], WHOLE),
+    "learning_rate": (["x", None, 0, -1.0, True, float("nan"), float("inf"), np.zeros((50, 3))], "a number above 0"),
+    "optimiser": ([None, ["adam"]], "a short name"),
+    "weight_decay": (["x", None, -0.1, False, float("nan")], "a number, 0 or more"),
+    "schedule": ([None, {}], "a short name"),
+    "average": (["x", None, -1, float("inf")], "a number, 0 or more"),
+    "patience": ([1.5, "2", None, -1, True], "a whole number, 0 or more"),
+    "validation_fraction": (["x", None, 1, -0.1, True], "a number from 0 to below 1"),
+    "device": ([None, 0], "a short name"),
+    "random_state": (["x", -1, 1.5, True, 2**32, np.random.default_rng(0)], "None or a whole number from 0 to 4294967295"),
+}
+OF_CLASSIFIER = {
+    "batch_size": (["x", None, 0, 2.5, True], "'auto' or a whole number, 1 or more"),
+    "best": ([None, ["accuracy"]], "a short name"),
+    "class_weight": (["x", 3, {"slow": "x"}, {"slow": -1.0}], "None or 'balanced' or a mapping from class to a number"),
+    "calibrate": ([None, ["none"]], "a short name"),
+    "warm_start": (["yes", None, 1], "True or False"),
+}
+OF_FORECASTER = {
+    "batch_size": (["auto", None, 0, 2.5, True], WHOLE),
+    "past": (["3", None, 3.0, True], WHOLE),
+    "ahead": (["3", None, 3.0, 0], WHOLE),
+    "targets": (["1", 0, 1.0, True], "None or a whole number, 1 or more"),
+    "step": (["1", None, -1.0, float("nan")], "a number, 0 or more"),
+    "stride": (["1", None, 0, 1.5], WHOLE),
+    "baselines": (["mean", None, 3, (3,)], "a sequence of one short name at least"),
+}
+
+
+def named_wrong(fit, made, wrong, *data):
+    """Every wrong value is refused in one line that names the parameter, the value and what is expected."""
+    for name, (values, expected) in wrong.items():
+        for value in values:
+            with pytest.raises(ValueError, match=re.escape(f" is not {expected}")) as told:
+                fit(made(**{name: value}), *data)
+            assert str(told.value).startswith(f"{name}: {' '.join(repr(value).split())[:70]}")
+            assert "\n" not in str(told.value)
+
+
+def test_a_wrong_kind_of_parameter_of_the_classifier_is_named():
+    wrong = {**WRONG, **OF_CLASSIFIER}
+    assert set(wrong) == set(SignalClassifier().get_params())
+    named_wrong(SignalClassifier.fit, SignalClassifier, wrong, *waves())
+
+
+def test_a_wrong_kind_of_parameter_of_the_forecaster_is_named():
+    wrong = {**WRONG, **OF_FORECASTER}
+    assert set(wrong) == set(FrameForecaster().get_params())
+    named_wrong(FrameForecaster.fit, FrameForecaster, wrong, fading())
+    with pytest.raises(ValueError, match="targets: 2 is not None or from 1 to 1, the channels of X"):
+        forecaster(targets=2).fit(fading())
+
+
+def test_numbers_of_numpy_are_numbers():
+    i, f = np.int64, np.float32
+    shared = {"learning_rate": f(0.03125), "weight_decay": f(0.0), "average": f(0.5), "patience": i(0), "random_state": i(1)}
+    shared |= {"validation_fraction": f(0.25), "epochs": i(2), "batch_size": i(16)}
+    signals, labels = waves()
+    usual = {name: value.item() for name, value in shared.items()}
+    said = [SignalClassifier(**{**PLAIN, **given}).fit(signals, labels).predict_proba(signals) for given in (shared, usual)]
+    assert np.array_equal(*said)
+    frames = fading()
+    shared |= {"past": i(3), "ahead": i(2), "stride": i(2), "targets": i(1), "step": f(0.0)}
+    usual = {name: value.item() for name, value in shared.items()}
+    assert np.array_equal(*(forecaster(**given).fit(frames).predict(frames) for given in (shared, usual)))
 
 
 def test_signals_of_another_shape_are_refused():
@@ -406,10 +481,10 @@ def test_a_forecaster_is_cloned_pickled_and_searched():
     ("wrong", "words"),
     [
         ({"model": "simvpp"}, "model: 'simvpp' is not one of .*did you mean 'simvp'"),
-        ({"past": 0}, "past: 0 is invalid; expected above 0"),
-        ({"past": 90}, "X: the longest gapless stretch has 80 frames"),
+        ({"past": 0}, "past: 0 is not a whole number, 1 or more"),
+        ({"past": 90}, "X: 80 frames in its longest stretch"),
         ({"past": 40, "ahead": 30}, "validation_fraction: 0.15 of 80 frames leaves no window"),
-        ({"baselines": ()}, r"baselines: \(\) is invalid; expected a sequence of at least one name"),
+        ({"baselines": ()}, r"baselines: \(\) is not a sequence of one short name at least"),
         ({"prepare": ("scale",)}, "prepare.0.step: 'scale' is not one of standardise"),
     ],
 )

@@ -8,7 +8,6 @@ Each stage is a module of `story`: `checking` (recipe and data, before anything 
 from __future__ import annotations
 
 import csv
-import errno
 import inspect
 import io
 import os
@@ -26,12 +25,14 @@ from wavefold.base.build import pick
 from wavefold.base.dataset import Dataset
 from wavefold.base.device import be_repeatable, first_process_first
 from wavefold.base.errors import UserError, plural
-from wavefold.base.files import write_json, write_text
+from wavefold.base.files import NO_ROOM, write_json, write_text
+from wavefold.base.outputs import check_fresh, check_output
 from wavefold.base.process import leads
 from wavefold.base.runs import Run, hold_folder, start_run
 from wavefold.base.seen import count_seen, keep_seen
 from wavefold.data import SIMULATORS, WRITERS, test_files
 from wavefold.data.observation import is_scan, open_observation
+from wavefold.data.sources import files_read
 from wavefold.output import Predictions, check_target, lead_table, score_table, write_predictions
 from wavefold.output.candidates import Candidate, write_candidates
 from wavefold.output.forecasts import Forecasts, check_forecast_target
@@ -122,6 +123,8 @@ def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say
     """
     check(recipe)
     be_repeatable()
+    if fresh:
+        check_fresh(out, [Path(s).expanduser() for s in (data, *_named_in(recipe)) if s])
     if fresh and data:
         check(recipe, data)  # report problems with the data before deleting the old run
     begin, fit_and_judge = (begin_frames, fit_and_judge_frames) if recipe.windows else (_begin, _fit_and_judge)
@@ -144,7 +147,8 @@ def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say
 def look(recipe: Recipe, source: str, *, out: Path) -> Path:
     """Write a page that describes the data, before any training: counts, classes, statistics, samples, defects."""
     (check_frame_recipe if recipe.windows else check_recipe)(recipe)
-    _check_page(out, source)
+    _check_page(out)
+    _check_out(out, [source, recipe.data.test])
     page = (look_at_frames if recipe.windows else look_at_samples)(recipe, source)
     with _disk_errors(out, "no partial file was left"):
         write_page(out, page)
@@ -159,21 +163,34 @@ def report(run: Run, *, out: Path | None = None, data: str = "", warn: Say = pri
     """
     recipe, target = recipe_of(run), out or run.folder / "report.html"
     _ = run.scores
-    _check_page(target, data)
+    _check_page(target)
+    _check_out(target, [data or run.source], run)
     page = (report_frames if recipe.windows else report_samples)(run, recipe, data, warn)
     with _disk_errors(target, "no partial file was left"):
         write_page(target, page)
     return target
 
 
-def _check_page(out: Path, source: str) -> None:
-    """Raise UserError, before any work, if the page would not be an .html file or would overwrite the data."""
+def _check_page(out: Path) -> None:
+    """UserError, before any work, for a page that would not be an .html file."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{out}: a page is an .html file; name one with --out")
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name a file with --out")
-    if out.exists() and source and Path(source).exists() and out.samefile(source):
-        raise UserError(f"{out}: is the input itself; name another file with --out")
+
+
+def _check_out(out: str | Path, sources: Sequence[str], run: Run | None = None) -> None:
+    """UserError, before any work, for an output on a file of what is read, of the run or of what it learned from."""
+    if out == "-":
+        return
+    learned = [run.source, *_named_in(recipe_of(run))] if run else []
+    read = [file for source in (*sources, *learned) if source for file in files_read(source)]
+    check_output(out, [*(Path(s).expanduser() for s in sources if s), *read], run.folder if run else None)
+
+
+def _named_in(recipe: Recipe) -> list[str]:
+    """The files and folders that a recipe itself names, '' where it names none."""
+    return [recipe.data.test, recipe.data.backgrounds, recipe.data.digits]
 
 
 def export(run: Run, *, out: Path, member: int | None = None, say: Say = print) -> Path:
@@ -182,6 +199,7 @@ def export(run: Run, *, out: Path, member: int | None = None, say: Say = print) 
     The file is checked against torch on real samples before it gets its name. member: export only this one.
     """
     recipe, _ = recipe_of(run), run.scores
+    _check_out(out, [run.source], run)
     with _disk_errors(out, "no partial file was left"):
         if recipe.windows:
             return export_forecaster(run, out, member=member, say=say).path
@@ -207,8 +225,7 @@ def predict(
     """
     recipe = recipe_of(run, skip_bad)
     (check_forecast_target if recipe.windows else check_target)(out)
-    if out != "-" and Path(out).exists() and Path(source).exists() and Path(out).samefile(source):
-        raise UserError(f"{out}: is the input itself; name another file with --out")
+    _check_out(out, [source], run)
     facts, _ = run.facts, run.scores
     _need_samples(recipe, skip_bad, _NO_SKIPPING)
     if recipe.windows:
@@ -237,8 +254,7 @@ def search(
     if recipe_of(run).windows:
         raise UserError(f"{run.folder}: this run forecasts frames and takes one file or folder; got {len(scans)}")
     check_target(out)
-    if out != "-" and Path(out).exists() and any(Path(s).exists() and Path(out).samefile(s) for s in scans):
-        raise UserError(f"{out}: is one of the input scans; name another file with --out")
+    _check_out(out, scans, run)
     _, observation = run.scores, open_observation(scans)
     found = search_observation(run, observation, threshold=threshold, size=size, warn=warn)
     candidates = candidates_of(found, observation)
@@ -436,6 +452,6 @@ def _disk_errors(folder: Path, rest: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno is None or error.errno not in NO_ROOM:
             raise
         raise UserError(f"{error.filename or folder}: {os.strerror(error.errno)}; {rest}") from None

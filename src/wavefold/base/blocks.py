@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from wavefold.base.lazy import Lazy
 
 _ROWS = 4096  # samples per block
 _VALUES = 1 << 24  # values per block, unless one sample has more: 64 MB of float32
+_PIECE = 1 << 24  # bytes written at a time where the disk cannot reserve room
 _IN_MEMORY = 2 << 30  # bytes; a larger result goes to a file
 
 Ask = TypeVar("Ask")
@@ -88,5 +89,15 @@ def _room(shape: tuple[int, ...], folder: Path, most: int) -> Floats:
         return np.empty(shape, np.float32)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as stream:
-        os.posix_fallocate(stream.fileno(), 0, size)  # a full disk raises an error here; once the file is mapped it would crash
+        _take_room(stream, size)  # a full disk is an error here, and a crash once the file is mapped
         return np.memmap(stream, np.float32, "r+", shape=shape)
+
+
+def _take_room(stream: IO[bytes], size: int) -> None:
+    """Make an empty file `size` bytes of zeros whose room on the disk is taken; OSError where there is none."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(stream.fileno(), 0, size)
+        return
+    for start in range(0, size, _PIECE):
+        stream.write(bytes(min(_PIECE, size - start)))
+    stream.flush()

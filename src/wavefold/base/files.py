@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -14,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.base.process import leads
+
+# errno of a disk that is full or may not be written; Windows has no quotas of that kind
+NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -67,6 +71,8 @@ def _without_nan(value: Any) -> Any:
 
 
 def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":  # Windows opens no folder
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)  # the rename itself must reach the disk

@@ -5,16 +5,17 @@ docs/words.md lists its files. A file with its final name is complete; scores.js
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from wavefold.base.errors import UserError
 from wavefold.base.files import write_json, write_text
@@ -104,19 +105,33 @@ def hold_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
     if foreign and not _is_run(folder):
         raise UserError(f"{folder}: is not a run folder, but contains '{foreign[0]}'; choose another folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder}: another process is training here; wait for it, or choose another --out") from None
-        ours = [e for e in folder.iterdir() if _OURS.fullmatch(e.name) and e.name != ".lock"]
-        for path in ours if fresh else list(folder.rglob(".*.part")):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        try:
-            yield
-        finally:
-            if [e.name for e in folder.iterdir()] == [".lock"]:  # it failed before anything was saved
-                shutil.rmtree(folder)
+    lock = _locked(folder)
+    try:
+        _sweep(folder, fresh=fresh)
+        yield
+    finally:
+        lock.release()  # before it is removed: Windows deletes no file that is held
+        if all(e.name == ".lock" for e in folder.iterdir()):  # what was wrong was said before anything was kept
+            with suppress(OSError):  # another training took it meanwhile
+                (folder / ".lock").unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def _locked(folder: Path) -> BaseFileLock:
+    """The lock of a run's folder, held; UserError where another process holds it."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder}: another process is training there; wait for it or name another --out") from None
+    return lock
+
+
+def _sweep(folder: Path, *, fresh: bool) -> None:
+    """Delete what a killed training left half; or, where the run shall be fresh, all of it."""
+    ours = [e for e in folder.iterdir() if _OURS.fullmatch(e.name) and e.name != ".lock"]
+    for path in ours if fresh else list(folder.rglob(".*.part")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _is_run(folder: Path) -> bool:

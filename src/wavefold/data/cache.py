@@ -24,29 +24,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
+from platformdirs import user_cache_path
 
-from wavefold.base.files import digest_file, write_json, write_whole
+from wavefold.base.files import NO_ROOM, digest_file, write_json, write_whole
 from wavefold.base.process import leads
 from wavefold.data.bundles import files_below
 from wavefold.data.sources import Found
 from wavefold.data.store import settle
 from wavefold.data.table import Table
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 VERSION = 4  # of the readers' output; increment it to rebuild all entries
 _EDGE = 1 << 16  # bytes at either end that are hashed
-_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
-_DAY = 86_400  # s; no read or download takes that long between two files
+_NO_PLACE = (*NO_ROOM, errno.ENOTDIR, errno.EEXIST)
+_DAY = 86_400  # s; no reading or fetching takes that long between two files
 
 
 def cache_folder() -> Path:
-    """The folder for parsed and downloaded data: $WAVEFOLD_CACHE, else ~/.cache/wavefold."""
+    """The folder for parsed and downloaded data: $WAVEFOLD_CACHE, else wavefold in the user's cache folder."""
     named = os.environ.get("WAVEFOLD_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "wavefold"
+    return Path(named) if named else user_cache_path("wavefold")
 
 
 def cached(files: Sequence[Path], options: Mapping[str, str | bool], parse: Callable[[], Table]) -> tuple[Table, str]:
@@ -117,14 +114,17 @@ def _listing(found: Found) -> str:
 
 @contextmanager
 def _locked(entry: Path) -> Iterator[None]:
-    """Wait until no other process fills the entry; do not wait on systems without file locks."""
-    path = entry.parent / "locks" / entry.name  # never deleted: another process may be waiting on it
+    """Wait until no other process fills the entry; without waiting on disks that have no such lock."""
+    path = entry.parent / "locks" / entry.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as stream:
-        if fcntl is not None:
-            with suppress(OSError):  # a network file system without locks
-                fcntl.flock(stream, fcntl.LOCK_EX)
+    path.touch()  # an error here is one of the cache
+    lock = FileLock(path)
+    with suppress(OSError, NotImplementedError):  # a network disk without locks
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _fill(entry: Path, facts: Mapping[str, Any], parse: Callable[[Path | None], Table]) -> tuple[Table, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from wavefold.base.errors import DataError, listed
+from wavefold.base.errors import DataError, UserError, listed
 from wavefold.data.beats_csv import SIGNALS
 from wavefold.data.bundles import files_below
 from wavefold.data.cadence_files import labels_in, lists_cadences, part_to_predict, parts_of
@@ -74,6 +74,21 @@ def test_files(source: str | Path) -> list[Path]:
     if not folder.is_dir() or (any(folder.glob("*.hea")) and not _files_of(folder, "train")):
         return []
     return _files_of(folder, "test")
+
+
+def files_read(source: str | Path) -> list[Path]:
+    """The files, and folders of samples, that are read of a source and beside it; the source itself where it is a file."""
+    path = Path(source).expanduser()
+    alone = [path] if path.is_file() else []
+    meta = _meta_beside(path) if path.is_file() else None
+    try:
+        found = find(path, "auto")
+        parts, tests = parts_of(path) if found.layout == "cadence" else None, test_files(path)
+    except (UserError, OSError, ValueError):  # read by a layout that is named, or not at all
+        return alone if meta is None else [*alone, meta]
+    listed_by = (parts.listing, parts.samples) if parts else ()
+    further = (found.path, *found.files, found.folder, *listed_by, *tests)
+    return [*alone, *(f for f in further if f is not None and f not in (path, path.parent))]
 
 
 def _many(path: Path) -> str:

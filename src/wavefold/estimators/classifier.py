@@ -22,7 +22,8 @@ from wavefold.base.errors import plural
 from wavefold.combine import CALIBRATIONS
 from wavefold.estimators.holding_back import held_back
 from wavefold.estimators.learned import Learned, LearnedClassifier, LearnedNet, NetName, Values, new_net
-from wavefold.estimators.mistakes import BadValue, as_value_errors, need_numbers
+from wavefold.estimators.mistakes import BadValue, as_value_errors
+from wavefold.estimators.parameters import BATCH, LEARNING, NAME, SWITCH, WEIGHTS, need_parameters
 from wavefold.estimators.steps import Step, TrainingPart, prepared_part, random_changes, taken
 from wavefold.estimators.teaching import device_to_ask_on, device_to_learn_on, own_randomness, teach
 from wavefold.models import CLASSIFIERS, MODELS
@@ -37,6 +38,14 @@ _SMALLEST = 1e-12  # probability, before its logarithm
 _STEPS = 16  # an epoch at least, so that a few hundred samples teach as well; until batches are as small as
 _BATCHES = (8, 128)
 _LONG = 36  # positions that net1 needs
+_PARAMETERS = {
+    **LEARNING,
+    "batch_size": BATCH,
+    "best": NAME,
+    "class_weight": WEIGHTS,
+    "calibrate": NAME,
+    "warm_start": SWITCH,
+}
 
 
 class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -156,15 +165,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _check_parameters(self) -> None:
-        positive = {"epochs": self.epochs, "learning_rate": self.learning_rate}
-        share = self.validation_fraction
-        need_numbers({name: (value, "above 0", value > 0) for name, value in positive.items()})
-        need_numbers({
-            "batch_size": (self.batch_size, "'auto' or above 0", self.batch_size == "auto" or self.batch_size > 0),
-            "validation_fraction": (share, "from 0 to below 1", 0 <= share < 1),
-            "average": (self.average, "0 or more", self.average >= 0),
-            "patience": (self.patience, "0 or more", self.patience >= 0),
-        })  # fmt: skip
+        need_parameters(self, _PARAMETERS)
         for table, name in ((OPTIMISERS, "optimiser"), (SCHEDULES, "schedule"), (METRICS, "best"), (CALIBRATIONS, "calibrate")):
             pick(table, getattr(self, name), name)
         if isinstance(self.model, str):
@@ -251,7 +252,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _size(self, samples: int) -> int:
         if self.batch_size != "auto":
-            return self.batch_size
+            return int(self.batch_size)
         return int(np.clip(samples // _STEPS, *_BATCHES))
 
     def _stage(self, labels: Ints, device: torch.device, seed: int) -> Stage:
@@ -260,13 +261,13 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Stage(
             number=0,
             loss=loss,
-            epochs=self.epochs,
-            rate=self.learning_rate,
+            epochs=int(self.epochs),
+            rate=float(self.learning_rate),
             optimiser=self.optimiser,
-            weight_decay=self.weight_decay,
+            weight_decay=float(self.weight_decay),
             schedule=self.schedule,
-            patience=self.patience,
-            average=self.average,
+            patience=int(self.patience),
+            average=float(self.average),
             metric=self.best,
             higher_is_better=METRICS[self.best].higher_is_better,
             key=seed,

@@ -21,7 +21,8 @@ from wavefold.base.errors import UserError, plural
 from wavefold.base.series import Series, Windows
 from wavefold.estimators.frame_steps import as_seconds, frame_changes, new_scaling, series_of
 from wavefold.estimators.learned import LearnedNet, NetName, new_forecaster
-from wavefold.estimators.mistakes import BadValue, as_value_errors, need_numbers
+from wavefold.estimators.mistakes import BadValue, as_value_errors
+from wavefold.estimators.parameters import FROM_0, LEARNING, NAMES, need_parameters, or_none, whole_from
 from wavefold.estimators.steps import Step
 from wavefold.estimators.teaching import device_to_ask_on, device_to_learn_on, own_randomness, teach
 from wavefold.models.frame_baselines import BASELINES, FrameBaseline
@@ -35,6 +36,16 @@ from wavefold.training.schedule import SCHEDULES
 
 _CHECKED = 256  # windows held back that weights are chosen by after each epoch, evenly spread over all
 _METRICS = ("mse", "mae", "rmse")
+_PARAMETERS = {
+    **LEARNING,
+    "past": whole_from(1),
+    "ahead": whole_from(1),
+    "targets": or_none(whole_from(1)),
+    "step": FROM_0,
+    "batch_size": whole_from(1),
+    "stride": whole_from(1),
+    "baselines": NAMES,
+}
 
 
 class FrameForecaster(BaseEstimator):  # type: ignore[misc]
@@ -119,10 +130,12 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
             self.frame_axes_ = min(values.ndim, 4)  # with time
             frames = _sequences(values, self.frame_axes_)
             self.channels_ = frames.shape[-1]
-            self.targets_ = self.channels_ if self.targets is None else self.targets
-            series = series_of(frames, as_seconds(times, frames.shape[:2]), self.step)
+            self.targets_ = self.channels_ if self.targets is None else int(self.targets)
+            if self.targets_ > self.channels_:
+                raise BadValue(f"targets: {self.targets} is not None or from 1 to {self.channels_}, the channels of X")
+            series = series_of(frames, as_seconds(times, frames.shape[:2]), float(self.step))
             self.step_ = series.step
-            self._learn(cut_windows(series, past=self.past, ahead=self.ahead, stride=self.stride))
+            self._learn(cut_windows(series, past=int(self.past), ahead=int(self.ahead), stride=int(self.stride)))
         return self
 
     def predict(self, X: ArrayLike, *, times: ArrayLike | None = None) -> Floats:
@@ -171,15 +184,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _check_parameters(self) -> None:
-        above = {name: getattr(self, name) for name in ("past", "ahead", "epochs", "batch_size", "stride", "learning_rate")}
-        share = self.validation_fraction
-        need_numbers({name: (value, "above 0", value > 0) for name, value in above.items()})
-        need_numbers({
-            "validation_fraction": (share, "from 0 to below 1", 0 <= share < 1),
-            "average": (self.average, "0 or more", self.average >= 0),
-            "patience": (self.patience, "0 or more", self.patience >= 0),
-            "baselines": (self.baselines, "a sequence of at least one name", len(self.baselines) > 0),
-        })  # fmt: skip
+        need_parameters(self, _PARAMETERS)
         pick(OPTIMISERS, self.optimiser, "optimiser")
         pick(SCHEDULES, self.schedule, "schedule")
 
@@ -192,11 +197,11 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
         self.baselines_ = {name: self._baseline(name, series, numbers) for name in self.baselines}
         scaled, device = self.scaling_.apply(series), device_to_learn_on(self.device)
         options = dict(self.model_options or {})
-        given = {"channels": self.channels_, "targets": self.targets_, "past": self.past, "ahead": self.ahead}
+        given = {"channels": self.channels_, "targets": self.targets_, "past": int(self.past), "ahead": int(self.ahead)}
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         seed_step(seed)
         net = new_forecaster(self.model, options, given).to(device)
-        batches = EachOnce(len(learned), self.batch_size)
+        batches = EachOnce(len(learned), int(self.batch_size))
         part = FramePart(learned.of(scaled), batches, device, self.targets_, frame_changes(self.prepare))
         self.history_ = teach(net, part, self._checker(back, scaled), self._stage(seed))
         self.n_iter_ = len(self.history_)
@@ -224,13 +229,13 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
         return Stage(
             number=0,
             loss=frame_loss(self.loss, self.loss_options or {}, "loss"),
-            epochs=self.epochs,
-            rate=self.learning_rate,
+            epochs=int(self.epochs),
+            rate=float(self.learning_rate),
             optimiser=self.optimiser,
-            weight_decay=self.weight_decay,
+            weight_decay=float(self.weight_decay),
             schedule=self.schedule,
-            patience=self.patience,
-            average=self.average,
+            patience=int(self.patience),
+            average=float(self.average),
             metric="mse",
             key=seed,
         )

@@ -25,13 +25,6 @@ def as_value_errors() -> Iterator[None]:
         raise BadValue(str(error)) from None
 
 
-def need_numbers(wanted: Mapping[str, tuple[Any, str, bool]]) -> None:
-    """BadValue for the first parameter that is not as it must be: name -> (value, what is expected, whether it is)."""
-    for name, (value, expected, right) in wanted.items():
-        if not right:
-            raise BadValue(f"{name}: {value!r} is invalid; expected {expected}")
-
-
 def need_takes(model: type, given: Mapping[str, int], options: Mapping[str, Any]) -> None:
     """BadValue where a class of nets takes other arguments than it would be given."""
     try:
