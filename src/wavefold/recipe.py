@@ -252,22 +252,10 @@ class Recipe(Section):
 
     def digest(self) -> str:
         """SHA-256 of what can change a member: not of how members are combined, nor of what is measured and kept."""
-        tree = self.tree()
-        measured = [tree["output"][key] for key in ("thresholds", "scales", "range")]
-        for section in ("name", "quick", "combine", "output"):
-            tree.pop(section, None)
-        if any(stage["best"].startswith(_BY_OPTIONS) for stage in tree["stage"]):
-            tree["chosen by"] = measured
-        tree["batches"].pop("save_every")
-        tree["data"].pop("test")
-        tree["data"].pop("skip_bad")
-        for key in ("backgrounds", "digits"):  # as if there were no such key: runs from before it stay the same runs
-            if not tree["data"][key]:
-                tree["data"].pop(key)
-        for member in tree["member"]:
-            member.pop("weight")
-            if not member["flips"]:  # likewise
-                member.pop("flips")
+        # what stands at its default is as if there were no such key: runs from before the key stay the same runs
+        tree = json.loads(self.model_dump_json(exclude=_NOT_LEARNED, exclude_none=True, exclude_defaults=True))
+        if any(stage.best.startswith(_BY_OPTIONS) for stage in self.stage):
+            tree["chosen by"] = [self.output.thresholds, self.output.scales, self.output.range]
         return digest_of(tree)
 
 
@@ -318,6 +306,13 @@ _BARE = re.compile(r"[+-]?\.\d+")  # .01, which TOML would have as 0.01
 
 
 _BY_OPTIONS = ("csi", "fss", "bias", "ssim", "psnr")  # metrics that depend on output.thresholds, scales or range
+
+_NOT_LEARNED: Any = {  # what changes no member, as pydantic takes it
+    **dict.fromkeys(("name", "quick", "combine", "output"), True),
+    "data": {"test", "skip_bad"},
+    "batches": {"save_every"},
+    "member": {"__all__": {"weight"}},
+}
 
 # by section, the key that names its part, and the section's class
 _NAMING: dict[str, tuple[str, type[Choice]]] = {

@@ -22,6 +22,9 @@ from wavefold.base.process import leads
 
 LIMITED = ", of which data.limit takes "  # between the path and the number, in what a run calls its source
 
+# of a run's identity and of the digests in it: a number higher where runs from before can't go on, whatever the version
+RUN_FORMAT = 1
+
 # what a run may hold, so that --fresh deletes nothing else
 _OURS = re.compile(
     r"recipe\.toml|run\.json|splits\.csv|left_out\.csv|seen\.npy|scores\.json|ensemble\.npz|held_out\.(csv|npz)|report\.html|served\.onnx|submission.*\.csv|simulated|pictures|fold\d+|"
@@ -126,6 +129,17 @@ def _is_run(folder: Path) -> bool:
         return False
 
 
+def _check_format(folder: Path, identity: Mapping[str, Any]) -> None:
+    """UserError for a run that another format of ours made: what its identity holds cannot be compared."""
+    found = identity.get("format", 0)  # 0: from before formats had numbers
+    if found != RUN_FORMAT:
+        which = "a later" if found > RUN_FORMAT else "an earlier"
+        raise UserError(
+            f"{folder}: was made by {which} format of wavefold, {found} where this one is {RUN_FORMAT}; "
+            "add --fresh to replace it, or name another --out"
+        )
+
+
 def start_run(folder: Path, facts: Mapping[str, Any], recipe: str, judged: str) -> Run:
     """A new run, or the same run again; UserError where the folder holds a run of something else.
 
@@ -135,6 +149,7 @@ def start_run(folder: Path, facts: Mapping[str, Any], recipe: str, judged: str) 
     run = Run(folder)
     if (folder / "run.json").is_file():
         there, here = run.facts["identity"], facts["identity"]
+        _check_format(folder, there)
         for name in here:
             if there.get(name) != here[name]:
                 raise UserError(f"{folder}: holds a run of another {name}; add --fresh to replace it, or name another --out")

@@ -425,7 +425,7 @@ def repeat_chapter(run: Run, recipe: Recipe, scores: Mapping[str, Any]) -> Chapt
     """Recipe, environment and the command that makes the run again."""
     facts = run.facts
     known = [
-        ("wavefold", facts["identity"]["wavefold"]),
+        ("wavefold", facts.get("wavefold") or facts["identity"]["wavefold"]),  # where runs of the first format have it
         ("python", facts["python"]),
         ("torch", facts["torch"]),
         ("numpy", facts["numpy"]),
