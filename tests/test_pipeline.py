@@ -153,7 +153,7 @@ def test_a_run_of_an_earlier_format_is_not_trained_on_but_answers(trained, tmp_p
     facts = old.facts
     identity = {"recipe": "of then", "data": facts["identity"]["data"], "wavefold": facts.pop("wavefold")}
     (old.folder / "run.json").write_text(json.dumps({**facts, "identity": identity}))
-    with pytest.raises(UserError, match=r"old: was made by an earlier format of wavefold.*add --fresh.*another --out") as caught:
+    with pytest.raises(UserError, match=r"old: was made by an earlier format of wavefold.*--fresh.*another --out") as caught:
         train(small(), data, old.folder)
     assert "\n" not in str(caught.value)
     assert old.facts["identity"] == identity

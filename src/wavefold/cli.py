@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from wavefold import __version__
 from wavefold.base.errors import UserError
+from wavefold.base.interrupt import Interrupted
 
 
 class RecipeName(click.types.StringParamType):
@@ -63,6 +64,10 @@ class Words(click.Group):
             context.exit(2)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except Interrupted as stop:
+            saved = ", the state is saved; the same command goes on where it was"
+            click.echo(f"wavefold: stopped{saved if stop.saved else '; the same command goes on from what is saved'}", err=True)
+            context.exit(128 + stop.number)
         except KeyboardInterrupt:
             click.echo("wavefold: stopped; the same command goes on where it was", err=True)
             context.exit(130)
