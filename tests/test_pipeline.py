@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from wavefold import pipeline
 from wavefold.base.blocks import by_blocks
 from wavefold.base.errors import DataError, UserError
-from wavefold.base.runs import hold_folder, open_run
+from wavefold.base.runs import Run, hold_folder, open_run
 from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
 from wavefold.data import read
 from wavefold.recipe import Recipe
@@ -121,6 +122,46 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(trained):
     assert (run.folder / "scores.json").stat().st_mtime_ns == before
     with pytest.raises(UserError, match=r"whose recipe differs.*--fresh"):
         train(small(seed=5), data, run.folder)
+
+
+def test_another_version_of_the_same_format_goes_on_and_scores(tmp_path, contest_csv_of, monkeypatch):
+    data = contest_csv_of(tmp_path, 240)
+    monkeypatch.setattr("wavefold.story.fitting._fit_classifier", _stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(small(), data, tmp_path / "run")
+    monkeypatch.undo()
+    monkeypatch.setattr("wavefold.__version__", "0.1.99")
+    weights = tmp_path / "run" / "fold0" / "0-net3" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    run = train(small(), data, tmp_path / "run")
+    assert weights.stat().st_mtime_ns == before
+    judged = (run.folder / "scores.json").stat().st_mtime_ns
+    monkeypatch.setattr("wavefold.__version__", "0.1.100")
+    train(small(), data, run.folder)
+    assert (run.folder / "scores.json").stat().st_mtime_ns == judged
+    assert pipeline.score_run(run, str(data), warn=quiet).n == 240
+    assert run.facts["wavefold"] not in json.dumps(run.facts["identity"])
+
+
+def _stopped(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_run_of_an_earlier_format_is_not_trained_on_but_answers(trained, tmp_path):
+    run, data = trained
+    old = Run(shutil.copytree(run.folder, tmp_path / "old"))
+    facts = old.facts
+    identity = {"recipe": "of then", "data": facts["identity"]["data"], "wavefold": facts.pop("wavefold")}
+    (old.folder / "run.json").write_text(json.dumps({**facts, "identity": identity}))
+    with pytest.raises(UserError, match=r"old: was made by an earlier format of wavefold.*--fresh.*another --out") as caught:
+        train(small(), data, old.folder)
+    assert "\n" not in str(caught.value)
+    assert old.facts["identity"] == identity
+    assert (old.folder / "scores.json").exists()
+    assert pipeline.score_run(old, str(data), warn=quiet).value == pipeline.score_run(run, str(data), warn=quiet).value
+    assert len(pipeline.predict(old, str(data), out=str(tmp_path / "p.csv"))) == 240
+    assert f"{identity['wavefold']}" in pipeline.report(old, warn=quiet).read_text()
+    assert "format" in train(small(), data, old.folder, fresh=True).facts["identity"]
 
 
 def test_another_length_is_refused_and_another_length_trains(trained, tmp_path, contest_csv_of):

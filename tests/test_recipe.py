@@ -6,7 +6,7 @@ import pytest
 
 from wavefold import pipeline
 from wavefold.base.errors import UserError
-from wavefold.recipe import Recipe, parse_override, recipe_names, recipe_text
+from wavefold.recipe import Recipe, StageRecipe, parse_override, recipe_names, recipe_text
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -107,6 +107,43 @@ def test_digest_changes_with_what_changes_numbers_only():
     assert recipe.with_({"batches.save_every": 1.0}).digest() == recipe.digest()
     assert recipe.with_({"member.0.weight": 2.0}).digest() == recipe.digest()
     assert recipe.with_({"stage.0.rate": 1e-5}).digest() != recipe.digest()
+    for path in ("name", "data.test", "output.submission"):
+        assert recipe.with_({path: "target"}).digest() == recipe.digest()
+    assert recipe.with_({"data.skip_bad": True, "combine.by": "stack_logistic", "quick": {}}).digest() == recipe.digest()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_value_set_to_its_default_is_the_same_run(name):
+    recipe = Recipe.load(name)
+    explicit = Recipe.from_toml(recipe.toml(), "with every default written out")
+    assert explicit.stage[0].model_fields_set > recipe.stage[0].model_fields_set
+    assert explicit.digest() == recipe.digest()
+    assert "patience" not in recipe.stage[0].model_fields_set
+    assert recipe.with_({"stage.0.patience": 0}).digest() == recipe.digest()
+    assert recipe.with_({"stage.0.patience": 3}).digest() != recipe.digest()
+
+
+def test_thresholds_count_where_weights_are_chosen_by_them():
+    recipe = Recipe.load("frames").with_({"output.thresholds": [0.5]})
+    assert recipe.with_({"output.thresholds": [0.7]}).digest() == recipe.digest()
+    chosen = recipe.with_({"stage.*.best": "csi"})
+    assert chosen.with_({"output.thresholds": [0.7]}).digest() != chosen.digest()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_new_key_with_a_default_leaves_old_runs_the_same(name):
+    class LaterStage(StageRecipe):
+        warm_up: int = 0
+
+    class Later(Recipe):
+        stage: list[LaterStage]
+        channels_last: bool = False
+
+    tree = Recipe.load(name).tree()
+    assert Later.checked(tree, name).digest() == Recipe.load(name).digest()
+    assert Later.checked({**tree, "channels_last": True}, name).digest() != Recipe.load(name).digest()
+    warm = Later.checked(tree, name).with_({"stage.0.warm_up": 2})
+    assert warm.digest() != Recipe.load(name).digest()
 
 
 def test_an_unknown_recipe_and_a_broken_file(tmp_path):

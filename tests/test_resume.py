@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from wavefold.base import interrupt
 from wavefold.training.state import State, StateFile
 
 SETTINGS = [
@@ -133,6 +134,84 @@ def test_a_training_on_frames_that_is_killed_ends_with_the_same_bits(tmp_path):
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
     assert not list((tmp_path / "killed").rglob("*.part"))
     assert len(list((tmp_path / "killed" / "pictures").iterdir())) == 6
+
+
+def slow(words: list[str]) -> list[str]:
+    """A training of few long epochs that by itself would save nothing while they last."""
+    return [*words, "--set", "batches.save_every=1000", "--set", "stage.*.epochs=2", "--set", "batches.size=2"]
+
+
+# sends itself a signal after so many batches, as a user may at any moment
+SIGNALLED = """
+import os, sys
+from wavefold.training import telling
+number, left, step = int(sys.argv.pop(1)), int(sys.argv.pop(1)), telling.Telling.step
+def count(self, state, steps):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), number)
+    step(self, state, steps)
+telling.Telling.step = count
+from wavefold.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("recipe", ["heartbeat", "frames"])
+def test_stopped_by_a_signal_a_training_has_saved_its_last_batch(contest_csv, tmp_path, recipe):
+    data = contest_csv
+    if recipe == "frames":
+        data = tmp_path / "frames.npy"
+        np.save(data, np.random.default_rng(0).normal(size=(60, 16, 16)).cumsum(axis=0).astype(np.float32))
+    whole, stopped = (slow(command(data, tmp_path / name, recipe)) for name in ("whole", "stopped"))
+    subprocess.run(whole, check=True, capture_output=True)
+    member = next((tmp_path / "whole" / "fold0").glob("0-*")).name
+    for number, batch in ((signal.SIGINT, 3), (signal.SIGTERM, 4)):
+        words = [sys.executable, "-c", SIGNALLED, str(int(number)), str(batch), *stopped[3:]]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 128 + number, done.stderr
+        assert done.stderr.splitlines() == ["wavefold: stopped, the state is saved; the same command goes on where it was"]
+        state = StateFile(tmp_path / "stopped" / "fold0" / member / "state.pt", 0).read()
+        assert (state.epoch, state.batch) == (0, 3 if number == signal.SIGINT else 7)
+    subprocess.run(stopped, check=True, capture_output=True)
+    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
+
+
+def send(number: int, times: int) -> None:
+    for _ in range(times):
+        os.kill(os.getpid(), number)
+        assert interrupt.asked_to_stop()
+
+
+def test_outside_of_batches_and_at_a_second_time_a_signal_stops_at_once(monkeypatch):
+    monkeypatch.setattr(interrupt, "_ONE", 0.0)
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with pytest.raises(interrupt.Interrupted) as caught, interrupt.stop_on_signals():
+            os.kill(os.getpid(), number)
+        assert (caught.value.number, caught.value.saved) == (number, False)
+        with pytest.raises(interrupt.Interrupted) as caught, interrupt.stop_on_signals(), interrupt.signals_wait():
+            send(number, times=2)
+        assert not caught.value.saved
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+    with interrupt.signals_wait():  # of an estimator, nothing waits
+        assert not interrupt.asked_to_stop()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_sent_twice_at_once_is_one_and_a_handler_of_somebodys_own_stays():
+    with pytest.raises(interrupt.Interrupted) as caught, interrupt.stop_on_signals(), interrupt.signals_wait():
+        send(signal.SIGTERM, times=2)
+    assert caught.value.saved
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with interrupt.stop_on_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_torn_state_falls_back_to_the_one_before(tmp_path):

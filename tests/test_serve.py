@@ -830,7 +830,7 @@ def test_a_grid_that_names_other_files_is_refused(tmp_path):
         frames_story.check_grid_file(tmp_path / "c.nc")
 
 
-def test_the_file_is_written_at_the_first_start_and_when_the_run_is_judged_anew(beats, tmp_path):
+def test_the_file_is_written_at_the_first_start_and_when_the_run_is_judged_anew(beats, tmp_path, monkeypatch):
     copy = Run(shutil.copytree(beats.folder, tmp_path / "run", ignore=shutil.ignore_patterns("served.onnx")))
     said: list[str] = []
     served = [story.served_run(copy, say=said.append) for _ in range(2)]
@@ -844,6 +844,9 @@ def test_the_file_is_written_at_the_first_start_and_when_the_run_is_judged_anew(
     (copy.folder / "served.onnx").write_bytes(b"no model")
     assert story.served_run(copy, say=said.append).facts["engine"] == "ONNX Runtime"
     assert len(said) == 3
+    monkeypatch.setattr("wavefold.__version__", "0.1.99")  # a file of another version may lack what this one reads
+    story.served_run(copy, say=said.append)
+    assert len(said) == 4
 
 
 def test_a_packed_csv_is_taken_and_bounded(beats, tmp_path):

@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from wavefold import __version__
 from wavefold.base.errors import UserError, plural
+from wavefold.base.interrupt import Interrupted
 
 
 class RecipeName(click.types.StringParamType):
@@ -63,6 +64,10 @@ class Words(click.Group):
             context.exit(2)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except Interrupted as stop:
+            saved = "stopped, and the state is saved" if stop.saved else "stopped"
+            click.echo(f"wavefold: {saved}; run the same command again to resume", err=True)
+            context.exit(128 + stop.number)
         except KeyboardInterrupt:
             click.echo("wavefold: interrupted; run the same command again (training resumes where it stopped)", err=True)
             context.exit(130)

@@ -26,6 +26,7 @@ from wavefold.base.dataset import Dataset
 from wavefold.base.device import be_repeatable, first_process_first
 from wavefold.base.errors import UserError, plural
 from wavefold.base.files import NO_ROOM, write_json, write_text
+from wavefold.base.interrupt import stop_on_signals
 from wavefold.base.outputs import check_fresh, check_output
 from wavefold.base.process import leads
 from wavefold.base.runs import Run, hold_folder, start_run
@@ -115,6 +116,7 @@ def describe_nets(recipe: Recipe) -> str:
     return (describe_forecasters if recipe.windows else describe_members)(recipe)
 
 
+@stop_on_signals()
 def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, say: Say = print) -> Run:
     """Train a recipe on labelled data, or on simulated data if none is given, and score it on held-out samples.
 

@@ -252,22 +252,10 @@ class Recipe(Section):
 
     def digest(self) -> str:
         """SHA-256 of everything that affects members, not of how they are combined, evaluated and saved."""
-        tree = self.tree()
-        measured = [tree["output"][key] for key in ("thresholds", "scales", "range")]
-        for section in ("name", "quick", "combine", "output"):
-            tree.pop(section, None)
-        if any(stage["best"].startswith(_BY_OPTIONS) for stage in tree["stage"]):
-            tree["chosen by"] = measured
-        tree["batches"].pop("save_every")
-        tree["data"].pop("test")
-        tree["data"].pop("skip_bad")
-        for key in ("backgrounds", "digits"):  # omit newer keys that are not set, so that older runs keep their digest
-            if not tree["data"][key]:
-                tree["data"].pop(key)
-        for member in tree["member"]:
-            member.pop("weight")
-            if not member["flips"]:  # likewise
-                member.pop("flips")
+        # values at their defaults are left out, so that a new key does not change the digest of older runs
+        tree = json.loads(self.model_dump_json(exclude=_NOT_LEARNED, exclude_none=True, exclude_defaults=True))
+        if any(stage.best.startswith(_BY_OPTIONS) for stage in self.stage):
+            tree["chosen by"] = [self.output.thresholds, self.output.scales, self.output.range]
         return digest_of(tree)
 
 
@@ -318,6 +306,13 @@ _BARE = re.compile(r"[+-]?\.\d+")  # .01, which TOML only accepts as 0.01
 
 
 _BY_OPTIONS = ("csi", "fss", "bias", "ssim", "psnr")  # metrics that depend on output.thresholds, scales or range
+
+_NOT_LEARNED: Any = {  # what changes no member, as pydantic takes it
+    **dict.fromkeys(("name", "quick", "combine", "output"), True),
+    "data": {"test", "skip_bad"},
+    "batches": {"save_every"},
+    "member": {"__all__": {"weight"}},
+}
 
 # by section, the key that names its part, and the section's class
 _NAMING: dict[str, tuple[str, type[Choice]]] = {

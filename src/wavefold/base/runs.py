@@ -22,6 +22,10 @@ from wavefold.base.files import write_json, write_text
 from wavefold.base.process import leads
 
 LIMITED = ", limited by data.limit to "  # between the path and the number in a run's source
+_LIMITED_BEFORE = ", of which data.limit takes "  # the same in runs of older versions
+
+# part of a run's identity, with its digests; raise it when older runs cannot be resumed, whatever the version
+RUN_FORMAT = 1
 
 # files that belong to a run; --fresh deletes nothing else
 _OURS = re.compile(
@@ -63,7 +67,9 @@ class Run:
     def source(self) -> str:
         """Path of the data, or of the run's own simulated samples."""
         facts = self.facts
-        return str(self.folder / "simulated") if facts["simulated"] else str(facts["source"]).partition(LIMITED)[0]
+        if facts["simulated"]:
+            return str(self.folder / "simulated")
+        return str(facts["source"]).partition(LIMITED)[0].partition(_LIMITED_BEFORE)[0]
 
     @property
     def mark(self) -> str:
@@ -141,6 +147,17 @@ def _is_run(folder: Path) -> bool:
         return False
 
 
+def _check_format(folder: Path, identity: Mapping[str, Any]) -> None:
+    """UserError for a run that another format of ours made: what its identity holds cannot be compared."""
+    found = identity.get("format", 0)  # 0: from before formats had numbers
+    if found != RUN_FORMAT:
+        which = "a later" if found > RUN_FORMAT else "an earlier"
+        raise UserError(
+            f"{folder}: was made by {which} format of wavefold ({found}; this one is {RUN_FORMAT}); "
+            "add --fresh to replace it, or choose another --out"
+        )
+
+
 def start_run(folder: Path, facts: Mapping[str, Any], recipe: str, judged: str) -> Run:
     """Create a run, or reopen the same one; UserError if the folder holds a different run.
 
@@ -150,6 +167,7 @@ def start_run(folder: Path, facts: Mapping[str, Any], recipe: str, judged: str) 
     run = Run(folder)
     if (folder / "run.json").is_file():
         there, here = run.facts["identity"], facts["identity"]
+        _check_format(folder, there)
         for name in here:
             if there.get(name) != here[name]:
                 raise UserError(

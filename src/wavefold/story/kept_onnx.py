@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import wavefold
 from wavefold.base.device import processor_threads
 from wavefold.base.errors import UserError
 from wavefold.base.runs import Run
@@ -36,11 +37,12 @@ def onnx_model(run: Run, export: Callable[..., Any], say: Callable[[str], None])
 
 
 def _read(path: Path, run: Run, threads: int) -> OnnxModel | None:
-    """The cached model, if it exists and matches the run's latest evaluation."""
+    """The cached model, if it exists, matches the run's latest evaluation and was written by this version."""
     if not path.exists():
         return None
     try:
         model = OnnxModel(path, threads)
     except UserError:  # damaged
         return None
-    return model if model.metadata.get("run") == run.mark else None
+    told = model.metadata.get("run"), model.metadata.get("wavefold")
+    return model if told == (run.mark, wavefold.__version__) else None

@@ -438,7 +438,7 @@ def repeat_chapter(run: Run, recipe: Recipe, scores: Mapping[str, Any]) -> Chapt
     """Command, environment and recipe to reproduce the run."""
     facts = run.facts
     known = [
-        ("wavefold", facts["identity"]["wavefold"]),
+        ("wavefold", facts.get("wavefold") or facts["identity"]["wavefold"]),  # where runs of the first format have it
         ("python", facts["python"]),
         ("torch", facts["torch"]),
         ("numpy", facts["numpy"]),

@@ -14,7 +14,7 @@ import torch
 import wavefold
 from wavefold.base.dataset import Dataset
 from wavefold.base.device import best_device
-from wavefold.base.runs import Run
+from wavefold.base.runs import RUN_FORMAT, Run
 from wavefold.prepare import Fold
 from wavefold.recipe import Member, Recipe, digest_of
 
@@ -44,18 +44,17 @@ class Work:
         tree = self.recipe.tree()
         left_out = [d.left_out for d in (self.dataset, *self.tests)]
         weights = [m.weight for m in self.recipe.member]
-        return digest_of(
-            [tree["combine"], weights, tree["output"], [t.digest for t in self.tests], left_out, wavefold.__version__]
-        )
+        return digest_of([tree["combine"], weights, tree["output"], [t.digest for t in self.tests], left_out, RUN_FORMAT])
 
 
 def facts_of(recipe: Recipe, data_digest: str, known: Mapping[str, Any]) -> dict[str, Any]:
     """The contents of run.json: identity, data, command and environment."""
     return {
         "recipe": recipe.name,
-        "identity": {"recipe": recipe.digest(), "data": data_digest, "wavefold": wavefold.__version__},
+        "identity": {"recipe": recipe.digest(), "data": data_digest, "format": RUN_FORMAT},
         **known,
         "command": sys.argv,
+        "wavefold": wavefold.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wavefold.base.device import join, seed_step, share_buffers, sum_gradients, to_cpu, with_others
 from wavefold.base.errors import UserError, plural
+from wavefold.base.interrupt import asked_to_stop, signals_wait, stop_if_asked
 from wavefold.base.keyed import key as make_key
 from wavefold.base.lazy import Lazy, Signals
 from wavefold.training.part import Draw, OnDemand, Pair, Source
@@ -72,6 +73,7 @@ class Place(Protocol):
         """Keep the state."""
 
 
+@signals_wait()
 def fit_stage(model: nn.Module, part: Source, check: Check, stage: Stage, state: State, file: Place, watch: Watch) -> None:
     """Train `model` in place through one stage, from where `state` stands; it ends with the best weights seen.
 
@@ -89,7 +91,7 @@ def fit_stage(model: nn.Module, part: Source, check: Check, stage: Stage, state:
         state.history.append(_line(stage, state, learner, scores))
         state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
         watch.epoch(state)
-        if file.due():
+        if file.due() or asked_to_stop():
             _save(learner, state, file)
     if state.best_weights:  # none where the first stages have no epochs
         model.load_state_dict(state.best_weights)
@@ -209,7 +211,7 @@ def _learn_epoch(learner: _Learner, state: State, file: Place, watch: Watch) -> 
             total += learner.step(index, batch, key, done)
             state.batch = number + 1
             watch.step(state, learner.steps)
-            if file.due():
+            if file.due() or asked_to_stop():
                 state.loss = float(total)
                 _save(learner, state, file)
     state.loss = float(total)
@@ -243,6 +245,7 @@ def _save(learner: _Learner, state: State, file: Place) -> None:
     state.parts = learner.parts()
     file.write(state)
     state.parts = {}
+    stop_if_asked()
 
 
 def _next_stage(state: State, number: int, model: nn.Module, file: Place) -> None:

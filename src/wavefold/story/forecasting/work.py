@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import wavefold
-from wavefold.base.runs import Run
+from wavefold.base.runs import RUN_FORMAT, Run
 from wavefold.base.series import Series, Windows
 from wavefold.prepare.windows import TimeSplit
 from wavefold.recipe import Member, Recipe, digest_of
@@ -37,4 +36,4 @@ class FrameWork:
     def judged(self) -> str:
         """A digest of everything scores.json depends on besides the members."""
         weights = [m.weight for m in self.recipe.member]
-        return digest_of([self.recipe.tree()["output"], weights, wavefold.__version__])
+        return digest_of([self.recipe.tree()["output"], weights, RUN_FORMAT])
