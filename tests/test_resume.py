@@ -171,7 +171,7 @@ def test_stopped_by_a_signal_a_training_has_saved_its_last_batch(contest_csv, tm
         words = [sys.executable, "-c", SIGNALLED, str(int(number)), str(batch), *stopped[3:]]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 128 + number, done.stderr
-        assert done.stderr.splitlines() == ["wavefold: stopped, the state is saved; the same command goes on where it was"]
+        assert done.stderr.splitlines() == ["wavefold: stopped, and the state is saved; run the same command again to resume"]
         state = StateFile(tmp_path / "stopped" / "fold0" / member / "state.pt", 0).read()
         assert (state.epoch, state.batch) == (0, 3 if number == signal.SIGINT else 7)
     subprocess.run(stopped, check=True, capture_output=True)

@@ -99,8 +99,8 @@ def read(
     (degrees), as "star" does. classes: class names that labels must belong to, as in evaluation; None uses those in the
     source. label_column: "" means the layout's default. labels: False for inference, when label and group columns may be
     missing and labels are not checked. cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder.
-    grid: for FITS files, the first and last wavelength and the step in angstrom. skip_bad: in a multi-file source, skip files that
-    cannot be read and list them in left_out; otherwise the first one raises DataError.
+    grid: for FITS files, the first and last wavelength and the step in angstrom. skip_bad: in a multi-file source, skip
+    files that cannot be read and list them in left_out; otherwise the first one raises DataError.
     """
     check_layout(layout)
     found = find(_local(source), layout)
