@@ -25,18 +25,18 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from wavefold.base.cadence import ON, PANELS
-from wavefold.base.dataset import Dataset
-from wavefold.base.lazy import Lazy
-from wavefold.base.needles import FAMILIES, Needles, add_needles, residual, standardised
-from wavefold.base.runs import open_run
-from wavefold.combine import Ensemble
+from wavefold.api import probabilities_for
+from wavefold.core.run import open_run
 from wavefold.data import SIMULATORS, read
+from wavefold.data.dataset import Dataset
+from wavefold.data.lazy import Lazy
+from wavefold.domains.radio.cadence import ON, PANELS
+from wavefold.domains.radio.dedoppler import best_tracks
+from wavefold.domains.radio.needles import FAMILIES, Needles, add_needles, residual, standardised
+from wavefold.domains.radio.picture import draw_cadence
+from wavefold.ensemble import Ensemble
+from wavefold.evaluation.metrics import METRICS, interval
 from wavefold.models import CLASSIFIERS
-from wavefold.models.dedoppler import best_tracks
-from wavefold.output.cadence_picture import draw_cadence
-from wavefold.pipeline import probabilities_for
-from wavefold.training.metrics import METRICS, interval
 
 HERE = Path(__file__).resolve().parent
 TRAIN, TEST = (5000, 1), (2000, 2)  # count, seed

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from wavefold.data import SIMULATORS, read
+from wavefold.domains.radio.drift_lines import line_drifts, line_shifts, line_sums
 from wavefold.models import MODELS
-from wavefold.models.drift_lines import line_drifts, line_shifts, line_sums
-from wavefold.prepare import MIXERS
+from wavefold.transforms import MIXERS
 
 SHAPE = (6, 273, 256)
 
@@ -36,9 +36,9 @@ def compare(what: str, peer: str, theirs: Callable[[], int], ours: Callable[[], 
     print(f"{what:<40} {fast:8.1f}/s   {peer}: {slow:8.1f}/s   ratio {ratio:.2f}", flush=True)
 
 
-def _rate(work: Callable[[], int]) -> float:
+def _rate(context: Callable[[], int]) -> float:
     begun = time.perf_counter()
-    count = work()
+    count = context()
     return count / (time.perf_counter() - begun)
 
 
@@ -85,12 +85,12 @@ def train_step(net: nn.Module, signals: torch.Tensor) -> Callable[[], int]:
 def predict(net: nn.Module, signals: torch.Tensor) -> Callable[[], int]:
     """Answers of a net."""
 
-    def ask() -> int:
+    def predict() -> int:
         with torch.inference_mode():
             net.eval()(signals)
         return len(signals)
 
-    return ask
+    return predict
 
 
 def main(folder: Path, rounds: int) -> None:
@@ -116,9 +116,9 @@ def main(folder: Path, rounds: int) -> None:
 
     compare("simulate", "its white noise alone", white, lambda: len(made.signals[:32]), rounds)
     nets = {name: MODELS[name](*SHAPE, 2) for name in ("on_off", "efficientnet_b0")}
-    steps, asks = ({k: f(n, signals) for k, n in nets.items()} for f in (train_step, predict))
+    steps, requests = ({k: f(n, signals) for k, n in nets.items()} for f in (train_step, predict))
     compare("train on_off, injection included", "efficientnet_b0", steps["efficientnet_b0"], steps["on_off"], rounds)
-    compare("predict with on_off", "efficientnet_b0", asks["efficientnet_b0"], asks["on_off"], rounds)
+    compare("predict with on_off", "efficientnet_b0", requests["efficientnet_b0"], requests["on_off"], rounds)
     panels = signals[:4].flatten(0, 1)
     compare(
         "sums of every line, all whole drifts",

@@ -23,10 +23,10 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
-from wavefold.base.runs import open_run
-from wavefold.output.onnx import OnnxModel
-from wavefold.story.asking import Members, recipe_of
-from wavefold.story.exporting import export_run
+from wavefold.core.run import open_run
+from wavefold.export.classification import export_run
+from wavefold.export.onnx import OnnxModel
+from wavefold.tasks.classification.inference import Members, recipe_of
 
 BATCHES = (1, 32)
 HEAD = ["date", "what", "peer", "peer_rate", "our_rate", "unit", "ratio", "machine", "command"]
@@ -39,35 +39,35 @@ def main() -> None:
     words.add_argument("--rounds", type=int, default=5)
     words.add_argument("--rows", type=int, default=256)
     words.add_argument("--csv", type=Path)
-    told = words.parse_args()
+    fields = words.parse_args()
     torch.set_num_threads(1)
-    for run in told.runs:
-        lines = compare(run, told.rounds, told.rows)
-        if told.csv:
-            append(told.csv, lines)
+    for run in fields.runs:
+        lines = compare(run, fields.rounds, fields.rows)
+        if fields.csv:
+            append(fields.csv, lines)
 
 
 def compare(folder: Path, rounds: int, rows: int) -> list[list[str]]:
     """One run against each peer, as lines of the CSV."""
     run = open_run(folder)
     name, lines = recipe_of(run).name, []
-    signals = np.random.default_rng(0).normal(size=(rows, *run.facts["shape"])).astype(np.float32)
+    signals = np.random.default_rng(0).normal(size=(rows, *run.metadata["shape"])).astype(np.float32)
     with tempfile.TemporaryDirectory() as place:
-        told = export_run(run, Path(place) / "m.onnx", say=print)
-        print(told.line())
-        ours = OnnxModel(told.path)
-        write_flat(told.path, Path(place) / "flat.onnx")
+        fields = export_run(run, Path(place) / "m.onnx", log=print)
+        print(fields.line())
+        ours = OnnxModel(fields.path)
+        write_flat(fields.path, Path(place) / "flat.onnx")
         flat = OnnxModel(Path(place) / "flat.onnx")
-        assert np.abs(flat.ask(signals[:8]) - ours.ask(signals[:8])).max() < 1e-5
-        asked = {
+        assert np.abs(flat.predict(signals[:8]) - ours.predict(signals[:8])).max() < 1e-5
+        requested = {
             "torch and numpy, members loaded once": Members(run, recipe_of(run)).probabilities,
-            "the same file with 1-D convolutions": flat.ask,
+            "the same file with 1-D convolutions": flat.predict,
         }
         for size in BATCHES:
-            for peer, ask in asked.items():
+            for peer, predict in requested.items():
                 if peer.startswith("torch") or flat_count(Path(place) / "flat.onnx"):
                     lines.append(
-                        measure(f"{name} by ONNX Runtime, {size} at a time", peer, ask, ours.ask, signals, size, rounds)
+                        measure(f"{name} by ONNX Runtime, {size} at a time", peer, predict, ours.predict, signals, size, rounds)
                     )
     return lines
 
@@ -94,11 +94,11 @@ def measure(what: str, peer: str, theirs: Callable, ours: Callable, signals: np.
     ]
 
 
-def rate(ask: Callable, batches: list[np.ndarray]) -> float:
+def rate(predict: Callable, batches: list[np.ndarray]) -> float:
     """Rows a second."""
     begun = time.perf_counter()
     for batch in batches:
-        ask(batch)
+        predict(batch)
     return sum(map(len, batches)) / (time.perf_counter() - begun)
 
 

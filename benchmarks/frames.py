@@ -27,19 +27,19 @@ import numpy as np
 import torch
 from scipy.ndimage import convolve, gaussian_filter
 
-from wavefold.base.runs import Run, hold_folder, open_run
-from wavefold.base.series import Series
-from wavefold.data import FRAME_SIMULATORS
-from wavefold.data.frames import read_series
-from wavefold.data.reading_as import Events, Reading
-from wavefold.output.canvas import Field
-from wavefold.output.forecast_picture import draw_forecast
-from wavefold.prepare.windows import cut_windows
+from wavefold.core.run import Run, lock_folder, open_run
+from wavefold.data import SERIES_SIMULATORS
+from wavefold.data.read_series import read_series
+from wavefold.data.series import Series
+from wavefold.data.series_options import Events, Reading
+from wavefold.data.windows import cut_windows
+from wavefold.plots.canvas import Field
+from wavefold.plots.forecast_picture import draw_forecast
 from wavefold.recipe import Recipe
-from wavefold.story.asking import recipe_of
-from wavefold.story.forecasting.asking import Forecaster
-from wavefold.story.forecasting.fitting import new_forecaster
-from wavefold.story.forecasting.whole import begin_series, fit_and_judge_frames, verdict_on
+from wavefold.tasks.classification.inference import recipe_of
+from wavefold.tasks.forecasting.fit import new_forecaster
+from wavefold.tasks.forecasting.inference import Forecaster
+from wavefold.tasks.forecasting.run import begin_series, evaluate_source, fit_and_evaluate_frames
 
 HERE = Path(__file__).resolve().parent
 REAL = Path(os.environ.get("WAVEFOLD_DATA") or HERE.parents[1] / "shared" / "data")
@@ -132,10 +132,10 @@ def radar(folder: Path) -> None:
     _train(_recipe("frames", RADAR), folder / "radar", folder / "knmi.npz")
     run = open_run(folder / "radar")
     recipe = recipe_of(run)
-    _, verdict = verdict_on(run, recipe, str(folder / "fmi.npz"))
+    _, evaluation = evaluate_source(run, recipe, str(folder / "fmi.npz"))
     leads = (1, 3, 6, 12, 20)
     shown = dict.fromkeys(("rmse", "csi-7", "csi-20", "fss-20-9", "ssim", "sharpness"), leads)
-    _keep("radar", {**verdict.results(), "seconds": run.scores["seconds"]}, shown)
+    _keep("radar", {**evaluation.results(), "seconds": run.scores["seconds"]}, shown)
 
 
 def losses(folder: Path) -> None:
@@ -191,16 +191,16 @@ def _on_digits(folder: Path, run_name: str, recipe: Recipe, steps: int, side: in
     series = _digits(every, side)
     shares = {"validation": CHOSEN / every, "test": TESTED / every}
     run = Run(folder / run_name)
-    with hold_folder(run.folder, fresh=False):
-        work = begin_series(recipe.with_({"split": {"way": "time", **shares}}), series, 1, run, simulated=True)
-        fit_and_judge_frames(work)
+    with lock_folder(run.folder, fresh=False):
+        context = begin_series(recipe.with_({"split": {"way": "time", **shares}}), series, 1, run, simulated=True)
+        fit_and_evaluate_frames(context)
     shown = {"mse-sum": (1, 5, 10), "ssim": (1, 5, 10), "mae-sum": (), "psnr": (), "sharpness": (10,)}
     _keep(run_name.split("-")[0], {**run.scores, "note": f"{count:,} sequences of {side} x {side}"}, shown, who=who)
 
 
 def _digits(count: int, side: int) -> Series:
     mnist = str(REAL / "movingmnist" / "mnist_train_digits.npz")
-    series: Series = FRAME_SIMULATORS["digits"](count, 1, shape=(1, side, side), past=10, ahead=10, digits=mnist)
+    series: Series = SERIES_SIMULATORS["digits"](count, 1, shape=(1, side, side), past=10, ahead=10, digits=mnist)
     return series
 
 

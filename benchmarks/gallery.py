@@ -22,34 +22,38 @@ def main() -> None:
     parser.add_argument("--tall", type=int, default=1400, help="pixels at most")
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--press", type=int, default=0, help="steps of a player's slider")
-    asked = parser.parse_args()
+    requested = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(
-            viewport={"width": asked.width, "height": asked.tall}, color_scheme="dark" if asked.dark else "light"
+            viewport={"width": requested.width, "height": requested.tall}, color_scheme="dark" if requested.dark else "light"
         )
-        page.goto(asked.page if "://" in asked.page else Path(asked.page).resolve().as_uri())
-        take(page, asked)
+        page.goto(requested.page if "://" in requested.page else Path(requested.page).resolve().as_uri())
+        take(page, requested)
         browser.close()
 
 
-def take(page: Page, asked: argparse.Namespace) -> None:
+def take(page: Page, requested: argparse.Namespace) -> None:
     """The picture itself, once its charts are drawn."""
-    place = page.locator("section", has=page.get_by_role("heading", name=asked.chapter, exact=True)) if asked.chapter else None
+    place = (
+        page.locator("section", has=page.get_by_role("heading", name=requested.chapter, exact=True))
+        if requested.chapter
+        else None
+    )
     if place is not None:
         place.scroll_into_view_if_needed()
     page.wait_for_timeout(1500)
-    for _ in range(asked.press):
+    for _ in range(requested.press):
         (place or page).locator(".plot").first.press("ArrowRight")
     page.wait_for_timeout(500)
     if place is None:
-        page.screenshot(path=asked.out, animations="disabled")
+        page.screenshot(path=requested.out, animations="disabled")
         return
     place.evaluate("box => box.scrollIntoView({behavior: 'instant'})")
     box = place.bounding_box()
-    assert box, f"{asked.page}: has no chapter {asked.chapter!r}"
-    clip = {**box, "height": min(box["height"], asked.tall - box["y"])}  # within the window, which must not change its size
-    page.screenshot(path=asked.out, clip=clip)
+    assert box, f"{requested.page}: has no chapter {requested.chapter!r}"
+    clip = {**box, "height": min(box["height"], requested.tall - box["y"])}  # within the window, which must not change its size
+    page.screenshot(path=requested.out, clip=clip)
 
 
 if __name__ == "__main__":

@@ -67,12 +67,12 @@ def source_form(classes: int) -> nn.Module:
 
 def rate(net: nn.Module, signals: Tensor, labels: Tensor) -> float:
     """Samples a second through whole training steps."""
-    teach = torch.optim.Adam(net.parameters(), fused=True)
+    train_in_memory = torch.optim.Adam(net.parameters(), fused=True)
     start, steps = time.perf_counter(), 0
     while time.perf_counter() - start < _SECONDS:
-        teach.zero_grad()
+        train_in_memory.zero_grad()
         nn.functional.cross_entropy(net(signals), labels).backward()
-        teach.step()
+        train_in_memory.step()
         steps += 1
     return steps * len(signals) / (time.perf_counter() - start)
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from wavefold.data import read, simulate_beats, write_contest
-from wavefold.data.beats_csv import read_contest
+from wavefold.data import read
+from wavefold.domains.heartbeat.contest_csv import read_contest, write_contest
+from wavefold.domains.heartbeat.simulate import simulate_beats
 
 ROUNDS = 5
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.cadence import ON, PANELS
-from wavefold.base.runs import open_run
-from wavefold.data.filterbank import Header
-from wavefold.data.observation import open_observation, write_observation
-from wavefold.story.searching import search_observation
+from wavefold.core.run import open_run
+from wavefold.domains.radio.cadence import ON, PANELS
+from wavefold.domains.radio.filterbank import Header
+from wavefold.domains.radio.observation import open_observation, write_observation
+from wavefold.domains.radio.search import search_observation
 
 HEADER = Header(fch1=8421.0, foff=-2.7939677238464355e-06, tsamp=18.253611008, tstart=59000.0, source_name="SIMULATED")
 STRENGTH = 4.0  # of a needle's pixel, in residual standard deviations
@@ -55,7 +55,7 @@ def observe(rng: np.random.Generator, lines: NDArray[np.float64], rows: int, cha
 def main(folder: str, channels: int = 1 << 18, needles: int = 40) -> None:
     """Write, search, tell."""
     run = open_run(Path(folder))
-    rows, width = run.facts["shape"][1:]
+    rows, width = run.metadata["shape"][1:]
     rng = np.random.default_rng(0)
     lines = draw_lines(rng, needles, rows, channels)
     with tempfile.TemporaryDirectory() as place:

@@ -31,9 +31,9 @@ import numpy as np
 SERVE = """
 import sys
 from pathlib import Path
-from wavefold.base.runs import open_run
-from wavefold.output.serve import new_app, run_server
-from wavefold.story.serving import served_run
+from wavefold.core.run import open_run
+from wavefold.serving.app import new_app, run_server
+from wavefold.serving.classification import served_run
 say = lambda line: print(line, flush=True)
 run_server(new_app(served_run(open_run(Path(sys.argv[1])), say=say)), "127.0.0.1", 0, say=say)
 """
@@ -87,7 +87,7 @@ def request_of(example: dict[str, object], rows: int) -> bytes:
     return head.encode() + body
 
 
-async def ask_on(port: int, request: bytes, until: float, told: Told) -> None:
+async def ask_on(port: int, request: bytes, until: float, fields: Told) -> None:
     """Ask over one connection until the time is over; every answer but 200 is an error."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -99,26 +99,26 @@ async def ask_on(port: int, request: bytes, until: float, told: Told) -> None:
             length = next(int(line[15:]) for line in head.lower().split("\r\n") if line.startswith("content-length:"))
             await reader.readexactly(length)
             if " 200 " in head.split("\r\n")[0]:
-                told.taken.append(time.monotonic() - begun)
+                fields.taken.append(time.monotonic() - begun)
             else:
-                told.errors[head.split("\r\n")[0]] += 1
+                fields.errors[head.split("\r\n")[0]] += 1
     except (OSError, asyncio.IncompleteReadError) as error:
-        told.errors[type(error).__name__] += 1
+        fields.errors[type(error).__name__] += 1
     finally:
         writer.close()
 
 
 async def ask_together(port: int, request: bytes, clients: int, seconds: float) -> tuple[Told, float]:
     """All clients at once; what they saw, and the seconds until the last answer."""
-    told, begun = Told(), time.monotonic()
-    await asyncio.gather(*(ask_on(port, request, begun + seconds, told) for _ in range(clients)))
-    return told, time.monotonic() - begun
+    fields, begun = Told(), time.monotonic()
+    await asyncio.gather(*(ask_on(port, request, begun + seconds, fields) for _ in range(clients)))
+    return fields, time.monotonic() - begun
 
 
-def row_of(run: Path, engine: str, clients: int, rows: int, told: Told, seconds: float) -> dict[str, object]:
+def row_of(run: Path, engine: str, clients: int, rows: int, fields: Told, seconds: float) -> dict[str, object]:
     """One line of the table."""
-    count, taken = len(told.taken), np.array(told.taken or [np.nan]) * 1000
-    numbers = (count, sum(told.errors.values()), round(count / seconds, 1), round(rows * count / seconds, 1))
+    count, taken = len(fields.taken), np.array(fields.taken or [np.nan]) * 1000
+    numbers = (count, sum(fields.errors.values()), round(count / seconds, 1), round(rows * count / seconds, 1))
     spread = (round(float(np.percentile(taken, 50)), 1), round(float(np.percentile(taken, 99)), 1))
     values = (run.name, engine.partition(" (")[0], clients, rows, round(seconds, 1), *numbers, *spread)
     return {**dict(zip(HEAD, values, strict=True)), "machine": platform.machine(), "date": date.today().isoformat()}
@@ -149,9 +149,9 @@ def main() -> None:
         for rows in options.rows:
             request = request_of(example, rows)
             asyncio.run(ask_together(port, request, options.clients, 1.0))  # what is made at the first request is not counted
-            told, seconds = asyncio.run(ask_together(port, request, options.clients, options.seconds))
-            lines.append(row_of(options.run, engine, options.clients, rows, told, seconds))
-            print("  ".join(f"{name} {value}" for name, value in lines[-1].items()), dict(told.errors) or "", flush=True)
+            fields, seconds = asyncio.run(ask_together(port, request, options.clients, options.seconds))
+            lines.append(row_of(options.run, engine, options.clients, rows, fields, seconds))
+            print("  ".join(f"{name} {value}" for name, value in lines[-1].items()), dict(fields.errors) or "", flush=True)
         health = answer_of(port, "/health")
         assert health["status"] == "ok", health
     if options.out:

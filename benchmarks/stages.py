@@ -20,18 +20,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wavefold.base.device import be_repeatable
-from wavefold.base.keyed import key as make_key
+from wavefold.core.device import make_deterministic
+from wavefold.core.random import key as make_key
 from wavefold.data import SIMULATORS, read
+from wavefold.evaluation.metrics import METRICS
 from wavefold.models import MODELS, prepare_for_prediction
-from wavefold.prepare import TRANSFORMS
 from wavefold.recipe import Recipe
-from wavefold.story.reading import split_samples
-from wavefold.training.batches import ByClass, class_fractions
-from wavefold.training.loop import Part, Stage, fit_stage, probabilities_of
+from wavefold.tasks.classification.reading import split_samples
+from wavefold.training.checkpoint import CheckpointFile
+from wavefold.training.loop import Stage, TrainingSet, fit_stage, probabilities_of
 from wavefold.training.losses import LOSSES
-from wavefold.training.metrics import METRICS
-from wavefold.training.state import StateFile
+from wavefold.training.sampler import ByClass, class_fractions
+from wavefold.transforms import TRANSFORMS
 
 DRAWS = 2000
 HERE = Path(__file__).resolve().parent
@@ -52,7 +52,7 @@ class Quiet:
 
 def main() -> None:
     """Train every way's nets, then write its rows."""
-    be_repeatable()
+    make_deterministic()
     recipe, name, seeds = Recipe.load("spectra"), sys.argv[1], int(sys.argv[2])
     parts = simulated_parts(recipe) if name == "simulated" else real_parts(recipe, Path(sys.argv[3]) / name)
     answers: dict[str, list[np.ndarray]] = {}
@@ -105,7 +105,7 @@ def ways(recipe, parts, seed):
         [second.model_copy(update={"epochs": first.epochs, "rate": first.rate, "schedule": "one_cycle"})],
     ):
         with tempfile.TemporaryDirectory() as folder:
-            file = StateFile(Path(folder) / "state.pt", 1e9)
+            file = CheckpointFile(Path(folder) / "state.pt", 1e9)
             state, model = file.read(), net(parts, seed)
             for number, stage in enumerate(stages):
                 fit_stage(
@@ -131,7 +131,7 @@ def learn(recipe, parts):
     labels = parts["train_labels"]
     fractions = class_fractions(recipe.batches.fractions, labels, parts["classes"])
     batches = ByClass(labels, fractions, recipe.batches.size, recipe.batches.steps)
-    return Part(torch.from_numpy(parts["train"]), torch.from_numpy(labels), torch.arange(len(labels)), batches)
+    return TrainingSet(torch.from_numpy(parts["train"]), torch.from_numpy(labels), torch.arange(len(labels)), batches)
 
 
 def loop_stage(parts, number, stage, seed):

@@ -32,7 +32,7 @@ def run_study(recipe: str, studies: Mapping[str, Trainings]) -> None:
 
 def write_rows(study: str, name: str, out: Path, command: str) -> None:
     """Append a row for the ensemble, each member and each baseline of a run."""
-    scores, facts = (json.loads((out / name).read_text()) for name in ("scores.json", "run.json"))
+    scores, metadata = (json.loads((out / name).read_text()) for name in ("scores.json", "run.json"))
     rows = [{"name": "ensemble", **scores["score"]}, *scores["members"], *scores["baselines"]]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True)
     path = HERE / "results.csv"
@@ -45,5 +45,5 @@ def write_rows(study: str, name: str, out: Path, command: str) -> None:
             l1 = [f"{v:.5g}" for v in row["l1"]] if scores["per"] else ["", "", ""]  # quoted where it is the metric
             values = [f"{v:.5g}" for metric in ("accuracy", "macro-f1") for v in row[metric]]
             by_class = " ".join(f"{v:.4f}" for v in row["f1-by-class"])
-            about = [scores["n"], scores["seconds"], facts["machine"], commit.stdout.strip(), command]
+            about = [scores["n"], scores["seconds"], metadata["machine"], commit.stdout.strip(), command]
             writer.writerow([datetime.date.today(), study, f"{name}: {row['name']}", *l1, *values, by_class, *about])

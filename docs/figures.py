@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from wavefold.data.rebin import grid_centres
-from wavefold.data.spectra_fits import parse_fits
+from wavefold.domains.spectra.fits import parse_fits
 
 FIGURES = {
     "lamost_dr10": [

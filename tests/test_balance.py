@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base.errors import UserError
-from wavefold.prepare import BALANCERS, GanBalance, Repeat, Smote
-from wavefold.prepare.gan import imitate
+from wavefold.core.errors import UserError
+from wavefold.transforms import BALANCERS, GanBalance, Repeat, Smote
+from wavefold.transforms.gan import imitate
 
 SIZES = (20, 9, 3)
 

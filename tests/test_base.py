@@ -9,39 +9,39 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base import keyed
-from wavefold.base.blocks import by_blocks, row_blocks
-from wavefold.base.build import build_part, check_options, optional
-from wavefold.base.dataset import Dataset, class_names, class_word, number_labels
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.files import write_json, write_whole
-from wavefold.base.progress import Progress, clock
+from wavefold.core import random
+from wavefold.core.errors import DataError, UserError
+from wavefold.core.files import write_json, write_whole
+from wavefold.core.progress import Progress, clock
+from wavefold.core.registry import build_part, check_options, optional
+from wavefold.data.blocks import by_blocks, row_blocks
+from wavefold.data.dataset import Dataset, class_names, class_word, number_labels
 
 
 def test_keyed_numbers_belong_to_the_sample_not_to_its_batch():
     samples = torch.tensor([5, 9, 10**12])
-    together = keyed.uniform(3, samples, 7)
-    alone = torch.cat([keyed.uniform(3, samples[i : i + 1], 7) for i in range(3)])
+    together = random.uniform(3, samples, 7)
+    alone = torch.cat([random.uniform(3, samples[i : i + 1], 7) for i in range(3)])
     assert torch.equal(together, alone)
-    assert not torch.equal(together, keyed.uniform(4, samples, 7))
-    assert torch.equal(keyed.normal(3, samples, 5)[1:2], keyed.normal(3, samples[1:2], 5))
+    assert not torch.equal(together, random.uniform(4, samples, 7))
+    assert torch.equal(random.normal(3, samples, 5)[1:2], random.normal(3, samples[1:2], 5))
 
 
 def test_keyed_numbers_are_uniform_and_normal():
     samples = torch.arange(40_000)
-    uniform = keyed.uniform(1, samples, 4)
+    uniform = random.uniform(1, samples, 4)
     assert 0 < uniform.min() < 1e-4
     assert 1 - 1e-4 < uniform.max() < 1
     counts = np.histogram(uniform.numpy(), bins=20, range=(0, 1))[0]
     assert ((counts - 8000) ** 2 / 8000).sum() < 43.8  # chi-square with 19 degrees, 0.1 %
-    normal = keyed.normal(1, samples, 4).numpy()
+    normal = random.normal(1, samples, 4).numpy()
     assert abs(normal.mean()) < 0.01
     assert abs(normal.std() - 1) < 0.01
     assert np.abs(np.corrcoef(normal.T) - np.eye(4)).max() < 0.02
 
 
 def test_keys_differ_with_every_number():
-    keys = {keyed.key(a, b, c) for a in range(10) for b in range(10) for c in range(10)}
+    keys = {random.key(a, b, c) for a in range(10) for b in range(10) for c in range(10)}
     assert len(keys) == 1000
     assert all(-(2**63) <= k < 2**63 for k in keys)
 

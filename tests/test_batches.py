@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base.errors import UserError
-from wavefold.training.batches import ByClass, EachOnce, class_fractions, named_for_others
+from wavefold.core.errors import UserError
+from wavefold.training.sampler import ByClass, EachOnce, class_fractions, names_other_classes
 
 LABELS = np.repeat([0, 1, 2, 3], [600, 300, 80, 20])
 CLASSES = ("star", "unknown", "galaxy", "qso")
@@ -82,8 +82,8 @@ def test_a_class_without_samples_leaves_its_share_to_the_others():
 
 
 def test_fractions_named_for_other_data_are_natural_and_half_named_ones_an_error():
-    assert named_for_others(SOURCE, ("A", "F"))
-    assert not named_for_others(SOURCE, CLASSES)
+    assert names_other_classes(SOURCE, ("A", "F"))
+    assert not names_other_classes(SOURCE, CLASSES)
     np.testing.assert_allclose(class_fractions(SOURCE, np.array([0, 0, 1]), ("A", "F")), [2 / 3, 1 / 3])
     with pytest.raises(UserError, match=r"no share for class 'quasar', only for star, unknown, galaxy, qso"):
         class_fractions(SOURCE, np.array([0, 1]), ("star", "quasar"))

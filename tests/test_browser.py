@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wavefold.output import charts
-from wavefold.output.page import Chapter, Facts, Page, Table, Words, write_page
+from wavefold.plots import charts
+from wavefold.reports.page import Chapter, Facts, Page, Table, Words, write_page
 
 BAD = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
 SEEN = "document.querySelectorAll('[data-drawn]').length"
@@ -60,16 +60,16 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def desk(chromium: Any, file: Path) -> Opened:
+def handler(chromium: Any, file: Path) -> Opened:
     """The page on a wide screen, opened once; each test leaves it as it was."""
     return Opened(chromium, file)
 
 
 @pytest.fixture
-def page(desk: Opened) -> Iterator[Any]:
+def page(handler: Opened) -> Iterator[Any]:
     """The wide page, which by the end of the test has asked for nothing but its own file, and complained of nothing."""
-    yield desk.page
-    desk.check()
+    yield handler.page
+    handler.check()
 
 
 def until(page: Any, expression: str) -> None:

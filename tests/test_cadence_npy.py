@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from wavefold import data as room  # not its names: pytest would take test_files for a test
-from wavefold.base.dataset import Dataset
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.lazy import Lazy
-from wavefold.data import WRITERS, read, write_cadences
+from wavefold.core.errors import DataError, UserError
+from wavefold.data import WRITERS, read
+from wavefold.data.dataset import Dataset
+from wavefold.data.lazy import Lazy
+from wavefold.domains.radio.write import write_cadences
 
 IDS = ("0a1", "0b2", "f00", "7c9")
 LABELS = "id,target,background\n0a1,0,x\n0b2,1,x\nf00,0,y\n7c9,1,z\n"
@@ -40,7 +41,7 @@ def contest(tmp_path: Path) -> Path:
     return folder
 
 
-def told(source: Path, **options) -> str:
+def fields(source: Path, **options) -> str:
     with pytest.raises(DataError) as caught:
         read(source, **options).signals[:]
     assert "\n" not in str(caught.value)
@@ -75,7 +76,9 @@ def test_labels_and_groups_may_be_missing_or_named(contest: Path) -> None:
     assert (data.classes, data.ids.tolist()) == (("needle", "noise"), ["0a1", "0b2"])  # what is not listed is no sample
     assert read(contest, label_column="class").classes == ("p",)
     assert read(contest, labels=False).labels is None
-    assert "no column 'klass'; available columns: id, Type, class; did you mean 'class'?" in told(contest, label_column="klass")
+    assert "no column 'klass'; available columns: id, Type, class; did you mean 'class'?" in fields(
+        contest, label_column="klass"
+    )
     (contest / "train_labels.csv").unlink()
     assert read(contest).ids.tolist() == ["0a1", "0b2", "7c9", "f00"]
     assert read(contest).labels is None
@@ -208,7 +211,7 @@ BAD = [
 @pytest.mark.parametrize(("spoiled", "words"), BAD, ids=range(len(BAD)))
 def test_a_bad_file_is_one_line_or_left_out(contest: Path, spoiled, words: str) -> None:
     spoiled(contest)
-    assert words in told(contest)
+    assert words in fields(contest)
     data = read(contest, skip_bad=True)
     assert data.ids.tolist() == ["0a1", "f00", "7c9"]
     np.testing.assert_array_equal(data.signals[:], [values(n) for n in (0, 2, 3)])
@@ -221,7 +224,7 @@ def test_more_bytes_than_the_header_says_and_files_that_shrink(contest: Path) ->
     path = contest / "train" / "0" / "0b2.npy"
     whole = path.read_bytes()
     path.write_bytes(whole + b"more")
-    assert told(contest) == "train/0/0b2.npy: has 4 more bytes than its header says"
+    assert fields(contest) == "train/0/0b2.npy: has 4 more bytes than its header says"
     path.write_bytes(whole)
     data = read(contest)
     path.write_bytes(whole[:-2])
@@ -239,7 +242,7 @@ def test_objects_are_never_unpickled(contest: Path) -> None:
         np.lib.format.magic(1, 0) + b"\x76\x00" + b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
     )
     path.write_bytes(header + pickle.dumps([Trap()]))
-    assert "which are never unpickled" in told(contest)
+    assert "which are never unpickled" in fields(contest)
 
 
 @pytest.mark.parametrize(
@@ -262,23 +265,25 @@ def test_a_bad_listing_is_one_line(contest: Path, text: str, words: str) -> None
     (contest / "train_labels.csv").write_text(text)
     if text.count("\n") == 1:
         (contest / "train_labels.csv").write_text("")
-    assert words in told(contest)
+    assert words in fields(contest)
 
 
 def test_sources_that_are_none_are_said(contest: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "empty: contains no .npy files; expected train_labels.csv (id,target)" in told(tmp_path / "empty", layout="cadence")
+    assert "empty: contains no .npy files; expected train_labels.csv (id,target)" in fields(
+        tmp_path / "empty", layout="cadence"
+    )
     (contest / "other_labels.csv").write_text(LABELS)
     assert read(contest).ids.tolist() == list(IDS)
     (contest / "train_labels.csv").rename(contest / "labels.csv")
-    assert told(contest) == "contest: contains labels.csv, other_labels.csv; give the path of one of them"
+    assert fields(contest) == "contest: contains labels.csv, other_labels.csv; give the path of one of them"
     for id_ in IDS:
         put(contest / "train", id_, np.full((6, 2, 2), np.nan, "f2"))
-    assert "train/0/0a1.npy: panel 1 has the value nan" in told(contest / "labels.csv", skip_bad=True)
+    assert "train/0/0a1.npy: panel 1 has the value nan" in fields(contest / "labels.csv", skip_bad=True)
     outside = put(tmp_path, "far", values(), flat=True)
     (contest / "train" / "0" / "0a1.npy").unlink()
     (contest / "train" / "0" / "0a1.npy").symlink_to(outside)
-    assert "0a1.npy is a link to a file outside the folder" in told(contest / "labels.csv")
+    assert "0a1.npy is a link to a file outside the folder" in fields(contest / "labels.csv")
 
 
 def test_npy_files_beside_other_layouts_are_left_alone(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wavefold.output import charts
-from wavefold.output.page import Figure
-from wavefold.output.plot import Panels, inert
-from wavefold.output.signal_charts import thinned
+from wavefold.plots import charts
+from wavefold.plots.plot import Panels, inert
+from wavefold.plots.signal_charts import thinned
+from wavefold.reports.page import Figure
 
 BAD = "<img src=x onerror=alert(1)>"
 AXIS = np.arange(6.0)

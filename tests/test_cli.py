@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from wavefold import pipeline
+from wavefold import api
 from wavefold.cli import main
 from wavefold.recipe import Recipe
 
@@ -208,7 +208,7 @@ def test_our_own_mistake_exits_with_1_and_debug_shows_it(monkeypatch):
     def broken(recipe):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(pipeline, "check_recipe", broken)
+    monkeypatch.setattr(api, "check_recipe", broken)
     result = run("check", "heartbeat")
     assert result.exit_code == 1
     assert "ZeroDivisionError" in result.output

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from wavefold.base.build import build_part
-from wavefold.base.errors import DataError, UserError
-from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, HeldBack, cross_fit
-from wavefold.combine.calibrate import Temperature
-from wavefold.combine.decide import l1_decision, one_hot, over_thresholds
-from wavefold.combine.vote import Mean, mean_vote
+from wavefold.core.errors import DataError, UserError
+from wavefold.core.registry import build_part
+from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, OutOfFold, cross_fit
+from wavefold.ensemble.calibrate import Temperature
+from wavefold.ensemble.decide import l1_decision, one_hot, over_thresholds
+from wavefold.ensemble.vote import Mean, mean_vote
 
 
 def softmax(logits):
@@ -182,7 +182,7 @@ def test_a_combiners_options_reach_it():
     scores, labels = members(40)
     fitted = Ensemble.fit("stack_net", "none", scores, labels=labels, seed=1, options={"epochs": 3})
     assert fitted.combiner.epochs == 3
-    held = HeldBack(np.arange(40), np.arange(40) % 2, labels, scores)
+    held = OutOfFold(np.arange(40), np.arange(40) % 2, labels, scores)
     short, long = (
         cross_fit(held, held, range(3), by="stack_net", calibrate="none", seed=0, options={"epochs": n}) for n in (1, 20)
     )

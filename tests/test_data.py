@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from wavefold import data as room  # not its names: pytest would take test_files for a test
-from wavefold.base.dataset import class_names
-from wavefold.base.errors import DataError, UserError
-from wavefold.data import READERS, check_layout, read
+from wavefold.core.errors import DataError, UserError
+from wavefold.data import LAYOUTS, check_layout, read
+from wavefold.data.dataset import class_names
 
 HEAD = "id,heartbeat_signals,label\n"
 Real = Callable[[str], Path]
@@ -30,7 +30,7 @@ def written(folder: Path, text: str | bytes, name: str = "train.csv") -> Path:
     return path
 
 
-def told(path: Path, **options: Any) -> str:
+def fields(path: Path, **options: Any) -> str:
     """The message of the DataError that reading ends with; always one line."""
     with pytest.raises(DataError) as caught:
         read(path, **options)
@@ -123,8 +123,8 @@ def test_for_prediction_labels_may_be_anything(tmp_path: Path, layout: str, labe
 def test_for_prediction_groups_may_be_missing(tmp_path: Path) -> None:
     path = written(tmp_path, "id,t0,t1\na,1,2\n")
     assert read(path, group="site", label_column="kind", labels=False).groups is None
-    assert "no group column 'site'" in told(path, group="site")
-    assert "no column 'kind'" in told(path, label_column="kind")
+    assert "no group column 'site'" in fields(path, group="site")
+    assert "no column 'kind'" in fields(path, label_column="kind")
     with_kind = read(written(tmp_path, "kind,t0,t1\n9,1,2\n", "kind.csv"), label_column="kind", labels=False)
     assert with_kind.signals.tolist() == [[[1, 2]]]
 
@@ -165,14 +165,14 @@ def test_for_prediction_groups_may_be_missing(tmp_path: Path) -> None:
     ],
 )
 def test_defects_are_named_in_one_line(tmp_path: Path, text: str | bytes, words: str) -> None:
-    message = told(written(tmp_path, text), layout="contest")
+    message = fields(written(tmp_path, text), layout="contest")
     assert message.startswith("train.csv")
     assert words in message
 
 
 def test_a_defect_far_down_keeps_its_line_number(tmp_path: Path) -> None:
     good = "".join(f'{i},"0.5,{i}.0"\n' for i in range(40_000))
-    message = told(written(tmp_path, "id,heartbeat_signals\n" + good + '40000,"0.5,oops"\n'))
+    message = fields(written(tmp_path, "id,heartbeat_signals\n" + good + '40000,"0.5,oops"\n'))
     assert message == "train.csv line 40002 (id 40000): value 2 is 'oops', expected a number"
 
 
@@ -186,9 +186,9 @@ def test_an_unknown_label_is_named_with_its_line(tmp_path: Path) -> None:
 def test_a_cut_gzip_file_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD * 50, "train.csv.gz")
     path.write_bytes(path.read_bytes()[:-12])
-    assert "truncated or corrupt" in told(path, layout="contest")
+    assert "truncated or corrupt" in fields(path, layout="contest")
     path.write_bytes(b"no gzip at all")
-    assert told(path, layout="contest") == "train.csv.gz: is not a gzip file; remove the suffix .gz"
+    assert fields(path, layout="contest") == "train.csv.gz: is not a gzip file; remove the suffix .gz"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_cut_gzip_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["auto", "contest"])
 def test_a_file_that_is_no_text_is_named(tmp_path: Path, start: bytes, words: str, layout: str) -> None:
     for name in ("train.csv", "train.dat"):
-        assert told(written(tmp_path, start + bytes(99), name), layout=layout) == f"{name}: {words}"
+        assert fields(written(tmp_path, start + bytes(99), name), layout=layout) == f"{name}: {words}"
 
 
 def test_wide_layout(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_y_is_a_label_only_at_the_end(tmp_path: Path) -> None:
     ],
 )
 def test_wide_defects(tmp_path: Path, text: str, words: str) -> None:
-    assert words in told(written(tmp_path, text, "wide.csv"))
+    assert words in fields(written(tmp_path, text, "wide.csv"))
 
 
 TS = "# remark\n@problemName x\n@univariate false\n@classLabel true a b\n@data\n"
@@ -310,7 +310,7 @@ def test_ts_layout_with_two_channels(tmp_path: Path) -> None:
     ],
 )
 def test_ts_defects(tmp_path: Path, text: str, words: str) -> None:
-    assert words in told(written(tmp_path, text, "two.ts"))
+    assert words in fields(written(tmp_path, text, "two.ts"))
 
 
 def test_folder_holds_its_parts(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_folder_holds_its_parts(tmp_path: Path) -> None:
     assert read(files[0]).ids.tolist() == ["1"]
     assert room.test_files(path) == room.test_files("physionet:mitdb") == room.test_files(tmp_path / "none") == []
     written(tmp_path, GOOD, "train2.csv")
-    assert "contains train.csv, train2.csv; give the path of one" in told(tmp_path)
+    assert "contains train.csv, train2.csv; give the path of one" in fields(tmp_path)
 
 
 def test_records_have_no_test_files(tmp_path: Path) -> None:
@@ -351,8 +351,8 @@ def test_a_record_is_named_by_its_own_path(tmp_path: Path, name: str) -> None:
 
 def test_what_is_neither_file_nor_folder_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert told(tmp_path / "pipe") == f"{tmp_path / 'pipe'}: neither a file nor a folder"
-    assert "/dev/null: neither a file nor a folder" in told(Path("/dev/null"), layout="contest")
+    assert fields(tmp_path / "pipe") == f"{tmp_path / 'pipe'}: neither a file nor a folder"
+    assert "/dev/null: neither a file nor a folder" in fields(Path("/dev/null"), layout="contest")
 
 
 def test_groups_come_from_the_file_beside(tmp_path: Path) -> None:
@@ -361,9 +361,9 @@ def test_groups_come_from_the_file_beside(tmp_path: Path) -> None:
     for data, groups in ((read(path), ["p1", "p2"]), (read(path, group="site"), ["y", "x"])):
         assert data.groups is not None
         assert data.groups.tolist() == groups
-    assert "no group column 'recrd'; available columns: record, site; did you mean 'record'?" in told(path, group="recrd")
+    assert "no group column 'recrd'; available columns: record, site; did you mean 'record'?" in fields(path, group="recrd")
     written(tmp_path, "id,record\n9,p2\n", "train_meta.csv")
-    assert told(path) == "train_meta.csv: has no row for id '7'"
+    assert fields(path) == "train_meta.csv: has no row for id '7'"
 
 
 def test_groups_may_stand_in_the_file_itself(tmp_path: Path) -> None:
@@ -374,32 +374,32 @@ def test_groups_may_stand_in_the_file_itself(tmp_path: Path) -> None:
 
 
 def test_layout_is_never_guessed(tmp_path: Path) -> None:
-    assert "layout" in told(written(tmp_path, "x", "train.dat"))
+    assert "layout" in fields(written(tmp_path, "x", "train.dat"))
     with pytest.raises(UserError, match=r"'contst' is not one of auto, contest, .*did you mean 'contest'"):
         read(tmp_path / "never looked for.csv", layout="contst")
-    for name in ("auto", *READERS):
+    for name in ("auto", *LAYOUTS):
         check_layout(name)
     written(tmp_path, GOOD)
-    assert "did you mean 'train.csv'" in told(tmp_path / "trian.csv")
+    assert "did you mean 'train.csv'" in fields(tmp_path / "trian.csv")
     written(tmp_path, "", "wide.csv")
-    assert told(tmp_path / "nowhere.csv").endswith("nowhere.csv: no such file or folder")
+    assert fields(tmp_path / "nowhere.csv").endswith("nowhere.csv: no such file or folder")
     (tmp_path / "empty").mkdir()
-    assert "contains nothing; expected one train*.csv" in told(tmp_path / "empty")
+    assert "contains nothing; expected one train*.csv" in fields(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("layout", READERS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_readers_refuse_a_label_column_that_is_not_there(tmp_path: Path, layout: str) -> None:
     path = written(tmp_path, TS + "1:2:a\n" if layout == "ts" else GOOD, "x.ts" if layout == "ts" else "x.csv")
     np.save(tmp_path / "7.npy", np.zeros((6, 2, 2), np.float16))  # a CSV of cadences has some beside it
     with pytest.raises(DataError, match="kind"):
-        READERS[layout](tmp_path if layout == "wfdb" else path, label_column="kind")
+        LAYOUTS[layout](tmp_path if layout == "wfdb" else path, label_column="kind")
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(path: Path, **options: object) -> None:
         raise AssertionError(f"{path} was read again")
 
-    monkeypatch.setitem(READERS, "contest", never)
+    monkeypatch.setitem(LAYOUTS, "contest", never)
 
 
 def test_second_start_reads_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base.errors import UserError
-from wavefold.base.lazy import Lazy
-from wavefold.models.dedoppler import DeDoppler, best_tracks, clean
-from wavefold.models.drift_lines import line_drifts, line_parts, line_rows, line_shifts, line_sums
+from wavefold.core.errors import UserError
+from wavefold.data.lazy import Lazy
+from wavefold.domains.radio.dedoppler import DeDoppler, best_tracks, clean
+from wavefold.domains.radio.drift_lines import line_drifts, line_parts, line_rows, line_shifts, line_sums
 
 ROWS, COLUMNS = 48, 64
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from wavefold.base.errors import DataError
-from wavefold.base.lazy import Lazy
+from wavefold.core.errors import DataError
 from wavefold.data import read
-from wavefold.data.defects import differing, duplicates, label_conflicts, leaks, near_duplicates, near_to
+from wavefold.data.lazy import Lazy
+from wavefold.data.quality import differing, duplicates, label_conflicts, leaks, near_duplicates, near_to
 
 
 def noise(*shape, seed=0):
@@ -43,7 +43,7 @@ def test_equal_values_are_equal_to_the_bit_and_holes_too():
 def test_a_shared_fingerprint_is_no_duplicate(monkeypatch):
     signals = noise(4, 1, 5)
     signals[3] = signals[1]
-    monkeypatch.setattr("wavefold.data.defects.fingerprints", lambda samples: np.full(len(samples), 7, np.uint64))
+    monkeypatch.setattr("wavefold.data.quality.fingerprints", lambda samples: np.full(len(samples), 7, np.uint64))
     assert duplicates(signals[:3]) == []
     assert [group.tolist() for group in duplicates(signals[1:])] == [[0, 2]]
 
@@ -103,8 +103,8 @@ def test_holes_and_infinities_count_as_the_mean():
 
 
 def test_pairs_past_the_cap_are_counted_and_the_most_alike_kept(monkeypatch):
-    monkeypatch.setattr("wavefold.data.defects._ROWS", 16)
-    monkeypatch.setattr("wavefold.data.defects._COLUMNS", 16)
+    monkeypatch.setattr("wavefold.data.quality._ROWS", 16)
+    monkeypatch.setattr("wavefold.data.quality._COLUMNS", 16)
     base = noise(1, 1, 300)
     signals = np.concatenate([like(base, 0.9999, seed=seed) for seed in range(50)])
     every, few = (near_duplicates(signals, most_pairs=most) for most in (5000, 20))

@@ -8,9 +8,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from wavefold.base.build import optional
-from wavefold.base.errors import UserError
-from wavefold.models import MODELS, efficientnet
+from wavefold.core.errors import UserError
+from wavefold.core.registry import optional
+from wavefold.domains.radio import efficientnet
+from wavefold.models import MODELS
 
 CADENCE = (6, 32, 32)  # panels, times, frequencies
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs timm: pip install 'wavefold[vision]'")

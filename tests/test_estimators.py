@@ -21,9 +21,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 import wavefold
-from wavefold.data import FRAME_SIMULATORS
+from wavefold.data import SERIES_SIMULATORS
 from wavefold.estimators import FrameForecaster, SignalClassifier
-from wavefold.estimators.holding_back import held_back
+from wavefold.estimators.validation_split import validation_split
 from wavefold.models import CLASSIFIERS
 from wavefold.training.losses import LOSSES
 
@@ -119,7 +119,7 @@ def test_what_batch_norm_goes_by_is_kept_where_it_serves_better():
     signals, labels = waves(240)
     classifier = SignalClassifier(**QUICK, validation_fraction=0.3, calibrate="none").fit(signals, labels)
     best = min(line["log-loss"] for line in classifier.history_)
-    back = held_back(labels_of(labels), 0.3, None, int(np.random.RandomState(0).randint(2**31 - 1)))[1]
+    back = validation_split(labels_of(labels), 0.3, None, int(np.random.RandomState(0).randint(2**31 - 1)))[1]
     said = classifier.predict_proba(signals[back])[np.arange(len(back)), labels_of(labels)[back]]
     assert -np.log(said).mean() <= best + 1e-6
 
@@ -220,13 +220,13 @@ def test_groups_stay_together_and_every_class_is_learned():
     labels = np.repeat([0, 1, 2], [300, 80, 20])
     groups = np.array([f"patient {n // 20}" for n in range(400)])  # class 2 is one patient
     for seed in range(10):
-        learned, back = held_back(labels, 0.3, groups, seed)
+        learned, back = validation_split(labels, 0.3, groups, seed)
         assert not set(groups[learned]) & set(groups[back])
         assert set(labels[learned]) == {0, 1, 2}
         assert sorted([*learned, *back]) == list(range(400))
         assert len(back) >= 60
-    assert len(held_back(labels, 0.3, np.zeros(400), 0)[1]) == 0
-    assert len(held_back(labels[:12], 0.3, None, 0)[1]) == 0
+    assert len(validation_split(labels, 0.3, np.zeros(400), 0)[1]) == 0
+    assert len(validation_split(labels[:12], 0.3, None, 0)[1]) == 0
 
 
 def test_it_is_calibrated_on_what_was_held_back():
@@ -320,10 +320,10 @@ def named_wrong(fit, made, wrong, *data):
     """Every wrong value is refused in one line that names the parameter, the value and what is expected."""
     for name, (values, expected) in wrong.items():
         for value in values:
-            with pytest.raises(ValueError, match=re.escape(f" is not {expected}")) as told:
+            with pytest.raises(ValueError, match=re.escape(f" is not {expected}")) as fields:
                 fit(made(**{name: value}), *data)
-            assert str(told.value).startswith(f"{name}: {' '.join(repr(value).split())[:70]}")
-            assert "\n" not in str(told.value)
+            assert str(fields.value).startswith(f"{name}: {' '.join(repr(value).split())[:70]}")
+            assert "\n" not in str(fields.value)
 
 
 def test_a_wrong_kind_of_parameter_of_the_classifier_is_named():
@@ -418,10 +418,10 @@ def test_every_classifier_that_is_fitted_whole_can_be_named():
 
 def test_a_forecaster_beats_the_last_frame_where_frames_fade():
     frames = fading()
-    told = forecaster().fit(frames[:60])
-    assert told.predict(frames[:60]).shape == (2, 8, 8)
-    assert told.score(frames[60:]) > 0.1
-    table = told.compare(frames[60:])
+    fields = forecaster().fit(frames[:60])
+    assert fields.predict(frames[:60]).shape == (2, 8, 8)
+    assert fields.score(frames[60:]) > 0.1
+    table = fields.compare(frames[60:])
     assert set(table) == {"forecast", "persistence", "mean"}
     assert table["persistence"]["skill"] == 0
     assert table["forecast"]["mse"] == pytest.approx(table["forecast"]["rmse"] ** 2)
@@ -429,20 +429,20 @@ def test_a_forecaster_beats_the_last_frame_where_frames_fade():
 
 def test_several_windows_are_forecast_as_each_alone():
     frames = fading()[..., None].repeat(2, axis=3)  # two channels
-    told = forecaster(targets=1).fit(frames)
+    fields = forecaster(targets=1).fit(frames)
     windows = np.stack([frames[10:13], frames[20:23]])
-    both = told.predict(windows)
+    both = fields.predict(windows)
     assert both.shape == (2, 2, 8, 8, 1)
-    np.testing.assert_allclose(both[1], told.predict(frames[20:23]), atol=1e-6)
-    np.testing.assert_allclose(both[1], told.predict(frames[:23]), atol=1e-6)  # only the last frames are looked at
+    np.testing.assert_allclose(both[1], fields.predict(frames[20:23]), atol=1e-6)
+    np.testing.assert_allclose(both[1], fields.predict(frames[:23]), atol=1e-6)  # only the last frames are looked at
 
 
 def test_sequences_are_learned_apart():
-    series = FRAME_SIMULATORS["squares"](6, 0, shape=(1, 12, 12), past=3, ahead=2)
+    series = SERIES_SIMULATORS["squares"](6, 0, shape=(1, 12, 12), past=3, ahead=2)
     sequences = np.moveaxis(series.frames[:].reshape(6, 5, 1, 12, 12), 2, -1)
-    told = forecaster(validation_fraction=0.3).fit(sequences)
-    assert told.predict(sequences[:, :3]).shape == (6, 2, 12, 12, 1)
-    assert set(told.compare(sequences)) == {"forecast", "persistence", "mean"}
+    fields = forecaster(validation_fraction=0.3).fit(sequences)
+    assert fields.predict(sequences[:, :3]).shape == (6, 2, 12, 12, 1)
+    assert set(fields.compare(sequences)) == {"forecast", "persistence", "mean"}
 
 
 def test_a_cell_that_never_had_a_value_gets_no_forecast():
@@ -459,20 +459,20 @@ def test_times_tell_the_phase_of_a_cycle_and_where_frames_are_missing():
     usual = np.sin(2 * np.pi * np.arange(96) / 24)[:, None, None] * np.ones((8, 8))
     frames = usual + 0.1 * fading(96)
     steps = ({"step": "anomaly", "period": 86400.0}, "standardise")
-    told = forecaster(prepare=steps).fit(frames, times=hours)
-    said = told.predict(frames[30:40], times=hours[30:40])
+    fields = forecaster(prepare=steps).fit(frames, times=hours)
+    said = fields.predict(frames[30:40], times=hours[30:40])
     assert np.abs(said - usual[40:42]).mean() < 0.15
     with pytest.raises(ValueError, match="3 frames without a gap"):
-        told.predict(frames[:6], times=np.r_[hours[:5], hours[7:8]])
+        fields.predict(frames[:6], times=np.r_[hours[:5], hours[7:8]])
 
 
 def test_a_forecaster_is_cloned_pickled_and_searched():
     frames = fading()
-    told = forecaster().fit(frames)
-    packed = pickle.dumps(told)
+    fields = forecaster().fit(frames)
+    packed = pickle.dumps(fields)
     assert b"_rebuild_tensor" not in packed
-    assert np.array_equal(pickle.loads(packed).predict(frames), told.predict(frames))
-    assert np.array_equal(clone(told).fit(frames).predict(frames), told.predict(frames))
+    assert np.array_equal(pickle.loads(packed).predict(frames), fields.predict(frames))
+    assert np.array_equal(clone(fields).fit(frames).predict(frames), fields.predict(frames))
     search = GridSearchCV(forecaster(), {"learning_rate": [1e-9, 0.05]}, cv=TimeSeriesSplit(2), error_score="raise")
     assert search.fit(fading(160)).best_params_ == {"learning_rate": 0.05}
 
@@ -494,11 +494,11 @@ def test_what_is_wrong_with_a_forecaster_is_a_value_error(wrong, words):
 
 
 def test_frames_of_other_axes_are_refused():
-    told = forecaster().fit(fading())
+    fields = forecaster().fit(fading())
     with pytest.raises(ValueError, match=r"X: 2 axes; expected \(time, row, column"):
         forecaster().fit(np.zeros((9, 3)))
     with pytest.raises(ValueError, match="a forecast needs 3 frames"):
-        told.predict(fading()[:2])
+        fields.predict(fading()[:2])
 
 
 def test_the_public_names_are_there_and_cost_nothing_before():

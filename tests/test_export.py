@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base.errors import UserError
-from wavefold.base.written_out import lower_median, middle, orthonormal, own_axes
-from wavefold.combine import COMBINERS, Ensemble
-from wavefold.combine.calibrate import Temperature
+from wavefold.api import train
+from wavefold.core.errors import UserError
+from wavefold.core.onnx_ops import eigh, lower_median, middle, orthonormal
+from wavefold.domains.radio.dedoppler import DeDoppler
+from wavefold.domains.radio.on_off import OnOff
+from wavefold.ensemble import COMBINERS, Ensemble
+from wavefold.ensemble.calibrate import Temperature
+from wavefold.export.classification import export_run
+from wavefold.export.onnx import OnnxModel, count_nodes, write_onnx
 from wavefold.models import CLASSIFIERS, MODELS, prepare_for_prediction
-from wavefold.models.dedoppler import DeDoppler
-from wavefold.models.on_off import OnOff
 from wavefold.models.views import Views, answers_of
-from wavefold.output.onnx import OnnxModel, count_nodes, write_onnx
-from wavefold.pipeline import train
-from wavefold.prepare import TRANSFORMS
 from wavefold.recipe import Recipe
-from wavefold.story.asking import recipe_of
-from wavefold.story.exporting import export_run
-from wavefold.story.one_net import whole_net
+from wavefold.tasks.classification.ensemble_module import ensemble_module
+from wavefold.tasks.classification.inference import recipe_of
+from wavefold.transforms import TRANSFORMS
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'wavefold[onnx]'")
 pytest.importorskip("onnxscript", reason="needs onnxscript: pip install 'wavefold[onnx]'")
@@ -50,7 +50,7 @@ def largest_difference(path, net, inputs):
     """Between ONNX Runtime and torch, over all samples, one and an odd number of them."""
     model = OnnxModel(path)
     with torch.inference_mode():
-        return max(np.abs(model.ask(inputs[:n].numpy()) - net(inputs[:n]).numpy()).max() for n in (len(inputs), 1, 7))
+        return max(np.abs(model.predict(inputs[:n].numpy()) - net(inputs[:n]).numpy()).max() for n in (len(inputs), 1, 7))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -122,7 +122,7 @@ def test_kernel_features_count_alike_to_the_last_position(tmp_path, channels):
     np.testing.assert_array_equal(features(torch.from_numpy(signals)).numpy(), kernels.features.apply(signals))
     example = torch.from_numpy(signals[:2])
     write_onnx(tmp_path / "k.onnx", features, [example], inputs=["signals"], outputs=["features"], metadata={})
-    np.testing.assert_array_equal(OnnxModel(tmp_path / "k.onnx").ask(signals), kernels.features.apply(signals))
+    np.testing.assert_array_equal(OnnxModel(tmp_path / "k.onnx").predict(signals), kernels.features.apply(signals))
 
 
 STEPS = [
@@ -176,7 +176,7 @@ def test_steps_written_out_are_those_of_torch(monkeypatch):
     values, odd = torch.linalg.eigvalsh(products.double()), random_signals(2, 9, 10)
     basis, medians = torch.linalg.qr(columns).Q, [odd.median(axis).values for axis in (1, 2)]
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
-    found, axes = own_axes(products.double())
+    found, axes = eigh(products.double())
     torch.testing.assert_close(found.sort(1).values, values, rtol=1e-7, atol=1e-6)
     torch.testing.assert_close(axes @ torch.diag_embed(found) @ axes.transpose(1, 2), products.double(), rtol=1e-9, atol=1e-3)
     own = orthonormal(columns)
@@ -207,12 +207,12 @@ def run(tmp_path_factory):
             "output.baseline": "",
         }
     )
-    return train(recipe, out=tmp_path_factory.mktemp("run") / "run", say=lambda line: None)
+    return train(recipe, out=tmp_path_factory.mktemp("run") / "run", log=lambda line: None)
 
 
 @pytest.fixture(scope="module")
 def exported(run, tmp_path_factory):
-    return export_run(run, tmp_path_factory.mktemp("out") / "model.onnx", say=lambda line: None)
+    return export_run(run, tmp_path_factory.mktemp("out") / "model.onnx", log=lambda line: None)
 
 
 def test_a_whole_run_is_written_and_says_how_near_it_is(exported):
@@ -226,31 +226,31 @@ def test_a_whole_run_is_written_and_says_how_near_it_is(exported):
 def test_the_file_tells_what_it_is(run, exported):
     model = OnnxModel(exported.path)
     assert (model.inputs, model.outputs) == (["signals"], ["probabilities"])
-    told = model.metadata
-    assert json.loads(told["classes"]) == run.facts["classes"]
-    assert json.loads(told["shape"]) == [1, 40]
-    assert told["decision"] == "l1"
-    assert json.loads(told["score"])["n"] == 120
-    assert told["recipe"].startswith("name")
+    fields = model.metadata
+    assert json.loads(fields["classes"]) == run.metadata["classes"]
+    assert json.loads(fields["shape"]) == [1, 40]
+    assert fields["decision"] == "l1"
+    assert json.loads(fields["score"])["n"] == 120
+    assert fields["recipe"].startswith("name")
 
 
 def test_probabilities_of_a_file_add_up_for_any_number_of_rows(exported):
     model = OnnxModel(exported.path)
     signals = random_signals(40, 1, 40).numpy()
-    answers = model.ask(signals)
+    answers = model.predict(signals)
     assert (answers.shape, answers.dtype) == ((40, 4), np.float32)
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
-    np.testing.assert_allclose(model.ask(signals[5:6]), answers[5:6], atol=1e-6)
+    np.testing.assert_allclose(model.predict(signals[5:6]), answers[5:6], atol=1e-6)
 
 
 def test_one_member_is_written_alone(run, tmp_path):
-    told = export_run(run, tmp_path / "one.onnx", member=1, say=lambda line: None)
-    assert told.contents == "1 net, 2 folds"
+    fields = export_run(run, tmp_path / "one.onnx", member=1, log=lambda line: None)
+    assert fields.contents == "1 net, 2 folds"
     assert OnnxModel(tmp_path / "one.onnx").metadata["member"].startswith("1 repvgg")
 
 
 def test_the_nets_alone_have_a_gradient(run):
-    net = whole_net(run, recipe_of(run), nets_only=True)
+    net = ensemble_module(run, recipe_of(run), nets_only=True)
     signals = random_signals(3, 1, 40).requires_grad_()
     net(signals)[:, 0].sum().backward()
     assert signals.grad is not None
@@ -260,18 +260,18 @@ def test_the_nets_alone_have_a_gradient(run):
 def test_a_member_that_is_no_net_is_named(run):
     recipe = recipe_of(run).with_({"member": [{"model": "random_forest"}]})
     with pytest.raises(UserError, match="member 0: 'random_forest' cannot be converted to a net"):
-        whole_net(run, recipe)
+        ensemble_module(run, recipe)
 
 
 def test_a_member_that_is_not_there_is_named(run, tmp_path):
     with pytest.raises(UserError, match="member 7: no such member; the run has members 0, 1, 2"):
-        export_run(run, tmp_path / "m.onnx", member=7, say=lambda line: None)
+        export_run(run, tmp_path / "m.onnx", member=7, log=lambda line: None)
 
 
 def test_nothing_is_left_where_onnx_runtime_differs(run, tmp_path, monkeypatch):
     monkeypatch.setattr(OnnxModel, "ask", lambda self, *arrays: np.zeros((len(arrays[0]), 4), np.float32))
     with pytest.raises(UserError, match="differs from torch by"):
-        export_run(run, tmp_path / "m.onnx", member=1, say=lambda line: None)
+        export_run(run, tmp_path / "m.onnx", member=1, log=lambda line: None)
     assert list(tmp_path.iterdir()) == []
 
 

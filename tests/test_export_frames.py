@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base.errors import UserError
-from wavefold.base.runs import Run
+from wavefold.core.errors import UserError
+from wavefold.core.run import Run
+from wavefold.export.forecasting import export_forecaster, forecaster_module
 from wavefold.models.forecasters import FORECASTERS
-from wavefold.prepare.frame_scale import FRAME_TRANSFORMS
 from wavefold.recipe import Recipe
-from wavefold.story.forecasting.asking import Forecaster, forecasts_of
-from wavefold.story.forecasting.exporting import export_forecaster, whole_forecaster
-from wavefold.story.forecasting.reading import read_frames
-from wavefold.story.forecasting.whole import begin_frames, fit_and_judge_frames
+from wavefold.tasks.forecasting.inference import Forecaster, forecasts_of
+from wavefold.tasks.forecasting.reading import read_frames
+from wavefold.tasks.forecasting.run import begin_frames, fit_and_evaluate_frames
+from wavefold.transforms.frame_scale import FRAME_TRANSFORMS
 
 pytest.importorskip("onnxruntime")
-from wavefold.output.onnx import OnnxModel
+from wavefold.export.onnx import OnnxModel
 
 PAST, AHEAD = 3, 2
-WRITES = "wavefold.story.forecasting.exporting.write_onnx"
+WRITES = "wavefold.export.forecasting.write_onnx"
 SMALL = {
     "blend": {"blurs": [1.0]},
     "conv_lstm": {"hidden": 4, "depth": 1, "activation": "linear"},
@@ -42,7 +42,7 @@ CASES = [(name, OPTIONS.get(name, {})) for name in FRAME_TRANSFORMS] + [
 
 
 def said_by(frames: np.ndarray, path: Path, clock: np.ndarray | None = None) -> np.ndarray:
-    return OnnxModel(path).ask(frames) if clock is None else OnnxModel(path).ask(frames, clock)
+    return OnnxModel(path).predict(frames) if clock is None else OnnxModel(path).predict(frames, clock)
 
 
 def kept(folder: Path, count: int = 60) -> Path:
@@ -67,9 +67,9 @@ def trained(folder: Path, members: list[dict[str, object]], prepare: list[dict[s
     }
     stage = {"loss": "mse", "epochs": 1, "rate": 1e-3, "schedule": "constant", "optimiser": "adamw", "best": "mse"}
     recipe = Recipe.load("frames").with_({**changes, "stage": [stage], **more})
-    work = begin_frames(recipe, str(kept(folder)), Run(folder / "run"), simulated=False)
-    fit_and_judge_frames(work)
-    return work.run
+    context = begin_frames(recipe, str(kept(folder)), Run(folder / "run"), simulated=False)
+    fit_and_evaluate_frames(context)
+    return context.run
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def with_clock(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, lis
     members: list[dict[str, object]] = [{"model": "blend", "blurs": [1.0]}, {"model": "blend", "blurs": [2.0], "weight": 3.0}]
     prepare: list[dict[str, object]] = [{"step": "anomaly"}, {"step": "standardise", "per": "cell"}]
     run = trained(folder, members, prepare)
-    export_forecaster(run, folder / "model.onnx", say=said.append)
+    export_forecaster(run, folder / "model.onnx", log=said.append)
     return run, folder / "model.onnx", said
 
 
@@ -98,10 +98,10 @@ def test_a_step_in_torch_is_the_step(name: str, options: dict[str, object]) -> N
     step = FRAME_TRANSFORMS[name](**{**options, **({"period": 6 * 3600.0} if name == "anomaly" else {})})
     step.fit(frames, clock, 3600.0)
     module = step.module()
-    asked, seconds = torch.from_numpy(frames.swapaxes(0, 1).copy())[None], torch.from_numpy(clock)[None]  # one sample
-    scaled = module(asked, seconds)[0].numpy().swapaxes(0, 1)
+    requested, seconds = torch.from_numpy(frames.swapaxes(0, 1).copy())[None], torch.from_numpy(clock)[None]  # one sample
+    scaled = module(requested, seconds)[0].numpy().swapaxes(0, 1)
     np.testing.assert_allclose(scaled, step.apply(frames, clock), rtol=1e-6, atol=1e-6)  # NaN where it has NaN
-    back = module.undo(asked[:, :1] / 60, seconds)[0].numpy().swapaxes(0, 1)  # of the first channel alone
+    back = module.undo(requested[:, :1] / 60, seconds)[0].numpy().swapaxes(0, 1)  # of the first channel alone
     np.testing.assert_allclose(back, step.undo(frames[:, :1] / 60, clock), rtol=1e-6, atol=1e-6)
     assert module.needs_clock == (name == "anomaly")
 
@@ -114,21 +114,21 @@ def test_what_a_step_refuses_is_no_value_in_torch() -> None:
 
 @pytest.mark.parametrize("number", range(len(FORECASTERS)), ids=list(FORECASTERS))
 def test_every_net_is_written_and_agrees(every_net: Run, number: int, tmp_path: Path) -> None:
-    made = export_forecaster(every_net, tmp_path / "model.onnx", member=number, say=lambda line: None)
+    made = export_forecaster(every_net, tmp_path / "model.onnx", member=number, log=lambda line: None)
     assert made.largest_difference < 1e-5
     assert not made.simulated
     model = OnnxModel(made.path)
     assert (model.inputs, model.outputs) == (["frames"], ["forecast"])
     frames = np.random.default_rng(1).normal(50, 3, (3, 2, PAST, 9, 10)).astype(np.float32)
-    answers = model.ask(frames)
+    answers = model.predict(frames)
     assert answers.shape == (3, 1, AHEAD, 9, 10)
-    np.testing.assert_allclose(answers[1:2], model.ask(frames[1:2]), rtol=1e-5)  # alone as in company
+    np.testing.assert_allclose(answers[1:2], model.predict(frames[1:2]), rtol=1e-5)  # alone as in company
 
 
 def test_the_ensemble_s_file_forecasts_what_the_run_does(with_clock: tuple[Run, Path, list[str]]) -> None:
     run, path, said = with_clock
     recipe = Recipe.from_toml(run.recipe_text, "recipe.toml")
-    series, targets = read_frames(recipe, run.facts["source"])
+    series, targets = read_frames(recipe, run.metadata["source"])
     expected = forecasts_of(Forecaster(run, recipe, targets), series)
     frames = series.frames[-PAST:].swapaxes(0, 1)[None]
     clock = series.times[-1] + 3600.0 * np.arange(1 - PAST, AHEAD + 1)
@@ -144,9 +144,9 @@ def test_the_ensemble_s_file_forecasts_what_the_run_does(with_clock: tuple[Run, 
 
 def test_the_file_says_what_it_is(with_clock: tuple[Run, Path, list[str]]) -> None:
     run, path, _ = with_clock
-    told = OnnxModel(path).metadata
+    fields = OnnxModel(path).metadata
     lists = {
-        name: json.loads(told[name]) for name in ("channels", "targets", "past", "ahead", "step", "shape", "n", "interval")
+        name: json.loads(fields[name]) for name in ("channels", "targets", "past", "ahead", "step", "shape", "n", "interval")
     }
     assert lists.pop("interval") == run.scores["score"]["mse"][1:]
     assert lists.pop("n") == run.scores["n"]
@@ -154,10 +154,10 @@ def test_the_file_says_what_it_is(with_clock: tuple[Run, Path, list[str]]) -> No
         **{"channels": ["rain", "warmth"], "targets": ["rain"], "shape": [2, 9, 10]},
         **{"past": PAST, "ahead": AHEAD, "step": 3600.0},
     }
-    assert (told["unit"], told["metric"], told["recipe"]) == ("K", "mse", "frames")
-    assert json.loads(told["scaling"]) == [{"step": "anomaly"}, {"step": "standardise", "per": "cell"}]
-    assert set(json.loads(told["baselines"])) == {"persistence", "mean"}
-    assert told["clock"].startswith("seconds since 1970-01-01 UTC")
+    assert (fields["unit"], fields["metric"], fields["recipe"]) == ("K", "mse", "frames")
+    assert json.loads(fields["scaling"]) == [{"step": "anomaly"}, {"step": "standardise", "per": "cell"}]
+    assert set(json.loads(fields["baselines"])) == {"persistence", "mean"}
+    assert fields["clock"].startswith("seconds since 1970-01-01 UTC")
 
 
 def test_a_moved_source_is_said_and_simulated(
@@ -167,9 +167,9 @@ def test_a_moved_source_is_said_and_simulated(
     monkeypatch.setattr(WRITES, lambda made, *args, **more: shutil.copy(path, made))  # what it would write again
     folder, said = tmp_path / "run", list[str]()
     shutil.copytree(run.folder, folder)
-    facts = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**facts, "source": str(tmp_path / "gone.npz")}))
-    made = export_forecaster(Run(folder), tmp_path / "model.onnx", say=said.append)
+    metadata = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**metadata, "source": str(tmp_path / "gone.npz")}))
+    made = export_forecaster(Run(folder), tmp_path / "model.onnx", log=said.append)
     assert made.simulated
     assert said[0].startswith(f"{tmp_path / 'gone.npz'}: no such file or folder; verifying on simulated frames")
 
@@ -189,7 +189,7 @@ def test_a_file_that_differs_is_not_kept(
     run, path, _ = with_clock
     monkeypatch.setattr(WRITES, lambda made, *args, **more: shutil.copy(path, made))
     with pytest.raises(RuntimeError, match=r"standard deviations of the frames, expected 1e-05 at most"):
-        export_forecaster(run, tmp_path / "model.onnx", member=0, say=lambda line: None)
+        export_forecaster(run, tmp_path / "model.onnx", member=0, log=lambda line: None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,7 +204,7 @@ def test_motion_is_found_by_one_way_for_all_values() -> None:
 
 def test_the_module_has_a_gradient(with_clock: tuple[Run, Path, list[str]]) -> None:
     run, _, _ = with_clock
-    whole = whole_forecaster(run, Recipe.from_toml(run.recipe_text, "recipe.toml"))
+    whole = forecaster_module(run, Recipe.from_toml(run.recipe_text, "recipe.toml"))
     frames = torch.full((1, 2, PAST, 9, 10), 50.0, requires_grad=True)
     whole(frames, torch.zeros(1, PAST + AHEAD, dtype=torch.float64)).sum().backward()
     assert frames.grad is not None

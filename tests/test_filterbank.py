@@ -8,9 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wavefold.base.errors import DataError, UserError
-from wavefold.data.filterbank import Header
-from wavefold.data.observation import cut_windows, finite_windows, open_observation, open_scan, window_starts, write_scan
+from wavefold.core.errors import DataError, UserError
+from wavefold.domains.radio.filterbank import Header
+from wavefold.domains.radio.observation import (
+    cut_windows,
+    finite_windows,
+    open_observation,
+    open_scan,
+    window_starts,
+    write_scan,
+)
 
 h5py = pytest.importorskip("h5py")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wavefold.base.errors import UserError
-from wavefold.data.spectra_fits import GRID_UNIT, parse_fits
+from wavefold.core.errors import UserError
 from wavefold.data.store import Block
+from wavefold.domains.spectra.fits import GRID_UNIT, parse_fits
 
 fits = pytest.importorskip("astropy.io.fits")
 
@@ -175,7 +175,7 @@ def test_of_sdss_bits_only_bright_sky_masks(tmp_path: Path, bit: int, masked: bo
 
 
 def test_a_gzip_file_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wavefold.data.spectra_fits._MOST", 1000)
+    monkeypatch.setattr("wavefold.domains.spectra.fits._MOST", 1000)
     (tmp_path / "bomb.fits.gz").write_bytes(gzip.compress(b"SIMPLE" + bytes(100_000)))
     assert problem_of(tmp_path / "bomb.fits.gz").endswith("unpacks to more than 1,000 bytes, too large for a spectrum")
 

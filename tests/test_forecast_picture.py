@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wavefold.base.errors import DataError
-from wavefold.output.animation import animate
-from wavefold.output.canvas import Field, Sheet, draw_map, lead_axis, lead_word, limits_of
-from wavefold.output.forecast_picture import draw_errors, draw_forecast
-from wavefold.output.skill_picture import draw_skill, draw_spectrum
+from wavefold.core.errors import DataError
+from wavefold.plots.animation import animate
+from wavefold.plots.canvas import Field, Sheet, draw_map, lead_axis, lead_word, limits_of
+from wavefold.plots.forecast_picture import draw_errors, draw_forecast
+from wavefold.plots.skill_picture import draw_skill, draw_spectrum
 
 pytest.importorskip("matplotlib")
 

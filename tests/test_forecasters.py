@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
 from wavefold.models.conv_lstm import ConvLSTMCell, ConvLSTMLayer, ConvLSTMNet
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.models.roll_out import RollOut
@@ -35,11 +35,11 @@ def frames(*shape, seed=1):
 def taught(name, steps=3, **options):
     """A net after a few steps, so that its batch norms hold statistics of their own."""
     net = made(name, 2, 1, 4, 4, **options)
-    teach = torch.optim.SGD(net.parameters(), lr=0.01)
+    train_in_memory = torch.optim.SGD(net.parameters(), lr=0.01)
     for step in range(steps):
-        teach.zero_grad()
+        train_in_memory.zero_grad()
         F.mse_loss(net(frames(4, 2, 4, 9, 10, seed=step)), frames(4, 1, 4, 9, 10, seed=step + 50)).backward()
-        teach.step()
+        train_in_memory.step()
     return net
 
 
@@ -95,15 +95,15 @@ def test_saved_weights_give_the_same_forecast(name, tmp_path):
 @pytest.mark.parametrize("name", sorted(FORECASTERS.keys() - {"blend"}))  # whose weights are the same in every cell
 def test_one_tiny_batch_can_be_learned(name):
     net = made(name, 1, 1, 3, 3, activation="linear", start="last" if name == "refine" else "none", **WIDE[name])
-    teach = torch.optim.Adam(net.parameters(), lr=0.01)
+    train_in_memory = torch.optim.Adam(net.parameters(), lr=0.01)
     x = torch.stack([torch.roll(torch.eye(8), (t, s), (0, 1)) for s in range(2) for t in range(6)])
     x = x.view(2, 1, 6, 8, 8)  # a diagonal line that moves down
     losses = []
     for _ in range(70):
-        teach.zero_grad()
+        train_in_memory.zero_grad()
         loss = F.mse_loss(net(x[:, :, :3]), x[:, :, 3:])
         loss.backward()
-        teach.step()
+        train_in_memory.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 5
 

@@ -13,17 +13,17 @@ import pytest
 from click.testing import CliRunner
 from scipy.io import netcdf_file
 
-from wavefold import pipeline
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.runs import Run, open_run
+from wavefold import api
 from wavefold.cli import main
-from wavefold.data import frames_npy
+from wavefold.core.errors import DataError, UserError
+from wavefold.core.run import Run, open_run
+from wavefold.domains.maps import arrays
 from wavefold.models.forecasters import FORECASTERS
-from wavefold.prepare import frame_scaling
 from wavefold.recipe import Recipe
-from wavefold.story.asking import recipe_of
-from wavefold.story.forecasting.asking import Forecaster
-from wavefold.story.forecasting.reading import read_frames, windows_in
+from wavefold.tasks.classification.inference import recipe_of
+from wavefold.tasks.forecasting.inference import Forecaster
+from wavefold.tasks.forecasting.reading import read_frames, windows_in
+from wavefold.transforms import frame_scaling
 
 SMALL = {
     "windows": {"past": 4, "ahead": 2},
@@ -48,8 +48,8 @@ def quiet(line):
     pass
 
 
-def train(recipe, data, out, fresh=False, say=quiet) -> Run:
-    return pipeline.train(recipe, data=str(data), out=out, fresh=fresh, say=say)
+def train(recipe, data, out, fresh=False, log=quiet) -> Run:
+    return api.train(recipe, data=str(data), out=out, fresh=fresh, log=log)
 
 
 def run(*words: object):
@@ -165,7 +165,7 @@ def test_killed_at_any_step_a_run_ends_with_the_same_bits(net, tmp_path, monkeyp
             killed_at(patch, count)
             with pytest.raises(Killed):
                 train(recipe, data, out)
-    train(recipe, data, out, say=said.append)
+    train(recipe, data, out, log=said.append)
     assert "resuming where the last training stopped" in said[0]
     assert learned(out) == learned(whole.folder)
     assert not list(out.rglob("state*.pt"))
@@ -227,13 +227,13 @@ def test_digits_of_ones_own_are_moved(tmp_path):
 def test_forecasts_do_not_depend_on_how_many_are_asked_at_a_time(tmp_path):
     folder = train(small(), keep(tmp_path, wandering(60)), tmp_path / "run")
     several = keep(tmp_path, np.stack([wandering(9) for _ in range(3)]), name="several.npz")
-    one, all_at_once = (pipeline.predict(folder, str(several), out=str(tmp_path / f"{n}.npz"), size=n) for n in (1, 512))
+    one, all_at_once = (api.predict(folder, str(several), out=str(tmp_path / f"{n}.npz"), size=n) for n in (1, 512))
     np.testing.assert_allclose(one.frames, all_at_once.frames, atol=1e-5)
 
 
 def test_recipes_of_classifiers_refuse_what_is_of_forecasts():
     with pytest.raises(UserError, match=r"output\.thresholds: applies only to forecasting recipes"):
-        pipeline.check(Recipe.load("heartbeat").with_({"output.thresholds": [7.0]}))
+        api.check(Recipe.load("heartbeat").with_({"output.thresholds": [7.0]}))
 
 
 def test_predict_writes_each_form_of_the_frames_to_come(trained, tmp_path):
@@ -266,18 +266,18 @@ def test_predict_writes_each_form_of_the_frames_to_come(trained, tmp_path):
 
 def test_channels_to_forecast_come_first_and_the_others_are_shown(trained):
     folder, data = trained
-    assert folder.facts["channels"] == ["rain", "wind", "warmth"]
-    assert folder.facts["targets"] == 2
+    assert folder.metadata["channels"] == ["rain", "wind", "warmth"]
+    assert folder.metadata["targets"] == 2
     recipe = recipe_of(folder)
     series, targets = read_frames(recipe, str(data))
     with np.load(data) as kept:
         np.testing.assert_array_equal(series.frames, kept["frames"].transpose(0, 3, 1, 2)[:, [2, 0, 1]])
-    ask = Forecaster(folder, recipe, targets)
+    predict = Forecaster(folder, recipe, targets)
     windows = windows_in(recipe, series).take(slice(0, 3))
-    before = np.concatenate([said for _, said in ask.forecast(windows)])
+    before = np.concatenate([said for _, said in predict.forecast(windows)])
     moved = series.frames.copy()
     moved[:, 2] += 3 * np.random.default_rng(0).normal(size=moved[:, 2].shape).astype(np.float32)
-    after = np.concatenate([said for _, said in ask.forecast(windows.of(series.with_frames(moved)))])
+    after = np.concatenate([said for _, said in predict.forecast(windows.of(series.with_frames(moved)))])
     assert before.shape == (3, 2, 2, 16, 16)
     assert not np.array_equal(before, after)
 
@@ -286,17 +286,17 @@ def test_later_frames_have_no_say_in_a_forecast(trained):
     folder, data = trained
     recipe = recipe_of(folder)
     series, targets = read_frames(recipe, str(data))
-    ask = Forecaster(folder, recipe, targets)
+    predict = Forecaster(folder, recipe, targets)
     windows = windows_in(recipe, series).take(np.array([20]))
     later = series.frames.copy()
     later[24:] = 1e6
-    (_, here), (_, there) = (next(ask.answers(windows.of(series.with_frames(frames)))) for frames in (series.frames, later))
+    (_, here), (_, there) = (next(predict.answers(windows.of(series.with_frames(frames)))) for frames in (series.frames, later))
     assert list(here) == ["ensemble", "persistence", "mean"]
     for name, said in here.items():
         np.testing.assert_array_equal(said, there[name])
     earlier = series.frames.copy()
     earlier[23] += 1
-    (_, other) = next(ask.answers(windows.of(series.with_frames(earlier))))
+    (_, other) = next(predict.answers(windows.of(series.with_frames(earlier))))
     assert not np.array_equal(other["ensemble"], here["ensemble"])
 
 
@@ -310,7 +310,7 @@ def test_test_frames_change_nothing_that_is_learned(trained, tmp_path):
     for name in ("prepare.npz", "baselines.npz", "0-simvp/weights.safetensors", "0-simvp/metrics.jsonl"):
         assert (other.folder / "fold0" / name).read_bytes() == (folder.folder / "fold0" / name).read_bytes(), name
     assert other.scores["score"]["mse"] != folder.scores["score"]["mse"]
-    assert other.facts["range"] == folder.facts["range"]
+    assert other.metadata["range"] == folder.metadata["range"]
 
 
 @pytest.mark.parametrize("crop", [[], [8, 8]])
@@ -326,7 +326,7 @@ def test_forecasts_are_in_the_frames_own_unit(crop, tmp_path):
     assert scores["n"] == 4 * (4 if crop else 1)
     with np.load(data) as kept:
         last = kept["frames"][-1]
-    forecasts = pipeline.predict(made, str(data), out=str(tmp_path / "next.npz"))
+    forecasts = api.predict(made, str(data), out=str(tmp_path / "next.npz"))
     np.testing.assert_allclose(forecasts.frames, np.broadcast_to(last, (1, 1, 2, 16, 16)), atol=1)
 
 
@@ -344,7 +344,7 @@ def test_a_cycle_that_is_taken_off_comes_back_at_the_forecasts_time(crop, tmp_pa
     assert climatology["mae"][0] < 1e-3
     assert persistence["mae"][0] > 5
     assert climatology["skill"] != persistence["skill"]
-    forecasts = pipeline.predict(made, str(data), out=str(tmp_path / "next.npz"))
+    forecasts = api.predict(made, str(data), out=str(tmp_path / "next.npz"))
     with np.load(data) as kept:
         np.testing.assert_allclose(forecasts.frames[0, 0], kept["frames"][[66, 67, 68]], atol=0.5)  # the same phases
 
@@ -358,15 +358,15 @@ def test_past_and_truth_are_the_right_frames(tmp_path):
     assert persistence["by-lead"]["mse"] == [1, 4]
     np.testing.assert_allclose(made.scores["score"]["by-lead"]["mae"], [1, 2], rtol=0.5)
     many = np.stack([counting(9) + begin for begin in (0, 100, 200)])[..., None]  # (sequence, time, row, column, channel)
-    forecasts = pipeline.predict(made, str(keep(tmp_path / "many", many)), out=str(tmp_path / "x.npz"))
+    forecasts = api.predict(made, str(keep(tmp_path / "many", many)), out=str(tmp_path / "x.npz"))
     assert len(forecasts) == 3
     np.testing.assert_allclose(forecasts.frames.mean(axis=(1, 2, 3, 4)), [8, 108, 208], rtol=0.1)
     short = keep(tmp_path / "short", counting(4))  # enough to forecast from, too few to score
-    assert len(pipeline.predict(made, str(short), out=str(tmp_path / "y.npz"))) == 1
+    assert len(api.predict(made, str(short), out=str(tmp_path / "y.npz"))) == 1
     with pytest.raises(DataError, match="a window needs 6"):
-        pipeline.score_run(made, str(short))
+        api.score_run(made, str(short))
     with pytest.raises(DataError, match="longest segment without a gap has 3 frames; a forecast needs 4"):
-        pipeline.predict(made, str(keep(tmp_path / "shorter", counting(3))), out=str(tmp_path / "y.npz"))
+        api.predict(made, str(keep(tmp_path / "shorter", counting(3))), out=str(tmp_path / "y.npz"))
 
 
 def test_cells_without_a_value_are_in_no_score(tmp_path):
@@ -389,7 +389,7 @@ def test_cells_without_a_value_are_in_no_score(tmp_path):
     assert (made.folder / "pictures" / "forecast.png").exists()
     said = run("check", "frames", "--data", data, "--set", "windows.past=4", "--set", "windows.ahead=2").output
     assert "of the cells missing" in said
-    whole = pipeline.predict(made, str(data), out=str(tmp_path / "next.npz"))
+    whole = api.predict(made, str(data), out=str(tmp_path / "next.npz"))
     assert np.isnan(whole.frames[..., :4, :5]).all()  # no value ever: none is made up
     assert np.isfinite(whole.frames[..., 4:, :]).all()
 
@@ -412,10 +412,10 @@ SOURCE = {
 def test_the_sources_own_builds_train(name, tmp_path):
     net = {"member": [{"model": "conv_lstm", "hidden": 4}], "prepare": [{"step": "min_max"}], "stage": [SOURCE[name]]}
     recipe = Recipe.load(name).quickly().with_({**net, "output.pictures": False, "data.count": 12})
-    made = pipeline.train(recipe, out=tmp_path / "run", say=quiet)
+    made = api.train(recipe, out=tmp_path / "run", log=quiet)
     assert 0 < made.scores["score"]["mse"][0] < 1
-    forecasts = pipeline.predict(made, str(made.folder / "simulated" / "frames.npz"), out=str(tmp_path / "x.npz"))
-    assert forecasts.frames.shape == (12, len(made.facts["channels"]), made.scores["leads"], 16, 16)
+    forecasts = api.predict(made, str(made.folder / "simulated" / "frames.npz"), out=str(tmp_path / "x.npz"))
+    assert forecasts.frames.shape == (12, len(made.metadata["channels"]), made.scores["leads"], 16, 16)
     assert 0 <= forecasts.frames.min() <= forecasts.frames.max() <= 1
 
 
@@ -424,12 +424,10 @@ def test_frames_that_do_not_fit_in_memory_are_learned_from_alike(tmp_path, monke
     windows = {"past": 4, "ahead": 2, "crop": [8, 8], "anywhere": True}
     recipe = small(windows=windows, prepare=[{"step": "standardise", "per": "cell"}, {"step": "mirror"}])
     whole = train(recipe, tmp_path / "frames.npy", tmp_path / "whole")
-    monkeypatch.setattr(frames_npy, "LARGE", 1000)
+    monkeypatch.setattr(arrays, "LARGE", 1000)
     again = train(recipe, tmp_path / "frames.npy", tmp_path / "again")
     assert learned(again.folder) == learned(whole.folder)
-    shown = [
-        pipeline.predict(made, str(tmp_path / "frames.npy"), out=str(tmp_path / "x.npz")).frames for made in (whole, again)
-    ]
+    shown = [api.predict(made, str(tmp_path / "frames.npy"), out=str(tmp_path / "x.npz")).frames for made in (whole, again)]
     np.testing.assert_array_equal(*shown)
 
 
@@ -444,7 +442,7 @@ def test_no_window_crosses_a_gap(tmp_path):
     first = [int(row["frame"]) for row in rows_of(made.folder / "splits.csv")]
     assert not {25, 26, 27, 28, 29} & set(first)
     assert any("1 gap in time" in note for note in made.scores["notes"])
-    forecasts = pipeline.predict(made, str(data), out=str(tmp_path / "x.npz"))
+    forecasts = api.predict(made, str(data), out=str(tmp_path / "x.npz"))
     assert forecasts.times[:, 0].tolist() == [hours(31)[-1].tolist(), hours(42, "2020-03-01")[-1].tolist()]
 
 
@@ -589,13 +587,13 @@ def test_another_frame_size_is_forecast_unless_cells_were_learned(trained, tmp_p
     folder, _ = trained
     names = np.array(["wind", "warmth", "rain"])
     wide = keep(tmp_path, wandering(20, 3, size=(9, 21)), channels=names)
-    assert pipeline.predict(folder, str(wide), out=str(tmp_path / "x.npz")).frames.shape == (1, 2, 2, 9, 21)
-    assert pipeline.score_run(folder, str(wide), warn=quiet).as_json()["n"] == 15
+    assert api.predict(folder, str(wide), out=str(tmp_path / "x.npz")).frames.shape == (1, 2, 2, 9, 21)
+    assert api.score_run(folder, str(wide), warn=quiet).as_json()["n"] == 15
     by_cell = train(
         small(prepare=[{"step": "standardise", "per": "cell"}]), keep(tmp_path / "b", wandering(60)), tmp_path / "run"
     )
     with pytest.raises(UserError, match="9 x 21 cells; it was fitted cell by cell on frames of 16 x 16"):
-        pipeline.predict(by_cell, str(keep(tmp_path / "c", wandering(20, size=(9, 21)))), out=str(tmp_path / "x.npz"))
+        api.predict(by_cell, str(keep(tmp_path / "c", wandering(20, size=(9, 21)))), out=str(tmp_path / "x.npz"))
 
 
 def test_check_and_show_say_what_there_is(trained):
@@ -642,8 +640,8 @@ def test_simulate_writes_what_train_reads_and_events_become_frames(tmp_path):
     table = {"box": [0.0, 1.0, 0.0, 1.0], "cells": [8, 8]}
     recipe = small(**{"series.events": table, "series.targets": ["theft"], "data.shape": [2, 8, 8]})
     made = train(recipe, tmp_path / "crimes.csv", tmp_path / "run")
-    assert made.facts["channels"] == ["theft", "fire"]
-    assert made.facts["targets"] == 1
+    assert made.metadata["channels"] == ["theft", "fire"]
+    assert made.metadata["targets"] == 1
     series, _ = read_frames(recipe, str(tmp_path / "crimes.csv"))
     assert series.frames[:, 0].sum() == (kinds == "theft").sum()
 
@@ -679,14 +677,14 @@ def test_ssim_is_of_the_recipes_range_and_else_of_the_channels_to_forecast(tmp_p
     data = keep(tmp_path, frames, channels=np.array(["rain", "pressure"]))
     of_rain = {"series.targets": ["rain"]}
     made = train(small(**of_rain), data, tmp_path / "run")
-    assert made.facts["range"] <= np.ptp(frames[..., 0])
+    assert made.metadata["range"] <= np.ptp(frames[..., 0])
     made = train(
         small(**of_rain, **{"output.range": 500.0, "split.validation": 0.0, "split.test": 0.9, "split.gap": 0}),
         data,
         tmp_path / "b",
     )
     test = keep(tmp_path, frames[6:], name="test.npz", channels=np.array(["rain", "pressure"]))
-    again = pipeline.score_run(made, str(test), warn=quiet).as_json()
+    again = api.score_run(made, str(test), warn=quiet).as_json()
     assert again["others"]["ssim"] == pytest.approx(made.scores["score"]["ssim"], rel=1e-6)
 
 
@@ -721,7 +719,7 @@ def test_months_are_forecast_by_the_calendar(tmp_path):
     data = keep(tmp_path, yearly, time=months)
     made = train(still(**whole, **cut, **{"output.baselines": ["climatology"]}), data, tmp_path / "run")
     assert made.scores["baselines"][0]["mse"][0] == pytest.approx(0, abs=1e-6)
-    later = pipeline.predict(made, str(data), out=str(tmp_path / "x.npz"))
+    later = api.predict(made, str(data), out=str(tmp_path / "x.npz"))
     assert later.times[0].tolist() == (np.datetime64("2010-01", "M") + np.arange(24)).astype("datetime64[s]").tolist()
     np.testing.assert_allclose(later.frames[0, 0, :, 0, 0], np.arange(24) % 12, atol=0.2)
 
@@ -743,9 +741,9 @@ def test_frames_of_one_value_are_not_taken_for_known_ones(tmp_path):
         frames[::4] = 0.0  # dry
         return keep(tmp_path, frames, name=f"{seed}.npz")
 
-    made, told = train(small(), rain(0), tmp_path / "run"), list[str]()
-    pipeline.score_run(made, str(rain(1)), warn=told.append)
-    assert told == []
-    pipeline.score_run(made, str(rain(0)), warn=told.append)
-    assert len(told) == 1
-    assert "were used for training or validation" in told[0]
+    made, fields = train(small(), rain(0), tmp_path / "run"), list[str]()
+    api.score_run(made, str(rain(1)), warn=fields.append)
+    assert fields == []
+    api.score_run(made, str(rain(0)), warn=fields.append)
+    assert len(fields) == 1
+    assert "were used for training or validation" in fields[0]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
 from wavefold.models.advection import advect, motion
-from wavefold.models.frame_baselines import BASELINES
+from wavefold.models.forecast_baselines import BASELINES
 
 RNG = np.random.default_rng
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from wavefold.base.build import build_part
-from wavefold.base.errors import UserError
-from wavefold.training.frame_losses import (
+from wavefold.core.errors import UserError
+from wavefold.core.registry import build_part
+from wavefold.training.forecast_losses import (
     DSSIM,
     FRAME_LOSSES,
     Balanced,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.ndimage import uniform_filter
 
-from wavefold.base.errors import DataError, UserError
-from wavefold.training.frame_metrics import FrameScores, metrics_of_frames
+from wavefold.core.errors import DataError, UserError
+from wavefold.evaluation.forecast_metrics import FrameScores, metrics_of_frames
 
 METRICS = metrics_of_frames(40.0, (7.0, 20.0), (1, 5))
 NAN = math.nan

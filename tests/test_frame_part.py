@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base.errors import DataError
-from wavefold.base.lazy import Lazy
-from wavefold.base.series import Series, Windows, join_stretches, stretches, time_word
-from wavefold.prepare.mirror import Mirror
-from wavefold.prepare.windows import cut_windows
-from wavefold.training.batches import EachOnce
-from wavefold.training.frame_part import FramePart, cut, forecast_windows, past_of
-from wavefold.training.part import Draw
+from wavefold.core.errors import DataError
+from wavefold.data.lazy import Lazy
+from wavefold.data.series import Series, Windows, join_stretches, stretches, time_word
+from wavefold.data.windows import cut_windows
+from wavefold.training.forecast_set import ForecastTrainingSet, cut, forecast_windows, past_of
+from wavefold.training.sampler import EachOnce
+from wavefold.training.training_set import Draw
+from wavefold.transforms.mirror import Mirror
 
 CPU = torch.device("cpu")
 
@@ -28,15 +28,17 @@ def a_series(*lengths: int, channels: int = 2, size: tuple[int, int] = (5, 6), *
     return Series(frames, starts, names, channels=("a", "b")[:channels], **more)
 
 
-def a_part(windows: Windows, **more: object) -> FramePart:
-    return FramePart(windows, EachOnce(len(windows), 4), CPU, 1, **more)
+def a_part(windows: Windows, **more: object) -> ForecastTrainingSet:
+    return ForecastTrainingSet(windows, EachOnce(len(windows), 4), CPU, 1, **more)
 
 
 def places(windows: Windows) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return tuple(torch.from_numpy(p) for p in (windows.first, windows.top, windows.left))
 
 
-def whole(part: FramePart, index: list[int], key: int = 3, own: list[int] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def whole(
+    part: ForecastTrainingSet, index: list[int], key: int = 3, own: list[int] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     rows = torch.tensor(index)
     return next(part.drawn([Draw(rows, key, torch.arange(len(rows)) if own is None else torch.tensor(own))]))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.lazy import Lazy
-from wavefold.prepare.frame_scale import FRAME_TRANSFORMS, FrameTransform
+from wavefold.core.errors import DataError, UserError
+from wavefold.data.lazy import Lazy
+from wavefold.transforms.frame_scale import FRAME_TRANSFORMS, FrameTransform
 
 OPTIONS: dict[str, dict[str, object]] = {"clip": {"low": 0.0, "high": 100.0}, "anomaly": {"period": 6.0}}
 CASES = [(name, OPTIONS.get(name, {})) for name in FRAME_TRANSFORMS] + [

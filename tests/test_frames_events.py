@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.series import Series
-from wavefold.data.frames_events import read_events
-from wavefold.data.reading_as import Events, Reading
+from wavefold.core.errors import DataError, UserError
+from wavefold.data.series import Series
+from wavefold.data.series_options import Events, Reading
+from wavefold.domains.maps.events import read_events
 
 BOX = (0.0, 3.0, 0.0, 2.0)  # 2 x 3 cells of side 1
 SMALL = Events(BOX, (2, 3))

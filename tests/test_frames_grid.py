@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.lazy import Lazy
-from wavefold.base.series import Series
-from wavefold.data import frames_grid
-from wavefold.data.frames_grid import read_grid
-from wavefold.data.reading_as import Reading
+from wavefold.core.errors import DataError, UserError
+from wavefold.data.lazy import Lazy
+from wavefold.data.series import Series
+from wavefold.data.series_options import Reading
+from wavefold.domains.maps import grid
+from wavefold.domains.maps.grid import read_grid
 
 xarray = pytest.importorskip("xarray")
 pytest.importorskip("h5netcdf")
@@ -77,7 +77,7 @@ def test_packed_values_are_unpacked_and_fill_values_are_none(tmp_path: Path, kin
 def test_large_files_are_read_frame_by_frame_also_in_another_process(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frames_grid, "_SMALL", 0)
+    monkeypatch.setattr(grid, "_SMALL", 0)
     frames = read_grid(written(dataset(), tmp_path, kind), Reading()).frames
     assert isinstance(frames, Lazy)
     assert frames.shape == (6, 1, 2, 3)

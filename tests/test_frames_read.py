@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.lazy import Lazy
-from wavefold.base.series import Series
-from wavefold.data import frames_images, frames_npy
-from wavefold.data.frames import read_series
-from wavefold.data.frames_sim import simulate_digits, simulate_squares
-from wavefold.data.frames_write import write_frames
-from wavefold.data.reading_as import Reading
+from wavefold.core.errors import DataError, UserError
+from wavefold.data.lazy import Lazy
+from wavefold.data.read_series import read_series
+from wavefold.data.series import Series
+from wavefold.data.series_options import Reading
+from wavefold.domains.maps import arrays, images
+from wavefold.domains.maps.simulate import simulate_digits, simulate_squares
+from wavefold.domains.maps.write import write_frames
 
 HOUR = 3600.0
 
@@ -76,7 +76,7 @@ def test_wrong_axes_say_what_was_expected(tmp_path, axes, said):
 
 
 def test_a_large_npy_stays_on_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(frames_npy, "LARGE", 100)
+    monkeypatch.setattr(arrays, "LARGE", 100)
     stored = some(3, 4, 2, 3)
     stored[1, 2, 0, 1] = 7
     np.save(tmp_path / "large.npy", stored.astype(np.int16))
@@ -88,7 +88,7 @@ def test_a_large_npy_stays_on_the_disk(tmp_path, monkeypatch):
 
 
 def test_infinite_values_read_on_demand_are_refused_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(frames_npy, "LARGE", 100)
+    monkeypatch.setattr(arrays, "LARGE", 100)
     stored = some(6, 2, 3)
     stored[4, 1, 2] = np.inf
     np.save(tmp_path / "large.npy", stored)
@@ -316,7 +316,7 @@ def test_other_formats_are_read(tmp_path, end):
 def test_many_images_are_read_on_demand(tmp_path, monkeypatch):
     for number in range(5):
         png(tmp_path / "film" / f"{number}.png", np.full((2, 3), number, np.uint8))
-    monkeypatch.setattr(frames_images, "LARGE", 50)
+    monkeypatch.setattr(images, "LARGE", 50)
     series = read_series(tmp_path / "film", Reading(scale=2))
     assert isinstance(series.frames, Lazy)
     assert series.frames[np.array([4, 1])][:, 0, 0, 0].tolist() == [8, 2]
@@ -375,9 +375,9 @@ def test_a_scale_that_keeps_nothing_is_refused(tmp_path, scale, offset):
 def test_a_decompression_bomb_is_not_read(tmp_path, monkeypatch, most):
     png(tmp_path / "film" / "1.png", np.zeros((5, 5), np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)  # above it Pillow warns, above twice of it it raises
-    with warnings.catch_warnings(record=True) as told, pytest.raises(DataError, match=r"1.png: too many pixels"):
+    with warnings.catch_warnings(record=True) as fields, pytest.raises(DataError, match=r"1.png: too many pixels"):
         read_series(tmp_path / "film")
-    assert told == []
+    assert fields == []
 
 
 def test_images_with_one_number_and_films_in_a_file_are_refused(tmp_path):
@@ -429,8 +429,8 @@ def test_files_without_times_are_stretches_in_natural_order(tmp_path):
 
 
 def test_large_files_are_joined_on_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(frames_npy, "LARGE", 100)
-    monkeypatch.setattr("wavefold.data.frames.LARGE", 100)
+    monkeypatch.setattr(arrays, "LARGE", 100)
+    monkeypatch.setattr("wavefold.data.read_series.LARGE", 100)
     np.save(tmp_path / "1.npy", some(6, 2, 3))
     np.save(tmp_path / "2.npy", some(6, 2, 3) + 100)
     series = read_series(tmp_path)

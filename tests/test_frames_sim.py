@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.lazy import Lazy
-from wavefold.data import frames_sim
-from wavefold.data.frames_sim import simulate_digits, simulate_squares
+from wavefold.core.errors import DataError, UserError
+from wavefold.data.lazy import Lazy
+from wavefold.domains.maps import simulate
+from wavefold.domains.maps.simulate import simulate_digits, simulate_squares
 
 SIMULATORS = [simulate_squares, simulate_digits]
 
@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_bits_and_more_films_change_none(simulate):
 @pytest.mark.parametrize("simulate", SIMULATORS)
 def test_what_is_made_on_demand_is_the_same(simulate, monkeypatch):
     made = simulate(6, 1, shape=[2, 16, 20], past=3, ahead=2).frames
-    monkeypatch.setattr(frames_sim, "LARGE", 10)
+    monkeypatch.setattr(simulate, "LARGE", 10)
     lazy = simulate(6, 1, shape=[2, 16, 20], past=3, ahead=2).frames
     assert isinstance(lazy, Lazy)
     numbers = np.array([17, 3, 29, 3])
@@ -60,7 +60,7 @@ def test_only_shown_squares_have_noise():
 
 
 def test_squares_have_the_published_sizes_and_move_at_most_a_pixel_a_frame():
-    films = frames_sim._draw_squares(500, 1, 40, 30, 5)
+    films = simulate._draw_squares(500, 1, 40, 30, 5)
     assert set(films.half.ravel()) == {2, 3}
     assert set(films.move.ravel()) == {-1, 0, 1}
     assert set(films.there.sum(axis=1)) == {3, 4, 5, 6, 7}
@@ -72,7 +72,7 @@ def test_squares_have_the_published_sizes_and_move_at_most_a_pixel_a_frame():
 
 
 def test_digits_move_at_their_speed_and_stay_in_the_frame():
-    films = frames_sim._draw_digits(200, 1, np.ones((10, 28, 28), np.float32), (64, 64), 20)
+    films = simulate._draw_digits(200, 1, np.ones((10, 28, 28), np.float32), (64, 64), 20)
     assert films.corner.min() == 0
     assert films.corner.max() == 36
     moved = np.diff(films.corner, axis=2)

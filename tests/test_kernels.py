@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
 from wavefold.models.kernels import KernelClassifier, KernelFeatures
 from wavefold.models.linear import fit_linear, stratified
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from wavefold.prepare import AUGMENTATIONS
-from wavefold.training.batches import ByClass, EachOnce
+from wavefold.training.checkpoint import CheckpointFile, TrainingState
 from wavefold.training.loop import OPTIMISERS, Stage, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES
-from wavefold.training.part import Part
+from wavefold.training.monitor import TrainingMonitor
+from wavefold.training.sampler import ByClass, EachOnce
 from wavefold.training.schedule import SCHEDULES
-from wavefold.training.state import State, StateFile
-from wavefold.training.telling import Telling
+from wavefold.training.training_set import TrainingSet
+from wavefold.transforms import AUGMENTATIONS
 
 
 class Silent:
@@ -53,7 +53,7 @@ def toy(by_class=False):
     labels = torch.from_numpy(rng.integers(0, 3, 90))
     signals = torch.from_numpy(rng.normal(0, 1, (90, 1, 8)).astype(np.float32)) + labels[:, None, None]
     batches = ByClass(labels.numpy(), np.array([0.5, 0.3, 0.2]), 16) if by_class else EachOnce(90, 16)
-    return Part(signals, labels, torch.arange(90), batches, (AUGMENTATIONS["noise"](0.1), AUGMENTATIONS["shift"](1)))
+    return TrainingSet(signals, labels, torch.arange(90), batches, (AUGMENTATIONS["noise"](0.1), AUGMENTATIONS["shift"](1)))
 
 
 def net():
@@ -75,7 +75,7 @@ def loss_on(part):
 
 
 def fit(tmp_path, *stages, watch=None, model=None, check=None, by_class=False):
-    part, model, file = toy(by_class), model or net(), StateFile(tmp_path / "state.pt", 0)
+    part, model, file = toy(by_class), model or net(), CheckpointFile(tmp_path / "state.pt", 0)
     state, watch = file.read(), watch or Silent()
     for one in unfinished(stages, state):
         fit_stage(model, part, check or loss_on(part), one, state, file, watch)
@@ -177,12 +177,12 @@ def test_schedules_start_and_end_where_they_say():
 
 
 def test_the_rate_is_of_this_sessions_own_work(tmp_path):
-    telling = Telling([100, 100], [4, 0], nets=2)
-    telling.skip_fold(100)  # 800 samples of an earlier session
-    telling.begin(1, 100, "0 net", tmp_path)
-    telling.end(True, earlier=True)  # 400 more
-    telling.begin(1, 100, "1 net", tmp_path)
-    telling.resume(State(epoch=1, batch=5), steps=10)  # and 150
-    telling.step(State(epoch=3, batch=5), steps=10)
-    line = telling._progress.line(telling._done, 10.0)
+    monitor = TrainingMonitor([100, 100], [4, 0], nets=2)
+    monitor.skip_fold(100)  # 800 samples of an earlier session
+    monitor.begin(1, 100, "0 net", tmp_path)
+    monitor.end(True, earlier=True)  # 400 more
+    monitor.begin(1, 100, "1 net", tmp_path)
+    monitor.resume(TrainingState(epoch=1, batch=5), steps=10)  # and 150
+    monitor.step(TrainingState(epoch=3, batch=5), steps=10)
+    line = monitor._progress.line(monitor._done, 10.0)
     assert line == "training   97 %  20 samples/s  2 s left"  # 1,550 of 1,600, 200 of them in these 10 s

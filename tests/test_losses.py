@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from wavefold.base.build import build_part
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
+from wavefold.core.registry import build_part
 from wavefold.training.losses import L1, LOSSES, CrossEntropy, label_smoothed
 
 EVEN = torch.tensor([5, 5, 5, 5])

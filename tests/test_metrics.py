@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
-from wavefold.base.errors import DataError, UserError
-from wavefold.training.metrics import METRICS, Score, f1_by_class, interval, score
+from wavefold.core.errors import DataError, UserError
+from wavefold.evaluation.metrics import METRICS, Score, f1_by_class, interval, score
 
 
 def guesses(count, classes, seed=0, right=0.7):

@@ -12,8 +12,8 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 
-from wavefold.base.build import build_part
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
+from wavefold.core.registry import build_part
 from wavefold.models import (
     CLASSIFIERS,
     MODELS,
@@ -76,12 +76,12 @@ def signals(count=6, *shape, seed=1):
 def taught(name):
     """A net after a few steps, so that its batch norms hold statistics of their own."""
     net = made(name)
-    teach = torch.optim.SGD(net.parameters(), lr=0.01)
+    train_in_memory = torch.optim.SGD(net.parameters(), lr=0.01)
     for step in range(3):
-        teach.zero_grad()
+        train_in_memory.zero_grad()
         x = signals(8, *shape_of(name), seed=step) + 0.5
         nn.functional.cross_entropy(net(x), torch.arange(8) % 4).backward()
-        teach.step()
+        train_in_memory.step()
     return net
 
 

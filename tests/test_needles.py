@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base.cadence import MIRRORS, OFF, ON
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.lazy import Lazy
-from wavefold.base.needles import FAMILIES, Needles, add_needles, draw_needles, residual, standardised
+from wavefold.api import simulate
+from wavefold.core.errors import DataError, UserError
 from wavefold.data import SIMULATORS, read
-from wavefold.pipeline import simulate
-from wavefold.prepare import MIXERS
+from wavefold.data.lazy import Lazy
+from wavefold.domains.radio.cadence import MIRRORS, OFF, ON
+from wavefold.domains.radio.needles import FAMILIES, Needles, add_needles, draw_needles, residual, standardised
 from wavefold.recipe import Recipe
+from wavefold.transforms import MIXERS
 
 ROWS, COLUMNS = 64, 128
 EVERY = torch.arange(400)

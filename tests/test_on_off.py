@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavefold.base.cadence import ON
-from wavefold.base.errors import UserError
-from wavefold.base.needles import Needles, add_needles
+from wavefold.core.errors import UserError
+from wavefold.domains.radio.cadence import ON
+from wavefold.domains.radio.needles import Needles, add_needles
+from wavefold.domains.radio.on_off import Tracker, line_kernels, unstructured
 from wavefold.models import MODELS
-from wavefold.models.on_off import Tracker, line_kernels, unstructured
 
 ROWS, COLUMNS = 64, 96
 

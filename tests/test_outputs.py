@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from wavefold import pipeline
-from wavefold.base.errors import UserError
-from wavefold.base.outputs import check_fresh, check_output
+from wavefold import api
+from wavefold.core.errors import UserError
+from wavefold.core.outputs import check_fresh, check_output
 from wavefold.data.sources import files_read
 from wavefold.recipe import Recipe
 
@@ -16,10 +16,10 @@ SMALL = {"split.validation": 0.2, "member": [{"model": "logistic"}], "output.bas
 
 
 def refused(out, sources, run=None, words="belongs to the input"):
-    with pytest.raises(UserError, match=words) as told:
+    with pytest.raises(UserError, match=words) as fields:
         check_output(out, sources, run)
-    assert str(out) in str(told.value)
-    assert "\n" not in str(told.value)
+    assert str(out) in str(fields.value)
+    assert "\n" not in str(fields.value)
 
 
 def a_file(path, text="kept"):
@@ -33,7 +33,7 @@ def trained(tmp_path_factory, contest_csv_of):
     folder = tmp_path_factory.mktemp("trained")
     data = contest_csv_of(folder / "beats", 240)
     recipe = Recipe.load("heartbeat").quickly().with_(SMALL)
-    return pipeline.train(recipe, data=str(data.parent), out=folder / "run", say=lambda line: None), data
+    return api.train(recipe, data=str(data.parent), out=folder / "run", log=lambda line: None), data
 
 
 def test_every_file_below_a_source_is_refused_by_every_path_to_it(tmp_path, monkeypatch):
@@ -87,33 +87,33 @@ def test_predictions_and_pages_leave_data_and_run_alone(trained, tmp_path):
     test = a_file(tmp_path / "test.csv", data.read_text())
     for source, out in ((data.parent, data), (test, test), (test, data), (test, run.folder / "splits.csv")):
         with pytest.raises(UserError, match="name another file with --out"):
-            pipeline.predict(run, str(source), out=str(out))
+            api.predict(run, str(source), out=str(out))
     with pytest.raises(UserError, match="name another file with --out"):
-        pipeline.search(run, [str(test)] * 6, out=str(test))
+        api.search(run, [str(test)] * 6, out=str(test))
     page = a_file(data.parent / "notes.html")
     model = a_file(data.parent / "model.onnx")
     for write in (
-        lambda: pipeline.look(Recipe.load("heartbeat"), str(data.parent), out=page),
-        lambda: pipeline.report(run, out=page),
-        lambda: pipeline.export(run, out=model),
+        lambda: api.look(Recipe.load("heartbeat"), str(data.parent), out=page),
+        lambda: api.report(run, out=page),
+        lambda: api.export(run, out=model),
     ):
         with pytest.raises(UserError, match=r"belongs to the input .*; name another file with --out"):
             write()
     assert {path: path.read_bytes() for path in before} == before
     assert page.read_text() == model.read_text() == "kept"
-    pipeline.predict(run, str(test), out=str(data.parent / "said.csv"))
-    pipeline.predict(run, str(test), out=str(data.parent / "said.csv"))  # of another source, again
+    api.predict(run, str(test), out=str(data.parent / "said.csv"))
+    api.predict(run, str(test), out=str(data.parent / "said.csv"))  # of another source, again
 
 
 def test_fresh_deletes_no_data_that_it_is_to_read(trained, tmp_path):
     run, _ = trained
     recipe = Recipe.load("heartbeat").quickly().with_(SMALL)
     own = tmp_path / "own"
-    pipeline.train(recipe, out=own, say=lambda line: None)
+    api.train(recipe, out=own, log=lambda line: None)
     (tmp_path / "link").symlink_to(own / "simulated", target_is_directory=True)
     for data in (own / "simulated", own / "simulated" / "train.csv", own, tmp_path / "link"):
         with pytest.raises(UserError, match=r"lies in the run's folder .*, which --fresh empties"):
-            pipeline.train(recipe, data=str(data), out=own, fresh=True, say=lambda line: None)
+            api.train(recipe, data=str(data), out=own, fresh=True, log=lambda line: None)
     assert (own / "scores.json").exists()
     assert (own / "simulated").is_dir()
     check_fresh(own, [run.folder, tmp_path])

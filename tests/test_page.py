@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from wavefold.base.errors import UserError
-from wavefold.output import charts
-from wavefold.output.page import Chapter, Facts, Figure, Page, Table, Words, page_html, write_page
-from wavefold.output.plot import plotly_script
+from wavefold.core.errors import UserError
+from wavefold.plots import charts
+from wavefold.plots.plot import plotly_script
+from wavefold.reports.page import Chapter, Facts, Figure, Page, Table, Words, page_html, write_page
 
 BAD = "</script><img src=x onerror=alert(1)>"
 

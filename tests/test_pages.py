@@ -15,15 +15,15 @@ import safetensors.torch
 import torch
 from scipy.stats import spearmanr
 
-from wavefold import pipeline
-from wavefold.base.errors import UserError
-from wavefold.base.runs import Run
+from wavefold import api
 from wavefold.cli import main
-from wavefold.output import charts
+from wavefold.core.errors import UserError
+from wavefold.core.run import Run
+from wavefold.plots import charts
 from wavefold.recipe import Recipe
-from wavefold.story.explaining import GRADIENTS, OCCLUSION, explain
-from wavefold.story.reading import read_for, split_samples
-from wavefold.story.reporting import HeldOut, number
+from wavefold.reports.classification import HeldOut, number
+from wavefold.tasks.classification.explain import GRADIENTS, OCCLUSION, explain
+from wavefold.tasks.classification.reading import read_for, split_samples
 
 SMALL = {"data.count": 160, "data.shape": [1, 64], "stage.*.epochs": 2, "batches.size": 32}
 
@@ -43,12 +43,12 @@ def heartbeat(**changes: object) -> Recipe:
 def beats_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("beats") / "run"
     recipe = heartbeat(member=[{"model": "repvgg"}, {"model": "kernels", "features": 84}])
-    return pipeline.train(recipe, out=out, say=lambda line: None)
+    return api.train(recipe, out=out, log=lambda line: None)
 
 
 @pytest.fixture(scope="module")
 def frames_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return pipeline.train(Recipe.load("frames").quickly(), out=tmp_path_factory.mktemp("frames") / "run", say=lambda line: None)
+    return api.train(Recipe.load("frames").quickly(), out=tmp_path_factory.mktemp("frames") / "run", log=lambda line: None)
 
 
 def beats_file(path: Path, rows: list[tuple[str, np.ndarray, str, str]]) -> Path:
@@ -69,7 +69,7 @@ def test_look_names_every_planted_defect(tmp_path):
     rows.append(("tail", np.r_[rng.normal(size=20), np.zeros(20)], "0", "p0"))
     beats_file(tmp_path / "train.csv", rows)
     beats_file(tmp_path / "testA.csv", [("new", rng.normal(size=40), "0", "q"), ("known", rows[3][1], "1", "q")])
-    page = pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html")
+    page = api.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html")
     said = words_of(page)
     for line in (
         "1 sample is an exact duplicate of an earlier one, in 1 set.",
@@ -88,7 +88,7 @@ def test_look_names_every_planted_defect(tmp_path):
 def test_look_finds_nothing_wrong_with_sound_data(tmp_path):
     rng = np.random.default_rng(1)
     beats_file(tmp_path / "train.csv", [(f"s{n}", rng.normal(size=40), str(n % 2), f"p{n}") for n in range(80)])
-    said = words_of(pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
+    said = words_of(api.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
     assert "No duplicate or near-duplicate is in two groups by record" in said
     assert "Warning" not in said
 
@@ -96,15 +96,15 @@ def test_look_finds_nothing_wrong_with_sound_data(tmp_path):
 def test_look_needs_no_labels(tmp_path):
     path = tmp_path / "testA.csv"
     path.write_text("id,heartbeat_signals\n" + "".join(f'{n},"{n},2,3,{n % 3}"\n' for n in range(30)))
-    said = words_of(pipeline.look(Recipe.load("heartbeat"), str(path), out=tmp_path / "look.html"))
+    said = words_of(api.look(Recipe.load("heartbeat"), str(path), out=tmp_path / "look.html"))
     assert "it can be used for prediction but not for training" in said
 
 
 @pytest.mark.parametrize("name", ["spectra", "cadence", "frames", "frames_next"])
 def test_look_of_every_other_system(name, tmp_path):
     recipe = Recipe.load(name).quickly()
-    folder = pipeline.simulate(recipe, tmp_path / "data", count=24, seed=1)
-    page = pipeline.look(recipe, str(folder.parent if folder.is_file() else folder), out=tmp_path / "look.html")
+    folder = api.simulate(recipe, tmp_path / "data", count=24, seed=1)
+    page = api.look(recipe, str(folder.parent if folder.is_file() else folder), out=tmp_path / "look.html")
     said = words_of(page)
     assert "Defects" in said
     assert "Overview" in said
@@ -119,7 +119,7 @@ def test_look_of_frames_counts_gaps_missing_cells_and_repeats(tmp_path):
     times[40:] += np.timedelta64(7200, "s")
     np.savez(tmp_path / "maps.npz", frames=frames, time=times)
     recipe = Recipe.load("frames").with_({"windows.past": 3, "windows.ahead": 2})
-    said = words_of(pipeline.look(recipe, str(tmp_path / "maps.npz"), out=tmp_path / "look.html"))
+    said = words_of(api.look(recipe, str(tmp_path / "maps.npz"), out=tmp_path / "look.html"))
     for line in ("1 gap in time", "1 frame has no values", "1 frame has missing cells", "1 frame is identical"):
         assert line in said, line
 
@@ -129,12 +129,12 @@ def test_look_of_frames_asks_about_a_code_of_no_value(tmp_path):
     frames[:, :, :2] = -32768
     np.save(tmp_path / "maps.npy", frames)
     recipe = Recipe.load("frames").with_({"series.scale": 0.01, "series.offset": 5.0})
-    said = words_of(pipeline.look(recipe, str(tmp_path / "maps.npy"), out=tmp_path / "look.html"))
+    said = words_of(api.look(recipe, str(tmp_path / "maps.npy"), out=tmp_path / "look.html"))
     assert "28.6% of the values are -322.68, far from all others; this may be a missing-value code." in said
     assert "--set series.missing=[-32768]" in said
     counts = np.random.default_rng(0).poisson(0.1, (60, 6, 7)).astype(np.float32)
     np.save(tmp_path / "counts.npy", counts)
-    said = words_of(pipeline.look(Recipe.load("frames"), str(tmp_path / "counts.npy"), out=tmp_path / "look.html"))
+    said = words_of(api.look(Recipe.load("frames"), str(tmp_path / "counts.npy"), out=tmp_path / "look.html"))
     assert "missing-value code" not in said
 
 
@@ -162,7 +162,7 @@ def test_look_goes_on_where_a_test_file_cannot_be_read(tmp_path):
     rng = np.random.default_rng(1)
     beats_file(tmp_path / "train.csv", [(f"s{n}", rng.normal(size=40), str(n % 2), f"p{n}") for n in range(80)])
     (tmp_path / "testA.csv").write_text("id,nothing\n1,2\n")
-    said = words_of(pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
+    said = words_of(api.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
     assert "Cannot be read:" in said
     assert "testA.csv" in said
 
@@ -170,7 +170,7 @@ def test_look_goes_on_where_a_test_file_cannot_be_read(tmp_path):
 def test_look_draws_a_few_of_many_classes(tmp_path):
     rng = np.random.default_rng(1)
     beats_file(tmp_path / "train.csv", [(f"s{n}", rng.normal(size=40), f"kind {n % 50}", "p") for n in range(150)])
-    said = words_of(pipeline.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
+    said = words_of(api.look(Recipe.load("heartbeat"), str(tmp_path), out=tmp_path / "look.html"))
     assert "Only the 12 largest of 50 classes are shown" in said
     assert "Chosen at random (seed 0), from 12 of 50 classes" in said
     assert "kind 15 and 42 more" in said  # rare ones, the first eight by name
@@ -179,15 +179,15 @@ def test_look_draws_a_few_of_many_classes(tmp_path):
 def test_a_page_is_an_html_file_and_never_the_input(tmp_path):
     recipe = Recipe.load("heartbeat")
     with pytest.raises(UserError, match=r"page\.txt: a page is an \.html file"):
-        pipeline.look(recipe, str(tmp_path), out=tmp_path / "page.txt")
+        api.look(recipe, str(tmp_path), out=tmp_path / "page.txt")
     same = tmp_path / "data.html"
     same.write_text("id,heartbeat_signals\n")
     with pytest.raises(UserError, match="is the input itself"):
-        pipeline.look(recipe, str(same), out=same)
+        api.look(recipe, str(same), out=same)
 
 
 def test_report_holds_the_run(beats_run):
-    page = pipeline.report(beats_run, warn=lambda line: pytest.fail(line))
+    page = api.report(beats_run, warn=lambda line: pytest.fail(line))
     said, scores = words_of(page), beats_run.scores
     assert page == beats_run.folder / "report.html"
     for title in ("Score", "Learning curves", "Confusion matrix", "Calibration", "Members and ensemble"):
@@ -217,21 +217,21 @@ def test_report_without_its_data_says_so_and_shows_the_rest(beats_run, tmp_path)
     shutil.copytree(beats_run.folder, copy)
     shutil.move(copy / "simulated", tmp_path / "moved")
     lines: list[str] = []
-    said = words_of(pipeline.report(Run(copy), warn=lines.append))
+    said = words_of(api.report(Run(copy), warn=lines.append))
     assert len(lines) == 1
     assert "give their location with --data" in lines[0]
     assert "Confusion matrix" in said
     assert "Most uncertain samples" not in said
-    said = words_of(pipeline.report(Run(copy), data=str(tmp_path / "moved"), warn=lambda line: pytest.fail(line)))
+    said = words_of(api.report(Run(copy), data=str(tmp_path / "moved"), warn=lambda line: pytest.fail(line)))
     assert "Most uncertain samples" in said
 
 
 def test_report_refuses_other_data(beats_run, tmp_path):
-    other = pipeline.simulate(heartbeat(), tmp_path / "other", count=160, seed=9)
+    other = api.simulate(heartbeat(), tmp_path / "other", count=160, seed=9)
     with pytest.raises(UserError, match=r"does not match the training data of the run, .*simulated; give their location"):
-        pipeline.report(beats_run, out=tmp_path / "report.html", data=str(other))
+        api.report(beats_run, out=tmp_path / "report.html", data=str(other))
     with pytest.raises(UserError, match="nowhere"):
-        pipeline.report(beats_run, out=tmp_path / "report.html", data="nowhere")
+        api.report(beats_run, out=tmp_path / "report.html", data="nowhere")
     assert not (tmp_path / "report.html").exists()
 
 
@@ -240,7 +240,7 @@ def test_report_of_a_run_from_before_says_what_to_do(beats_run, tmp_path):
     shutil.copytree(beats_run.folder, copy)
     (copy / "held_out.npz").unlink()
     with pytest.raises(UserError, match=r"held_out\.npz is missing.*train again"):
-        pipeline.report(Run(copy))
+        api.report(Run(copy))
 
 
 @pytest.mark.parametrize("name", ["held_out.npz", "metrics.jsonl"])
@@ -251,12 +251,12 @@ def test_report_of_a_damaged_run_names_the_file(beats_run, tmp_path, name):
     path.write_bytes(path.read_bytes()[:-20])
     (copy / "report.html").unlink(missing_ok=True)
     with pytest.raises(UserError, match=rf"{re.escape(name)}.*is damaged"):
-        pipeline.report(Run(copy))
+        api.report(Run(copy))
     assert not list(copy.glob("*report*"))
 
 
 def test_report_says_what_a_score_means_and_how_to_make_it_again(beats_run, tmp_path):
-    pipeline.report(beats_run, out=tmp_path / "report.html", warn=lambda line: pytest.fail(line))
+    api.report(beats_run, out=tmp_path / "report.html", warn=lambda line: pytest.fail(line))
     said = words_of(tmp_path / "report.html")
     assert "l1 per 20,000 (lower is better) on" in said
     assert f"wavefold train {beats_run.folder / 'recipe.toml'}" in said  # made from Python: not pytest's own arguments
@@ -264,8 +264,8 @@ def test_report_says_what_a_score_means_and_how_to_make_it_again(beats_run, tmp_
 
 def test_report_counts_each_sample_once_where_folds_are_repeated(tmp_path):
     split = {"split.way": "kfold", "split.folds": 2, "split.repeats": 2, "stage.*.epochs": 1, "data.count": 80}
-    run = pipeline.train(heartbeat(**split), out=tmp_path / "run", say=lambda line: None)
-    said = words_of(pipeline.report(run))
+    run = api.train(heartbeat(**split), out=tmp_path / "run", log=lambda line: None)
+    said = words_of(api.report(run))
     held = HeldOut.of(run)
     assert (len(held.rows), len(held.once().rows)) == (160, 80)
     assert len(set(held.once().rows.tolist())) == 80
@@ -275,12 +275,12 @@ def test_report_counts_each_sample_once_where_folds_are_repeated(tmp_path):
 
 def test_report_looks_for_test_files_where_the_data_are_now(tmp_path):
     data = tmp_path / "data"
-    pipeline.simulate(heartbeat(), data, count=160, seed=3)
-    run = pipeline.train(heartbeat(**{"stage.*.epochs": 1}), data=str(data), out=tmp_path / "run", say=lambda line: None)
+    api.simulate(heartbeat(), data, count=160, seed=3)
+    run = api.train(heartbeat(**{"stage.*.epochs": 1}), data=str(data), out=tmp_path / "run", log=lambda line: None)
     moved = data.rename(tmp_path / "moved")
     signals = [f'{n},"{",".join(["0.5"] * 64)}"' for n in range(20)]
     (moved / "testB.csv").write_text("id,heartbeat_signals\n" + "\n".join(signals) + "\n")
-    said = words_of(pipeline.report(run, data=str(moved), warn=lambda line: pytest.fail(line)))
+    said = words_of(api.report(run, data=str(moved), warn=lambda line: pytest.fail(line)))
     assert "testB.csv:" in said
 
 
@@ -293,14 +293,14 @@ def test_report_of_folds_by_group(tmp_path):
         rows.append((f"s{n}", values, str(n % 2), f"p{n % 12}"))
     data = beats_file(tmp_path / "train.csv", rows)
     recipe = heartbeat(**{"split.way": "kfold", "split.folds": 2, "split.group": "record", "stage.*.epochs": 1})
-    run = pipeline.train(recipe, data=str(data), out=tmp_path / "run", say=lambda line: None)
-    said = words_of(pipeline.report(run))
+    run = api.train(recipe, data=str(data), out=tmp_path / "run", log=lambda line: None)
+    said = words_of(api.report(run))
     assert "fold 2" in (run.folder / "report.html").read_text()
     assert "groups by record in the test part is in the training part" in said
 
 
 def test_report_of_forecasts(frames_run):
-    said = words_of(pipeline.report(frames_run, warn=lambda line: pytest.fail(line)))
+    said = words_of(api.report(frames_run, warn=lambda line: pytest.fail(line)))
     for title in ("Skill by lead time", "Forecast with the most change", "Worst forecast", "Error map", "Sharpness"):
         assert title in said
     assert "Importance of past frames" in said
@@ -310,8 +310,8 @@ def test_report_of_forecasts(frames_run):
 
 def test_report_of_cadences(tmp_path):
     recipe = Recipe.load("cadence").quickly().with_({"data.count": 60, "stage.*.epochs": 1, "data.shape": [6, 16, 32]})
-    run = pipeline.train(recipe, out=tmp_path / "run", say=lambda line: None)
-    said = words_of(pipeline.report(run, warn=lambda line: pytest.fail(line)))
+    run = api.train(recipe, out=tmp_path / "run", log=lambda line: None)
+    said = words_of(api.report(run, warn=lambda line: pytest.fail(line)))
     assert "Most uncertain samples" in said
     assert "gradients" in said
     assert "occlusion" in said
@@ -320,7 +320,7 @@ def test_report_of_cadences(tmp_path):
 
 def test_maps_change_when_the_weights_are_randomised(tmp_path):
     recipe = heartbeat(**{"data.count": 400, "stage.*.epochs": 8})
-    run = pipeline.train(recipe, out=tmp_path / "run", say=lambda line: None)
+    run = api.train(recipe, out=tmp_path / "run", log=lambda line: None)
     dataset = read_for(recipe, str(run.folder / "simulated"))
     fold = split_samples(recipe, dataset)[0]
     rows, classes = fold.test[:6], dataset.known_labels()[fold.test[:6]]
@@ -344,13 +344,13 @@ def test_a_damaged_run_is_one_line(beats_run, tmp_path):
     path = Run(copy).member(0, 0, "repvgg") / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"weights\.safetensors: is missing or damaged; delete"):
-        pipeline.predict(Run(copy), str(copy / "simulated"), out=str(tmp_path / "x.csv"))
+        api.predict(Run(copy), str(copy / "simulated"), out=str(tmp_path / "x.csv"))
     path.unlink()
     with pytest.raises(UserError, match="is missing or damaged"):
-        pipeline.report(Run(copy))
+        api.report(Run(copy))
     (copy / "scores.json").write_text('{"metric"')
     with pytest.raises(UserError, match=r"scores\.json: is damaged; delete it"):
-        pipeline.report(Run(copy))
+        api.report(Run(copy))
 
 
 def test_the_commands(beats_run, tmp_path, monkeypatch):

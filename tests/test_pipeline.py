@@ -9,12 +9,12 @@ import shutil
 import numpy as np
 import pytest
 
-from wavefold import pipeline
-from wavefold.base.blocks import by_blocks
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.runs import Run, hold_folder, open_run
-from wavefold.combine import CALIBRATIONS, COMBINERS, DECISIONS
+from wavefold import api
+from wavefold.core.errors import DataError, UserError
+from wavefold.core.run import Run, lock_folder, open_run
 from wavefold.data import read
+from wavefold.data.blocks import by_blocks
+from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS
 from wavefold.recipe import Recipe
 
 SMALL = {
@@ -38,7 +38,7 @@ def quiet(line):
 
 
 def train(recipe, data, out, fresh=False):
-    return pipeline.train(recipe, data=str(data), out=out, fresh=fresh, say=quiet)
+    return api.train(recipe, data=str(data), out=out, fresh=fresh, log=quiet)
 
 
 def small(**more):
@@ -94,19 +94,19 @@ def test_held_out_predictions_are_of_the_test_part_and_give_the_score(trained):
 def test_every_row_is_predicted_in_order_whatever_the_batch(trained, size, tmp_path):
     run, data = trained
     out = tmp_path / "all.npz"
-    pipeline.predict(run, str(data), out=str(out), size=size)
+    api.predict(run, str(data), out=str(out), size=size)
     with np.load(out) as kept:
         assert kept["ids"].tolist() == read(str(data)).ids.tolist()
         np.testing.assert_allclose(kept["probabilities"].sum(axis=1), 1)
-        whole = pipeline.probabilities_for(run, read(str(data)), 64)
+        whole = api.probabilities_for(run, read(str(data)), 64)
         np.testing.assert_allclose(kept["probabilities"], whole, atol=1e-5)
 
 
 def test_score_of_a_source_is_what_its_predictions_say(trained):
     run, data = trained
-    result = pipeline.score_run(run, str(data))
+    result = api.score_run(run, str(data))
     dataset = read(str(data))
-    probabilities = pipeline.probabilities_for(run, dataset)
+    probabilities = api.probabilities_for(run, dataset)
     assert result.metric == "l1"
     assert result.n == len(dataset)
     assert result.others["accuracy"] == pytest.approx((probabilities.argmax(axis=1) == dataset.labels).mean())
@@ -126,7 +126,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(trained):
 
 def test_another_version_of_the_same_format_goes_on_and_scores(tmp_path, contest_csv_of, monkeypatch):
     data = contest_csv_of(tmp_path, 240)
-    monkeypatch.setattr("wavefold.story.fitting._fit_classifier", _stopped)
+    monkeypatch.setattr("wavefold.tasks.classification.fit._fit_classifier", _stopped)
     with pytest.raises(KeyboardInterrupt):
         train(small(), data, tmp_path / "run")
     monkeypatch.undo()
@@ -135,12 +135,12 @@ def test_another_version_of_the_same_format_goes_on_and_scores(tmp_path, contest
     before = weights.stat().st_mtime_ns
     run = train(small(), data, tmp_path / "run")
     assert weights.stat().st_mtime_ns == before
-    judged = (run.folder / "scores.json").stat().st_mtime_ns
+    scores_digest = (run.folder / "scores.json").stat().st_mtime_ns
     monkeypatch.setattr("wavefold.__version__", "0.1.100")
     train(small(), data, run.folder)
-    assert (run.folder / "scores.json").stat().st_mtime_ns == judged
-    assert pipeline.score_run(run, str(data), warn=quiet).n == 240
-    assert run.facts["wavefold"] not in json.dumps(run.facts["identity"])
+    assert (run.folder / "scores.json").stat().st_mtime_ns == scores_digest
+    assert api.score_run(run, str(data), warn=quiet).n == 240
+    assert run.metadata["wavefold"] not in json.dumps(run.metadata["identity"])
 
 
 def _stopped(*_):
@@ -150,26 +150,26 @@ def _stopped(*_):
 def test_a_run_of_an_earlier_format_is_not_trained_on_but_answers(trained, tmp_path):
     run, data = trained
     old = Run(shutil.copytree(run.folder, tmp_path / "old"))
-    facts = old.facts
-    identity = {"recipe": "of then", "data": facts["identity"]["data"], "wavefold": facts.pop("wavefold")}
-    (old.folder / "run.json").write_text(json.dumps({**facts, "identity": identity}))
+    metadata = old.metadata
+    identity = {"recipe": "of then", "data": metadata["identity"]["data"], "wavefold": metadata.pop("wavefold")}
+    (old.folder / "run.json").write_text(json.dumps({**metadata, "identity": identity}))
     with pytest.raises(UserError, match=r"old: was made by an earlier format of wavefold.*--fresh.*another --out") as caught:
         train(small(), data, old.folder)
     assert "\n" not in str(caught.value)
-    assert old.facts["identity"] == identity
+    assert old.metadata["identity"] == identity
     assert (old.folder / "scores.json").exists()
-    assert pipeline.score_run(old, str(data), warn=quiet).value == pipeline.score_run(run, str(data), warn=quiet).value
-    assert len(pipeline.predict(old, str(data), out=str(tmp_path / "p.csv"))) == 240
-    assert f"{identity['wavefold']}" in pipeline.report(old, warn=quiet).read_text()
-    assert "format" in train(small(), data, old.folder, fresh=True).facts["identity"]
+    assert api.score_run(old, str(data), warn=quiet).value == api.score_run(run, str(data), warn=quiet).value
+    assert len(api.predict(old, str(data), out=str(tmp_path / "p.csv"))) == 240
+    assert f"{identity['wavefold']}" in api.report(old, warn=quiet).read_text()
+    assert "format" in train(small(), data, old.folder, fresh=True).metadata["identity"]
 
 
 def test_another_length_is_refused_and_another_length_trains(trained, tmp_path, contest_csv_of):
     shorter = contest_csv_of(tmp_path / "short", 120, length=140)
     with pytest.raises(DataError, match=r"1 channel of 140 values.*1 of 205"):
-        pipeline.predict(trained[0], str(shorter), out=str(tmp_path / "x.csv"))
+        api.predict(trained[0], str(shorter), out=str(tmp_path / "x.csv"))
     run = train(small(), shorter, tmp_path / "run")
-    assert run.facts["shape"] == [1, 140]
+    assert run.metadata["shape"] == [1, 140]
 
 
 def test_folds_score_every_sample_once_a_repeat(tmp_path, contest_csv_of):
@@ -179,7 +179,7 @@ def test_folds_score_every_sample_once_a_repeat(tmp_path, contest_csv_of):
     run = train(recipe, data, tmp_path / "run")
     assert run.scores["n"] == 200
     assert run.scores["rows"] == 400
-    assert run.facts["folds"] == 6
+    assert run.metadata["folds"] == 6
     tested = [r["id"] for r in table(run.folder / "splits.csv") if r["part"] == "test"]
     assert sorted(tested) == sorted(read(str(data)).ids.tolist() * 2)
 
@@ -232,7 +232,7 @@ def test_a_folder_with_a_test_file_gives_a_submission(tmp_path, contest_csv_of):
 
 
 def test_describe_members_counts_parameters():
-    text = pipeline.describe_members(Recipe.load("heartbeat").with_({"member": [{"model": "net1"}]}))
+    text = api.describe_members(Recipe.load("heartbeat").with_({"member": [{"model": "net1"}]}))
     assert text.endswith("\n  1,306,118 parameters")  # 1,306,116 of the source's layers and 2 of its first batch norm
 
 
@@ -247,7 +247,7 @@ def test_another_way_to_combine_uses_the_members_that_are_there(tmp_path, contes
         c for c in run.scores["choices"] if (c["by"], c["calibrate"], c["decide"]) == ("stack_logistic", "none", "argmax")
     ]
     assert run.scores["score"]["l1"] == chosen[0]["l1"]
-    pipeline.predict(run, str(data), out=str(tmp_path / "x.csv"))
+    api.predict(run, str(data), out=str(tmp_path / "x.csv"))
 
 
 def test_fresh_deletes_a_run_and_nothing_else(tmp_path, contest_csv_of):
@@ -272,18 +272,18 @@ def test_fresh_deletes_a_run_and_nothing_else(tmp_path, contest_csv_of):
 
 
 def test_two_trainings_cannot_share_a_folder(tmp_path, contest_csv):
-    with hold_folder(tmp_path / "run", fresh=False), pytest.raises(UserError, match="another process is training"):
+    with lock_folder(tmp_path / "run", fresh=False), pytest.raises(UserError, match="another process is training"):
         train(small(), contest_csv, tmp_path / "run")
 
 
 def test_without_data_simulated_samples_are_kept_and_told(tmp_path):
     recipe = small(**{"data.count": 120})
-    first = pipeline.train(recipe, out=tmp_path / "run", say=quiet)
+    first = api.train(recipe, out=tmp_path / "run", log=quiet)
     assert "simulated samples" in first.scores["notes"][0]
     stamp = (tmp_path / "run" / "simulated" / "train.csv").stat().st_mtime_ns
-    pipeline.train(recipe, out=tmp_path / "run", say=quiet)
+    api.train(recipe, out=tmp_path / "run", log=quiet)
     assert (tmp_path / "run" / "simulated" / "train.csv").stat().st_mtime_ns == stamp
-    pipeline.train(recipe, out=tmp_path / "run", fresh=True, say=quiet)
+    api.train(recipe, out=tmp_path / "run", fresh=True, log=quiet)
     assert (tmp_path / "run" / "simulated" / "train.csv").stat().st_mtime_ns != stamp
 
 
@@ -291,8 +291,8 @@ def test_what_a_kill_left_of_the_simulating_is_made_anew(tmp_path):
     part = tmp_path / "run" / ".simulated.part"
     part.mkdir(parents=True)
     (part / "train.csv").write_text("whole, but not yet in its place")
-    run = pipeline.train(small(**{"data.count": 120}), out=tmp_path / "run", say=quiet)
-    assert run.facts["samples"] == 120
+    run = api.train(small(**{"data.count": 120}), out=tmp_path / "run", log=quiet)
+    assert run.metadata["samples"] == 120
     assert not part.exists()
 
 
@@ -312,17 +312,17 @@ def test_two_test_files_give_two_submissions_and_a_bad_one_stops_before_training
 def test_a_score_on_samples_that_were_learned_from_says_so(trained, tmp_path, contest_csv_of):
     run, data = trained
     said = []
-    pipeline.score_run(run, str(data), warn=said.append)
+    api.score_run(run, str(data), warn=said.append)
     assert said == ["192 of these 240 samples were used for training or validation: the score is too optimistic"]
     new = tmp_path / "new"
-    pipeline.simulate(small(), new, count=50, seed=99)
-    pipeline.score_run(run, str(new), warn=said.append)
+    api.simulate(small(), new, count=50, seed=99)
+    api.score_run(run, str(new), warn=said.append)
     assert len(said) == 1
 
 
 def test_predictions_never_replace_their_input(trained):
     with pytest.raises(UserError, match="is the input itself"):
-        pipeline.predict(trained[0], str(trained[1]), out=str(trained[1]))
+        api.predict(trained[0], str(trained[1]), out=str(trained[1]))
 
 
 def test_labels_are_not_looked_at_when_predicting(trained, tmp_path):
@@ -330,14 +330,14 @@ def test_labels_are_not_looked_at_when_predicting(trained, tmp_path):
     lines = data.read_text().splitlines()
     odd = tmp_path / "odd.csv"
     odd.write_text("\n".join([lines[0], lines[1].rpartition(",")[0] + ",", lines[2].rpartition(",")[0] + ",unheard-of"]) + "\n")
-    assert pipeline.predict(run, str(odd), out=str(tmp_path / "x.csv")).ids.tolist() == read(data).ids[:2].tolist()
+    assert api.predict(run, str(odd), out=str(tmp_path / "x.csv")).ids.tolist() == read(data).ids[:2].tolist()
 
 
 def test_a_limit_keeps_the_shares_of_a_file_sorted_by_class(tmp_path, contest_csv_of):
     data = contest_csv_of(tmp_path / "data", 400)
     head, *lines = data.read_text().splitlines()
     data.write_text("\n".join([head, *sorted(lines, key=lambda line: line.rpartition(",")[2])]) + "\n")
-    labels = pipeline.read_for(small(**{"data.limit": 100}), str(data)).labels
+    labels = api.read_for(small(**{"data.limit": 100}), str(data)).labels
     assert np.bincount(labels).tolist() == pytest.approx([64, 5, 14, 17], abs=1)
     one = tmp_path / "one.csv"
     one.write_text("\n".join([head, *(line for line in lines if line.endswith(",0.0"))]) + "\n")
@@ -398,5 +398,5 @@ def test_signals_that_do_not_fit_in_memory_are_learned_from_alike(tmp_path, trai
 
 def test_data_that_cannot_be_read_leaves_no_folder(tmp_path):
     with pytest.raises(UserError, match="no such file or folder"):
-        pipeline.train(Recipe.load("heartbeat").quickly(), data=str(tmp_path / "absent.csv"), out=tmp_path / "run")
+        api.train(Recipe.load("heartbeat").quickly(), data=str(tmp_path / "absent.csv"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -6,21 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base.build import build_part, check_options
-from wavefold.base.errors import UserError
-from wavefold.prepare import (
-    AUGMENTATIONS,
-    MIXERS,
-    TRANSFORMS,
-    CropTail,
-    Gain,
-    Noise,
-    Scale,
-    Shift,
-    Standardise,
-    Stretch,
-    Wander,
-)
+from wavefold.core.errors import UserError
+from wavefold.core.registry import build_part, check_options
+from wavefold.domains.heartbeat.crop import CropTail
+from wavefold.transforms import AUGMENTATIONS, MIXERS, TRANSFORMS, Gain, Noise, Scale, Shift, Standardise, Stretch, Wander
 
 
 def beats(count: int = 60, channels: int = 2, length: int = 40) -> np.ndarray:

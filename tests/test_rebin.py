@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
 from wavefold.data.rebin import grid_centres, onto_grid, pixel_edges
 
 ALL = np.ones(8, np.bool_)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from wavefold import pipeline
-from wavefold.base.errors import UserError
+from wavefold import api
+from wavefold.core.errors import UserError
 from wavefold.recipe import Recipe, StageRecipe, parse_override, recipe_names, recipe_text
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_is_right_and_opens_with_what_it_is(name):
-    pipeline.check(Recipe.load(name))
-    pipeline.check(Recipe.load(name).quickly())
+    api.check(Recipe.load(name))
+    api.check(Recipe.load(name).quickly())
     head = [line for line in recipe_text(name).splitlines() if line.startswith("#")]
     assert head[0].startswith(f"# {name}: ")
     for word in ("source", "run", "measured"):
@@ -43,7 +43,7 @@ def test_a_recipe_is_right_and_opens_with_what_it_is(name):
 )
 def test_a_mistyped_value_is_named_with_the_nearest_right_word(change, words):
     with pytest.raises(UserError) as caught:
-        pipeline.check_recipe(Recipe.load("heartbeat").with_(dict([parse_override(change)])))
+        api.check_recipe(Recipe.load("heartbeat").with_(dict([parse_override(change)])))
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -66,13 +66,13 @@ def test_another_part_starts_with_its_own_options():
     assert recipe.split.options == {"folds": 3}
     assert recipe.stage[0].options == {}
     assert recipe.stage[0].epochs == Recipe.load("heartbeat").stage[0].epochs
-    pipeline.check_recipe(recipe)
+    api.check_recipe(recipe)
 
 
 def test_an_option_may_bear_the_name_of_another_sections_part():
     recipe = Recipe.load("spectra").with_({"prepare.0.constant": 100.0, "prepare.0.by": "constant"})
     assert recipe.prepare[0].options == {"by": "constant", "constant": 100.0}
-    pipeline.check_recipe(recipe)
+    api.check_recipe(recipe)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_an_option_may_bear_the_name_of_another_sections_part():
 )
 def test_fractions_are_words_or_shares_by_class(change, words):
     with pytest.raises(UserError) as caught:
-        pipeline.check_recipe(Recipe.load("spectra").with_(dict([parse_override(change)])))
+        api.check_recipe(Recipe.load("spectra").with_(dict([parse_override(change)])))
     for word in words:
         assert word in str(caught.value)
 
@@ -93,7 +93,7 @@ def test_fractions_are_words_or_shares_by_class(change, words):
 @pytest.mark.parametrize("name", recipe_names())
 def test_one_stage_and_one_member_are_enough(name):
     recipe = Recipe.load(name)
-    pipeline.check(recipe.with_({"stage": recipe.tree()["stage"][:1], "member": recipe.tree()["member"][:1]}))
+    api.check(recipe.with_({"stage": recipe.tree()["stage"][:1], "member": recipe.tree()["member"][:1]}))
 
 
 @pytest.mark.parametrize("name", recipe_names())

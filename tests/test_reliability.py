@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from wavefold.base.errors import DataError
-from wavefold.training.metrics import METRICS, f1_by_class
-from wavefold.training.reliability import (
+from wavefold.core.errors import DataError
+from wavefold.evaluation.metrics import METRICS, f1_by_class
+from wavefold.evaluation.reliability import (
     by_class,
     certainty,
     confusion_counts,

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base import interrupt
-from wavefold.training.state import State, StateFile
+from wavefold.core import interrupt
+from wavefold.training.checkpoint import CheckpointFile, TrainingState
 
 SETTINGS = [
     'member=[{model="net3"},{model="logistic"}]',
@@ -144,7 +144,7 @@ def slow(words: list[str]) -> list[str]:
 # sends itself a signal after so many batches, as a user may at any moment
 SIGNALLED = """
 import os, sys
-from wavefold.training import telling
+from wavefold.training import monitor
 number, left, step = int(sys.argv.pop(1)), int(sys.argv.pop(1)), telling.Telling.step
 def count(self, state, steps):
     global left
@@ -172,7 +172,7 @@ def test_stopped_by_a_signal_a_training_has_saved_its_last_batch(contest_csv, tm
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 128 + number, done.stderr
         assert done.stderr.splitlines() == ["wavefold: stopped, and the state is saved; run the same command again to resume"]
-        state = StateFile(tmp_path / "stopped" / "fold0" / member / "state.pt", 0).read()
+        state = CheckpointFile(tmp_path / "stopped" / "fold0" / member / "state.pt", 0).read()
         assert (state.epoch, state.batch) == (0, 3 if number == signal.SIGINT else 7)
     subprocess.run(stopped, check=True, capture_output=True)
     assert results(tmp_path / "stopped") == results(tmp_path / "whole")
@@ -215,16 +215,16 @@ def test_a_signal_sent_twice_at_once_is_one_and_a_handler_of_somebodys_own_stays
 
 
 def test_a_torn_state_falls_back_to_the_one_before(tmp_path):
-    file = StateFile(tmp_path / "state.pt", 0)
-    file.write(State(epoch=1, best_weights={"w": torch.ones(2)}))
-    file.write(State(epoch=2))
+    file = CheckpointFile(tmp_path / "state.pt", 0)
+    file.write(TrainingState(epoch=1, best_weights={"w": torch.ones(2)}))
+    file.write(TrainingState(epoch=2))
     path = tmp_path / "state.pt"
     path.write_bytes(path.read_bytes()[:100])
     state = file.read()
     assert state.epoch == 1
     np.testing.assert_array_equal(state.best_weights["w"], 1)
     (tmp_path / "state.previous.pt").unlink()
-    assert file.read() == State()
+    assert file.read() == TrainingState()
 
 
 def test_a_state_with_code_in_it_is_not_run(tmp_path):
@@ -233,21 +233,21 @@ def test_a_state_with_code_in_it_is_not_run(tmp_path):
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"stage": Trap()}, tmp_path / "state.pt")
-    assert StateFile(tmp_path / "state.pt", 0).read() == State()
+    assert CheckpointFile(tmp_path / "state.pt", 0).read() == TrainingState()
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("broken", ["write", "replace"])
 def test_a_write_that_fails_leaves_the_last_state(tmp_path, monkeypatch, broken):
-    file = StateFile(tmp_path / "state.pt", 0)
-    file.write(State(epoch=1))
+    file = CheckpointFile(tmp_path / "state.pt", 0)
+    file.write(TrainingState(epoch=1))
 
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(*(("torch.save", fail) if broken == "write" else ("os.replace", fail)))
     with pytest.raises(OSError, match="No space"):
-        file.write(State(epoch=2))
+        file.write(TrainingState(epoch=2))
     monkeypatch.undo()
     assert file.read().epoch == 1
     assert not list(tmp_path.glob("*.part"))

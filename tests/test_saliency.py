@@ -6,7 +6,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
 from wavefold.models import MODELS
 from wavefold.models.saliency import integrated_gradients, occlusion
 
@@ -59,11 +59,11 @@ def asker(model):
     """What occlusion asks, of a torch model."""
     model.eval()
 
-    def ask(rows):
+    def predict(rows):
         with torch.no_grad():
             return model(torch.from_numpy(rows)).numpy()
 
-    return ask
+    return predict
 
 
 def test_maps_sum_to_the_rise_from_the_origin(trained):
@@ -183,11 +183,11 @@ def test_nets_of_the_table_are_explained(name):
 def looks_at(positions):
     """An ask whose answer is a logistic of the mean at the positions of the last axis of the first channel."""
 
-    def ask(rows):
+    def predict(rows):
         chance = 1 / (1 + np.exp(-rows[:, 0, positions].mean(axis=1)))
         return np.stack([1 - chance, chance], axis=1)
 
-    return ask
+    return predict
 
 
 def test_occlusion_shows_where_a_model_looks():
@@ -210,27 +210,27 @@ def test_occlusion_shows_where_a_model_looks():
 
 
 def test_occlusion_of_panels_covers_time_and_frequency_by_panel():
-    def ask(rows):
+    def predict(rows):
         hot = np.clip(rows[:, 4, 2, 6], 0, 1)
         return np.stack([1 - hot, hot], axis=1)
 
     signals = np.ones((2, 6, 4, 9), np.float32)
-    found = occlusion(ask, signals, np.ones(2, np.int64), pieces=(2, 3), origin=np.zeros((6, 4, 9), np.float32))
+    found = occlusion(predict, signals, np.ones(2, np.int64), pieces=(2, 3), origin=np.zeros((6, 4, 9), np.float32))
     expected = np.zeros_like(signals)
     expected[:, 4, 2:, 6:] = 1
     assert (found == expected).all()
 
 
 def test_rows_are_asked_in_bounded_batches():
-    asked = []
+    requested = []
 
-    def ask(rows):
-        asked.append(len(rows))
+    def predict(rows):
+        requested.append(len(rows))
         return np.zeros((len(rows), 2))
 
-    occlusion(ask, np.zeros((5, 3, 10), np.float32), np.zeros(5, np.int64), pieces=99, origin=np.float32(0), size=64)
-    assert max(asked) == 64
-    assert sum(asked) == 5 + 5 * 3 * 10  # no more pieces than positions
+    occlusion(predict, np.zeros((5, 3, 10), np.float32), np.zeros(5, np.int64), pieces=99, origin=np.float32(0), size=64)
+    assert max(requested) == 64
+    assert sum(requested) == 5 + 5 * 3 * 10  # no more pieces than positions
 
 
 def test_pieces_must_fit_the_axes():

@@ -13,7 +13,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.generation import GenerationMode
 
 from test_serve import FAKE, FRAMES, npy
-from wavefold.output.serve import Limits, new_app
+from wavefold.serving.app import Limits, new_app
 
 EXAMPLES = 10  # of each operation
 NUMBERS = st.floats(-(2.0**99), 2.0**99, width=32)

@@ -12,17 +12,17 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from wavefold import pipeline
-from wavefold.base.cadence import ON
-from wavefold.base.errors import DataError, UserError
+from wavefold import api
 from wavefold.cli import main
-from wavefold.data.filterbank import Header
-from wavefold.data.observation import open_observation, write_observation
-from wavefold.models.one_clock import on_off_lines
-from wavefold.output.cadence_picture import Track, draw_cadence
-from wavefold.output.candidates import Candidate, write_candidates
+from wavefold.core.errors import DataError, UserError
+from wavefold.domains.radio.cadence import ON
+from wavefold.domains.radio.candidates import Candidate, write_candidates
+from wavefold.domains.radio.filterbank import Header
+from wavefold.domains.radio.observation import open_observation, write_observation
+from wavefold.domains.radio.one_clock import on_off_lines
+from wavefold.domains.radio.picture import Track, draw_cadence
+from wavefold.domains.radio.search import Found, candidates_of, check_scans, draw_candidates, find_lines, merge
 from wavefold.recipe import Recipe
-from wavefold.story.searching import Found, candidates_of, check_scans, draw_candidates, find_lines, merge
 
 HEADER = Header(fch1=8400.0, foff=-2.8e-6, tsamp=18.0, tstart=59000.0)
 ROWS, CHANNELS, WIDTH = 16, 640, 64
@@ -47,7 +47,7 @@ def observe(folder, lines=LINES, *, suffix=".fil", spoil=None, rows=ROWS):
     return write_observation(folder, panels, HEADER, suffix=suffix, gap=36.0)
 
 
-def ask(windows):
+def predict(windows):
     """A needle where the brightest pixels of ON are elsewhere than those of OFF: enough for lines this strong."""
     bright = (windows[:] > 6).sum(axis=(2, 3))
     return (bright[:, ::2].sum(axis=1) > bright[:, 1::2].sum(axis=1) + 8).astype(np.float64)
@@ -60,7 +60,7 @@ def observation(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(observation):
-    return merge(find_lines(observation, WIDTH, ask), STARTS, ROWS)
+    return merge(find_lines(observation, WIDTH, predict), STARTS, ROWS)
 
 
 def test_each_line_is_found_once_and_where_it_is(found, observation):
@@ -85,8 +85,8 @@ def test_candidates_are_in_the_units_of_the_sky(found, observation):
 def test_the_same_search_gives_the_same_bytes_from_either_kind_of_file(found, observation, tmp_path):
     pytest.importorskip("h5py")
     again = open_observation(observe(tmp_path, suffix=".h5"), 200)
-    assert merge(find_lines(again, WIDTH, ask), STARTS, ROWS) == found
-    assert merge(list(find_lines(again, WIDTH, ask))[::-1], STARTS, ROWS) == found
+    assert merge(find_lines(again, WIDTH, predict), STARTS, ROWS) == found
+    assert merge(list(find_lines(again, WIDTH, predict))[::-1], STARTS, ROWS) == found
 
 
 def test_a_line_that_enters_later_has_a_channel_of_the_file(observation):
@@ -97,7 +97,7 @@ def test_a_line_that_enters_later_has_a_channel_of_the_file(observation):
 
 def test_a_higher_threshold_lists_fewer(observation):
     def odds(windows):
-        return 0.4 + 0.2 * ask(windows)
+        return 0.4 + 0.2 * predict(windows)
 
     assert len(merge(find_lines(observation, WIDTH, odds, threshold=0.6), STARTS, ROWS)) == len(LINES)
     assert not list(find_lines(observation, WIDTH, odds, threshold=0.7))
@@ -109,7 +109,7 @@ def test_windows_that_are_not_finite_are_passed_over_and_told(tmp_path):
 
     said = []
     scans = open_observation(observe(tmp_path, spoil=spoil), 200)
-    lines = merge(find_lines(scans, WIDTH, ask, warn=said.append), STARTS, ROWS)
+    lines = merge(find_lines(scans, WIDTH, predict, warn=said.append), STARTS, ROWS)
     assert said == ["2 of 19 windows were skipped because of values that are not finite"]
     assert {round(f.channel, -1) for f in lines} >= {300, 420}
 
@@ -165,9 +165,9 @@ def test_merging_keeps_the_best_of_each_line_in_a_fixed_order():
         ({"shape": [6, 16, 1024]}, DataError, r"has 640 channels; the run needs windows of 1024 channels"),
     ],
 )
-def test_scans_that_a_run_cannot_search_are_one_line(observation, facts, kind, said):
+def test_scans_that_a_run_cannot_search_are_one_line(observation, metadata, kind, said):
     with pytest.raises(kind, match=said):
-        check_scans({**FACTS, **facts}, observation)
+        check_scans({**FACTS, **metadata}, observation)
     assert check_scans(FACTS, observation) == (6, ROWS, WIDTH)
 
 
@@ -234,7 +234,7 @@ def trained(tmp_path_factory):
     settings = {"data.shape": [6, ROWS, WIDTH], "data.count": 60, "split": {"way": "holdout"}, "stage.*.epochs": 1}
     alone = {"member": [{"model": "dedoppler"}], "output.baseline": "", "combine.by": "mean"}
     recipe = Recipe.load("cadence").quickly().with_({**settings, **alone})
-    return pipeline.train(recipe, out=tmp_path_factory.mktemp("trained") / "run", say=lambda line: None)
+    return api.train(recipe, out=tmp_path_factory.mktemp("trained") / "run", log=lambda line: None)
 
 
 def test_a_run_searches_six_scans_by_one_command(trained, tmp_path):

@@ -17,18 +17,18 @@ import httpx
 import numpy as np
 import pytest
 
-from wavefold import pipeline
-from wavefold.base.errors import UserError
-from wavefold.base.runs import Run
-from wavefold.output import serve
-from wavefold.output.serve import Limits, Served, new_app, run_server
-from wavefold.output.serving.bodies import Asked
-from wavefold.output.serving.queue import AskQueue
+from wavefold import api
+from wavefold.core.errors import UserError
+from wavefold.core.run import Run
 from wavefold.recipe import Recipe
-from wavefold.story import serving as story
-from wavefold.story.asking import recipe_of
-from wavefold.story.forecasting import serving as frames_story
-from wavefold.story.reading import read_like
+from wavefold.serving import app
+from wavefold.serving import classification as story
+from wavefold.serving import forecasting as frames_story
+from wavefold.serving.app import Limits, ServedModel, new_app, run_server
+from wavefold.serving.parsers import InputBatch
+from wavefold.serving.queue import InferenceQueue
+from wavefold.tasks.classification.inference import recipe_of
+from wavefold.tasks.classification.reading import read_like
 
 NAN = float("nan")
 
@@ -40,23 +40,23 @@ def halves(signals):
     return np.stack([1 - first, first], axis=1)
 
 
-def read(path: Path) -> Asked:
+def read(path: Path) -> InputBatch:
     if not path.read_bytes().startswith(b"id,"):
         raise UserError(f"{path}: is no such file")
     rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
-    return Asked([row[0] for row in rows], np.array([[list(map(float, row[1:]))] for row in rows], np.float32))
+    return InputBatch([row[0] for row in rows], np.array([[list(map(float, row[1:]))] for row in rows], np.float32))
 
 
-def explain(sample, ask):
-    return (sample * ask(np.stack([sample, -sample]))[0, 1]).astype(np.float32)
+def explain(sample, predict):
+    return (sample * predict(np.stack([sample, -sample]))[0, 1]).astype(np.float32)
 
 
-FAKE = Served(
+FAKE = ServedModel(
     title="a fake",
     kind="classes",
-    facts={"classes": ["down", "up"]},
+    metadata={"classes": ["down", "up"]},
     shape=(1, 3),
-    ask=halves,
+    predict=halves,
     example=np.array([[0.5, 0.25, 0.0]], np.float32),
     classes=("down", "up"),
     read=read,
@@ -74,12 +74,12 @@ def later(frames, times):
     return np.concatenate([last, 2 * last], axis=2) + times[:, None, None, None, None]
 
 
-FRAMES = Served(
+FRAMES = ServedModel(
     title="fake frames",
     kind="frames",
-    facts={},
+    metadata={},
     shape=(1, 2, 1, 2),
-    ask=later,
+    predict=later,
     example=np.zeros((1, 2, 1, 2), np.float32),
     nan=True,
     targets=("t2m",),
@@ -92,14 +92,14 @@ class Client:
     def __init__(self, served=FAKE, **limits):
         self.app = new_app(served, Limits(**limits))
 
-    def ask(self, method, path, **more):
+    def predict(self, method, path, **more):
         return self.together([(method, path, more)])[0]
 
     def post(self, path="/predict", **more):
-        return self.ask("POST", path, **more)
+        return self.predict("POST", path, **more)
 
     def get(self, path):
-        return self.ask("GET", path)
+        return self.predict("GET", path)
 
     def together(self, requests):
         async def all_of_them():
@@ -322,7 +322,7 @@ def test_a_reader_that_fails_otherwise_is_the_files_fault():
 
     struct_error = ValueError("1\n2")
     assert "cannot be read as .csv (ValueError)" in refused(file("a.csv", b"x", replace(FAKE, read=broken)))
-    narrow = replace(FAKE, read=lambda path: Asked(["a"], np.zeros((1, 1, 2), np.float32)))
+    narrow = replace(FAKE, read=lambda path: InputBatch(["a"], np.zeros((1, 1, 2), np.float32)))
     assert "samples have shape 1 x 2, expected 1 x 3" in refused(file("a.csv", b"x", narrow))
 
 
@@ -370,10 +370,10 @@ def test_requests_that_wait_are_put_together_and_get_their_own_rows():
     gate = Gate()
 
     async def story():
-        queue = AskQueue(gate, batch=8)
-        first = asyncio.create_task(queue.ask(np.full((1, 1, 3), 1.0)))
+        queue = InferenceQueue(gate, batch=8)
+        first = asyncio.create_task(queue.predict(np.full((1, 1, 3), 1.0)))
         await asyncio.to_thread(gate.entered.wait, 10)
-        others = [asyncio.create_task(queue.ask(np.full((2, 1, 3), v))) for v in (-1.0, 0.0, 0.5, 1.0, -0.5)]
+        others = [asyncio.create_task(queue.predict(np.full((2, 1, 3), v))) for v in (-1.0, 0.0, 0.5, 1.0, -0.5)]
         await asyncio.sleep(0)
         gate.open.set()
         answers = await asyncio.gather(first, *others)
@@ -388,7 +388,7 @@ def test_requests_that_wait_are_put_together_and_get_their_own_rows():
 def test_a_large_request_is_asked_in_pieces():
     gate = Gate()
     gate.open.set()
-    answer = Client(replace(FAKE, ask=gate), batch=4).post(json={"signals": [[v / 10, 0, 0] for v in range(10)]})
+    answer = Client(replace(FAKE, predict=gate), batch=4).post(json={"signals": [[v / 10, 0, 0] for v in range(10)]})
     assert ups(answer) == pytest.approx([0.5 + v / 20 for v in range(10)])
     assert gate.sizes == [4, 4, 2]
 
@@ -397,14 +397,14 @@ def test_who_is_cancelled_is_passed_over():
     gate = Gate()
 
     async def story():
-        queue = AskQueue(gate, batch=8)
-        first = asyncio.create_task(queue.ask(np.zeros((1, 1, 3))))
+        queue = InferenceQueue(gate, batch=8)
+        first = asyncio.create_task(queue.predict(np.zeros((1, 1, 3))))
         await asyncio.to_thread(gate.entered.wait, 10)
-        late = asyncio.create_task(queue.ask(np.zeros((5, 1, 3))))
+        late = asyncio.create_task(queue.predict(np.zeros((5, 1, 3))))
         await asyncio.sleep(0)
         late.cancel()
         await asyncio.gather(late, return_exceptions=True)
-        kept = asyncio.create_task(queue.ask(np.zeros((2, 1, 3))))
+        kept = asyncio.create_task(queue.predict(np.zeros((2, 1, 3))))
         await asyncio.sleep(0)
         gate.open.set()
         await asyncio.gather(first, kept)
@@ -416,7 +416,7 @@ def test_who_is_cancelled_is_passed_over():
 
 def test_a_full_queue_is_503_and_goes_on():
     gate = Gate()
-    client = Client(replace(FAKE, ask=gate), queue=2)
+    client = Client(replace(FAKE, predict=gate), queue=2)
     body = json.dumps({"signals": [1, 0, 0]}).encode()
 
     async def story():
@@ -436,12 +436,12 @@ def test_a_full_queue_is_503_and_goes_on():
 
 def test_an_answer_that_takes_too_long_is_503_and_the_next_one_comes():
     gate = Gate()
-    client = Client(replace(FAKE, ask=gate), seconds=0.05)
+    client = Client(replace(FAKE, predict=gate), seconds=0.05)
     response = client.post(json={"signals": [1, 0, 0]})
     assert "no response within 0.05 s" in refused(response, 503)
     assert response.headers["retry-after"] == "1"
     gate.open.set()
-    quick = Client(replace(FAKE, ask=gate))
+    quick = Client(replace(FAKE, predict=gate))
     assert ups(quick.post(json={"signals": [1, 0, 0]})) == [1]
 
 
@@ -474,7 +474,7 @@ def test_a_client_that_goes_away_is_no_failure(caplog):
 
 def test_an_explanation_ends_with_its_time_and_makes_room():
     gate = Gate()
-    client = Client(replace(FAKE, ask=gate, explain=lambda sample, ask: ask(sample[None])[0]), seconds=0.2)
+    client = Client(replace(FAKE, predict=gate, explain=lambda sample, predict: predict(sample[None])[0]), seconds=0.2)
     for _ in range(3):  # more than may be explained at a time
         refused(client.post("/explain", json={"signals": [1, 0, 0]}), 503)
     gate.open.set()
@@ -487,20 +487,20 @@ def picky(signals):
 
 
 def test_a_model_that_fails_is_500_for_its_own_request_only():
-    client = Client(replace(FAKE, ask=picky))
+    client = Client(replace(FAKE, predict=picky))
     answers = client.together([("POST", "/predict", {"json": {"signals": [v, 0, 0]}}) for v in (1, 9, -1)])
     assert refused(answers[1], 500) == "the model failed: RuntimeError: out of"
     assert ups(answers[0]) + ups(answers[2]) == [1, 0]
 
 
 def test_an_answer_that_is_no_number_names_the_sample():
-    served = replace(FAKE, ask=lambda signals: np.where(signals[:, 0, :2] > 5, NAN, 0.5))
+    served = replace(FAKE, predict=lambda signals: np.where(signals[:, 0, :2] > 5, NAN, 0.5))
     assert "signals[1]: too far from" in refused(Client(served).post(json={"signals": [[1, 1, 1], [9, 9, 9]]}))
 
 
 def test_a_short_answer_is_500():
     assert "returned 1 of 2" in refused(
-        Client(replace(FAKE, ask=lambda s: halves(s)[:1])).post(json={"signals": [[0, 0, 0]] * 2}), 500
+        Client(replace(FAKE, predict=lambda s: halves(s)[:1])).post(json={"signals": [[0, 0, 0]] * 2}), 500
     )
 
 
@@ -548,14 +548,14 @@ def test_frames_are_answered_by_frames():
 
 def test_targets_of_other_sizes_keep_their_digits():
     both = np.array([101325.25, 0.00512], np.float32).reshape(1, 2, 1, 1, 1)
-    served = replace(FRAMES, ask=lambda frames, times: np.broadcast_to(both, (len(frames), 2, 2, 1, 2)), targets=("p", "q"))
+    served = replace(FRAMES, predict=lambda frames, times: np.broadcast_to(both, (len(frames), 2, 2, 1, 2)), targets=("p", "q"))
     said = Client(served).post(json={"frames": [[[1, 2]], [[3, 4]]]}).json()["forecasts"][0]["frames"]
     assert [target[1][0][0] for target in said] == pytest.approx([101325.25, 0.00512], rel=1e-7)
 
 
 def test_samples_and_answers_are_held_within_bounds():
     gate = Gate()
-    client = Client(replace(FAKE, ask=gate), body=1000)
+    client = Client(replace(FAKE, predict=gate), body=1000)
     rows = np.ones((290, 3), np.int8)  # of 3,480 bytes as float32
     array = {"content": npy(rows), **typed("application/x-npy")}
 
@@ -571,7 +571,7 @@ def test_samples_and_answers_are_held_within_bounds():
     refusal, *answers = asyncio.run(story())
     assert "fill the memory" in refused(refusal, 503)
     assert [len(ups(answer)) for answer in answers] == [250, 250]
-    wide = replace(FRAMES, ask=lambda frames, times: np.zeros((len(frames), 1, 60, 1, 2)))
+    wide = replace(FRAMES, predict=lambda frames, times: np.zeros((len(frames), 1, 60, 1, 2)))
     sent = {"json": {"frames": [[[1, 2]], [[3, 4]]]}}
     assert "takes more than 4,000 bytes" in refused(Client(wide, body=1000).post(**sent), 413)
     assert Client(wide, body=1000).post(**sent, headers={"accept": "application/x-npy"}).status_code == 200
@@ -649,13 +649,13 @@ def test_a_port_in_use_is_said_in_one_line():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} on 127.0.0.1: in use by another program; choose another with --port"):
-            run_server(None, "127.0.0.1", port, say=print)
+            run_server(None, "127.0.0.1", port, log=print)
 
 
 @pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70000), ("127.0.0.1", -1), ("no such host", 0)])
 def test_a_place_that_is_none_is_the_users_mistake(host, port):
     with pytest.raises(UserError, match="expected"):
-        run_server(None, host, port, say=print)
+        run_server(None, host, port, log=print)
 
 
 def test_the_server_says_where_it_listens_and_ends_in_order(monkeypatch):
@@ -669,14 +669,14 @@ def test_the_server_says_where_it_listens_and_ends_in_order(monkeypatch):
             ran.append(sockets[0].getsockname()[1])
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(serve, "uvicorn", type("U", (), {"Server": Server, "Config": lambda app, **more: None}))
-    run_server(None, "127.0.0.1", 0, say=said.append)
+    monkeypatch.setattr(app, "uvicorn", type("U", (), {"Server": Server, "Config": lambda app, **more: None}))
+    run_server(None, "127.0.0.1", 0, log=said.append)
     assert said == [f"listening on http://127.0.0.1:{ran[0]} (Ctrl-C stops the server)", "server stopped"]
 
 
 def quick(name, folder, **more):
     recipe = Recipe.load(name).quickly().with_(more)
-    return pipeline.train(recipe, out=folder, say=lambda line: None)
+    return api.train(recipe, out=folder, log=lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -707,7 +707,7 @@ def no_onnx(monkeypatch):
 
 
 def beat_rows(run, count=5):
-    return read_like(recipe_of(run), str(run.folder / "simulated"), run.facts).take(slice(count))
+    return read_like(recipe_of(run), str(run.folder / "simulated"), run.metadata).take(slice(count))
 
 
 def odds(response):
@@ -717,11 +717,11 @@ def odds(response):
 
 def test_a_run_answers_as_predict_does(beats, no_onnx):
     said = []
-    served = story.served_run(beats, say=said.append)
+    served = story.served_run(beats, log=said.append)
     assert said[-1] == "using torch instead of ONNX Runtime: member.0: cannot be written"
-    assert served.facts["engine"].startswith("torch")
+    assert served.metadata["engine"].startswith("torch")
     client, rows = Client(served), beat_rows(beats)
-    expected = pipeline.probabilities_for(beats, rows)
+    expected = api.probabilities_for(beats, rows)
     text = "\n".join(f'{i},"{",".join(map(str, s[0]))}"' for i, s in zip(rows.ids, rows.signals.tolist(), strict=True))
     own = f"id,heartbeat_signals\n{text}\n".encode()
     for answer in (
@@ -737,7 +737,7 @@ def test_a_run_answers_as_predict_does(beats, no_onnx):
 
 
 def test_a_run_tells_and_explains(beats, no_onnx):
-    client = Client(story.served_run(beats, say=lambda line: None))
+    client = Client(story.served_run(beats, log=lambda line: None))
     model = client.get("/model").json()
     assert model["score"]["metric"] == "l1"
     assert model["score"]["interval"][0] <= model["score"]["value"] <= model["score"]["interval"][1]
@@ -750,7 +750,7 @@ def test_a_run_tells_and_explains(beats, no_onnx):
 
 
 def test_a_run_refuses_files_that_are_not_its_own(beats, no_onnx):
-    client = Client(story.served_run(beats, say=lambda line: None))
+    client = Client(story.served_run(beats, log=lambda line: None))
     short = client.post(content=b'id,heartbeat_signals\na,"1,2,3"\n', **typed("text/csv"))
     assert "samples have 1 channel of 3 values; the run was trained on 1 of 205" in refused(short)
     assert "sample.ts" in refused(client.post("/predict?name=a.ts", content=b"\x00", **typed("application/octet-stream")))
@@ -759,16 +759,16 @@ def test_a_run_refuses_files_that_are_not_its_own(beats, no_onnx):
 def test_onnx_runtime_answers_where_it_can(beats):
     served = story.served_run(beats)
     rows = beat_rows(beats)
-    assert served.facts["engine"] == "ONNX Runtime"
+    assert served.metadata["engine"] == "ONNX Runtime"
     assert odds(Client(served).post(json={"signals": rows.signals.tolist()})) == pytest.approx(
-        pipeline.probabilities_for(beats, rows), abs=1e-5
+        api.probabilities_for(beats, rows), abs=1e-5
     )
 
 
 def test_frames_are_forecast_as_predict_does(maps, no_onnx, tmp_path):
-    served = story.served_run(maps, say=lambda line: None)
+    served = story.served_run(maps, log=lambda line: None)
     path = next((maps.folder / "simulated").glob("*.npz"))
-    expected = pipeline.predict(maps, str(path), out=str(tmp_path / "later.npz")).frames
+    expected = api.predict(maps, str(path), out=str(tmp_path / "later.npz")).frames
     headers = typed("application/octet-stream", "application/x-npy")
     answer = Client(served).post("/predict?name=f.npz", content=path.read_bytes(), **headers)
     assert np.load(io.BytesIO(answer.content)) == pytest.approx(expected, abs=1e-6)
@@ -833,19 +833,19 @@ def test_a_grid_that_names_other_files_is_refused(tmp_path):
 def test_the_file_is_written_at_the_first_start_and_when_the_run_is_judged_anew(beats, tmp_path, monkeypatch):
     copy = Run(shutil.copytree(beats.folder, tmp_path / "run", ignore=shutil.ignore_patterns("served.onnx")))
     said: list[str] = []
-    served = [story.served_run(copy, say=said.append) for _ in range(2)]
-    assert [s.facts["engine"] for s in served] == ["ONNX Runtime"] * 2
+    served = [story.served_run(copy, log=said.append) for _ in range(2)]
+    assert [s.metadata["engine"] for s in served] == ["ONNX Runtime"] * 2
     assert len(said) == 1  # that it is being written, once
     assert "served.onnx: exporting for ONNX Runtime" in said[0]
     scores = json.loads((copy.folder / "scores.json").read_text())
     (copy.folder / "scores.json").write_text(json.dumps({**scores, "judged": "otherwise"}))
-    story.served_run(copy, say=said.append)
+    story.served_run(copy, log=said.append)
     assert len(said) == 2
     (copy.folder / "served.onnx").write_bytes(b"no model")
-    assert story.served_run(copy, say=said.append).facts["engine"] == "ONNX Runtime"
+    assert story.served_run(copy, log=said.append).metadata["engine"] == "ONNX Runtime"
     assert len(said) == 3
     monkeypatch.setattr("wavefold.__version__", "0.1.99")  # a file of another version may lack what this one reads
-    story.served_run(copy, say=said.append)
+    story.served_run(copy, log=said.append)
     assert len(said) == 4
 
 
@@ -853,7 +853,7 @@ def test_a_packed_csv_is_taken_and_bounded(beats, tmp_path):
     client = Client(story.served_run(beats))
     packed = gzip.compress((beats.folder / "simulated" / "train.csv").read_bytes())
     answer = client.post(path="/predict?name=train.csv.gz", content=packed, **typed("application/octet-stream"))
-    assert len(odds(answer)) == len(read_like(recipe_of(beats), str(beats.folder / "simulated"), beats.facts))
+    assert len(odds(answer)) == len(read_like(recipe_of(beats), str(beats.folder / "simulated"), beats.metadata))
     cut = client.post(path="/predict?name=train.csv.gz", content=packed[:-9], **typed("application/octet-stream"))
     assert "is not a complete gzip file" in refused(cut)
     bomb = Client(story.served_run(beats), body=1000)
@@ -867,7 +867,7 @@ def test_rows_of_numbers_without_a_header_are_answered_as_predict_does(beats):
     rows = beat_rows(beats)
     text = "".join(",".join(map(repr, sample[0].tolist())) + "\n" for sample in rows.signals)
     answer = Client(story.served_run(beats)).post(content=text.encode(), **typed("text/csv"))
-    np.testing.assert_allclose(odds(answer), pipeline.probabilities_for(beats, rows), atol=2e-5)
+    np.testing.assert_allclose(odds(answer), api.probabilities_for(beats, rows), atol=2e-5)
 
 
 def test_what_json_has_no_word_for_is_named():

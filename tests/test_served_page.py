@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from test_serve import FAKE, FRAMES, Gate
-from wavefold.output.serve import Limits, new_app
+from wavefold.serving.app import Limits, new_app
 
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
@@ -22,7 +22,7 @@ LONG = "a class whose name is rather longer than a phone is wide, and_goes_on_wi
 CURVES = replace(
     FAKE,
     title="a fake " + BAD,
-    facts={
+    metadata={
         "classes": [BAD, LONG],
         "shape": [1, 3],
         "unit": "nm",
@@ -117,10 +117,10 @@ def test_a_dropped_file_is_classified_drawn_and_explained(chromium, sites):
     opened = Opened(chromium, sites["curves"])
     page = opened.page
     assert page.title() == f"{CURVES.title} – Wavefold"
-    told = page.locator("#model").inner_text()
-    assert "0.9 [0.8, 0.95], n = 1,234" in told
-    assert "0.5 [0.4, 0.6]" in told
-    assert "ONNX Runtime" in told
+    fields = page.locator("#model").inner_text()
+    assert "0.9 [0.8, 0.95], n = 1,234" in fields
+    assert "0.5 [0.4, 0.6]" in fields
+    assert "ONNX Runtime" in fields
     opened.drop("beats.CSV", ROWS.decode())
     opened.wait_for("#said", f"{BAD}: 100.00 %")
     assert page.locator("#which option").all_text_contents() == ["first", "second"]
@@ -200,7 +200,7 @@ def test_a_dark_phone_shows_all_without_going_sideways(chromium, sites, kind):
 
 def test_a_server_that_is_busy_is_told_of_and_asked_again(chromium):
     gate = Gate()
-    site = Site(replace(CURVES, ask=gate, explain=None), queue=1)
+    site = Site(replace(CURVES, predict=gate, explain=None), queue=1)
     try:
         one, two = Opened(chromium, site), Opened(chromium, site)
         one.page.click("#example")

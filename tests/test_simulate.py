@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifier
 
-from wavefold.base.dataset import Dataset
-from wavefold.base.errors import DataError, UserError
-from wavefold.data import SIMULATORS, WRITERS, read, simulate_beats, write_contest
-from wavefold.data.ecg import whole_parts
+from wavefold.core.errors import DataError, UserError
+from wavefold.data import SIMULATORS, WRITERS, read
+from wavefold.data.dataset import Dataset
+from wavefold.domains.heartbeat.contest_csv import write_contest
+from wavefold.domains.heartbeat.simulate import simulate_beats, whole_parts
 
 
 def last_values(data: Dataset) -> np.ndarray:

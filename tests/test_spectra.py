@@ -47,9 +47,9 @@ def test_a_test_set_beside_it_is_predicted_as_the_contest_wants_it(trained):
     ids = [row[0] for row in rows_of(data / "test_index.csv")[1:]]
     assert [row[0] for row in rows] == ids  # no header, every row, none of a last batch is dropped
     assert {row[1] for row in rows} <= {"star", "unknown", "galaxy", "qso"}
-    facts = json.loads((out / "run.json").read_text())
-    assert facts["classes"] == ["galaxy", "qso", "star", "unknown"]
-    assert facts["grid"] == pytest.approx([3719, 8879, 40])
+    metadata = json.loads((out / "run.json").read_text())
+    assert metadata["classes"] == ["galaxy", "qso", "star", "unknown"]
+    assert metadata["grid"] == pytest.approx([3719, 8879, 40])
 
 
 def test_an_index_without_types_predicts_and_a_labelled_one_scores(trained, tmp_path):

@@ -12,13 +12,22 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score
 
-from wavefold.base.dataset import Dataset
-from wavefold.base.errors import DataError, UserError
-from wavefold.data import lines
-from wavefold.data.celestial import LIGHT, add_lines, draw_galaxies, draw_quasars, draw_stars, temperatures
+from wavefold.core.errors import DataError, UserError
+from wavefold.data.dataset import Dataset
 from wavefold.data.significant import five_digits
-from wavefold.data.spectra_sim import CLASSES, GALAXY, QSO, STAR, observe, signal_to_noise, simulate_spectra, wavelengths
-from wavefold.data.spectra_write import write_spectra
+from wavefold.domains.spectra import lines
+from wavefold.domains.spectra.celestial import LIGHT, add_lines, draw_galaxies, draw_quasars, draw_stars, temperatures
+from wavefold.domains.spectra.simulate import (
+    CLASSES,
+    GALAXY,
+    QSO,
+    STAR,
+    observe,
+    signal_to_noise,
+    simulate_spectra,
+    wavelengths,
+)
+from wavefold.domains.spectra.write import write_spectra
 
 AXIS = wavelengths(2600)
 
@@ -92,10 +101,10 @@ def test_signal_to_noise_is_from_1_to_60_and_is_what_was_asked() -> None:
     drawn = signal_to_noise(np.repeat([STAR, GALAXY, QSO], 2000), rng)
     assert 1 <= drawn.min() < 1.05
     assert 57 < drawn.max() <= 60
-    for asked in (3.0, 30.0):
-        seen = observe(np.ones((50, 2600), np.float32), np.full(50, asked), np.zeros(50), np.zeros(50), AXIS, rng)
+    for requested in (3.0, 30.0):
+        seen = observe(np.ones((50, 2600), np.float32), np.full(50, requested), np.zeros(50), np.zeros(50), AXIS, rng)
         noise = np.median(np.abs(np.diff(seen, axis=1)), axis=1) / 0.6745 / np.sqrt(2)
-        assert np.median(np.median(seen, axis=1) / noise) == pytest.approx(asked, rel=0.15)
+        assert np.median(np.median(seen, axis=1) / noise) == pytest.approx(requested, rel=0.15)
 
 
 def test_line_has_its_place_and_area() -> None:

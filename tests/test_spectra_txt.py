@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from wavefold import data as room  # not its names: pytest would take test_files for a test
-from wavefold.base.dataset import Dataset
-from wavefold.base.errors import DataError, UserError
-from wavefold.data import READERS, read, spectra_txt
+from wavefold.core.errors import DataError, UserError
+from wavefold.data import LAYOUTS, read
 from wavefold.data.bundles import contents
-from wavefold.data.spectra_txt import axis_unit
+from wavefold.data.dataset import Dataset
+from wavefold.domains.spectra import contest_txt
+from wavefold.domains.spectra.contest_txt import axis_unit
 
 Real = Callable[[str], Path]
 TEXTS = {"7": "1,2,3", "12": "4,5,6\n", "9": "-1e-3, 0.5,2.5E2 \n"}
@@ -55,7 +56,7 @@ def source(
     return folder
 
 
-def told(path: Path, **options: Any) -> str:
+def fields(path: Path, **options: Any) -> str:
     """The message of the error that reading ends with; always one line."""
     with pytest.raises(UserError) as caught:
         read(path, **options)
@@ -154,7 +155,7 @@ def test_samples_without_an_index_may_be_named_and_marked_as_windows_does(tmp_pa
 
 def test_a_folder_named_as_a_sample_is_none(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").mkdir()
-    assert "contains notes.txt; expected one train*.csv" in told(tmp_path)
+    assert "contains notes.txt; expected one train*.csv" in fields(tmp_path)
 
 
 def test_test_parts_are_read_by_their_own_name(tmp_path: Path) -> None:
@@ -171,16 +172,16 @@ def test_test_parts_are_read_by_their_own_name(tmp_path: Path) -> None:
     assert read(other, label_column="kind").classes == ("a",)
     alone = source(tmp_path / "alone", {"3": "7,8,9"}, "id\n3\n", prefix="test")
     assert read(alone).labels is None
-    assert "no column 'knd'" in told(other, label_column="knd")
+    assert "no column 'knd'" in fields(other, label_column="knd")
     assert read(other, label_column="knd", labels=False).labels is None
     (tmp_path / "second_train_index.csv").write_text(INDEX)
-    assert told(tmp_path).endswith("contains second_train_index.csv, train_index.csv; give the path of one of them")
+    assert fields(tmp_path).endswith("contains second_train_index.csv, train_index.csv; give the path of one of them")
 
 
 def test_one_zip_may_hold_several_parts(tmp_path: Path) -> None:
     zipped(tmp_path / "all.zip", TEXTS)
     (tmp_path / "train_index.csv").write_text("id,type\n7,star\n12,galaxy\n")
-    assert "all.zip 9.txt: has no row in train_index.csv" in told(tmp_path)
+    assert "all.zip 9.txt: has no row in train_index.csv" in fields(tmp_path)
     assert [id_ for id_, _ in read(tmp_path, skip_bad=True).left_out] == ["9"]
     (tmp_path / "test_index.csv").write_text("id\n9\n")
     assert read(tmp_path).ids.tolist() == ["7", "12"]
@@ -219,7 +220,7 @@ def test_wavelengths_give_the_axis(tmp_path: Path, text: str, axis: list[float],
 )
 def test_wavelengths_are_checked(tmp_path: Path, text: str, words: str) -> None:
     (source(tmp_path) / "wavelength.txt").write_text(text)
-    assert words in told(tmp_path)
+    assert words in fields(tmp_path)
 
 
 def test_columns_beside_the_index(tmp_path: Path) -> None:
@@ -233,21 +234,21 @@ def test_columns_beside_the_index(tmp_path: Path) -> None:
     assert by_site.groups is not None
     assert (by_site.groups.tolist(), by_site.classes) == (["x", "y", "x"], ("p", "q"))
     assert by_site.digest == by_place.digest
-    assert "with train_meta.csv: no group column 'sit'; available columns:" in told(path, group="sit")
-    assert "no column 'kid'; available columns: id, type, site, ra, dec, kind; did you mean 'kind'?" in told(
+    assert "with train_meta.csv: no group column 'sit'; available columns:" in fields(path, group="sit")
+    assert "no column 'kid'; available columns: id, type, site, ra, dec, kind; did you mean 'kind'?" in fields(
         path, label_column="kid"
     )
     (path / "train_meta.csv").write_text("id,ra,dec\n9,10,20\n7,10h,20\n12,,\n")
     assert read(path).groups is None
-    assert "grouping by star needs numeric ra and dec in degrees" in told(path, group="star")
+    assert "grouping by star needs numeric ra and dec in degrees" in fields(path, group="star")
     (path / "train_meta.csv").write_text("id,ra,dec,source_key\n9,10,20,a\n7,10,20,b\n12,1,1,b\n")
     named = read(path)
     assert named.groups is not None
     assert named.groups.tolist() == ["b", "b", "a"]
     (path / "train_meta.csv").write_text("id,ra,dec\n9,10,20\n7,,\n")
-    assert told(path) == "train_meta.csv: has no row for id '12'"
+    assert fields(path) == "train_meta.csv: has no row for id '12'"
     assert read(source(tmp_path / "bare"), group="auto").groups is None
-    assert "no group column 'star'; available columns: type" in told(tmp_path / "bare", group="star")
+    assert "no group column 'star'; available columns: type" in fields(tmp_path / "bare", group="star")
 
 
 BAD = {
@@ -274,7 +275,7 @@ def test_bad_samples_are_named_or_passed_over(tmp_path: Path, name: str, way: st
     changes, words = BAD[name]
     path = source(tmp_path, {k: v for k, v in {**TEXTS, **changes}.items() if v is not None}, way=way)
     words = words.replace("train_data", "train_data.zip") if way == "zip" else words
-    assert told(path).startswith(words)
+    assert fields(path).startswith(words)
     for _ in range(2):  # read, then from the cache
         data = read(path, skip_bad=True)
         assert (data.ids.tolist(), data.classes) == (["7", "9"], ("star",))
@@ -282,8 +283,8 @@ def test_bad_samples_are_named_or_passed_over(tmp_path: Path, name: str, way: st
         ((left, why),) = data.left_out
         assert left == "12"
         assert why.startswith(words)
-    assert told(path).startswith(words)  # the cache does not hide it
-    assert told(path, cache=False).startswith(words)
+    assert fields(path).startswith(words)  # the cache does not hide it
+    assert fields(path, cache=False).startswith(words)
 
 
 @pytest.mark.parametrize("cached_first", [True, False])
@@ -291,17 +292,17 @@ def test_a_file_without_a_row_is_named_or_passed_over(tmp_path: Path, cached_fir
     path = source(tmp_path, {**TEXTS, "10": "1,2,3", "8": "x"})
     words = "train_data.zip 8.txt: has no row in train_index.csv"
     if not cached_first:
-        assert told(path) == words
+        assert fields(path) == words
     data = read(path, skip_bad=True)
     assert len(data) == 3
     assert data.left_out == (("8", words), ("10", words.replace("8.txt", "10.txt")))
-    assert told(path) == words
+    assert fields(path) == words
 
 
 def test_the_cache_does_not_hide_that_labels_are_missing(tmp_path: Path) -> None:
     path = source(tmp_path, index=INDEX.replace("type", "typ"))
     assert read(path, labels=False).labels is None
-    assert "no column 'type'; available columns: id, typ; did you mean 'typ'?" in told(path)
+    assert "no column 'type'; available columns: id, typ; did you mean 'typ'?" in fields(path)
     assert read(path, label_column="typ").classes == ("galaxy", "star")
 
 
@@ -309,7 +310,7 @@ def test_the_first_in_the_indexs_order_is_named(tmp_path: Path) -> None:
     texts = {str(i): "1,2,3" for i in range(600)} | {"400": "1,2", "590": "x,1,2"}
     order = [*range(599, 300, -1), *range(301)]
     path = source(tmp_path, texts, "id,type\n" + "".join(f"{i},a\n" for i in order))
-    assert told(path).startswith("train_data.zip 590.txt: value 1 is 'x'")
+    assert fields(path).startswith("train_data.zip 590.txt: value 1 is 'x'")
     assert [i for i, _ in read(path, skip_bad=True).left_out] == ["590", "400"]
 
 
@@ -341,28 +342,28 @@ def test_the_first_in_the_indexs_order_is_named(tmp_path: Path) -> None:
 def test_defects_of_the_index_stay_errors(tmp_path: Path, index: str, words: str) -> None:
     path = source(tmp_path, index=index)
     for layout in ("auto", "spectra"):
-        assert words in told(path, layout=layout, skip_bad=True)
+        assert words in fields(path, layout=layout, skip_bad=True)
 
 
 def test_sources_without_samples(tmp_path: Path) -> None:
     path = source(tmp_path / "zip", {})
-    assert told(path, skip_bad=True) == "train_data.zip: contains no .txt files, expected one <id>.txt per spectrum"
+    assert fields(path, skip_bad=True) == "train_data.zip: contains no .txt files, expected one <id>.txt per spectrum"
     (path / "train_data.zip").unlink()
     assert (
         "train_index.csv: found no samples beside it, expected a folder train_data or train_data.zip with <id>.txt files"
-        in told(path)
+        in fields(path)
     )
     zipped(path / "a.zip", TEXTS)
     zipped(path / "b.zip", TEXTS)
-    assert "a.zip, b.zip could each contain its samples; rename one after the index, such as train_data.zip" in told(path)
+    assert "a.zip, b.zip could each contain its samples; rename one after the index, such as train_data.zip" in fields(path)
     words = (
         "train_data.zip: none of the 3 spectra can be read; the first error: "
         "train_data.zip 7.txt: value 1 is 'x', expected a number"
     )
-    assert told(source(tmp_path / "bad", dict.fromkeys(TEXTS, "x")), skip_bad=True) == words
+    assert fields(source(tmp_path / "bad", dict.fromkeys(TEXTS, "x")), skip_bad=True) == words
     gone = source(tmp_path / "gone", {"1": "1,2"})
-    assert "none of the 3 spectra can be read; the first error: train_index.csv line 2: id '7'" in told(gone, skip_bad=True)
-    assert "train_data.zip: all .txt files are empty" in told(source(tmp_path / "empty", dict.fromkeys(TEXTS, "")))
+    assert "none of the 3 spectra can be read; the first error: train_index.csv line 2: id '7'" in fields(gone, skip_bad=True)
+    assert "train_data.zip: all .txt files are empty" in fields(source(tmp_path / "empty", dict.fromkeys(TEXTS, "")))
 
 
 def test_what_lies_beside_the_samples_need_not_be_sound(tmp_path: Path) -> None:
@@ -377,7 +378,7 @@ def test_what_lies_beside_the_samples_need_not_be_sound(tmp_path: Path) -> None:
 def test_columns_beside_the_index_are_looked_at_first(tmp_path: Path, parsed: list[str]) -> None:
     path = source(tmp_path)
     (path / "train_meta.csv").write_text("id,ra\n7,1\n9,1\n")
-    assert told(path) == "train_meta.csv: has no row for id '12'"
+    assert fields(path) == "train_meta.csv: has no row for id '12'"
     assert parsed == []
 
 
@@ -385,7 +386,7 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
     path = source(tmp_path)
     with zipfile.ZipFile(path / "train_data.zip", "a") as archive:
         archive.writestr("again/7.txt", "1,2,3")
-    assert "train_data.zip: contains 7.txt twice (train_data/7.txt), expected one file per id" in told(path, skip_bad=True)
+    assert "train_data.zip: contains 7.txt twice (train_data/7.txt), expected one file per id" in fields(path, skip_bad=True)
 
 
 @pytest.mark.parametrize("name", ["../8.txt", "/8.txt", "a/../../8.txt", "..\\8.txt", "C:\\8.txt"])
@@ -393,7 +394,7 @@ def test_names_do_not_leave_the_archive(tmp_path: Path, name: str) -> None:
     path = source(tmp_path)
     with zipfile.ZipFile(path / "train_data.zip", "a") as archive:
         archive.writestr(name, "1,2,3")
-    assert "points outside the archive" in told(path, skip_bad=True)
+    assert "points outside the archive" in fields(path, skip_bad=True)
 
 
 @pytest.mark.parametrize("way", ["zip", "folder"])
@@ -407,7 +408,7 @@ def test_names_can_be_printed(tmp_path: Path, name: str, way: str) -> None:
         zipped(path / "train_data.zip", {**TEXTS, name: "1,2,3"}, inside)
         for file in (path / "train_data").iterdir():
             file.unlink()
-    assert told(path, skip_bad=True) == words
+    assert fields(path, skip_bad=True) == words
 
 
 def test_a_name_may_be_a_very_long_number(tmp_path: Path) -> None:
@@ -433,7 +434,7 @@ def test_links_do_not_leave_the_folder(tmp_path: Path) -> None:
         link = path / "train_data" / name
         link.symlink_to(tmp_path / target)
         assert (
-            told(path, skip_bad=True)
+            fields(path, skip_bad=True)
             == f"train_data: {name} is a link to a file outside the folder; replace it with the file itself"
         )
         link.unlink()
@@ -457,7 +458,7 @@ def test_broken_members_are_bad_samples(tmp_path: Path, packed: int) -> None:
     data = bytearray((path / "train_data.zip").read_bytes())
     data[start + 20] ^= 0x55
     (path / "train_data.zip").write_bytes(data)
-    assert "train_data.zip 12.txt: is corrupt in the zip (" in told(path)
+    assert "train_data.zip 12.txt: is corrupt in the zip (" in fields(path)
     assert read(path, skip_bad=True).ids.tolist() == ["7", "9"]
 
 
@@ -467,18 +468,18 @@ def test_members_that_cannot_be_unpacked(tmp_path: Path) -> None:
     good = archive.read_bytes()
     flags = good.index(b"PK\x01\x02") + 8  # of the first member's entry in the directory
     archive.write_bytes(good[:flags] + b"\1" + good[flags + 1 :])
-    assert "train_data.zip 7.txt: is encrypted; expected an unencrypted zip" in told(path)
+    assert "train_data.zip 7.txt: is encrypted; expected an unencrypted zip" in fields(path)
     assert read(path, skip_bad=True).ids.tolist() == ["12", "9"]
     archive.write_bytes(good[: flags + 2] + b"\x09" + good[flags + 3 :])
-    assert "train_data.zip 7.txt: uses compression method 9" in told(path)
+    assert "train_data.zip 7.txt: uses compression method 9" in fields(path)
     archive.write_bytes(good[: flags + 16] + (1 << 30).to_bytes(4, "little") + good[flags + 20 :])
-    assert "train_data.zip 7.txt: unpacks to 1,073,741,824 bytes, too large for one sample" in told(path)
+    assert "train_data.zip 7.txt: unpacks to 1,073,741,824 bytes, too large for one sample" in fields(path)
     archive.write_bytes(good[: flags + 16] + (2).to_bytes(4, "little") + good[flags + 20 :])  # a bomb that says it is small
-    assert "train_data.zip 7.txt: is corrupt in the zip (wrong checksum or size)" in told(path)
+    assert "train_data.zip 7.txt: is corrupt in the zip (wrong checksum or size)" in fields(path)
     archive.write_bytes(good[: len(good) // 2])
-    assert "train_data.zip: cannot be read as a zip" in told(path, skip_bad=True)
+    assert "train_data.zip: cannot be read as a zip" in fields(path, skip_bad=True)
     archive.write_bytes(b"")
-    assert "train_data.zip: cannot be read as a zip" in told(path, skip_bad=True)
+    assert "train_data.zip: cannot be read as a zip" in fields(path, skip_bad=True)
 
 
 @pytest.mark.parametrize("offset", [-5, 1 << 63])
@@ -501,13 +502,13 @@ def test_a_zip_and_a_folder_of_the_same_spectra_have_the_same_digest(tmp_path: P
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The entries that are parsed from here on."""
     seen: list[str] = []
-    parse = spectra_txt.parse_txt
+    parse = contest_txt.parse_txt
 
     def watched(entries: Sequence[str], **options: Any) -> Any:
         seen.extend(entries)
         return parse(entries, **options)
 
-    monkeypatch.setattr(spectra_txt, "parse_txt", watched)
+    monkeypatch.setattr(contest_txt, "parse_txt", watched)
     return seen
 
 
@@ -550,7 +551,8 @@ def stopped(*_: Any, **__: Any) -> None:
 
 KILLED = """
 import os, signal, sys
-from wavefold.data import read, spectra_txt
+from wavefold.domains.spectra import contest_txt
+from wavefold.data import read
 parse = spectra_txt.parse_txt
 def dies(entries, **options):
     if any(entry.endswith("300.txt") for entry in entries):
@@ -593,10 +595,10 @@ def test_a_reading_killed_at_its_end_parses_nothing_again(
 def test_what_was_half_read_goes_when_the_source_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAVEFOLD_CACHE", str(tmp_path / "cache"))
     path = unzipped(tmp_path / "spectra [1]", {"1": "1,2", "2": "x,y"})
-    assert "2.txt: value 1 is 'x'" in told(path)
+    assert "2.txt: value 1 is 'x'" in fields(path)
     (half,) = (tmp_path / "cache").glob(".*.part")
     (path / "2.txt").write_text("3,4,5")
-    assert "2.txt: has 3 values" in told(path)
+    assert "2.txt: has 3 values" in fields(path)
     assert not half.exists()
 
 
@@ -613,11 +615,11 @@ def test_other_processes_parse_the_same(tmp_path: Path, monkeypatch: pytest.Monk
     texts = {str(i): f"{i},1" if i != 700 else "1" for i in range(800)}
     path = source(tmp_path, texts, "id,type\n" + "".join(f"{i},a\n" for i in range(800)))
     here = read(path, skip_bad=True, cache=False)
-    monkeypatch.setattr(spectra_txt, "_ALONE", 1)
+    monkeypatch.setattr(contest_txt, "_ALONE", 1)
     there = read(path, skip_bad=True)
     np.testing.assert_array_equal(here.signals, there.signals)
     assert (here.digest, here.left_out) == (there.digest, there.left_out)
-    assert "train_data.zip 700.txt: has 1 value" in told(path, cache=False)
+    assert "train_data.zip 700.txt: has 1 value" in fields(path, cache=False)
 
 
 def test_no_room_for_a_cache_is_a_warning(
@@ -631,7 +633,7 @@ def test_no_room_for_a_cache_is_a_warning(
 
 def test_other_layouts_are_still_told_apart(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a spectrum")
-    assert "contains notes.txt; expected one train*.csv" in told(tmp_path)
+    assert "contains notes.txt; expected one train*.csv" in fields(tmp_path)
     (tmp_path / "train.csv").write_text("id,t0,t1\n1,2,3\n")
     unzipped(tmp_path / "data", TEXTS)
     (tmp_path / "some_index.csv").write_text(INDEX)
@@ -644,9 +646,9 @@ def test_other_layouts_are_still_told_apart(tmp_path: Path) -> None:
 def test_fits_needs_a_grid(tmp_path: Path) -> None:
     (tmp_path / "a.fits").write_bytes(b"")
     for path in (tmp_path, tmp_path / "a.fits"):
-        assert "needs data.grid=[first, last, step] in angstrom" in told(path)
+        assert "needs data.grid=[first, last, step] in angstrom" in fields(path)
     with pytest.raises(DataError, match=r"contains no FITS files, expected \.fits"):
-        READERS["fits"](unzipped(tmp_path / "none", {}), grid=(4000, 5000, 2))
+        LAYOUTS["fits"](unzipped(tmp_path / "none", {}), grid=(4000, 5000, 2))
 
 
 def test_real_lamost(real: Real) -> None:
@@ -690,7 +692,7 @@ def test_real_fits_with_and_without_an_index(real: Real, tmp_path: Path) -> None
     file = next(real("lamost/sample_fits").iterdir())
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "y.fits.gz").write_bytes(file.read_bytes())
-    assert told(tmp_path, grid=(3800, 9000, 4)).startswith("x.fits: ")
+    assert fields(tmp_path, grid=(3800, 9000, 4)).startswith("x.fits: ")
     kept = read(tmp_path, grid=(3800, 9000, 4), skip_bad=True)
     assert (kept.ids.tolist(), kept.classes, [i for i, _ in kept.left_out]) == (["y"], ("b",), ["x"])
     assert read(tmp_path, grid=(3800, 9000, 4), skip_bad=True, label_column="class").classes == ("star",)

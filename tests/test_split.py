@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wavefold.base.dataset import Ints
-from wavefold.base.errors import UserError
-from wavefold.prepare import SPLITS, Fold, holdout, kfold
+from wavefold.core.errors import UserError
+from wavefold.data.dataset import Ints
+from wavefold.data.split import SPLITS, Fold, holdout, kfold
 
 SHARES = [0.6, 0.25, 0.1, 0.05]
 

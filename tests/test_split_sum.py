@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
 from wavefold.models import MODELS
 from wavefold.models.layers import MaxPool
 from wavefold.models.split_sum import DropPositions

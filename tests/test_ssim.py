@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from wavefold.base.errors import DataError, UserError
-from wavefold.training.spectrum import radial_power
-from wavefold.training.ssim import mean_ssim, ssim_map
+from wavefold.core.errors import DataError, UserError
+from wavefold.evaluation.spectrum import radial_power
+from wavefold.evaluation.ssim import mean_ssim, ssim_map
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(size=(24, 31))

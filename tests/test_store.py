@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wavefold.base.errors import DataError
+from wavefold.core.errors import DataError
 from wavefold.data.store import SIGNALS, Block, fill, settle, working_folder
 
 WIDTH = 3

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from wavefold.base import files
-from wavefold.base.blocks import by_blocks
-from wavefold.base.errors import UserError
-from wavefold.base.runs import hold_folder
+from wavefold.core import files
+from wavefold.core.errors import UserError
+from wavefold.core.run import lock_folder
+from wavefold.data.blocks import by_blocks
 from wavefold.data.cache import cache_folder
 
 LACKING = """
@@ -27,19 +27,20 @@ builtins.__import__ = guarded
 for name in ("posix_fallocate", "sched_getaffinity"):
     delattr(os, name)
 del errno.EDQUOT
-from wavefold import cli, pipeline
+from wavefold import api
+from wavefold import cli
 print("there")
 """
 
 
 def test_the_story_is_imported_where_posix_is_not():
-    told = subprocess.run([sys.executable, "-c", LACKING], capture_output=True, text=True)
-    assert told.stdout == "there\n", told.stderr
+    fields = subprocess.run([sys.executable, "-c", LACKING], capture_output=True, text=True)
+    assert fields.stdout == "there\n", fields.stderr
 
 
 def test_a_large_result_finds_its_room_without_posix(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
-    monkeypatch.setattr("wavefold.base.blocks._PIECE", 1000)
+    monkeypatch.setattr("wavefold.data.blocks._PIECE", 1000)
     signals = np.arange(900 * 3, dtype=np.float32).reshape(900, 1, 3)
     made = by_blocks(lambda block: block * 2, signals, tmp_path, most=1000)
     assert isinstance(made, np.memmap)
@@ -63,27 +64,27 @@ def test_a_folder_is_flushed_only_where_folders_are_opened(tmp_path, monkeypatch
 
 def test_a_folder_is_held_once_swept_and_left_as_it_was(tmp_path):
     folder = tmp_path / "run"
-    with hold_folder(folder, fresh=False):
-        with pytest.raises(UserError, match="another process is training there"), hold_folder(folder, fresh=True):
+    with lock_folder(folder, fresh=False):
+        with pytest.raises(UserError, match="another process is training there"), lock_folder(folder, fresh=True):
             pass
         assert folder.is_dir()
     assert not folder.exists()  # nothing was kept
     for fresh, left in ((False, {"run.json"}), (True, set())):
-        with hold_folder(folder, fresh=fresh):
+        with lock_folder(folder, fresh=fresh):
             (folder / ".half.part").write_text("")
             (folder / "run.json").write_text('{"identity": {}}')
-        with hold_folder(folder, fresh=fresh):
+        with lock_folder(folder, fresh=fresh):
             assert {path.name for path in folder.iterdir()} - {".lock"} == left
 
 
 def test_another_process_finds_the_folder_held(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from wavefold.base.runs import hold_folder\n"
+        "import sys; from pathlib import Path; from wavefold.core.run import hold_folder\n"
         "with hold_folder(Path(sys.argv[1]), fresh=False): pass"
     )
-    with hold_folder(tmp_path / "run", fresh=False):
-        told = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
-    assert "another process is training there" in told.stderr
+    with lock_folder(tmp_path / "run", fresh=False):
+        fields = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
+    assert "another process is training there" in fields.stderr
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")]).returncode == 0
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wavefold.base.errors import DataError, UserError
-from wavefold.data import read, wfdb_records
+from wavefold.core.errors import DataError, UserError
+from wavefold.data import read
+from wavefold.domains.heartbeat import wfdb
 
 Real = Callable[[str], Path]
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # of wfdb, when pandas 3.1 is there
@@ -19,13 +20,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # of wfdb
 
 def test_window_intervals_are_medians_of_ten_seconds() -> None:
     peaks = np.array([0, 100, 210, 300, 1300, 2600, 2700])  # windows of 1250: four peaks, one, two
-    assert wfdb_records.window_intervals(peaks).tolist() == [100] * 4 + [105] + [100] * 2
+    assert wfdb.window_intervals(peaks).tolist() == [100] * 4 + [105] + [100] * 2
 
 
 def test_beats_are_cut_scaled_and_padded() -> None:
     signal = np.zeros(230, np.float32)
     signal[[0, 10, 20, 220]] = [4, 2, -4, 9]
-    beats, kept = wfdb_records.cut_beats(signal, np.array([0, 100, 200]))
+    beats, kept = wfdb.cut_beats(signal, np.array([0, 100, 200]))
     assert kept.tolist() == [0, 1]  # 1.2 * 100 values from 200 would pass the end
     assert beats.shape == (2, 205)
     assert beats[0, [0, 1, 10, 20, 119, 120]].tolist() == np.float32([1, 0.5, 0.75, 0, 0.5, 0]).tolist()
@@ -48,8 +49,8 @@ def record(folder: Path, invalid: slice) -> None:
     """A record of 1250 samples at 125 Hz with ten beats, of which some samples are invalid."""
     signal = np.sin(np.arange(1250))[:, None]
     signal[invalid] = np.nan
-    wfdb_records.wfdb.wrsamp("7", 125, ["mV"], ["MLII"], p_signal=signal, fmt=["16"], write_dir=str(folder))
-    wfdb_records.wfdb.wrann("7", "atr", np.arange(0, 1250, 125), ["N"] * 10, write_dir=str(folder))
+    wfdb.wfdb.wrsamp("7", 125, ["mV"], ["MLII"], p_signal=signal, fmt=["16"], write_dir=str(folder))
+    wfdb.wfdb.wrann("7", "atr", np.arange(0, 1250, 125), ["N"] * 10, write_dir=str(folder))
 
 
 def test_beats_with_invalid_samples_are_dropped_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,22 +11,22 @@ import pytest
 import torch
 from torch import nn
 
-from wavefold import pipeline
-from wavefold.base.blocks import blocks_of, by_blocks, read_ahead, row_blocks
-from wavefold.base.cadence import MIRRORS
-from wavefold.base.dataset import Dataset, shape_words
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.lazy import Lazy
-from wavefold.base.seen import count_seen, fingerprints, keep_seen
+from wavefold import api
+from wavefold.core.errors import DataError, UserError
+from wavefold.data.blocks import blocks_of, by_blocks, read_ahead, row_blocks
+from wavefold.data.dataset import Dataset, shape_words
+from wavefold.data.fingerprints import count_known, fingerprints, save_fingerprints
+from wavefold.data.lazy import Lazy
+from wavefold.domains.radio.cadence import MIRRORS
+from wavefold.evaluation.metrics import METRICS, cut_score
 from wavefold.models import MODELS, describe
 from wavefold.models.views import Views
-from wavefold.prepare import AUGMENTATIONS, MIXERS, TRANSFORMS, Mixup, Scale, Standardise
 from wavefold.recipe import Member, Recipe
-from wavefold.story import fitting, reading
-from wavefold.training.batches import EachOnce
+from wavefold.tasks.classification import fit, reading
 from wavefold.training.losses import LOSSES
-from wavefold.training.metrics import METRICS, cut_score
-from wavefold.training.part import Draw, Mix, OnDemand, Part
+from wavefold.training.sampler import EachOnce
+from wavefold.training.training_set import Draw, Mix, OnDemand, TrainingSet
+from wavefold.transforms import AUGMENTATIONS, MIXERS, TRANSFORMS, Mixup, Scale, Standardise
 
 ONE = (6, 4, 8)  # panels, rows, columns
 
@@ -91,7 +91,7 @@ def recipe(**more) -> Recipe:
 
 
 def checked(**more) -> None:
-    pipeline.check_recipe(recipe(**more))
+    api.check_recipe(recipe(**more))
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def given(monkeypatch):
 
 
 def train(given, dataset, out, chosen=None):
-    return pipeline.train(chosen or recipe(), data=given(dataset), out=out, say=lambda line: None)
+    return api.train(chosen or recipe(), data=given(dataset), out=out, log=lambda line: None)
 
 
 def scores_of(run):
@@ -138,29 +138,29 @@ def test_a_run_of_cadences_tells_folds_intervals_and_cuts(given, tmp_path):
     for row in (scores["score"], scores["members"][0], scores["folds"][0]):
         value, low, high = row["auc"]
         assert low <= value <= high
-    assert "\nby fold: auc " in pipeline.describe_scores(run)
+    assert "\nby fold: auc " in api.describe_scores(run)
     new = cadences(40, seed=1)
-    result = pipeline.score_run(run, given(new), by=["family", "snr"], warn=lambda line: None)
-    asked = pipeline.probabilities_for(run, new)
+    result = api.score_run(run, given(new), by=["family", "snr"], warn=lambda line: None)
+    requested = api.probabilities_for(run, new)
     rows = (new.columns["family"] == "sine") | (new.labels == 0)
-    told = json.loads(json.dumps(result.as_json()))
-    assert told["by"]["family"]["sine"]["value"] == METRICS["auc"].function(asked[rows], new.labels[rows])
-    assert told["by"]["family"]["sine"]["n"] == 10
-    assert list(told["by"]["snr"]) == ["1.5 to 11", "11 to 20.5", "20.5 to 30", "30 to 39.5"]
-    assert "auc by family:\n  linear" in pipeline.describe_score(run, result)
-    assert "by" not in pipeline.score_run(run, given(new), warn=lambda line: None).as_json()
+    fields = json.loads(json.dumps(result.as_json()))
+    assert fields["by"]["family"]["sine"]["value"] == METRICS["auc"].function(requested[rows], new.labels[rows])
+    assert fields["by"]["family"]["sine"]["n"] == 10
+    assert list(fields["by"]["snr"]) == ["1.5 to 11", "11 to 20.5", "20.5 to 30", "30 to 39.5"]
+    assert "auc by family:\n  linear" in api.describe_score(run, result)
+    assert "by" not in api.score_run(run, given(new), warn=lambda line: None).as_json()
     with pytest.raises(UserError, match=r"no column 'famly' to group by.*did you mean 'family'"):
-        pipeline.score_run(run, given(new), by=["famly"])
+        api.score_run(run, given(new), by=["famly"])
 
 
 def test_answers_depend_on_neither_the_batch_nor_the_way_of_reading(given, tmp_path):
     run, new = train(given, cadences(), tmp_path / "run"), cadences(30, seed=2)
-    whole = pipeline.probabilities_for(run, new)
-    lazy = pipeline.probabilities_for(run, replace(new, signals=Source(new.signals).lazy()), size=7)
+    whole = api.probabilities_for(run, new)
+    lazy = api.probabilities_for(run, replace(new, signals=Source(new.signals).lazy()), size=7)
     np.testing.assert_allclose(whole, lazy, atol=1e-6)
     odd = replace(new, signals=new.signals[..., :6])
     with pytest.raises(DataError, match="samples are 6 x 4 x 6; the run was trained on 6 x 4 x 8"):
-        pipeline.predict(run, given(odd), out=str(tmp_path / "x.csv"))
+        api.predict(run, given(odd), out=str(tmp_path / "x.csv"))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_what_does_not_fit_the_data_is_told_before_any_training(given, tmp_path)
         train(given, beats, tmp_path / "run")
     flipped = Recipe.load("heartbeat").with_({"member": [{"model": "net3", "flips": ["time"]}]})
     with pytest.raises(UserError, match=r"member\.0\.flips: only signals \(sample, panel, time, frequency\)"):
-        pipeline.check_recipe(flipped)
+        api.check_recipe(flipped)
     many = Lazy(lambda rows: np.zeros((len(rows), *ONE), np.float32), np.arange(9), (6, 9000, 20000))
     with pytest.raises(UserError, match=r"prepare\.0: 'smote' needs all signals in memory.*these 3 samples .* 13\.0 GB"):
         train(
@@ -206,11 +206,11 @@ def test_what_does_not_fit_the_data_is_told_before_any_training(given, tmp_path)
 
 def test_a_classifier_that_needs_all_signals_is_told_before_any_training(given, tmp_path):
     many = Lazy(lambda rows: np.zeros((len(rows), *ONE), np.float32), np.arange(48), (6, 4000, 4000))
-    told = given(replace(cadences(), signals=many))
+    fields = given(replace(cadences(), signals=many))
     with pytest.raises(UserError, match=r"output\.baseline: 'logistic' needs all signals in memory"):
-        train(lambda _: told, None, tmp_path / "run", recipe(prepare=[]))
+        train(lambda _: fields, None, tmp_path / "run", recipe(prepare=[]))
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("fold*"))
-    lines = pipeline.check_data(recipe(prepare=[], output={"metric": "auc", "baseline": "dedoppler"}), told)
+    lines = api.check_data(recipe(prepare=[], output={"metric": "auc", "baseline": "dedoppler"}), fields)
     assert lines[0].startswith("48 samples, 6 x 4000 x 4000")
 
 
@@ -224,10 +224,10 @@ def test_a_classifier_that_needs_all_signals_is_told_before_any_training(given, 
 def test_a_step_of_cadences_is_refused_for_beats_before_any_training(step, words, given):
     beats = Recipe.load("heartbeat").with_({"prepare": [{"step": step}]})
     with pytest.raises(UserError, match=words):
-        pipeline.check_recipe(beats)
+        api.check_recipe(beats)
     chosen = recipe(prepare=[{"step": step}], member=[{"model": "net1"}])
     with pytest.raises(UserError, match=words):
-        pipeline.check_data(chosen, given(replace(cadences(), signals=np.zeros((48, 1, 205), np.float32))))
+        api.check_data(chosen, given(replace(cadences(), signals=np.zeros((48, 1, 205), np.float32))))
 
 
 def test_of_two_classes_the_last_is_looked_for_and_the_recipe_may_order_them(given):
@@ -236,20 +236,20 @@ def test_of_two_classes_the_last_is_looked_for_and_the_recipe_may_order_them(giv
         "note: class 'none' is taken as the positive class; if it is 'needle', add --set 'data.classes=[\"none\",\"needle\"]'"
     )
     chosen = recipe(output={"metric": "auc", "submission": "target"})
-    assert note in pipeline.check_data(chosen, given(named))
-    assert not [line for line in pipeline.check_data(chosen, given(cadences())) if "looked for" in line]
+    assert note in api.check_data(chosen, given(named))
+    assert not [line for line in api.check_data(chosen, given(cadences())) if "looked for" in line]
     ordered = chosen.with_({"data.classes": ["none", "needle"]})
-    dataset = pipeline.read_for(ordered, given(named))
+    dataset = api.read_for(ordered, given(named))
     assert dataset.classes == ("none", "needle")
     np.testing.assert_array_equal(dataset.labels, cadences().labels)
-    assert not [line for line in pipeline.check_data(ordered, given(named)) if "looked for" in line]
+    assert not [line for line in api.check_data(ordered, given(named)) if "looked for" in line]
 
 
 def test_what_was_seen_is_marked_once(given, tmp_path, monkeypatch):
     run = train(given, cadences(), tmp_path / "run")
     marks = (run.folder / "seen.npy").read_bytes()
     (run.folder / "scores.json").unlink()
-    monkeypatch.setattr(pipeline, "keep_seen", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(api, "keep_seen", lambda *_: pytest.fail("read again"))
     train(given, cadences(), tmp_path / "run")
     assert (run.folder / "seen.npy").read_bytes() == marks
 
@@ -257,7 +257,7 @@ def test_what_was_seen_is_marked_once(given, tmp_path, monkeypatch):
 def test_check_says_shape_and_extent_of_a_few(given):
     dataset = cadences(100)
     source = Source(dataset.signals)
-    lines = pipeline.check_data(recipe(), given(replace(dataset, signals=source.lazy())))
+    lines = api.check_data(recipe(), given(replace(dataset, signals=source.lazy())))
     assert lines[0].startswith("100 samples, 6 x 4 x 8 values from -")
     assert lines[0].endswith("(in 64 samples checked)")
     assert source.most == 1
@@ -265,7 +265,7 @@ def test_check_says_shape_and_extent_of_a_few(given):
 
 
 def test_summaries_of_nets_of_two_axes_count_a_shared_layer_once():
-    assert pipeline.describe_members(recipe()).startswith("member 0: tiny, 6 x 4 x 8 to 2 classes\n  first")
+    assert api.describe_members(recipe()).startswith("member 0: tiny, 6 x 4 x 8 to 2 classes\n  first")
     shared = nn.Conv2d(6, 6, 1)
     layers = describe(nn.Sequential(shared, shared), *ONE)
     assert [(layer.shape, layer.parameters) for layer in layers] == [(ONE, 42)]
@@ -321,8 +321,8 @@ def test_fingerprints_of_large_samples(tmp_path):
         assert (fingerprints(other) != numbers).tolist() == [False, False, False, True, False]
     lazy = Source(values).lazy()
     np.testing.assert_array_equal(fingerprints(lazy), numbers)
-    keep_seen(tmp_path / "seen.npy", lazy, np.array([1, 4]))
-    assert count_seen(tmp_path / "seen.npy", values) == 2
+    save_fingerprints(tmp_path / "seen.npy", lazy, np.array([1, 4]))
+    assert count_known(tmp_path / "seen.npy", values) == 2
     assert len(set(fingerprints(np.eye(50, 9000, dtype=np.float32)))) == 50
 
 
@@ -397,12 +397,12 @@ def test_a_batch_is_mixed_alike_by_any_number_of_processes(steps):
     numbers = torch.arange(100, 148)
     rest = (torch.from_numpy(dataset.labels), numbers, EachOnce(48, 16), tuple(made[s] for s in steps), 2)
     index = torch.randperm(48, generator=torch.Generator().manual_seed(0))[:17]
-    whole = next(Part(torch.from_numpy(dataset.signals), *rest).drawn([Draw(index, 9, torch.arange(17))]))
+    whole = next(TrainingSet(torch.from_numpy(dataset.signals), *rest).drawn([Draw(index, 9, torch.arange(17))]))
     assert whole[1].is_floating_point() == ("mixup" in steps)
     for rank in range(3):
         own = torch.arange(rank, 17, 3)
         source.most = 0
-        share = next(Part(signals, *rest).drawn([Draw(index, 9, own)]))
+        share = next(TrainingSet(signals, *rest).drawn([Draw(index, 9, own)]))
         assert torch.equal(share[0], whole[0][own])
         assert torch.equal(share[1], whole[1][own])
         assert source.most <= (24 if steps.count("mixup") > 1 else 12 if "mixup" in steps else 6)
@@ -429,6 +429,6 @@ def test_a_cut_takes_all_of_the_classes_that_a_mark_lacks():
 
 
 def test_a_new_net_is_given_what_its_signature_names():
-    assert isinstance(fitting.new_net(Member(model="tiny", width=2), (3, *ONE), 2, 0), Tiny)
+    assert isinstance(fit.new_net(Member(model="tiny", width=2), (3, *ONE), 2, 0), Tiny)
     with pytest.raises(UserError, match="expects signals"):
-        fitting.new_net(Member(model="tiny"), (3, 1, 205), 2, 0)
+        fit.new_net(Member(model="tiny"), (3, 1, 205), 2, 0)

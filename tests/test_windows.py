@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.series import Series, later
-from wavefold.prepare.windows import cut_windows, finite_share, split_by_time, time_blocks
+from wavefold.core.errors import DataError, UserError
+from wavefold.data.series import Series, later
+from wavefold.data.windows import cut_windows, finite_share, split_by_time, time_blocks
 
 
 def a_series(*lengths: int, size: tuple[int, int] = (2, 3), times: object = None, step: float = 0.0) -> Series:

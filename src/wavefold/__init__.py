@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wavefold.base.runs import Run, open_run
+    from wavefold.core.run import Run, open_run
     from wavefold.estimators import FrameForecaster, SignalClassifier
     from wavefold.recipe import Recipe
 
@@ -18,9 +18,9 @@ __all__ = ["FrameForecaster", "Recipe", "Run", "SignalClassifier", "__version__"
 _HOMES = {
     "FrameForecaster": "wavefold.estimators",
     "Recipe": "wavefold.recipe",
-    "Run": "wavefold.base.runs",
+    "Run": "wavefold.core.run",
     "SignalClassifier": "wavefold.estimators",
-    "open_run": "wavefold.base.runs",
+    "open_run": "wavefold.core.run",
 }
 
 

@@ -12,8 +12,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from wavefold import __version__
-from wavefold.base.errors import UserError, plural
-from wavefold.base.interrupt import Interrupted
+from wavefold.core.errors import UserError, plural
+from wavefold.core.interrupt import Interrupted
 
 
 class RecipeName(click.types.StringParamType):
@@ -59,8 +59,8 @@ class Words(click.Group):
         except click.UsageError as error:
             words = error.ctx.command_path.split()[1:] if error.ctx else []
             command = " ".join(["wavefold", *words])
-            said = " ".join(error.format_message().split()).rstrip(".")
-            click.echo(f"wavefold: {said}; see `{command} --help`", err=True)
+            message = " ".join(error.format_message().split()).rstrip(".")
+            click.echo(f"wavefold: {message}; see `{command} --help`", err=True)
             context.exit(2)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
@@ -79,9 +79,9 @@ class Words(click.Group):
         except Exception as error:
             if context.params.get("debug"):
                 raise
-            said = " ".join(str(error).split())
+            message = " ".join(str(error).split())
             click.echo(
-                f"wavefold: internal error: {type(error).__name__}: {said}; `wavefold --debug ...` shows where", err=True
+                f"wavefold: internal error: {type(error).__name__}: {message}; `wavefold --debug ...` shows where", err=True
             )
             context.exit(1)
 
@@ -122,10 +122,10 @@ def recipes() -> None:
 @click.option("--model", is_flag=True, help="List each net's layers, output shapes and parameter counts.")
 def show(recipe: str, changes: tuple[str, ...], model: bool) -> None:
     """Print the resolved recipe, or its nets."""
-    pipeline = _pipeline()
+    api = _api()
     chosen = _resolve(recipe, changes)
-    pipeline.check(chosen)
-    click.echo(pipeline.describe_nets(chosen) if model else chosen.toml(), nl=model)
+    api.check(chosen)
+    click.echo(api.describe_nets(chosen) if model else chosen.toml(), nl=model)
 
 
 @main.command()
@@ -150,9 +150,9 @@ def copy(recipe: str, file: Path) -> None:
 @SKIP_BAD
 def check(recipe: str, changes: tuple[str, ...], data: str | None, skip_bad: bool) -> None:
     """Check a recipe, and data if given, for problems before any training."""
-    pipeline = _pipeline()
+    api = _api()
     chosen = _resolve(recipe, changes, skip_bad=skip_bad)
-    for line in pipeline.check(chosen, data or ""):
+    for line in api.check(chosen, data or ""):
         click.echo(line)
     click.echo(f"{chosen.name}: no problems found")
 
@@ -164,8 +164,8 @@ def check(recipe: str, changes: tuple[str, ...], data: str | None, skip_bad: boo
 @SET
 def look(data: str, recipe: str, out: Path, changes: tuple[str, ...]) -> None:
     """Describe DATA on one HTML page that works offline: counts, classes, statistics, samples, defects."""
-    pipeline = _pipeline()
-    click.echo(f"{pipeline.look(_resolve(recipe, changes), data, out=out)}: open it in a browser")
+    api = _api()
+    click.echo(f"{api.look(_resolve(recipe, changes), data, out=out)}: open it in a browser")
 
 
 @main.command(short_help="Write simulated samples to FOLDER.")
@@ -176,9 +176,9 @@ def look(data: str, recipe: str, out: Path, changes: tuple[str, ...]) -> None:
 @SET
 def simulate(recipe: str, folder: Path, count: int, seed: int, changes: tuple[str, ...]) -> None:
     """Write simulated samples to FOLDER, in the file layout of the recipe's real data."""
-    pipeline = _pipeline()
+    api = _api()
     click.echo(
-        f"{pipeline.simulate(_resolve(recipe, changes), folder, count=count, seed=seed)}: {plural(count, 'simulated sample')}"
+        f"{api.simulate(_resolve(recipe, changes), folder, count=count, seed=seed)}: {plural(count, 'simulated sample')}"
     )
 
 
@@ -192,10 +192,10 @@ def simulate(recipe: str, folder: Path, count: int, seed: int, changes: tuple[st
 @SKIP_BAD
 def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], quick: bool, fresh: bool, skip_bad: bool) -> None:
     """Train, score and save everything in one folder; repeat the same command to resume."""
-    pipeline = _pipeline()
+    api = _api()
     chosen = _resolve(recipe, changes, quick, skip_bad)
     usual = Path("runs") / (f"{chosen.name}-quick" if quick else chosen.name)
-    pipeline.train(chosen, data=data, out=out or usual, fresh=fresh, say=click.echo)
+    api.train(chosen, data=data, out=out or usual, fresh=fresh, log=click.echo)
 
 
 @main.command(short_help="Predict every sample of DATA, or search six scans.")
@@ -216,15 +216,15 @@ def predict(run: Path, data: tuple[str, ...], out: str, batch: int, threshold: f
     for needles: candidates are listed in the file, and pictures of the best are saved in a folder beside it. Lines may drift
     by up to half a fine channel per row: 0.08 Hz/s for rows of 18 s and channels of 2.8 Hz.
     """
-    pipeline = _pipeline()
-    if len(data) > 1 or pipeline.is_scan(data[0]):
+    api = _api()
+    if len(data) > 1 or api.is_scan(data[0]):
         least = 0.5 if threshold is None else threshold
-        candidates = pipeline.search(_run(run), data, out=out, threshold=least, size=batch, warn=_warn)
+        candidates = api.search(_run(run), data, out=out, threshold=least, size=batch, warn=_warn)
         click.echo(f"{out}: {plural(len(candidates), 'candidate')}", err=out == "-")
         return
     if threshold is not None:
         raise UserError("--threshold: applies only to a search of six scans (.h5 or .fil); DATA is a file or folder of samples")
-    predictions = pipeline.predict(_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
+    predictions = api.predict(_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
     click.echo(f"{out}: {plural(len(predictions), 'prediction')}", err=out == "-")
 
 
@@ -236,9 +236,9 @@ def predict(run: Path, data: tuple[str, ...], out: str, batch: int, threshold: f
 @SKIP_BAD
 def score(run: Path, data: str, as_json: bool, by: tuple[str, ...], skip_bad: bool) -> None:
     """Score a run on labelled DATA: the recipe's metric with n and a 95 % interval, and the others that apply."""
-    pipeline = _pipeline()
-    result = pipeline.score_run(_run(run), data, skip_bad=skip_bad, warn=_warn, by=by)
-    click.echo(json.dumps(result.as_json()) if as_json else pipeline.describe_score(_run(run), result))
+    api = _api()
+    result = api.score_run(_run(run), data, skip_bad=skip_bad, warn=_warn, by=by)
+    click.echo(json.dumps(result.as_json()) if as_json else api.describe_score(_run(run), result))
 
 
 @main.command(short_help="Report on a run on one HTML page.")
@@ -247,8 +247,8 @@ def score(run: Path, data: str, as_json: bool, by: tuple[str, ...], skip_bad: bo
 @click.option("--data", type=Source(), default="", help="The run's data, if they were moved.")
 def report(run: Path, out: Path | None, data: str) -> None:
     """Report on a run on one HTML page that works offline: scores, learning curves, errors, reproduction."""
-    pipeline = _pipeline()
-    click.echo(f"{pipeline.report(_run(run), out=out, data=data, warn=_warn)}: open it in a browser")
+    api = _api()
+    click.echo(f"{api.report(_run(run), out=out, data=data, warn=_warn)}: open it in a browser")
 
 
 @main.command(short_help="Export a run as one ONNX file.")
@@ -257,8 +257,8 @@ def report(run: Path, out: Path | None, data: str) -> None:
 @click.option("--member", type=click.IntRange(0), help="Export only this member, not the whole ensemble.")
 def export(run: Path, out: Path, member: int | None) -> None:
     """Export a run as one ONNX file: raw samples in, probabilities out; checked against torch on real samples."""
-    pipeline = _pipeline()
-    pipeline.export(_run(run), out=out, member=member, say=click.echo)
+    api = _api()
+    api.export(_run(run), out=out, member=member, log=click.echo)
 
 
 @main.command(short_help="Serve a run's predictions over HTTP.")
@@ -267,18 +267,18 @@ def export(run: Path, out: Path, member: int | None) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 picks a free one.")
 def serve(run: Path, host: str, port: int) -> None:
     """Serve a run's predictions over HTTP, with a page to drop files on; stop with Ctrl-C."""
-    pipeline = _pipeline()
-    pipeline.serve(_run(run), host=host, port=port, say=click.echo)
+    api = _api()
+    api.serve(_run(run), host=host, port=port, log=click.echo)
 
 
 def _warn(line: str) -> None:
     click.echo(f"wavefold: {line}", err=True)
 
 
-def _pipeline() -> Any:
-    from wavefold import pipeline  # noqa: PLC0415
+def _api() -> Any:
+    from wavefold import api  # noqa: PLC0415
 
-    return pipeline
+    return api
 
 
 def _resolve(name: str, changes: tuple[str, ...], quick: bool = False, skip_bad: bool = False) -> Any:
@@ -290,7 +290,7 @@ def _resolve(name: str, changes: tuple[str, ...], quick: bool = False, skip_bad:
 
 
 def _run(folder: Path) -> Any:
-    from wavefold.base.runs import open_run  # noqa: PLC0415
+    from wavefold.core.run import open_run  # noqa: PLC0415
 
     return open_run(folder)
 

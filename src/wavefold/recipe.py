@@ -19,7 +19,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from wavefold.base.errors import UserError, listed, nearest
+from wavefold.core.errors import UserError, listed, nearest
 
 
 class Section(BaseModel):

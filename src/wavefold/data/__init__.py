@@ -1,6 +1,6 @@
 """Sources of labelled signals: one module per layout, each returning the same Dataset.
 
-`read` loads a file or folder, `test_files` lists a folder's test files for inference. READERS maps layout names to readers,
+`read` loads a file or folder, `test_files` lists a folder's test files for inference. LAYOUTS maps layout names to readers,
 SIMULATORS maps names to simulators, WRITERS to the writers of simulated data.
 """
 
@@ -13,36 +13,36 @@ from typing import Any
 
 import numpy as np
 
-from wavefold.base.dataset import Dataset, Ints, Strings, class_names, number_labels
-from wavefold.base.errors import DataError, MissingGroup, UserError, listed, nearest
-from wavefold.base.series import Series
-from wavefold.data.beats_csv import read_contest, write_contest
+from wavefold.core.errors import DataError, MissingGroup, UserError, listed, nearest
 from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
-from wavefold.data.cadence_npy import read_cadences
-from wavefold.data.cadence_sim import simulate_cadences
-from wavefold.data.cadence_write import write_cadences
 from wavefold.data.columns_csv import read_columns
-from wavefold.data.ecg import simulate_beats
-from wavefold.data.fits_files import LABELS, read_fits
-from wavefold.data.frames_sim import simulate_digits, simulate_squares
-from wavefold.data.frames_write import write_frames
+from wavefold.data.dataset import Dataset, Ints, Strings, class_names, number_labels
 from wavefold.data.header import one_named, shown
 from wavefold.data.index_csv import check_label
 from wavefold.data.rebin import grid_centres
+from wavefold.data.series import Series
 from wavefold.data.sky import stars
 from wavefold.data.sources import MANY, Found, find, test_files
-from wavefold.data.spectra_sim import simulate_spectra
-from wavefold.data.spectra_txt import read_spectra
-from wavefold.data.spectra_write import write_spectra
 from wavefold.data.table import GROUPS, Table, with_columns
 from wavefold.data.ts import read_ts
-from wavefold.data.wfdb_records import fetch, read_wfdb
 from wavefold.data.wide_csv import read_wide
+from wavefold.domains.heartbeat.contest_csv import read_contest, write_contest
+from wavefold.domains.heartbeat.simulate import simulate_beats
+from wavefold.domains.heartbeat.wfdb import fetch, read_wfdb
+from wavefold.domains.maps.simulate import simulate_digits, simulate_squares
+from wavefold.domains.maps.write import write_frames
+from wavefold.domains.radio.contest_npy import read_cadences
+from wavefold.domains.radio.simulate import simulate_cadences
+from wavefold.domains.radio.write import write_cadences
+from wavefold.domains.spectra.contest_txt import read_spectra
+from wavefold.domains.spectra.fits_files import LABELS, read_fits
+from wavefold.domains.spectra.simulate import simulate_spectra
+from wavefold.domains.spectra.write import write_spectra
 
 __all__ = [
-    "FRAME_SIMULATORS",
-    "FRAME_WRITERS",
-    "READERS",
+    "SERIES_SIMULATORS",
+    "SERIES_WRITERS",
+    "LAYOUTS",
     "SIMULATORS",
     "WRITERS",
     "check_grid",
@@ -57,7 +57,7 @@ __all__ = [
     "write_spectra",
 ]
 
-READERS: dict[str, Callable[..., Table]] = {
+LAYOUTS: dict[str, Callable[..., Table]] = {
     "contest": read_contest,
     "wide": read_wide,
     "ts": read_ts,
@@ -73,8 +73,8 @@ SIMULATORS: dict[str, Callable[..., Dataset]] = {
 }
 WRITERS: dict[str, Callable[..., Path]] = {"contest": write_contest, "spectra": write_spectra, "cadence": write_cadences}
 
-FRAME_SIMULATORS: dict[str, Callable[..., Series]] = {"squares": simulate_squares, "digits": simulate_digits}
-FRAME_WRITERS: dict[str, Callable[..., Path]] = {"frames": write_frames}
+SERIES_SIMULATORS: dict[str, Callable[..., Series]] = {"squares": simulate_squares, "digits": simulate_digits}
+SERIES_WRITERS: dict[str, Callable[..., Path]] = {"frames": write_frames}
 
 _PHYSIONET = "physionet:"
 
@@ -126,8 +126,8 @@ def read(
 
 def check_layout(name: str) -> None:
     """Raise UserError, with the nearest name, unless `name` is a layout or "auto" (detect by suffix and columns)."""
-    if name not in ("auto", *READERS):
-        raise UserError(f"layout '{name}' is not one of auto, {listed(READERS)}{nearest(name, ('auto', *READERS))}")
+    if name not in ("auto", *LAYOUTS):
+        raise UserError(f"layout '{name}' is not one of auto, {listed(LAYOUTS)}{nearest(name, ('auto', *LAYOUTS))}")
 
 
 def check_grid(grid: Sequence[float]) -> None:
@@ -166,7 +166,7 @@ def _many(
     """A multi-file source; one cache entry serves any label column, group column and skip_bad setting."""
 
     def parse(store: Path | None) -> Table:
-        return READERS[found.layout](found.path, **columns, **options, skip_bad=skip_bad, store=store)
+        return LAYOUTS[found.layout](found.path, **columns, **options, skip_bad=skip_bad, store=store)
 
     if columns["labels"] and ".csv" in found.path.suffixes:  # the reader checks this too, but a cache hit skips the reader
         check_label(found.path, columns["label_column"], LABELS if found.layout == "fits" else ())
@@ -181,7 +181,7 @@ def _many(
 
 
 def _parse(found: Found, columns: Mapping[str, Any]) -> Table:
-    table = READERS[found.layout](found.path, **columns)
+    table = LAYOUTS[found.layout](found.path, **columns)
     return table if found.meta is None else with_columns(table, read_columns(found.meta), found.meta.name)
 
 

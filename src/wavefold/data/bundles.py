@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from wavefold.base.errors import DataError
+from wavefold.core.errors import DataError
 
 _MOST = 1 << 26  # bytes per file: 64 MB is about ten million numbers
 _LOCAL = struct.Struct("<4s22xHH")  # a member's local header: signature, lengths of the name and of the extra field

@@ -27,8 +27,8 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from wavefold.base.files import NO_ROOM, digest_file, write_json, write_whole
-from wavefold.base.process import leads
+from wavefold.core.files import NO_ROOM, digest_file, write_json, write_whole
+from wavefold.core.process import is_main_process
 from wavefold.data.bundles import files_below
 from wavefold.data.sources import Found
 from wavefold.data.store import settle
@@ -59,7 +59,7 @@ def cached(files: Sequence[Path], options: Mapping[str, str | bool], parse: Call
     try:
         _save(entry, table, {**facts, "sha256": digest})
     except OSError as error:
-        _say_no_cache(entry, error)
+        _warn_no_cache(entry, error)
     return table, digest
 
 
@@ -69,14 +69,14 @@ def stored(found: Found, options: Mapping[str, Any], parse: Callable[[Path | Non
     key = hashlib.sha256(json.dumps([str(found.path.resolve()), dict(options)]).encode()).hexdigest()[:16]
     entry = cache_folder() / f"{found.path.name.split('.')[0]}-{key}"
     there = _load(entry, facts)
-    if there is None and leads():
+    if there is None and is_main_process():
         try:
             with _locked(entry):
                 return _load(entry, facts) or _fill(entry, facts, parse)
         except OSError as error:
             if error.errno not in _NO_PLACE or not _is_below(error.filename, cache_folder()):
                 raise
-            _say_no_cache(entry, error)
+            _warn_no_cache(entry, error)
     return there or with_digest(parse(None))
 
 
@@ -95,7 +95,7 @@ def content_digest(files: Sequence[Path]) -> str:
     return hashlib.sha256("".join(f"{digest_file(f)}  {f.name}\n" for f in files).encode()).hexdigest()
 
 
-def _say_no_cache(entry: Path, error: OSError) -> None:
+def _warn_no_cache(entry: Path, error: OSError) -> None:
     print(f"wavefold: {entry.parent}: cannot write the cache ({error.strerror}); continuing without it", file=sys.stderr)
 
 
@@ -128,8 +128,8 @@ def _locked(entry: Path) -> Iterator[None]:
 
 
 def _fill(entry: Path, facts: Mapping[str, Any], parse: Callable[[Path | None], Table]) -> tuple[Table, str]:
-    told = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
-    part = entry.with_name(f".{entry.name}.{told}.part")
+    fields = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
+    part = entry.with_name(f".{entry.name}.{fields}.part")
     for old in entry.parent.glob(f".{glob.escape(entry.name)}.*.part"):
         if old != part:
             shutil.rmtree(old, ignore_errors=True)  # from an older version of the source
@@ -206,9 +206,9 @@ def _write(part: Path, table: Table, facts: Mapping[str, Any], there: Sequence[s
     for name, array in arrays.items():
         if name not in there:
             write_whole(part / f"{name}.npy", partial(np.save, arr=array, allow_pickle=False))
-    told = {"labelled": table.words is not None, "columns": list(table.columns), "classes": table.classes}
-    told |= {"measured": table.axis is not None, "left_out": table.left_out}
-    write_json(part / "source.json", {**facts, **told, "unit": table.unit})
+    fields = {"labelled": table.words is not None, "columns": list(table.columns), "classes": table.classes}
+    fields |= {"measured": table.axis is not None, "left_out": table.left_out}
+    write_json(part / "source.json", {**facts, **fields, "unit": table.unit})
 
 
 def _put(part: Path, entry: Path) -> None:

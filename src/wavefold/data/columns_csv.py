@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wavefold.base.dataset import Ints, Strings
-from wavefold.base.errors import DataError
+from wavefold.core.errors import DataError
+from wavefold.data.dataset import Ints, Strings
 from wavefold.data.header import column_names, column_place
 from wavefold.data.table import check_ids
 from wavefold.data.text_lines import csv_fields, is_row, line_blocks

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.dataset import Floats
+from wavefold.data.dataset import Floats
 
 _SMALLEST = np.float32(1e-7)  # below it 16 decimals give fewer than the nine digits that distinguish float32 numbers
 _QUADS = np.array([list(b"%04d" % i) for i in range(10_000)], np.uint8)

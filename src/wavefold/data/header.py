@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 
-from wavefold.base.errors import DataError, listed, nearest
+from wavefold.core.errors import DataError, listed, nearest
 from wavefold.data.text_lines import csv_fields
 
 UNNAMED = "Unnamed: 0"  # pandas's word for a column of row numbers that has lost its name

@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.dataset import Ints, Strings
-from wavefold.base.errors import DataError, listed
+from wavefold.core.errors import DataError, listed
 from wavefold.data.columns_csv import read_columns, read_words
+from wavefold.data.dataset import Ints, Strings
 from wavefold.data.header import column_names, missing, one_named
 from wavefold.data.store import Filled
 from wavefold.data.table import LABEL, Table, check_ids, with_columns

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.errors import DataError
+from wavefold.core.errors import DataError
 
 HEAD = 4096  # bytes from the start that are looked at: NumPy writes 128 for any plain array
 MAGIC = b"\x93NUMPY"

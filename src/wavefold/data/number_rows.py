@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import simdjson
 
-from wavefold.base.dataset import Floats
-from wavefold.base.errors import DataError
+from wavefold.core.errors import DataError
+from wavefold.data.dataset import Floats
 from wavefold.data.text_lines import decoded
 
-Place = Callable[[int], str]  # from a row's number in a block to the words that name it in an error
+CheckpointStore = Callable[[int], str]  # from a row's number in a block to the words that name it in an error
 
 _LARGEST = float(np.finfo(np.float32).max)
 CHUNK = 64  # rows a parse: 32 to 128 are equally fast, one row is 15 % slower
@@ -67,7 +67,7 @@ class NumberRows:
         self._count = 0
         self._first = ""
 
-    def add(self, texts: Sequence[bytes], place: Place) -> None:
+    def add(self, texts: Sequence[bytes], place: CheckpointStore) -> None:
         """Append rows of comma-joined numbers; DataError for a word, NaN, infinity or another count of values."""
         if not self._first and texts:
             self._begin(texts[0], place(0))
@@ -87,7 +87,7 @@ class NumberRows:
         self._parser, self._first = RowParser(text.count(b",") + 1), place
         self._array = np.empty((0, self._parser.width), np.float32)
 
-    def _one_by_one(self, texts: Sequence[bytes], start: int, place: Place) -> Floats:
+    def _one_by_one(self, texts: Sequence[bytes], start: int, place: CheckpointStore) -> Floats:
         return np.vstack([self._parser.alone(text, place(i), self._first) for i, text in enumerate(texts, start)])
 
     def _append(self, rows: Floats) -> None:

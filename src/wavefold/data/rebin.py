@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
 
 Grid = tuple[float, float, float]  # first centre, last centre (inclusive), step
 _MOST_BINS = 1_000_000

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.dataset import Floats
+from wavefold.data.dataset import Floats
 
 _LOWEST, _HIGHEST = -4, 4  # powers of ten that are written without an exponent
 _POWERS = 10.0 ** np.arange(8, -1, -1)  # what brings 10^-4 ... 10^4 to five digits before the point

@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from wavefold.base.dataset import Ints, Strings
+from wavefold.data.dataset import Ints, Strings
 
 _Values = NDArray[np.float64]
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from wavefold.base.errors import DataError, UserError, listed
-from wavefold.data.beats_csv import SIGNALS
+from wavefold.core.errors import DataError, UserError, listed
 from wavefold.data.bundles import files_below
-from wavefold.data.cadence_files import labels_in, lists_cadences, part_to_predict, parts_of
-from wavefold.data.cadence_npy import EXPECTED
-from wavefold.data.fits_files import ENDS as FITS
 from wavefold.data.header import column_names, missing, one_named
 from wavefold.data.index_csv import data_of, index_files, is_index, is_part, meta_of, training_index, wavelength_of
 from wavefold.data.text_lines import check_text, first_line
 from wavefold.data.wide_csv import WORDS
+from wavefold.domains.heartbeat.contest_csv import SIGNALS
+from wavefold.domains.radio.contest_files import labels_in, lists_cadences, part_to_predict, parts_of
+from wavefold.domains.radio.contest_npy import EXPECTED
+from wavefold.domains.spectra.fits_files import ENDS as FITS
 
 MANY = ("spectra", "fits", "cadence")  # layouts of a file a sample
 _TEXT = (".csv", ".csv.gz", ".ts", ".ts.gz")

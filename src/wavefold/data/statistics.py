@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import kolmogorov
 
-from wavefold.base.blocks import blocks_of, values_of
-from wavefold.base.dataset import Floats, Ints, Signals, shape_words
-from wavefold.base.errors import DataError
-from wavefold.base.lazy import part_of
+from wavefold.core.errors import DataError
+from wavefold.data.blocks import blocks_of, values_of
+from wavefold.data.dataset import Floats, Ints, Signals, shape_words
+from wavefold.data.lazy import part_of
 
 Values = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -202,17 +202,17 @@ def _quantiles(signals: Signals, labels: Ints, classes: int) -> tuple[Values, Va
     everything = np.asarray(signals)
     for number in np.unique(labels):
         own = everything[labels == number]
-        ranked = np.sort(np.where(np.isfinite(own), own, np.float32(np.nan)), axis=0)  # NaN last
-        low[number], high[number] = _at_share(ranked, _TAIL), _at_share(ranked, 1 - _TAIL)
+        kth_smallest = np.sort(np.where(np.isfinite(own), own, np.float32(np.nan)), axis=0)  # NaN last
+        low[number], high[number] = _at_share(kth_smallest, _TAIL), _at_share(kth_smallest, 1 - _TAIL)
     return low, high
 
 
-def _at_share(ranked: Floats, share: float) -> Values:
+def _at_share(kth_smallest: Floats, share: float) -> Values:
     """The quantile between the two nearest ranks, as numpy's, of what is not NaN. ranked: (sample, ...), NaN last."""
-    place = np.maximum((~np.isnan(ranked)).sum(axis=0, keepdims=True) - 1, 0) * share
+    place = np.maximum((~np.isnan(kth_smallest)).sum(axis=0, keepdims=True) - 1, 0) * share
     below = np.floor(place).astype(np.int64)
     above = np.ceil(place).astype(np.int64)
-    left, right = (np.take_along_axis(ranked, at, axis=0).astype(np.float64) for at in (below, above))
+    left, right = (np.take_along_axis(kth_smallest, at, axis=0).astype(np.float64) for at in (below, above))
     result: Values = (left + (right - left) * (place - below))[0]
     return result
 

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from wavefold.base.dataset import Floats, Ints
-from wavefold.base.errors import DataError, UserError
-from wavefold.base.progress import Progress
+from wavefold.core.errors import DataError, UserError
+from wavefold.core.progress import Progress
+from wavefold.data.dataset import Floats, Ints
 
 SIGNALS = "signals.npy"
 _KEPT = "kept.npy"  # the good rows, where some are bad
@@ -168,8 +168,14 @@ class _Part:
             stream.seek(_HEADER + self.first * self.width * 4)
             stream.write(rows.data)
         facts = {name: _spread(words, good, len(self.entries)) for name, words in parsed.facts.items()}
-        told = {str(i): problems[i] for i in sorted(problems)}
-        return {"block": self.block, "size": len(self.entries), "crc": zlib.crc32(rows.data), "problems": told, "facts": facts}
+        fields = {str(i): problems[i] for i in sorted(problems)}
+        return {
+            "block": self.block,
+            "size": len(self.entries),
+            "crc": zlib.crc32(rows.data),
+            "problems": fields,
+            "facts": facts,
+        }
 
 
 def _go_on(folder: Path, work: _Work, progress: Progress, skip_bad: bool, jobs: int) -> dict[int, dict[str, Any]]:

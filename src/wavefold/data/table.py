@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.base.dataset import Ints, Signals, Strings, class_word
-from wavefold.base.errors import DataError, nearest
+from wavefold.core.errors import DataError, nearest
+from wavefold.data.dataset import Ints, Signals, Strings, class_word
 from wavefold.data.header import one_named, shown
 
 # columns used as groups by default

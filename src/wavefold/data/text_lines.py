@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from wavefold.base.errors import DataError
-from wavefold.base.progress import Progress
+from wavefold.core.errors import DataError
+from wavefold.core.progress import Progress
 
 _BLOCK = 1 << 18  # bytes; up to 10 % faster than 4 MB, whose fresh memory must be mapped each time
 _BOM = b"\xef\xbb\xbf"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wavefold.base.dataset import class_word
-from wavefold.base.errors import DataError, listed, nearest
+from wavefold.core.errors import DataError, listed, nearest
+from wavefold.data.dataset import class_word
 from wavefold.data.number_rows import NumberRows
 from wavefold.data.table import Table
 from wavefold.data.text_lines import decoded, line_blocks

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavefold.base.errors import DataError, listed
+from wavefold.core.errors import DataError, listed
 from wavefold.data.header import UNNAMED, column_names, column_place, one_named, shown
 from wavefold.data.number_rows import NumberRows
 from wavefold.data.table import GROUPS, Table, check_ids, label_words

@@ -15,24 +15,24 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from wavefold.base.build import build_part, pick
-from wavefold.base.dataset import Floats, Ints, shape_words
-from wavefold.base.device import seed_step
-from wavefold.base.errors import plural
-from wavefold.combine import CALIBRATIONS
-from wavefold.estimators.holding_back import held_back
-from wavefold.estimators.learned import Learned, LearnedClassifier, LearnedNet, NetName, Values, new_net
-from wavefold.estimators.mistakes import BadValue, as_value_errors
+from wavefold.core.device import seed_step
+from wavefold.core.errors import plural
+from wavefold.core.registry import build_part, pick
+from wavefold.data.dataset import Floats, Ints, shape_words
+from wavefold.ensemble import CALIBRATIONS
+from wavefold.estimators.errors import BadValue, as_value_errors
+from wavefold.estimators.fitted import Fitted, FittedClassifier, FittedNet, NetName, Values, new_net
 from wavefold.estimators.parameters import BATCH, LEARNING, NAME, SWITCH, WEIGHTS, need_parameters
 from wavefold.estimators.steps import Step, TrainingPart, prepared_part, random_changes, taken
-from wavefold.estimators.teaching import device_to_ask_on, device_to_learn_on, own_randomness, teach
+from wavefold.estimators.trainer import inference_device, isolated_rng, train_in_memory, training_device
+from wavefold.estimators.validation_split import validation_split
+from wavefold.evaluation.metrics import METRICS
 from wavefold.models import CLASSIFIERS, MODELS
-from wavefold.training.batches import EachOnce
 from wavefold.training.loop import OPTIMISERS, Stage, probabilities_of
 from wavefold.training.losses import LOSSES
-from wavefold.training.metrics import METRICS
-from wavefold.training.part import Part
+from wavefold.training.sampler import EachOnce
 from wavefold.training.schedule import SCHEDULES
+from wavefold.training.training_set import TrainingSet
 
 _SMALLEST = 1e-12  # probability, before its logarithm
 _STEPS = 16  # an epoch at least, so that a few hundred samples teach as well; until batches are as small as
@@ -120,11 +120,11 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         (sample,) how much each counts in the loss; one of 0 is left out. groups: (sample,) what must not be on both sides of
         the split into what is learned and what is held back.
         """
-        with as_value_errors(), own_randomness():
+        with as_value_errors(), isolated_rng():
             self._check_parameters()
             signals, labels, weights, names = self._read(X, y, sample_weight, groups)
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-            learned, back = held_back(labels, float(self.validation_fraction), names, seed)
+            learned, back = validation_split(labels, float(self.validation_fraction), names, seed)
             part_weights = None if weights is None else weights[learned] / weights[learned].mean()
             part = prepared_part(self.prepare, signals[learned], labels[learned], part_weights, seed=seed)
             self.prepare_ = part.transforms
@@ -138,8 +138,8 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of each sample, (sample,)."""
         probabilities = self.predict_proba(X)
-        said: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
-        return said
+        predicted: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
+        return predicted
 
     def predict_proba(self, X: ArrayLike) -> Values:
         """Calibrated probabilities, (sample, class), of classes in the order of `classes_`."""
@@ -150,8 +150,8 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise BadValue(
                     f"X: a sample is {shape_words(signals.shape[1:])}; expected {shape_words(self.shape_)}, as in fit"
                 )
-            said = self.net_.probabilities(taken(self.prepare_, signals), device_to_ask_on(self.device))
-            probabilities: Values = self.calibration_.apply(said)
+            predicted = self.net_.probabilities(taken(self.prepare_, signals), inference_device(self.device))
+            probabilities: Values = self.calibration_.apply(predicted)
         return probabilities
 
     def decision_function(self, X: ArrayLike) -> Values:
@@ -215,22 +215,22 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _learn(self, part: TrainingPart, validation: _Validation, seed: int) -> None:
         """Fit the model on the training part; sets `net_`, `history_` and `n_iter_`."""
         if isinstance(self.model, str) and self.model in CLASSIFIERS:
-            self.net_: Learned = self._fit_whole(part, seed)
+            self.net_: Fitted = self._fit_whole(part, seed)
             self.history_: list[dict[str, Any]] = []
         else:
             self.net_, self.history_ = self._taught(part, validation, seed)
         self.n_iter_ = max(1, len(self.history_))
 
-    def _fit_whole(self, part: TrainingPart, seed: int) -> LearnedClassifier:
+    def _fit_whole(self, part: TrainingPart, seed: int) -> FittedClassifier:
         assert isinstance(self.model, str)
         if part.weights is not None:
             raise BadValue(f"sample_weight: '{self.model}' accepts neither sample_weight nor class_weight; nets do")
         classifier = build_part(CLASSIFIERS, self.model, self.model_options or {}, "model", seed=seed)
         classifier.fit(part.signals, part.labels, len(self.classes_))
-        return LearnedClassifier(self.model, classifier)
+        return FittedClassifier(self.model, classifier)
 
-    def _taught(self, part: TrainingPart, validation: _Validation, seed: int) -> tuple[LearnedNet, list[dict[str, Any]]]:
-        device, shape, classes = device_to_learn_on(self.device), part.signals.shape[1:], len(self.classes_)
+    def _taught(self, part: TrainingPart, validation: _Validation, seed: int) -> tuple[FittedNet, list[dict[str, Any]]]:
+        device, shape, classes = training_device(self.device), part.signals.shape[1:], len(self.classes_)
         model, options = _net_for(self.model, shape), dict(self.model_options or {})
         seed_step(seed)
         net = self._earlier() or new_net(model, options, shape, classes)
@@ -238,17 +238,19 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights = None if part.weights is None else torch.from_numpy(part.weights).to(device)
         rows = torch.arange(len(labels), device=device)
         changes = random_changes(self.prepare, shape, classes)
-        source = Part(signals, labels, rows, EachOnce(len(labels), self._size(len(labels))), changes, classes, weights)
-        history = teach(net.to(device), source, _checker(validation, self.best), self._stage(part.labels, device, seed))
+        source = TrainingSet(signals, labels, rows, EachOnce(len(labels), self._size(len(labels))), changes, classes, weights)
+        history = train_in_memory(
+            net.to(device), source, _checker(validation, self.best), self._stage(part.labels, device, seed)
+        )
         ours = isinstance(model, str)
         if ours:
             options.pop("pretrained", None)  # all of the weights are here
-        return LearnedNet(partial(new_net, model, options, shape, classes), net.state_dict(), exact=ours), history
+        return FittedNet(partial(new_net, model, options, shape, classes), net.state_dict(), exact=ours), history
 
     def _earlier(self) -> nn.Module | None:
         """The net of an earlier fit to go on from, where there is one and it is wanted."""
         net = getattr(self, "net_", None)
-        return net.as_taught() if self.warm_start and isinstance(net, LearnedNet) else None
+        return net.as_taught() if self.warm_start and isinstance(net, FittedNet) else None
 
     def _size(self, samples: int) -> int:
         if self.batch_size != "auto":
@@ -279,8 +281,8 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not len(labels):
             return CALIBRATIONS["none"]()
         rows = np.arange(len(labels)) if weights is None else _as_often(weights)
-        said = self.net_.probabilities(signals, device_to_ask_on(self.device))
-        return CALIBRATIONS[self.calibrate]().fit(said[rows], labels[rows])
+        predicted = self.net_.probabilities(signals, inference_device(self.device))
+        return CALIBRATIONS[self.calibrate]().fit(predicted[rows], labels[rows])
 
 
 _READ: dict[str, Any] = {"dtype": np.float32, "allow_nd": True}
@@ -296,8 +298,8 @@ def _checker(validation: _Validation, best: str) -> Callable[[nn.Module], dict[s
     def check(model: nn.Module) -> dict[str, float]:
         if not len(labels):
             return {}
-        said = probabilities_of(model, signals)
-        return {name: float(METRICS[name].weighted(said, labels)(counted)[0]) for name in names}
+        predicted = probabilities_of(model, signals)
+        return {name: float(METRICS[name].weighted(predicted, labels)(counted)[0]) for name in names}
 
     return check
 

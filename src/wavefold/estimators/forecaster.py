@@ -14,24 +14,24 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import nn
 
-from wavefold.base.build import build_part, pick
-from wavefold.base.dataset import Floats, Ints
-from wavefold.base.device import seed_step
-from wavefold.base.errors import UserError, plural
-from wavefold.base.series import Series, Windows
+from wavefold.core.device import seed_step
+from wavefold.core.errors import UserError, plural
+from wavefold.core.registry import build_part, pick
+from wavefold.data.dataset import Floats, Ints
+from wavefold.data.series import Series, Windows
+from wavefold.data.windows import cut_windows, split_by_time
+from wavefold.estimators.errors import BadValue, as_value_errors
+from wavefold.estimators.fitted import FittedNet, NetName, new_forecaster
 from wavefold.estimators.frame_steps import as_seconds, frame_changes, new_scaling, series_of
-from wavefold.estimators.learned import LearnedNet, NetName, new_forecaster
-from wavefold.estimators.mistakes import BadValue, as_value_errors
 from wavefold.estimators.parameters import FROM_0, LEARNING, NAMES, need_parameters, or_none, whole_from
 from wavefold.estimators.steps import Step
-from wavefold.estimators.teaching import device_to_ask_on, device_to_learn_on, own_randomness, teach
-from wavefold.models.frame_baselines import BASELINES, FrameBaseline
-from wavefold.prepare.windows import cut_windows, split_by_time
-from wavefold.training.batches import EachOnce
-from wavefold.training.frame_losses import frame_loss
-from wavefold.training.frame_metrics import FrameScores, metrics_of_frames
-from wavefold.training.frame_part import FramePart, forecast_windows
+from wavefold.estimators.trainer import inference_device, isolated_rng, train_in_memory, training_device
+from wavefold.evaluation.forecast_metrics import FrameScores, metrics_of_frames
+from wavefold.models.forecast_baselines import BASELINES, FrameBaseline
+from wavefold.training.forecast_losses import frame_loss
+from wavefold.training.forecast_set import ForecastTrainingSet, forecast_windows
 from wavefold.training.loop import OPTIMISERS, Stage
+from wavefold.training.sampler import EachOnce
 from wavefold.training.schedule import SCHEDULES
 
 _CHECKED = 256  # windows held back that weights are chosen by after each epoch, evenly spread over all
@@ -120,7 +120,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
         X: (time, row, column[, channel]) or (sequence, time, row, column, channel). y: not looked at, for scikit-learn's sake.
         times: (time,) or (sequence, time), seconds or datetime64; where they skip, no window crosses.
         """
-        with as_value_errors(), own_randomness():
+        with as_value_errors(), isolated_rng():
             self._check_parameters()
             values = _numbers(X)
             if not 3 <= values.ndim <= 5:
@@ -149,9 +149,11 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
             values = _numbers(X)
             frames = self._known_frames(values)
             windows = self._last_windows(series_of(frames, as_seconds(times, frames.shape[:2]), self.step_), frames.shape[1])
-            said = self._forecast(windows)
+            predicted = self._forecast(windows)
             never = np.isnan(replace(windows, ahead=0).values()[:, : self.targets_]).all(axis=2, keepdims=True)
-        later: Floats = np.moveaxis(np.where(never, np.float32(np.nan), said), 1, -1)  # (sample, ahead, row, column, target)
+        later: Floats = np.moveaxis(
+            np.where(never, np.float32(np.nan), predicted), 1, -1
+        )  # (sample, ahead, row, column, target)
         later = later[..., 0] if self.frame_axes_ == 3 else later
         return later if values.ndim > self.frame_axes_ else later[0]
 
@@ -170,9 +172,9 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
             series = series_of(frames, as_seconds(times, frames.shape[:2]), self.step_)
             windows = cut_windows(series, past=self.past, ahead=self.ahead)
             truth, past = _later(windows, self.targets_), replace(windows, ahead=0).values()
-            said = {"forecast": self._forecast(windows)}
-            said |= {name: b.forecast(past, windows.clock())[:, : self.targets_] for name, b in self.baselines_.items()}
-            rows = {name: _measured(values, truth) for name, values in said.items()}
+            predicted = {"forecast": self._forecast(windows)}
+            predicted |= {name: b.forecast(past, windows.clock())[:, : self.targets_] for name, b in self.baselines_.items()}
+            rows = {name: _measured(values, truth) for name, values in predicted.items()}
         usual = rows[self.baselines[0]]["mse"]
         return {name: {**row, "skill": 1 - row["mse"] / usual if usual else float("nan")} for name, row in rows.items()}
 
@@ -195,17 +197,17 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
         series = windows.series
         self.scaling_ = new_scaling(self.prepare).fit(series, numbers)
         self.baselines_ = {name: self._baseline(name, series, numbers) for name in self.baselines}
-        scaled, device = self.scaling_.apply(series), device_to_learn_on(self.device)
+        scaled, device = self.scaling_.apply(series), training_device(self.device)
         options = dict(self.model_options or {})
         given = {"channels": self.channels_, "targets": self.targets_, "past": int(self.past), "ahead": int(self.ahead)}
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         seed_step(seed)
         net = new_forecaster(self.model, options, given).to(device)
         batches = EachOnce(len(learned), int(self.batch_size))
-        part = FramePart(learned.of(scaled), batches, device, self.targets_, frame_changes(self.prepare))
-        self.history_ = teach(net, part, self._checker(back, scaled), self._stage(seed))
+        part = ForecastTrainingSet(learned.of(scaled), batches, device, self.targets_, frame_changes(self.prepare))
+        self.history_ = train_in_memory(net, part, self._checker(back, scaled), self._stage(seed))
         self.n_iter_ = len(self.history_)
-        self.net_ = LearnedNet(partial(new_forecaster, self.model, options, given), net.state_dict())
+        self.net_ = FittedNet(partial(new_forecaster, self.model, options, given), net.state_dict())
 
     def _split(self, windows: Windows) -> tuple[Windows, Windows]:
         """The windows to learn from and the latest ones, held back."""
@@ -247,20 +249,20 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
         def check(model: nn.Module) -> dict[str, float]:
             if not len(some):
                 return {}
-            return _measured(self._asked(model, some, scaled), _later(some, self.targets_))
+            return _measured(self._requested(model, some, scaled), _later(some, self.targets_))
 
         return check
 
     def _forecast(self, windows: Windows) -> Floats:
-        net = self.net_.on(device_to_ask_on(self.device))
-        return self._asked(net, windows, self.scaling_.apply(windows.series))
+        net = self.net_.on(inference_device(self.device))
+        return self._requested(net, windows, self.scaling_.apply(windows.series))
 
-    def _asked(self, net: nn.Module, windows: Windows, scaled: Series) -> Floats:
+    def _requested(self, net: nn.Module, windows: Windows, scaled: Series) -> Floats:
         """What a net says of windows, (sample, target, ahead, row, column), in the unit of the frames."""
-        said = np.concatenate([forecast for _, forecast in forecast_windows(net, windows.of(scaled))])
-        if not np.isfinite(said).all():
+        predicted = np.concatenate([forecast for _, forecast in forecast_windows(net, windows.of(scaled))])
+        if not np.isfinite(predicted).all():
             raise BadValue("learning_rate: the net's forecasts are no longer finite; lower it, or choose another loss")
-        return self.scaling_.undo(said, windows)
+        return self.scaling_.undo(predicted, windows)
 
     def _known_frames(self, values: Floats) -> Floats:
         """Frames like those it was fitted on, (sequence, time, row, column, channel)."""
@@ -303,9 +305,9 @@ def _later(windows: Windows, targets: int) -> Floats:
     return later.values()[:, :targets]
 
 
-def _measured(said: Floats, truth: Floats) -> dict[str, float]:
+def _measured(predicted: Floats, truth: Floats) -> dict[str, float]:
     """Mean errors over all cells with a value, by metric."""
     every = metrics_of_frames(1.0)
     scores = FrameScores({name: every[name] for name in _METRICS})
-    scores.add(said, truth)
+    scores.add(predicted, truth)
     return {name: scores.value(name) for name in _METRICS}

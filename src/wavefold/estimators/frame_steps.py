@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wavefold.base.build import build_part
-from wavefold.base.dataset import Floats
-from wavefold.base.series import Seconds, Series, stretches
-from wavefold.estimators.mistakes import BadValue
+from wavefold.core.registry import build_part
+from wavefold.data.dataset import Floats
+from wavefold.data.series import Seconds, Series, stretches
+from wavefold.estimators.errors import BadValue
 from wavefold.estimators.steps import Step, named_steps
-from wavefold.prepare.frame_scale import FRAME_TRANSFORMS
-from wavefold.prepare.frame_scaling import FrameScaling
-from wavefold.prepare.mirror import FRAME_AUGMENTATIONS
-from wavefold.training.frame_part import Change
+from wavefold.training.forecast_set import Change
+from wavefold.transforms.frame_scale import FRAME_TRANSFORMS
+from wavefold.transforms.frame_scaling import FrameScaling
+from wavefold.transforms.mirror import FRAME_AUGMENTATIONS
 
 
 def new_scaling(steps: Sequence[Step]) -> FrameScaling:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from wavefold.estimators.mistakes import BadValue
+from wavefold.estimators.errors import BadValue
 
 Wanted = tuple[str, Callable[[Any], bool]]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from wavefold.base.build import build_part, pick
-from wavefold.base.dataset import Floats, Ints
-from wavefold.base.keyed import key as make_key
-from wavefold.estimators.mistakes import BadValue
-from wavefold.prepare import AUGMENTATIONS, BALANCERS, MIXERS, TRANSFORMS, Transform
-from wavefold.training.part import Augment, Mix
+from wavefold.core.random import key as make_key
+from wavefold.core.registry import build_part, pick
+from wavefold.data.dataset import Floats, Ints
+from wavefold.estimators.errors import BadValue
+from wavefold.training.training_set import Augment, Mix
+from wavefold.transforms import AUGMENTATIONS, BALANCERS, MIXERS, TRANSFORMS, Transform
 
 Step = str | Mapping[str, Any]
 Named = tuple[str, str, dict[str, Any]]  # place, short name, options

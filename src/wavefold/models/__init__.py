@@ -5,23 +5,23 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 
+from wavefold.domains.radio.dedoppler import DeDoppler
+from wavefold.domains.radio.efficientnet import EfficientNetB0, EfficientNetB3
+from wavefold.domains.radio.on_off import OnOff
 from wavefold.models.classical import Boosting, ExtraTrees, Logistic, RandomForest
 from wavefold.models.cnn import Net1, Net2, Net3, Net5
 from wavefold.models.cnn_lstm import LSTM, Net4
-from wavefold.models.dedoppler import DeDoppler
-from wavefold.models.efficientnet import EfficientNetB0, EfficientNetB3
 from wavefold.models.kernels import KernelClassifier
 from wavefold.models.layers import prepare_for_prediction
-from wavefold.models.on_off import OnOff
-from wavefold.models.own_estimator import (
+from wavefold.models.repvgg import RepVGG
+from wavefold.models.resnet import Net6
+from wavefold.models.sklearn_adapter import (
     BOOSTING_TRUST,
     PERCEPTRON_TRUST,
     SUPPORT_VECTORS_TRUST,
     sklearn_member,
     support_vectors,
 )
-from wavefold.models.repvgg import RepVGG
-from wavefold.models.resnet import Net6
 from wavefold.models.split_sum import SplitSumNet
 from wavefold.models.summary import Layer, count_parameters, describe
 

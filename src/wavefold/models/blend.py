@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
 from wavefold.models.blur import blurred
+from wavefold.models.first_forecast import Activation, FirstForecast, Start, answer, need_known, need_targets
 from wavefold.models.layers import need_least
-from wavefold.models.start import Activation, FirstForecast, Start, answer, need_known, need_targets
 
 
 class Blend(nn.Module):

@@ -22,10 +22,10 @@ from safetensors.torch import save as pack_tensors
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from torch import nn
 
-from wavefold.base.build import optional
-from wavefold.base.dataset import Floats, Ints
-from wavefold.base.errors import UserError
-from wavefold.base.files import write_json, write_text, write_whole
+from wavefold.core.errors import UserError
+from wavefold.core.files import write_json, write_text, write_whole
+from wavefold.core.registry import optional
+from wavefold.data.dataset import Floats, Ints
 from wavefold.models.layers import need_least
 from wavefold.models.linear import LinearHead, fit_linear
 

@@ -15,9 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from wavefold.base.errors import UserError
-from wavefold.models.layers import need_least
-from wavefold.models.start import (
+from wavefold.core.errors import UserError
+from wavefold.models.first_forecast import (
     Activation,
     FirstForecast,
     Start,
@@ -30,8 +29,9 @@ from wavefold.models.start import (
     time_first,
     time_inside,
 )
+from wavefold.models.layers import need_least
 
-State = tuple[Tensor, Tensor]  # hidden and cell, each (N, H, R, W)
+TrainingState = tuple[Tensor, Tensor]  # hidden and cell, each (N, H, R, W)
 
 
 class ConvLSTMCell(nn.Module):
@@ -52,10 +52,10 @@ class ConvLSTMCell(nn.Module):
         self.peep = nn.Parameter(torch.zeros(3, hidden, 1, 1)) if peephole else None  # input, forget, output
         self._begin_as_keras()
 
-    def forward(self, frame: Tensor, state: State | None = None) -> State:
+    def forward(self, frame: Tensor, state: TrainingState | None = None) -> TrainingState:
         return self.step(self.read(frame), self.empty(frame) if state is None else state)
 
-    def step(self, read: Tensor, state: State) -> State:
+    def step(self, read: Tensor, state: TrainingState) -> TrainingState:
         """The next state from a frame's input convolution (N, 4H, R, W), which can be computed for many frames at once."""
         hidden, cell = state
         gates = read + self.recur(hidden)
@@ -66,7 +66,7 @@ class ConvLSTMCell(nn.Module):
         cell = torch.addcmul(forget * cell, enter, new.tanh()).to(cell.dtype)
         return (leave.sigmoid() * cell.tanh()).to(hidden.dtype), cell
 
-    def _peeped(self, gates: Tensor, state: State) -> State:
+    def _peeped(self, gates: Tensor, state: TrainingState) -> TrainingState:
         assert self.peep is not None
         hidden, cell = state
         enter, forget, new, leave = gates.chunk(4, 1)
@@ -74,7 +74,7 @@ class ConvLSTMCell(nn.Module):
         cell = (forget * cell + enter * new.tanh()).to(cell.dtype)
         return ((leave + self.peep[2] * cell).sigmoid() * cell.tanh()).to(hidden.dtype), cell
 
-    def empty(self, frame: Tensor) -> State:
+    def empty(self, frame: Tensor) -> TrainingState:
         """A zero state for frames (N, ., R, W), with their dtype and device; also correct under autocast."""
         zeros = frame.new_zeros(frame.shape[0], self.hidden, *frame.shape[2:])
         zeros = zeros.contiguous(memory_format=torch.channels_last)
@@ -98,7 +98,7 @@ class ConvLSTMLayer(nn.Module):
         super().__init__()
         self.cell = ConvLSTMCell(channels, hidden, kernel, peephole)
 
-    def forward(self, sequence: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, sequence: Tensor, state: TrainingState | None = None) -> tuple[Tensor, TrainingState]:
         frames = time_first(sequence)  # (T N, C, R, W)
         count = sequence.shape[2]
         state = self.cell.empty(sequence[:, :, 0]) if state is None else state

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavefold.base.dataset import Floats
-from wavefold.base.written_out import sum_in_turn
+from wavefold.core.onnx_ops import sequential_sum
+from wavefold.data.dataset import Floats
 
 _VALUES = 2**19  # of one sample that are compared at once
 
@@ -87,7 +87,7 @@ class _Dilation(nn.Module):
 
     def forward(self, signals: Tensor) -> Tensor:
         shifts = self._shifts(signals)
-        total = sum_in_turn(shifts, 2).flatten(1, 2)  # (N, S, T)
+        total = sequential_sum(shifts, 2).flatten(1, 2)  # (N, S, T)
         tripled = 3 * shifts.flatten(1, 2)  # (N, 9 S, T)
         base = tripled.index_select(1, self.first) + tripled.index_select(1, self.second) - total.index_select(1, self.subset)
         output = base + tripled.index_select(1, self.third)  # (N, K, T)
@@ -104,6 +104,6 @@ class _Dilation(nn.Module):
         """The nine shifts of each set's sum of channels, (N, S, 9, T)."""
         summed = signals
         if signals.shape[1] > 1:
-            summed = sum_in_turn(signals[:, None] * self.chosen, 2).flatten(1, 2)  # (N, S, T)
+            summed = sequential_sum(signals[:, None] * self.chosen, 2).flatten(1, 2)  # (N, S, T)
         padded = F.pad(summed, (self.edge, self.edge))
         return padded.index_select(2, self.windows).view(-1, summed.shape[1], 9, self.length)

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import nn
 
-from wavefold.base.dataset import Floats, Ints
-from wavefold.base.errors import UserError
-from wavefold.base.files import write_json, write_whole
+from wavefold.core.errors import UserError
+from wavefold.core.files import write_json, write_whole
+from wavefold.data.dataset import Floats, Ints
 from wavefold.models.kernel_net import KernelNet
 from wavefold.models.layers import need_least, need_length
 from wavefold.models.linear import LinearHead, fit_linear, stratified

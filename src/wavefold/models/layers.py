@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
 
 _FEW_OUTPUTS = 32  # output positions up to which oneDNN's dilated weight gradient is slower than one matrix product
 _FEW_WINDOWS = 2**14  # windows in a batch up to which one input channel is faster as a matrix product

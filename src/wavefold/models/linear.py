@@ -15,7 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wavefold.base.dataset import Floats, Ints
+from wavefold.data.dataset import Floats, Ints
 
 _STRENGTHS = (1.0, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # strong first: each fit starts from the last
 _HELD = 5  # one row in five is held out to choose the strength
@@ -97,11 +97,11 @@ def _choose(x: Tensor, y: Tensor, classes: int, held: Ints) -> tuple[float, Tens
     learn[held] = False
     if len(held) == 0 or not learn.any():
         return best  # too few rows to choose
-    learned, known, judged, truth = x[learn], y[learn], x[~learn], y[~learn]
+    learned, known, scores_digest, truth = x[learn], y[learn], x[~learn], y[~learn]
     least = math.inf
     for strength in _STRENGTHS:
         weights = _fit(learned, known, best[1], strength)
-        loss = float(F.cross_entropy(_scores(judged, weights), truth))
+        loss = float(F.cross_entropy(_scores(scores_digest, weights), truth))
         if loss > least:
             break
         least, best = loss, (strength, weights)

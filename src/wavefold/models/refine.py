@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavefold.base.errors import UserError
-from wavefold.models.layers import need_least
-from wavefold.models.start import (
+from wavefold.core.errors import UserError
+from wavefold.models.first_forecast import (
     Activation,
     FirstForecast,
     Start,
@@ -25,6 +24,7 @@ from wavefold.models.start import (
     time_first,
     time_inside,
 )
+from wavefold.models.layers import need_least
 
 
 class Refine(nn.Module):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
 from wavefold.models.layers import Conv, Norm, drop, enter, need_least, need_length
 
 

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wavefold.base.blocks import row_blocks, values_of
-from wavefold.base.dataset import Floats, Ints
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
+from wavefold.data.blocks import row_blocks, values_of
+from wavefold.data.dataset import Floats, Ints
 
 Values = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def integrated_gradients(
 
 
 def occlusion(
-    ask: Callable[[Floats], NDArray[np.floating]],
+    predict: Callable[[Floats], NDArray[np.floating]],
     signals: Floats,
     classes: Ints,
     *,
@@ -83,8 +83,8 @@ def occlusion(
         return np.where(hidden, filled[sample], signals[sample])
 
     size = min(size, max(1, _VALUES // values_of(signals)))
-    whole = _asked(ask, signals.__getitem__, classes, size)
-    left = _asked(ask, covered, np.repeat(classes, channels * count), size)
+    whole = _requested(predict, signals.__getitem__, classes, size)
+    left = _requested(predict, covered, np.repeat(classes, channels * count), size)
     falls = whole[:, None, None] - left.reshape(len(signals), channels, count)
     return falls[:, :, number].reshape(signals.shape).astype(np.float32)
 
@@ -134,12 +134,12 @@ def _piece_numbers(axes: tuple[int, ...], pieces: int | tuple[int, ...]) -> Ints
     return np.ravel_multi_index(np.meshgrid(*along, indexing="ij"), counts).ravel()
 
 
-def _asked(
-    ask: Callable[[Floats], NDArray[np.floating]], rows_of: Callable[[slice], Floats], classes: Ints, size: int
+def _requested(
+    predict: Callable[[Floats], NDArray[np.floating]], rows_of: Callable[[slice], Floats], classes: Ints, size: int
 ) -> Values:
     """The probability of each row's class: (row,), asked for at most `size` rows at a time. classes: (row,)."""
     chances = np.empty(len(classes))
     for rows in row_blocks(len(classes), size):
-        answer, own = ask(rows_of(rows)), classes[rows]
+        answer, own = predict(rows_of(rows)), classes[rows]
         chances[rows] = answer[np.arange(len(own)), own]
     return chances

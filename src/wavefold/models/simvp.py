@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavefold.base.errors import UserError
-from wavefold.models.layers import need_least
-from wavefold.models.start import (
+from wavefold.core.errors import UserError
+from wavefold.models.first_forecast import (
     Activation,
     FirstForecast,
     Start,
@@ -31,6 +30,7 @@ from wavefold.models.start import (
     quiet,
     to_multiple,
 )
+from wavefold.models.layers import need_least
 
 _DILATION = 3  # of the second depthwise convolution: VAN's and SimVP's own
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavefold.base.errors import UserError
+from wavefold.core.errors import UserError
 from wavefold.models.layers import Conv, MaxPool, enter, need_least
 
 _WIDTHS = (16, 16, 32, 32, 64, 64, 128, 128)  # the source's

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wavefold.base.cadence import MIRRORS
+from wavefold.domains.radio.cadence import MIRRORS
 
 
 class Views(nn.Module):

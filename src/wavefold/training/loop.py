@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.optim import Adadelta, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wavefold.base.device import join, seed_step, share_buffers, sum_gradients, to_cpu, with_others
-from wavefold.base.errors import UserError, plural
-from wavefold.base.interrupt import asked_to_stop, signals_wait, stop_if_asked
-from wavefold.base.keyed import key as make_key
-from wavefold.base.lazy import Lazy, Signals
-from wavefold.training.part import Draw, OnDemand, Pair, Source
+from wavefold.core.device import all_gather, all_reduce_gradients, join, seed_step, share_buffers, to_cpu
+from wavefold.core.errors import UserError, plural
+from wavefold.core.interrupt import asked_to_stop, signals_wait, stop_if_asked
+from wavefold.core.random import key as make_key
+from wavefold.data.lazy import Lazy, Signals
+from wavefold.training.checkpoint import TrainingState
 from wavefold.training.schedule import SCHEDULES
-from wavefold.training.state import State
+from wavefold.training.training_set import Draw, OnDemand, Pair, Source
 
 Check = Callable[[nn.Module], dict[str, float]]
 
@@ -53,28 +53,36 @@ class Stage:
     key: int = 0
 
 
-class Watch(Protocol):
+class TrainingListener(Protocol):
     """Callbacks of the loop."""
 
-    def step(self, state: State, steps: int) -> None:
+    def step(self, state: TrainingState, steps: int) -> None:
         """A batch of `steps` in the epoch is done."""
 
-    def epoch(self, state: State) -> None:
+    def epoch(self, state: TrainingState) -> None:
         """An epoch is done and its line stands last in `state.history`."""
 
 
-class Place(Protocol):
+class CheckpointStore(Protocol):
     """Where a checkpoint is stored: a run's file, or nowhere."""
 
     def due(self) -> bool:
         """Whether it is time to write again."""
 
-    def write(self, state: State) -> None:
+    def write(self, state: TrainingState) -> None:
         """Keep the state."""
 
 
 @signals_wait()
-def fit_stage(model: nn.Module, part: Source, check: Check, stage: Stage, state: State, file: Place, watch: Watch) -> None:
+def fit_stage(
+    model: nn.Module,
+    part: Source,
+    check: Check,
+    stage: Stage,
+    state: TrainingState,
+    file: CheckpointStore,
+    watch: TrainingListener,
+) -> None:
     """Train `model` in place through one stage, from where `state` stands; it ends with the best weights seen.
 
     check: scores of a model on samples that it does not learn from, as metric name to value; empty where there are none.
@@ -83,11 +91,11 @@ def fit_stage(model: nn.Module, part: Source, check: Check, stage: Stage, state:
     if state.parts:
         learner.load(state.parts)
         state.parts = {}
-    while state.epoch < stage.epochs and not (stage.patience and state.waited >= stage.patience):
-        _learn_epoch(learner, state, file, watch)
-        share_buffers(learner.judged)
-        scores = check(learner.judged)
-        _keep_if_better(learner.judged, scores, stage, state)
+    while state.epoch < stage.epochs and not (stage.patience and state.epochs_without_improvement >= stage.patience):
+        _train_epoch(learner, state, file, watch)
+        share_buffers(learner.scores_digest)
+        scores = check(learner.scores_digest)
+        _keep_if_better(learner.scores_digest, scores, stage, state)
         state.history.append(_line(stage, state, learner, scores))
         state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
         watch.epoch(state)
@@ -141,7 +149,7 @@ class _Learner:
             )
 
     @property
-    def judged(self) -> nn.Module:
+    def scores_digest(self) -> nn.Module:
         """The model whose weights are checked and kept: the average where there is one."""
         return self.average.module if self.average else self.model
 
@@ -163,12 +171,12 @@ class _Learner:
         logits, counts = self._answer(signals, targets, done), [len(s) for s in shares]
         rows = torch.cat(shares)
         known, weights = self.part.known(rows), self.part.weights_of(rows)
-        labels = with_others(targets, counts) if known is None else known
+        labels = all_gather(targets, counts) if known is None else known
         # the loss is of the whole batch, since one such as soft F1 is no mean over samples
-        loss = self.stage.loss(with_others(logits, counts), labels, *([] if weights is None else [weights]))
+        loss = self.stage.loss(all_gather(logits, counts), labels, *([] if weights is None else [weights]))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        sum_gradients(self.model.parameters())
+        all_reduce_gradients(self.model.parameters())
         self.optimiser.step()
         if self.average:
             self.average.update_parameters(self.model)
@@ -196,7 +204,7 @@ class _Learner:
             self.average.module.load_state_dict(parts["model"])
 
 
-def _learn_epoch(learner: _Learner, state: State, file: Place, watch: Watch) -> None:
+def _train_epoch(learner: _Learner, state: TrainingState, file: CheckpointStore, watch: TrainingListener) -> None:
     """Run the remaining steps of one epoch."""
     stage = learner.stage
     learner.model.train()
@@ -217,7 +225,7 @@ def _learn_epoch(learner: _Learner, state: State, file: Place, watch: Watch) -> 
     state.loss = float(total)
 
 
-def _keep_if_better(model: nn.Module, scores: dict[str, float], stage: Stage, state: State) -> None:
+def _keep_if_better(model: nn.Module, scores: dict[str, float], stage: Stage, state: TrainingState) -> None:
     """Copy the weights where the check is the best of the stage, or where there is nothing to check by."""
     value = scores.get(stage.metric)
     if value is not None and math.isnan(value):  # undefined on this validation part: never better than a number
@@ -226,36 +234,36 @@ def _keep_if_better(model: nn.Module, scores: dict[str, float], stage: Stage, st
         better = True
     else:
         better = value > state.best if stage.higher_is_better else value < state.best
-    state.waited = 0 if better else state.waited + 1
+    state.epochs_without_improvement = 0 if better else state.epochs_without_improvement + 1
     if better:
         state.best, state.best_weights = value, to_cpu(model.state_dict())
 
 
-def _line(stage: Stage, state: State, learner: _Learner, scores: dict[str, float]) -> dict[str, Any]:
+def _line(stage: Stage, state: TrainingState, learner: _Learner, scores: dict[str, float]) -> dict[str, Any]:
     return {
         "stage": stage.number,
         "epoch": state.epoch,
         "loss": state.loss / learner.steps,
         **scores,
-        "kept": not state.waited,
+        "kept": not state.epochs_without_improvement,
     }
 
 
-def _save(learner: _Learner, state: State, file: Place) -> None:
+def _save(learner: _Learner, state: TrainingState, file: CheckpointStore) -> None:
     state.parts = learner.parts()
     file.write(state)
     state.parts = {}
     stop_if_asked()
 
 
-def _next_stage(state: State, number: int, model: nn.Module, file: Place) -> None:
+def _next_stage(state: TrainingState, number: int, model: nn.Module, file: CheckpointStore) -> None:
     """Move the cursor to the start of the next stage, which sets out from the best weights with a new optimiser."""
-    state.stage, state.epoch, state.batch, state.loss, state.waited, state.best = number, 0, 0, 0.0, 0, None
+    state.stage, state.epoch, state.batch, state.loss, state.epochs_without_improvement, state.best = number, 0, 0, 0.0, 0, None
     state.best_weights = to_cpu(model.state_dict())
     state.parts = {"model": state.best_weights}
     file.write(state)
 
 
-def unfinished(stages: Sequence[Stage], state: State) -> Iterable[Stage]:
+def unfinished(stages: Sequence[Stage], state: TrainingState) -> Iterable[Stage]:
     """The stages still to do, the one the cursor stands in first."""
     return stages[state.stage :]

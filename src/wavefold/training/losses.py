@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavefold.base.errors import UserError, plural
+from wavefold.core.errors import UserError, plural
 
 ClassWeights = Literal["none", "balanced", "sqrt"]
 

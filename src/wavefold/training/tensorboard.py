@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wavefold.base.build import optional
+from wavefold.core.registry import optional
 
 _tensorboard = optional("torch.utils.tensorboard", extra="tensorboard")
 

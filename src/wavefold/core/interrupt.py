@@ -1,0 +1,91 @@
+"""Ctrl-C and SIGTERM while a run is trained: the loop saves its state after the batch at hand, and then stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from wavefold.core.process import process_count
+
+_ONE = 0.5  # seconds within which a second signal is the first one again: `timeout` and wrappers send it twice
+_USUAL: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal stopped a training. saved: whether its state was written, up to the last batch."""
+
+    def __init__(self, number: int, *, saved: bool) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number, self.saved = number, saved
+
+
+class _Signals:
+    """What came, and whether it may wait for a state to be saved."""
+
+    def __init__(self) -> None:
+        self.waits, self.number, self._came, self._owner = False, 0, 0.0, os.getpid()
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        """The handler: the first signal waits where it may, the second stops at once."""
+        if os.getpid() != self._owner:  # in a worker, which inherited the handler
+            signal.signal(number, _USUAL[number])
+            os.kill(os.getpid(), number)
+        elif self.waits and not self.number:
+            self.number, self._came = number, time.monotonic()
+        elif not self.number or time.monotonic() - self._came > _ONE:
+            raise Interrupted(number, saved=False)
+
+
+_here: _Signals | None = None  # of the training that is at work in this process
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Take SIGINT and SIGTERM as this file says, and give them back; nothing outside the main thread or of several processes.
+
+    A handler that somebody else has set stays, and so does a signal that is ignored.
+    """
+    global _here
+    mine = threading.current_thread() is threading.main_thread() and process_count() == 1
+    taken = {number: usual for number, usual in _USUAL.items() if mine and signal.getsignal(number) == usual}
+    before, signals = _here, _Signals()
+    _here = signals if taken else before
+    try:
+        for number in taken:
+            signal.signal(number, signals.take)
+        yield
+    finally:
+        for number, usual in taken.items():
+            signal.signal(number, usual)
+        _here = before
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """Let a signal wait inside, where the work asks for it by `asked_to_stop`; it ends with its state saved."""
+    if _here is None:
+        yield
+        return
+    _here.waits = True
+    try:
+        yield
+    finally:
+        _here.waits = False
+    stop_if_asked()
+
+
+def asked_to_stop() -> bool:
+    """Whether a signal waits for a state to be saved."""
+    return _here is not None and _here.number > 0
+
+
+def stop_if_asked() -> None:
+    """Interrupted where a signal waits; to be called once the state is saved."""
+    if _here is not None and _here.number:
+        raise Interrupted(_here.number, saved=True)

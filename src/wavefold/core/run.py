@@ -1,0 +1,181 @@
+"""A run: the folder that holds everything about one training.
+
+docs/words.md lists its files. A file with its final name is complete; scores.json is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from wavefold.core.errors import UserError
+from wavefold.core.files import write_json, write_text
+from wavefold.core.process import is_main_process
+
+LIMITED = ", limited by data.limit to "  # between the path and the number in a run's source
+_LIMITED_BEFORE = ", of which data.limit takes "  # the same in runs of older versions
+
+# part of a run's identity, with its digests; raise it when older runs cannot be resumed, whatever the version
+RUN_FORMAT = 1
+
+# files that belong to a run; --fresh deletes nothing else
+_OURS = re.compile(
+    r"recipe\.toml|run\.json|splits\.csv|left_out\.csv|seen\.npy|scores\.json|ensemble\.npz|held_out\.(csv|npz)|report\.html|served\.onnx|submission.*\.csv|simulated|pictures|fold\d+|"
+    r"\.lock|\..*\.part"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one training."""
+
+    folder: Path
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Contents of run.json: recipe, data, classes, shape, versions, command; UserError if it is not a run."""
+        try:
+            metadata: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+            metadata["identity"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(f"{self.folder}: is not a run folder; create one with `wavefold train`") from None
+        return metadata
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Contents of scores.json; UserError if the training is not finished."""
+        path = self.folder / "scores.json"
+        if not path.exists():
+            raise UserError(f"{self.folder}: the training is not finished; repeat its command to resume it")
+        try:
+            scores: dict[str, Any] = json.loads(path.read_text())
+            scores["metric"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(f"{path}: is damaged; delete it and repeat the training command to score again") from None
+        return scores
+
+    @property
+    def source(self) -> str:
+        """Path of the data, or of the run's own simulated samples."""
+        metadata = self.metadata
+        if metadata["simulated"]:
+            return str(self.folder / "simulated")
+        return str(metadata["source"]).partition(LIMITED)[0].partition(_LIMITED_BEFORE)[0]
+
+    @property
+    def mark(self) -> str:
+        """SHA-256 that identifies a finished run, as it was trained and evaluated."""
+        fields = json.dumps([self.metadata["identity"], self.scores.get("judged")], sort_keys=True)
+        return hashlib.sha256(fields.encode()).hexdigest()
+
+    @property
+    def recipe_text(self) -> str:
+        """The resolved recipe, as TOML."""
+        return (self.folder / "recipe.toml").read_text()
+
+    def member(self, fold: int, number: int | str, model: str) -> Path:
+        """Folder of one member in one fold."""
+        return self.folder / f"fold{fold}" / f"{number}-{model}"
+
+
+def open_run(folder: Path) -> Run:
+    """Open an existing run; UserError if the folder is not a run."""
+    run = Run(folder)
+    _ = run.metadata
+    return run
+
+
+@contextmanager
+def lock_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
+    """Lock a run's folder for this training; with `fresh`, the run in it is deleted first, and nothing else.
+
+    Partial files of a killed training are removed. UserError if another training is using the folder, or if it contains other
+    visible files and no run.
+    """
+    if not is_main_process():
+        yield
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder with --out")
+    names = sorted(e.name for e in folder.iterdir() if not e.name.startswith(".")) if folder.exists() else []
+    foreign = [n for n in names if n == "run.json" or not _OURS.fullmatch(n)]  # a valid run.json makes it a run
+    if foreign and not _is_run(folder):
+        raise UserError(f"{folder}: is not a run folder, but contains '{foreign[0]}'; choose another folder with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _locked(folder)
+    try:
+        _sweep(folder, fresh=fresh)
+        yield
+    finally:
+        lock.release()  # before it is removed: Windows deletes no file that is held
+        if all(e.name == ".lock" for e in folder.iterdir()):  # what was wrong was said before anything was kept
+            with suppress(OSError):  # another training took it meanwhile
+                (folder / ".lock").unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def _locked(folder: Path) -> BaseFileLock:
+    """The lock of a run's folder, held; UserError where another process holds it."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder}: another process is training there; wait for it or name another --out") from None
+    return lock
+
+
+def _sweep(folder: Path, *, fresh: bool) -> None:
+    """Delete what a killed training left half; or, where the run shall be fresh, all of it."""
+    ours = [e for e in folder.iterdir() if _OURS.fullmatch(e.name) and e.name != ".lock"]
+    for path in ours if fresh else list(folder.rglob(".*.part")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return bool(Run(folder).metadata)
+    except UserError:
+        return False
+
+
+def _check_format(folder: Path, identity: Mapping[str, Any]) -> None:
+    """UserError for a run that another format of ours made: what its identity holds cannot be compared."""
+    found = identity.get("format", 0)  # 0: from before formats had numbers
+    if found != RUN_FORMAT:
+        which = "a later" if found > RUN_FORMAT else "an earlier"
+        raise UserError(
+            f"{folder}: was made by {which} format of wavefold ({found}; this one is {RUN_FORMAT}); "
+            "add --fresh to replace it, or choose another --out"
+        )
+
+
+def start_run(folder: Path, metadata: Mapping[str, Any], recipe: str, scores_digest: str) -> Run:
+    """Create a run, or reopen the same one; UserError if the folder holds a different run.
+
+    facts: contents of run.json; its "identity" decides whether an existing run is the same. judged: digest of what scores
+    depend on besides the members; scores with another digest are deleted, and the members kept.
+    """
+    run = Run(folder)
+    if (folder / "run.json").is_file():
+        there, here = run.metadata["identity"], metadata["identity"]
+        _check_format(folder, there)
+        for name in here:
+            if there.get(name) != here[name]:
+                raise UserError(
+                    f"{folder}: holds a run whose {name} differs; add --fresh to replace it, or choose another --out"
+                )
+    else:
+        write_json(folder / "run.json", metadata)
+    if is_main_process() and (folder / "scores.json").exists() and run.scores.get("judged") != scores_digest:
+        (folder / "scores.json").unlink()
+    write_text(folder / "recipe.toml", recipe)
+    return run

@@ -1,0 +1,314 @@
+"""Frames from NetCDF and Zarr, read with xarray; axes are identified by CF conventions or by common names.
+
+NetCDF-3 is read by scipy, NetCDF-4 by h5netcdf, Zarr versions 2 and 3 as a folder or zip. Large data stay on disk and are read
+on demand: a chunk with many frames is decompressed for every read, so chunks of few frames are fastest. Fill values become NaN
+and packed values are unpacked according to the variable's attributes. Rows keep the file's order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.core.errors import DataError, UserError, listed, nearest
+from wavefold.core.files import digest_file
+from wavefold.core.registry import optional
+from wavefold.data.lazy import Floats, Ints, Lazy
+from wavefold.data.series import Seconds, Series, join_stretches, stretches, time_word
+from wavefold.data.series_options import Reading
+from wavefold.domains.radio.filterbank_h5 import h5py
+
+xarray = optional("xarray", extra="grids")
+h5netcdf = optional("h5netcdf", extra="grids")
+zarr_storage = optional("zarr.storage", extra="grids")
+
+_SMALL = 256 * 10**6  # bytes of frames that are read at once, and of a Zarr whose bytes all count for its digest
+_ZARR_FACTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+_SIGNS = {b"\x89HDF": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy"}  # a file's first bytes -> what reads it
+_MARKS = {  # what CF's attributes say of an axis: axis, standard names, units or a part of them
+    "time": ("T", ("time",), (" since ",)),
+    "row": ("Y", ("latitude", "grid_latitude", "projection_y_coordinate"), ("degrees_north", "degree_north")),
+    "column": ("X", ("longitude", "grid_longitude", "projection_x_coordinate"), ("degrees_east", "degree_east")),
+}
+_USUAL = {  # names of axes, the likeliest first
+    "time": ("time", "valid_time", "date", "datetime", "t", "step", "lead_time", "frame"),
+    "row": ("latitude", "lat", "y", "row", "rows", "rlat", "northing", "south_north", "nlat", "yc", "j"),
+    "column": ("longitude", "lon", "x", "column", "columns", "col", "rlon", "easting", "west_east", "nlon", "xc", "i"),
+}
+
+
+def read_grid(path: Path, reading: Reading) -> Series:
+    """Frames of a NetCDF file or a Zarr folder or zip; in memory below 256 MB, otherwise read on demand.
+
+    `reading.variable` names the variable, or several with the same axes, "t2m,msl", which become channels. Axes other than
+    time, row and column become channels named "level=500"; those of size 1 are dropped. `reading.axes` gives the role of each
+    axis if its name does not. Only the standard calendar is supported: others, such as 360_day, raise DataError. The digest
+    covers a file's bytes; for a Zarr folder, its metadata and the names and sizes of its chunks, and all bytes if less than
+    256 MB in total: in a larger one, a change that keeps the size is not detected.
+    """
+    with _opened(path) as dataset:
+        names = _variables(dataset, reading, path.name)
+        roles = _common_roles(dataset, names, reading, path.name)
+        grid = _Grid(path, names, tuple(roles[role] for role in ("time", "row", "column")))
+        shape = tuple(dataset.sizes[name] for name in grid.axes)
+        channels = tuple(label for name in names for label in _labels(dataset, name, roles, alone=len(names) == 1))
+        times = _times(dataset, roles["time"], path.name)
+        unit = listed(dict.fromkeys(str(dataset[name].attrs.get("units", "")) for name in names))
+        rows, columns = (_coordinates(dataset, roles[role]) for role in ("row", "column"))
+        up, across = (_axis_words(dataset, roles[role]) for role in ("row", "column"))
+    if not all(shape):
+        raise DataError(f"{path.name}: {names[0]} has {shape[0]} frames of {shape[1]} x {shape[2]} cells, expected 1 or more")
+    starts, step, notes = stretches(times, path.name) if times is not None else (np.zeros(1, np.int64), 0.0, ())
+    lazy = Lazy(grid.load, np.arange(shape[0]), (len(channels), *shape[1:]))
+    return Series(
+        lazy[:] if 4 * np.prod([float(s) for s in lazy.shape]) < _SMALL else lazy,
+        *join_stretches(_stretch_names(path.stem, starts, times), np.diff([*starts, shape[0]]).tolist()),
+        times=times,
+        step=step,
+        channels=channels,
+        unit=reading.unit or unit,
+        rows=rows,
+        columns=columns,
+        across=across,
+        up=up,
+        source=str(path),
+        digest=digest_file(path) if path.is_file() else _digest_folder(path),
+        notes=notes,
+    )
+
+
+@dataclass
+class _Grid:
+    """Variables of a source that is opened once per process: handles cannot be shared."""
+
+    path: Path
+    names: tuple[str, ...]
+    axes: tuple[str, ...]  # time, row, column
+    _dataset: Any = field(default=None, repr=False)
+    _process: int = 0
+
+    def load(self, numbers: Ints) -> Floats:
+        """Frames by number, (frame, channel, row, column); each run of neighbours is read in one go, and each frame once."""
+        known, back = np.unique(numbers, return_inverse=True)
+        runs = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
+        with _one_line(self.path.name):
+            pieces = [self._run(int(run[0]), int(run[-1]) + 1) for run in runs]
+        values = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return values if len(known) == len(numbers) and (np.diff(back) > 0).all() else values[back]
+
+    def _run(self, first: int, last: int) -> Floats:
+        time, row, column = self.axes
+        found = []
+        for name in self.names:
+            part = self._handle()[name].isel({time: slice(first, last)}).transpose(time, ..., row, column).values
+            with np.errstate(over="ignore"):
+                found.append(part.reshape(len(part), -1, *part.shape[-2:]).astype(np.float32))
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+
+    def _handle(self) -> Any:
+        if self._process != os.getpid():
+            self._dataset, self._process = _open(self.path), os.getpid()
+        return self._dataset
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_dataset": None, "_process": 0}
+
+
+# Opening
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with _one_line(path.name):
+        dataset = _open(path)
+        try:
+            yield dataset
+        finally:
+            dataset.close()
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Turn any error of the underlying packages into a one-line DataError."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        stated = " ".join(str(error).split())[:200]
+        raise DataError(f"{name}: cannot be read: {stated or type(error).__name__}; it may be truncated or corrupt") from error
+
+
+def _open(path: Path) -> Any:
+    """The dataset, nothing read but its metadata and coordinates; times stay numbers, of which only the axis's are decoded."""
+    options: dict[str, Any] = {"engine": "zarr", "consolidated": False}
+    if path.suffix == ".zip":
+        source = zarr_storage.ZipStore(path, mode="r")
+    elif path.is_dir():
+        source = zarr_storage.LocalStore(path, read_only=True)
+    else:
+        source, options = path, {"engine": _engine(path)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of attributes that are odd but understood
+        return xarray.open_dataset(source, decode_times=False, decode_timedelta=False, chunks=None, cache=False, **options)
+
+
+def _engine(path: Path) -> str:
+    with open(path, "rb") as stream:
+        head = stream.read(4)
+    if head not in _SIGNS:
+        raise DataError(f"{path.name}: not a NetCDF file; expected NetCDF-3 or NetCDF-4, or a Zarr folder or zip")
+    if _SIGNS[head] == "h5netcdf":
+        _ = h5netcdf.File  # if it is not installed, this error is clearer than xarray's
+        _check_own(path)
+    return _SIGNS[head]
+
+
+def _check_own(path: Path) -> None:
+    """Raise DataError if values are in another file than this HDF5 one: HDF5 would read any file that a link names."""
+
+    def elsewhere(name: str, thing: Any) -> str | None:
+        out = isinstance(thing, h5py.ExternalLink) or (
+            isinstance(thing, h5py.Dataset) and bool(thing.external or thing.is_virtual)
+        )
+        return name if out else None
+
+    with h5py.File(path, "r") as file:
+        if name := file.visititems_links(elsewhere) or file.visititems(elsewhere):
+            raise DataError(f"{path.name}: {name} is a link to another file; expected the values in this file")
+
+
+def _digest_folder(folder: Path) -> str:
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    small = sum(f.stat().st_size for f in files) < _SMALL
+    found = hashlib.sha256()
+    for file in files:
+        found.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+        if small or file.name in _ZARR_FACTS:
+            found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+# Variables and axes
+
+
+def _variables(dataset: Any, reading: Reading, name: str) -> tuple[str, ...]:
+    """The requested variables, or the only one that can be frames."""
+    there = {str(key): variable for key, variable in dataset.data_vars.items()}
+    shown = listed(f"{key} ({listed(variable.dims)})" for key, variable in there.items()) or "no variables"
+    requested = [reading.variable] if reading.variable in there else [word.strip() for word in reading.variable.split(",")]
+    if reading.variable:
+        for word in requested:
+            if word not in there:
+                raise DataError(f"{name}: no variable '{word}'; available: {shown}{nearest(word, there)}")
+        return tuple(requested)
+    fit = [key for key, v in there.items() if v.dtype.kind in "fiub" and len(_roles(dataset, key, reading, name)) == 3]
+    if len(fit) > 1:
+        raise DataError(f"{name}: has {len(fit)} variables with time, row and column axes: {listed(fit)}; set variable to one")
+    if not fit:
+        raise DataError(f"{name}: no variable has time, row and column axes; available: {shown}; set variable and axes")
+    return tuple(fit)
+
+
+def _common_roles(dataset: Any, names: tuple[str, ...], reading: Reading, name: str) -> dict[str, str]:
+    """Axis names by role (time, row, column), shared by all the variables."""
+    roles = _roles(dataset, names[0], reading, name)
+    for variable in names:
+        axes = listed(dataset[variable].dims)
+        if dataset[variable].dtype.kind not in "fiub":
+            raise DataError(f"{name}: {variable} has type {dataset[variable].dtype}, expected numbers")
+        if absent := [role for role in _USUAL if role not in roles]:
+            expected = f"expected one for {absent[0]} such as {listed(_USUAL[absent[0]][:4])}; set axes to identify it"
+            raise DataError(f"{name}: {variable} has the axes {axes}; {expected}")
+        if _roles(dataset, variable, reading, name) != roles:
+            raise DataError(
+                f"{name}: {variable} has axes {axes}, but {names[0]} has {listed(dataset[names[0]].dims)}; expected the same"
+            )
+    return roles
+
+
+def _roles(dataset: Any, variable: str, reading: Reading, name: str) -> dict[str, str]:
+    """A variable's axis names by role (time, row, column), as far as they are found."""
+    axes = [str(axis) for axis in dataset[variable].dims]
+    if reading.axes:
+        words = reading.axes.split()
+        if len(words) != len(axes) and not reading.variable:
+            return {}  # not the variable that axes describes
+        if len(words) != len(axes) or not set(words) <= {*_USUAL, "channel"}:
+            expected = f"expected one role per axis of {variable} ({listed(axes)}), out of {listed(_USUAL)} and channel"
+            raise UserError(f"{name}: axes '{reading.axes}': {expected}")
+        return {word: axis for word, axis in zip(words, axes, strict=True) if word != "channel"}
+    roles: dict[str, str] = {}
+    for role, usual in _USUAL.items():
+        marked = [axis for axis in axes if _is_marked(dataset, axis, role)]
+        named = [axis for word in usual for axis in axes if axis.lower() == word]
+        if found := [axis for axis in (*marked, *named) if axis not in roles.values()]:
+            roles[role] = found[0]
+    return roles
+
+
+def _is_marked(dataset: Any, axis: str, role: str) -> bool:
+    """Whether the attributes of an axis's coordinate say that it is the one for time, row or column."""
+    letter, standard, units = _MARKS[role]
+    facts = dataset.variables[axis].attrs if axis in dataset.variables else {}
+    stated = str(facts.get("units", ""))
+    return facts.get("axis") == letter or facts.get("standard_name") in standard or any(unit in stated for unit in units)
+
+
+def _labels(dataset: Any, variable: str, roles: dict[str, str], *, alone: bool) -> list[str]:
+    """Channel names of a variable: its own name, or the values along its other axes."""
+    further = [str(a) for a in dataset[variable].dims if a not in roles.values() and dataset.sizes[a] > 1]
+    words = [[f"{axis}={_word(value)}" for value in dataset[axis].values] for axis in further]
+    labels = [" ".join(one) for one in product(*words)]
+    return [variable] if labels == [""] else labels if alone else [f"{variable} {label}" for label in labels]
+
+
+def _word(value: Any) -> str:
+    return f"{float(value):.10g}" if isinstance(value, np.number) else str(value)
+
+
+def _coordinates(dataset: Any, axis: str) -> NDArray[np.float64] | None:
+    there = axis in dataset.variables and dataset.variables[axis].dtype.kind in "fiu"
+    return dataset.variables[axis].values.astype(np.float64) if there else None
+
+
+def _axis_words(dataset: Any, axis: str) -> str:
+    """Name and unit of an axis that has coordinates: "latitude (degrees_north)"."""
+    if axis not in dataset.variables:
+        return ""
+    unit = str(dataset.variables[axis].attrs.get("units", ""))
+    return f"{axis} ({unit})" if unit else axis
+
+
+def _times(dataset: Any, axis: str, name: str) -> Seconds | None:
+    """(time,) seconds since 1970 of an axis whose coordinate, or another variable along it, counts since a date; else None."""
+    along = [str(k) for k, v in dataset.variables.items() if v.dims == (axis,) and " since " in str(v.attrs.get("units", ""))]
+    if not along:
+        return None
+    chosen = axis if axis in along else along[0]
+    try:
+        times = xarray.decode_cf(dataset[[chosen]])[chosen].values.astype("M8[us]")
+    except (ValueError, TypeError, OverflowError):
+        facts = dataset.variables[chosen].attrs
+        stated = f"'{facts['units']}' in the calendar '{facts.get('calendar', 'standard')}'"
+        raise DataError(
+            f"{name}: {chosen} counts {stated}, expected days, hours, minutes or seconds in the standard calendar"
+        ) from None
+    if np.isnat(times).any():
+        raise DataError(f"{name}: {chosen} has no value at frame {int(np.argmax(np.isnat(times)))}")
+    seconds: Seconds = times.astype(np.int64) / 1e6
+    return seconds
+
+
+def _stretch_names(stem: str, starts: Ints, times: Seconds | None) -> list[str]:
+    return [stem] if times is None or len(starts) == 1 else [f"{stem} from {time_word(times[i])}" for i in starts]

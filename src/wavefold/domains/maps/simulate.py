@@ -1,0 +1,204 @@
+"""Simulated frames: bouncing squares after the ConvLSTM example of Keras, and moving digits after Moving MNIST.
+
+Squares: that example draws 3 to 7 squares of half-width 2 or 3 pixels in each film. They start anywhere in the frame, move by
+-1, 0 or 1 pixel a frame along either axis, and run on beyond its edges. Values add up and are cut at 1. Every other square and
+frame of what a net is shown has a faint one of 0.1 more or less on top, a pixel wider; the frames to be forecast have none.
+
+Digits: two in each film start anywhere, move in any direction by 0.1 of the room they have, and turn back at the edges; where
+they overlap the larger value counts (Srivastava, Mansimov and Salakhutdinov 2015). Here each channel is a film of its own.
+
+Films are pure functions of (seed, number): the first of a large count are those of a small one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy.ndimage import zoom
+from sklearn.datasets import load_digits
+
+from wavefold.core.errors import DataError, UserError
+from wavefold.data.blocks import row_blocks
+from wavefold.data.lazy import Floats, Ints, Lazy, Signals
+from wavefold.data.series import Series, join_stretches
+from wavefold.data.series_options import Reading
+from wavefold.domains.maps.arrays import LARGE, channel_names, read_array
+
+Render = Callable[[Ints, Ints], Floats]  # films and frames of them, (frame,) each -> (frame, row, column)
+
+_MOST, _FEWEST = 7, 3  # squares
+_HALVES = (2, 3)  # half-widths, pixels
+_NOISE = 0.1
+_DIGIT, _FRAME = 28, 64  # pixels, of MNIST and of Moving MNIST
+_SPEED = 0.1  # of the free range a frame
+_TOGETHER = 2  # digits of a film
+
+
+def simulate_squares(count: int, seed: int, *, shape: Sequence[int], past: int, ahead: int) -> Series:
+    """Films of squares that move and run out of the frame, with faint noise on the first `past` frames; values 0 to 1.
+
+    shape: [channels, rows, columns]; each of `count` films is a stretch of past + ahead frames.
+    """
+    channels, rows, columns = _checked(count, shape, past, ahead, "squares")
+    films = _draw_squares(count * channels, seed, rows, columns, past)
+    return _series(count, channels, past + ahead, partial(_render_squares, films), (rows, columns), f"squares, seed {seed}")
+
+
+def simulate_digits(count: int, seed: int, *, shape: Sequence[int], past: int, ahead: int, digits: str = "") -> Series:
+    """Films of two digits that move and bounce off the edges, values 0 to 1.
+
+    shape: [channels, rows, columns]; each of `count` films is a stretch of past + ahead frames. Digits are 28 pixels wide,
+    fewer where the frame is below 64. digits: an .npz with `images` (digit, row, column), such as MNIST's; "" takes those
+    that scikit-learn brings, enlarged smoothly.
+    """
+    channels, rows, columns = _checked(count, shape, past, ahead, "digits")
+    glyphs = _glyphs(digits, max(2, min(_DIGIT, rows * _DIGIT // _FRAME, columns * _DIGIT // _FRAME)))
+    films = _draw_digits(count * channels, seed, glyphs, (rows, columns), past + ahead)
+    return _series(count, channels, past + ahead, partial(_render_digits, films), (rows, columns), f"digits, seed {seed}")
+
+
+def _checked(count: int, shape: Sequence[int], past: int, ahead: int, name: str) -> tuple[int, int, int]:
+    if len(shape) != 3 or shape[0] < 1 or min(shape[1:]) < 8:
+        raise UserError(
+            f"data.shape: simulator '{name}' needs [channels, rows, columns] with 8 pixels or more, got {list(shape)}"
+        )
+    if count < 1 or past < 1 or ahead < 0:
+        raise UserError(f"simulator '{name}' needs 1 or more films of 1 or more past frames, got {count} of {past} + {ahead}")
+    return shape[0], shape[1], shape[2]
+
+
+def _series(count: int, channels: int, length: int, render: Render, size: tuple[int, int], words: str) -> Series:
+    make = partial(_make, render, channels, length, size)
+    shape = (channels, *size)
+    numbers = np.arange(count * length)
+    frames: Signals = Lazy(make, numbers, shape)
+    if 4 * len(numbers) * math.prod(shape) <= LARGE:
+        frames = frames[:]
+    starts, names = join_stretches([f"film-{i + 1}" for i in range(count)], [length] * count)
+    return Series(frames, starts, names, channels=channel_names(channels), source=f"simulated {words}")
+
+
+def _make(render: Render, channels: int, length: int, size: tuple[int, int], numbers: Ints) -> Floats:
+    """Frames by number, (frame, channel, row, column): films of a channel each, rendered a block at a time."""
+    made = np.empty((len(numbers), channels, *size), np.float32)
+    for block in row_blocks(len(numbers), 1024, values=channels * math.prod(size)):
+        films, frames = np.divmod(numbers[block], length)
+        films = (films[:, None] * channels + np.arange(channels)).ravel()
+        made[block] = render(films, np.repeat(frames, channels)).reshape(-1, channels, *size)
+    return made
+
+
+@dataclass(frozen=True)
+class _Squares:
+    """What each film of squares is made of, axes (film, square); `noise` is (film, square, past frame)."""
+
+    start: Ints  # (film, square, 2) row and column of the middle
+    move: Ints  # (film, square, 2) pixels a frame
+    half: Ints
+    there: NDArray[np.bool_]
+    noise: Floats
+    size: tuple[int, int]
+
+
+def _draw_squares(films: int, seed: int, rows: int, columns: int, past: int) -> _Squares:
+    drawn = np.random.default_rng(seed).random((films, 1 + _MOST * (5 + past)))  # a row a film, so that more films change none
+    each = drawn[:, 1:].reshape(films, _MOST, 5 + past)
+    count = _FEWEST + (drawn[:, 0] * (_MOST - _FEWEST + 1)).astype(np.int64)
+    quarter = each[..., 5:] * 4  # half have noise, of either sign
+    return _Squares(
+        start=(each[..., :2] * (rows, columns)).astype(np.int64),
+        move=(each[..., 2:4] * 3).astype(np.int64) - 1,
+        half=np.array(_HALVES)[(each[..., 4] * len(_HALVES)).astype(np.int64)],
+        there=np.arange(_MOST) < count[:, None],
+        noise=(_NOISE * np.where(quarter < 1, 1, np.where(quarter < 2, -1, 0))).astype(np.float32),
+        size=(rows, columns),
+    )
+
+
+def _render_squares(films: _Squares, film: Ints, frame: Ints) -> Floats:
+    """Each square is an outer product of a row's and a column's stripe, so that a frame is one product of matrices."""
+    middle = films.start[film] + films.move[film] * frame[:, None, None]  # (frame, square, 2)
+    half = films.half[film]
+    past = films.noise.shape[2]
+    faint = films.noise[film, :, np.minimum(frame, past - 1)] * (frame < past)[:, None]
+    weight = np.concatenate([np.ones_like(faint), faint], axis=1) * np.tile(films.there[film], 2)
+    reach = np.concatenate([half, half + 1], axis=1)
+    middle = np.concatenate([middle, middle], axis=1)
+    down, across = (_stripes(middle[..., axis], reach, films.size[axis]) for axis in (0, 1))
+    made: Floats = np.clip((down * weight[..., None]).swapaxes(1, 2) @ across, 0, 1)
+    return made
+
+
+def _stripes(middle: Ints, half: Ints, length: int) -> Floats:
+    """1 from middle - half up to, not including, middle + half: (frame, square, length)."""
+    away = np.arange(length) - middle[..., None]
+    return ((away >= -half[..., None]) & (away < half[..., None])).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Digits:
+    """What each film of digits is made of."""
+
+    glyphs: Floats  # (glyph, row, column)
+    which: Ints  # (film, digit) glyphs
+    corner: Ints  # (film, digit, frame, 2) top row and left column
+    size: tuple[int, int]
+
+
+def _draw_digits(films: int, seed: int, glyphs: Floats, size: tuple[int, int], length: int) -> _Digits:
+    drawn = np.random.default_rng(seed).random((films, _TOGETHER, 4))
+    place, angle = drawn[..., 1:3].copy(), 2 * np.pi * drawn[..., 3]
+    move = _SPEED * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+    free = np.array(size) - glyphs.shape[1:]
+    corner = np.empty((films, _TOGETHER, length, 2), np.int64)
+    for frame in range(length):
+        corner[:, :, frame] = np.round(place * free)
+        place += move
+        move = np.where((place <= 0) | (place >= 1), -move, move)
+        np.clip(place, 0, 1, out=place)
+    return _Digits(glyphs, (drawn[..., 0] * len(glyphs)).astype(np.int64), corner, size)
+
+
+def _render_digits(films: _Digits, film: Ints, frame: Ints) -> Floats:
+    made = np.zeros((len(film), *films.size), np.float32)
+    places = sliding_window_view(made, films.glyphs.shape[1:], axis=(1, 2), writeable=True)
+    numbers = np.arange(len(film))
+    for digit in range(_TOGETHER):
+        top, left = films.corner[film, digit, frame].T
+        glyph = films.glyphs[films.which[film, digit]]
+        places[numbers, top, left] = np.maximum(places[numbers, top, left], glyph) if digit else glyph
+    return made
+
+
+def _glyphs(path: str, side: int) -> Floats:
+    """Digits (glyph, row, column) of so many pixels a side, values 0 to 1."""
+    images: NDArray[Any]
+    if path:
+        images, most = _images(Path(path).expanduser()), 255.0
+    else:
+        images, most = load_digits().images, 16.0
+    if images.shape[1:] != (side, side):
+        down, across = (_spline(length, side) for length in images.shape[1:])
+        images = down @ images @ across.T
+    glyphs: Floats = np.clip(images.astype(np.float32) / np.float32(most), 0, 1)
+    return glyphs
+
+
+def _spline(length: int, side: int) -> Floats:
+    """What makes `side` values of `length` by a cubic spline: (side, length)."""
+    weights: Floats = zoom(np.eye(length, dtype=np.float32), (side / length, 1), order=3, grid_mode=True, mode="nearest")
+    return weights
+
+
+def _images(path: Path) -> NDArray[np.float32]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected an .npz of digits with images (digit, row, column)")
+    return np.asarray(read_array(path, Reading(variable="images")).frames)[:, 0]

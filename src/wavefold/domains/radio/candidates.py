@@ -1,0 +1,68 @@
+"""Write the candidates found in an observation, best first, as CSV, a spreadsheet, Parquet or NumPy arrays."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.data.parquet import parquet_bytes
+from wavefold.data.xlsx import xlsx_bytes
+from wavefold.tasks.classification.predictions import hand_over
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A drifting line in the ON scans of an observation."""
+
+    frequency_mhz: float  # at the start of the first ON scan
+    drift_hz_s: float
+    snr: float  # of the de-Doppler search in the ON scans
+    score: float  # probability of a needle in the best window
+    coarse_channel: int  # counted from 0
+    start_channel: int  # fine channel of the file nearest to the frequency, counted from 0
+    windows: int  # number of windows that contain it
+
+
+Columns = Mapping[str, NDArray[Any]]
+
+
+def write_candidates(path: str | Path, candidates: Sequence[Candidate]) -> None:
+    """Write candidates atomically in the format given by the path's suffix, or as CSV to standard output if it is "-"."""
+    hand_over(path, _BYTES, _columns(candidates))
+
+
+def _columns(candidates: Sequence[Candidate]) -> Columns:
+    kinds = {"int": np.int64, "float": np.float64}
+    return {f.name: np.array([getattr(c, f.name) for c in candidates], kinds[str(f.type)]) for f in fields(Candidate)}
+
+
+def _csv_bytes(columns: Columns) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    # a fine channel of 2.8 Hz shows in the sixth decimal of a MHz
+    forms = {"frequency_mhz": ".7f", "drift_hz_s": ".6f", "snr": ".2f", "score": ".6f"}
+    written = [[format(value, forms.get(name, "d")) for value in column.tolist()] for name, column in columns.items()]
+    writer.writerows(zip(*written, strict=True))
+    return text.getvalue().encode()
+
+
+def _npz_bytes(columns: Columns) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, **dict(columns))  # type: ignore[arg-type]
+    return content.getvalue()
+
+
+_BYTES: dict[str, Callable[[Columns], bytes]] = {
+    ".csv": _csv_bytes,
+    ".xlsx": xlsx_bytes,
+    ".parquet": parquet_bytes,
+    ".npz": _npz_bytes,
+}

@@ -1,0 +1,128 @@
+"""Filterbank files in HDF5 (.h5) as Breakthrough Listen's tools write them: a dataset "data" (time, product, channel)
+whose attributes are the header keywords. Read slice by slice with h5py; hdf5plugin provides the bitshuffle filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wavefold.core.errors import DataError, listed
+from wavefold.core.files import write_whole
+from wavefold.core.registry import optional
+from wavefold.data.dataset import Floats
+from wavefold.domains.radio.filterbank import Filterbank, Header, check_header, check_polarisations
+
+h5py = optional("h5py", extra="radio")
+hdf5plugin = optional("hdf5plugin", extra="radio")
+
+_NEEDED = ("fch1", "foff", "tsamp")
+
+
+def read_h5(path: Path, fine: int = 0) -> Filterbank:
+    """The scan in an .h5 file, with its power left on disk. fine: fine channels per coarse channel, as in `Filterbank`.
+
+    DataError for a file that is not a filterbank, lacks an attribute or has more than one product.
+    """
+    with _opened(path) as data:
+        if data.ndim != 3:
+            raise DataError(f"{path.name}: data has the shape {data.shape}, expected (time, 1, channel)")
+        facts = {key: _plain(value) for key, value in data.attrs.items()}
+        if data.dtype.kind not in "fiu":
+            raise DataError(f"{path.name}: data has type {data.dtype}, expected numbers")
+        rows, products, channels = data.shape
+        bits = 8 * data.dtype.itemsize
+    header = _header(facts, bits, path.name)
+    check_polarisations(products, path.name)
+    if not rows or facts.get("nchans", channels) != channels:
+        raise DataError(f"{path.name}: data has shape {rows} x {channels}, but its header gives nchans={facts.get('nchans')}")
+
+    def load(first: int, last: int) -> Floats:
+        # file handles cannot be passed between processes; values beyond float32 become infinite and are skipped later
+        with _opened(path) as data, np.errstate(over="ignore"):
+            values: Floats = data[:, 0, first:last].astype(np.float32)
+        return values
+
+    return Filterbank(path, header, (rows, channels), load, fine)
+
+
+def write_h5(path: Path, power: ArrayLike, header: Header) -> None:
+    """Write power (time, channel) as an .h5 file of float32; uncompressed, so that any slice can be read alone."""
+    values = np.asarray(power)
+
+    def write(stream: Any) -> None:
+        with h5py.File(stream.name, "w") as file:  # by name: HDF5 also reads while it writes
+            file.attrs["CLASS"], file.attrs["VERSION"] = "FILTERBANK", "1.0"
+            data = file.create_dataset("data", (len(values), 1, values.shape[1]), np.float32)
+            data[:, 0] = values
+            data.attrs.update(_attributes(header, values.shape))
+            for axis, name in enumerate(("time", "feed_id", "frequency")):
+                data.dims[axis].label = name
+
+    write_whole(path, write)
+
+
+def _header(facts: dict[str, Any], bits: int, name: str) -> Header:
+    missing = [key for key in _NEEDED if key not in facts]
+    if missing:
+        raise DataError(f"{name}: data has no attribute {missing[0]}; available: {listed(sorted(facts)) or 'none'}")
+    try:
+        numbers = {key: float(facts[key]) for key in (*_NEEDED, "tstart") if key in facts}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: an attribute is not a number: {error}") from None
+    header = Header(**numbers, source_name=str(facts.get("source_name", "")), bits=bits)
+    check_header(header, name)
+    return header
+
+
+def _attributes(header: Header, shape: tuple[int, ...]) -> dict[str, Any]:
+    whole = {"machine_id": 20, "telescope_id": 6, "data_type": 1, "nifs": 1, "nchans": shape[1], "nbits": 32}
+    numbers = {key: getattr(header, key) for key in ("fch1", "foff", "tsamp", "tstart")}
+    return {**whole, **numbers, "source_name": header.source_name}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The dataset of an .h5 file; HDF5 errors become a one-line DataError."""
+    try:
+        with h5py.File(path, "r") as file:
+            data = file.get("data")
+            if not isinstance(data, h5py.Dataset):
+                raise DataError(
+                    f"{path.name}: not a filterbank file: it contains {listed(file) or 'nothing'} but no dataset 'data'"
+                )
+            _check_own(file, data, path.name)
+            _bring_filters(data, path.name)
+            yield data
+    except (OSError, RuntimeError, KeyError) as error:
+        stated = " ".join(str(error).split())
+        raise DataError(f"{path.name}: cannot be read as HDF5: {stated}") from error
+
+
+def _check_own(file: Any, data: Any, name: str) -> None:
+    """Raise DataError if the values are in another file: HDF5 would read any file that the link names."""
+    if isinstance(file.get("data", getlink=True), h5py.ExternalLink) or data.external or data.is_virtual:
+        raise DataError(f"{name}: data is a link to another file; expected the values in this file")
+
+
+def _bring_filters(data: Any, name: str) -> None:
+    """Register the compression filters of the data; only files that use them require the package."""
+    made = data.id.get_create_plist()
+    numbers = [made.get_filter(i)[0] for i in range(made.get_nfilters())]
+    if all(h5py.h5z.filter_avail(n) for n in numbers):
+        return
+    _ = hdf5plugin.FILTERS  # the import registers them
+    strange = [n for n in numbers if not h5py.h5z.filter_avail(n)]
+    if strange:
+        raise DataError(f"{name}: compressed with HDF5 filter {strange[0]}, which hdf5plugin does not provide")
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as a number or text: HDF5 returns arrays of length 1, numpy scalars and bytes."""
+    value = value.item() if isinstance(value, np.generic | np.ndarray) and np.size(value) == 1 else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -1,0 +1,189 @@
+"""A cadence as the telescope records it: six scans, alternately ON and OFF the star, one filterbank file each.
+
+Their windows are cut as the contest's samples are: (window, 6 panels, time, frequency), each panel standardised by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+
+from wavefold.core.errors import DataError, UserError, listed
+from wavefold.data.dataset import Floats, Ints
+from wavefold.domains.radio.cadence import NAMES, PANELS
+from wavefold.domains.radio.filterbank import Filterbank, Header
+from wavefold.domains.radio.filterbank_h5 import read_h5, write_h5
+from wavefold.domains.radio.sigproc import read_fil, write_fil
+
+SCANS: dict[str, Callable[[Path, int], Filterbank]] = {".h5": read_h5, ".hdf5": read_h5, ".fil": read_fil}
+SCAN_WRITERS: dict[str, Callable[[Path, ArrayLike, Header], None]] = {".h5": write_h5, ".fil": write_fil}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Six scans of the same channels, in the order of time: ON A, OFF B, ON A, OFF C, ON A, OFF D."""
+
+    scans: tuple[Filterbank, ...]
+
+    @property
+    def header(self) -> Header:
+        """The first scan's."""
+        return self.scans[0].header
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Panels, rows, fine channels."""
+        return (len(self.scans), *self.scans[0].shape)
+
+    @property
+    def seconds(self) -> float:
+        """Observed time: of all rows, without the gaps between scans."""
+        return self.shape[0] * self.shape[1] * self.header.tsamp
+
+    @property
+    def starts(self) -> list[int]:
+        """Rows from the first scan's start to each scan's: one clock, which runs while the telescope turns to the next star.
+
+        Where they are not `on_one_clock`, the scans are taken to follow each other at once.
+        """
+        return self._rows_told() if self.on_one_clock else [number * self.shape[1] for number in range(len(self.scans))]
+
+    @property
+    def on_one_clock(self) -> bool:
+        """Whether the gaps between scans, by their tstart, are of none to a scan's length."""
+        rows = self.shape[1]
+        return all(0 <= late - early - rows <= rows for early, late in pairwise(self._rows_told()))
+
+    def _rows_told(self) -> list[int]:
+        return [round((scan.header.tstart - self.header.tstart) * 86400 / self.header.tsamp) for scan in self.scans]
+
+    @property
+    def coarse_channels(self) -> list[range]:
+        """The fine channels of each coarse channel."""
+        return self.scans[0].coarse_channels
+
+    def read(self, first: int, last: int) -> Floats:
+        """Power of the fine channels first to last - 1 of all scans: (panel, time, channel) float32."""
+        panels = np.empty((*self.shape[:2], last - first), np.float32)
+        for panel, scan in zip(panels, self.scans, strict=True):
+            panel[:] = scan.read(first, last)
+        return panels
+
+    def frequency(self, channel: float) -> float:
+        """MHz of the centre of a fine channel, counted from 0."""
+        return self.scans[0].frequency(channel)
+
+    def drift(self, bins: float) -> float:
+        """Hz/s of a drift in fine channels a row."""
+        return bins * self.header.foff * 1e6 / self.header.tsamp
+
+
+def is_scan(path: str | Path) -> bool:
+    """Whether a path's suffix is a filterbank file's."""
+    return Path(path).suffix.lower() in SCANS
+
+
+def open_scan(path: str | Path, fine: int = 0) -> Filterbank:
+    """A filterbank file by its suffix: .h5, .hdf5 or .fil. fine: fine channels a coarse channel, 0 for 2.9296875 MHz."""
+    path = Path(path).expanduser()
+    if not is_scan(path):
+        raise UserError(f"{path}: '{path.suffix}' is not a filterbank suffix, expected one of {listed(SCANS)}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    return SCANS[path.suffix.lower()](path, fine)
+
+
+def open_observation(paths: Sequence[str | Path], fine: int = 0) -> Observation:
+    """Open the six scans of a cadence; UserError if they are not in time order, DataError if they do not match."""
+    if len(paths) != PANELS:
+        raise UserError(
+            f"{len(paths)} file{'s' if len(paths) != 1 else ''} given; a cadence has {PANELS} scans in time "
+            f"order: {listed(NAMES)}"
+        )
+    scans = tuple(open_scan(path, fine) for path in paths)
+    for scan in scans[1:]:
+        _check_alike(scans[0], scan)
+    starts = [scan.header.tstart for scan in scans]
+    same = next((pair for pair in pairwise(scans) if pair[0].header.tstart == pair[1].header.tstart), None)
+    if same:
+        raise UserError(f"{same[0].path.name} and {same[1].path.name} start at the same time, MJD {same[0].header.tstart:.9g}")
+    if any(late <= early for early, late in pairwise(starts)):
+        order = listed(scan.path.name for scan in sorted(scans, key=lambda scan: scan.header.tstart))
+        raise UserError(f"scans must be in time order, {listed(NAMES)}; by tstart the order is {order}")
+    return Observation(scans)
+
+
+def write_scan(path: Path, power: ArrayLike, header: Header) -> None:
+    """Write power (time, channel) of one scan as .h5 or .fil, whole."""
+    if path.suffix.lower() not in SCAN_WRITERS:
+        raise UserError(f"{path}: '{path.suffix}' is not one of {listed(SCAN_WRITERS)}")
+    SCAN_WRITERS[path.suffix.lower()](path, power, header)
+
+
+def write_observation(
+    folder: Path, panels: Iterable[ArrayLike], header: Header, *, suffix: str = ".h5", gap: float = 20.0
+) -> list[Path]:
+    """Write scan0 to scan5 of an observation, power (time, channel) each, with `gap` seconds between; returns their files.
+
+    header: the first scan's.
+    """
+    paths, start = [], header.tstart
+    for number, power in enumerate(panels):
+        paths.append(folder / f"scan{number}{suffix}")
+        write_scan(paths[-1], power, replace(header, tstart=start))
+        start += (len(np.asarray(power)) * header.tsamp + gap) / 86400
+    return paths
+
+
+def window_starts(channels: range, width: int) -> Ints:
+    """First channels of windows of `width` that cover a coarse channel, each half over the next; the last ends where it does.
+
+    A rest narrower than a window is searched with the channels before it.
+    """
+    last = max(channels.stop - width, 0)
+    starts = [*range(min(channels.start, last), last, max(1, width // 2)), last]
+    return np.array(starts, np.int64)
+
+
+def cut_windows(panels: Floats, starts: Ints, width: int) -> Floats:
+    """Windows (window, panel, time, width), each panel with mean 0 and standard deviation 1; a panel of one value becomes 0.
+
+    panels: (panel, time, channel) power; starts: (window,) first channels.
+    """
+    views = sliding_window_view(panels, width, axis=2)  # (panel, time, start, width)
+    windows = np.ascontiguousarray(views[:, :, starts].transpose(2, 0, 1, 3))
+    windows -= windows.mean(axis=(2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
+    deviation = np.sqrt(np.mean(windows**2, axis=(2, 3), keepdims=True))
+    windows /= np.where(deviation > 0, deviation, 1)
+    return windows
+
+
+def finite_windows(panels: Floats, starts: Ints, width: int) -> NDArray[np.bool_]:
+    """Which windows hold finite values only, (window,). panels and starts: as `cut_windows` takes them."""
+    odd = ~np.isfinite(panels).all(axis=(0, 1))
+    before = np.concatenate([[0], np.cumsum(odd)])  # odd channels before each channel
+    whole: NDArray[np.bool_] = before[starts + width] == before[starts]
+    return whole
+
+
+def _check_alike(first: Filterbank, other: Filterbank) -> None:
+    """DataError unless two scans have the same rows, channels and steps."""
+    pairs = [("rows", first.shape[0], other.shape[0]), ("channels", first.shape[1], other.shape[1])]
+    for name, here, there in pairs:
+        if here != there:
+            raise DataError(f"{other.path.name} has {there:,} {name}, {first.path.name} has {here:,}: not scans of one cadence")
+    step = abs(first.header.foff)
+    for name, near in (("foff", 1e-6 * step), ("tsamp", 1e-6 * first.header.tsamp), ("fch1", 0.5 * step)):
+        here, there = getattr(first.header, name), getattr(other.header, name)
+        if abs(here - there) > near:
+            unit = "s" if name == "tsamp" else "MHz"
+            raise DataError(
+                f"{other.path.name} has {name} {there:.9g} {unit}, {first.path.name} {here:.9g} {unit}: not "
+                "scans of one cadence"
+            )

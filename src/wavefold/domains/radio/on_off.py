@@ -1,0 +1,224 @@
+"""A net for cadences that a laptop can train: it tracks lines through each panel, then compares ON with OFF.
+
+Original design, without a source. Prior knowledge about needles is built in, the rest is learned (about 0.2 M parameters):
+1. Panels in residual standard deviations, minus the frequency profiles that the OFF panels share: carriers, bandpass, DC
+   spike. A needle is in no OFF panel, so it is not removed.
+2. Line sums: every panel, in blocks of 16 rows, summed along lines of 17 slopes.
+3. Tracks: the best sum along a path from block to block, forwards and backwards, which may begin anywhere; bent tracks may
+   change slope and position, straight ones may not. This is track-before-detect by dynamic programming (Barniv 1985).
+4. The six panels in a row, ON and OFF marked, through four convolutions; then each panel's maxima, ON against OFF.
+Steps 1 to 3 have no parameters and no gradient.
+
+Legend: N cadences, 6 panels, B = 6 N panels, T rows, F columns, S stretches, J slopes, M marks along a panel, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavefold.core.errors import UserError
+from wavefold.core.onnx_ops import eigh, orthonormal
+from wavefold.domains.radio.cadence import OFF, ON, PANELS
+from wavefold.domains.radio.needles import STEEPEST, residual
+from wavefold.models.layers import drop, need_least, one_logit
+
+_STRETCH = 16  # rows that a first sum takes together
+_SLOPES = 17
+_MARKS = 3  # places along a panel at which tracks are looked at
+_POOL = 4  # columns of which the strongest stands for all
+_PROFILES = 8  # most profiles over frequency that are taken out
+_TURNS = 3  # of the subspace iteration that finds them
+_EDGE = 1.1, 1.5  # x the largest power that white noise gives a profile: from where on, and from where on whole
+_CLIP = -5.0, 8.0  # residual sigma of a pixel: more is no evidence of a line
+_BENT, _STRAIGHT = 1.8, 1.2  # what a step along a track costs, in S/N of a stretch, so that noise adds up to nothing
+
+
+class OnOff(nn.Module):
+    """Lines followed through each panel, ON against OFF. signals: (N, 6, T, F); with two classes the logits are (0, z)."""
+
+    def __init__(self, channels: int, rows: int, columns: int, classes: int, *, width: int = 32, dropout: float = 0.3) -> None:
+        super().__init__()
+        need_least("on_off", 1, width=width)
+        if channels != PANELS or min(rows, columns) < 2 * _POOL:
+            least = f"{PANELS} panels of {2 * _POOL} rows and columns or more"
+            raise UserError(f"on_off: expected {least}; got {channels} of {rows} x {columns}")
+        self.tracks = Tracker(rows, columns)
+        block, marked = 2 * width, self.tracks.kinds + 1
+        self.features = nn.Sequential(
+            _block(marked, width, (3, 5), narrow=True),
+            _block(width, width * 3 // 2, (3, 5), narrow=True),
+            _block(width * 3 // 2, block, (3, 3), narrow=True),
+            _block(block, block, (5, 3), narrow=False),
+        )
+        peaks = _COMPARISONS * self.tracks.peaks
+        self.norm = nn.BatchNorm1d(peaks)
+        hidden, scores = 3 * width, 1 if classes == 2 else classes
+        self.head = nn.Sequential(
+            nn.Linear(4 * block + peaks, hidden), nn.ReLU(), drop("on_off", dropout), nn.Linear(hidden, scores)
+        )
+
+    def forward(self, signals: Tensor) -> Tensor:
+        """Logits (N, classes) of signals (N, 6, T, F)."""
+        return self.answer(*self.front(signals))
+
+    def front(self, signals: Tensor) -> tuple[Tensor, Tensor]:
+        """The steps without parameters: maps (N, C, 6 M, F / pool) and compared peaks of signals (N, 6, T, F).
+
+        Gradients are tracked only if the signals require them.
+        """
+        with torch.set_grad_enabled(signals.requires_grad):
+            maps, peaks = self.tracks(signals)
+            return maps, _compared(peaks)
+
+    def answer(self, maps: Tensor, compared: Tensor) -> Tensor:
+        """Logits (N, classes) from the output of `front`."""
+        seen: Tensor = self.features(maps.contiguous(memory_format=torch.channels_last))
+        best = seen.view(*seen.shape[:2], PANELS, -1).amax(3)  # (N, C, 6): a panel's rows and columns lie together
+        on, off = best[:, :, list(ON)], best[:, :, list(OFF)]
+        held = torch.cat([on.amax(2), on.mean(2), off.amax(2), off.mean(2), self._normed(compared)], 1)
+        return one_logit(self.head(held))
+
+    def _normed(self, compared: Tensor) -> Tensor:
+        if self.training and len(compared) == 1:  # one sample has no spread of its own
+            norm = self.norm
+            return F.batch_norm(compared, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        normed: Tensor = self.norm(compared)
+        return normed
+
+
+class Tracker(nn.Module):
+    """From cadences to the strength of tracks: maps of places along each panel, and the strongest of each slope."""
+
+    starts: Tensor
+    lines: Tensor
+    forth: Tensor
+    back: Tensor
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.stretch = min(_STRETCH, rows)
+        self.count = rows // self.stretch
+        marks = min(_MARKS, self.count)
+        self.marks = [round((mark + 1) * self.count / marks) - 1 for mark in range(marks)]  # the last is a panel's end
+        slopes = [STEEPEST * (2 * number / (_SLOPES - 1) - 1) for number in range(_SLOPES)]  # bins a row
+        self.reach = round(STEEPEST * self.stretch)
+        shifts = torch.tensor([round(slope * self.stretch) for slope in slopes])  # columns from stretch to stretch
+        place = torch.arange(columns) + self.reach
+        self.register_buffer("starts", _starts(columns), persistent=False)
+        self.register_buffer("lines", line_kernels(self.stretch, torch.tensor(slopes)), persistent=False)
+        self.register_buffer("forth", place - shifts[:, None], persistent=False)  # (J, F) where a track was a stretch ago
+        self.register_buffer("back", place + shifts[:, None], persistent=False)
+        self.kinds, self.peaks = 4 * _SLOPES, 2 * _SLOPES  # bent and straight, forwards and backwards
+
+    def forward(self, signals: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (N, 4 J + 1, 6 M, F / pool), the last channel 1 in ON and -1 in OFF; peaks (N, 6, 2 J)."""
+        sums = self.sums(unstructured(signals, self.starts))
+        found, peaks = [], []
+        for bends in (True, False):
+            forwards = self.follow(sums, self.forth, bends)
+            backwards = self.follow(sums.flip(0), self.back, bends).flip(0)
+            peaks.append(forwards.amax((0, 3)))
+            found += [forwards[self.marks], backwards[[self.count - 1 - mark for mark in self.marks[::-1]]]]  # (M, B, J, F)
+        strength = F.max_pool2d(torch.cat(found, 2).permute(1, 2, 0, 3), (1, _POOL))  # (B, 4 J, M, F / pool)
+        return self._in_a_row(strength), torch.cat(peaks, 1).view(
+            signals.shape[0], PANELS, -1
+        )  # len() would fix the batch of a file
+
+    def sums(self, panels: Tensor) -> Tensor:
+        """Sums along short lines in units of their noise, (S, B, J, F). panels: (N, 6, T, F), white."""
+        clipped = panels.clamp(*_CLIP).flatten(0, 1)[:, None]
+        sums = F.conv2d(clipped, self.lines, stride=(self.stretch, 1), padding=(0, self.lines.shape[3] // 2))
+        return sums.permute(2, 0, 1, 3).contiguous()
+
+    def follow(self, sums: Tensor, before: Tensor, bends: bool) -> Tensor:
+        """The best sum of a track up to each stretch, slope and column, (S, B, J, F). before: (J, F) columns a stretch ago."""
+        index, tracks = before.expand(sums.shape[1], -1, -1), [sums[0]]
+        for own in sums[1:]:
+            best = _beside(tracks[-1], 2)
+            best = _beside(best, 1) if bends else best
+            earlier = F.pad(best, (self.reach, self.reach)).gather(2, index)
+            tracks.append(own + (earlier - (_BENT if bends else _STRAIGHT)).clamp(min=0))  # or the track begins here
+        return torch.stack(tracks)
+
+    def _in_a_row(self, strength: Tensor) -> Tensor:
+        """Panels one after the other in time, (N, C + 1, 6 M, F / pool), marked ON or OFF. strength: (B, C, M, F / pool)."""
+        _, kinds, marks, columns = strength.shape
+        maps = strength.view(-1, PANELS, kinds, marks, columns).transpose(1, 2).flatten(2, 3).clamp(min=0).log1p()
+        sign = torch.tensor([1.0 if panel in ON else -1.0 for panel in range(PANELS)], device=maps.device).to(maps.dtype)
+        marked = sign.repeat_interleave(marks)[:, None].expand(maps.shape[0], 1, -1, columns)
+        return torch.cat([maps, marked], 1)
+
+
+def unstructured(cadences: Tensor, starts: Tensor) -> Tensor:
+    """Cadences (N, 6, T, F) in residual standard deviations, less rows' means and the profiles that OFF panels share.
+
+    Profiles are right singular vectors of all rows of the OFF panels, so far as their power is above that of white noise
+    (Marchenko and Pastur's edge). starts: (F, profiles) that the iteration sets out from.
+    """
+    count, panels, rows, columns = cadences.shape
+    values = cadences / residual(cadences).clamp(min=1e-6)[..., None, None]
+    off = values[:, list(OFF)].flatten(1, 2)  # (N, 3 T, F)
+    profiles = starts.to(values.dtype).expand(count, -1, -1)
+    for _ in range(_TURNS):
+        profiles = orthonormal(off.transpose(1, 2) @ (off @ profiles))
+    held = off @ profiles
+    power, turn = eigh(held.transpose(1, 2) @ held)
+    edge = (math.sqrt(off.shape[1]) + math.sqrt(columns)) ** 2
+    share = ((power / edge - _EDGE[0]) / (_EDGE[1] - _EDGE[0])).clamp(0, 1)
+    profiles = (profiles @ turn) * share.sqrt()[:, None]
+    flat = values.flatten(1, 2)
+    flat = torch.baddbmm(flat, flat @ profiles, profiles.transpose(1, 2), alpha=-1)
+    return (flat - flat.mean(2, keepdim=True)).view(count, panels, rows, columns)
+
+
+def line_kernels(rows: int, slopes: Tensor) -> Tensor:
+    """Lines through the middle, one bin wide, as kernels (J, 1, rows, columns) that keep white noise's variance."""
+    half = rows // 4 + 1  # columns either side that slopes up to half a bin a row reach
+    row = torch.arange(rows) - (rows - 1) / 2
+    column = (half + slopes[:, None] * row + 0.5).floor().long()  # (J, rows)
+    kernels = torch.zeros(len(slopes), rows, 2 * half + 1)
+    kernels.scatter_(2, column[..., None], 1 / math.sqrt(rows))
+    return kernels[:, None]
+
+
+def _starts(columns: int) -> Tensor:
+    """Directions to set out from, (F, profiles): the mean, and fixed noise."""
+    starts = torch.randn(columns, min(_PROFILES, columns), generator=torch.Generator().manual_seed(0), device="cpu")
+    starts[:, 0] = 1
+    return starts.to(torch.empty(0).device)  # where the rest of the net is laid out, such as nowhere
+
+
+def _beside(values: Tensor, axis: int) -> Tensor:
+    """The largest of each value and its two neighbours along an axis."""
+    best, count = values.clone(), values.shape[axis] - 1
+    if values.requires_grad:  # writing into `best` is the faster way, and has no gradient
+        first, last = values.narrow(axis, 0, 1), values.narrow(axis, count, 1)
+        after = torch.cat([values.narrow(axis, 1, count), last], axis)
+        return torch.maximum(torch.maximum(values, after), torch.cat([first, values.narrow(axis, 0, count)], axis))
+    for low, high in ((0, 1), (1, 0)):
+        own = best.narrow(axis, low, count)
+        torch.maximum(own, values.narrow(axis, high, count), out=own)
+    return best
+
+
+def _compared(peaks: Tensor) -> Tensor:
+    """ON panels' strongest tracks against OFF panels', (N, comparison x 2 J), on a scale that grows slowly."""
+    on, off = peaks[:, list(ON)], peaks[:, list(OFF)]
+    most, least, mean = on.amax(1), on.amin(1), on.mean(1)
+    beside, usual = off.amax(1), off.mean(1)
+    values = torch.cat([most, least, mean, beside, usual, mean - usual, most - beside, least - beside], 1)
+    return values.sign() * values.abs().log1p()
+
+
+_COMPARISONS = 8  # of ON and OFF by slope, in `_compared`
+
+
+def _block(inputs: int, outputs: int, kernel: tuple[int, int], *, narrow: bool) -> nn.Sequential:
+    """Convolution over (time, frequency), batch norm, ReLU; narrow: every second column goes."""
+    pad = kernel[0] // 2, kernel[1] // 2
+    layers = [nn.Conv2d(inputs, outputs, kernel, padding=pad, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers, *([nn.MaxPool2d((1, 2), ceil_mode=True)] if narrow else []))

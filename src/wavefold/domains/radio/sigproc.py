@@ -1,0 +1,141 @@
+"""SIGPROC filterbank files (.fil): keywords between HEADER_START and HEADER_END, then power (time, product, channel).
+
+A keyword is a string with its length before it (32-bit); numbers are little-endian, integers of 32 and floats of 64 bits.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wavefold.core.errors import DataError, listed, nearest
+from wavefold.core.files import write_whole
+from wavefold.data.dataset import Floats
+from wavefold.domains.radio.filterbank import Filterbank, Header, check_header, check_polarisations
+
+_NUMBERS = ("az_start", "za_start", "src_raj", "src_dej", "tstart", "tsamp", "fch1", "foff", "refdm", "period")
+_IDS = ("machine_id", "telescope_id", "data_type", "barycentric", "pulsarcentric", "nbeams", "ibeam")
+_WHOLE = (*_IDS, "nbits", "nsamples", "nchans", "nifs", "nbins")
+_WORDS = ("source_name", "rawdatafile")
+_TYPES: dict[int, np.dtype[Any]] = {8: np.dtype("<u1"), 16: np.dtype("<u2"), 32: np.dtype("<f4")}  # by bits a value
+_LONGEST = 80  # bytes a keyword or word may have
+_BLOCK = 1 << 22  # values copied at a time
+
+
+def read_fil(path: Path, fine: int = 0) -> Filterbank:
+    """The scan of a .fil file, its power left on disk. fine: fine channels per coarse channel, as in `Filterbank`.
+
+    DataError for a file that is not a filterbank, lacks a keyword, has more than one product, or is truncated.
+    """
+    with open(path, "rb") as stream:
+        words, begin = _words(stream, path.name), stream.tell()
+        size = os.fstat(stream.fileno()).st_size - begin
+    missing = [key for key in ("nchans", "nbits", "fch1", "foff", "tsamp") if key not in words]
+    if missing:
+        raise DataError(f"{path.name}: its header has no {missing[0]}")
+    check_polarisations(words.get("nifs", 1), path.name)
+    header = Header(
+        **{k: words[k] for k in ("fch1", "foff", "tsamp", "tstart", "source_name") if k in words}, bits=words["nbits"]
+    )
+    check_header(header, path.name)
+    kind = _kind(words["nbits"], path.name)
+    rows = _rows(size, words["nchans"] * kind.itemsize, words.get("nsamples", 0), path.name)
+    shape = (rows, words["nchans"])
+
+    def load(first: int, last: int) -> Floats:
+        values: Floats = np.memmap(path, kind, "r", begin, shape)[:, first:last].astype(np.float32)
+        return values
+
+    return Filterbank(path, header, shape, load, fine)
+
+
+def write_fil(path: Path, power: ArrayLike, header: Header) -> None:
+    """Write power (time, channel) as a .fil file, whole; DataError where it does not fit `header.bits`."""
+    values = np.asarray(power)
+    kind = _kind(header.bits, path.name)
+    if kind.kind == "u" and values.size and not (values.min() >= 0 and values.max() <= np.iinfo(kind).max):
+        raise DataError(
+            f"{path.name}: {header.bits}-bit values range from 0 to {np.iinfo(kind).max}, not {values.min()} to {values.max()}"
+        )
+    rows = max(1, _BLOCK // max(1, values.shape[1]))
+
+    def write(stream: IO[bytes]) -> None:
+        stream.write(_header_bytes(header, values.shape))
+        for first in range(0, len(values), rows):
+            part = values[first : first + rows]
+            stream.write((part.round() if kind.kind == "u" else part).astype(kind).tobytes())
+
+    write_whole(path, write)
+
+
+def _words(stream: IO[bytes], name: str) -> dict[str, Any]:
+    """The header's values by keyword; the stream then stands at the first value of power."""
+    if _word(stream, name, first=True) != "HEADER_START":
+        raise DataError(f"{name}: not a filterbank file: it does not begin with HEADER_START")
+    found: dict[str, Any] = {}
+    while (key := _word(stream, name)) != "HEADER_END":
+        if key in _WORDS:
+            found[key] = _word(stream, name)
+        elif key in _WHOLE:
+            found[key] = struct.unpack("<i", _bytes(stream, 4, name))[0]
+        elif key in _NUMBERS:
+            found[key] = struct.unpack("<d", _bytes(stream, 8, name))[0]
+        elif key == "signed":
+            found[key] = _bytes(stream, 1, name)[0]
+        else:
+            known = (*_WHOLE, *_NUMBERS, *_WORDS)
+            raise DataError(f"{name}: {key!r} is not a SIGPROC header keyword{nearest(key, known)}")
+    return found
+
+
+def _word(stream: IO[bytes], name: str, *, first: bool = False) -> str:
+    head = stream.read(4) if first else _bytes(stream, 4, name)
+    length = struct.unpack("<i", head)[0] if len(head) == 4 else -1
+    if not 0 <= length <= _LONGEST:
+        if first:
+            return ""
+        raise DataError(f"{name}: a header string has {length} bytes, expected 0 to {_LONGEST}")
+    return (stream.read(length) if first else _bytes(stream, length, name)).decode("latin-1")
+
+
+def _bytes(stream: IO[bytes], count: int, name: str) -> bytes:
+    found = stream.read(count)
+    if len(found) < count:
+        raise DataError(f"{name}: ends inside its header, before HEADER_END")
+    return found
+
+
+def _kind(bits: int, name: str) -> np.dtype[Any]:
+    if bits not in _TYPES:
+        raise DataError(f"{name}: {bits} bits per value (nbits), expected one of {listed(_TYPES)}")
+    return _TYPES[bits]
+
+
+def _rows(size: int, row: int, fields: int, name: str) -> int:
+    """Rows in `size` bytes of power; DataError unless they are whole, and as many as the header tells, if it does."""
+    if row <= 0 or size % row or not size:
+        raise DataError(f"{name}: {size:,} bytes of power are not a whole number of {row:,}-byte rows; is the file truncated?")
+    if fields and size // row != fields:
+        raise DataError(f"{name}: has {size // row:,} rows, but its header says {fields:,} (nsamples); is the file truncated?")
+    return size // row
+
+
+def _header_bytes(header: Header, shape: tuple[int, ...]) -> bytes:
+    whole = {"machine_id": 20, "telescope_id": 6, "data_type": 1}  # GBT's numbers
+    whole |= {"nchans": shape[1], "nbits": header.bits, "nifs": 1, "nsamples": shape[0]}
+    numbers = {"tstart": header.tstart, "tsamp": header.tsamp, "fch1": header.fch1, "foff": header.foff}
+    parts = [_packed("HEADER_START")]
+    parts += [_packed("source_name") + _packed(header.source_name)] if header.source_name else []
+    parts += [_packed(key) + struct.pack("<i", value) for key, value in whole.items()]
+    parts += [_packed(key) + struct.pack("<d", value) for key, value in numbers.items()]
+    return b"".join([*parts, _packed("HEADER_END")])
+
+
+def _packed(word: str) -> bytes:
+    text = word.encode("latin-1", "replace")[:_LONGEST]
+    return struct.pack("<i", len(text)) + text

@@ -1,0 +1,33 @@
+"""Errors in parameters or data, raised as ValueError, as scikit-learn's callers expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from wavefold.core.errors import UserError, listed
+from wavefold.core.registry import check_options
+
+
+class BadValue(UserError, ValueError):
+    """An error that the user can fix, as a ValueError."""
+
+
+@contextmanager
+def as_value_errors() -> Iterator[None]:
+    """Turn any UserError into a BadValue with the same message."""
+    try:
+        yield
+    except BadValue:
+        raise
+    except UserError as error:
+        raise BadValue(str(error)) from None
+
+
+def need_takes(model: type, given: Mapping[str, int], options: Mapping[str, Any]) -> None:
+    """BadValue where a class of nets takes other arguments than it would be given."""
+    try:
+        check_options(model, {**given, **options}, "model_options")
+    except UserError as error:
+        raise BadValue(f"model: {model.__name__} must accept {listed(given)} and model_options: {error}") from None

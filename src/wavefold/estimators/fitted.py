@@ -1,0 +1,125 @@
+"""Fitted models, independent of device and folder: they can be pickled, copied and used on any machine."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from wavefold.core.registry import build_part, pick
+from wavefold.data.dataset import Floats, shape_words
+from wavefold.estimators.errors import BadValue, need_takes
+from wavefold.estimators.trainer import isolated_rng
+from wavefold.models import CLASSIFIERS, MODELS, prepare_for_prediction
+from wavefold.models.forecasters import FORECASTERS
+from wavefold.training.loop import probabilities_of
+
+Values = NDArray[np.float64]
+NetName = str | type[nn.Module]
+_SMALL = 64  # values of a sample up to which float64 costs some tenths of a millisecond a sample (net4: 3 ms)
+
+
+class Fitted(Protocol):
+    """What answers for signals that are prepared."""
+
+    def probabilities(self, signals: Floats, device: torch.device) -> Values:
+        """Class probabilities, (sample, class), of signals (sample, channel, ...)."""
+
+
+class FittedNet:
+    """A net as its weights on the processor and how to make it anew; built on a device when it is first asked there.
+
+    exact: whether small samples are asked in float64, for in float32 the last digits change with how many are asked together.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], weights: Mapping[str, torch.Tensor], *, exact: bool = False) -> None:
+        self._make, self._exact = make, exact
+        self.weights = {name: value.detach().cpu().numpy().copy() for name, value in weights.items()}
+        self._built: dict[tuple[torch.device, torch.dtype], nn.Module] = {}
+
+    def on(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
+        """The net on a device, in the form in which it predicts."""
+        place = torch.device(device), dtype
+        if place not in self._built:
+            with isolated_rng():  # new layers draw weights, though they are overwritten
+                self._built[place] = prepare_for_prediction(self.as_taught()).to(*place)
+        return self._built[place]
+
+    def as_taught(self) -> nn.Module:
+        """A new net on the processor with these weights, in the form in which it learns."""
+        with isolated_rng():
+            net = self._make()
+        net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})
+        return net
+
+    def probabilities(self, signals: Floats, device: torch.device) -> Values:
+        """Class probabilities, (sample, class), of signals (sample, channel, ...)."""
+        dtype = torch.float64 if self._exact and math.prod(signals.shape[1:]) <= _SMALL else torch.float32
+        return probabilities_of(self.on(device, dtype), torch.from_numpy(signals).to(dtype))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_built": {}}
+
+
+class FittedClassifier:
+    """A classifier of CLASSIFIERS that was fitted whole; pickled as its short name and the files that it writes itself."""
+
+    def __init__(self, name: str, classifier: Any) -> None:
+        self.name, self.classifier = name, classifier
+
+    def probabilities(self, signals: Floats, device: torch.device) -> Values:
+        """Class probabilities, (sample, class), of signals (sample, channel, ...); the device is its own choice."""
+        predicted: Values = self.classifier.probabilities(signals)
+        return predicted
+
+    def __getstate__(self) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            self.classifier.save(Path(folder))
+            files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        return {"name": self.name, "files": files}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in state["files"].items():
+                (Path(folder) / name).write_bytes(content)
+            self.name = state["name"]
+            kind: Any = pick(CLASSIFIERS, self.name, "model")
+            self.classifier = kind.load(Path(folder))
+
+
+def new_net(model: NetName, options: Mapping[str, Any], shape: Sequence[int], classes: int) -> nn.Module:
+    """A net of signals by its short name or class, with weights drawn by torch's generator. shape: (channel, ...) of a sample.
+
+    It is given channels and length, or channels, rows and columns where its constructor names rows; and classes.
+    """
+    kind = pick(MODELS, model, "model") if isinstance(model, str) else model
+    axes = ("channels", "rows", "columns") if "rows" in inspect.signature(kind).parameters else ("channels", "length")
+    if len(shape) != len(axes):
+        words = " and ".join([", ".join(axes[:-1]), axes[-1]])
+        raise BadValue(f"model: '{_word(model)}' takes samples with {words}; a sample in X is {shape_words(shape)}")
+    return _built(MODELS, model, options, {**dict(zip(axes, shape, strict=True)), "classes": classes})
+
+
+def new_forecaster(model: NetName, options: Mapping[str, Any], given: Mapping[str, int]) -> nn.Module:
+    """A net that forecasts by its short name or class. given: channels, targets, past, ahead."""
+    return _built(FORECASTERS, model, options, given)
+
+
+def _built(table: Mapping[str, Any], model: NetName, options: Mapping[str, Any], given: Mapping[str, int]) -> nn.Module:
+    if isinstance(model, str):
+        net: nn.Module = build_part(table, model, options, "model", **given)
+        return net
+    need_takes(model, given, options)
+    return model(**given, **options)
+
+
+def _word(model: NetName) -> str:
+    return model if isinstance(model, str) else model.__name__

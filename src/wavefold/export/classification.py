@@ -1,0 +1,166 @@
+"""Export a run as one ONNX file, from raw signals to probabilities, verified against torch before the file is created."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import wavefold
+from wavefold.core.errors import UserError
+from wavefold.core.files import write_whole
+from wavefold.core.registry import pick
+from wavefold.core.run import Run
+from wavefold.data import SIMULATORS, test_files
+from wavefold.data.dataset import Dataset, Floats
+from wavefold.export.onnx import OnnxModel, check_onnx, words_of, write_onnx
+from wavefold.models import MODELS
+from wavefold.recipe import Recipe
+from wavefold.tasks.classification.ensemble_module import ensemble_module
+from wavefold.tasks.classification.inference import member_probabilities_for, probabilities_for, recipe_of
+from wavefold.tasks.classification.reading import read_like
+
+__all__ = ["Exported", "export_run"]
+
+Log = Callable[[str], None]
+Values = NDArray[np.floating]
+
+_CLOSE = 1e-5  # largest allowed difference from torch in a probability
+_ROWS = 512  # compared at most
+_ODD = 1, 7  # further batch sizes: the result must not depend on the batch
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The exported file and how closely it matches torch."""
+
+    path: Path
+    largest_difference: float  # from torch, in a probability
+    rows: int  # compared
+    real: bool  # whether the rows came from the run's source; otherwise they were simulated
+    contents: str  # "3 nets and kernel features, 4 folds"
+    bytes: int
+
+    def line(self) -> str:
+        """Summarize the export in one line."""
+        kind = "real" if self.real else "simulated"
+        where = (
+            f"largest difference from torch {self.largest_difference:.1e} "
+            f"on {self.rows} {kind} row{'s' if self.rows != 1 else ''}"
+        )
+        return f"{self.path}: {self.contents}, {self.bytes / 1e6:.1f} MB; {where}"
+
+
+def export_run(run: Run, out: str | Path, *, member: int | None = None, log: Log = print) -> Exported:
+    """Write a run as one ONNX file: `signals` (sample, channel, ...) float32 to `probabilities` (sample, class) float32.
+
+    The file includes preparation, all folds, combination and calibration; for a single member (its number in the recipe),
+    only preparation and folds. It is written once ONNX Runtime matches torch to 1e-5 on up to 512 rows of the run's source,
+    or on simulated rows if the source is gone, which is reported through `say`. UserError if they do not match, or if a
+    member cannot be exported.
+    """
+    check_onnx(out)
+    recipe, metadata = recipe_of(run), run.metadata
+    if recipe.windows:
+        raise UserError(f"{run.folder}: is a forecasting run, not a classification run; export it with `wavefold export`")
+    net = ensemble_module(run, recipe, members=None if member is None else [member])
+    signals, real = _rows(recipe, metadata, run.source, log)
+    expected = _requested(run, member, signals)
+    with _beside(Path(out)) as path:
+        example = torch.from_numpy(signals[:1].repeat(2, axis=0))
+        fields = _metadata(run, recipe, member)
+        write_onnx(path, net, [example], inputs=["signals"], outputs=["probabilities"], metadata=fields)
+        difference = _difference(OnnxModel(path), signals, expected)
+        if not difference <= _CLOSE:
+            raise UserError(
+                f"{out}: ONNX Runtime differs from torch by {difference:.1e} in a probability, more than {_CLOSE:.0e}: "
+                "no file was written; export members one by one with --member to find the cause"
+            )
+        content = path.read_bytes()
+    write_whole(Path(out), lambda stream: stream.write(content))
+    return Exported(Path(out), difference, len(signals), real, _contents(recipe, metadata, member), len(content))
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A temporary path at which to write and verify the file."""
+    with tempfile.TemporaryDirectory(prefix="wavefold-export-") as folder:
+        yield Path(folder) / out.name
+
+
+def _rows(recipe: Recipe, metadata: dict[str, Any], source: str, log: Log) -> tuple[Floats, bool]:
+    """Up to 512 samples (sample, channel, ...), from the test file, the source or the simulator; and whether they are real."""
+    try:
+        tests = test_files(source)
+        dataset = read_like(recipe, str(tests[0]) if tests else source, metadata)
+        return _some(dataset), not metadata["simulated"]
+    except (UserError, OSError) as error:
+        make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
+        log(f"{source}: cannot be read again ({error}); comparing on simulated samples instead")
+        return _some(make(64, recipe.seed, shape=tuple(metadata["shape"]), classes=metadata["classes"])), False
+
+
+def _some(dataset: Dataset) -> Floats:
+    """At most 512 samples, spread evenly over a dataset."""
+    index = np.unique(np.linspace(0, len(dataset) - 1, min(_ROWS, len(dataset))).astype(np.int64))
+    return np.ascontiguousarray(dataset.take(index).signals[:], np.float32)
+
+
+def _requested(run: Run, member: int | None, signals: Floats) -> Values:
+    """The predictions of torch: of the full ensemble, or of one member."""
+    dataset = Dataset(signals, np.arange(len(signals)).astype(np.str_))
+    return probabilities_for(run, dataset) if member is None else member_probabilities_for(run, member, dataset)
+
+
+def _difference(model: OnnxModel, signals: Floats, expected: Values) -> float:
+    """The largest difference in a probability, over batches of all rows, of one row and of an odd number of rows."""
+    answers = [model.predict(signals), *(model.predict(signals[:few]) for few in _ODD)]
+    return max(float(np.abs(answer - expected[: len(answer)]).max()) for answer in answers)
+
+
+def _contents(recipe: Recipe, metadata: dict[str, Any], member: int | None) -> str:
+    """Describe the contents of the file in words."""
+    chosen = [recipe.member[n].model for n in (range(len(recipe.member)) if member is None else [member])]
+    nets = sum(model in MODELS for model in chosen)
+    parts = [f"{nets} net{'s' * (nets > 1)}"] if nets else []
+    parts += [_WORDS.get(model, model) for model in chosen if model not in MODELS]
+    folds = metadata["folds"]
+    return f"{_joined(parts)}, {folds} fold{'s' * (folds > 1)}"
+
+
+_WORDS = {"kernels": "kernel features", "dedoppler": "the drift search", "logistic": "logistic regression"}
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+
+
+def _metadata(run: Run, recipe: Recipe, member: int | None) -> dict[str, str]:
+    """Metadata of the file; lists are encoded as JSON."""
+    metadata, scores = run.metadata, run.scores
+    fields = {
+        "title": f"wavefold {recipe.name}",
+        "wavefold": wavefold.__version__,
+        "recipe": recipe.toml(),
+        "classes": words_of(metadata["classes"]),
+        "shape": words_of(metadata["shape"]),
+        "unit": metadata.get("unit") or "",
+        "axis": words_of(metadata.get("axis")),
+        "folds": str(metadata["folds"]),
+        "decision": recipe.combine.decide,
+        "simulated": words_of(metadata["simulated"]),
+        "run": run.digest,
+    }
+    if member is not None:
+        return fields | {"member": f"{member} {recipe.member[member].model}, before combination and calibration"}
+    value, low, high = scores["score"][recipe.output.metric]
+    score = {"value": value, "interval": [low, high], "n": scores["n"], "per": scores["per"]}
+    beside = {row["name"]: row[recipe.output.metric][0] for row in scores["baselines"]}
+    return fields | {"metric": recipe.output.metric, "score": words_of(score), "baselines": words_of(beside)}

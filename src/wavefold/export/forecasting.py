@@ -1,0 +1,286 @@
+"""Export a forecasting run as one ONNX file, from frames in their own unit to forecasts in that unit.
+
+Input "frames" is (sample, channel, past, row, column) float32 with NaN for missing values; input "clock", present only if a
+step needs it, is (sample, past + ahead) float64 seconds since 1970-01-01 UTC of past and later frames. Output "forecast" is
+(sample, target, ahead, row, column) float32 with NaN in cells without any past value. The number of samples is free; rows
+and columns are those of the training frames.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import wavefold
+from wavefold.core.errors import UserError, listed
+from wavefold.core.files import write_whole
+from wavefold.core.run import Run
+from wavefold.data.dataset import Floats
+from wavefold.data.series import Seconds, Series, Windows
+from wavefold.export.onnx import OnnxModel, check_onnx, words_of, write_onnx
+from wavefold.models.first_forecast import FirstForecast
+from wavefold.recipe import Recipe
+from wavefold.tasks.classification.inference import recipe_of
+from wavefold.tasks.forecasting.fit import truth_of
+from wavefold.tasks.forecasting.inference import Forecaster, load_forecaster, where_seen
+from wavefold.tasks.forecasting.reading import check_like, read_frames, sections, windows_in
+from wavefold.tasks.forecasting.scaling import scaling_of
+from wavefold.training.forecast_set import past_of
+from wavefold.transforms.frame_scale import FRAME_TRANSFORMS, FrameModule, FrameTransform
+
+_CLOSE = 1e-5  # largest difference from torch, in standard deviations of the later frames
+_CLOSE_CARRIED = 1e-2  # the same for single cells after advection, where rounded positions matter at sharp edges
+_ROUNDING = 2  # tolerance in float32 steps of the largest value
+_CARRIED = ("advection", "spectral")
+_MOST_WINDOWS, _VALUES = 8, 1 << 23  # windows to verify a file on; values in all of them
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file and the result of its verification."""
+
+    path: Path
+    largest_difference: float  # from torch, in standard deviations of the later frames
+    windows: int  # it was verified on
+    simulated: bool  # whether they were simulated because the run's frames are gone
+    metadata: Mapping[str, str]  # stored in the file
+
+
+class WholeForecaster(nn.Module):
+    """Scaling, members and their mean in one module, from raw frames, and the clock if a step needs it, to raw forecasts.
+
+    The axes are those of the file, as above.
+    """
+
+    def __init__(
+        self, steps: Sequence[FrameModule], nets: Sequence[nn.Module], weights: Sequence[float], *, past: int, targets: int
+    ) -> None:
+        super().__init__()
+        self.steps, self.nets = list(steps), nn.ModuleList(nets)
+        self._kept = nn.ModuleList(steps)  # to register them as submodules
+        self.shares = [weight / sum(weights) for weight in weights]
+        self.past, self.targets = past, targets
+
+    @property
+    def needs_clock(self) -> bool:
+        """Whether the input `clock` is needed."""
+        return any(step.needs_clock for step in self.steps)
+
+    def forward(self, frames: Tensor, clock: Tensor | None = None) -> Tensor:
+        seconds = torch.empty(0, 0) if clock is None else clock  # unused by all steps
+        scaled = frames
+        for step in self.steps:
+            scaled = step(scaled, seconds[:, : self.past])
+        past, later = past_of(scaled, self.past), seconds[:, self.past :]
+        predicted = [self._undone(net(past).float(), later) for net in self.nets]
+        if len(predicted) > 1:
+            predicted = [
+                torch.stack([one.double() * share for one, share in zip(predicted, self.shares, strict=True)]).sum(0).float()
+            ]
+        never = frames[:, : self.targets].isnan().all(dim=2, keepdim=True)
+        return torch.where(never, torch.nan, predicted[0])
+
+    def _undone(self, forecast: Tensor, later: Tensor) -> Tensor:
+        for step in reversed(self.steps):
+            forecast = step.undo(forecast, later)
+        return forecast
+
+
+def forecaster_module(run: Run, recipe: Recipe, *, member: int | None = None) -> WholeForecaster:
+    """Build one forecasting module of a run on the CPU. member: only this one; UserError if there is no such member."""
+    metadata, (_, windows) = run.metadata, sections(recipe)
+    chosen = _chosen(recipe, member)
+    nets = [load_forecaster(run, recipe, number) for number in chosen]
+    steps = [step.module() for step in _learned_steps(run, recipe)]
+    weights = [recipe.member[number].weight for number in chosen]
+    whole = WholeForecaster(steps, nets, weights, past=windows.past, targets=metadata["targets"])
+    return whole.eval().requires_grad_(False)
+
+
+def export_forecaster(
+    run: Run, out: str | Path, *, member: int | None = None, log: Callable[[str], object] = print
+) -> Exported:
+    """Write a run, or one of its members, as one ONNX file, after comparing it with torch.
+
+    The comparison uses windows of the run's own frames, or simulated ones if these are gone, which is reported.
+    RuntimeError if a forecast differs by more than 1e-5 of the later frames' standard deviation; with start "advection" or
+    "spectral" that limit applies to the root mean square, and 1e-2 to each cell. UserError for a path that does not end in
+    .onnx, or a member that does not exist.
+    """
+    check_onnx(out)
+    recipe, metadata = recipe_of(run), run.metadata
+    whole = forecaster_module(run, recipe, member=member)
+    metadata = _metadata(run, recipe, member, whole.needs_clock)
+    windows, note = _windows_to_check(run, recipe)
+    if note:
+        log(note)
+    if _is_carried(whole):
+        log("exporting the motion-based first forecast takes a minute or more")
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / "forecast.onnx"
+        examples, inputs = _examples(metadata, recipe, whole.needs_clock)
+        with warnings.catch_warnings():  # two inputs share one free axis on purpose
+            warnings.filterwarnings("ignore", "# The axis name: sample", UserWarning)
+            write_onnx(made, whole, examples, inputs=inputs, outputs=["forecast"], metadata=metadata)
+        answers = Forecaster(run, recipe, metadata["targets"])
+        name = "ensemble" if member is None or len(recipe.member) == 1 else answers.names[member]
+        difference = _compared(OnnxModel(made), answers, name, windows, _CLOSE_CARRIED if _is_carried(whole) else _CLOSE)
+        content = made.read_bytes()
+    write_whole(Path(out), lambda stream: stream.write(content))
+    log(
+        f"{out}: {len(content) / 1e6:.1f} MB; forecasts of {len(windows)} window{'s' if len(windows) != 1 else ''} match torch "
+        f"to {difference:.0e} of the standard deviation of the later frames"
+    )
+    return Exported(Path(out), difference, len(windows), bool(note), metadata)
+
+
+def clock_of(windows: Windows) -> Seconds:
+    """Times of past and later frames of windows in seconds, (sample, past + ahead)."""
+    before = windows.series.clock(windows.first[:, None] + np.arange(windows.past))
+    return np.concatenate([before, windows.clock()], axis=1)
+
+
+def _chosen(recipe: Recipe, member: int | None) -> list[int]:
+    count = len(recipe.member)
+    if member is not None and not 0 <= member < count:
+        raise UserError(
+            f"--member {member}: no such member; the run has member{'s' if count != 1 else ''} {listed(range(count))}"
+        )
+    return list(range(count)) if member is None else [member]
+
+
+def _learned_steps(run: Run, recipe: Recipe) -> list[FrameTransform]:
+    """Load the recipe's frame transforms as fitted in the run."""
+    return scaling_of(recipe).load(run.folder / "fold0" / "prepare.npz").steps
+
+
+def _is_carried(whole: nn.Module) -> bool:
+    return any(isinstance(part, FirstForecast) and part.start in _CARRIED for part in whole.modules())
+
+
+def _examples(metadata: Mapping[str, Any], recipe: Recipe, clock: bool) -> tuple[list[Tensor], list[str]]:
+    """Two example samples for each input, and the input names."""
+    _, windows = sections(recipe)
+    channels, rows, columns = metadata["shape"]
+    frames = torch.zeros(2, channels, windows.past, rows, columns)
+    seconds = torch.zeros(2, windows.past + windows.ahead, dtype=torch.float64)
+    return ([frames, seconds], ["frames", "clock"]) if clock else ([frames], ["frames"])
+
+
+def _metadata(run: Run, recipe: Recipe, member: int | None, clock: bool) -> dict[str, str]:
+    """Metadata of the file; lists, numbers and mappings are encoded as JSON."""
+    metadata, scores, (_, windows) = run.metadata, run.scores, sections(recipe)
+    alone = member is not None and len(recipe.member) > 1
+    row = scores["members"][member] if alone else scores["score"]
+    metric = scores["metric"]
+    value, *ends = row[metric]
+    scaling = [{"step": s.step, **s.options} for s in recipe.prepare if s.step in FRAME_TRANSFORMS]
+    lists = {
+        "channels": metadata["channels"],
+        "targets": metadata["channels"][: metadata["targets"]],
+        "shape": metadata["shape"],
+        "step": metadata["step"],
+        "past": windows.past,
+        "ahead": windows.ahead,
+        "scaling": scaling,
+        "members": [{"model": recipe.member[n].model, "weight": recipe.member[n].weight} for n in _chosen(recipe, member)],
+        "score": value,
+        "interval": ends,
+        "n": scores["n"],
+        "baselines": {baseline["name"]: baseline[metric][0] for baseline in scores["baselines"]},
+        "simulated": metadata["simulated"],
+    }
+    words = {"kind": "frames", "unit": metadata["unit"], "metric": metric, "recipe": metadata["recipe"]}
+    words |= {"recipe_toml": run.recipe_text, "wavefold": wavefold.__version__, "run": run.digest}
+    if clock:
+        words["clock"] = "seconds since 1970-01-01 UTC, as in the frames' source; for frames without times, frame number x step"
+    return {**words, **{name: words_of(value) for name, value in lists.items()}}
+
+
+def _windows_to_check(run: Run, recipe: Recipe) -> tuple[Windows, str]:
+    """Some windows of the run's frames; if unavailable, simulated ones and a message with the reason."""
+    source = run.source
+    try:
+        if not Path(source).exists():
+            raise UserError(f"{source}: no such file or folder")
+        series, _ = read_frames(recipe, source)
+        check_like(series, run.metadata)
+        if list(series.frames.shape[1:]) != run.metadata["shape"]:
+            raise UserError(f"{source}: the size of the frames has changed since training")
+        return _some_whole(windows_in(recipe, series)), ""
+    except UserError as error:
+        return _made_up(run, recipe), f"{error}; verifying on simulated frames of the same shape instead"
+
+
+def _some_whole(windows: Windows) -> Windows:
+    """A few evenly spread windows of whole frames."""
+    series, first = windows.series, np.unique(windows.first)
+    values = windows.length * int(np.prod(series.frames.shape[1:]))
+    count = min(len(first), max(2, min(_MOST_WINDOWS, _VALUES // values)))
+    first = first[np.linspace(0, len(first) - 1, count).round().astype(np.int64)]
+    none = np.zeros(count, np.int64)
+    return replace(windows, first=first, top=none, left=none, size=series.size)
+
+
+def _made_up(run: Run, recipe: Recipe) -> Windows:
+    """Windows of random frames, from 0 to 1 after scaling; one cell in a hundred is missing."""
+    metadata, (_, wanted), rng = run.metadata, sections(recipe), np.random.default_rng(0)
+    count = wanted.past + wanted.ahead + 1
+    frames = rng.random((count, *metadata["shape"]), np.float32)
+    clock = np.arange(count) * (metadata["step"] or 1.0)
+    for step in reversed(_learned_steps(run, recipe)):
+        frames = step.undo(frames, clock)
+    frames = np.where(rng.random(frames.shape) < 0.01, np.float32(np.nan), frames)
+    start, name = np.zeros(1, np.int64), np.array(["simulated"])
+    series = Series(frames, start, name, step=metadata["step"], channels=tuple(metadata["channels"]), unit=metadata["unit"])
+    first, none = np.arange(2), np.zeros(2, np.int64)
+    return Windows(series, first, none, none, wanted.past, wanted.ahead, series.size)
+
+
+def _compared(model: OnnxModel, forecaster: Forecaster, name: str, windows: Windows, close: float) -> float:
+    """The largest difference from torch, in standard deviations of the later frames; RuntimeError if too large."""
+    past, clock = replace(windows, ahead=0).values(), clock_of(windows)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 is less precise than 1e-5
+        predicted = np.concatenate([answers[name] for _, answers in forecaster.answers(windows, baselines=False)])
+    expected = where_seen(predicted, past[:, : forecaster.targets])
+    found = np.concatenate(
+        [_requested(model, past[some], clock[some]) for some in (slice(1), slice(1, None)) if len(past[some])]
+    )
+    (off, usual), spread = _differences(found, expected), _spread(truth_of(windows, forecaster.targets))
+    least = _ROUNDING * float(np.spacing(np.float32(np.nanmax(np.abs(expected), initial=0))))
+    if not (off <= max(close * spread, least) and usual <= max(_CLOSE * spread, least)):
+        raise RuntimeError(
+            f"ONNX Runtime differs from torch by up to {off / spread:.1e} standard deviations of the frames, expected "
+            f"{close:.0e} at most, and by {usual / spread:.1e} in the root mean square, expected {_CLOSE:.0e}; no file was "
+            "written. Export one member with --member, or choose another net or start"
+        )
+    return off / spread
+
+
+def _requested(model: OnnxModel, frames: Floats, clock: Seconds) -> Floats:
+    predicted: Floats = model.predict(frames, clock) if "clock" in model.inputs else model.predict(frames)
+    return predicted
+
+
+def _differences(found: Floats, expected: Floats) -> tuple[float, float]:
+    """The largest and the root mean square difference; infinite if missing cells do not match."""
+    if not np.array_equal(np.isnan(found), np.isnan(expected)):
+        return float("inf"), float("inf")
+    off = found.astype(np.float64) - expected
+    off = off[np.isfinite(off)]
+    return (float(np.abs(off).max()), float(np.sqrt((off**2).mean()))) if len(off) else (0.0, 0.0)
+
+
+def _spread(truth: NDArray[Any]) -> float:
+    """The standard deviation of the finite values; 1 if they are constant or there are none."""
+    there = truth[np.isfinite(truth)].astype(np.float64)
+    return float(there.std()) if len(there) and there.std() > 0 else 1.0

@@ -1,0 +1,185 @@
+"""Serving of a forecasting run over HTTP, from past frames to later frames."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import wavefold
+from wavefold.core.errors import DataError, UserError
+from wavefold.core.run import Run
+from wavefold.data import SERIES_SIMULATORS
+from wavefold.data.dataset import Floats
+from wavefold.data.lazy import Ints
+from wavefold.data.series import Seconds, Series, Windows, later
+from wavefold.domains.radio.filterbank_h5 import h5py
+from wavefold.export.forecasting import export_forecaster, forecaster_module
+from wavefold.export.served import onnx_model
+from wavefold.recipe import Recipe
+from wavefold.serving.app import ServedModel
+from wavefold.serving.parsers import InputBatch
+from wavefold.tasks.classification.inference import recipe_of
+from wavefold.tasks.forecasting.inference import Forecaster, last_windows, where_seen
+from wavefold.tasks.forecasting.reading import check_like, read_frames, sections
+
+Predict = Callable[[Floats, Seconds], Floats]
+
+_MOST = 1 << 30  # bytes of a grid's variables, decompressed
+_HDF = b"\x89HDF"
+
+
+def served_forecaster(run: Run, *, log: Callable[[str], None] = print) -> ServedModel:
+    """Load a finished forecasting run for serving. say: receives a line if torch is used instead of ONNX Runtime."""
+    recipe, metadata, scores = recipe_of(run), run.metadata, run.scores
+    _, windows = sections(recipe)
+    channels, rows, columns = metadata["shape"]
+    predict, engine, timed = _asker(run, recipe, log)
+    return ServedModel(
+        title=metadata["recipe"],
+        kind="frames",
+        metadata={**_fields_of(recipe, metadata, scores), "timed": timed, "engine": engine, "recipe_toml": run.recipe_text},
+        shape=(channels, windows.past, rows, columns),
+        predict=predict,
+        example=_example(recipe, metadata),
+        read=lambda path: _read(recipe, metadata, path),
+        suffixes=(".npz", ".npy", ".nc"),
+        nan=True,
+        timed=timed,
+        targets=tuple(metadata["channels"][: metadata["targets"]]),
+        axis_title="column",
+    )
+
+
+def check_grid_file(path: Path, most: int = _MOST) -> None:
+    """Raise DataError for an HDF5 (NetCDF-4) file with links or external data, or too large when decompressed."""
+    with open(path, "rb") as stream:
+        if not stream.read(4).startswith(_HDF):
+            return
+    with h5py.File(path, "r") as file:
+        size = _size_of(file, path.name, depth=0)
+    if size > most:
+        raise DataError(f"{path.name}: decompresses to {size:,} bytes, expected at most {most:,}")
+
+
+def _size_of(group: Any, place: str, depth: int) -> int:
+    """Size of all datasets in a group and its subgroups, in bytes."""
+    if depth > _DEEPEST:
+        raise DataError(f"{place}: groups are nested more than {_DEEPEST} deep")
+    size = 0
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise DataError(f"{place}: {name[:60]!r} is a link, expected the values themselves")
+        part = group[name]
+        if isinstance(part, h5py.Group):
+            size += _size_of(part, place, depth + 1)
+        elif isinstance(part, h5py.Dataset):
+            if part.external or part.is_virtual:
+                raise DataError(f"{place}: {name[:60]!r} is stored in another file, expected the values themselves")
+            size += int(part.nbytes)
+    return size
+
+
+_DEEPEST = 16
+
+
+class Torch:
+    """A run's members in torch, loaded once: past frames (sample, channel, past, row, column) to later ones."""
+
+    def __init__(self, run: Run, recipe: Recipe) -> None:
+        self._metadata_of, (_, self._windows) = run.metadata, sections(recipe)
+        self._forecaster = Forecaster(run, recipe, self._metadata_of["targets"])
+
+    def forecast(self, frames: Floats, times: Seconds) -> Floats:
+        """Forecast the later frames, (sample, target, ahead, row, column). times: (sample,) of the last past frame."""
+        count, channels, past, rows, columns = frames.shape
+        series = Series(
+            frames.swapaxes(1, 2).reshape(count * past, channels, rows, columns),
+            np.arange(count) * past,
+            np.arange(count).astype(np.str_),
+            times=_before(times, self._step, past).ravel(),
+            step=self._metadata_of["step"],
+            channels=tuple(self._metadata_of["channels"]),
+            unit=self._metadata_of["unit"],
+        )
+        none: Ints = np.zeros(count, np.int64)
+        windows = Windows(series, series.starts, none, none, past, self._windows.ahead, (rows, columns))
+        made = np.concatenate([predicted for _, predicted in self._forecaster.forecast(windows)])
+        return where_seen(made, frames[:, : self._metadata_of["targets"]])
+
+    @property
+    def _step(self) -> float:
+        return float(self._metadata_of["step"] or 1.0)
+
+
+def _asker(run: Run, recipe: Recipe, log: Callable[[str], None]) -> tuple[Predict, str, bool]:
+    """The forecast function, the name of its engine, and whether it needs times."""
+    try:
+        model = onnx_model(run, export_forecaster, log)
+    except Exception as error:  # fall back to torch whatever fails in the export
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        log(f"using torch instead of ONNX Runtime: {line}")
+        return Torch(run, recipe).forecast, f"torch ({line})", forecaster_module(run, recipe).needs_clock
+    timed, step, (_, windows) = "clock" in model.inputs, float(run.metadata["step"] or 1.0), sections(recipe)
+
+    def predict(frames: Floats, times: Seconds) -> Floats:
+        clock = [_clock(times, step, windows.past, windows.ahead)] if timed else []
+        predicted: Floats = model.predict(frames, *clock)
+        return predicted
+
+    return predict, "ONNX Runtime", timed
+
+
+def _before(times: Seconds, step: float, past: int) -> Seconds:
+    """Times of past frames in seconds, (sample, past), from the times of the last ones."""
+    return later(times[:, None], step, np.arange(1 - past, 1))
+
+
+def _clock(times: Seconds, step: float, past: int, ahead: int) -> Seconds:
+    """Times of past and later frames in seconds, (sample, past + ahead)."""
+    return later(times[:, None], step, np.arange(1 - past, ahead + 1))
+
+
+def _read(recipe: Recipe, metadata: Mapping[str, Any], path: Path) -> InputBatch:
+    """Read the last past frames of each segment of an uploaded temporary file."""
+    if path.suffix == ".npz" and not zipfile.is_zipfile(path):
+        raise DataError(f"{path.name}: is not a valid .npz file")
+    check_grid_file(path)
+    series, _ = read_frames(recipe, str(path))
+    check_like(series, dict(metadata))
+    windows, long = last_windows(recipe, series)
+    past = replace(windows, ahead=0)
+    times = series.clock(windows.first + windows.past - 1)
+    return InputBatch(series.names[long].tolist(), past.values(), times)
+
+
+def _example(recipe: Recipe, metadata: Mapping[str, Any]) -> Floats:
+    """Past frames of a simulated series of the run's shape, or zeros if the simulator does not support it."""
+    _, windows = sections(recipe)
+    channels, rows, columns = metadata["shape"]
+    shape = (channels, windows.past, rows, columns)
+    try:
+        make = SERIES_SIMULATORS[recipe.data.simulator]
+        frames = make(1, 1, shape=[channels, rows, columns], past=windows.past, ahead=windows.ahead).frames[: windows.past]
+    except (UserError, ValueError):
+        frames = np.empty((0, 0, 0, 0), np.float32)
+    made = np.asarray(frames, np.float32).swapaxes(0, 1)
+    if made.shape == shape:
+        return np.ascontiguousarray(made)
+    return np.zeros(shape, np.float32)
+
+
+def _fields_of(recipe: Recipe, metadata: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
+    _, windows = sections(recipe)
+    metric = scores["metric"]
+    value, *interval = scores["score"][metric][:3]
+    known = {name: metadata[name] for name in ("recipe", "channels", "targets", "shape", "unit", "step", "simulated")}
+    beside = [{"name": b["name"], "value": b[metric][0], "interval": b[metric][1:3]} for b in scores["baselines"]]
+    score = {"metric": metric, "value": value, "interval": interval, "n": scores["n"], "per": 0}
+    more = {"past": windows.past, "ahead": windows.ahead, "learned_from": scores.get("learned_from")}
+    notes = {"baselines": beside, "notes": list(scores.get("notes", [])), "score": score}
+    return {**known, **more, **notes, "wavefold": wavefold.__version__}

@@ -1,1 +1,0 @@
-"""The steps that `pipeline` runs; each imports only the packages it needs, and none imports `pipeline`."""

@@ -1,0 +1,62 @@
+"""The state of one training, shared by all steps of the pipeline."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+import wavefold
+from wavefold.core.device import best_device
+from wavefold.core.run import RUN_FORMAT, Run
+from wavefold.data.dataset import Dataset
+from wavefold.data.split import Fold
+from wavefold.recipe import Member, Recipe, digest_of
+
+BASELINE = "baseline"  # in place of a member number in the folder of a baseline's scores
+
+
+@dataclass(frozen=True)
+class Context:
+    """One training: its run, recipe, samples, files to predict and folds."""
+
+    run: Run
+    recipe: Recipe
+    dataset: Dataset
+    tests: list[Dataset]
+    folds: list[Fold]
+
+    @property
+    def members(self) -> list[tuple[int | str, Member]]:
+        """The members with their numbers; the baseline, if any, is last."""
+        members: list[tuple[int | str, Member]] = list(enumerate(self.recipe.member))
+        baseline = self.recipe.output.baseline
+        return members + ([(BASELINE, Member(model=baseline))] if baseline else [])
+
+    @property
+    def scores_digest(self) -> str:
+        """A digest of everything scores.json depends on besides the members."""
+        tree = self.recipe.tree()
+        left_out = [d.left_out for d in (self.dataset, *self.tests)]
+        weights = [m.weight for m in self.recipe.member]
+        return digest_of([tree["combine"], weights, tree["output"], [t.digest for t in self.tests], left_out, RUN_FORMAT])
+
+
+def run_metadata(recipe: Recipe, data_digest: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of run.json: identity, data, command and environment."""
+    return {
+        "recipe": recipe.name,
+        "identity": {"recipe": recipe.digest(), "data": data_digest, "format": RUN_FORMAT},
+        **known,
+        "command": sys.argv,
+        "wavefold": wavefold.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {best_device().type}",
+    }

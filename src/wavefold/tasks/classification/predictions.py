@@ -1,0 +1,152 @@
+"""Write predictions to a file: a contest's CSV, a spreadsheet, Parquet, or NumPy arrays.
+
+The CSV is the contest submission: id,label_0,label_1,... with the decisions for heartbeats; id,type without a header for
+spectra; id,target with the probability of a needle for cadences. Every input gets one row, in input order; the source's
+heartbeat spreadsheet has neither ids nor header. Parquet and the spreadsheet also hold the probabilities and the most probable
+class.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.core.errors import DataError, UserError, listed
+from wavefold.core.files import write_whole
+from wavefold.data.dataset import Strings
+from wavefold.data.parquet import check_parquet, parquet_bytes
+from wavefold.data.xlsx import check_xlsx, xlsx_bytes
+
+Values = NDArray[np.float64]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions for each sample, in input order."""
+
+    ids: Strings  # (sample,)
+    classes: tuple[str, ...]  # names, in the order of the labels
+    probabilities: Values  # (sample, class)
+    decided: Values  # (sample, class): the values to submit
+    submission: str = "labels"  # form of the CSV, a name in SUBMISSIONS
+
+    def __post_init__(self) -> None:
+        shape = (len(self.ids), len(self.classes))
+        for name, values in (("probabilities", self.probabilities), ("decided", self.decided)):
+            if values.shape != shape:
+                raise DataError(f"predictions: {name} has shape {values.shape}, expected {shape} (id, class)")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return id, label_<class>, probability_<class> and predicted, each (sample,)."""
+        labels = {f"label_{name}": self.decided[:, i] for i, name in enumerate(self.classes)}
+        odds = {f"probability_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
+        return {"id": self.ids, **labels, **odds, "predicted": self._named(self.probabilities)}
+
+    def types(self) -> Strings:
+        """Return one class per sample, (sample,): the decided one, or the most probable if none or several are decided."""
+        return self._named(self.decided + 1e-9 * self.probabilities)
+
+    def _named(self, values: Values) -> Strings:
+        names: Strings = np.array(self.classes, np.str_)[values.argmax(axis=1)]
+        return names
+
+
+def write_predictions(path: str | Path, predictions: Predictions) -> None:
+    """Write predictions atomically in the format given by the path's suffix, or as CSV to standard output if it is "-"."""
+    hand_over(path, WRITERS, predictions)
+
+
+def hand_over(path: str | Path, forms: Mapping[str, Callable[[T], bytes]], what: T) -> None:
+    """Write the bytes of a form atomically; the path's suffix selects the form, and "-" means CSV to standard output."""
+    check_target(path)
+    if str(path) == "-":
+        sys.stdout.buffer.write(forms[".csv"](what))
+        sys.stdout.buffer.flush()
+        return
+    path = Path(path)
+    content = forms[path.suffix.lower()](what)
+    try:
+        write_whole(path, lambda stream: stream.write(content))
+    except OSError as error:
+        raise UserError(f"{path}: could not be written: {error.strerror}; no partial file was left") from error
+
+
+def check_target(path: str | Path) -> None:
+    """Raise UserError, before any work is done, if the suffix is unknown or its package is missing."""
+    suffix = Path(path).suffix.lower()
+    if str(path) != "-" and suffix not in WRITERS:
+        raise UserError(f"{path}: '{suffix}' is not one of {listed(WRITERS)}, or - for CSV on standard output")
+    _NEEDS.get(suffix, lambda: None)()
+
+
+def _csv_bytes(predictions: Predictions) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(SUBMISSIONS[predictions.submission](predictions))
+    return text.getvalue().encode()
+
+
+def _labels(predictions: Predictions) -> Iterator[Sequence[Any]]:
+    """The heartbeat contest's form: a header and a column of decisions per class."""
+    yield ["id", *(f"label_{name}" for name in predictions.classes)]
+    columns = [_written(column) for column in predictions.decided.T]
+    yield from zip(predictions.ids.tolist(), *columns, strict=True)
+
+
+def _types(predictions: Predictions) -> Iterator[Sequence[Any]]:
+    """The spectra contest's form: id and class, without a header."""
+    yield from zip(predictions.ids.tolist(), predictions.types().tolist(), strict=True)
+
+
+def _target(predictions: Predictions) -> Iterator[Sequence[Any]]:
+    """The cadence contest's form: a header, then id and the probability of the last class, a needle."""
+    yield ["id", "target"]
+    odds = [f"{value:.8g}" for value in predictions.probabilities[:, -1].tolist()]
+    yield from zip(predictions.ids.tolist(), odds, strict=True)
+
+
+SUBMISSIONS: dict[str, Callable[[Predictions], Iterator[Sequence[Any]]]] = {
+    "labels": _labels,
+    "types": _types,
+    "target": _target,
+}
+
+
+def _written(column: Values) -> list[Any]:
+    """Integers without a fraction, other values to eight digits."""
+    if np.array_equal(column, column.round()):
+        return list(column.astype(np.int64).tolist())
+    return [f"{value:.8g}" for value in column.tolist()]  # :g writes 1.0 as 1
+
+
+def _npz_bytes(predictions: Predictions) -> bytes:
+    """Arrays ids, classes, probabilities and decided, which np.load reads without pickle."""
+    content = io.BytesIO()
+    np.savez(
+        content,
+        ids=np.asarray(predictions.ids, np.str_),
+        classes=np.array(predictions.classes, np.str_),
+        probabilities=predictions.probabilities,
+        decided=predictions.decided,
+    )
+    return content.getvalue()
+
+
+_NEEDS: dict[str, Callable[[], None]] = {".xlsx": check_xlsx, ".parquet": check_parquet}
+WRITERS: dict[str, Callable[[Predictions], bytes]] = {
+    ".csv": _csv_bytes,
+    ".xlsx": lambda predictions: xlsx_bytes(predictions.columns()),
+    ".parquet": lambda predictions: parquet_bytes(predictions.columns()),
+    ".npz": _npz_bytes,
+}

@@ -1,0 +1,213 @@
+"""Checks of a recipe and its data before training, and a description of its nets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from wavefold.core.errors import UserError, listed
+from wavefold.core.registry import build_part, check_options, pick
+from wavefold.data import SIMULATORS, WRITERS, check_grid, check_layout
+from wavefold.data.dataset import Dataset, Signals, shape_words
+from wavefold.data.lazy import Lazy
+from wavefold.data.split import SPLITS, Fold
+from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS
+from wavefold.evaluation.metrics import METRICS
+from wavefold.models import CLASSIFIERS, MODELS, count_parameters, describe
+from wavefold.recipe import Member, Recipe, StageRecipe
+from wavefold.tasks.classification.evaluate import data_notes
+from wavefold.tasks.classification.fit import STEPS, check_size, net_axes, new_changes, new_net, reads_lazily
+from wavefold.tasks.classification.reading import axis_marks, axis_words, read_for, split_samples
+from wavefold.training.loop import OPTIMISERS
+from wavefold.training.losses import LOSSES
+from wavefold.training.sampler import EachOnce, check_fractions
+from wavefold.training.schedule import SCHEDULES
+from wavefold.training.training_set import Draw, TrainingSet
+from wavefold.transforms import AUGMENTATIONS, BALANCERS, MIXERS
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise UserError for the first invalid name, option or value in a recipe; needs no data.
+
+    Every component is built once; nets are built on the meta device, without memory for weights.
+    """
+    recipe.quickly()
+    of_forecasts = recipe.changed("output", ("baselines", "period", "thresholds", "scales", "range"))
+    if changed := of_forecasts + recipe.changed("data", ("digits",)):
+        raise UserError(f"{changed[0]}: applies only to forecasting recipes, which have a [windows] section; remove it")
+    check_layout(recipe.data.layout)
+    if recipe.data.grid is not None:
+        check_grid(recipe.data.grid)
+    pick(SIMULATORS, recipe.data.simulator, "data.simulator")
+    pick(WRITERS, recipe.data.writes, "data.writes")
+    _check_steps(recipe)
+    given = ("labels", "groups", "seed", "classes")
+    check_options(pick(SPLITS, recipe.split.way, "split.way"), recipe.split.options, "split", given, ("way", "group"))
+    check_fractions(recipe.batches.fractions)
+    _check_members(recipe)
+    if not any(stage.epochs for stage in recipe.stage):
+        raise UserError("stage: no stage has any epochs; set stage.0.epochs to 1 or more")
+    for i, stage in enumerate(recipe.stage):
+        _check_stage(stage, f"stage.{i}", len(recipe.data.classes))
+    pick(COMBINERS, recipe.combine.by, "combine.by")
+    if "weights" in recipe.combine.options:
+        raise UserError(
+            "combine.weights: unknown option; set a weight for each member instead, for example --set member.0.weight=2.0"
+        )
+    build_part(COMBINERS, recipe.combine.by, recipe.combine.options, "combine")
+    pick(CALIBRATIONS, recipe.combine.calibrate, "combine.calibrate")
+    pick(DECISIONS, recipe.combine.decide, "combine.decide")
+    pick(METRICS, recipe.output.metric, "output.metric")
+    if recipe.output.baseline:
+        pick(CLASSIFIERS, recipe.output.baseline, "output.baseline")
+
+
+def _other_kind(recipe: Recipe, dataset: Dataset) -> bool:
+    """Whether both the shape and every class of a dataset differ from those the recipe was written for."""
+    return tuple(dataset.signals.shape[1:]) != tuple(recipe.data.shape) and not set(dataset.classes) & set(recipe.data.classes)
+
+
+def check_data(recipe: Recipe, source: str) -> list[str]:
+    """Describe a source and its split by the recipe, as lines of text; UserError for the first problem found."""
+    dataset = read_for(recipe, source)
+    folds = split_samples(recipe, dataset)
+    check_fits(recipe, dataset, folds)
+    counts = np.bincount(dataset.known_labels(), minlength=len(dataset.classes))
+    shares = ", ".join(f"{c} {n:,} ({n / len(dataset):.1%})" for c, n in zip(dataset.classes, counts, strict=True))
+    lines = [
+        f"{len(dataset):,} samples, {shape_words(dataset.signals.shape[1:])}{_extent(dataset.signals)}",
+        f"classes: {shares}",
+        f"{len(folds)} fold{'s' if len(folds) != 1 else ''}: {len(folds[0].train):,} training, "
+        f"{len(folds[0].validation):,} validation and {len(folds[0].test):,} test samples",
+    ]
+    if _other_kind(recipe, dataset):
+        lines.append(
+            f"note: recipe '{recipe.name}' expects samples of {shape_words(recipe.data.shape)} and "
+            f"classes {listed(recipe.data.classes)}; check that it is the right recipe for these data"
+        )
+    if dataset.groups is not None and recipe.split.group:
+        lines.insert(2, f"groups: {len(set(dataset.groups)):,} by {dataset.grouping}, none divided by the split")
+    if dataset.axis is not None:
+        lines.insert(1, f"axis: {axis_words(axis_marks(dataset) or [], dataset.unit)}")
+    lines += [f"left out {name}: {why}" for name, why in dataset.left_out]
+    return lines + [f"note: {note}" for note in data_notes(recipe, dataset, folds)]
+
+
+def check_fits(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> None:
+    """Raise UserError if a net, step, flip or classifier of the recipe does not support a dataset's signals or classes."""
+    shape, classes = dataset.signals.shape, len(dataset.classes)
+    for i, member in enumerate(recipe.member):
+        if member.model in MODELS:
+            net_axes(member, shape, f"member.{i}")
+        _check_flips(member, len(shape), f"member.{i}")
+    _check_changes(recipe, shape, classes)
+    if isinstance(dataset.signals, Lazy):
+        largest = dataset.signals.at(max((fold.train for fold in folds), key=len))
+        for who in _need_memory(recipe):
+            check_size(largest, who)
+
+
+def describe_members(recipe: Recipe) -> str:
+    """List the layers of each net with output shapes and parameter counts, for the recipe's own shape."""
+    shape, classes = recipe.data.shape, len(recipe.data.classes)
+    blocks = []
+    for number, member in enumerate(recipe.member):
+        title = f"member {number}: {member.model}"
+        if member.model in CLASSIFIERS:
+            blocks.append(f"{title} (a classifier without layers)")
+            continue
+        layers = describe(new_net(member, (1, *shape), classes, 0), *shape)
+        lines = [f"  {x.name:<28} {x.kind:<18} {' x '.join(map(str, x.shape)):<16} {x.parameters:>12,}" for x in layers]
+        total = count_parameters(layers)
+        blocks.append(
+            "\n".join(
+                [
+                    f"{title}, {' x '.join(map(str, shape))} to {classes} classes",
+                    *lines,
+                    f"  {total:,} parameters",
+                ]
+            )
+        )
+    return "\n".join(blocks)
+
+
+def _check_steps(recipe: Recipe) -> None:
+    augmented, shape = "", (1, *recipe.data.shape)
+    for i, step in enumerate(recipe.prepare):
+        pick(STEPS, step.step, f"prepare.{i}.step")
+        if step.step not in MIXERS:
+            build_part(STEPS, step.step, step.options, f"prepare.{i}")
+        if step.step in AUGMENTATIONS or step.step in MIXERS:
+            augmented = step.step
+        elif augmented:
+            raise UserError(
+                f"prepare.{i}: '{step.step}' must come before '{augmented}', which is applied at random to each batch"
+            )
+    _check_changes(recipe, shape, len(recipe.data.classes))
+
+
+def _check_changes(recipe: Recipe, shape: Sequence[int], classes: int) -> None:
+    """Run augmentations and mixers on a sample of zeros, so that each can reject its shape. shape: (sample, channel, ...)."""
+    one = torch.zeros(1, dtype=torch.int64)
+    part = TrainingSet(
+        torch.zeros(1, *shape[1:]), one, one, EachOnce(1, 1), new_changes(recipe.prepare, shape, classes), classes
+    )
+    for _ in part.drawn([Draw(one, 0, one)]):
+        pass
+
+
+def _check_stage(stage: StageRecipe, place: str, classes: int) -> None:
+    pick(LOSSES, stage.loss, f"{place}.loss")
+    check_options(LOSSES[stage.loss], stage.options, place, ("counts",), type(stage).model_fields)
+    build_part(LOSSES, stage.loss, stage.options, place, counts=torch.ones(classes))
+    pick(OPTIMISERS, stage.optimiser, f"{place}.optimiser")
+    pick(SCHEDULES, stage.schedule, f"{place}.schedule")
+    pick(METRICS, stage.best, f"{place}.best")
+
+
+def _need_memory(recipe: Recipe) -> list[str]:
+    """The recipe entries that need all training signals in memory, as named in errors."""
+    balancers = [f"prepare.{i}: '{step.step}'" for i, step in enumerate(recipe.prepare) if step.step in BALANCERS]
+    named = {f"member.{i}": member.model for i, member in enumerate(recipe.member)} | {
+        "output.baseline": recipe.output.baseline
+    }
+    fitted = {place: name for place, name in named.items() if name in CLASSIFIERS}
+    return balancers + [f"{place}: '{name}'" for place, name in fitted.items() if not reads_lazily(CLASSIFIERS[name])]
+
+
+def _check_members(recipe: Recipe) -> None:
+    shape, classes = (1, *recipe.data.shape), len(recipe.data.classes)
+    for i, member in enumerate(recipe.member):
+        _check_flips(member, len(shape), f"member.{i}")
+        if member.model in CLASSIFIERS:
+            build_part(CLASSIFIERS, member.model, member.options, f"member.{i}", seed=0)
+            continue
+        pick({**MODELS, **CLASSIFIERS}, member.model, f"member.{i}.model")
+        with torch.device("meta"):
+            new_net(member, shape, classes, 0, f"member.{i}")
+
+
+def _check_flips(member: Member, axes: int, place: str) -> None:
+    """axes: of the signals, including the sample axis."""
+    if member.flips and member.model in CLASSIFIERS:
+        raise UserError(
+            f"{place}.flips: '{member.model}' is a classifier; only nets can average predictions over mirror images"
+        )
+    if member.flips and axes != 4:
+        raise UserError(f"{place}.flips: only signals (sample, panel, time, frequency) can be mirrored; these have {axes} axes")
+
+
+def _extent(signals: Signals) -> str:
+    """The range of values as text; signals read on demand are sampled."""
+    word = " values" if signals.ndim > 3 else ""
+    if not isinstance(signals, Lazy):
+        return f"{word} from {signals.min():g} to {signals.max():g}"
+    rows = np.unique(np.linspace(0, len(signals) - 1, _LOOKED_AT).round().astype(np.int64))
+    ends = [(values.min(), values.max()) for values in (signals[row] for row in rows)]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    return f"{word} from {low:g} to {high:g} (in {len(rows)} sample{'s' if len(rows) != 1 else ''} checked)"
+
+
+_LOOKED_AT = 64  # samples to check of signals that are read on demand

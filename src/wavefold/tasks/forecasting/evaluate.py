@@ -1,0 +1,172 @@
+"""Evaluation of forecasts and baselines by lead time, on the same windows; and notes on the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.core.errors import listed
+from wavefold.core.progress import Progress
+from wavefold.data.dataset import Ints
+from wavefold.data.series import Series, Windows
+from wavefold.data.windows import TimeSplit, time_blocks
+from wavefold.evaluation.forecast_metrics import FrameScores
+from wavefold.recipe import Recipe
+from wavefold.tasks.forecasting.fit import metrics_of, truth_of
+from wavefold.tasks.forecasting.inference import Forecaster
+from wavefold.tasks.forecasting.reading import sections, with_truth
+
+Values = NDArray[np.float64]
+
+_FEW = 4  # blocks of time, below which an interval is unreliable
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Evaluation of the ensemble, its members and the baselines on some windows."""
+
+    recipe: Recipe
+    windows: Windows
+    scores: dict[str, FrameScores]  # by forecaster: the ensemble, then members, then baselines
+    errors: Values  # (target, row, column) mean square error of the ensemble; NaN without truth, or for crops
+    blocks: NDArray[np.str_]  # (sample,) resampling units for intervals
+
+    @property
+    def metric(self) -> str:
+        """The recipe's metric."""
+        return self.recipe.output.metric
+
+    def row(self, name: str) -> dict[str, Any]:
+        """All metrics over all leads and by lead; the recipe's metric with its intervals."""
+        scores, others = self.scores[name], [m for m in self.metric_names if m != self.metric]
+        return {
+            self.metric: [scores.value(self.metric), *scores.interval(self.metric, **self._drawn)],
+            **{other: scores.value(other) for other in others},
+            "by-lead": {m: plain(scores.by_lead(m)) for m in self.metric_names},
+            "interval-by-lead": plain(self.ends(name, self.metric)),
+        }
+
+    def ends(self, name: str, metric: str) -> Values:
+        """The interval of a metric at each lead, (lead, 2)."""
+        return self.scores[name].interval_by_lead(metric, **self._drawn)
+
+    def skill(self, baseline: str) -> dict[str, Any]:
+        """Difference of the ensemble from a baseline and skill (1 - mse / baseline mse), by lead, with intervals."""
+        ours, theirs = self.scores["ensemble"], self.scores[baseline]
+        value, low, high = ours.difference_by_lead(self.metric, theirs, **self._drawn)
+        skill = ours.skill_by_lead("mse", theirs, **self._drawn)
+        return {"difference": plain(np.stack([value, low, high], axis=-1)), "skill": plain(np.stack(skill, axis=-1))}
+
+    def results(self) -> dict[str, Any]:
+        """The scores of the windows for scores.json."""
+        names, baselines = list(self.scores), list(self.recipe.output.baselines)
+        members = [name for name in names[1:] if name not in baselines]
+        series = self.windows.series
+        return {
+            "metric": self.metric,
+            "higher_is_better": metrics_of(self.recipe, 1.0)[self.metric].higher_is_better,
+            "unit": series.unit,
+            "n": len(self.windows),
+            "blocks": len(set(time_blocks(self.windows).tolist())),
+            "drawn": len(set(self.blocks.tolist())),  # resampling units of intervals
+            "leads": self.windows.ahead,
+            "step": series.step,
+            "score": self.row("ensemble"),
+            "members": [{"name": name, **self.row(name)} for name in members],
+            "baselines": [{"name": name, **self.row(name), **self.skill(name)} for name in baselines],
+        }
+
+    @property
+    def _drawn(self) -> dict[str, Any]:
+        return {"groups": self.blocks, "seed": self.recipe.seed}
+
+    @property
+    def metric_names(self) -> Sequence[str]:
+        """The names of all metrics."""
+        return list(metrics_of(self.recipe, 1.0))
+
+
+def evaluate_windows(forecaster: Forecaster, windows: Windows, data_range: float) -> Evaluation:
+    """Evaluate a forecaster and its baselines on the windows with true later frames."""
+    windows = with_truth(windows, forecaster.targets)
+    metrics, scores = metrics_of(forecaster.recipe, data_range), dict[str, FrameScores]()
+    whole = windows.size == windows.series.size
+    errors, counted = (np.zeros((forecaster.targets, *windows.size)) for _ in range(2))
+    with Progress("scoring", len(windows), "windows") as progress:
+        for rows, answers in forecaster.answers(windows):
+            truth = truth_of(windows.take(rows), forecaster.targets)
+            for name, predicted in answers.items():
+                scores.setdefault(name, FrameScores(metrics)).add(predicted, truth)
+            if whole:
+                off = (answers["ensemble"].astype(np.float64) - truth) ** 2
+                errors += np.nansum(off, axis=(0, 2))
+                counted += np.isfinite(off).sum(axis=(0, 2))
+            progress.update(rows.stop)
+    blocks = drawn_whole(windows)
+    mean = np.where(counted > 0, errors / np.maximum(counted, 1), np.nan)
+    return Evaluation(forecaster.recipe, windows, scores, mean, blocks)
+
+
+def drawn_whole(windows: Windows) -> NDArray[np.str_]:
+    """Resampling units of intervals, (sample,): blocks of time as long as a window; or crop positions, if only one block."""
+    blocks: NDArray[np.str_] = time_blocks(windows)
+    if len(set(blocks.tolist())) > 1:
+        return blocks
+    return np.char.add(np.char.add(windows.top.astype(np.str_), ","), windows.left.astype(np.str_))
+
+
+def frame_notes(recipe: Recipe, series: Series, windows: Windows, split: TimeSplit) -> list[str]:
+    """Caveats about the data for reading the score."""
+    notes = list(series.notes)
+    share = _missing(windows.take(split.test), len(sections(recipe)[0].targets) or len(series.channels))
+    if share:
+        notes.append(f"{share:.1%} of the cells in the test part's later frames are missing; they are excluded from the scores")
+    return notes
+
+
+def interval_notes(blocks: int, drawn: int) -> list[str]:
+    """A note if intervals rest on few blocks of time. drawn: number of resampling units."""
+    if blocks >= _FEW:
+        return []
+    places = " (resampled over crop positions)" if blocks < drawn else ""
+    return [
+        f"the test windows span only {blocks} block{'s' if blocks != 1 else ''} of time as long as a window: "
+        f"the intervals{places} are unreliable; raise split.test or add frames"
+    ]
+
+
+def evaluation_notes(results: Mapping[str, Any]) -> list[str]:
+    """Notes on unreliable intervals, and on baselines that the ensemble does not beat, with the leads."""
+    notes, metric = interval_notes(results["blocks"], results["drawn"]), results["metric"]
+    better = 1 if results["higher_is_better"] else -1
+    for row in results["baselines"]:
+        differences = np.array(row["difference"], np.float64)
+        lost = better * differences[:, 0] <= 0  # False where the metric is undefined
+        if lost.any():
+            where = "at any lead" if lost.all() else f"at lead {_ranges(np.flatnonzero(lost) + 1)}"
+            notes.append(f"no better than {row['name']} by {metric} {where}")
+    return notes
+
+
+def _ranges(numbers: Ints) -> str:
+    """Format ascending integers as ranges: 1, 4 to 6."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    return listed(f"{run[0]}" if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
+def plain(values: Values) -> list[Any]:
+    """Convert numbers for JSON; undefined ones become None."""
+    array = np.asarray(values, np.float64)
+    return [plain(v) for v in array] if array.ndim > 1 else [None if not np.isfinite(v) else float(v) for v in array]
+
+
+def _missing(windows: Windows, targets: int) -> float:
+    """The share of missing cells in the later frames of windows, estimated from at most 32 windows."""
+    if not len(windows):
+        return 0.0
+    looked = np.unique(np.linspace(0, len(windows) - 1, 32).round().astype(np.int64))
+    return float(np.mean([np.isnan(truth_of(windows.take(np.array([one])), targets)).mean() for one in looked]))

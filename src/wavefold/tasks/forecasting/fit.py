@@ -1,0 +1,176 @@
+"""Training of forecasting members, with weights chosen on the validation windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+
+from wavefold.core.device import best_device, seed_step
+from wavefold.core.errors import DataError, UserError
+from wavefold.core.files import write_json, write_whole
+from wavefold.core.random import key as make_key
+from wavefold.core.registry import build_part, pick
+from wavefold.data.series import Series, Windows
+from wavefold.evaluation.forecast_metrics import FrameMetric, FrameScores, metrics_of_frames
+from wavefold.models.forecast_baselines import BASELINES, FrameBaseline
+from wavefold.models.forecasters import FORECASTERS
+from wavefold.recipe import Member, Recipe, StageRecipe
+from wavefold.tasks.forecasting.context import ForecastContext
+from wavefold.tasks.forecasting.reading import frames_of, sections
+from wavefold.tasks.forecasting.scaling import scaling_of
+from wavefold.training.checkpoint import CheckpointFile
+from wavefold.training.forecast_losses import frame_loss
+from wavefold.training.forecast_set import Change, ForecastTrainingSet, forecast_windows
+from wavefold.training.loop import Stage, fit_stage, unfinished
+from wavefold.training.monitor import TrainingMonitor
+from wavefold.training.sampler import EachOnce
+from wavefold.transforms.frame_scaling import FrameScaling, frames_at
+from wavefold.transforms.mirror import FRAME_AUGMENTATIONS
+
+_CHECKED = 256  # most validation windows evaluated after each epoch, evenly spread
+
+
+def fit_members(context: ForecastContext, monitor: TrainingMonitor) -> None:
+    """Fit every member on the training part; the scaling was fitted when the run began."""
+    scaling = scaling_of(context.recipe).load(context.folder / "prepare.npz")
+    scaled = scaling.apply(context.series)
+    for number, member, folder in context.members:
+        monitor.begin(0, len(context.split.train), f"{number} {member.model}", folder)
+        there = (folder / "seconds.json").exists()
+        if not there:
+            _fit_net(context, number, member, scaled, scaling, monitor)
+        monitor.end(True, earlier=there)
+
+
+def new_forecaster(member: Member, channels: int, targets: int, recipe: Recipe, key: int, place: str = "member") -> nn.Module:
+    """Build a net with weights initialized from a key. place: for errors."""
+    _, windows = sections(recipe)
+    seed_step(key)
+    given = {"channels": channels, "targets": targets, "past": windows.past, "ahead": windows.ahead}
+    net: nn.Module = build_part(FORECASTERS, member.model, member.options, place, **given)
+    return net
+
+
+def metrics_of(recipe: Recipe, data_range: float) -> dict[str, FrameMetric]:
+    """The recipe's metrics by name; `csi` and `fss` use the first threshold."""
+    output = recipe.output
+    made = metrics_of_frames(data_range, output.thresholds, output.scales)
+    for short in ("csi", "fss"):
+        named = [name for name in made if name.startswith(f"{short}-")]
+        if named:
+            made[short] = made[named[0]]
+    return made
+
+
+def training_range(series: Series, windows: Windows, targets: int) -> float:
+    """The range (maximum - minimum) of the target channels in some windows' frames; DataError if they have no values."""
+    frames = frames_at(series, frames_of(windows))[0][:, :targets]
+    if np.isnan(frames).all():
+        raise DataError(f"{series.source}: the target channels have no values in the {len(frames):,} training frames")
+    return float(np.nanmax(frames) - np.nanmin(frames)) or 1.0
+
+
+def value_range(recipe: Recipe, metadata: Mapping[str, Any]) -> float:
+    """The data range for SSIM and PSNR: the recipe's, if set, or that of the training part."""
+    return recipe.output.range or float(metadata["range"])
+
+
+def new_frame_changes(recipe: Recipe) -> tuple[Change, ...]:
+    """Build the augmentations among a recipe's steps, in order."""
+    return tuple(
+        build_part(FRAME_AUGMENTATIONS, step.step, step.options, f"prepare.{number}")
+        for number, step in enumerate(recipe.prepare)
+        if step.step in FRAME_AUGMENTATIONS
+    )
+
+
+def new_baseline(name: str, recipe: Recipe, place: str = "output.baselines") -> FrameBaseline:
+    """Build a baseline by name."""
+    options = {"period": recipe.output.period} if name == "climatology" else {}
+    baseline: FrameBaseline = build_part(BASELINES, name, options, place)
+    return baseline
+
+
+def check_baselines(recipe: Recipe, series: Series) -> None:
+    """Raise UserError, before training, if a baseline cannot be fitted on such frames."""
+    few = np.arange(min(2, len(series)))
+    for name in recipe.output.baselines:
+        new_baseline(name, recipe).fit(series.frames[few], series.clock(few), series.step)
+
+
+def _fit_net(
+    context: ForecastContext, number: int, member: Member, scaled: Series, scaling: FrameScaling, monitor: TrainingMonitor
+) -> None:
+    """Train one net through the recipe's stages and save its weights; seconds.json marks it as done."""
+    recipe, folder, device = context.recipe, context.run.member(0, number, member.model), best_device()
+    key = make_key(recipe.seed, 0, -2, member.seed) if member.seed is not None else make_key(recipe.seed, 0, number)
+    model = new_forecaster(member, len(scaled.channels), context.targets, recipe, key).to(device)
+    part = _part(context, scaled, device)
+    stages = [frame_stage(stage, i, context, key) for i, stage in enumerate(recipe.stage)]
+    file = CheckpointFile(folder / "state.pt", recipe.batches.save_every)
+    state = file.read()
+    monitor.resume(state, part.batches.steps)
+    for stage in unfinished(stages, state):
+        fit_stage(model, part, _checker(context, scaled, scaling), stage, state, file, monitor)
+    weights = {name: value.contiguous() for name, value in state.best_weights.items()}
+    write_whole(folder / "weights.safetensors", lambda stream: stream.write(safetensors.torch.save(weights)))
+    file.count_time(state)
+    write_json(folder / "seconds.json", round(state.seconds, 1))
+    file.remove()
+
+
+def _part(context: ForecastContext, scaled: Series, device: torch.device) -> ForecastTrainingSet:
+    recipe, windows = context.recipe, context.windows.take(context.split.train).of(scaled)
+    anywhere = sections(recipe)[1].anywhere
+    batches = EachOnce(len(windows), recipe.batches.size, recipe.batches.steps)
+    return ForecastTrainingSet(windows, batches, device, context.targets, new_frame_changes(recipe), anywhere)
+
+
+def frame_stage(stage: StageRecipe, number: int, context: ForecastContext, key: int) -> Stage:
+    """Convert a stage of the recipe for the training loop."""
+    shared = ("epochs", "rate", "optimiser", "weight_decay", "schedule", "patience", "average")
+    return Stage(
+        number=number,
+        loss=frame_loss(stage.loss, stage.options, f"stage.{number}"),
+        metric=stage.best,
+        higher_is_better=pick(metrics_of(context.recipe, 1.0), stage.best, f"stage.{number}.best").higher_is_better,
+        key=key,
+        **{name: getattr(stage, name) for name in shared},
+    )
+
+
+def _checker(context: ForecastContext, scaled: Series, scaling: FrameScaling) -> Callable[[nn.Module], dict[str, float]]:
+    """The validation callback after each epoch: metrics of forecasts of validation windows, in the frames' unit."""
+    index = context.split.validation
+    if len(index) > _CHECKED:
+        index = index[np.linspace(0, len(index) - 1, _CHECKED).round().astype(np.int64)]
+    there = context.windows.take(index)
+    every = metrics_of(context.recipe, value_range(context.recipe, context.run.metadata))
+    names = dict.fromkeys(["mse", "mae", context.recipe.output.metric, *(s.best for s in context.recipe.stage)])
+
+    def check(model: nn.Module) -> dict[str, float]:
+        if not len(there):
+            return {}
+        scores = FrameScores({name: every[name] for name in names})
+        for rows, forecast in forecast_windows(model, there.of(scaled)):
+            if not np.isfinite(forecast).all():
+                raise UserError(
+                    "stage: the net's forecasts are no longer finite; lower the learning rate (stage.*.rate) or change the loss"
+                )
+            some = there.take(rows)
+            scores.add(scaling.undo(forecast, some), truth_of(some, context.targets))
+        return {name: scores.value(name) for name in names}
+
+    return check
+
+
+def truth_of(windows: Windows, targets: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """The later frames of windows, (sample, target, ahead, row, column)."""
+    later = replace(windows, first=windows.first + windows.past, past=windows.ahead, ahead=0)
+    return later.values()[:, :targets]

@@ -1,0 +1,125 @@
+"""Inference: forecasts of a finished run from past frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from wavefold.core.device import best_device
+from wavefold.core.errors import DataError
+from wavefold.core.run import Run
+from wavefold.data.dataset import Floats
+from wavefold.data.series import Series, Windows
+from wavefold.models.forecast_baselines import FrameBaseline
+from wavefold.recipe import Recipe
+from wavefold.tasks.forecasting.fit import new_baseline, new_forecaster
+from wavefold.tasks.forecasting.forecasts import Forecasts
+from wavefold.tasks.forecasting.reading import sections
+from wavefold.tasks.forecasting.scaling import scaling_of
+from wavefold.training.forecast_set import forecast_windows
+from wavefold.training.weights import read_weights
+from wavefold.transforms.frame_scaling import corners_of
+
+Answers = dict[str, Floats]  # by forecaster, (sample, target, ahead, row, column) in the unit of the frames
+
+_BLOCK = 32  # windows at a time
+
+
+class Forecaster:
+    """The members and baselines of a run, ready for inference."""
+
+    def __init__(self, run: Run, recipe: Recipe, targets: int) -> None:
+        self.recipe, self.targets = recipe, targets
+        self.scaling = scaling_of(recipe).load(run.folder / "fold0" / "prepare.npz")
+        self.names = [f"{n} {m.model}" for n, m in enumerate(recipe.member)]
+        self._weights = np.array([m.weight for m in recipe.member])
+        self._nets = [load_forecaster(run, recipe, n).to(best_device()).eval() for n in range(len(recipe.member))]
+        self._baselines = {name: self._baseline(run, name) for name in recipe.output.baselines}
+
+    def forecast(self, windows: Windows, size: int = _BLOCK) -> Iterator[tuple[slice, Floats]]:
+        """Yield the ensemble's forecasts in blocks of windows, in the unit of the frames; only past frames are used."""
+        for rows, answers in self.answers(windows, baselines=False, size=size):
+            yield rows, answers["ensemble"]
+
+    def answers(self, windows: Windows, *, baselines: bool = True, size: int = _BLOCK) -> Iterator[tuple[slice, Answers]]:
+        """Yield forecasts of the ensemble, its members if several, and the baselines, in blocks of windows."""
+        scaled = windows.of(self.scaling.apply(windows.series))
+        for start in range(0, len(windows), size):
+            rows = slice(start, min(start + size, len(windows)))
+            some, requested = windows.take(rows), scaled.take(rows)
+            each = [self._ask(net, requested, some) for net in self._nets]
+            answers = {"ensemble": np.average(each, axis=0, weights=self._weights).astype(np.float32)}
+            if len(each) > 1:
+                answers |= dict(zip(self.names, each, strict=True))
+            if baselines:
+                answers |= {name: self._ask_baseline(baseline, some) for name, baseline in self._baselines.items()}
+            yield rows, answers
+
+    def _ask(self, net: nn.Module, scaled: Windows, windows: Windows) -> Floats:
+        predicted = np.concatenate([forecast for _, forecast in forecast_windows(net, scaled)])
+        return self.scaling.undo(predicted, windows)
+
+    def _ask_baseline(self, baseline: FrameBaseline, windows: Windows) -> Floats:
+        past = replace(windows, ahead=0).values()
+        return baseline.forecast(past, windows.clock(), corners_of(windows))[:, : self.targets]
+
+    def _baseline(self, run: Run, name: str) -> FrameBaseline:
+        baseline = new_baseline(name, self.recipe)
+        with np.load(run.folder / "fold0" / "baselines.npz", allow_pickle=False) as kept:
+            baseline.load({k.partition(".")[2]: kept[k] for k in kept if k.startswith(f"{name}.")})
+        return baseline
+
+
+def load_forecaster(run: Run, recipe: Recipe, number: int) -> nn.Module:
+    """Load a member's net with its weights, on the CPU."""
+    member, metadata = recipe.member[number], run.metadata
+    net = new_forecaster(member, len(metadata["channels"]), metadata["targets"], recipe, 0)
+    net.load_state_dict(read_weights(run.member(0, number, member.model)))
+    return net
+
+
+def last_windows(recipe: Recipe, series: Series) -> tuple[Windows, NDArray[np.int64]]:
+    """A whole-frame window at the end of every long enough segment without gaps; and the numbers of those segments."""
+    _, wanted = sections(recipe)
+    long = np.flatnonzero(series.ends - series.starts >= wanted.past)
+    if not len(long):
+        longest = int((series.ends - series.starts).max())
+        raise DataError(
+            f"{series.source}: the longest segment without a gap has {longest} frame{'s' if longest != 1 else ''}; "
+            f"a forecast needs {wanted.past} (windows.past)"
+        )
+    first = series.ends[long] - wanted.past
+    none = np.zeros(len(long), np.int64)
+    return Windows(series, first, none, none, wanted.past, wanted.ahead, series.size), long
+
+
+def forecasts_of(forecaster: Forecaster, series: Series, size: int = _BLOCK) -> Forecasts:
+    """Forecast whole frames after the end of every segment, in their own unit; NaN in cells without any past value.
+
+    size: batch size in windows, at most 32.
+    """
+    windows, long = last_windows(forecaster.recipe, series)
+    frames = np.concatenate([predicted for _, predicted in forecaster.forecast(windows, min(size, _BLOCK))])
+    past = replace(windows, ahead=0).values()[:, : forecaster.targets]
+    return Forecasts(
+        frames=where_seen(frames, past),
+        clock=None if series.times is None else windows.clock(),
+        names=series.names[long],
+        channels=series.channels[: forecaster.targets],
+        unit=series.unit,
+        step=series.step,
+        rows=series.rows,
+        columns=series.columns,
+        past=past,
+    )
+
+
+def where_seen(frames: Floats, past: Floats) -> Floats:
+    """Set later frames to NaN in cells without a value in any past frame; both (..., frame, row, column)."""
+    never = np.isnan(past).all(axis=-3, keepdims=True)
+    made: Floats = np.where(never, np.float32(np.nan), frames)
+    return made

@@ -1,0 +1,112 @@
+"""Reading of frames, cutting of windows and their split by time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wavefold.core.errors import DataError, UserError, listed, nearest
+from wavefold.core.registry import build_part
+from wavefold.data.read_series import read_series
+from wavefold.data.series import Series, Windows
+from wavefold.data.series_options import Events, Reading
+from wavefold.data.windows import TimeSplit, cut_windows, finite_share, split_by_time
+from wavefold.recipe import Recipe, SeriesRecipe, WindowsRecipe
+
+FRAME_SPLITS = {"time": split_by_time}
+
+
+def sections(recipe: Recipe) -> tuple[SeriesRecipe, WindowsRecipe]:
+    """The recipe sections specific to forecasting."""
+    assert recipe.windows is not None
+    return recipe.series or SeriesRecipe(), recipe.windows
+
+
+def read_frames(recipe: Recipe, source: str) -> tuple[Series, int]:
+    """Read the frames of a source, target channels first; also returns the number of targets."""
+    requested, _ = sections(recipe)
+    series = read_series(Path(source), _reading(requested, tuple(requested.channels)), layout=_layout(recipe))
+    if not requested.targets:
+        return series, len(series.channels)
+    for name in requested.targets:
+        if name not in series.channels:
+            near = nearest(name, series.channels)
+            raise UserError(
+                f"series.targets: {source} has no channel '{name}'; available channels: {listed(series.channels)}{near}"
+            )
+    rest = [name for name in series.channels if name not in requested.targets]
+    if list(series.channels) != [*requested.targets, *rest]:
+        series = read_series(Path(source), _reading(requested, (*requested.targets, *rest)), layout=_layout(recipe))
+    return series, len(requested.targets)
+
+
+def windows_in(recipe: Recipe, series: Series) -> Windows:
+    """The recipe's windows in a series."""
+    _, wanted = sections(recipe)
+    places: dict[str, Any] = {"crop": wanted.crop, "crop_stride": wanted.crop_stride}
+    return cut_windows(series, past=wanted.past, ahead=wanted.ahead, stride=wanted.stride, **places)
+
+
+def with_truth(windows: Windows, targets: int) -> Windows:
+    """Select the windows with any value in a later frame; DataError if there are none."""
+    there = finite_share(windows, targets=targets) > 0
+    if not there.any():
+        raise DataError(
+            f"{windows.series.source}: the later frames of the {len(windows):,} "
+            f"test window{'s' if len(windows) != 1 else ''} have no values"
+        )
+    return windows.take(np.flatnonzero(there))
+
+
+def split_windows(recipe: Recipe, windows: Windows) -> TimeSplit:
+    """Split windows into parts by the recipe's method."""
+    made: TimeSplit = build_part(FRAME_SPLITS, recipe.split.way, recipe.split.options, "split", windows=windows)
+    if not len(made.train):
+        raise UserError(f"{windows.series.source}: the training part has no windows; lower split.test or split.validation")
+    if not len(made.validation) and not len(made.test):
+        raise UserError("split: the test and validation parts are both empty; raise split.test")
+    return made
+
+
+def frames_of(windows: Windows) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The sorted indexes of all frames in some windows."""
+    touched = np.zeros(len(windows.series) + 1, np.int64)
+    firsts = np.unique(windows.first)
+    np.add.at(touched, firsts, 1)
+    np.add.at(touched, firsts + windows.length, -1)
+    return np.flatnonzero(np.cumsum(touched)[:-1])
+
+
+def check_like(series: Series, metadata: dict[str, Any]) -> None:
+    """Raise UserError if the channels, unit or step of frames differ from those of the training data, if both are known."""
+    learned, place = tuple(metadata["channels"]), series.source
+    alone = len(series.channels) == len(learned) == 1  # a single channel needs no name
+    if series.channels != learned and not alone:
+        raise UserError(f"{place}: channels are {listed(series.channels)}; the run was trained on {listed(learned)}")
+    if series.unit and metadata["unit"] and series.unit != metadata["unit"]:
+        raise UserError(f"{place}: unit is '{series.unit}'; the run was trained on '{metadata['unit']}'")
+    if series.step and metadata["step"] and abs(series.step - metadata["step"]) > _SLACK * metadata["step"]:
+        raise UserError(f"{place}: the step is {series.step:g} s; the run was trained on a step of {metadata['step']:g} s")
+
+
+_SLACK = 0.12  # relative tolerance of a step; months differ by that much
+
+
+def _reading(requested: SeriesRecipe, channels: tuple[str, ...]) -> Reading:
+    plain = requested.model_dump(include={"variable", "axes", "scale", "offset", "unit"})
+    return Reading(**plain, channels=channels, missing=tuple(requested.missing), events=_events(requested))
+
+
+def _events(requested: SeriesRecipe) -> Events | None:
+    if requested.events is None:
+        return None
+    given = requested.events.model_dump(exclude={"box", "cells", "kinds"})
+    (west, east, south, north), (rows, columns) = requested.events.box, requested.events.cells
+    kinds = {channel: tuple(names) for channel, names in requested.events.kinds.items()}
+    return Events(box=(west, east, south, north), cells=(rows, columns), kinds=kinds, **given)
+
+
+def _layout(recipe: Recipe) -> str:
+    return recipe.data.layout

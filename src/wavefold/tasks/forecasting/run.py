@@ -1,0 +1,242 @@
+"""Entry points for forecasting recipes, called by `pipeline`: train, evaluate, forecast, score and simulate."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wavefold.core.files import write_arrays, write_json, write_text
+from wavefold.core.process import is_main_process
+from wavefold.core.registry import pick
+from wavefold.core.run import Run, start_run
+from wavefold.data import SERIES_SIMULATORS, SERIES_WRITERS
+from wavefold.data.fingerprints import count_known, save_fingerprints
+from wavefold.data.lazy import part_of
+from wavefold.data.series import Series, Windows
+from wavefold.recipe import Recipe, digest_of
+from wavefold.tasks.classification.context import run_metadata
+from wavefold.tasks.forecasting.context import ForecastContext
+from wavefold.tasks.forecasting.evaluate import Evaluation, evaluate_windows, evaluation_notes, frame_notes
+from wavefold.tasks.forecasting.fit import (
+    check_baselines,
+    fit_members,
+    new_baseline,
+    new_forecaster,
+    training_range,
+    value_range,
+)
+from wavefold.tasks.forecasting.forecasts import Forecasts, write_forecasts
+from wavefold.tasks.forecasting.inference import Forecaster, forecasts_of
+from wavefold.tasks.forecasting.pictures import clear_pictures, draw_evaluation
+from wavefold.tasks.forecasting.reading import (
+    check_like,
+    frames_of,
+    read_frames,
+    sections,
+    split_windows,
+    windows_in,
+    with_truth,
+)
+from wavefold.tasks.forecasting.scaling import scaling_of
+from wavefold.training.monitor import TrainingMonitor
+from wavefold.transforms.frame_scaling import frames_at
+
+
+def begin_frames(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> ForecastContext:
+    """Read, cut and split all data before training, so that errors are raised early."""
+    return begin_series(recipe, *read_frames(recipe, source), run, simulated=simulated)
+
+
+def begin_series(recipe: Recipe, series: Series, targets: int, run: Run, *, simulated: bool = False) -> ForecastContext:
+    """Do the same for frames in memory. targets: number of leading channels to forecast."""
+    windows = windows_in(recipe, series)
+    context = ForecastContext(run, recipe, series, windows, split_windows(recipe, windows), targets)
+    for number, member in enumerate(recipe.member):
+        new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
+    check_baselines(recipe, series)
+    with_truth(tested(context), targets)
+    kept, scaling = context.folder / "prepare.npz", scaling_of(recipe)
+    fresh = not kept.exists()
+    if fresh:  # before the run is created, so that a failing step leaves no folder
+        scaling.fit(series, frames_of(windows.take(context.split.train)))
+    start_run(run.folder, {**_metadata_of(context, simulated), "folds": 1}, recipe.toml(), context.scores_digest)
+    if fresh:
+        scaling.save(kept)
+    return context
+
+
+def fit_and_evaluate_frames(context: ForecastContext) -> None:
+    """Fit and evaluate; scores.json is written last and marks the run as done."""
+    _keep_parts(context)
+    epochs = [stage.epochs for stage in context.recipe.stage]
+    with TrainingMonitor(
+        [len(context.split.train)], epochs, len(context.members), tensorboard=context.recipe.output.tensorboard
+    ) as monitor:
+        fit_members(context, monitor)
+    if not is_main_process():
+        return
+    begun = time.monotonic()
+    _keep_baselines(context)
+    results = _results(context)
+    seconds = sum(float((folder / "seconds.json").read_text()) for _, _, folder in context.members)
+    results["seconds"] = round(seconds + time.monotonic() - begun, 1)
+    write_json(context.run.folder / "scores.json", {**results, "judged": context.scores_digest})
+
+
+def forecast(run: Run, recipe: Recipe, source: str, *, out: str, size: int) -> Forecasts:
+    """Forecast whole frames after the end of every segment of a source, in their own unit; write them to `out`.
+
+    size: batch size in windows.
+    """
+    forecaster, series = _open(run, recipe, source)
+    made = forecasts_of(forecaster, series, size)
+    write_forecasts(out, made)
+    return made
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """Scores of a run on some windows, as printed by `wavefold score`."""
+
+    results: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object printed by `wavefold score --json`; undefined values are None."""
+        results, metric = self.results, self.results["metric"]
+        row = results["score"]
+        value, *ends = (_number(v) for v in row[metric])
+        others = {name: _number(v) for name, v in row.items() if name not in (metric, "by-lead", "interval-by-lead")}
+        beside = {b["name"]: {"value": _number(b[metric][0]), "by_lead": b["by-lead"][metric]} for b in results["baselines"]}
+        return {
+            "metric": metric,
+            "value": value,
+            "interval": ends,
+            "n": results["n"],
+            "others": others,
+            "step": results["step"],
+            "by_lead": row["by-lead"],
+            "baselines": beside,
+        }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else value
+
+
+def score_frames(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None]) -> FrameScore:
+    """Score a run and its baselines on every window of a source."""
+    _, evaluation = evaluate_source(run, recipe, source, warn=warn)
+    results = evaluation.results()
+    return FrameScore({**results, "notes": evaluation_notes(results)})
+
+
+def evaluate_source(
+    run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None] = print
+) -> tuple[Forecaster, Evaluation]:
+    """Load a run's forecaster and evaluate it and its baselines on every window of a source."""
+    forecaster, series = _open(run, recipe, source)
+    windows = windows_in(recipe, series)
+    frames = frames_of(windows)
+    seen = count_known(run.folder / "seen.npy", part_of(series.frames, frames))
+    if seen:
+        warn(
+            f"{seen:,} of these {len(frames):,} frames {'were' if seen != 1 else 'was'} used for training or validation, "
+            "so the score is optimistic"
+        )
+    for note in series.notes:
+        warn(note)
+    return forecaster, evaluate_windows(forecaster, windows, value_range(recipe, run.metadata))
+
+
+def simulate_frames(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
+    """Write simulated sequences of past and later frames."""
+    make = pick(SERIES_SIMULATORS, recipe.data.simulator, "data.simulator")
+    _, windows = sections(recipe)
+    given = {"digits": recipe.data.digits} if recipe.data.digits else {}
+    series = make(count, seed, shape=recipe.data.shape, past=windows.past, ahead=windows.ahead, **given)
+    return pick(SERIES_WRITERS, recipe.data.writes, "data.writes")(series, folder)
+
+
+def tested(context: ForecastContext) -> Windows:
+    """The windows to evaluate: the test part, or the validation part if there is no test part."""
+    return context.windows.take(context.split.test if len(context.split.test) else context.split.validation)
+
+
+def _results(context: ForecastContext) -> dict[str, Any]:
+    """Evaluate and draw pictures; returns the contents of scores.json except the time."""
+    forecaster = Forecaster(context.run, context.recipe, context.targets)
+    evaluation: Evaluation = evaluate_windows(forecaster, tested(context), value_range(context.recipe, context.run.metadata))
+    results = evaluation.results()
+    notes = (
+        ["trained and tested on simulated frames: the scores may not hold for real data"]
+        if context.run.metadata["simulated"]
+        else []
+    )
+    if not len(context.split.test):
+        notes.append(
+            "no test part: scores are optimistic, since these windows chose the weights; use `wavefold score` on other frames"
+        )
+    notes += frame_notes(context.recipe, context.series, context.windows, context.split) + evaluation_notes(results)
+    clear_pictures(context.run.folder / "pictures")
+    if context.recipe.output.pictures:
+        notes += draw_evaluation(context.run.folder / "pictures", forecaster, evaluation)
+    return {**results, "learned_from": len(context.split.train), "notes": notes}
+
+
+def _open(run: Run, recipe: Recipe, source: str) -> tuple[Forecaster, Series]:
+    """Load a run's forecaster and read matching frames."""
+    series, targets = read_frames(recipe, source)
+    check_like(series, run.metadata)
+    return Forecaster(run, recipe, targets), series
+
+
+def _metadata_of(context: ForecastContext, simulated: bool) -> dict[str, Any]:
+    series, train = context.series, context.windows.take(context.split.train)
+    known = {
+        "source": series.source,
+        "simulated": simulated,
+        "samples": len(context.windows),
+        "frames": len(series),
+        "shape": list(series.frames.shape[1:]),
+        "channels": list(series.channels),
+        "targets": context.targets,
+        "unit": series.unit,
+        "step": series.step,
+        "range": training_range(series, train, context.targets),
+    }
+    return run_metadata(context.recipe, digest_of([series.digest, list(series.channels), list(series.frames.shape)]), known)
+
+
+def _keep_parts(context: ForecastContext) -> None:
+    """Write the position and part of each window, and fingerprints of the frames used for training or validation."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["frame", "row", "column", "part"])
+    windows = context.windows
+    for part in ("train", "validation", "test"):
+        index = getattr(context.split, part)
+        places = zip(windows.first[index].tolist(), windows.top[index].tolist(), windows.left[index].tolist(), strict=True)
+        writer.writerows((*place, part) for place in places)
+    write_text(context.run.folder / "splits.csv", text.getvalue())
+    seen = context.run.folder / "seen.npy"
+    if is_main_process() and not seen.exists():
+        both = np.concatenate([context.split.train, context.split.validation])
+        save_fingerprints(seen, context.series.frames, frames_of(windows.take(both)))
+
+
+def _keep_baselines(context: ForecastContext) -> None:
+    """Fit the baselines on the frames of the training windows and save them."""
+    frames, clock = frames_at(context.series, frames_of(context.windows.take(context.split.train)))
+    states: dict[str, Any] = {}
+    for name in context.recipe.output.baselines:
+        baseline = new_baseline(name, context.recipe)
+        baseline.fit(frames, clock, context.series.step)
+        states |= {f"{name}.{key}": value for key, value in baseline.state().items()}
+    write_arrays(context.folder / "baselines.npz", states)

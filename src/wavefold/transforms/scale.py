@@ -1,0 +1,241 @@
+"""Scaling of signals: per sample, or per position with statistics of the training part.
+
+A Transform is fitted on a fold's training part only and then applied to every part; its state is a few arrays that a run
+saves beside its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wavefold.core.errors import UserError
+from wavefold.core.onnx_ops import middle
+from wavefold.core.registry import pick
+from wavefold.data.blocks import blocks_of
+from wavefold.data.dataset import Floats, Ints, Signals, shape_words
+from wavefold.data.lazy import Lazy
+
+Values = NDArray[np.float32]  # (sample, 1, 1, ...): one number a sample, or (sample, channel, 1, ...)
+Axes = tuple[int, ...]  # that a number is measured over
+TrainingState = dict[str, NDArray[Any]]
+
+
+class Transform(Protocol):
+    """A preprocessing step that may be fitted on the training part. signals: (sample, channel, ...)."""
+
+    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
+        """Fit on the training part and return self."""
+
+    def apply(self, signals: Floats) -> Floats:
+        """The transformed signals; the input is not modified."""
+
+    def state(self) -> TrainingState:
+        """The fitted state, as arrays to save."""
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore what `state` returned."""
+
+    def module(self) -> nn.Module:
+        """`apply` as a torch module: signals (N, channel, ...) float32 to transformed signals."""
+
+
+class Scale:
+    """Scales each sample by its own values, all channels together or separately; nothing is fitted, so nothing can leak.
+
+    by constant: x / constant; max: x / max |x|; range: (x - min) / (max - min), in 0 to 1; std: (x - mean) / std;
+    median: x / median |x|; l2: x / sqrt(sum x^2). A sample whose divisor would be 0, because it is
+    all zeros or constant, is divided by 1. per: "channel" scales each channel (for cadences: each panel) separately.
+    """
+
+    def __init__(
+        self,
+        by: Literal["constant", "max", "range", "std", "median", "l2"] = "range",
+        constant: float = 1.0,
+        per: Literal["sample", "channel"] = "sample",
+    ) -> None:
+        if constant == 0:
+            raise UserError("scale.constant: 0 is not a valid divisor; expected a nonzero number")
+        self._measure, self._by = pick(_MEASURES, by, "scale.by"), by
+        self._constant = np.float32(constant) if by == "constant" else np.float32(1)
+        self._first = 2 if per == "channel" else 1  # of the axes that are measured over
+
+    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
+        """Return self; there is nothing to fit."""
+        return self
+
+    def apply(self, signals: Floats) -> Floats:
+        """Signals scaled sample by sample. signals and result: (sample, channel, ...)."""
+        level, size = self._measure(signals, tuple(range(self._first, signals.ndim)))
+        result: Floats = (signals - level) / (size * self._constant)
+        return result
+
+    def state(self) -> TrainingState:
+        """An empty state."""
+        return {}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Do nothing; the state is empty."""
+
+    def module(self) -> nn.Module:
+        """The same in torch; means and squares are summed in float64, where numpy's last digit depends on how it sums."""
+        return _ScaleModule(self._by, self._first, float(self._constant))
+
+
+class Standardise:
+    """Subtracts each position's mean and divides by its standard deviation, both fitted on the training part."""
+
+    def __init__(self) -> None:
+        self._mean = np.zeros((1, 1), np.float32)  # (channel, ...)
+        self._std = np.ones((1, 1), np.float32)
+
+    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
+        """Fit mean and standard deviation per channel and position. signals: (sample, channel, ...)."""
+        if isinstance(signals, Lazy):
+            mean, std = _moments(signals)
+        else:
+            mean, std = signals.mean(axis=0, dtype=np.float64), signals.std(axis=0, dtype=np.float64)
+        self._mean = mean.astype(np.float32)
+        self._std = _sized(std.astype(np.float32), np.abs(self._mean))
+        return self
+
+    def apply(self, signals: Floats) -> Floats:
+        """Standardised signals: mean 0 and standard deviation 1 at each position if distributed as the training part."""
+        result: Floats = (signals - self._mean) / self._std
+        return result
+
+    def state(self) -> TrainingState:
+        """mean and std: (channel, ...)."""
+        return {"mean": self._mean, "std": self._std}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore mean and std."""
+        self._mean, self._std = state["mean"], state["std"]
+
+    def module(self) -> nn.Module:
+        """The same in torch."""
+        return _StandardiseModule(torch.from_numpy(self._mean), torch.from_numpy(self._std))
+
+
+def need_one_axis(signals: Signals, step: str) -> None:
+    """Raise UserError unless signals are (sample, channel, position). step: the transform's name in recipes."""
+    if signals.ndim != 3:
+        raise UserError(
+            f"{step}: expected signals (sample, channel, position), but a sample is {shape_words(signals.shape[1:])}"
+        )
+
+
+def _moments(signals: Lazy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation over samples, read once (Chan, Golub and LeVeque 1979)."""
+    mean, squares = np.zeros(signals.shape[1:]), np.zeros(signals.shape[1:])
+    for rows, values in blocks_of(signals):
+        here = values.mean(axis=0, dtype=np.float64)
+        step = here - mean
+        mean += step * (len(values) / rows.stop)
+        squares += np.square(values - here).sum(axis=0) + step**2 * (rows.start * len(values) / rows.stop)
+    return mean, np.sqrt(squares / max(1, len(signals)))
+
+
+def _by_constant(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    return np.zeros([1] * x.ndim, np.float32), np.ones([1] * x.ndim, np.float32)
+
+
+def _by_max(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    size = _largest(x, axes)
+    return np.zeros_like(size), _sized(size, size)
+
+
+def _by_range(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    low = x.min(axis=axes, keepdims=True)
+    return low, _sized(x.max(axis=axes, keepdims=True) - low, _largest(x, axes))
+
+
+def _by_std(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    return x.mean(axis=axes, keepdims=True), _sized(x.std(axis=axes, keepdims=True), _largest(x, axes))
+
+
+def _by_median(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    size = np.median(np.abs(x), axis=axes, keepdims=True)
+    return np.zeros_like(size), _sized(size, _largest(x, axes))
+
+
+def _by_l2(x: Floats, axes: Axes) -> tuple[Values, Values]:
+    size = np.sqrt(np.square(x).sum(axis=axes, keepdims=True))
+    return np.zeros_like(size), _sized(size, _largest(x, axes))
+
+
+_MEASURES: dict[str, Callable[[Floats, Axes], tuple[Values, Values]]] = {  # (signals, axes) -> (level, size)
+    "constant": _by_constant,
+    "max": _by_max,
+    "range": _by_range,
+    "std": _by_std,
+    "median": _by_median,
+    "l2": _by_l2,
+}
+
+
+def _largest(x: Floats, axes: Axes) -> Values:
+    largest: Values = np.abs(x).max(axis=axes, keepdims=True)
+    return largest
+
+
+def _sized(size: Values, values: Values) -> Values:
+    """Divisors, with 1 in place of those that are zero up to float32 rounding."""
+    return np.where(size > 1e-6 * values, size, np.float32(1))
+
+
+class _ScaleModule(nn.Module):
+    def __init__(self, by: str, first: int, constant: float) -> None:
+        super().__init__()
+        self.by, self.first, self.constant = by, first, constant
+
+    def forward(self, signals: Tensor) -> Tensor:
+        flat = signals.flatten(self.first)  # (N, value) or (N, channel, value)
+        level, size = _TORCH_MEASURES[self.by](flat)
+        largest = flat.abs().amax(-1, keepdim=True)
+        if self.by != "constant":
+            size = torch.where(size > 1e-6 * largest, size, torch.ones_like(size))
+        return ((flat - level) / (size * self.constant)).view_as(signals)
+
+
+class _StandardiseModule(nn.Module):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return (signals - self.mean) / self.std
+
+
+def _torch_std(x: Tensor) -> tuple[Tensor, Tensor]:
+    exact = x.double()
+    mean = exact.mean(-1, keepdim=True)
+    return mean.to(x.dtype), (exact - mean).square().mean(-1, keepdim=True).sqrt().to(x.dtype)
+
+
+def _torch_range(x: Tensor) -> tuple[Tensor, Tensor]:
+    low = x.amin(-1, keepdim=True)
+    return low, x.amax(-1, keepdim=True) - low
+
+
+def _no_level(size: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(size), size
+
+
+_TORCH_MEASURES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {  # (..., value) -> (level, size), both (..., 1)
+    "constant": lambda x: _no_level(torch.ones_like(x[..., :1])),
+    "max": lambda x: _no_level(x.abs().amax(-1, keepdim=True)),
+    "range": _torch_range,
+    "std": _torch_std,
+    "median": lambda x: _no_level(middle(x.abs(), x.ndim - 1)),
+    "l2": lambda x: _no_level(x.double().square().sum(-1, keepdim=True).sqrt().to(x.dtype)),
+}
