@@ -153,7 +153,7 @@ def test_merging_keeps_the_best_of_each_line_in_a_fixed_order():
 
 
 @pytest.mark.parametrize(
-    ("facts", "kind", "said"),
+    ("metadata", "kind", "said"),
     [
         (
             {"shape": [6, 273, 64]},

@@ -20,22 +20,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wavefold.core.device import main_process_first, make_deterministic
 from wavefold.core.errors import UserError, plural
 from wavefold.core.files import NO_ROOM, write_json, write_text
 from wavefold.core.interrupt import stop_on_signals
 from wavefold.core.outputs import check_fresh, check_output
+from wavefold.core.plugins import domains
 from wavefold.core.process import is_main_process
 from wavefold.core.registry import pick
 from wavefold.core.run import Run, lock_folder, start_run
 from wavefold.data import SIMULATORS, WRITERS, test_files
 from wavefold.data.dataset import Dataset
 from wavefold.data.fingerprints import count_known, save_fingerprints
+from wavefold.data.lazy import Lazy
 from wavefold.data.sources import files_read
-from wavefold.domains.radio.candidates import Candidate, write_candidates
-from wavefold.domains.radio.observation import is_scan, open_observation
-from wavefold.domains.radio.search import candidates_of, draw_candidates, pictures_folder, search_observation
+from wavefold.domains.base import domain_of
 from wavefold.evaluation.metrics import Score, cut_score, score
 from wavefold.export.classification import export_run
 from wavefold.export.forecasting import export_forecaster
@@ -247,25 +248,32 @@ def predict(
 
 def search(
     run: Run, scans: Sequence[str], *, out: str, threshold: float = 0.5, size: int = 512, warn: Log = print
-) -> list[Candidate]:
+) -> list[Any]:
     """Search six scans of a cadence, filterbank files in time order, for needles; written to `out`, the best first.
 
     Pictures of the best go to the folder `<stem of out>_pictures` beside it, unless `out` is '-'. Lines may drift by up to half
     a fine channel per row. threshold: lowest probability of a window. warn: receives a line with that limit in Hz/s, and lines
     for skipped windows, for scans that do not share one clock, and if pictures cannot be drawn.
     """
-    if recipe_of(run).windows:
-        raise UserError(f"{run.folder}: this run forecasts frames and takes one file or folder; got {len(scans)}")
+    domain, metadata = domain_of(recipe_of(run).data.simulator), run.metadata
+    if domain.search is None:
+        raise UserError(f"{run.folder}: a run of {domain.words.sample[1]} takes one file or folder; got {len(scans)}")
     check_target(out)
     _check_out(out, scans, run)
-    _, observation = run.scores, open_observation(scans)
-    found = search_observation(run, observation, threshold=threshold, size=size, warn=warn)
-    candidates = candidates_of(found, observation)
+    _ = run.scores
+    classes = tuple(metadata["classes"])
+
+    def predict_windows(windows: Lazy) -> NDArray[np.float64]:
+        ids = np.arange(len(windows)).astype(np.str_)
+        return probabilities_for(run, Dataset(windows, ids, classes=classes, source="windows"), size)[:, -1]
+
     with _disk_errors(Path(out), "no partial file was left"):
-        write_candidates(out, candidates)
-        if out != "-":
-            draw_candidates(pictures_folder(out), found, observation, run.metadata["shape"][2], warn=warn)
-    return candidates
+        return domain.search(predict_windows, metadata, scans, out=out, threshold=threshold, warn=warn)
+
+
+def is_scan(path: str) -> bool:
+    """Whether a file is one of those that a domain searches several of at once."""
+    return any(domain.searches is not None and domain.searches(path) for domain in domains().values())
 
 
 def score_run(

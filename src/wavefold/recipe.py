@@ -11,15 +11,15 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from wavefold.core.errors import UserError, listed, nearest
+from wavefold.core.plugins import recipe_files
 
 
 class Section(BaseModel):
@@ -129,7 +129,7 @@ class Member(Choice):
 
     model: str
     seed: int | None = None
-    flips: list[Literal["time", "frequency"]] = []  # axes of a cadence; a net's predictions are averaged over mirror images
+    flips: list[str] = []  # a net's predictions are averaged over mirror images along these axes
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # in the mean; stackers learn their own
 
 
@@ -188,8 +188,6 @@ class Recipe(Section):
     combine: Combine = Combine()
     output: Output
     quick: dict[str, Any] = {}
-
-    folder: ClassVar = files("wavefold") / "recipes"
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -273,14 +271,14 @@ def digest_of(value: Any) -> str:
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
-    return sorted(entry.name.removesuffix(".toml") for entry in Recipe.folder.iterdir() if entry.name.endswith(".toml"))
+    """The recipes of all domains, by name."""
+    return list(recipe_files())
 
 
 def recipe_text(name: str) -> str:
     """The text of a recipe with its comments, by name or from a TOML file."""
-    if name in recipe_names():
-        return (Recipe.folder / f"{name}.toml").read_text()
+    if name in recipe_files():
+        return recipe_files()[name].read_text()
     if Path(name).is_file():
         try:
             return Path(name).read_text()

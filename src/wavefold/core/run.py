@@ -72,7 +72,7 @@ class Run:
         return str(metadata["source"]).partition(LIMITED)[0].partition(_LIMITED_BEFORE)[0]
 
     @property
-    def mark(self) -> str:
+    def digest(self) -> str:
         """SHA-256 that identifies a finished run, as it was trained and evaluated."""
         fields = json.dumps([self.metadata["identity"], self.scores.get("judged")], sort_keys=True)
         return hashlib.sha256(fields.encode()).hexdigest()

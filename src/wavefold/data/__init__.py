@@ -1,225 +1,30 @@
-"""Sources of labelled signals: one module per layout, each returning the same Dataset.
+"""Data of no one domain: datasets and series, tables of text, caches, splits; and the tables of layouts and simulators."""
 
-`read` loads a file or folder, `test_files` lists a folder's test files for inference. LAYOUTS maps layout names to readers,
-SIMULATORS maps names to simulators, WRITERS to the writers of simulated data.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from wavefold.core.errors import DataError, MissingGroup, UserError, listed, nearest
-from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
-from wavefold.data.columns_csv import read_columns
-from wavefold.data.dataset import Dataset, Ints, Strings, class_names, number_labels
-from wavefold.data.header import one_named, shown
-from wavefold.data.index_csv import check_label
-from wavefold.data.rebin import grid_centres
+from wavefold.core.plugins import Table
+from wavefold.data.dataset import Dataset
+from wavefold.data.read import check_grid, check_layout, read
+from wavefold.data.read_series import SERIES_LAYOUTS, read_series
 from wavefold.data.series import Series
-from wavefold.data.sky import stars
-from wavefold.data.sources import MANY, Found, find, test_files
-from wavefold.data.table import GROUPS, Table, with_columns
-from wavefold.data.ts import read_ts
-from wavefold.data.wide_csv import read_wide
-from wavefold.domains.heartbeat.contest_csv import read_contest, write_contest
-from wavefold.domains.heartbeat.simulate import simulate_beats
-from wavefold.domains.heartbeat.wfdb import fetch, read_wfdb
-from wavefold.domains.maps.simulate import simulate_digits, simulate_squares
-from wavefold.domains.maps.write import write_frames
-from wavefold.domains.radio.contest_npy import read_cadences
-from wavefold.domains.radio.simulate import simulate_cadences
-from wavefold.domains.radio.write import write_cadences
-from wavefold.domains.spectra.contest_txt import read_spectra
-from wavefold.domains.spectra.fits_files import LABELS, read_fits
-from wavefold.domains.spectra.simulate import simulate_spectra
-from wavefold.domains.spectra.write import write_spectra
+from wavefold.data.sources import LAYOUTS, test_files
+
+SIMULATORS: Table[Callable[..., Dataset]] = Table("simulators")
+WRITERS: Table[Callable[..., Path]] = Table("writers")
+SERIES_SIMULATORS: Table[Callable[..., Series]] = Table("series_simulators")
+SERIES_WRITERS: Table[Callable[..., Path]] = Table("series_writers")
 
 __all__ = [
+    "LAYOUTS",
+    "SERIES_LAYOUTS",
     "SERIES_SIMULATORS",
     "SERIES_WRITERS",
-    "LAYOUTS",
     "SIMULATORS",
     "WRITERS",
     "check_grid",
     "check_layout",
     "read",
-    "simulate_beats",
-    "simulate_cadences",
-    "simulate_spectra",
+    "read_series",
     "test_files",
-    "write_cadences",
-    "write_contest",
-    "write_spectra",
 ]
-
-LAYOUTS: dict[str, Callable[..., Table]] = {
-    "contest": read_contest,
-    "wide": read_wide,
-    "ts": read_ts,
-    "wfdb": read_wfdb,
-    "spectra": read_spectra,
-    "fits": read_fits,
-    "cadence": read_cadences,
-}
-SIMULATORS: dict[str, Callable[..., Dataset]] = {
-    "ecg": simulate_beats,
-    "spectra": simulate_spectra,
-    "cadence": simulate_cadences,
-}
-WRITERS: dict[str, Callable[..., Path]] = {"contest": write_contest, "spectra": write_spectra, "cadence": write_cadences}
-
-SERIES_SIMULATORS: dict[str, Callable[..., Series]] = {"squares": simulate_squares, "digits": simulate_digits}
-SERIES_WRITERS: dict[str, Callable[..., Path]] = {"frames": write_frames}
-
-_PHYSIONET = "physionet:"
-
-
-def read(
-    source: str | Path,
-    *,
-    layout: str = "auto",
-    group: str = "",
-    classes: Sequence[str] | None = None,
-    label_column: str = "",
-    labels: bool = True,
-    cache: bool = True,
-    grid: Sequence[float] | None = None,
-    skip_bad: bool = False,
-) -> Dataset:
-    """Read a file, a folder or `physionet:<database>` into signals (sample, channel, position), ids, labels and groups.
-
-    From a folder, reads its `train*` file, the index of a multi-file source, or its records; `test_files` lists the rest.
-    group: the column with the groups, in the file or in `<stem>_meta.csv[.gz]` beside it; "" and "auto" use the first of
-    record, group, patient, subject, star, source_key and background that exists, otherwise stars found from `ra` and `dec`
-    (degrees), as "star" does. classes: class names that labels must belong to, as in evaluation; None uses those in the
-    source. label_column: "" means the layout's default. labels: False for inference, when label and group columns may be
-    missing and labels are not checked. cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder.
-    grid: for FITS files, the first and last wavelength and the step in angstrom. skip_bad: in a multi-file source, skip
-    files that cannot be read and list them in left_out; otherwise the first one raises DataError.
-    """
-    check_layout(layout)
-    found = find(_local(source), layout)
-    table, digest = _table(found, label_column, group, labels, cache, grid, skip_bad)
-    names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
-    numbers = None if table.words is None else _numbers(table.words, names, table, found)
-    groups, grouping = _groups(table, group, found, needed=labels)
-    return Dataset(
-        signals=table.signals,
-        ids=table.ids,
-        labels=numbers,
-        classes=names,
-        groups=groups,
-        grouping=grouping,
-        unit=table.unit,
-        digest=digest,
-        source=str(source),
-        axis=table.axis,
-        left_out=table.left_out,
-        columns=table.columns,
-    )
-
-
-def check_layout(name: str) -> None:
-    """Raise UserError, with the nearest name, unless `name` is a layout or "auto" (detect by suffix and columns)."""
-    if name not in ("auto", *LAYOUTS):
-        raise UserError(f"layout '{name}' is not one of auto, {listed(LAYOUTS)}{nearest(name, ('auto', *LAYOUTS))}")
-
-
-def check_grid(grid: Sequence[float]) -> None:
-    """Raise UserError unless `grid` is a valid (first, last, step) of wavelengths in angstrom."""
-    try:
-        first, last, step = grid
-        grid_centres((first, last, step))
-    except UserError as error:
-        raise UserError(f"data.grid: {error}") from None
-
-
-def _local(source: str | Path) -> Path:
-    if str(source).startswith(_PHYSIONET):
-        database = str(source).removeprefix(_PHYSIONET)
-        return fetch(database, cache_folder() / "physionet" / database)
-    return Path(source).expanduser()
-
-
-def _table(
-    found: Found, label_column: str, group: str, labels: bool, cache: bool, grid: Sequence[float] | None, skip_bad: bool
-) -> tuple[Table, str]:
-    columns: dict[str, Any] = {"label_column": label_column, "group": group, "labels": labels}
-    if found.layout == "cadence":  # read lazily: nothing to parse or cache
-        return with_digest(read_cadences(found.path, **columns, skip_bad=skip_bad))
-    if found.layout in MANY:
-        options = {"grid": grid and [float(v) for v in grid]} if found.layout == "fits" else {}
-        return _many(found, columns, cache, options, skip_bad)
-    if cache:
-        return cached(found.files, {"layout": found.layout, **columns}, lambda: _parse(found, columns))
-    return _parse(found, columns), content_digest(found.files)
-
-
-def _many(
-    found: Found, columns: Mapping[str, Any], cache: bool, options: Mapping[str, Any], skip_bad: bool
-) -> tuple[Table, str]:
-    """A multi-file source; one cache entry serves any label column, group column and skip_bad setting."""
-
-    def parse(store: Path | None) -> Table:
-        return LAYOUTS[found.layout](found.path, **columns, **options, skip_bad=skip_bad, store=store)
-
-    if columns["labels"] and ".csv" in found.path.suffixes:  # the reader checks this too, but a cache hit skips the reader
-        check_label(found.path, columns["label_column"], LABELS if found.layout == "fits" else ())
-    if cache:
-        table, digest = stored(found, {"layout": found.layout, **options}, parse)
-    else:
-        table, digest = with_digest(parse(None))
-    if table.left_out and not skip_bad:
-        raise DataError(table.left_out[0][1])
-    labelled = table.labelled(columns["label_column"], found.path.name) if columns["labels"] else replace(table, words=None)
-    return labelled, digest
-
-
-def _parse(found: Found, columns: Mapping[str, Any]) -> Table:
-    table = LAYOUTS[found.layout](found.path, **columns)
-    return table if found.meta is None else with_columns(table, read_columns(found.meta), found.meta.name)
-
-
-def _numbers(words: Strings, names: Sequence[str], table: Table, found: Found) -> Ints:
-    if found.layout in MANY and ".csv" not in found.path.suffixes:
-        places = table.ids.tolist()  # file names
-    else:
-        places = np.char.add("sample " if found.layout == "wfdb" else "line ", table.lines.astype(np.str_)).tolist()
-    if (words == "").any():
-        raise DataError(f"{found.path.name} {places[int(np.argmax(words == ''))]}: the label is empty, expected a class name")
-    return number_labels(words.tolist(), names, places, found.path.name)
-
-
-def _groups(table: Table, group: str, found: Found, *, needed: bool) -> tuple[Strings | None, str]:
-    """The groups and the name of their column; None and '' if there are none and none are needed."""
-    free = group in ("", "auto")
-    names = [there for name in (GROUPS if free else [group]) if (there := one_named(table.columns, name))]
-    if names:
-        return table.columns[names[0]], names[0]
-    places = [table.columns[there] for name in ("ra", "dec") if (there := one_named(table.columns, name))]
-    if len(places) == 2 and (free or group.lower() == "star"):
-        found_stars = _stars(places, found, needed=not free)
-        return found_stars, "" if found_stars is None else "star"
-    if needed and not free:
-        beside = f" with {found.meta.name}" if found.meta else ""
-        raise MissingGroup(
-            f"{found.path.name}{beside}: no group column '{group}'; available columns: {shown(table.columns) or 'none'}"
-            f"{nearest(group, table.columns)}"
-        )
-    return None, ""
-
-
-def _stars(places: Sequence[Strings], found: Found, *, needed: bool) -> Strings | None:
-    """Groups by sky position; None if positions are not numbers, or DataError if groups are needed."""
-    try:
-        ra, dec = (np.where(words == "", "nan", words).astype(np.float64) for words in places)
-    except ValueError as error:
-        if not needed:
-            return None
-        raise MissingGroup(f"{found.path.name}: grouping by star needs numeric ra and dec in degrees ({error})") from None
-    return stars(ra, dec)

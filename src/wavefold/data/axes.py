@@ -24,11 +24,14 @@ class Axis:
     title: str  # name and unit
 
 
-def axis_of(dataset: Dataset) -> Axis:
-    """Return the last axis of signals (sample, channel, ..., position), as far as the source defines it."""
+def axis_of(dataset: Dataset, title: str = "") -> Axis:
+    """Return the last axis of signals (sample, channel, ..., position), as far as the source defines it.
+
+    title: the domain's own name for the axis.
+    """
     length = dataset.signals.shape[-1]
-    if dataset.signals.ndim > 3:
-        return Axis(np.arange(length, dtype=np.float64), "frequency channel")
+    if title:
+        return Axis(np.arange(length, dtype=np.float64), title)
     step = _RATE.fullmatch(dataset.unit)
     if dataset.axis is not None:
         return Axis(np.asarray(dataset.axis, np.float64), _named(dataset.unit))

@@ -20,8 +20,8 @@ _VALUES = 1 << 24  # values per block, unless one sample has more: 64 MB of floa
 _PIECE = 1 << 24  # bytes written at a time where the disk cannot reserve room
 _IN_MEMORY = 2 << 30  # bytes; a larger result goes to a file
 
-Request = TypeVar("Ask")
-Result = TypeVar("Got")
+Request = TypeVar("Request")
+Result = TypeVar("Result")
 
 
 def row_blocks(count: int, rows: int = _ROWS, *, values: int = 0) -> Iterator[slice]:

@@ -30,7 +30,7 @@ from platformdirs import user_cache_path
 from wavefold.core.files import NO_ROOM, digest_file, write_json, write_whole
 from wavefold.core.process import is_main_process
 from wavefold.data.bundles import files_below
-from wavefold.data.sources import Found
+from wavefold.data.layout import Found
 from wavefold.data.store import settle
 from wavefold.data.table import Table
 
@@ -107,7 +107,7 @@ def _is_below(name: Any, folder: Path) -> bool:
 def _listing(found: Found) -> str:
     """A digest that identifies the files in a source's folder; '' if it has none."""
     digest = hashlib.sha256()
-    for file in files_below(found.folder, found.ends) if found.folder else ():
+    for file in files_below(found.folder, found.suffixes) if found.folder else ():
         digest.update(f"{file.name}\0{file.size}\0{file.changed}\n".encode(errors="surrogateescape"))
     return digest.hexdigest() if found.folder else ""
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LARGE = 256 << 20  # bytes as float32; more is read when it is needed
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Load = Callable[[Ints], Floats]  # (sample,) numbers, in any order -> (sample, ...) values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,28 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
+from wavefold.core.plugins import Table
 from wavefold.data.blocks import row_blocks, values_of
 from wavefold.data.cache import content_digest
-from wavefold.data.lazy import Floats, Ints, Lazy, Signals
+from wavefold.data.layout import SeriesLayout
+from wavefold.data.lazy import LARGE, Floats, Ints, Lazy, Signals
 from wavefold.data.series import Series, join_stretches, stretches, time_word
 from wavefold.data.series_options import Reading
-from wavefold.domains.maps.arrays import EVENTS_WORD, LARGE, read_array
-from wavefold.domains.maps.events import read_events
-from wavefold.domains.maps.grid import read_grid
-from wavefold.domains.maps.images import IMAGES, images_in, natural, read_images, sequences_of
 
-SERIES_LAYOUTS: dict[str, Callable[[Path, Reading], Series]] = {
-    "array": read_array,
-    "images": read_images,
-    "grid": read_grid,
-    "events": read_events,
-}
+SERIES_LAYOUTS: Table[SeriesLayout] = Table("series_layouts")
 
 _AS_STORED = Reading()
-_ARRAYS = (".npy", ".npz")
-_GRIDS = (".nc", ".nc4", ".cdf", ".zarr", ".zarr.zip", ".zip")
-_TABLES = (".csv", ".csv.gz", ".tsv")
-_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")  # one of them lies in every Zarr folder
 
 
 def read_series(source: str | Path, reading: Reading = _AS_STORED, *, layout: str = "auto") -> Series:
@@ -54,59 +43,34 @@ def read_series(source: str | Path, reading: Reading = _AS_STORED, *, layout: st
     if not path.exists():
         beside = [f.name for f in path.parent.iterdir() if f.name != path.name] if path.parent.is_dir() else []
         raise DataError(f"{path}: no such file or folder{nearest(path.name, beside)}")
-    name = _layout(path, reading) if layout == "auto" else layout
-    files = _files(path) if name in ("array", "grid") and path.is_dir() and not _is_zarr(path) else [path]
+    name = _surest(path, reading) if layout == "auto" else layout
+    files = SERIES_LAYOUTS[name].parts(path)
     if not files:
-        raise DataError(f"{path}: contains no {listed((*_ARRAYS, *_GRIDS[:4]))} files")
-    series = [_one(file, name if file == path else _layout(file, reading), reading) for file in files]
-    joined = series[0] if files == [path] else _joined(series, path)
+        raise DataError(f"{path}: contains no files of layout {name}")
+    series = [_one(file, name if file == path else _surest(file, reading), reading) for file in files]
+    joined = series[0] if list(files) == [path] else _joined(series, path)
     return replace(joined, source=str(source))
 
 
-def _layout(path: Path, reading: Reading) -> str:
-    """Which reader a source is for, by its suffix or by what a folder holds."""
-    name = path.name.lower()
-    if reading.events is not None:
-        return "events"
-    if name.endswith(_ARRAYS):
-        return "array"
-    if name.endswith(_GRIDS) or _is_zarr(path):
-        return "grid"
-    if path.is_dir():
-        return _layout_of_folder(path)
-    if name.endswith(_TABLES):
-        raise UserError(f"{path.name}: a table of timed events needs the option {EVENTS_WORD}")
-    if name.endswith(IMAGES):
-        raise DataError(f"{path.name}: is a single image, expected a folder of numbered images")
-    ends = listed((*_ARRAYS, *_GRIDS[:4]))
-    raise DataError(f"{path.name}: not one of {ends}, nor a folder of images; specify its layout")
+def _surest(path: Path, reading: Reading) -> str:
+    """The layout whose sniffing test is the surest of a path; where none knows it, what the first test found wrong."""
+    sure, wrong = {"": 0.0}, list[UserError]()
+    for name, layout in SERIES_LAYOUTS.items():
+        try:
+            sure[name] = layout.sniff(path, reading)
+        except UserError as error:
+            wrong.append(error)
+    best = max(sure, key=sure.__getitem__)
+    if best:
+        return best
+    raise wrong[0] if wrong else DataError(f"{path}: no layout knows it; name one of {listed(SERIES_LAYOUTS)}")
 
 
-def _layout_of_folder(path: Path) -> str:
-    files = _files(path)
-    images = images_in(path) or (sequences_of(path) if not files else [])
-    if files and images:
-        raise DataError(f"{path.name}: contains both {files[0].name} and {images[0].name}; give the path of one of them")
-    if files or images:
-        return "images" if images else "array"
-    there = listed(sorted(f.name for f in path.iterdir())[:8]) or "nothing"
-    raise DataError(f"{path}: contains {there}; expected numbered images, or {listed((*_ARRAYS, *_GRIDS[:4]))} files")
-
-
-def _is_zarr(path: Path) -> bool:
-    return path.is_dir() and (path.name.lower().endswith(".zarr") or any((path / name).exists() for name in _ZARR))
-
-
-def _files(folder: Path) -> list[Path]:
-    """The frame files in a folder, in natural order."""
-    there = (f for f in folder.iterdir() if f.name.lower().endswith((*_ARRAYS, *_GRIDS[:4])) and not f.name.startswith("."))
-    return sorted(there, key=lambda f: natural(f.name))
-
-
-def _one(path: Path, layout: str, reading: Reading) -> Series:
-    series = SERIES_LAYOUTS[layout](path, reading)
-    series = replace(series, digest=series.digest or _digest(path))
-    return series if layout == "events" else _with_meaning(_kept(series, reading, path.name), reading, path.name)
+def _one(path: Path, name: str, reading: Reading) -> Series:
+    layout = SERIES_LAYOUTS[name]
+    series = layout.read(path, reading)
+    series = replace(series, digest=series.digest or _digest(path, layout))
+    return series if layout.has_units else _with_meaning(_kept(series, reading, path.name), reading, path.name)
 
 
 def _kept(series: Series, reading: Reading, place: str) -> Series:
@@ -265,10 +229,5 @@ def _of_parts(parts: tuple[Signals, ...], ends: Ints, numbers: Ints) -> Floats:
     return made
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 of a file's bytes; for a folder of images, of their names and bytes."""
-    if path.is_file():
-        return content_digest([path])
-    files = [file for folder in sequences_of(path) for file in images_in(folder)]
-    listing = "".join(f"{file.relative_to(path)}\n" for file in files)
-    return hashlib.sha256((listing + content_digest(files)).encode()).hexdigest()
+def _digest(path: Path, layout: SeriesLayout) -> str:
+    return content_digest([path]) if layout.digest is None else layout.digest(path)

@@ -173,3 +173,6 @@ def _check_groups(groups: Groups | None, least: int, what: str) -> None:
     count = least if groups is None else len(np.unique(groups))
     if count < least:
         raise UserError(f"{count} group{'s' if count != 1 else ''} of samples; {what} needs at least {least}")
+
+
+SPLITS = {"holdout": holdout, "kfold": kfold}

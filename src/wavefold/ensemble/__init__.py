@@ -19,4 +19,4 @@ DECISIONS: dict[str, Callable[..., Any]] = {
     "l1": l1_decision,
 }
 
-__all__ = ["CALIBRATIONS", "COMBINERS", "DECISIONS", "Ensemble", "HeldBack", "cross_fit"]
+__all__ = ["CALIBRATIONS", "COMBINERS", "DECISIONS", "Ensemble", "OutOfFold", "cross_fit"]

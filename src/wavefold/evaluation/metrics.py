@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wavefold.core.errors import DataError
+from wavefold.core.plugins import Table
 from wavefold.core.registry import pick
 from wavefold.data.dataset import Ints, class_names
 
@@ -265,17 +266,20 @@ def _weighted_mean(parts: Values) -> Weighted:
     return lambda weights: (weights @ parts) / weights.sum(axis=1)
 
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("accuracy", _accuracy, higher_is_better=True),
-        Metric("macro-f1", _macro_f1, higher_is_better=True),
-        Metric("l1", _l1, higher_is_better=False),
-        Metric("auc", _auc, higher_is_better=True, resamples=200),  # each resample walks every class's ranking
-        Metric("log-loss", _log_loss, higher_is_better=False),
-        Metric("ece", _ece, higher_is_better=False),
-    )
-}
+METRICS: Table[Metric] = Table(
+    "metrics",
+    {
+        metric.name: metric
+        for metric in (
+            Metric("accuracy", _accuracy, higher_is_better=True),
+            Metric("macro-f1", _macro_f1, higher_is_better=True),
+            Metric("l1", _l1, higher_is_better=False),
+            Metric("auc", _auc, higher_is_better=True, resamples=200),  # each resample walks every class's ranking
+            Metric("log-loss", _log_loss, higher_is_better=False),
+            Metric("ece", _ece, higher_is_better=False),
+        )
+    },
+)
 
 
 def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Values, Ints]:

@@ -119,7 +119,7 @@ def export_forecaster(
     check_onnx(out)
     recipe, metadata = recipe_of(run), run.metadata
     whole = forecaster_module(run, recipe, member=member)
-    metadata = _metadata(run, recipe, member, whole.needs_clock)
+    stored = _metadata(run, recipe, member, whole.needs_clock)
     windows, note = _windows_to_check(run, recipe)
     if note:
         log(note)
@@ -130,7 +130,7 @@ def export_forecaster(
         examples, inputs = _examples(metadata, recipe, whole.needs_clock)
         with warnings.catch_warnings():  # two inputs share one free axis on purpose
             warnings.filterwarnings("ignore", "# The axis name: sample", UserWarning)
-            write_onnx(made, whole, examples, inputs=inputs, outputs=["forecast"], metadata=metadata)
+            write_onnx(made, whole, examples, inputs=inputs, outputs=["forecast"], metadata=stored)
         answers = Forecaster(run, recipe, metadata["targets"])
         name = "ensemble" if member is None or len(recipe.member) == 1 else answers.names[member]
         difference = _compared(OnnxModel(made), answers, name, windows, _CLOSE_CARRIED if _is_carried(whole) else _CLOSE)

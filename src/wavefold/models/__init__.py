@@ -5,9 +5,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 
-from wavefold.domains.radio.dedoppler import DeDoppler
-from wavefold.domains.radio.efficientnet import EfficientNetB0, EfficientNetB3
-from wavefold.domains.radio.on_off import OnOff
+from wavefold.core.plugins import Table
 from wavefold.models.classical import Boosting, ExtraTrees, Logistic, RandomForest
 from wavefold.models.cnn import Net1, Net2, Net3, Net5
 from wavefold.models.cnn_lstm import LSTM, Net4
@@ -25,33 +23,35 @@ from wavefold.models.sklearn_adapter import (
 from wavefold.models.split_sum import SplitSumNet
 from wavefold.models.summary import Layer, count_parameters, describe
 
-MODELS: dict[str, type[nn.Module]] = {
-    "net1": Net1,
-    "net2": Net2,
-    "net3": Net3,
-    "net4": Net4,
-    "net5": Net5,
-    "net6": Net6,
-    "repvgg": RepVGG,
-    "lstm": LSTM,
-    "split_sum": SplitSumNet,
-    "on_off": OnOff,
-    "efficientnet_b0": EfficientNetB0,
-    "efficientnet_b3": EfficientNetB3,
-}
+MODELS: Table[type[nn.Module]] = Table(
+    "models",
+    {
+        "net1": Net1,
+        "net2": Net2,
+        "net3": Net3,
+        "net4": Net4,
+        "net5": Net5,
+        "net6": Net6,
+        "repvgg": RepVGG,
+        "lstm": LSTM,
+        "split_sum": SplitSumNet,
+    },
+)
 
-CLASSIFIERS: dict[str, type] = {
-    "dedoppler": DeDoppler,
-    "kernels": KernelClassifier,
-    "lightgbm": Boosting,
-    "random_forest": RandomForest,
-    "extra_trees": ExtraTrees,
-    "logistic": Logistic,
-    # scikit-learn classifiers: one line each, here or from Python, with scikit-learn's parameter names
-    "knn": sklearn_member(KNeighborsClassifier),
-    "svm": sklearn_member(support_vectors, trusted=SUPPORT_VECTORS_TRUST),
-    "hist_boosting": sklearn_member(HistGradientBoostingClassifier, trusted=BOOSTING_TRUST),
-    "mlp": sklearn_member(MLPClassifier, trusted=PERCEPTRON_TRUST),
-}
+CLASSIFIERS: Table[type] = Table(
+    "classifiers",
+    {
+        "kernels": KernelClassifier,
+        "lightgbm": Boosting,
+        "random_forest": RandomForest,
+        "extra_trees": ExtraTrees,
+        "logistic": Logistic,
+        # scikit-learn classifiers: one line each, here or from Python, with scikit-learn's parameter names
+        "knn": sklearn_member(KNeighborsClassifier),
+        "svm": sklearn_member(support_vectors, trusted=SUPPORT_VECTORS_TRUST),
+        "hist_boosting": sklearn_member(HistGradientBoostingClassifier, trusted=BOOSTING_TRUST),
+        "mlp": sklearn_member(MLPClassifier, trusted=PERCEPTRON_TRUST),
+    },
+)
 
 __all__ = ["CLASSIFIERS", "MODELS", "Layer", "count_parameters", "describe", "prepare_for_prediction", "sklearn_member"]

@@ -2,16 +2,20 @@
 
 from torch import nn
 
+from wavefold.core.plugins import Table
 from wavefold.models.blend import Blend
 from wavefold.models.conv_lstm import ConvLSTMNet
 from wavefold.models.refine import Refine
 from wavefold.models.roll_out import RollOut
 from wavefold.models.simvp import SimVP
 
-FORECASTERS: dict[str, type[nn.Module]] = {
-    "blend": Blend,
-    "conv_lstm": ConvLSTMNet,
-    "refine": Refine,
-    "roll_out": RollOut,
-    "simvp": SimVP,
-}
+FORECASTERS: Table[type[nn.Module]] = Table(
+    "forecasters",
+    {
+        "blend": Blend,
+        "conv_lstm": ConvLSTMNet,
+        "refine": Refine,
+        "roll_out": RollOut,
+        "simvp": SimVP,
+    },
+)

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wavefold.domains.radio.cadence import MIRRORS
+from wavefold.core.plugins import Table
+
+MIRRORS: Table[Callable[[Tensor], Tensor]] = Table("mirrors")
 
 
 class Views(nn.Module):

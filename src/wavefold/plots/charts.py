@@ -13,13 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from wavefold.plots.canvas import LINES
 from wavefold.plots.map_charts import forecast_player, map_grid
-from wavefold.plots.plot import Panels, checked, inert
-from wavefold.plots.signal_charts import cadence_grid, explained_grid, sample_grid, thinned
-from wavefold.reports.page import Figure
+from wavefold.plots.plot import Figure, Panels, checked, inert
+from wavefold.plots.signal_charts import explained_grid, sample_grid, thinned
 
 __all__ = [
     "by_lead",
-    "cadence_grid",
     "class_bars",
     "confusion",
     "explained_grid",

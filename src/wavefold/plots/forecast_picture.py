@@ -44,7 +44,7 @@ def draw_forecast(
     for row, (name, frames) in enumerate(maps.items()):
         image = page.row(row, name, frames, (low, high))
         if truth is not None and name != "truth":
-            page.say(row, [_rmse_word(frames[k] - truth[k]) for k in shown])
+            page.note(row, [_rmse_word(frames[k] - truth[k]) for k in shown])
     if truth is not None:
         name, frames = next(iter(forecasts.items()))
         page.errors(len(maps), f"error of {name}", frames - truth)
@@ -110,7 +110,7 @@ class _Page:
             self._places[row, column] = place
         return image
 
-    def log(self, row: int, words: Sequence[str]) -> None:
+    def note(self, row: int, words: Sequence[str]) -> None:
         """Write a label above each map of a row."""
         for column, word in enumerate(words, self.seen):
             self._places[row, column].set_title(word, fontsize=8, pad=3)

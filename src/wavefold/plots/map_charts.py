@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wavefold.plots.plot import Panels, checked, inert
+from wavefold.plots.plot import Figure, Panels, checked, inert
 from wavefold.plots.signal_charts import DIVERGING
-from wavefold.reports.page import Figure
 
 Array = NDArray[Any]
 _PLAIN = {"showgrid": False, "zeroline": False, "constrain": "domain", "nticks": 4}

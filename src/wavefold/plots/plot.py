@@ -12,6 +12,16 @@ from plotly.offline import get_plotlyjs
 Spec = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A chart: plotly's JSON with "data", "layout" and perhaps "frames"."""
+
+    spec: Mapping[str, Any]
+    alt: str  # words for those who cannot see it
+    caption: str = ""
+    tall: int = 380  # pixels
+
+
 def checked(traces: Sequence[Spec], layout: Spec, frames: Sequence[Spec] = ()) -> Spec:
     """Return plotly JSON {"data", "layout"[, "frames"]}, arrays as base64; ValueError for properties unknown to plotly."""
     figure = drawing.Figure(data=list(traces), layout={"template": "none", **layout}, frames=list(frames))

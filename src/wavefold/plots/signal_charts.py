@@ -1,4 +1,4 @@
-"""Charts of samples: signals side by side, signals with their explanations, cadences as six panels."""
+"""Charts of samples: signals side by side, signals with their explanations."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavefold.data.axes import Axis
 from wavefold.plots.canvas import LINES
-from wavefold.plots.plot import Panels, checked, inert
-from wavefold.reports.page import Figure
+from wavefold.plots.plot import Figure, Panels, checked, inert
 
 Array = NDArray[Any]
 MOST = 2000  # most positions of a line
 _MOST_HEAT = 500  # most positions of a heat strip
-_MOST_ROWS, _MOST_COLUMNS = 32, 256  # of a cadence panel
-_SCANS = ("ON A", "OFF B", "ON A", "OFF C", "ON A", "OFF D")
 DIVERGING = [[0.0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#ffffff"], [0.75, "#f4a582"], [1.0, "#b2182b"]]
 _THIN = "Long signals are drawn as the minimum and maximum of every few positions, so that no spike is lost."
 
@@ -30,13 +28,28 @@ def thinned(axis: Array, values: Array, most: int = MOST) -> tuple[Array, Array,
     if size <= most:
         return np.asarray(axis), np.asarray(values, np.float32), []
     width = -(-size // (most // 2))
-    pieces = _pieces(values, width)  # (..., stretch, place)
+    pieces = in_pieces(values, width)  # (..., stretch, place)
     low, high = np.fmin.reduce(pieces, axis=-1), np.fmax.reduce(pieces, axis=-1)
     falling = np.where(np.isnan(pieces), np.inf, pieces).argmin(-1) > np.where(np.isnan(pieces), -np.inf, pieces).argmax(-1)
     pairs = np.where(falling[..., None], np.stack([high, low], -1), np.stack([low, high], -1))
     starts = np.arange(pieces.shape[-2]) * width
     places = np.stack([starts, np.minimum(starts + width // 2, size - 1)], -1).ravel()
     return np.asarray(axis)[places], pairs.reshape(*values.shape[:-1], -1), [_THIN]
+
+
+def draw_samples(signals: Array, titles: Sequence[str], axis: Axis, classes: Sequence[int] | None = None) -> Figure:
+    """Samples (sample, channel, ..., position) as lines; axes between channel and position are averaged."""
+    return sample_grid(axis.values, axis.title, _lines_of(signals), titles, classes)
+
+
+def draw_explanations(signals: Array, maps: Mapping[str, Array], titles: Sequence[str], axis: Axis) -> list[tuple[str, Figure]]:
+    """Samples with the maps that explain them, as one figure without a name. maps: like the signals, by method."""
+    flat = {name: _lines_of(values) for name, values in maps.items()}
+    return [("", explained_grid(axis.values, axis.title, _lines_of(signals), flat, titles))]
+
+
+def _lines_of(values: Array) -> Array:
+    return values if values.ndim <= 3 else values.mean(axis=tuple(range(2, values.ndim - 1)))
 
 
 def sample_grid(
@@ -78,8 +91,8 @@ def explained_grid(
     for cell, sample in enumerate(values):
         traces += _lines(panels, cell, line_places, sample, [0] * len(values) if sample.shape[0] == 1 else None, ())
         for part, (name, (places, heat)) in enumerate(strips.items(), start=1):
-            traces.append(_strip(panels.axes(cell, part), places, heat[cell], _reach(heat)))
-            notes.append(_aside(panels, cell, part, inert(name, 12), {"size": 9}))
+            traces.append(heat_strip(panels.axes(cell, part), places, heat[cell], end_of_scale(heat)))
+            notes.append(note_beside(panels, cell, part, inert(name, 12), {"size": 9}))
     hidden = {"showticklabels": False, "showgrid": False, "fixedrange": True, "zeroline": False, "ticks": ""}
     layout = panels.layout(inert(axis_title), "", y=[{}, *[hidden] * len(maps)], annotations=notes, showlegend=False)
     alt = (
@@ -93,50 +106,11 @@ def explained_grid(
     return Figure(checked(traces, layout), alt, " ".join([note, *said]), panels.tall)
 
 
-def cadence_grid(
-    cadences: ArrayLike, titles: Sequence[str], time_title: str, frequency_title: str, maps: ArrayLike | None = None
-) -> Figure:
-    """Draw each cadence as six stacked panels labelled ON and OFF. cadences, maps: (sample, 6, time, frequency).
-
-    maps: how much each cell supports the prediction, drawn beside the cadence.
-    """
-    values = _blocks(np.asarray(cadences, np.float32))
-    heats = None if maps is None else _blocks(np.asarray(maps, np.float32))
-    each = 1 if heats is None else 2
-    panels = Panels(
-        len(values) * each, columns=max(1, min(3, len(values))) if each == 1 else 2, cell=420, parts=_six(), left=70
-    )
-    step = np.asarray(cadences).shape[3] / values.shape[3]
-    bins = (np.arange(values.shape[3]) + 0.5) * step - 0.5
-    traces, notes = [], []
-    for number, cadence in enumerate(values):
-        cell = number * each
-        notes.append(panels.head(cell, inert(titles[number], 44), yshift=2))
-        traces += [_panel(panels.axes(cell, part), bins, panel) for part, panel in enumerate(cadence)]
-        if heats is not None:
-            notes.append(panels.head(cell + 1, "for the prediction (red), against it (blue)", yshift=2))
-            traces += [
-                _strip(panels.axes(cell + 1, part), bins, heat, _reach(heats)) for part, heat in enumerate(heats[number])
-            ]
-        notes += [note for scans in range(each) for note in _marks(panels, cell + scans)]
-    hidden = {"showticklabels": False, "showgrid": False, "fixedrange": True, "ticks": "", "autorange": "reversed"}
-    layout = panels.layout(inert(frequency_title), inert(time_title), y=hidden, annotations=notes, showlegend=False)
-    alt = (
-        f"{len(values)} cadence{'s' if len(values) != 1 else ''} of six panels, alternating ON and OFF the target: "
-        f"{'; '.join(map(str, titles))}"
-    )
-    note = (
-        "Each panel is averaged over neighbouring cells and scaled between its own percentiles; "
-        "a line in the ON panels (orange) alone is a candidate."
-    )
-    return Figure(checked(traces, layout), alt, note, panels.tall)
-
-
 def _columns(count: int) -> int:
     return 1 if count == 1 else 2
 
 
-def _pieces(values: Array, width: int) -> Array:
+def in_pieces(values: Array, width: int) -> Array:
     """Split the last axis into stretches of equal width, the last one padded with NaN."""
     short = -values.shape[-1] % width
     padded = np.pad(np.asarray(values, np.float32), [(0, 0)] * (values.ndim - 1) + [(0, short)], constant_values=np.nan)
@@ -146,7 +120,7 @@ def _pieces(values: Array, width: int) -> Array:
 def _strongest(axis: Array, heat: Array) -> tuple[Array, Array]:
     """The position and value farthest from zero in each stretch of a map. heat: (sample, channel, position)."""
     width = -(-heat.shape[-1] // _MOST_HEAT)
-    pieces = np.nan_to_num(_pieces(heat, width))
+    pieces = np.nan_to_num(in_pieces(heat, width))
     chosen = np.abs(pieces).argmax(-1)
     starts = np.arange(pieces.shape[-2]) * width
     middles = np.minimum(starts + (width - 1) // 2, heat.shape[-1] - 1)
@@ -180,54 +154,19 @@ def _parts(strips: int) -> tuple[tuple[float, float], ...]:
     return ((strips * 24 / whole, 1.0), *ends)
 
 
-def _reach(heat: Array) -> float:
+def end_of_scale(heat: Array) -> float:
     """The limit of a scale symmetric about zero: the 99.5 percentile of the size, at least a tenth of the maximum."""
     sizes = np.abs(np.nan_to_num(heat))
     return max(float(np.quantile(sizes, 0.995)), 0.1 * float(sizes.max(initial=0)), 1e-12)
 
 
-def _strip(axes: Mapping[str, str], places: Array, heat: Array, reach: float) -> dict[str, Any]:
-    look = {"colorscale": DIVERGING, "zmin": -reach, "zmax": reach, "showscale": False}
+def heat_strip(axes: Mapping[str, str], places: Array, heat: Array, end: float) -> dict[str, Any]:
+    """A heat strip on some axes, its colours from -end to end."""
+    look = {"colorscale": DIVERGING, "zmin": -end, "zmax": end, "showscale": False}
     hover = "%{x:.6~g}: %{z:.3~g}<extra></extra>"
     return {"type": "heatmap", "x": places, "z": np.atleast_2d(np.float32(heat)), "hovertemplate": hover, **look, **axes}
 
 
-def _six() -> tuple[tuple[float, float], ...]:
-    return tuple((1 - (k + 0.94) / 6, 1 - k / 6) for k in range(6))
-
-
-def _blocks(cadences: Array) -> Array:
-    """Average blocks so that a panel has at most 32 rows and 256 columns. cadences: (sample, 6, time, frequency)."""
-    for along, most in ((2, _MOST_ROWS), (3, _MOST_COLUMNS)):
-        if (width := -(-cadences.shape[along] // most)) > 1:
-            pieces = _pieces(np.moveaxis(cadences, along, -1), width)
-            held = np.isfinite(pieces)
-            means = np.where(held, pieces, 0).sum(-1) / np.maximum(held.sum(-1), 1)
-            cadences = np.moveaxis(np.where(held.any(-1), means, np.nan), -1, along)
-    return cadences
-
-
-def _panel(axes: Mapping[str, str], bins: Array, panel: Array) -> dict[str, Any]:
-    held = panel[np.isfinite(panel)]
-    low, high = (float(edge) for edge in np.percentile(held, (1, 99))) if held.size else (0.0, 1.0)
-    look = {"colorscale": "Viridis", "zmin": low, "zmax": high if high > low else low + 1, "showscale": False}
-    return {
-        "type": "heatmap",
-        "x": bins,
-        "z": np.float32(panel),
-        "hovertemplate": "%{x:.0f}: %{z:.3~g}<extra></extra>",
-        **look,
-        **axes,
-    }
-
-
-def _marks(panels: Panels, cell: int) -> list[dict[str, Any]]:
-    """The names of the panels of a cadence, ON panels in orange."""
-    orange = {"color": LINES[1]}
-    fonts = [{"size": 10, **(orange if name.startswith("ON") else {})} for name in _SCANS]
-    return [_aside(panels, cell, part, name, fonts[part]) for part, name in enumerate(_SCANS)]
-
-
-def _aside(panels: Panels, cell: int, part: int, text: str, font: Mapping[str, Any]) -> dict[str, Any]:
+def note_beside(panels: Panels, cell: int, part: int, text: str, font: Mapping[str, Any]) -> dict[str, Any]:
     """An annotation to the left of a part of a cell."""
     return panels.head(cell, text, part=part, y=0.5, xanchor="right", yanchor="middle", xshift=-5, font=dict(font))

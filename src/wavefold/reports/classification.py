@@ -20,20 +20,19 @@ from wavefold.data.axes import axis_of
 from wavefold.data.dataset import Dataset, Ints, Strings
 from wavefold.data.split import Fold
 from wavefold.data.statistics import Drift, drift
+from wavefold.domains.base import Domain, domain_of
 from wavefold.evaluation.metrics import METRICS
 from wavefold.evaluation.reliability import by_class, confusion_counts, least_certain, reliability_bins, worst
 from wavefold.plots.charts import (
-    cadence_grid,
     confusion,
-    explained_grid,
     learning_curves,
     reliability_diagram,
-    sample_grid,
     scores_with_intervals,
 )
+from wavefold.plots.plot import Figure
 from wavefold.recipe import Recipe, digest_of
 from wavefold.reports.explore_samples import some_of
-from wavefold.reports.page import Block, Chapter, Facts, Figure, Page, Table, Words
+from wavefold.reports.page import Block, Chapter, Facts, Page, Table, Words
 from wavefold.tasks.classification.explain import Explained, explain
 from wavefold.tasks.classification.reading import read_for, read_like, split_samples
 
@@ -290,11 +289,13 @@ def _samples(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, first: F
     chapters = [
         Chapter(
             "Hardest samples",
-            [_drawn(dataset, held, bad)],
+            [_drawn(domain_of(recipe.data.simulator), dataset, held, bad)],
             "Test samples with the lowest predicted probability of the true class: errors of the model or wrong labels.",
         ),
         Chapter(
-            "Most uncertain samples", [_drawn(dataset, held, unsure)], "Test samples with nearly tied class probabilities."
+            "Most uncertain samples",
+            [_drawn(domain_of(recipe.data.simulator), dataset, held, unsure)],
+            "Test samples with nearly tied class probabilities.",
         ),
     ]
     chosen = np.concatenate([_typical(held, few), bad[: few // 2]])
@@ -323,12 +324,9 @@ def _titles(dataset: Dataset, held: HeldOut, chosen: Ints) -> list[str]:
     return titles
 
 
-def _drawn(dataset: Dataset, held: HeldOut, chosen: Ints) -> Figure:
+def _drawn(domain: Domain, dataset: Dataset, held: HeldOut, chosen: Ints) -> Figure:
     values, titles = dataset.signals[held.rows[chosen]], _titles(dataset, held, chosen)
-    if values.ndim > 3:
-        return cadence_grid(values, titles, "time (row)", "frequency (column)")
-    axis = axis_of(dataset)
-    return sample_grid(axis.values, axis.title, values, titles, held.labels[chosen].tolist())
+    return domain.draw_samples(values, titles, axis_of(dataset, domain.axis_title), held.labels[chosen].tolist())
 
 
 def _why(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, chosen: Ints, train: Ints) -> Chapter:
@@ -338,12 +336,9 @@ def _why(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, chosen: Ints
     blocks: list[Block] = [Words(note) for note in made.notes]
     if run.metadata["folds"] > 1:
         blocks.append(Words(_OF_ALL_FOLDS))
-    if made.signals.ndim > 3:
-        for name, values in made.maps.items():
-            blocks += [Words(name), cadence_grid(made.signals, titles, "time (row)", "frequency (column)", values)]
-    else:
-        axis = axis_of(dataset)
-        blocks.append(explained_grid(axis.values, axis.title, made.signals, made.maps, titles))
+    domain = domain_of(recipe.data.simulator)
+    for name, figure in domain.draw_explanations(made.signals, made.maps, titles, axis_of(dataset, domain.axis_title)):
+        blocks += [*([Words(name)] if name else []), figure]
     lead = (
         "Evidence for (red) and against (blue) the predicted class, "
         "relative to the mean shape of training samples at the sample's own level."

@@ -15,7 +15,8 @@ from wavefold.data.axes import Axis, axis_of
 from wavefold.data.dataset import Dataset, Ints, Strings, shape_words
 from wavefold.data.quality import NearDuplicates, duplicates, label_conflicts, leaks, near_duplicates, near_to
 from wavefold.data.statistics import ClassStatistics, ValueRanges, class_statistics, value_ranges
-from wavefold.plots.charts import cadence_grid, class_bars, histogram, mean_and_spread, sample_grid
+from wavefold.domains.base import Domain, domain_of
+from wavefold.plots.charts import class_bars, histogram, mean_and_spread
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Block, Chapter, Facts, Page, Table, Words
 from wavefold.tasks.classification.reading import axis_words, read_to_explore
@@ -28,13 +29,14 @@ _LISTED = 20  # rows in a table of defects
 def explore_samples(recipe: Recipe, source: str) -> Page:
     """Build the page of a source of samples, including the test files of a folder."""
     dataset, tests, unread = _read(recipe, source)
-    axis, ranges = axis_of(dataset), value_ranges(dataset.signals)
+    domain = domain_of(recipe.data.simulator)
+    axis, ranges = axis_of(dataset, domain.axis_title), value_ranges(dataset.signals)
     found = _defects(dataset, tests, ranges, unread)
     chapters = [
         _there(dataset, tests, ranges),
         *_classes(dataset, tests),
         *_by_position(recipe, dataset, axis),
-        _samples(dataset, axis, recipe.seed),
+        _samples(domain, dataset, axis, recipe.seed),
         _values(dataset, ranges),
         found,
     ]
@@ -139,7 +141,8 @@ def _by_position(recipe: Recipe, dataset: Dataset, axis: Axis) -> list[Chapter]:
     found = class_statistics(dataset.signals, labels, len(names))
     if dataset.signals.ndim > 3:
         titles = [f"mean of {name}" for name in names]
-        return [Chapter("Mean by class", [cadence_grid(found.mean.astype(np.float32), titles, *_panel_axes())])]
+        draw = domain_of(recipe.data.simulator).draw_samples
+        return [Chapter("Mean by class", [draw(found.mean.astype(np.float32), titles, axis, None)])]
     words = "5th to 95th percentile" if found.quantiles else "two standard deviations either side"
     few = "" if len(names) <= _DRAWN_CLASSES else f" Only the {_DRAWN_CLASSES} largest of {len(names)} classes are shown."
     lead = f"Lines: class mean at each position; bands: {words}. Classes are separable where their bands do not overlap.{few}"
@@ -188,22 +191,15 @@ _CHANNELS = 12  # with a figure each
 _DRAWN_CLASSES = 12  # per figure
 
 
-def _panel_axes() -> tuple[str, str]:
-    return "time (row)", "frequency (column)"
-
-
-def _samples(dataset: Dataset, axis: Axis, seed: int) -> Chapter:
+def _samples(domain: Domain, dataset: Dataset, axis: Axis, seed: int) -> Chapter:
     """Random samples of each class."""
     chosen = _some_of_each(dataset, _SHOWN if dataset.signals.ndim == 3 else 4, seed)
     some = dataset.take(chosen)
     names = [""] * len(some) if some.labels is None else [some.classes[k] for k in some.labels]
     titles = [f"{name}  {word}".strip() for name, word in zip(names, some.ids.tolist(), strict=True)]
     values = some.signals[:]
-    if values.ndim > 3:
-        drawn: Block = cadence_grid(values, titles, *_panel_axes())
-    else:
-        by_class = some.labels is not None and values.shape[1] == 1  # with several channels, colours mark channels
-        drawn = sample_grid(axis.values, axis.title, values, titles, some.known_labels().tolist() if by_class else None)
+    by_class = some.labels is not None and values.shape[1] == 1  # with several channels, colours mark channels
+    drawn = domain.draw_samples(values, titles, axis, some.known_labels().tolist() if by_class else None)
     return Chapter("Samples", [drawn], f"Chosen at random (seed {seed}){_of_classes(some, dataset)}.")
 
 

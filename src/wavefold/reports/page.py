@@ -21,22 +21,12 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_text
-from wavefold.plots.plot import plotly_script
+from wavefold.plots.plot import Figure, plotly_script
 
 _LONG = 400  # base64 characters above which an array is stored outside the figures
 _STEPS = 32767  # 16-bit steps on either side of the middle; one below the lowest means "no value"
 _FINE = 1e-3  # largest invisible step, as a share of the spread of the values
 _NUMBER = re.compile(r"[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?( ?%)?|–|nan")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart: plotly JSON with "data", "layout" and optionally "frames"."""
-
-    spec: Mapping[str, Any]
-    alt: str  # text for readers who cannot see it
-    caption: str = ""
-    tall: int = 380  # height in pixels
 
 
 @dataclass(frozen=True)
@@ -204,7 +194,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 _TEMPLATES = Environment(
-    loader=PackageLoader("wavefold.output"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader("wavefold.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 _TEMPLATES.filters |= {
     "cell_text": _cell_text,

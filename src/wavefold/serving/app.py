@@ -25,7 +25,7 @@ from wavefold.serving.handlers import Limits, Reply, RequestHandler, ServedModel
 from wavefold.serving.openapi import description_of_explain, description_of_get, description_of_predict
 from wavefold.serving.parsers import RequestError
 
-__all__ = ["Limits", "Served", "check_server", "new_app", "run_server"]
+__all__ = ["Limits", "ServedModel", "check_server", "new_app", "run_server"]
 
 fastapi = optional("fastapi", extra="serve")
 uvicorn = optional("uvicorn", extra="serve")
@@ -121,7 +121,7 @@ async def _not_there(request: Any, error: Any) -> Any:
 
 def _page_of(handler: RequestHandler) -> Taken:
     """GET /: the page to drop a file on."""
-    template = Environment(loader=PackageLoader("wavefold.output"), autoescape=True).get_template("serve.html")
+    template = Environment(loader=PackageLoader("wavefold.serving"), autoescape=True).get_template("serve.html")
 
     async def page(request: Any) -> Reply:
         nonce = secrets.token_urlsafe(16)

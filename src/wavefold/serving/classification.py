@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 import wavefold
 from wavefold.core.errors import DataError, UserError, listed
 from wavefold.core.run import Run
-from wavefold.data import SIMULATORS, read
+from wavefold.data import LAYOUTS, SIMULATORS, read
 from wavefold.data.axes import axis_of
 from wavefold.data.dataset import Dataset, Floats
 from wavefold.data.npy_header import HEAD, read_header
+from wavefold.domains.base import domain_of
 from wavefold.export.classification import export_run
 from wavefold.export.served import onnx_model
 from wavefold.models.saliency import occlusion
@@ -33,7 +34,6 @@ from wavefold.tasks.classification.reading import check_shape
 Values = NDArray[np.float64]
 Log = Callable[[str], None]
 
-_MANY = ("spectra", "fits", "cadence", "wfdb")  # layouts of many files; a server also accepts a CSV of rows
 _LONG = 1 << 24  # most values of a WFDB signal, which may be packed into fewer bytes
 _RATES = (20.0, 20000.0)  # sampling rate of a WFDB record in Hz: least, most
 
@@ -46,7 +46,10 @@ def served_run(run: Run, *, log: Log = print) -> ServedModel:
     metadata, scores = run.metadata, run.scores
     predict, engine = _asker(run, recipe, log)
     shape, example = tuple(metadata["shape"]), example_of(recipe, metadata)
-    axis = axis_of(Dataset(example[None], np.array(["example"]), unit=metadata["unit"], axis=_positions(metadata)))
+    axis = axis_of(
+        Dataset(example[None], np.array(["example"]), unit=metadata["unit"], axis=_positions(metadata)),
+        domain_of(recipe.data.simulator).axis_title,
+    )
     return ServedModel(
         title=metadata["recipe"],
         kind="classes",
@@ -152,7 +155,8 @@ def _read(recipe: Recipe, metadata: Mapping[str, Any], path: Path) -> InputBatch
                 folder.mkdir()
                 keep_record(archive, folder)
                 path = folder
-    layout = "auto" if recipe.data.layout in _MANY else recipe.data.layout
+    named = recipe.data.layout  # of many files: a table may be sent instead
+    layout = named if named != "auto" and LAYOUTS[named].one_file else "auto"
     grid = metadata.get("grid") or recipe.data.grid
     dataset = read(path, layout=layout, classes=tuple(metadata["classes"]), labels=False, cache=False, grid=grid)
     check_shape(dataset, metadata)

@@ -91,8 +91,8 @@ class Torch:
     """A run's members in torch, loaded once: past frames (sample, channel, past, row, column) to later ones."""
 
     def __init__(self, run: Run, recipe: Recipe) -> None:
-        self._metadata_of, (_, self._windows) = run.metadata, sections(recipe)
-        self._forecaster = Forecaster(run, recipe, self._metadata_of["targets"])
+        self._metadata, (_, self._windows) = run.metadata, sections(recipe)
+        self._forecaster = Forecaster(run, recipe, self._metadata["targets"])
 
     def forecast(self, frames: Floats, times: Seconds) -> Floats:
         """Forecast the later frames, (sample, target, ahead, row, column). times: (sample,) of the last past frame."""
@@ -102,18 +102,18 @@ class Torch:
             np.arange(count) * past,
             np.arange(count).astype(np.str_),
             times=_before(times, self._step, past).ravel(),
-            step=self._metadata_of["step"],
-            channels=tuple(self._metadata_of["channels"]),
-            unit=self._metadata_of["unit"],
+            step=self._metadata["step"],
+            channels=tuple(self._metadata["channels"]),
+            unit=self._metadata["unit"],
         )
         none: Ints = np.zeros(count, np.int64)
         windows = Windows(series, series.starts, none, none, past, self._windows.ahead, (rows, columns))
         made = np.concatenate([predicted for _, predicted in self._forecaster.forecast(windows)])
-        return where_seen(made, frames[:, : self._metadata_of["targets"]])
+        return where_seen(made, frames[:, : self._metadata["targets"]])
 
     @property
     def _step(self) -> float:
-        return float(self._metadata_of["step"] or 1.0)
+        return float(self._metadata["step"] or 1.0)
 
 
 def _asker(run: Run, recipe: Recipe, log: Callable[[str], None]) -> tuple[Predict, str, bool]:

@@ -12,13 +12,15 @@ and gives one number: the mean over samples, but for soft F1, which is of the ba
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavefold.core.errors import UserError, plural
+from wavefold.core.plugins import Table
 
 ClassWeights = Literal["none", "balanced", "sqrt"]
 
@@ -94,7 +96,9 @@ class SoftF1(nn.Module):
 
 _SMALL = 1e-7  # keeps the logarithm finite where every sample is given to a wrong class with certainty
 
-LOSSES: dict[str, Any] = {"cross_entropy": CrossEntropy, "label_smoothed": label_smoothed, "l1": L1, "soft_f1": SoftF1}
+LOSSES: Table[Callable[..., nn.Module]] = Table(
+    "losses", {"cross_entropy": CrossEntropy, "label_smoothed": label_smoothed, "l1": L1, "soft_f1": SoftF1}
+)
 
 
 def _weigh(values: Tensor, weights: Tensor | None) -> Tensor:

@@ -1,18 +1,16 @@
-"""Random augmentations per batch: noise, shift, gain, stretch, wander; for cadences flip and roll.
+"""Random augmentations per batch: noise, shift, gain, stretch, wander.
 
 Each is a pure function of (key, sample): a sample gets the same change in whatever batch it is. Give each augmentation
 its own key. None of the reproduced systems augments this way; these are the usual augmentations of one-dimensional signals
 (Um et al. 2017, arXiv:1706.00527), and `inside` preserves the zero tail of padded heartbeats.
 
-signals: (N, C, T) = sample, channel, position; cadences: (N, P, T, F) = sample, panel, time, frequency; samples: (N,) int64
-numbers; all on one device.
+signals: (N, C, T) = sample, channel, position; samples: (N,) int64 numbers; all on one device.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +18,6 @@ from torch import Tensor
 from wavefold.core import random
 from wavefold.core.errors import UserError
 from wavefold.data.dataset import shape_words
-from wavefold.domains.radio.cadence import MIRRORS
 
 
 class Augmentation(Protocol):
@@ -34,12 +31,12 @@ class Noise:
     """Adds Gaussian noise of standard deviation `sigma`; inside: leave a sample's zero tail as it is."""
 
     def __init__(self, sigma: float = 0.01, inside: bool = True) -> None:
-        self.sigma, self.inside = _not_negative(sigma, "noise.sigma"), inside
+        self.sigma, self.inside = not_negative(sigma, "noise.sigma"), inside
 
     def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
         """signals: (N, C, T)."""
         if self.inside:
-            _need_axes(signals, 3, "noise with inside = true")
+            need_axes(signals, 3, "noise with inside = true")
         noise = random.normal(key, samples, signals[0].numel()).view_as(signals) * self.sigma
         return signals + (noise * _before_tail(signals) if self.inside else noise)
 
@@ -48,12 +45,12 @@ class Shift:
     """Shifts by a random integer of up to `most` positions in either direction, filling with zeros."""
 
     def __init__(self, most: int = 5) -> None:
-        self.most = int(_not_negative(most, "shift.most"))
+        self.most = int(not_negative(most, "shift.most"))
 
     def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
         """signals: (N, C, T)."""
-        _need_axes(signals, 3, "shift")
-        steps = _steps(key, samples, self.most)
+        need_axes(signals, 3, "shift")
+        steps = whole_steps(key, samples, self.most)
         source = torch.arange(signals.shape[2], device=signals.device) - steps  # (N, T)
         return _gather(signals, source)
 
@@ -80,7 +77,7 @@ class Stretch:
 
     def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
         """signals: (N, C, T)."""
-        _need_axes(signals, 3, "stretch")
+        need_axes(signals, 3, "stretch")
         place = torch.arange(signals.shape[2], device=signals.device) / _around_one(key, samples, self.spread)  # (N, T)
         left = place.floor()
         part = (place - left).to(signals.dtype)[:, None]  # (N, 1, T)
@@ -94,11 +91,11 @@ class Wander:
     """
 
     def __init__(self, size: float = 0.05, inside: bool = True) -> None:
-        self.size, self.inside = _not_negative(size, "wander.size"), inside
+        self.size, self.inside = not_negative(size, "wander.size"), inside
 
     def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
         """signals: (N, C, T)."""
-        _need_axes(signals, 3, "wander")
+        need_axes(signals, 3, "wander")
         amplitude, turns, start = random.uniform(key, samples, 3)[:, :, None].unbind(1)  # (N, 1) each
         place = torch.arange(signals.shape[2], device=signals.device) / signals.shape[2]
         wave = self.size * amplitude * torch.sin(2 * math.pi * (turns * place + start))  # (N, T)
@@ -106,45 +103,14 @@ class Wander:
         return signals + (wave * _before_tail(signals) if self.inside else wave)
 
 
-class Flip:
-    """Mirrors each of the given axes of a cadence in half of the samples; ON panels stay first, third and fifth."""
-
-    def __init__(self, axes: Sequence[Literal["time", "frequency"]] = ("time", "frequency")) -> None:
-        self.axes = tuple(dict.fromkeys(axes))
-
-    def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
-        """signals: (N, P, T, F)."""
-        _need_axes(signals, 4, "flip")
-        drawn = random.uniform(key, samples, len(MIRRORS)) < 0.5
-        for number, (axis, mirror) in enumerate(MIRRORS.items()):
-            if axis in self.axes:
-                signals = torch.where(drawn[:, number, None, None, None], mirror(signals), signals)
-        return signals
-
-
-class Roll:
-    """Rolls a cadence by a random integer of up to `most` frequency bins in either direction, wrapping around."""
-
-    def __init__(self, most: int = 128) -> None:
-        self.most = int(_not_negative(most, "roll.most"))
-
-    def __call__(self, signals: Tensor, samples: Tensor, key: int) -> Tensor:
-        """signals: (N, P, T, F); all panels of a sample shift together."""
-        _need_axes(signals, 4, "roll")
-        steps = _steps(key, samples, self.most)[:, 0].tolist()
-        moved = torch.empty_like(signals)
-        for number, step in enumerate(steps):
-            moved[number] = signals[number].roll(step, -1)
-        return moved
-
-
-def _need_axes(signals: Tensor, axes: int, name: str) -> None:
+def need_axes(signals: Tensor, axes: int, name: str) -> None:
+    """UserError unless signals have so many axes, the sample's included."""
     if signals.ndim != axes:
         wanted = {3: "(sample, channel, position)", 4: "(sample, panel, time, frequency)"}[axes]
         raise UserError(f"{name}: expected signals {wanted}, but a sample is {shape_words(signals.shape[1:])}")
 
 
-def _steps(key: int, samples: Tensor, most: int) -> Tensor:
+def whole_steps(key: int, samples: Tensor, most: int) -> Tensor:
     """Uniform random integers from -most to most, (N, 1)."""
     choices = 2 * most + 1
     return (random.uniform(key, samples, 1) * choices).long().clamp(max=choices - 1) - most
@@ -167,7 +133,8 @@ def _before_tail(signals: Tensor) -> Tensor:
     return filled.flip(2).cumsum(2).flip(2) > 0
 
 
-def _not_negative(value: float, place: str) -> float:
+def not_negative(value: float, place: str) -> float:
+    """The value; UserError, which names `place`, where it is below 0."""
     if value < 0:
         raise UserError(f"{place}: {value} is negative; expected 0 or more")
     return value

@@ -18,12 +18,11 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
-from wavefold.data.lazy import Floats, Ints, Lazy
+from wavefold.data.lazy import LARGE, Floats, Ints, Lazy
 from wavefold.data.series import Seconds, Series, stretches
 from wavefold.data.series_options import Reading
 
 AXES = ("sequence", "time", "row", "column", "channel")
-LARGE = 256 << 20  # bytes as float32; more is read when it is asked for
 EVENTS_WORD = "events = {box = [west, east, south, north], cells = [rows, columns]}"  # what a table of events lacks
 Beside = Mapping[str, NDArray[Any]]  # the arrays that stand beside the frames, by name
 

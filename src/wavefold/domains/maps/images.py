@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, listed
 from wavefold.core.registry import optional
-from wavefold.data.lazy import Floats, Ints, Lazy
+from wavefold.data.lazy import LARGE, Floats, Ints, Lazy
 from wavefold.data.series import Series, join_stretches
 from wavefold.data.series_options import Reading
-from wavefold.domains.maps.arrays import LARGE
 
 pictures = optional("PIL.Image", extra="pictures")
 
@@ -202,7 +201,7 @@ class _Opened:
             self._image = pictures.open(self._file, formats=_FORMS)
         except BaseException as error:
             self._quiet.__exit__(None, None, None)
-            self._say(error)
+            self._log(error)
             raise
         return self._image
 
@@ -210,7 +209,7 @@ class _Opened:
         self._image.close()
         self._quiet.__exit__(None, None, None)
         if error is not None:
-            self._say(error)
+            self._log(error)
 
     def _log(self, error: BaseException) -> None:
         if isinstance(error, pictures.DecompressionBombWarning | pictures.DecompressionBombError):

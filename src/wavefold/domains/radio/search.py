@@ -17,17 +17,15 @@ from numpy.typing import NDArray
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.process import is_main_process
 from wavefold.core.progress import Progress
-from wavefold.core.run import Run
 from wavefold.data.blocks import row_blocks
-from wavefold.data.dataset import Dataset, Floats, Ints
+from wavefold.data.dataset import Floats, Ints
 from wavefold.data.lazy import Lazy
 from wavefold.domains.radio.cadence import ON, PANELS
-from wavefold.domains.radio.candidates import Candidate
+from wavefold.domains.radio.candidates import Candidate, write_candidates
 from wavefold.domains.radio.needles import STEEPEST
-from wavefold.domains.radio.observation import Observation, cut_windows, finite_windows, window_starts
+from wavefold.domains.radio.observation import Observation, cut_windows, finite_windows, open_observation, window_starts
 from wavefold.domains.radio.one_clock import on_off_lines
 from wavefold.domains.radio.picture import Axes, Track, draw_cadence
-from wavefold.tasks.classification.inference import probabilities_for
 
 Predict = Callable[[Lazy], NDArray[np.float64]]  # windows (window, 6, time, frequency) -> (window,) probabilities of a needle
 Log = Callable[[str], None]
@@ -49,25 +47,43 @@ class Found:
     windows: int = 1
 
 
+def search_scans(
+    predict: Predict,
+    metadata: Mapping[str, Any],
+    scans: Sequence[str],
+    *,
+    out: str,
+    threshold: float = 0.5,
+    warn: Log = print,
+) -> list[Candidate]:
+    """Search six scans, files in the order of time; write the candidates to `out`, and pictures of the best beside it.
+
+    predict: a run's probability of a needle in each of some windows. metadata: the run's shape and classes. out: "-" is
+    standard output, without pictures. warn: takes a line for each limit of the search.
+    """
+    observation = open_observation(scans)
+    found = search_observation(predict, metadata, observation, threshold=threshold, warn=warn)
+    candidates = candidates_of(found, observation)
+    write_candidates(out, candidates)
+    if out != "-":
+        draw_candidates(pictures_folder(out), found, observation, metadata["shape"][2], warn=warn)
+    return candidates
+
+
 def search_observation(
-    run: Run, observation: Observation, *, threshold: float = 0.5, size: int = 512, warn: Log = print
+    predict: Predict, metadata: Mapping[str, Any], observation: Observation, *, threshold: float = 0.5, warn: Log = print
 ) -> list[Found]:
     """Find all needles in an observation with a run; returns merged detections, the best first.
 
-    Drift rates of up to half a fine channel per row in either direction are covered, as in the simulator: 0.08 Hz/s for rows
-    of 18 s and channels of 2.8 Hz. threshold: minimum probability of a window. size: batch size in windows. warn: receives a
-    line on that limit, on scans that are not on one clock, and on windows with values that are not finite, which are skipped.
+    predict: the run's probability of a needle in each of some windows. metadata: the run's shape and classes. Drift rates of up
+    to half a fine channel per row in either direction are covered, as in the simulator: 0.08 Hz/s for rows of 18 s and
+    channels of 2.8 Hz. threshold: minimum probability of a window. warn: receives a line on that limit, on scans that are
+    not on one clock, and on windows with values that are not finite, which are skipped.
     """
-    shape = check_scans(run.metadata, observation)
+    shape = check_scans(metadata, observation)
     warn(f"searching drift rates of up to {abs(observation.drift(STEEPEST)):.3g} Hz/s (half a fine channel per row)")
     if not observation.on_one_clock:
         warn("according to tstart, scans overlap or are more than one scan apart; they are searched as if contiguous")
-    classes = tuple(run.metadata["classes"])
-
-    def predict(windows: Lazy) -> NDArray[np.float64]:
-        dataset = Dataset(windows, np.arange(len(windows)).astype(np.str_), classes=classes, source="windows")
-        return probabilities_for(run, dataset, size)[:, -1]
-
     return merge(find_lines(observation, shape[2], predict, threshold=threshold, warn=warn), observation.starts, shape[1])
 
 
@@ -226,8 +242,8 @@ def _notify(progress: Progress, before: int, done: int) -> None:
 def _tracks(stretch: _Stretch, firsts: Ints, scores: NDArray[np.float64]) -> Iterator[Found]:
     """Yield the track of each window. firsts: (window,) first fine channels."""
     lines = on_off_lines(torch.from_numpy(stretch.windows(firsts)), stretch.starts)
-    metadata = (firsts.tolist(), scores.tolist(), lines.column.tolist(), lines.drift.tolist(), lines.snr.tolist())
-    for first, score, column, drift, snr in zip(*metadata, strict=True):
+    columns = (firsts.tolist(), scores.tolist(), lines.column.tolist(), lines.drift.tolist(), lines.snr.tolist())
+    for first, score, column, drift, snr in zip(*columns, strict=True):
         yield Found(score, snr, first + column, drift, stretch.coarse)
 
 

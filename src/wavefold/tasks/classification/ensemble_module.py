@@ -19,7 +19,7 @@ from wavefold.models.views import answers_of
 from wavefold.recipe import Member, Recipe
 from wavefold.tasks.classification.inference import member_net, transforms_of
 
-__all__ = ["WholeNet", "whole_net"]
+__all__ = ["EnsembleModule", "ensemble_module"]
 
 
 class EnsembleModule(nn.Module):

@@ -16,6 +16,7 @@ from wavefold.data.split import SPLITS, Fold
 from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS
 from wavefold.evaluation.metrics import METRICS
 from wavefold.models import CLASSIFIERS, MODELS, count_parameters, describe
+from wavefold.models.views import MIRRORS
 from wavefold.recipe import Member, Recipe, StageRecipe
 from wavefold.tasks.classification.evaluate import data_notes
 from wavefold.tasks.classification.fit import STEPS, check_size, net_axes, new_changes, new_net, reads_lazily
@@ -191,6 +192,8 @@ def _check_members(recipe: Recipe) -> None:
 
 def _check_flips(member: Member, axes: int, place: str) -> None:
     """axes: of the signals, including the sample axis."""
+    for number, name in enumerate(member.flips):
+        pick(MIRRORS, name, f"{place}.flips.{number}")
     if member.flips and member.model in CLASSIFIERS:
         raise UserError(
             f"{place}.flips: '{member.model}' is a classifier; only nets can average predictions over mirror images"

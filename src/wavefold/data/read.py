@@ -1,0 +1,174 @@
+"""Labelled samples of a source: the files that are read, the cache, labels numbered and groups chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wavefold.core.errors import DataError, MissingGroup, UserError, listed, nearest
+from wavefold.core.plugins import Table as Parts
+from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
+from wavefold.data.columns_csv import read_columns
+from wavefold.data.dataset import Dataset, Ints, Strings, class_names, number_labels
+from wavefold.data.header import one_named, shown
+from wavefold.data.index_csv import check_label
+from wavefold.data.layout import Fetch, Found
+from wavefold.data.rebin import grid_centres
+from wavefold.data.sky import stars
+from wavefold.data.sources import LAYOUTS, find
+from wavefold.data.table import GROUPS, Table, with_columns
+
+REMOTES: Parts[Fetch] = Parts("remotes")
+
+
+def read(
+    source: str | Path,
+    *,
+    layout: str = "auto",
+    group: str = "",
+    classes: Sequence[str] | None = None,
+    label_column: str = "",
+    labels: bool = True,
+    cache: bool = True,
+    grid: Sequence[float] | None = None,
+    skip_bad: bool = False,
+) -> Dataset:
+    """Read a file, a folder or `physionet:<database>` into signals (sample, channel, position), ids, labels and groups.
+
+    Of a folder, its `train*` file, its index of many files or its records are read; `test_files` lists the others. group: the
+    column that holds groups, in the file or in `<stem>_meta.csv[.gz]` beside it; "" and "auto" take record, group, patient,
+    subject, star, source_key or background where there is one, else the stars that `ra` and `dec` in degrees tell, as "star"
+    does. classes: names that labels must be of, as at scoring; None takes those that the source has. label_column: "" is the
+    layout's own. labels: False for prediction, when columns of labels and groups may be missing, and labels may be anything.
+    cache: keep the parsed arrays under $WAVEFOLD_CACHE or ~/.cache/wavefold. grid: of FITS files, the first and last
+    wavelength and the step in angstrom. skip_bad: of many files, pass over those that cannot be read, and list them in
+    left_out; otherwise the first is a DataError.
+    """
+    check_layout(layout)
+    found = find(_local(source), layout)
+    table, digest = _table(found, label_column, group, labels, cache, grid, skip_bad)
+    names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
+    numbers = None if table.words is None else _numbers(table.words, names, table, found)
+    groups, grouping = _groups(table, group, found, needed=labels)
+    return Dataset(
+        signals=table.signals,
+        ids=table.ids,
+        labels=numbers,
+        classes=names,
+        groups=groups,
+        grouping=grouping,
+        unit=table.unit,
+        digest=digest,
+        source=str(source),
+        axis=table.axis,
+        left_out=table.left_out,
+        columns=table.columns,
+    )
+
+
+def check_layout(name: str) -> None:
+    """UserError with the nearest name unless `name` is a layout or "auto", which tells layouts by suffix and columns."""
+    if name not in ("auto", *LAYOUTS):
+        raise UserError(f"layout '{name}' is not one of auto, {listed(LAYOUTS)}{nearest(name, ('auto', *LAYOUTS))}")
+
+
+def check_grid(grid: Sequence[float]) -> None:
+    """UserError unless `grid` is a first and a last wavelength in angstrom and a step that makes bins of them."""
+    try:
+        first, last, step = grid
+        grid_centres((first, last, step))
+    except UserError as error:
+        raise UserError(f"data.grid: {error}") from None
+
+
+def _local(source: str | Path) -> Path:
+    for prefix, fetch in REMOTES.items():
+        if str(source).startswith(prefix):
+            name = str(source).removeprefix(prefix)
+            return fetch(name, cache_folder() / prefix.rstrip(":") / name)
+    return Path(source).expanduser()
+
+
+def _table(
+    found: Found, label_column: str, group: str, labels: bool, cache: bool, grid: Sequence[float] | None, skip_bad: bool
+) -> tuple[Table, str]:
+    columns: dict[str, Any] = {"label_column": label_column, "group": group, "labels": labels}
+    layout = LAYOUTS[found.layout]
+    if layout.keeps == "nothing":
+        return with_digest(layout.read(found.path, **columns, skip_bad=skip_bad))
+    if layout.keeps == "rows":
+        options = {"grid": grid and [float(v) for v in grid]} if "grid" in layout.options else {}
+        return _many(found, columns, cache, options, skip_bad)
+    if cache:
+        return cached(found.files, {"layout": found.layout, **columns}, lambda: _parse(found, columns))
+    return _parse(found, columns), content_digest(found.files)
+
+
+def _many(
+    found: Found, columns: Mapping[str, Any], cache: bool, options: Mapping[str, Any], skip_bad: bool
+) -> tuple[Table, str]:
+    """A source of many files; one entry of the cache serves all labels, groups and either way with bad files."""
+
+    def parse(store: Path | None) -> Table:
+        return LAYOUTS[found.layout].read(found.path, **columns, **options, skip_bad=skip_bad, store=store)
+
+    if columns["labels"] and ".csv" in found.path.suffixes:  # the reader checks it too, but the cache may know the rows
+        check_label(found.path, columns["label_column"], LAYOUTS[found.layout].columns)
+    if cache:
+        table, digest = stored(found, {"layout": found.layout, **options}, parse)
+    else:
+        table, digest = with_digest(parse(None))
+    if table.left_out and not skip_bad:
+        raise DataError(table.left_out[0][1])
+    labelled = table.labelled(columns["label_column"], found.path.name) if columns["labels"] else replace(table, words=None)
+    return labelled, digest
+
+
+def _parse(found: Found, columns: Mapping[str, Any]) -> Table:
+    table = LAYOUTS[found.layout].read(found.path, **columns)
+    return table if found.meta is None else with_columns(table, read_columns(found.meta), found.meta.name)
+
+
+def _numbers(words: Strings, names: Sequence[str], table: Table, found: Found) -> Ints:
+    layout = LAYOUTS[found.layout]
+    if layout.keeps != "table" and ".csv" not in found.path.suffixes:
+        places = table.ids.tolist()  # the files' own names
+    else:
+        places = np.char.add(f"{layout.row} ", table.lines.astype(np.str_)).tolist()
+    if (words == "").any():
+        raise DataError(f"{found.path.name} {places[int(np.argmax(words == ''))]}: the label is empty, expected a class")
+    return number_labels(words.tolist(), names, places, found.path.name)
+
+
+def _groups(table: Table, group: str, found: Found, *, needed: bool) -> tuple[Strings | None, str]:
+    """The groups and what they are called; None and '' where there are none and none are needed."""
+    free = group in ("", "auto")
+    names = [there for name in (GROUPS if free else [group]) if (there := one_named(table.columns, name))]
+    if names:
+        return table.columns[names[0]], names[0]
+    places = [table.columns[there] for name in ("ra", "dec") if (there := one_named(table.columns, name))]
+    if len(places) == 2 and (free or group.lower() == "star"):
+        found_stars = _stars(places, found, needed=not free)
+        return found_stars, "" if found_stars is None else "star"
+    if needed and not free:
+        beside = f" with {found.meta.name}" if found.meta else ""
+        raise MissingGroup(
+            f"{found.path.name}{beside}: no column '{group}' for groups; it has {shown(table.columns) or 'none'}"
+            f"{nearest(group, table.columns)}"
+        )
+    return None, ""
+
+
+def _stars(places: Sequence[Strings], found: Found, *, needed: bool) -> Strings | None:
+    """Groups by position; None where positions are no numbers, or a DataError where they are needed."""
+    try:
+        ra, dec = (np.where(words == "", "nan", words).astype(np.float64) for words in places)
+    except ValueError as error:
+        if not needed:
+            return None
+        raise MissingGroup(f"{found.path.name}: stars need ra and dec in degrees ({error})") from None
+    return stars(ra, dec)

@@ -1,0 +1,69 @@
+"""What a domain brings: readers, simulators and writers of its files, models and transforms, words and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from wavefold.core.plugins import domains
+from wavefold.data.axes import Axis
+from wavefold.data.dataset import Dataset, Floats
+from wavefold.data.layout import Fetch, Layout, SeriesLayout
+from wavefold.data.series import Series
+from wavefold.plots.plot import Figure
+from wavefold.plots.signal_charts import draw_explanations, draw_samples
+
+Search = Callable[..., list[Any]]  # (predict, metadata, files, *, out, threshold, warn)
+DrawSamples = Callable[[Floats, Sequence[str], Axis, Sequence[int] | None], Figure]
+DrawExplanations = Callable[[Floats, Mapping[str, Floats], Sequence[str], Axis], list[tuple[str, Figure]]]
+
+
+@dataclass(frozen=True)
+class Words:
+    """What people of the field call things, for pages and messages: each in the singular and the plural."""
+
+    sample: tuple[str, str] = ("sample", "samples")
+    group: tuple[str, str] = ("group", "groups")  # what must not be on both sides of a split
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One field of science. Its recipes are the TOML files in the folder `recipes` beside the module that holds this object.
+
+    Every mapping goes from a short name, as recipes use it, to the part.
+    """
+
+    name: str
+    words: Words = Words()
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+    remotes: Mapping[str, Fetch] = field(default_factory=dict)  # "physionet:" -> what fetches the rest of the name
+    simulators: Mapping[str, Callable[..., Dataset]] = field(default_factory=dict)  # (count, seed, *, shape, classes)
+    writers: Mapping[str, Callable[..., Path]] = field(default_factory=dict)  # (dataset, folder)
+    series_layouts: Mapping[str, SeriesLayout] = field(default_factory=dict)
+    series_simulators: Mapping[str, Callable[..., Series]] = field(default_factory=dict)
+    series_writers: Mapping[str, Callable[..., Path]] = field(default_factory=dict)
+    models: Mapping[str, type[nn.Module]] = field(default_factory=dict)
+    classifiers: Mapping[str, type] = field(default_factory=dict)
+    forecasters: Mapping[str, type[nn.Module]] = field(default_factory=dict)
+    transforms: Mapping[str, Any] = field(default_factory=dict)
+    augmentations: Mapping[str, Any] = field(default_factory=dict)
+    mixers: Mapping[str, Any] = field(default_factory=dict)
+    balancers: Mapping[str, Any] = field(default_factory=dict)
+    losses: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    mirrors: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)  # symmetries that member.flips names
+    searches: Callable[[str], bool] | None = None  # whether a file is one of those that `search` takes
+    search: Search | None = None  # of whole observations, several files at once; returns what it lists
+    axis_title: str = ""  # of the last axis; "" goes by its unit
+    draw_samples: DrawSamples = draw_samples
+    draw_explanations: DrawExplanations = draw_explanations
+
+
+def domain_of(simulator: str) -> Domain:
+    """The domain of a recipe: the one that its simulator belongs to; a domain without parts where none has it."""
+    found = (d for d in domains().values() if simulator in d.simulators or simulator in d.series_simulators)
+    return next(found, Domain(name=""))

@@ -1,0 +1,16 @@
+"""Spectra of stars, galaxies and quasars: tables of flux in txt, and FITS files of LAMOST and SDSS."""
+
+from wavefold.domains.base import Domain, Words
+from wavefold.domains.spectra.continuum import Continuum
+from wavefold.domains.spectra.layouts import LAYOUTS
+from wavefold.domains.spectra.simulate import simulate_spectra
+from wavefold.domains.spectra.write import write_spectra
+
+DOMAIN = Domain(
+    name="spectra",
+    words=Words(sample=("spectrum", "spectra"), group=("star", "stars")),
+    layouts=LAYOUTS,
+    simulators={"spectra": simulate_spectra},
+    writers={"spectra": write_spectra},
+    transforms={"continuum": Continuum},
+)

@@ -1,0 +1,109 @@
+"""Where spectra lie: an index with txt in a folder or zip, FITS files with or without an index, or such files alone."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from wavefold.data.bundles import files_below
+from wavefold.data.header import column_names, one_named
+from wavefold.data.index_csv import data_of, index_files, is_index, is_part, meta_of, training_index, wavelength_of
+from wavefold.data.layout import Found, Layout
+from wavefold.data.sources import LAYOUTS as TABLES
+from wavefold.data.sources import check_exists
+from wavefold.data.text_lines import first_line
+from wavefold.domains.spectra.contest_txt import read_spectra
+from wavefold.domains.spectra.fits_files import ENDS as FITS
+from wavefold.domains.spectra.fits_files import LABELS, read_fits
+
+
+def sniff(path: Path, layout: str) -> float:
+    """How sure it is that a path holds spectra as txt (layout "spectra") or as FITS files (layout "fits")."""
+    name, sure = _kind(path)
+    return sure if name == layout else 0.0
+
+
+def locate(path: Path, layout: str) -> Found:
+    """The index of many files, or without one the folder, zip or file, with all that is read beside it."""
+    check_exists(path)
+    index = training_index(path) if path.is_dir() else None if _holds_samples(path) else path
+    data: Path | None = path
+    if index:
+        data = index.parent if layout == "fits" else data_of(index)
+    suffixes = FITS if layout == "fits" else (".txt",)
+    wavelengths = wavelength_of(index or path, data) if layout == "spectra" else None
+    meta = meta_of(index) if index else None
+    others = [f for f in index_files(index.parent) if f != index] if index else []  # what they list is no stray
+    files = [f for f in (index, meta, wavelengths, data, *others) if f is not None and f.is_file()]
+    return Found(index or path, layout, tuple(files), meta, data if data is not None and data.is_dir() else None, suffixes)
+
+
+def test_indexes(folder: Path) -> list[Path]:
+    """The index files of a folder with `test` in their name."""
+    return [f for f in index_files(folder) if is_part(f, "test")]
+
+
+def _kind(path: Path) -> tuple[str, float]:
+    """Which of the two layouts a source has, and how sure that is; told by names, columns and what lies beside."""
+    if path.is_file():
+        if _holds_samples(path):
+            return ("fits" if path.name.lower().endswith(FITS) else "spectra"), 0.5
+        return (_kind_of(path), 0.6) if is_index(path) and _lists_files(path) else ("", 0.0)
+    if not path.is_dir():
+        return "", 0.0
+    indexes = [f for f in index_files(path) if _lists_files(f)]
+    if indexes:
+        return _kind_of(training_index(path, strict=False) or indexes[0]), 0.6
+    if any(f.name.lower().endswith(FITS) for f in path.iterdir()):
+        return "fits", 0.5
+    return ("spectra", 0.4) if any(map(_holds_numbers, path.iterdir())) else ("", 0.0)
+
+
+def _kind_of(index: Path) -> str:
+    return "fits" if data_of(index) is None and any(files_below(index.parent, FITS)) else "spectra"
+
+
+def _lists_files(index: Path) -> bool:
+    """Whether a CSV's columns are those of an index, or samples lie beside it, rather than it holding signals of its own."""
+    columns = column_names(first_line(index), index.name, numbered=True)
+    if any(one_named(columns, column) for layout in TABLES.values() for column in layout.header):
+        return False
+    return bool(one_named(columns, "id") or one_named(columns, "file") or data_of(index))
+
+
+def _holds_samples(path: Path) -> bool:
+    return path.name.lower().endswith((".zip", *FITS)) or _holds_numbers(path)
+
+
+def _holds_numbers(path: Path) -> bool:
+    """Whether a file is a .txt that begins as a sample does."""
+    name = path.name.lower()
+    if not name.endswith(".txt") or name.endswith("wavelength.txt") or not path.is_file():
+        return False
+    with open(path, "rb") as stream:
+        return bool(re.fullmatch(rb"(\xef\xbb\xbf)?[\s\d+\-.,eE]+", stream.read(64)))  # a byte-order mark may lead
+
+
+LAYOUTS = {
+    "spectra": Layout(
+        read_spectra,
+        sniff=partial(sniff, layout="spectra"),
+        locate=partial(locate, layout="spectra"),
+        test_files=test_indexes,
+        suffixes=(".txt", ".zip"),
+        keeps="rows",
+        one_file=False,
+    ),
+    "fits": Layout(
+        read_fits,
+        sniff=partial(sniff, layout="fits"),
+        locate=partial(locate, layout="fits"),
+        test_files=test_indexes,
+        suffixes=FITS,
+        keeps="rows",
+        one_file=False,
+        columns=LABELS,
+        options=("grid",),
+    ),
+}

@@ -1,0 +1,1 @@
+"""Pages: what data hold, what a run did."""

@@ -1,0 +1,1 @@
+"""What can be learned: classes of samples, later frames of maps."""

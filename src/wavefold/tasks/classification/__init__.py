@@ -1,0 +1,1 @@
+"""Samples to classes: read, validate, fit, evaluate, predict."""
