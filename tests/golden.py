@@ -34,7 +34,10 @@ from threadpoolctl import threadpool_limits
 
 # all that this file knows of the source tree; the fields of what readers hand over are named in `parts_of_*` below
 from wavefold.cli import main
-from wavefold.data import READERS, frames, observation, read, reading_as
+from wavefold.data import LAYOUTS as LAYOUTS_OF_SAMPLES
+from wavefold.data import SERIES_LAYOUTS, read, read_series
+from wavefold.data.series_options import Events, Reading
+from wavefold.domains.radio.observation import open_observation
 
 RECORD = Path(__file__).with_suffix(".json")
 Facts = dict[str, Any]
@@ -400,7 +403,7 @@ def samples(source: Path, layout: str, *, digits: int = 0, digested: bool = True
 
 def series(source: Path, *, digits: int = 0, digested: bool = True, **reading: Any) -> Facts:
     """What `read_series` makes of a source of frames."""
-    return parts_of_frames(frames.read_series(source, reading_as.Reading(**reading)), digits, digested)
+    return parts_of_frames(read_series(source, Reading(**reading)), digits, digested)
 
 
 def _contest(folder: Path) -> Facts:
@@ -564,7 +567,7 @@ _EVENTS = """Date,Primary Type,Latitude,Longitude
 
 def _events(folder: Path, **smoothed: float) -> Facts:
     (folder / "events.csv").write_text(_EVENTS)
-    events = reading_as.Events((0.0, 3.0, 0.0, 2.0), (2, 3), **smoothed)
+    events = Events((0.0, 3.0, 0.0, 2.0), (2, 3), **smoothed)
     return series(folder / "events.csv", digits=5 if smoothed else 0, events=events)
 
 
@@ -573,7 +576,7 @@ def _events_npz(folder: Path) -> Facts:
     places = {"lat": np.array([1.5, 0.5, 1.5, 1.5]), "lon": np.array([0.5, 2.5, 0.5, 0.5], np.float32)}
     minutes, kinds = np.array([600, 1439, 2880, 2880], np.uint32), np.array([0, 2, 0, 1], np.uint8)
     np.savez(folder / "events.npz", minute=minutes, type=kinds, **places, **names)
-    events = reading_as.Events((0.0, 3.0, 0.0, 2.0), (2, 3), every="12 hours", kinds={"all": ("THEFT", "ASSAULT", "BATTERY")})
+    events = Events((0.0, 3.0, 0.0, 2.0), (2, 3), every="12 hours", kinds={"all": ("THEFT", "ASSAULT", "BATTERY")})
     return series(folder / "events.npz", events=events, digested=False)
 
 
@@ -612,7 +615,7 @@ def _write_h5(path: Path, power: np.ndarray, facts: Mapping[str, float]) -> None
 
 
 def _scans(folder: Path, suffix: str) -> Facts:
-    return parts_of_scans(observation.open_observation(write_scans(folder, suffix), 5))
+    return parts_of_scans(open_observation(write_scans(folder, suffix), 5))
 
 
 SAMPLES: dict[str, Callable[[Path], Facts]] = {
@@ -646,7 +649,7 @@ LAYOUTS: dict[str, Callable[[Path], Facts]] = {
 def without_a_file() -> list[str]:
     """Readers of the two tables for which there is no small file above."""
     known = {"array", "images", "grid", "events"}
-    return sorted({*READERS} - {*SAMPLES}) + sorted({*frames.SERIES_READERS} - known)
+    return sorted({*LAYOUTS_OF_SAMPLES} - {*SAMPLES}) + sorted({*SERIES_LAYOUTS} - known)
 
 
 # The record
