@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from scipy.ndimage import convolve, gaussian_filter
 
-from wavefold.core.run import Run, lock_folder, open_run
+from wavefold.core.run import RunFolder, lock_folder, open_run
 from wavefold.data import SERIES_SIMULATORS
 from wavefold.data.read_series import read_series
 from wavefold.data.series import Series
@@ -158,7 +158,7 @@ def draw_losses(folder: Path) -> None:
     one = cut_windows(series, past=10, ahead=10).take(np.array([len(series) // 20 - 1]))
     shown = {}
     for name in ("bce-sigmoid-none", "mse-sigmoid-none", "mse-linear-last", "dssim-linear-last", "sum-linear-last"):
-        run = Run(folder / f"losses-{name}")
+        run = RunFolder(folder / f"losses-{name}")
         answers = next(Forecaster(run, recipe_of(run), 1).answers(one, baselines=False))[1]
         shown[name] = answers["ensemble"][0, 0]
     values = one.values()[0, 0]
@@ -190,7 +190,7 @@ def _on_digits(folder: Path, run_name: str, recipe: Recipe, steps: int, side: in
     every = count + CHOSEN + TESTED
     series = _digits(every, side)
     shares = {"validation": CHOSEN / every, "test": TESTED / every}
-    run = Run(folder / run_name)
+    run = RunFolder(folder / run_name)
     with lock_folder(run.folder, fresh=False):
         context = begin_series(recipe.with_({"split": {"way": "time", **shares}}), series, 1, run, simulated=True)
         fit_and_evaluate_frames(context)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from wavefold.core.errors import UserError
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.export.forecasting import export_forecaster, forecaster_module
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
@@ -57,7 +57,7 @@ def kept(folder: Path, count: int = 60) -> Path:
     return folder / "frames.npz"
 
 
-def trained(folder: Path, members: list[dict[str, object]], prepare: list[dict[str, object]], **more: object) -> Run:
+def trained(folder: Path, members: list[dict[str, object]], prepare: list[dict[str, object]], **more: object) -> RunFolder:
     changes = {
         "windows": {"past": PAST, "ahead": AHEAD},
         "member": members,
@@ -67,20 +67,20 @@ def trained(folder: Path, members: list[dict[str, object]], prepare: list[dict[s
     }
     stage = {"loss": "mse", "epochs": 1, "rate": 1e-3, "schedule": "constant", "optimiser": "adamw", "best": "mse"}
     recipe = Recipe.load("frames").with_({**changes, "stage": [stage], **more})
-    context = begin_frames(recipe, str(kept(folder)), Run(folder / "run"), simulated=False)
+    context = begin_frames(recipe, str(kept(folder)), RunFolder(folder / "run"), simulated=False)
     fit_and_evaluate_frames(context)
     return context.run
 
 
 @pytest.fixture(scope="module")
-def every_net(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def every_net(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run with a member of every net."""
     members: list[dict[str, object]] = [{"model": name, **SMALL.get(name, {})} for name in FORECASTERS]
     return trained(tmp_path_factory.mktemp("every"), members, [{"step": "standardise"}])
 
 
 @pytest.fixture(scope="module")
-def with_clock(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, list[str]]:
+def with_clock(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Path, list[str]]:
     """A run of two members by anomalies, weighed 1 to 3; its file, and what was said."""
     folder, said = tmp_path_factory.mktemp("clock"), list[str]()
     members: list[dict[str, object]] = [{"model": "blend", "blurs": [1.0]}, {"model": "blend", "blurs": [2.0], "weight": 3.0}]
@@ -113,7 +113,7 @@ def test_what_a_step_refuses_is_no_value_in_torch() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(FORECASTERS)), ids=list(FORECASTERS))
-def test_every_net_is_written_and_agrees(every_net: Run, number: int, tmp_path: Path) -> None:
+def test_every_net_is_written_and_agrees(every_net: RunFolder, number: int, tmp_path: Path) -> None:
     made = export_forecaster(every_net, tmp_path / "model.onnx", member=number, log=lambda line: None)
     assert made.largest_difference < 1e-5
     assert not made.simulated
@@ -125,7 +125,7 @@ def test_every_net_is_written_and_agrees(every_net: Run, number: int, tmp_path: 
     np.testing.assert_allclose(answers[1:2], model.predict(frames[1:2]), rtol=1e-5)  # alone as in company
 
 
-def test_the_ensemble_s_file_forecasts_what_the_run_does(with_clock: tuple[Run, Path, list[str]]) -> None:
+def test_the_ensemble_s_file_forecasts_what_the_run_does(with_clock: tuple[RunFolder, Path, list[str]]) -> None:
     run, path, said = with_clock
     recipe = Recipe.from_toml(run.recipe_text, "recipe.toml")
     series, targets = read_frames(recipe, run.metadata["source"])
@@ -142,7 +142,7 @@ def test_the_ensemble_s_file_forecasts_what_the_run_does(with_clock: tuple[Run, 
     assert "to" in said[0]
 
 
-def test_the_file_says_what_it_is(with_clock: tuple[Run, Path, list[str]]) -> None:
+def test_the_file_says_what_it_is(with_clock: tuple[RunFolder, Path, list[str]]) -> None:
     run, path, _ = with_clock
     fields = OnnxModel(path).metadata
     lists = {
@@ -161,7 +161,7 @@ def test_the_file_says_what_it_is(with_clock: tuple[Run, Path, list[str]]) -> No
 
 
 def test_a_moved_source_is_said_and_simulated(
-    with_clock: tuple[Run, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_clock: tuple[RunFolder, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, path, _ = with_clock
     monkeypatch.setattr(WRITES, lambda made, *args, **more: shutil.copy(path, made))  # what it would write again
@@ -169,12 +169,12 @@ def test_a_moved_source_is_said_and_simulated(
     shutil.copytree(run.folder, folder)
     metadata = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**metadata, "source": str(tmp_path / "gone.npz")}))
-    made = export_forecaster(Run(folder), tmp_path / "model.onnx", log=said.append)
+    made = export_forecaster(RunFolder(folder), tmp_path / "model.onnx", log=said.append)
     assert made.simulated
     assert said[0].startswith(f"{tmp_path / 'gone.npz'}: no such file or folder; verifying on simulated frames")
 
 
-def test_what_cannot_be_written_leaves_no_file(with_clock: tuple[Run, Path, list[str]], tmp_path: Path) -> None:
+def test_what_cannot_be_written_leaves_no_file(with_clock: tuple[RunFolder, Path, list[str]], tmp_path: Path) -> None:
     run, _, _ = with_clock
     with pytest.raises(UserError, match=r"--member 2: no such member; the run has members 0, 1"):
         export_forecaster(run, tmp_path / "model.onnx", member=2)
@@ -184,7 +184,7 @@ def test_what_cannot_be_written_leaves_no_file(with_clock: tuple[Run, Path, list
 
 
 def test_a_file_that_differs_is_not_kept(
-    with_clock: tuple[Run, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_clock: tuple[RunFolder, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, path, _ = with_clock
     monkeypatch.setattr(WRITES, lambda made, *args, **more: shutil.copy(path, made))
@@ -202,7 +202,7 @@ def test_motion_is_found_by_one_way_for_all_values() -> None:
         torch.testing.assert_close(traced(past[:1]), net(past[:1]))
 
 
-def test_the_module_has_a_gradient(with_clock: tuple[Run, Path, list[str]]) -> None:
+def test_the_module_has_a_gradient(with_clock: tuple[RunFolder, Path, list[str]]) -> None:
     run, _, _ = with_clock
     whole = forecaster_module(run, Recipe.from_toml(run.recipe_text, "recipe.toml"))
     frames = torch.full((1, 2, PAST, 9, 10), 50.0, requires_grad=True)

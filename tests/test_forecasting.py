@@ -16,7 +16,7 @@ from scipy.io import netcdf_file
 from wavefold import api
 from wavefold.cli import main
 from wavefold.core.errors import DataError, UserError
-from wavefold.core.run import Run, open_run
+from wavefold.core.run import RunFolder, open_run
 from wavefold.domains.maps import arrays
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
@@ -48,7 +48,7 @@ def quiet(line):
     pass
 
 
-def train(recipe, data, out, fresh=False, log=quiet) -> Run:
+def train(recipe, data, out, fresh=False, log=quiet) -> RunFolder:
     return api.train(recipe, data=str(data), out=out, fresh=fresh, log=log)
 
 
@@ -90,7 +90,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> tuple[Run, Path]:
+def trained(tmp_path_factory) -> tuple[RunFolder, Path]:
     """A run of three channels with times, two of them to forecast, that has learned a little."""
     folder = tmp_path_factory.mktemp("frames")
     names = {"channels": np.array(["wind", "warmth", "rain"]), "unit": np.array("K"), "time": hours(120)}
@@ -364,7 +364,7 @@ def test_past_and_truth_are_the_right_frames(tmp_path):
     short = keep(tmp_path / "short", counting(4))  # enough to forecast from, too few to score
     assert len(api.predict(made, str(short), out=str(tmp_path / "y.npz"))) == 1
     with pytest.raises(DataError, match="a window needs 6"):
-        api.score_run(made, str(short))
+        api.score(made, str(short))
     with pytest.raises(DataError, match="longest segment without a gap has 3 frames; a forecast needs 4"):
         api.predict(made, str(keep(tmp_path / "shorter", counting(3))), out=str(tmp_path / "y.npz"))
 
@@ -588,7 +588,7 @@ def test_another_frame_size_is_forecast_unless_cells_were_learned(trained, tmp_p
     names = np.array(["wind", "warmth", "rain"])
     wide = keep(tmp_path, wandering(20, 3, size=(9, 21)), channels=names)
     assert api.predict(folder, str(wide), out=str(tmp_path / "x.npz")).frames.shape == (1, 2, 2, 9, 21)
-    assert api.score_run(folder, str(wide), warn=quiet).as_json()["n"] == 15
+    assert api.score(folder, str(wide), warn=quiet).as_json()["n"] == 15
     by_cell = train(
         small(prepare=[{"step": "standardise", "per": "cell"}]), keep(tmp_path / "b", wandering(60)), tmp_path / "run"
     )
@@ -684,7 +684,7 @@ def test_ssim_is_of_the_recipes_range_and_else_of_the_channels_to_forecast(tmp_p
         tmp_path / "b",
     )
     test = keep(tmp_path, frames[6:], name="test.npz", channels=np.array(["rain", "pressure"]))
-    again = api.score_run(made, str(test), warn=quiet).as_json()
+    again = api.score(made, str(test), warn=quiet).as_json()
     assert again["others"]["ssim"] == pytest.approx(made.scores["score"]["ssim"], rel=1e-6)
 
 
@@ -742,8 +742,8 @@ def test_frames_of_one_value_are_not_taken_for_known_ones(tmp_path):
         return keep(tmp_path, frames, name=f"{seed}.npz")
 
     made, fields = train(small(), rain(0), tmp_path / "run"), list[str]()
-    api.score_run(made, str(rain(1)), warn=fields.append)
+    api.score(made, str(rain(1)), warn=fields.append)
     assert fields == []
-    api.score_run(made, str(rain(0)), warn=fields.append)
+    api.score(made, str(rain(0)), warn=fields.append)
     assert len(fields) == 1
     assert "were used for training or validation" in fields[0]

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from wavefold import api
 from wavefold.cli import main
 from wavefold.core.errors import UserError
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.plots import charts
 from wavefold.recipe import Recipe
 from wavefold.reports.classification import HeldOut, number
@@ -40,14 +40,14 @@ def heartbeat(**changes: object) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def beats_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def beats_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     out = tmp_path_factory.mktemp("beats") / "run"
     recipe = heartbeat(member=[{"model": "repvgg"}, {"model": "kernels", "features": 84}])
     return api.train(recipe, out=out, log=lambda line: None)
 
 
 @pytest.fixture(scope="module")
-def frames_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def frames_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return api.train(Recipe.load("frames").quickly(), out=tmp_path_factory.mktemp("frames") / "run", log=lambda line: None)
 
 
@@ -217,12 +217,12 @@ def test_report_without_its_data_says_so_and_shows_the_rest(beats_run, tmp_path)
     shutil.copytree(beats_run.folder, copy)
     shutil.move(copy / "simulated", tmp_path / "moved")
     lines: list[str] = []
-    said = words_of(api.report(Run(copy), warn=lines.append))
+    said = words_of(api.report(RunFolder(copy), warn=lines.append))
     assert len(lines) == 1
     assert "give their location with --data" in lines[0]
     assert "Confusion matrix" in said
     assert "Most uncertain samples" not in said
-    said = words_of(api.report(Run(copy), data=str(tmp_path / "moved"), warn=lambda line: pytest.fail(line)))
+    said = words_of(api.report(RunFolder(copy), data=str(tmp_path / "moved"), warn=lambda line: pytest.fail(line)))
     assert "Most uncertain samples" in said
 
 
@@ -240,7 +240,7 @@ def test_report_of_a_run_from_before_says_what_to_do(beats_run, tmp_path):
     shutil.copytree(beats_run.folder, copy)
     (copy / "held_out.npz").unlink()
     with pytest.raises(UserError, match=r"held_out\.npz is missing.*train again"):
-        api.report(Run(copy))
+        api.report(RunFolder(copy))
 
 
 @pytest.mark.parametrize("name", ["held_out.npz", "metrics.jsonl"])
@@ -251,7 +251,7 @@ def test_report_of_a_damaged_run_names_the_file(beats_run, tmp_path, name):
     path.write_bytes(path.read_bytes()[:-20])
     (copy / "report.html").unlink(missing_ok=True)
     with pytest.raises(UserError, match=rf"{re.escape(name)}.*is damaged"):
-        api.report(Run(copy))
+        api.report(RunFolder(copy))
     assert not list(copy.glob("*report*"))
 
 
@@ -341,16 +341,16 @@ def test_maps_change_when_the_weights_are_randomised(tmp_path):
 def test_a_damaged_run_is_one_line(beats_run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(beats_run.folder, copy)
-    path = Run(copy).member(0, 0, "repvgg") / "weights.safetensors"
+    path = RunFolder(copy).member(0, 0, "repvgg") / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"weights\.safetensors: is missing or damaged; delete"):
-        api.predict(Run(copy), str(copy / "simulated"), out=str(tmp_path / "x.csv"))
+        api.predict(RunFolder(copy), str(copy / "simulated"), out=str(tmp_path / "x.csv"))
     path.unlink()
     with pytest.raises(UserError, match="is missing or damaged"):
-        api.report(Run(copy))
+        api.report(RunFolder(copy))
     (copy / "scores.json").write_text('{"metric"')
     with pytest.raises(UserError, match=r"scores\.json: is damaged; delete it"):
-        api.report(Run(copy))
+        api.report(RunFolder(copy))
 
 
 def test_the_commands(beats_run, tmp_path, monkeypatch):

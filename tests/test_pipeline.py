@@ -11,7 +11,7 @@ import pytest
 
 from wavefold import api
 from wavefold.core.errors import DataError, UserError
-from wavefold.core.run import Run, lock_folder, open_run
+from wavefold.core.run import RunFolder, lock_folder, open_run
 from wavefold.data import read
 from wavefold.data.blocks import by_blocks
 from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS
@@ -104,7 +104,7 @@ def test_every_row_is_predicted_in_order_whatever_the_batch(trained, size, tmp_p
 
 def test_score_of_a_source_is_what_its_predictions_say(trained):
     run, data = trained
-    result = api.score_run(run, str(data))
+    result = api.score(run, str(data))
     dataset = read(str(data))
     probabilities = api.probabilities_for(run, dataset)
     assert result.metric == "l1"
@@ -139,7 +139,7 @@ def test_another_version_of_the_same_format_goes_on_and_scores(tmp_path, contest
     monkeypatch.setattr("wavefold.__version__", "0.1.100")
     train(small(), data, run.folder)
     assert (run.folder / "scores.json").stat().st_mtime_ns == scores_digest
-    assert api.score_run(run, str(data), warn=quiet).n == 240
+    assert api.score(run, str(data), warn=quiet).n == 240
     assert run.metadata["wavefold"] not in json.dumps(run.metadata["identity"])
 
 
@@ -149,7 +149,7 @@ def _stopped(*_):
 
 def test_a_run_of_an_earlier_format_is_not_trained_on_but_answers(trained, tmp_path):
     run, data = trained
-    old = Run(shutil.copytree(run.folder, tmp_path / "old"))
+    old = RunFolder(shutil.copytree(run.folder, tmp_path / "old"))
     metadata = old.metadata
     identity = {"recipe": "of then", "data": metadata["identity"]["data"], "wavefold": metadata.pop("wavefold")}
     (old.folder / "run.json").write_text(json.dumps({**metadata, "identity": identity}))
@@ -158,7 +158,7 @@ def test_a_run_of_an_earlier_format_is_not_trained_on_but_answers(trained, tmp_p
     assert "\n" not in str(caught.value)
     assert old.metadata["identity"] == identity
     assert (old.folder / "scores.json").exists()
-    assert api.score_run(old, str(data), warn=quiet).value == api.score_run(run, str(data), warn=quiet).value
+    assert api.score(old, str(data), warn=quiet).value == api.score(run, str(data), warn=quiet).value
     assert len(api.predict(old, str(data), out=str(tmp_path / "p.csv"))) == 240
     assert f"{identity['wavefold']}" in api.report(old, warn=quiet).read_text()
     assert "format" in train(small(), data, old.folder, fresh=True).metadata["identity"]
@@ -312,11 +312,11 @@ def test_two_test_files_give_two_submissions_and_a_bad_one_stops_before_training
 def test_a_score_on_samples_that_were_learned_from_says_so(trained, tmp_path, contest_csv_of):
     run, data = trained
     said = []
-    api.score_run(run, str(data), warn=said.append)
+    api.score(run, str(data), warn=said.append)
     assert said == ["192 of these 240 samples were used for training or validation: the score is too optimistic"]
     new = tmp_path / "new"
     api.simulate(small(), new, count=50, seed=99)
-    api.score_run(run, str(new), warn=said.append)
+    api.score(run, str(new), warn=said.append)
     assert len(said) == 1
 
 

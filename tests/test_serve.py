@@ -19,7 +19,7 @@ import pytest
 
 from wavefold import api
 from wavefold.core.errors import UserError
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.recipe import Recipe
 from wavefold.serving import app
 from wavefold.serving import classification as story
@@ -831,7 +831,7 @@ def test_a_grid_that_names_other_files_is_refused(tmp_path):
 
 
 def test_the_file_is_written_at_the_first_start_and_when_the_run_is_judged_anew(beats, tmp_path, monkeypatch):
-    copy = Run(shutil.copytree(beats.folder, tmp_path / "run", ignore=shutil.ignore_patterns("served.onnx")))
+    copy = RunFolder(shutil.copytree(beats.folder, tmp_path / "run", ignore=shutil.ignore_patterns("served.onnx")))
     said: list[str] = []
     served = [story.served_run(copy, log=said.append) for _ in range(2)]
     assert [s.metadata["engine"] for s in served] == ["ONNX Runtime"] * 2

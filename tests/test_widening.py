@@ -140,7 +140,7 @@ def test_a_run_of_cadences_tells_folds_intervals_and_cuts(given, tmp_path):
         assert low <= value <= high
     assert "\nby fold: auc " in api.describe_scores(run)
     new = cadences(40, seed=1)
-    result = api.score_run(run, given(new), by=["family", "snr"], warn=lambda line: None)
+    result = api.score(run, given(new), by=["family", "snr"], warn=lambda line: None)
     requested = api.probabilities_for(run, new)
     rows = (new.columns["family"] == "sine") | (new.labels == 0)
     fields = json.loads(json.dumps(result.as_json()))
@@ -148,9 +148,9 @@ def test_a_run_of_cadences_tells_folds_intervals_and_cuts(given, tmp_path):
     assert fields["by"]["family"]["sine"]["n"] == 10
     assert list(fields["by"]["snr"]) == ["1.5 to 11", "11 to 20.5", "20.5 to 30", "30 to 39.5"]
     assert "auc by family:\n  linear" in api.describe_score(run, result)
-    assert "by" not in api.score_run(run, given(new), warn=lambda line: None).as_json()
+    assert "by" not in api.score(run, given(new), warn=lambda line: None).as_json()
     with pytest.raises(UserError, match=r"no column 'famly' to group by.*did you mean 'family'"):
-        api.score_run(run, given(new), by=["famly"])
+        api.score(run, given(new), by=["famly"])
 
 
 def test_answers_depend_on_neither_the_batch_nor_the_way_of_reading(given, tmp_path):

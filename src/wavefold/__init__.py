@@ -7,20 +7,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wavefold.core.run import Run, open_run
+    from wavefold.api import Run, check, look, open_run, simulate, train
+    from wavefold.domains.base import Domain
     from wavefold.estimators import FrameForecaster, SignalClassifier
     from wavefold.recipe import Recipe
 
 __version__ = "0.1.0"
 
-__all__ = ["FrameForecaster", "Recipe", "Run", "SignalClassifier", "__version__", "open_run"]
+__all__ = [
+    "Domain",
+    "FrameForecaster",
+    "Recipe",
+    "Run",
+    "SignalClassifier",
+    "__version__",
+    "check",
+    "look",
+    "open_run",
+    "simulate",
+    "train",
+]
 
 _HOMES = {
-    "FrameForecaster": "wavefold.estimators",
+    **dict.fromkeys(("Run", "check", "look", "open_run", "simulate", "train"), "wavefold.api"),
+    **dict.fromkeys(("FrameForecaster", "SignalClassifier"), "wavefold.estimators"),
+    "Domain": "wavefold.domains.base",
     "Recipe": "wavefold.recipe",
-    "Run": "wavefold.core.run",
-    "SignalClassifier": "wavefold.estimators",
-    "open_run": "wavefold.core.run",
 }
 
 

@@ -1,73 +1,61 @@
-"""The pipeline: read, split, fit every fold, evaluate, save; then predict and score. Start here.
+"""The verbs of wavefold: check, train, predict, score, look, report, export, serve, simulate. Read this file first.
 
-Each stage is a module of `story`: `checking` (recipe and data, before anything else), `reading` (samples and folds),
-`fitting` (one fold: prepare, members, stages), `judging` (combine, decide, evaluate), `asking` (predictions for new samples),
-`searching` (a whole observation). Parts are built from the recipe's short names in `base.build`.
+Each verb asks the recipe's task: `tasks/classification` for samples with labels, `tasks/forecasting` for frames in time. A task
+reads the data, splits them, fits every fold, evaluates and saves; pages, ONNX files and the server take what it saved. Parts
+are named in recipes by short names and built in `core/registry.py` from tables that domains and other packages fill.
 """
 
 from __future__ import annotations
 
-import csv
-import inspect
-import io
 import os
 import shutil
-import time
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from wavefold.core.device import main_process_first, make_deterministic
 from wavefold.core.errors import UserError, plural
-from wavefold.core.files import NO_ROOM, write_json, write_text
+from wavefold.core.files import NO_ROOM
 from wavefold.core.interrupt import stop_on_signals
-from wavefold.core.outputs import check_fresh, check_output
+from wavefold.core.outputs import PAGES, check_fresh, check_output
 from wavefold.core.plugins import domains
 from wavefold.core.process import is_main_process
-from wavefold.core.registry import pick
-from wavefold.core.run import Run, lock_folder, start_run
-from wavefold.data import SIMULATORS, WRITERS, test_files
+from wavefold.core.run import RunFolder, lock_folder
 from wavefold.data.dataset import Dataset
-from wavefold.data.fingerprints import count_known, save_fingerprints
+from wavefold.data.in_memory import is_path, write_data
 from wavefold.data.lazy import Lazy
 from wavefold.data.sources import files_read
 from wavefold.domains.base import domain_of
-from wavefold.evaluation.metrics import Score, cut_score, score
+from wavefold.evaluation.metrics import Score
 from wavefold.export.classification import export_run
 from wavefold.export.forecasting import export_forecaster
-from wavefold.recipe import Recipe, digest_of
+from wavefold.recipe import Recipe
 from wavefold.reports.classification import report_samples
 from wavefold.reports.explore_frames import explore_frames
 from wavefold.reports.explore_samples import explore_samples
 from wavefold.reports.forecasting import report_frames
 from wavefold.reports.page import write_page
-from wavefold.reports.score_table import lead_table, score_table
+from wavefold.reports.score_table import lead_table, score_rows, score_table
 from wavefold.serving.app import Limits, check_server, new_app, run_server
 from wavefold.serving.classification import served_run
-from wavefold.tasks.classification.context import Context, run_metadata
-from wavefold.tasks.classification.evaluate import decided_by, evaluate, predictions_of
-from wavefold.tasks.classification.fit import fit_fold, new_monitor
 from wavefold.tasks.classification.inference import probabilities_for, recipe_of
 from wavefold.tasks.classification.predictions import Predictions, check_target, write_predictions
-from wavefold.tasks.classification.reading import (
-    axis_marks,
-    check_shape,
-    column_marks,
-    even_grid,
-    read_backgrounds,
-    read_for,
-    read_labelled,
-    read_like,
-    split_samples,
-    warn_left_out,
+from wavefold.tasks.classification.reading import read_for, split_samples
+from wavefold.tasks.classification.run import (
+    begin_samples,
+    fit_and_evaluate_samples,
+    predict_samples,
+    score_samples,
+    simulate_samples,
 )
-from wavefold.tasks.classification.validation import check_data, check_fits, check_recipe, describe_members
-from wavefold.tasks.forecasting.forecasts import Forecasts, check_forecast_target
+from wavefold.tasks.classification.validation import check_data, check_recipe, describe_members
+from wavefold.tasks.forecasting.forecasts import Forecasts, check_forecast_target, write_forecasts
 from wavefold.tasks.forecasting.run import (
     FrameScore,
     begin_frames,
@@ -79,6 +67,7 @@ from wavefold.tasks.forecasting.run import (
 from wavefold.tasks.forecasting.validation import check_frame_recipe, check_frames, describe_forecasters
 
 __all__ = [
+    "Run",
     "check",
     "check_data",
     "check_recipe",
@@ -88,11 +77,13 @@ __all__ = [
     "export",
     "is_scan",
     "look",
+    "open_run",
     "predict",
     "probabilities_for",
     "read_for",
     "report",
-    "score_run",
+    "resolve",
+    "score",
     "search",
     "serve",
     "simulate",
@@ -101,16 +92,76 @@ __all__ = [
 ]
 
 Log = Callable[[str], None]
+T = TypeVar("T")
 
 _NO_SKIPPING = "--skip-bad: applies only to labelled samples; frames may have missing cells without it"
 
 
-def check(recipe: Recipe, data: str = "") -> list[str]:
+class Run(RunFolder):
+    """A finished training: its folder, its scores, and what can be done with it.
+
+    `metadata` holds what run.json says, `scores` what scores.json says.
+    """
+
+    def predict(self, data: Any, out: str | Path = "", **options: Any) -> Predictions | Forecasts:
+        """Predict every sample of a path, a frame or an array, or forecast the frames after those given; see `predict`."""
+        return predict(self, data, out=out, **options)
+
+    def score(self, data: Any, labels: Any = None, **options: Any) -> Score | FrameScore:
+        """Score on other labelled data, or on other frames; see `score`."""
+        return score(self, data, labels=labels, **options)
+
+    def report(self, out: str | Path = "", **options: Any) -> Path:
+        """Write a page about the run; see `report`."""
+        return report(self, out=Path(out) if out else None, **options)
+
+    def export(self, out: str | Path = "model.onnx", **options: Any) -> Path:
+        """Write the run as one ONNX file; see `export`."""
+        return export(self, out=Path(out), **options)
+
+    def serve(self, *, host: str = "127.0.0.1", port: int = 8000, log: Log = print) -> None:
+        """Serve predictions over HTTP until stopped."""
+        serve(self, host=host, port=port, log=log)
+
+    def __str__(self) -> str:
+        return describe_scores(self)
+
+    def _repr_html_(self) -> str:
+        """The scores as a table for a notebook: ensemble, members and baselines with intervals."""
+        head, rows = score_rows(self.scores)
+        cells = [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
+        title = f"{self.metadata['recipe']}, n = {self.scores['n']:,}, {self.folder}"
+        columns = "".join(f"<th>{escape(name)}</th>" for name in head)
+        return f"<table><caption>{escape(title)}</caption><tr>{columns}</tr>{''.join(cells)}</table>"
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open an existing run; UserError if the folder is not one."""
+    run = Run(Path(folder))
+    _ = run.metadata
+    return run
+
+
+def resolve(
+    recipe: Recipe | str | Path,
+    *,
+    quick: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    skip_bad: bool = False,
+) -> Recipe:
+    """A recipe by name or TOML file, with its [quick] values and then the overrides: {"stage.*.epochs": 5}."""
+    found = recipe if isinstance(recipe, Recipe) else Recipe.load(str(recipe))
+    found = found.quickly() if quick else found
+    return found.with_({**(overrides or {}), **({"data.skip_bad": True} if skip_bad else {})})
+
+
+def check(recipe: Recipe | str | Path, data: str | Path = "") -> list[str]:
     """Raise UserError for the first problem with a recipe or its data; otherwise describe the data, as lines."""
+    recipe = resolve(recipe)
     (check_frame_recipe if recipe.windows else check_recipe)(recipe)
     if not data:
         return []
-    return (check_frames if recipe.windows else check_data)(recipe, data)
+    return (check_frames if recipe.windows else check_data)(recipe, str(data))
 
 
 def describe_nets(recipe: Recipe) -> str:
@@ -119,37 +170,96 @@ def describe_nets(recipe: Recipe) -> str:
 
 
 @stop_on_signals()
-def train(recipe: Recipe, *, data: str = "", out: Path, fresh: bool = False, log: Log = print) -> Run:
+def train(
+    recipe: Recipe | str | Path,
+    data: Any = "",
+    *,
+    out: str | Path = "",
+    labels: Any = None,
+    groups: ArrayLike | str | None = None,
+    quick: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    fresh: bool = False,
+    skip_bad: bool = False,
+    log: Log = print,
+) -> Run:
     """Train a recipe on labelled data, or on simulated data if none is given, and score it on held-out samples.
 
-    Repeating the call resumes where the last one stopped and gives bit-identical results. If only combination or evaluation
-    changed, the trained members are reused.
+    recipe: a name, a TOML file or a Recipe. data: a path; a pandas or polars frame; an array (sample, position) or (sample,
+    channel, position) with `labels`, one for each sample; for forecasts an xarray object or an array (time, row, column). The
+    run keeps a copy of what is handed over in memory. labels, groups: arrays, or the names of columns. out: the run's folder,
+    runs/RECIPE or runs/RECIPE-quick by default. fresh: delete the run in that folder first. Repeating the call resumes where
+    the last one stopped and gives bit-identical results. If only combination or evaluation changed, the trained members are
+    reused.
     """
+    chosen = resolve(recipe, quick=quick, overrides={**_columns(labels, groups), **(overrides or {})}, skip_bad=skip_bad)
+    chosen = chosen if is_path(data) else chosen.with_({"data.layout": "auto"})
+    folder = Path(out or Path("runs") / (f"{chosen.name}-quick" if quick else chosen.name))
+    return _train(chosen, data, folder, (labels, groups), fresh=fresh, log=log)
+
+
+def _train(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], *, fresh: bool, log: Log) -> Run:
     check(recipe)
     make_deterministic()
+    path = str(data) if is_path(data) else ""
     if fresh:
-        check_fresh(out, [Path(s).expanduser() for s in (data, *_named_in(recipe)) if s])
-    if fresh and data:
-        check(recipe, data)  # report problems with the data before deleting the old run
-    begin, fit_and_evaluate = (begin_frames, fit_and_evaluate_frames) if recipe.windows else (_begin, _fit_and_evaluate)
+        check_fresh(out, [Path(s).expanduser() for s in (path, *_named_in(recipe)) if s])
+    if fresh and path:
+        check(recipe, path)  # report problems with the data before deleting the old run
+    begin: Callable[..., Any] = begin_frames if recipe.windows else begin_samples
     with (
         _disk_errors(out, "no partial file was left; fix this and repeat the same command to resume"),
         lock_folder(out, fresh=fresh),
     ):
         begun = (out / "fold0").exists()
         with main_process_first():
-            context: Any = begin(recipe, data or _simulated(out / "simulated", recipe, log), Run(out), simulated=not data)
+            source = _source(recipe, data, out, words, log)
+            context = begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
         if not (out / "scores.json").exists():
             if is_main_process() and begun:
                 log(f"{out}: resuming where the last training stopped")
-            fit_and_evaluate(context)
+            (fit_and_evaluate_frames if recipe.windows else fit_and_evaluate_samples)(context)
     if is_main_process():
-        log(describe_scores(Run(out)))
+        log(describe_scores(RunFolder(out)))
     return Run(out)
 
 
-def look(recipe: Recipe, source: str, *, out: Path) -> Path:
+def _source(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], log: Log) -> str:
+    """The path of the data: as named, simulated into the run's folder, or handed over in memory and kept there."""
+    if is_path(data):
+        return str(data) or _simulated(out / "simulated", recipe, log)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".data.", suffix=".part") as folder:
+        labels, groups = (None if isinstance(word, str) else word for word in words)
+        made = write_data(data, Path(folder), labels, groups, series=recipe.windows is not None)
+        kept = out / made.name
+        if kept.exists() and kept.read_bytes() != made.read_bytes():
+            raise UserError(f"{out}: holds a run of other data; pass fresh=True to replace it, or choose another out")
+        if is_main_process():
+            os.replace(made, kept)
+    return str(kept)
+
+
+def _columns(labels: Any, groups: Any) -> dict[str, str]:
+    """The overrides for labels and groups that are named as columns, or that come as an array of groups."""
+    named = {"data.label": labels} if isinstance(labels, str) else {}
+    if isinstance(groups, str):
+        return {**named, "split.group": groups}
+    return named if groups is None else {**named, "split.group": "group"}
+
+
+@contextmanager
+def _as_path(data: Any, labels: Any = None, *, series: bool = False) -> Iterator[str]:
+    """The path of data, which are written to a temporary folder where they are handed over in memory."""
+    if is_path(data):
+        yield str(data)
+        return
+    with tempfile.TemporaryDirectory(prefix="wavefold-") as folder:
+        yield str(write_data(data, Path(folder), labels, series=series))
+
+
+def look(recipe: Recipe | str | Path, source: str, *, out: Path) -> Path:
     """Write a page that describes the data, before any training: counts, classes, statistics, samples, defects."""
+    recipe = resolve(recipe)
     (check_frame_recipe if recipe.windows else check_recipe)(recipe)
     _check_page(out)
     _check_out(out, [source, recipe.data.test])
@@ -159,7 +269,7 @@ def look(recipe: Recipe, source: str, *, out: Path) -> Path:
     return out
 
 
-def report(run: Run, *, out: Path | None = None, data: str = "", warn: Log = print) -> Path:
+def report(run: RunFolder, *, out: Path | None = None, data: str = "", warn: Log = print) -> Path:
     """Write a page about a run: scores, learning curves, errors, explanations, limits, how to reproduce it.
 
     out: by default report.html in the run's folder. data: path of the run's data, if they were moved. warn: receives a line
@@ -177,18 +287,18 @@ def report(run: Run, *, out: Path | None = None, data: str = "", warn: Log = pri
 
 def _check_page(out: Path) -> None:
     """UserError, before any work, for a page that would not be an .html file."""
-    if out.suffix.lower() not in (".html", ".htm"):
+    if out.suffix.lower() not in PAGES:
         raise UserError(f"{out}: a page is an .html file; name one with --out")
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name a file with --out")
 
 
-def _check_out(out: str | Path, sources: Sequence[str], run: Run | None = None) -> None:
-    """UserError, before any work, for an output on a file of what is read, of the run or of what it learned from."""
+def _check_out(out: str | Path, sources: Sequence[str], run: RunFolder | None = None) -> None:
+    """UserError, before any work, for an output on a file of what is read, of the run or of what it was trained on."""
     if out == "-":
         return
-    learned = [run.source, *_named_in(recipe_of(run))] if run else []
-    read = [file for source in (*sources, *learned) if source for file in files_read(source)]
+    trained_on = [run.source, *_named_in(recipe_of(run))] if run else []
+    read = [file for source in (*sources, *trained_on) if source for file in files_read(source)]
     check_output(out, [*(Path(s).expanduser() for s in sources if s), *read], run.folder if run else None)
 
 
@@ -197,7 +307,7 @@ def _named_in(recipe: Recipe) -> list[str]:
     return [recipe.data.test, recipe.data.backgrounds, recipe.data.digits]
 
 
-def export(run: Run, *, out: Path, member: int | None = None, log: Log = print) -> Path:
+def export(run: RunFolder, *, out: Path, member: int | None = None, log: Log = print) -> Path:
     """Export a run as one ONNX file, from raw samples to probabilities or from raw frames to future ones.
 
     The file is checked against torch on real samples before it gets its name. member: export only this one.
@@ -212,7 +322,7 @@ def export(run: Run, *, out: Path, member: int | None = None, log: Log = print) 
     return made.path
 
 
-def serve(run: Run, *, host: str, port: int, log: Log = print) -> None:
+def serve(run: RunFolder, *, host: str, port: int, log: Log = print) -> None:
     """Serve a run's predictions over HTTP until stopped."""
     check_server()
     _ = run.scores
@@ -220,34 +330,37 @@ def serve(run: Run, *, host: str, port: int, log: Log = print) -> None:
 
 
 def predict(
-    run: Run, source: str, *, out: str, size: int = 512, skip_bad: bool = False, warn: Log = print
+    run: RunFolder, data: Any, *, out: str | Path = "", size: int = 512, skip_bad: bool = False, warn: Log = print
 ) -> Predictions | Forecasts:
-    """Predict every sample of a source, in order; probabilities and decisions go to `out`, '-' for standard output.
+    """Predict every sample of a source, in order, or forecast the frames after the end of every segment.
 
-    In a folder, its one test file is used, or else its training file; labels in the file are ignored. skip_bad: skip samples
-    that cannot be read. warn: receives a line for each of those. For frames: forecasts after the end of every stretch.
+    data: as in `train`, without labels; of a folder its one test file is used, or else its training file. out: a file for the
+    predictions, "-" for standard output, "" for none. size: batch size. skip_bad: skip samples that cannot be read. warn:
+    receives a line for each of those.
     """
-    recipe = recipe_of(run, skip_bad)
-    (check_forecast_target if recipe.windows else check_target)(out)
-    _check_out(out, [source], run)
-    metadata, _ = run.metadata, run.scores
+    recipe, _ = recipe_of(run, skip_bad), run.scores
+    target, source = str(out), str(data) if is_path(data) else ""
+    if target:
+        (check_forecast_target if recipe.windows else check_target)(target)
+        _check_out(target, [source], run)
     _need_samples(recipe, skip_bad, _NO_SKIPPING)
-    if recipe.windows:
-        with _disk_errors(Path(out), "no partial file was left"):
-            return forecast(run, recipe, source, out=out, size=size)
-    tests = test_files(source)
-    if len(tests) > 1:
-        raise UserError(f"{source}: contains the test files {', '.join(t.name for t in tests)}; name one of them")
-    dataset = read_like(recipe, str(tests[0]) if tests else source, metadata)
-    warn_left_out(dataset, warn)
-    predictions = predictions_of(recipe, dataset.ids, metadata["classes"], probabilities_for(run, dataset, size))
-    with _disk_errors(Path(out), "no partial file was left"):
-        write_predictions(out, predictions)
+    recipe = recipe if is_path(data) else recipe.with_({"data.layout": "auto"})
+    with _as_path(data, series=recipe.windows is not None) as path:
+        if recipe.windows:
+            forecasts = forecast(run, recipe, path, size=size)
+            return _saved(forecasts, target, write_forecasts)
+        return _saved(predict_samples(run, recipe, path, size=size, warn=warn), target, write_predictions)
+
+
+def _saved(predictions: T, target: str, write: Callable[[str, T], object]) -> T:
+    if target:
+        with _disk_errors(Path(target), "no partial file was left"):
+            write(target, predictions)
     return predictions
 
 
 def search(
-    run: Run, scans: Sequence[str], *, out: str, threshold: float = 0.5, size: int = 512, warn: Log = print
+    run: RunFolder, scans: Sequence[str], *, out: str, threshold: float = 0.5, size: int = 512, warn: Log = print
 ) -> list[Any]:
     """Search six scans of a cadence, filterbank files in time order, for needles; written to `out`, the best first.
 
@@ -276,57 +389,38 @@ def is_scan(path: str) -> bool:
     return any(domain.searches is not None and domain.searches(path) for domain in domains().values())
 
 
-def score_run(
-    run: Run, source: str, *, size: int = 512, skip_bad: bool = False, warn: Log = print, by: Sequence[str] = ()
+def score(
+    run: RunFolder,
+    data: Any,
+    *,
+    labels: Any = None,
+    size: int = 512,
+    skip_bad: bool = False,
+    warn: Log = print,
+    by: Sequence[str] = (),
 ) -> Score | FrameScore:
-    """Score a run on a labelled source, or on frames: the recipe's metric with a 95 % interval, and the others that apply.
+    """Score a run on labelled data, or on frames: the recipe's metric with a 95 % interval, and the others that apply.
 
-    by: columns of the source whose values are also scored one by one. skip_bad: skip samples that cannot be read. warn:
-    receives a line for each of those, and one if the run was trained on samples of the source.
+    data, labels: as in `train`. by: columns of the source whose values are also scored one by one. skip_bad: skip samples that
+    cannot be read. warn: receives a line for each of those, and one if the run was trained on samples of the source.
     """
-    recipe, metadata, _ = recipe_of(run, skip_bad), run.metadata, run.scores
+    recipe, _ = recipe_of(run, skip_bad), run.scores
     _need_samples(recipe, skip_bad, _NO_SKIPPING)
     _need_samples(recipe, by, "--by: applies only to labelled samples; forecasts are scored by lead time")
-    if recipe.windows:
-        return score_frames(run, recipe, source, warn=warn)
-    dataset = read_labelled(recipe, source, metadata, warn)
-    warn_left_out(dataset, warn)
-    check_shape(dataset, metadata)
-    marks = {column: column_marks(dataset, column) for column in by}
-    probabilities = probabilities_for(run, dataset, size)
-    seen = count_known(run.folder / "seen.npy", dataset.signals)
-    if seen:
-        warn(
-            f"{seen:,} of these {plural(len(dataset), 'sample')} {'were' if seen > 1 else 'was'} used for training or "
-            "validation: the score is too optimistic"
-        )
-    decided = decided_by(recipe, recipe.combine.decide, probabilities)
-    labels, metric = dataset.known_labels(), recipe.output.metric
-    drawn: dict[str, Any] = {"groups": dataset.groups if recipe.split.group else None, "seed": recipe.seed}
-    whole = score(probabilities, labels, metric=metric, decided=decided, **drawn)
-    values = decided if metric == "l1" else probabilities
-    return replace(whole, by={column: cut_score(metric, values, labels, words, **drawn) for column, words in marks.items()})
+    recipe = recipe if is_path(data) else recipe.with_({"data.layout": "auto"})
+    with _as_path(data, labels, series=recipe.windows is not None) as path:
+        if recipe.windows:
+            return score_frames(run, recipe, path, warn=warn)
+        return score_samples(run, recipe, path, size=size, warn=warn, by=by)
 
 
-def simulate(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
+def simulate(recipe: Recipe | str | Path, folder: str | Path, *, count: int, seed: int = 0) -> Path:
     """Write simulated samples in the file layout of the recipe's real data; returns the file."""
+    recipe, folder = resolve(recipe), Path(folder)
     if recipe.windows:
         check(recipe)
-        with _disk_errors(folder, "no partial file was left"):
-            return simulate_frames(recipe, folder, count=count, seed=seed)
-    make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
-    dataset = make(count, seed, shape=recipe.data.shape, classes=recipe.data.classes, **_backgrounds(recipe, make))
     with _disk_errors(folder, "no partial file was left"):
-        return pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
-
-
-def _backgrounds(recipe: Recipe, make: Callable[..., Dataset]) -> dict[str, Dataset]:
-    """Backgrounds for the simulator, if the recipe names any; UserError if the simulator does not take them."""
-    if not recipe.data.backgrounds:
-        return {}
-    if "backgrounds" not in inspect.signature(make).parameters:
-        raise UserError(f"data.backgrounds: the simulator {recipe.data.simulator} makes its own backgrounds; remove this key")
-    return {"backgrounds": read_backgrounds(recipe)}
+        return (simulate_frames if recipe.windows else simulate_samples)(recipe, folder, count=count, seed=seed)
 
 
 def _need_samples(recipe: Recipe, requested: object, word: str) -> None:
@@ -335,7 +429,7 @@ def _need_samples(recipe: Recipe, requested: object, word: str) -> None:
         raise UserError(word)
 
 
-def describe_score(run: Run, result: Score | FrameScore) -> str:
+def describe_score(run: RunFolder, result: Score | FrameScore) -> str:
     """Format a score as text; a summed metric also per the number of rows set in the recipe."""
     if isinstance(result, FrameScore):
         return lead_table(result.results)
@@ -350,7 +444,7 @@ def describe_score(run: Run, result: Score | FrameScore) -> str:
     return "\n".join(lines)
 
 
-def describe_scores(run: Run) -> str:
+def describe_scores(run: RunFolder) -> str:
     """Format the scores of a run as a table: the ensemble, its members, the baselines."""
     if "leads" in run.scores:
         return f"{run.metadata['recipe']}: {lead_table(run.scores)}\nrun: {run.folder}"
@@ -363,89 +457,6 @@ def _by_fold(scores: Mapping[str, Any]) -> list[str]:
     values = [fold[scores["metric"]][0] for fold in scores.get("folds", [])]
     words = " ".join("?" if v is None else f"{v:,.0f}" if scores["metric"] == "l1" else f"{v:.4f}" for v in values)
     return [f"by fold: {scores['metric']} {words}"] if values else []
-
-
-def _begin(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> Context:
-    """Read and split everything before fitting anything, so that problems are reported at once."""
-    dataset = read_for(recipe, source)
-    named = [Path(recipe.data.test)] if recipe.data.test else test_files(source)
-    metadata = _metadata_of(recipe, dataset, simulated)
-    tests = [read_like(recipe, str(path), metadata) for path in named]
-    folds = split_samples(recipe, dataset)
-    check_fits(recipe, dataset, folds)
-    context = Context(run, recipe, dataset, tests, folds)
-    start_run(run.folder, {**metadata, "folds": len(folds)}, recipe.toml(), context.scores_digest)
-    _keep_left_out(context)
-    return context
-
-
-def _fit_and_evaluate(context: Context) -> None:
-    """Fit every fold, then score; scores.json is written last and marks the run as finished."""
-    _keep_splits(context)
-    with new_monitor(context) as monitor:
-        for fold in context.folds:
-            fit_fold(context, fold, monitor)
-    if not is_main_process():
-        return
-    begun = time.monotonic()
-    results, held_out = evaluate(context)
-    write_predictions(context.run.folder / "held_out.csv", held_out)
-    for dataset in context.tests:
-        name = "submission.csv" if len(context.tests) == 1 else f"submission-{Path(dataset.source).name.partition('.')[0]}.csv"
-        probabilities = probabilities_for(context.run, dataset)
-        write_predictions(
-            context.run.folder / name, predictions_of(context.recipe, dataset.ids, dataset.classes, probabilities)
-        )
-    seconds = round(_seconds(context) + time.monotonic() - begun, 1)
-    write_json(context.run.folder / "scores.json", {**results, "seconds": seconds, "judged": context.scores_digest})
-
-
-def _metadata_of(recipe: Recipe, dataset: Dataset, simulated: bool) -> dict[str, Any]:
-    known = {
-        "source": dataset.source,
-        "simulated": simulated,
-        "samples": len(dataset),
-        "shape": list(dataset.signals.shape[1:]),
-        "unit": dataset.unit,
-        "axis": axis_marks(dataset),
-        "grid": even_grid(dataset),
-        "left_out": len(dataset.left_out),
-        "classes": list(dataset.classes),
-    }
-    return run_metadata(recipe, digest_of([dataset.digest, list(dataset.classes), list(dataset.signals.shape)]), known)
-
-
-def _keep_left_out(context: Context) -> None:
-    """List the skipped samples of the training data and of the test files."""
-    rows = [(*row, dataset.source) for dataset in (context.dataset, *context.tests) for row in dataset.left_out]
-    path = context.run.folder / "left_out.csv"
-    if rows:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("id", "why", "source"), *rows])
-        write_text(path, text.getvalue())
-    elif is_main_process():
-        path.unlink(missing_ok=True)
-
-
-def _keep_splits(context: Context) -> None:
-    """Write the ids of every part, one line per sample and fold, and the fingerprints of the samples used in training."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "fold", "part"])
-    for fold in context.folds:
-        for part in ("train", "validation", "test"):
-            writer.writerows((name, fold.number, part) for name in context.dataset.ids[getattr(fold, part)].tolist())
-    write_text(context.run.folder / "splits.csv", text.getvalue())
-    seen = context.run.folder / "seen.npy"
-    if is_main_process() and not seen.exists():  # only once, since it reads all samples; other data would be another run
-        learned = np.unique(np.concatenate([index for f in context.folds for index in (f.train, f.validation)]))
-        save_fingerprints(seen, context.dataset.signals, learned)
-
-
-def _seconds(context: Context) -> float:
-    """Seconds spent on fitting, over all sessions."""
-    folders = [context.run.member(f.number, n, m.model) for f in context.folds for n, m in context.members]
-    return sum(float((folder / "seconds.json").read_text()) for folder in folders)
 
 
 def _simulated(folder: Path, recipe: Recipe, log: Log) -> str:

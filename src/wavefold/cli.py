@@ -192,10 +192,8 @@ def simulate(recipe: str, folder: Path, count: int, seed: int, changes: tuple[st
 @SKIP_BAD
 def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], quick: bool, fresh: bool, skip_bad: bool) -> None:
     """Train, score and save everything in one folder; repeat the same command to resume."""
-    api = _api()
-    chosen = _resolve(recipe, changes, quick, skip_bad)
-    usual = Path("runs") / (f"{chosen.name}-quick" if quick else chosen.name)
-    api.train(chosen, data=data, out=out or usual, fresh=fresh, log=click.echo)
+    options = {"quick": quick, "fresh": fresh, "skip_bad": skip_bad, "overrides": _overrides(changes)}
+    _api().train(recipe, data, out=out or "", log=click.echo, **options)
 
 
 @main.command(short_help="Predict every sample of DATA, or search six scans.")
@@ -219,12 +217,12 @@ def predict(run: Path, data: tuple[str, ...], out: str, batch: int, threshold: f
     api = _api()
     if len(data) > 1 or api.is_scan(data[0]):
         least = 0.5 if threshold is None else threshold
-        candidates = api.search(_run(run), data, out=out, threshold=least, size=batch, warn=_warn)
+        candidates = api.search(api.open_run(run), data, out=out, threshold=least, size=batch, warn=_warn)
         click.echo(f"{out}: {plural(len(candidates), 'candidate')}", err=out == "-")
         return
     if threshold is not None:
         raise UserError("--threshold: applies only to a search of six scans (.h5 or .fil); DATA is a file or folder of samples")
-    predictions = api.predict(_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
+    predictions = api.predict(api.open_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
     click.echo(f"{out}: {plural(len(predictions), 'prediction')}", err=out == "-")
 
 
@@ -237,8 +235,8 @@ def predict(run: Path, data: tuple[str, ...], out: str, batch: int, threshold: f
 def score(run: Path, data: str, as_json: bool, by: tuple[str, ...], skip_bad: bool) -> None:
     """Score a run on labelled DATA: the recipe's metric with n and a 95 % interval, and the others that apply."""
     api = _api()
-    result = api.score_run(_run(run), data, skip_bad=skip_bad, warn=_warn, by=by)
-    click.echo(json.dumps(result.as_json()) if as_json else api.describe_score(_run(run), result))
+    result = api.score(api.open_run(run), data, skip_bad=skip_bad, warn=_warn, by=by)
+    click.echo(json.dumps(result.as_json()) if as_json else api.describe_score(api.open_run(run), result))
 
 
 @main.command(short_help="Report on a run on one HTML page.")
@@ -248,7 +246,7 @@ def score(run: Path, data: str, as_json: bool, by: tuple[str, ...], skip_bad: bo
 def report(run: Path, out: Path | None, data: str) -> None:
     """Report on a run on one HTML page that works offline: scores, learning curves, errors, reproduction."""
     api = _api()
-    click.echo(f"{api.report(_run(run), out=out, data=data, warn=_warn)}: open it in a browser")
+    click.echo(f"{api.report(api.open_run(run), out=out, data=data, warn=_warn)}: open it in a browser")
 
 
 @main.command(short_help="Export a run as one ONNX file.")
@@ -258,7 +256,7 @@ def report(run: Path, out: Path | None, data: str) -> None:
 def export(run: Path, out: Path, member: int | None) -> None:
     """Export a run as one ONNX file: raw samples in, probabilities out; checked against torch on real samples."""
     api = _api()
-    api.export(_run(run), out=out, member=member, log=click.echo)
+    api.export(api.open_run(run), out=out, member=member, log=click.echo)
 
 
 @main.command(short_help="Serve a run's predictions over HTTP.")
@@ -268,7 +266,7 @@ def export(run: Path, out: Path, member: int | None) -> None:
 def serve(run: Path, host: str, port: int) -> None:
     """Serve a run's predictions over HTTP, with a page to drop files on; stop with Ctrl-C."""
     api = _api()
-    api.serve(_run(run), host=host, port=port, log=click.echo)
+    api.serve(api.open_run(run), host=host, port=port, log=click.echo)
 
 
 def _warn(line: str) -> None:
@@ -281,18 +279,14 @@ def _api() -> Any:
     return api
 
 
-def _resolve(name: str, changes: tuple[str, ...], quick: bool = False, skip_bad: bool = False) -> Any:
-    from wavefold.recipe import Recipe, parse_override  # noqa: PLC0415
-
-    recipe = Recipe.load(name)
-    recipe = recipe.quickly() if quick else recipe
-    return recipe.with_({**dict(parse_override(c) for c in changes), **({"data.skip_bad": True} if skip_bad else {})})
+def _resolve(name: str, changes: tuple[str, ...], skip_bad: bool = False) -> Any:
+    return _api().resolve(name, overrides=_overrides(changes), skip_bad=skip_bad)
 
 
-def _run(folder: Path) -> Any:
-    from wavefold.core.run import open_run  # noqa: PLC0415
+def _overrides(changes: tuple[str, ...]) -> dict[str, Any]:
+    from wavefold.recipe import parse_override  # noqa: PLC0415
 
-    return open_run(folder)
+    return dict(parse_override(change) for change in changes)
 
 
 if __name__ == "__main__":

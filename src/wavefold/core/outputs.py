@@ -10,8 +10,10 @@ from pathlib import Path
 
 from wavefold.core.errors import UserError
 
+PAGES = (".html", ".htm")
+
 _OWN = re.compile(
-    r"run\.json|recipe\.toml|scores\.json|splits\.csv|left_out\.csv|seen\.npy|ensemble\.npz|held_out\..*|fold\d+|simulated"
+    r"run\.json|recipe\.toml|scores\.json|splits\.csv|left_out\.csv|seen\.npy|ensemble\.npz|held_out\..*|fold\d+|simulated|data\.(npz|csv|nc)|served\.onnx"
 )
 
 
@@ -30,6 +32,8 @@ def check_output(out: str | Path, sources: Iterable[Path], run: Path | None = No
     for source in sources:
         if _is_same(path, source):
             raise UserError(f"{out}: is the input itself; name another file with --out")
+        if path.suffix.lower() in PAGES:  # no layout reads pages, so an earlier one may be replaced
+            continue
         if _belongs(path, source) and not _is_of_run(path, run, source):
             raise UserError(f"{out}: is there already and belongs to the input {source}; name another file with --out")
 

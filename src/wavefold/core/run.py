@@ -27,15 +27,17 @@ _LIMITED_BEFORE = ", of which data.limit takes "  # the same in runs of older ve
 # part of a run's identity, with its digests; raise it when older runs cannot be resumed, whatever the version
 RUN_FORMAT = 1
 
+IN_MEMORY = ("data.npz", "data.csv", "data.nc")  # what a run keeps of data that were handed over in memory
+
 # files that belong to a run; --fresh deletes nothing else
 _OURS = re.compile(
-    r"recipe\.toml|run\.json|splits\.csv|left_out\.csv|seen\.npy|scores\.json|ensemble\.npz|held_out\.(csv|npz)|report\.html|served\.onnx|submission.*\.csv|simulated|pictures|fold\d+|"
+    r"recipe\.toml|run\.json|splits\.csv|left_out\.csv|seen\.npy|scores\.json|ensemble\.npz|held_out\.(csv|npz)|report\.html|served\.onnx|submission.*\.csv|simulated|data\.(npz|csv|nc)|pictures|fold\d+|"
     r"\.lock|\..*\.part"
 )
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFolder:
     """The folder of one training."""
 
     folder: Path
@@ -69,7 +71,9 @@ class Run:
         metadata = self.metadata
         if metadata["simulated"]:
             return str(self.folder / "simulated")
-        return str(metadata["source"]).partition(LIMITED)[0].partition(_LIMITED_BEFORE)[0]
+        source = str(metadata["source"]).partition(LIMITED)[0].partition(_LIMITED_BEFORE)[0]
+        own = self.folder / Path(source).name
+        return str(own) if own.name in IN_MEMORY and own.exists() else source
 
     @property
     def digest(self) -> str:
@@ -85,13 +89,6 @@ class Run:
     def member(self, fold: int, number: int | str, model: str) -> Path:
         """Folder of one member in one fold."""
         return self.folder / f"fold{fold}" / f"{number}-{model}"
-
-
-def open_run(folder: Path) -> Run:
-    """Open an existing run; UserError if the folder is not a run."""
-    run = Run(folder)
-    _ = run.metadata
-    return run
 
 
 @contextmanager
@@ -142,7 +139,7 @@ def _sweep(folder: Path, *, fresh: bool) -> None:
 
 def _is_run(folder: Path) -> bool:
     try:
-        return bool(Run(folder).metadata)
+        return bool(RunFolder(folder).metadata)
     except UserError:
         return False
 
@@ -158,13 +155,13 @@ def _check_format(folder: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def start_run(folder: Path, metadata: Mapping[str, Any], recipe: str, scores_digest: str) -> Run:
+def start_run(folder: Path, metadata: Mapping[str, Any], recipe: str, scores_digest: str) -> RunFolder:
     """Create a run, or reopen the same one; UserError if the folder holds a different run.
 
     facts: contents of run.json; its "identity" decides whether an existing run is the same. judged: digest of what scores
     depend on besides the members; scores with another digest are deleted, and the members kept.
     """
-    run = Run(folder)
+    run = RunFolder(folder)
     if (folder / "run.json").is_file():
         there, here = run.metadata["identity"], metadata["identity"]
         _check_format(folder, there)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wavefold.core.errors import DataError, UserError, listed
 from wavefold.core.plugins import Table
+from wavefold.data.arrays import read_arrays, sniff_arrays
 from wavefold.data.header import column_names, missing, one_named
 from wavefold.data.index_csv import is_index
 from wavefold.data.layout import Found, Layout
@@ -139,6 +140,13 @@ LAYOUTS: Table[Layout] = Table(
             locate=partial(locate_table, layout="ts"),
             test_files=_tests,
             suffixes=(".ts",),
+        ),
+        "arrays": Layout(
+            read_arrays,
+            sniff=sniff_arrays,
+            locate=partial(locate_table, layout="arrays"),
+            suffixes=(".npz",),
+            row="sample",
         ),
     },
 )

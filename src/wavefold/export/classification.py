@@ -17,7 +17,7 @@ import wavefold
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_whole
 from wavefold.core.registry import pick
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.data import SIMULATORS, test_files
 from wavefold.data.dataset import Dataset, Floats
 from wavefold.export.onnx import OnnxModel, check_onnx, words_of, write_onnx
@@ -58,7 +58,7 @@ class Exported:
         return f"{self.path}: {self.contents}, {self.bytes / 1e6:.1f} MB; {where}"
 
 
-def export_run(run: Run, out: str | Path, *, member: int | None = None, log: Log = print) -> Exported:
+def export_run(run: RunFolder, out: str | Path, *, member: int | None = None, log: Log = print) -> Exported:
     """Write a run as one ONNX file: `signals` (sample, channel, ...) float32 to `probabilities` (sample, class) float32.
 
     The file includes preparation, all folds, combination and calibration; for a single member (its number in the recipe),
@@ -113,7 +113,7 @@ def _some(dataset: Dataset) -> Floats:
     return np.ascontiguousarray(dataset.take(index).signals[:], np.float32)
 
 
-def _requested(run: Run, member: int | None, signals: Floats) -> Values:
+def _requested(run: RunFolder, member: int | None, signals: Floats) -> Values:
     """The predictions of torch: of the full ensemble, or of one member."""
     dataset = Dataset(signals, np.arange(len(signals)).astype(np.str_))
     return probabilities_for(run, dataset) if member is None else member_probabilities_for(run, member, dataset)
@@ -142,7 +142,7 @@ def _joined(words: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
-def _metadata(run: Run, recipe: Recipe, member: int | None) -> dict[str, str]:
+def _metadata(run: RunFolder, recipe: Recipe, member: int | None) -> dict[str, str]:
     """Metadata of the file; lists are encoded as JSON."""
     metadata, scores = run.metadata, run.scores
     fields = {

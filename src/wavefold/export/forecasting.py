@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import wavefold
 from wavefold.core.errors import UserError, listed
 from wavefold.core.files import write_whole
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Floats
 from wavefold.data.series import Seconds, Series, Windows
 from wavefold.export.onnx import OnnxModel, check_onnx, words_of, write_onnx
@@ -95,7 +95,7 @@ class WholeForecaster(nn.Module):
         return forecast
 
 
-def forecaster_module(run: Run, recipe: Recipe, *, member: int | None = None) -> WholeForecaster:
+def forecaster_module(run: RunFolder, recipe: Recipe, *, member: int | None = None) -> WholeForecaster:
     """Build one forecasting module of a run on the CPU. member: only this one; UserError if there is no such member."""
     metadata, (_, windows) = run.metadata, sections(recipe)
     chosen = _chosen(recipe, member)
@@ -107,7 +107,7 @@ def forecaster_module(run: Run, recipe: Recipe, *, member: int | None = None) ->
 
 
 def export_forecaster(
-    run: Run, out: str | Path, *, member: int | None = None, log: Callable[[str], object] = print
+    run: RunFolder, out: str | Path, *, member: int | None = None, log: Callable[[str], object] = print
 ) -> Exported:
     """Write a run, or one of its members, as one ONNX file, after comparing it with torch.
 
@@ -158,7 +158,7 @@ def _chosen(recipe: Recipe, member: int | None) -> list[int]:
     return list(range(count)) if member is None else [member]
 
 
-def _learned_steps(run: Run, recipe: Recipe) -> list[FrameTransform]:
+def _learned_steps(run: RunFolder, recipe: Recipe) -> list[FrameTransform]:
     """Load the recipe's frame transforms as fitted in the run."""
     return scaling_of(recipe).load(run.folder / "fold0" / "prepare.npz").steps
 
@@ -176,7 +176,7 @@ def _examples(metadata: Mapping[str, Any], recipe: Recipe, clock: bool) -> tuple
     return ([frames, seconds], ["frames", "clock"]) if clock else ([frames], ["frames"])
 
 
-def _metadata(run: Run, recipe: Recipe, member: int | None, clock: bool) -> dict[str, str]:
+def _metadata(run: RunFolder, recipe: Recipe, member: int | None, clock: bool) -> dict[str, str]:
     """Metadata of the file; lists, numbers and mappings are encoded as JSON."""
     metadata, scores, (_, windows) = run.metadata, run.scores, sections(recipe)
     alone = member is not None and len(recipe.member) > 1
@@ -206,7 +206,7 @@ def _metadata(run: Run, recipe: Recipe, member: int | None, clock: bool) -> dict
     return {**words, **{name: words_of(value) for name, value in lists.items()}}
 
 
-def _windows_to_check(run: Run, recipe: Recipe) -> tuple[Windows, str]:
+def _windows_to_check(run: RunFolder, recipe: Recipe) -> tuple[Windows, str]:
     """Some windows of the run's frames; if unavailable, simulated ones and a message with the reason."""
     source = run.source
     try:
@@ -231,7 +231,7 @@ def _some_whole(windows: Windows) -> Windows:
     return replace(windows, first=first, top=none, left=none, size=series.size)
 
 
-def _made_up(run: Run, recipe: Recipe) -> Windows:
+def _made_up(run: RunFolder, recipe: Recipe) -> Windows:
     """Windows of random frames, from 0 to 1 after scaling; one cell in a hundred is missing."""
     metadata, (_, wanted), rng = run.metadata, sections(recipe), np.random.default_rng(0)
     count = wanted.past + wanted.ahead + 1

@@ -10,13 +10,13 @@ from typing import Any
 import wavefold
 from wavefold.core.device import processor_threads
 from wavefold.core.errors import UserError
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.export.onnx import OnnxModel
 
 KEPT = "served.onnx"
 
 
-def onnx_model(run: Run, export: Callable[..., Any], log: Callable[[str], None]) -> OnnxModel:
+def onnx_model(run: RunFolder, export: Callable[..., Any], log: Callable[[str], None]) -> OnnxModel:
     """Load a run in ONNX Runtime from the file cached in its folder; `export` writes it if it is missing or outdated.
 
     A temporary file is used if the folder is not writable.
@@ -36,7 +36,7 @@ def onnx_model(run: Run, export: Callable[..., Any], log: Callable[[str], None])
             return OnnxModel(Path(folder) / KEPT, threads)
 
 
-def _read(path: Path, run: Run, threads: int) -> OnnxModel | None:
+def _read(path: Path, run: RunFolder, threads: int) -> OnnxModel | None:
     """The cached model, if it exists, matches the run's latest evaluation and was written by this version."""
     if not path.exists():
         return None

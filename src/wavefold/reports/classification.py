@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.errors import UserError
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.data import test_files
 from wavefold.data.axes import axis_of
 from wavefold.data.dataset import Dataset, Ints, Strings
@@ -56,7 +56,7 @@ class HeldOut:
     members: Values  # (member, row, class)
 
     @classmethod
-    def of(cls, run: Run) -> HeldOut:
+    def of(cls, run: RunFolder) -> HeldOut:
         """Read the saved predictions of a run; UserError if they are missing or damaged."""
         path = run.folder / "held_out.npz"
         if not path.exists():
@@ -79,7 +79,7 @@ class HeldOut:
         return replace(self, **kept, members=self.members[:, first])
 
 
-def report_samples(run: Run, recipe: Recipe, data: str, warn: Log) -> Page:
+def report_samples(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page:
     """Build the report page of a classification run. data: new location of its samples, or '' if they have not moved."""
     scores, metadata, held = run.scores, run.metadata, HeldOut.of(run).once()
     dataset = _samples_again(run, recipe, data, warn)
@@ -176,7 +176,7 @@ def _score_table(scores: Mapping[str, Any], rows: Sequence[tuple[str, str, Mappi
     return Table(["", *heads], [[name, *cells(row)] for name, _, row in rows])
 
 
-def learning_chapter(run: Run, recipe: Recipe, metric: str) -> Chapter:
+def learning_chapter(run: RunFolder, recipe: Recipe, metric: str) -> Chapter:
     """Loss and validation score by epoch and stage, for each net of each fold."""
     lines = {}
     for fold in range(run.metadata.get("folds", 1)):
@@ -253,7 +253,7 @@ def _choices(scores: Mapping[str, Any]) -> list[Block]:
     return [Table(["combiner", "calibration", "decision", metric_words(scores), "low", "high"], rows, caption)]
 
 
-def _samples_again(run: Run, recipe: Recipe, data: str, warn: Log) -> Dataset | None:
+def _samples_again(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Dataset | None:
     """Read the samples the run was trained and tested on; None, with a warning, if they are unavailable."""
     source = data or run.source
     try:
@@ -275,13 +275,13 @@ def _samples_again(run: Run, recipe: Recipe, data: str, warn: Log) -> Dataset | 
     return dataset
 
 
-def _of_samples(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, source: str) -> list[Chapter]:
+def _of_samples(run: RunFolder, recipe: Recipe, dataset: Dataset, held: HeldOut, source: str) -> list[Chapter]:
     """The chapters that need the samples. source: location of possible test files."""
     first = split_samples(recipe, dataset)[0]
     return [*_samples(run, recipe, dataset, held, first), _not_shown(run, recipe, dataset, first, source)]
 
 
-def _samples(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, first: Fold) -> list[Chapter]:
+def _samples(run: RunFolder, recipe: Recipe, dataset: Dataset, held: HeldOut, first: Fold) -> list[Chapter]:
     """The hardest and the most uncertain test samples, and saliency maps of some samples. first: the first fold."""
     few = _DRAWN if dataset.signals.ndim == 3 else _DRAWN // 3
     bad = worst(held.probabilities, held.labels, few)
@@ -329,7 +329,7 @@ def _drawn(domain: Domain, dataset: Dataset, held: HeldOut, chosen: Ints) -> Fig
     return domain.draw_samples(values, titles, axis_of(dataset, domain.axis_title), held.labels[chosen].tolist())
 
 
-def _why(run: Run, recipe: Recipe, dataset: Dataset, held: HeldOut, chosen: Ints, train: Ints) -> Chapter:
+def _why(run: RunFolder, recipe: Recipe, dataset: Dataset, held: HeldOut, chosen: Ints, train: Ints) -> Chapter:
     predicted = held.probabilities[chosen].argmax(axis=1).astype(np.int64)
     made: Explained = explain(run, recipe, dataset, held.rows[chosen], predicted, train)
     titles = _titles(dataset, held, chosen)
@@ -352,7 +352,7 @@ _OF_ALL_FOLDS = (
 )
 
 
-def _not_shown(run: Run, recipe: Recipe, dataset: Dataset, first: Fold, source: str) -> Chapter:
+def _not_shown(run: RunFolder, recipe: Recipe, dataset: Dataset, first: Fold, source: str) -> Chapter:
     """Leakage and shift of the test part and test files relative to training. source: location of possible test files."""
     train, test = first.train, first.test
     blocks: list[Block] = [*_groups_shown(run, recipe, dataset, train, test), *_rare(dataset, train)]
@@ -378,7 +378,7 @@ def _some(rows: Ints) -> Ints:
     return np.sort(np.random.default_rng(0).permutation(rows)[:_COMPARED])
 
 
-def _groups_shown(run: Run, recipe: Recipe, dataset: Dataset, train: Ints, test: Ints) -> list[Block]:
+def _groups_shown(run: RunFolder, recipe: Recipe, dataset: Dataset, train: Ints, test: Ints) -> list[Block]:
     if dataset.groups is None:
         return [
             Words(
@@ -431,7 +431,7 @@ def _largest(shares: Values) -> float:
 _OUTSIDE, _FAR = 0.001, 0.2  # warning thresholds: share of values; distance
 
 
-def repeat_chapter(run: Run, recipe: Recipe, scores: Mapping[str, Any]) -> Chapter:
+def repeat_chapter(run: RunFolder, recipe: Recipe, scores: Mapping[str, Any]) -> Chapter:
     """Command, environment and recipe to reproduce the run."""
     metadata = run.metadata
     known = [
@@ -447,7 +447,7 @@ def repeat_chapter(run: Run, recipe: Recipe, scores: Mapping[str, Any]) -> Chapt
     return Chapter("Reproduce this run", [Words(_command(run), "code"), Facts(known), Words(recipe.toml(), "code")])
 
 
-def _command(run: Run) -> str:
+def _command(run: RunFolder) -> str:
     """The command that made the run; for a run made from Python, a command that trains from its recipe."""
     program, *given = run.metadata["command"]
     if Path(program).stem == "wavefold" or Path(program).parts[-2:] == ("wavefold", "cli.py"):

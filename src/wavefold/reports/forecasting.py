@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from wavefold.core.errors import UserError
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Floats, Ints
 from wavefold.data.series import Series, Windows, time_word
 from wavefold.data.statistics import drift
@@ -36,7 +36,7 @@ _FRAMES = 1000  # per part, whose values are compared
 _PANELS = 8  # leads per figure of maps
 
 
-def report_frames(run: Run, recipe: Recipe, data: str, warn: Log) -> Page:
+def report_frames(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page:
     """Build the report page of a forecasting run. data: new location of its frames, or '' if they have not moved."""
     scores, metadata = run.scores, run.metadata
     again = _frames_again(run, recipe, data, warn)
@@ -94,7 +94,7 @@ def _known(values: list[float | None]) -> list[float]:
     return [np.nan if v is None else v for v in values]
 
 
-def _frames_again(run: Run, recipe: Recipe, data: str, warn: Log) -> tuple[Series, int] | None:
+def _frames_again(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> tuple[Series, int] | None:
     """Read the frames the run was trained and tested on; None, with a warning, if they are unavailable."""
     source = data or run.source
     try:
@@ -116,7 +116,7 @@ def _frames_again(run: Run, recipe: Recipe, data: str, warn: Log) -> tuple[Serie
     return series, targets
 
 
-def _forecasts(run: Run, recipe: Recipe, series: Series, targets: int) -> list[Chapter]:
+def _forecasts(run: RunFolder, recipe: Recipe, series: Series, targets: int) -> list[Chapter]:
     """Forecasts of test windows against the truth, errors, sharpness, and distribution shift."""
     windows = windows_in(recipe, series)
     split = split_windows(recipe, windows)

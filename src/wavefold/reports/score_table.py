@@ -27,6 +27,14 @@ def score_table(scores: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def score_rows(scores: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The recipe's metric of ensemble, members and baselines as a table's header and rows, for classifiers and forecasters."""
+    metric = scores["metric"]
+    rows = [{"name": "ensemble", **scores["score"]}, *scores["members"]]
+    rows += [{**row, "name": f"{row['name']} (baseline)"} for row in scores["baselines"]]
+    return ["", f"{metric} [95 % interval]"], [[row["name"], _cell(metric, row[metric])] for row in rows]
+
+
 def lead_table(scores: Mapping[str, Any]) -> str:
     """Return the score table of a forecaster as text: the metric over all leads and at some, other metrics, and the notes."""
     metric, leads = scores["metric"], scores["leads"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import wavefold
 from wavefold.core.errors import DataError, UserError, listed
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.data import LAYOUTS, SIMULATORS, read
 from wavefold.data.axes import axis_of
 from wavefold.data.dataset import Dataset, Floats
@@ -38,7 +38,7 @@ _LONG = 1 << 24  # most values of a WFDB signal, which may be packed into fewer 
 _RATES = (20.0, 20000.0)  # sampling rate of a WFDB record in Hz: least, most
 
 
-def served_run(run: Run, *, log: Log = print) -> ServedModel:
+def served_run(run: RunFolder, *, log: Log = print) -> ServedModel:
     """Load a finished run for serving. say: receives a line if torch is used instead of ONNX Runtime."""
     recipe = recipe_of(run)
     if recipe.windows:
@@ -90,7 +90,7 @@ def example_of(recipe: Recipe, metadata: Mapping[str, Any]) -> Floats:
     return wave.astype(np.float32)
 
 
-def _asker(run: Run, recipe: Recipe, log: Log) -> tuple[Callable[..., NDArray[Any]], str]:
+def _asker(run: RunFolder, recipe: Recipe, log: Log) -> tuple[Callable[..., NDArray[Any]], str]:
     """The prediction function, and the name of its engine for GET /model."""
     try:
         return onnx_model(run, export_run, log).predict, "ONNX Runtime"

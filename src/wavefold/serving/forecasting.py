@@ -12,7 +12,7 @@ import numpy as np
 
 import wavefold
 from wavefold.core.errors import DataError, UserError
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.data import SERIES_SIMULATORS
 from wavefold.data.dataset import Floats
 from wavefold.data.lazy import Ints
@@ -33,7 +33,7 @@ _MOST = 1 << 30  # bytes of a grid's variables, decompressed
 _HDF = b"\x89HDF"
 
 
-def served_forecaster(run: Run, *, log: Callable[[str], None] = print) -> ServedModel:
+def served_forecaster(run: RunFolder, *, log: Callable[[str], None] = print) -> ServedModel:
     """Load a finished forecasting run for serving. say: receives a line if torch is used instead of ONNX Runtime."""
     recipe, metadata, scores = recipe_of(run), run.metadata, run.scores
     _, windows = sections(recipe)
@@ -90,7 +90,7 @@ _DEEPEST = 16
 class Torch:
     """A run's members in torch, loaded once: past frames (sample, channel, past, row, column) to later ones."""
 
-    def __init__(self, run: Run, recipe: Recipe) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe) -> None:
         self._metadata, (_, self._windows) = run.metadata, sections(recipe)
         self._forecaster = Forecaster(run, recipe, self._metadata["targets"])
 
@@ -116,7 +116,7 @@ class Torch:
         return float(self._metadata["step"] or 1.0)
 
 
-def _asker(run: Run, recipe: Recipe, log: Callable[[str], None]) -> tuple[Predict, str, bool]:
+def _asker(run: RunFolder, recipe: Recipe, log: Callable[[str], None]) -> tuple[Predict, str, bool]:
     """The forecast function, the name of its engine, and whether it needs times."""
     try:
         model = onnx_model(run, export_forecaster, log)

@@ -13,7 +13,7 @@ import torch
 
 import wavefold
 from wavefold.core.device import best_device
-from wavefold.core.run import RUN_FORMAT, Run
+from wavefold.core.run import RUN_FORMAT, RunFolder
 from wavefold.data.dataset import Dataset
 from wavefold.data.split import Fold
 from wavefold.recipe import Member, Recipe, digest_of
@@ -25,7 +25,7 @@ BASELINE = "baseline"  # in place of a member number in the folder of a baseline
 class Context:
     """One training: its run, recipe, samples, files to predict and folds."""
 
-    run: Run
+    run: RunFolder
     recipe: Recipe
     dataset: Dataset
     tests: list[Dataset]

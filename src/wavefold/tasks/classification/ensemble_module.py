@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wavefold.core.errors import UserError, listed
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.ensemble import Ensemble
 from wavefold.models import CLASSIFIERS, MODELS
 from wavefold.models.views import answers_of
@@ -56,7 +56,7 @@ class EnsembleModule(nn.Module):
 
 
 def ensemble_module(
-    run: Run, recipe: Recipe, *, nets_only: bool = False, members: Sequence[int] | None = None
+    run: RunFolder, recipe: Recipe, *, nets_only: bool = False, members: Sequence[int] | None = None
 ) -> EnsembleModule:
     """Build one net on the CPU that maps raw signals (N, channel, ...) float32 to a run's probabilities (N, class).
 
@@ -91,7 +91,7 @@ def _chosen(recipe: Recipe, members: Sequence[int] | None, nets_only: bool) -> l
     return chosen
 
 
-def _prepared(run: Run, recipe: Recipe) -> list[nn.Module]:
+def _prepared(run: RunFolder, recipe: Recipe) -> list[nn.Module]:
     """Transforms of each fold as modules; of one fold only, if none of them has fitted state."""
     folds = [transforms_of(run, recipe, fold) for fold in range(run.metadata["folds"])]
     learned = any(transform.state() for fold in folds for transform in fold)
@@ -104,7 +104,7 @@ def _shape_of(prepared: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
         return tuple(prepared(torch.zeros(1, *shape)).shape[1:])
 
 
-def _module(run: Run, member: Member, number: int, fold: int, shape: Sequence[int], classes: int) -> nn.Module:
+def _module(run: RunFolder, member: Member, number: int, fold: int, shape: Sequence[int], classes: int) -> nn.Module:
     """One member of one fold: prepared signals to a net's logits, or to a classifier's probabilities."""
     folder = run.member(fold, number, member.model)
     if member.model in MODELS:

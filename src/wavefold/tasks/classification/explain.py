@@ -10,7 +10,7 @@ import torch
 
 from wavefold.core.device import best_device
 from wavefold.core.errors import UserError
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Dataset, Floats, Ints
 from wavefold.models.saliency import integrated_gradients, occlusion
 from wavefold.recipe import Recipe
@@ -32,7 +32,7 @@ class Explained:
     notes: list[str]
 
 
-def explain(run: Run, recipe: Recipe, dataset: Dataset, rows: Ints, classes: Ints, train: Ints) -> Explained:
+def explain(run: RunFolder, recipe: Recipe, dataset: Dataset, rows: Ints, classes: Ints, train: Ints) -> Explained:
     """Compute saliency maps of samples, each for one class. rows, classes: (sample,); train: samples of the training part.
 
     Occlusion uses the full ensemble; integrated gradients use only its nets, since kernel features and trees have no gradient.
@@ -50,7 +50,7 @@ def explain(run: Run, recipe: Recipe, dataset: Dataset, rows: Ints, classes: Int
     return Explained(signals, {GRADIENTS: made.cpu().numpy(), **maps}, [])
 
 
-def occlude(run: Run, recipe: Recipe, signals: Floats, classes: Ints, origin: Floats) -> Floats:
+def occlude(run: RunFolder, recipe: Recipe, signals: Floats, classes: Ints, origin: Floats) -> Floats:
     """Drop in the probability of a class when each segment is occluded; same shape as the signals."""
     requested = Members(run, recipe).probabilities
     return occlusion(requested, signals, classes, pieces=pieces_of(signals.shape[1:]), origin=origin)

@@ -12,7 +12,7 @@ from torch import nn
 
 from wavefold.core.device import best_device
 from wavefold.core.registry import build_part
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.data.blocks import blocks_of
 from wavefold.data.dataset import Dataset, Floats
 from wavefold.ensemble import Ensemble
@@ -26,7 +26,7 @@ from wavefold.transforms import TRANSFORMS, Transform
 Values = NDArray[np.float64]
 
 
-def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
+def probabilities_for(run: RunFolder, dataset: Dataset, size: int = 512) -> Values:
     """Predict class probabilities of new samples with a run's full ensemble; result: (sample, class).
 
     Each fold's members are combined and calibrated as in the evaluation, and the folds are averaged. The result does not
@@ -39,7 +39,7 @@ def probabilities_for(run: Run, dataset: Dataset, size: int = 512) -> Values:
     return total
 
 
-def member_probabilities_for(run: Run, number: int, dataset: Dataset, size: int = 512) -> Values:
+def member_probabilities_for(run: RunFolder, number: int, dataset: Dataset, size: int = 512) -> Values:
     """Predict with one member of a run: the mean over its folds, before calibration; result: (sample, class)."""
     requested = Members(run, recipe_of(run), size)
     total: Values = np.zeros((len(dataset), len(run.metadata["classes"])))
@@ -51,7 +51,7 @@ def member_probabilities_for(run: Run, number: int, dataset: Dataset, size: int 
 class Members:
     """The members of all folds of a run, with their transforms and combiner; each is loaded once, on first use."""
 
-    def __init__(self, run: Run, recipe: Recipe, size: int = 512) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe, size: int = 512) -> None:
         classes, folds = len(run.metadata["classes"]), range(run.metadata["folds"])
         self._ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
         self._transforms = [transforms_of(run, recipe, fold) for fold in folds]
@@ -80,13 +80,13 @@ def _mean(predicted: Sequence[Values]) -> Values:
     return total
 
 
-def recipe_of(run: Run, skip_bad: bool = False) -> Recipe:
+def recipe_of(run: RunFolder, skip_bad: bool = False) -> Recipe:
     """Load the run's recipe; skip_bad: skip samples that cannot be read."""
     recipe = Recipe.from_toml(run.recipe_text, str(run.folder / "recipe.toml"))
     return recipe.with_({"data.skip_bad": True}) if skip_bad else recipe
 
 
-def transforms_of(run: Run, recipe: Recipe, fold: int) -> list[Transform]:
+def transforms_of(run: RunFolder, recipe: Recipe, fold: int) -> list[Transform]:
     """Load the recipe's transforms as fitted in one fold."""
     found = []
     with np.load(run.folder / f"fold{fold}" / "prepare.npz", allow_pickle=False) as kept:

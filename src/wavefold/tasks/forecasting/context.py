@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavefold.core.run import RUN_FORMAT, Run
+from wavefold.core.run import RUN_FORMAT, RunFolder
 from wavefold.data.series import Series, Windows
 from wavefold.data.windows import TimeSplit
 from wavefold.recipe import Member, Recipe, digest_of
@@ -15,7 +15,7 @@ from wavefold.recipe import Member, Recipe, digest_of
 class ForecastContext:
     """One training: its run, recipe, frames, windows and their split."""
 
-    run: Run
+    run: RunFolder
     recipe: Recipe
     series: Series
     windows: Windows

@@ -11,7 +11,7 @@ from torch import nn
 
 from wavefold.core.device import best_device
 from wavefold.core.errors import DataError
-from wavefold.core.run import Run
+from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Floats
 from wavefold.data.series import Series, Windows
 from wavefold.models.forecast_baselines import FrameBaseline
@@ -32,7 +32,7 @@ _BLOCK = 32  # windows at a time
 class Forecaster:
     """The members and baselines of a run, ready for inference."""
 
-    def __init__(self, run: Run, recipe: Recipe, targets: int) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe, targets: int) -> None:
         self.recipe, self.targets = recipe, targets
         self.scaling = scaling_of(recipe).load(run.folder / "fold0" / "prepare.npz")
         self.names = [f"{n} {m.model}" for n, m in enumerate(recipe.member)]
@@ -67,14 +67,14 @@ class Forecaster:
         past = replace(windows, ahead=0).values()
         return baseline.forecast(past, windows.clock(), corners_of(windows))[:, : self.targets]
 
-    def _baseline(self, run: Run, name: str) -> FrameBaseline:
+    def _baseline(self, run: RunFolder, name: str) -> FrameBaseline:
         baseline = new_baseline(name, self.recipe)
         with np.load(run.folder / "fold0" / "baselines.npz", allow_pickle=False) as kept:
             baseline.load({k.partition(".")[2]: kept[k] for k in kept if k.startswith(f"{name}.")})
         return baseline
 
 
-def load_forecaster(run: Run, recipe: Recipe, number: int) -> nn.Module:
+def load_forecaster(run: RunFolder, recipe: Recipe, number: int) -> nn.Module:
     """Load a member's net with its weights, on the CPU."""
     member, metadata = recipe.member[number], run.metadata
     net = new_forecaster(member, len(metadata["channels"]), metadata["targets"], recipe, 0)

@@ -15,7 +15,7 @@ import numpy as np
 from wavefold.core.files import write_arrays, write_json, write_text
 from wavefold.core.process import is_main_process
 from wavefold.core.registry import pick
-from wavefold.core.run import Run, start_run
+from wavefold.core.run import RunFolder, start_run
 from wavefold.data import SERIES_SIMULATORS, SERIES_WRITERS
 from wavefold.data.fingerprints import count_known, save_fingerprints
 from wavefold.data.lazy import part_of
@@ -32,7 +32,7 @@ from wavefold.tasks.forecasting.fit import (
     training_range,
     value_range,
 )
-from wavefold.tasks.forecasting.forecasts import Forecasts, write_forecasts
+from wavefold.tasks.forecasting.forecasts import Forecasts
 from wavefold.tasks.forecasting.inference import Forecaster, forecasts_of
 from wavefold.tasks.forecasting.pictures import clear_pictures, draw_evaluation
 from wavefold.tasks.forecasting.reading import (
@@ -49,12 +49,12 @@ from wavefold.training.monitor import TrainingMonitor
 from wavefold.transforms.frame_scaling import frames_at
 
 
-def begin_frames(recipe: Recipe, source: str, run: Run, *, simulated: bool) -> ForecastContext:
+def begin_frames(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> ForecastContext:
     """Read, cut and split all data before training, so that errors are raised early."""
     return begin_series(recipe, *read_frames(recipe, source), run, simulated=simulated)
 
 
-def begin_series(recipe: Recipe, series: Series, targets: int, run: Run, *, simulated: bool = False) -> ForecastContext:
+def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *, simulated: bool = False) -> ForecastContext:
     """Do the same for frames in memory. targets: number of leading channels to forecast."""
     windows = windows_in(recipe, series)
     context = ForecastContext(run, recipe, series, windows, split_windows(recipe, windows), targets)
@@ -90,15 +90,10 @@ def fit_and_evaluate_frames(context: ForecastContext) -> None:
     write_json(context.run.folder / "scores.json", {**results, "judged": context.scores_digest})
 
 
-def forecast(run: Run, recipe: Recipe, source: str, *, out: str, size: int) -> Forecasts:
-    """Forecast whole frames after the end of every segment of a source, in their own unit; write them to `out`.
-
-    size: batch size in windows.
-    """
+def forecast(run: RunFolder, recipe: Recipe, source: str, *, size: int) -> Forecasts:
+    """Forecast whole frames after the end of every segment of a source, in their own unit. size: batch size in windows."""
     forecaster, series = _open(run, recipe, source)
-    made = forecasts_of(forecaster, series, size)
-    write_forecasts(out, made)
-    return made
+    return forecasts_of(forecaster, series, size)
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,7 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else value
 
 
-def score_frames(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None]) -> FrameScore:
+def score_frames(run: RunFolder, recipe: Recipe, source: str, *, warn: Callable[[str], None]) -> FrameScore:
     """Score a run and its baselines on every window of a source."""
     _, evaluation = evaluate_source(run, recipe, source, warn=warn)
     results = evaluation.results()
@@ -138,7 +133,7 @@ def score_frames(run: Run, recipe: Recipe, source: str, *, warn: Callable[[str],
 
 
 def evaluate_source(
-    run: Run, recipe: Recipe, source: str, *, warn: Callable[[str], None] = print
+    run: RunFolder, recipe: Recipe, source: str, *, warn: Callable[[str], None] = print
 ) -> tuple[Forecaster, Evaluation]:
     """Load a run's forecaster and evaluate it and its baselines on every window of a source."""
     forecaster, series = _open(run, recipe, source)
@@ -190,7 +185,7 @@ def _results(context: ForecastContext) -> dict[str, Any]:
     return {**results, "learned_from": len(context.split.train), "notes": notes}
 
 
-def _open(run: Run, recipe: Recipe, source: str) -> tuple[Forecaster, Series]:
+def _open(run: RunFolder, recipe: Recipe, source: str) -> tuple[Forecaster, Series]:
     """Load a run's forecaster and read matching frames."""
     series, targets = read_frames(recipe, source)
     check_like(series, run.metadata)

@@ -1,0 +1,78 @@
+"""Arrays in memory as a file: an .npz with `signals` (or `X`) and, where they are known, `labels` (or `y`), `ids` and `groups`.
+
+signals: (sample, position) or (sample, channel, position), numbers. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.core.errors import DataError, listed
+from wavefold.data.dataset import Strings
+from wavefold.data.table import Table, check_ids, label_words
+
+_NAMES = {"signals": ("signals", "X"), "labels": ("labels", "y"), "ids": ("ids", "id"), "groups": ("groups", "group")}
+
+
+def read_arrays(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
+    """Signals (sample, channel, position), ids, labels and groups of an .npz; DataError names the array that is wrong.
+
+    label_column: another name of the array of labels. group: is not needed, since there is one array of groups.
+    """
+    names = _NAMES | ({"labels": (label_column,)} if label_column else {})
+    arrays = _loaded(path)
+    found = {kind: next((arrays[name] for name in known if name in arrays), None) for kind, known in names.items()}
+    signals = _signals(found["signals"], arrays, path.name)
+    words = {kind: _words(found[kind], len(signals), f"{path.name} {kind}") for kind in ("labels", "ids", "groups")}
+    if labels and label_column and words["labels"] is None:
+        raise DataError(f"{path.name}: no array '{label_column}'; available: {listed(arrays)}")
+    numbers = np.arange(len(signals))
+    ids = numbers.astype(np.str_) if words["ids"] is None else words["ids"]
+    return Table(
+        signals=signals,
+        ids=check_ids(ids.tolist(), numbers, path.name),
+        lines=numbers,
+        words=label_words(words["labels"].tolist()) if labels and words["labels"] is not None else None,
+        columns={} if words["groups"] is None else {"group": words["groups"]},
+    )
+
+
+def sniff_arrays(path: Path) -> float:
+    """.2 for an .npz, whose arrays are looked at when it is read."""
+    return 0.2 if path.is_file() and path.name.lower().endswith(".npz") else 0.0
+
+
+def _loaded(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path.name}: not a readable .npz of numbers and text ({str(error)[:80]})") from None
+
+
+def _signals(array: NDArray[np.generic] | None, arrays: Mapping[str, object], name: str) -> NDArray[np.float32]:
+    if array is None:
+        raise DataError(f"{name}: no array 'signals' or 'X'; available: {listed(arrays) or 'none'}")
+    if array.ndim not in (2, 3) or array.dtype.kind not in "iuf" or not array.size:
+        shape = " x ".join(map(str, array.shape))
+        raise DataError(
+            f"{name} signals: {shape} of {array.dtype}; expected numbers (sample, position) or (sample, channel, position)"
+        )
+    signals = array.astype(np.float32).reshape(len(array), -1, array.shape[-1])
+    bad = ~np.isfinite(signals).all(axis=(1, 2))
+    if bad.any():
+        raise DataError(f"{name} signals: sample {int(np.argmax(bad))} has a value that is not finite; expected numbers")
+    return signals
+
+
+def _words(array: NDArray[np.generic] | None, count: int, place: str) -> Strings | None:
+    if array is None:
+        return None
+    if array.shape != (count,):
+        raise DataError(f"{place}: shape {array.shape}; expected one for each of {count:,} samples, ({count},)")
+    return array.astype(np.str_)

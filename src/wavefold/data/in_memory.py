@@ -1,0 +1,65 @@
+"""Data that are handed over in memory, written as a file that the readers know: arrays, pandas and polars frames, xarray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wavefold.core.errors import UserError
+from wavefold.core.files import write_arrays, write_whole
+
+
+def is_path(data: object) -> bool:
+    """Whether data are named by a path rather than handed over."""
+    return isinstance(data, str | os.PathLike)
+
+
+def write_data(data: Any, folder: Path, labels: Any = None, groups: ArrayLike | None = None, *, series: bool = False) -> Path:
+    """Write data as `data.csv`, `data.nc` or `data.npz` in a folder; returns the file.
+
+    data: a pandas or polars frame; an xarray object; or an array, (sample, position), (sample, channel, position), or with
+    `series` (time, row, column) and (time, channel, row, column). labels, groups: one for each sample of an array. UserError
+    for anything else.
+    """
+    if hasattr(data, "to_netcdf"):
+        return _written(folder / "data.nc", data, "to_netcdf")
+    if hasattr(data, "to_csv") or hasattr(data, "write_csv"):
+        if groups is not None or not (labels is None or isinstance(labels, str)):
+            raise UserError("data: a frame holds its labels and groups as columns; name them by labels= and groups=")
+        return _written_table(folder / "data.csv", data)
+    array = np.asarray(data)
+    if array.ndim < 2 or array.dtype.kind not in "iuf":
+        raise UserError(f"data: {type(data).__name__} is not a path, a frame, an xarray object or an array of numbers")
+    if series:
+        write_arrays(folder / "data.npz", {"frames": array})
+    else:
+        further = {name: np.asarray(_strings(v)) for name, v in {"labels": labels, "groups": groups}.items() if v is not None}
+        write_arrays(folder / "data.npz", {"signals": array, **further})
+    return folder / "data.npz"
+
+
+def _strings(values: Any) -> Sequence[str]:
+    return [str(value) for value in np.asarray(values).tolist()]
+
+
+def _written(path: Path, data: Any, method: str) -> Path:
+    """A file written by the object's own method, under a temporary name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        getattr(data, method)(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _written_table(path: Path, data: Any) -> Path:
+    text: str = data.to_csv(index=False) if hasattr(data, "to_csv") else data.write_csv()
+    write_whole(path, lambda stream: stream.write(text.encode()))
+    return path

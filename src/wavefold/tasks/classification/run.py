@@ -1,0 +1,175 @@
+"""A training of classifiers from start to end: read, split, fit, evaluate; then predict, score and simulate samples."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wavefold.core.errors import UserError, plural
+from wavefold.core.files import write_json, write_text
+from wavefold.core.process import is_main_process
+from wavefold.core.registry import pick
+from wavefold.core.run import RunFolder, start_run
+from wavefold.data import SIMULATORS, WRITERS, test_files
+from wavefold.data.dataset import Dataset
+from wavefold.data.fingerprints import count_known, save_fingerprints
+from wavefold.evaluation.metrics import Score, cut_score, score
+from wavefold.recipe import Recipe, digest_of
+from wavefold.tasks.classification.context import Context, run_metadata
+from wavefold.tasks.classification.evaluate import decided_by, evaluate, predictions_of
+from wavefold.tasks.classification.fit import fit_fold, new_monitor
+from wavefold.tasks.classification.inference import probabilities_for
+from wavefold.tasks.classification.predictions import Predictions, write_predictions
+from wavefold.tasks.classification.reading import (
+    axis_marks,
+    check_shape,
+    column_marks,
+    even_grid,
+    read_backgrounds,
+    read_for,
+    read_labelled,
+    read_like,
+    split_samples,
+    warn_left_out,
+)
+from wavefold.tasks.classification.validation import check_fits
+
+Log = Callable[[str], None]
+
+
+def begin_samples(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Context:
+    """Read and split everything before fitting anything, so that problems are reported at once."""
+    dataset = read_for(recipe, source)
+    named = [Path(recipe.data.test)] if recipe.data.test else test_files(source)
+    metadata = _metadata_of(recipe, dataset, simulated)
+    tests = [read_like(recipe, str(path), metadata) for path in named]
+    folds = split_samples(recipe, dataset)
+    check_fits(recipe, dataset, folds)
+    context = Context(run, recipe, dataset, tests, folds)
+    start_run(run.folder, {**metadata, "folds": len(folds)}, recipe.toml(), context.scores_digest)
+    _keep_left_out(context)
+    return context
+
+
+def fit_and_evaluate_samples(context: Context) -> None:
+    """Fit every fold, then score; scores.json is written last and marks the run as finished."""
+    _keep_splits(context)
+    with new_monitor(context) as monitor:
+        for fold in context.folds:
+            fit_fold(context, fold, monitor)
+    if not is_main_process():
+        return
+    begun = time.monotonic()
+    results, held_out = evaluate(context)
+    write_predictions(context.run.folder / "held_out.csv", held_out)
+    for dataset in context.tests:
+        name = "submission.csv" if len(context.tests) == 1 else f"submission-{Path(dataset.source).name.partition('.')[0]}.csv"
+        probabilities = probabilities_for(context.run, dataset)
+        write_predictions(
+            context.run.folder / name, predictions_of(context.recipe, dataset.ids, dataset.classes, probabilities)
+        )
+    seconds = round(_seconds(context) + time.monotonic() - begun, 1)
+    write_json(context.run.folder / "scores.json", {**results, "seconds": seconds, "judged": context.scores_digest})
+
+
+def predict_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predictions:
+    """Probabilities and decisions for every sample of a source, in order; of a folder its one test file is read."""
+    tests, metadata = test_files(source), run.metadata
+    if len(tests) > 1:
+        raise UserError(f"{source}: contains the test files {', '.join(t.name for t in tests)}; name one of them")
+    dataset = read_like(recipe, str(tests[0]) if tests else source, metadata)
+    warn_left_out(dataset, warn)
+    return predictions_of(recipe, dataset.ids, metadata["classes"], probabilities_for(run, dataset, size))
+
+
+def score_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log, by: Sequence[str]) -> Score:
+    """The recipe's metric with a 95 % interval and the others that apply, on a labelled source. by: columns to cut it by."""
+    dataset = read_labelled(recipe, source, run.metadata, warn)
+    warn_left_out(dataset, warn)
+    check_shape(dataset, run.metadata)
+    marks = {column: column_marks(dataset, column) for column in by}
+    probabilities = probabilities_for(run, dataset, size)
+    seen = count_known(run.folder / "seen.npy", dataset.signals)
+    if seen:
+        warn(
+            f"{seen:,} of these {plural(len(dataset), 'sample')} {'were' if seen > 1 else 'was'} used for training or "
+            "validation: the score is too optimistic"
+        )
+    decided = decided_by(recipe, recipe.combine.decide, probabilities)
+    labels, metric = dataset.known_labels(), recipe.output.metric
+    drawn: dict[str, Any] = {"groups": dataset.groups if recipe.split.group else None, "seed": recipe.seed}
+    whole = score(probabilities, labels, metric=metric, decided=decided, **drawn)
+    values = decided if metric == "l1" else probabilities
+    return replace(whole, by={column: cut_score(metric, values, labels, words, **drawn) for column, words in marks.items()})
+
+
+def simulate_samples(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
+    """Write simulated samples in the file layout of the recipe's real data."""
+    make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
+    dataset = make(count, seed, shape=recipe.data.shape, classes=recipe.data.classes, **_backgrounds(recipe, make))
+    return pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
+
+
+def _backgrounds(recipe: Recipe, make: Callable[..., Dataset]) -> dict[str, Dataset]:
+    """Backgrounds for the simulator, if the recipe names any; UserError if the simulator does not take them."""
+    if not recipe.data.backgrounds:
+        return {}
+    if "backgrounds" not in inspect.signature(make).parameters:
+        raise UserError(f"data.backgrounds: the simulator {recipe.data.simulator} makes its own backgrounds; remove this key")
+    return {"backgrounds": read_backgrounds(recipe)}
+
+
+def _metadata_of(recipe: Recipe, dataset: Dataset, simulated: bool) -> dict[str, Any]:
+    known = {
+        "source": dataset.source,
+        "simulated": simulated,
+        "samples": len(dataset),
+        "shape": list(dataset.signals.shape[1:]),
+        "unit": dataset.unit,
+        "axis": axis_marks(dataset),
+        "grid": even_grid(dataset),
+        "left_out": len(dataset.left_out),
+        "classes": list(dataset.classes),
+    }
+    return run_metadata(recipe, digest_of([dataset.digest, list(dataset.classes), list(dataset.signals.shape)]), known)
+
+
+def _keep_left_out(context: Context) -> None:
+    """List the skipped samples of the training data and of the test files."""
+    rows = [(*row, dataset.source) for dataset in (context.dataset, *context.tests) for row in dataset.left_out]
+    path = context.run.folder / "left_out.csv"
+    if rows:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("id", "why", "source"), *rows])
+        write_text(path, text.getvalue())
+    elif is_main_process():
+        path.unlink(missing_ok=True)
+
+
+def _keep_splits(context: Context) -> None:
+    """Write the ids of every part, one line per sample and fold, and the fingerprints of the samples used in training."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "fold", "part"])
+    for fold in context.folds:
+        for part in ("train", "validation", "test"):
+            writer.writerows((name, fold.number, part) for name in context.dataset.ids[getattr(fold, part)].tolist())
+    write_text(context.run.folder / "splits.csv", text.getvalue())
+    seen = context.run.folder / "seen.npy"
+    if is_main_process() and not seen.exists():  # only once, since it reads all samples; other data would be another run
+        learned = np.unique(np.concatenate([index for f in context.folds for index in (f.train, f.validation)]))
+        save_fingerprints(seen, context.dataset.signals, learned)
+
+
+def _seconds(context: Context) -> float:
+    """Seconds spent on fitting, over all sessions."""
+    folders = [context.run.member(f.number, n, m.model) for f in context.folds for n, m in context.members]
+    return sum(float((folder / "seconds.json").read_text()) for folder in folders)
