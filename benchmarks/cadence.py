@@ -54,7 +54,7 @@ RUNS = {
         *ONE_FOLD,
         'member=[{model="efficientnet_b0", flips=["time", "frequency"]}]',
         "stage.0.epochs=3",
-        "stage.0.rate=5e-4",
+        "stage.0.learning_rate=5e-4",
     ],
 }
 BINS = (0, 5, 10, 15, 25, 50, 1000)  # S/N of the best ON panel

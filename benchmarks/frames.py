@@ -52,7 +52,7 @@ def three(**options: Any) -> list[dict[str, Any]]:
 
 STAGE = {
     "loss": "mse",
-    "rate": 2e-3,
+    "learning_rate": 2e-3,
     "schedule": "one_cycle",
     "optimiser": "adamw",
     "weight_decay": 0.01,
@@ -79,7 +79,7 @@ RADAR = {
     "output.scales": [1, 9],
     "output.range": 60.0,
     "member": three(model="refine", start="spectral", width=12, depth=3),
-    "stage": [STAGE | {"epochs": 4, "rate": 1e-3}],
+    "stage": [STAGE | {"epochs": 4, "learning_rate": 1e-3}],
 }
 CHICAGO = {
     "box": [-87.93, -87.52, 41.64, 42.03],
@@ -90,7 +90,7 @@ CHICAGO = {
 CRIME = {
     "split": {"way": "time", "validation": 0.1, "test": 0.2},
     "member": three(model="simvp", start="mean", width=24, hidden=96, depth=2),
-    "stage": [STAGE | {"epochs": 5, "rate": 1e-3}],
+    "stage": [STAGE | {"epochs": 5, "learning_rate": 1e-3}],
 }
 DIGITS = {
     "prepare": [],
@@ -98,7 +98,7 @@ DIGITS = {
     "windows.ahead": 10,
     "output.range": 1.0,
     "output.metric": "mse-sum",
-    "stage": [STAGE | {"epochs": 1, "rate": 1e-3, "average": 0.05}],
+    "stage": [STAGE | {"epochs": 1, "learning_rate": 1e-3, "average": 0.05}],
 }
 
 

@@ -102,7 +102,7 @@ def ways(recipe, parts, seed):
     states = []
     for stages in (
         [first, second],
-        [second.model_copy(update={"epochs": first.epochs, "rate": first.rate, "schedule": "one_cycle"})],
+        [second.model_copy(update={"epochs": first.epochs, "learning_rate": first.learning_rate, "schedule": "one_cycle"})],
     ):
         with tempfile.TemporaryDirectory() as folder:
             file = CheckpointFile(Path(folder) / "state.pt", 1e9)
@@ -136,7 +136,7 @@ def learn(recipe, parts):
 
 def loop_stage(parts, number, stage, seed):
     """A recipe's stage as the loop takes it."""
-    more = {n: getattr(stage, n) for n in ("epochs", "rate", "optimiser", "weight_decay", "schedule", "patience", "average")}
+    more = {n: getattr(stage, n) for n in ("epochs", "learning_rate", "optimiser", "weight_decay", "schedule", "patience", "average")}
     loss = LOSSES[stage.loss](torch.from_numpy(np.bincount(parts["train_labels"], minlength=len(parts["classes"]))))
     return Stage(number=number, loss=loss, metric="macro-f1", higher_is_better=True, key=make_key(seed, 2), **more)
 

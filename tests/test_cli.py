@@ -187,7 +187,7 @@ def test_an_unknown_label_at_scoring_is_named(trained, tmp_path):
         (["check", "heartbeat", "--set", "member.0.dropout=1.5"], "dropout"),
         (["check", "heartbeat", "--set", "stage.0.smoothing=1.5"], "smoothing"),
         (["check", "heartbeat", "--set", "seed=-1"], "seed"),
-        (["check", "heartbeat", "--set", "stage.0.rate=inf"], "rate"),
+        (["check", "heartbeat", "--set", "stage.0.learning_rate=inf"], "learning_rate"),
         (["check", "heartbeat", "--set", "data.layout=contst"], "did you mean 'contest'"),
         (["check", "heartbeat", "--set", "quick={bloks=1}"], "bloks"),
         (["check", "heartbeat", "--set", "combine.folds=3"], "combine.folds"),

@@ -65,7 +65,7 @@ def trained(folder: Path, members: list[dict[str, object]], prepare: list[dict[s
         "series.targets": ["rain"],
         "output.pictures": False,
     }
-    stage = {"loss": "mse", "epochs": 1, "rate": 1e-3, "schedule": "constant", "optimiser": "adamw", "best": "mse"}
+    stage = {"loss": "mse", "epochs": 1, "learning_rate": 1e-3, "schedule": "constant", "optimiser": "adamw", "best": "mse"}
     recipe = Recipe.load("frames").with_({**changes, "stage": [stage], **more})
     context = begin_frames(recipe, str(kept(folder)), RunFolder(folder / "run"), simulated=False)
     fit_and_evaluate_frames(context)

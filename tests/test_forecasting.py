@@ -33,7 +33,7 @@ SMALL = {
     "stage.*.epochs": 1,
     "output.pictures": False,
 }
-STILL = {"stage.*.rate": 1e-12, "stage.*.schedule": "constant", "stage.*.weight_decay": 0.0}  # a net that learns nothing
+STILL = {"stage.*.learning_rate": 1e-12, "stage.*.schedule": "constant", "stage.*.weight_decay": 0.0}  # a net that learns nothing
 
 
 def small(**more):
@@ -403,8 +403,8 @@ def test_frames_to_learn_from_without_a_value_are_told(tmp_path):
 
 
 SOURCE = {
-    "frames": {"loss": "bce", "rate": 1.0, "optimiser": "adadelta", "epochs": 1, "best": "mse"},
-    "frames_next": {"loss": "dssim", "rate": 1.0, "optimiser": "adadelta", "epochs": 1, "best": "ssim"},
+    "frames": {"loss": "bce", "learning_rate": 1.0, "optimiser": "adadelta", "epochs": 1, "best": "mse"},
+    "frames_next": {"loss": "dssim", "learning_rate": 1.0, "optimiser": "adadelta", "epochs": 1, "best": "ssim"},
 }
 
 
@@ -706,7 +706,7 @@ def test_a_test_part_without_a_value_is_told_before_any_training(tmp_path):
 
 
 def test_a_net_that_runs_away_is_told(tmp_path):
-    wild = {"stage.*.rate": 1e30, "stage.*.schedule": "constant", "stage.*.epochs": 2}
+    wild = {"stage.*.learning_rate": 1e30, "stage.*.schedule": "constant", "stage.*.epochs": 2}
     with pytest.raises(UserError, match=r"no longer finite; lower the learning rate \(stage\.\*\.rate\)"):
         train(small(**wild), keep(tmp_path, wandering(60)), tmp_path / "run")
 

@@ -62,7 +62,7 @@ def net():
 
 
 def stage(number=0, **more):
-    given = {"loss": LOSSES["cross_entropy"](torch.ones(3)), "epochs": 4, "rate": 1e-2, "key": 5, **more}
+    given = {"loss": LOSSES["cross_entropy"](torch.ones(3)), "epochs": 4, "learning_rate": 1e-2, "key": 5, **more}
     return Stage(number=number, **given)
 
 
@@ -91,8 +91,8 @@ def same(first, second):
 @pytest.mark.parametrize("average", [0.0, 0.5])
 def test_each_way_learns_and_stops_at_any_step_for_the_same_bits(tmp_path, optimiser, schedule, average):
     faster = 100 if optimiser == "adadelta" else 1  # its rate is a share of the step it takes by itself, 1 being whole
-    more = {"optimiser": optimiser, "schedule": schedule, "average": average, "rate": faster * 0.01}
-    stages = (stage(**more), stage(1, **more | {"rate": faster * 1e-3}, loss=LOSSES["l1"](torch.ones(3)), epochs=2))
+    more = {"optimiser": optimiser, "schedule": schedule, "average": average, "learning_rate": faster * 0.01}
+    stages = (stage(**more), stage(1, **more | {"learning_rate": faster * 1e-3}, loss=LOSSES["l1"](torch.ones(3)), epochs=2))
     whole, history = fit(tmp_path / "whole", *stages)
     assert history[3]["log-loss"] < history[0]["log-loss"] - 0.05
     for after in (1, 5, 13, 24, 31):  # 6 steps an epoch: inside epochs, at their ends, in the second stage
@@ -105,7 +105,7 @@ def test_each_way_learns_and_stops_at_any_step_for_the_same_bits(tmp_path, optim
 
 
 def test_batches_by_class_and_soft_f1_stop_at_any_step_for_the_same_bits(tmp_path):
-    stages = (stage(), stage(1, rate=1e-3, loss=LOSSES["soft_f1"](torch.ones(3)), epochs=2))
+    stages = (stage(), stage(1, learning_rate=1e-3, loss=LOSSES["soft_f1"](torch.ones(3)), epochs=2))
     whole, history = fit(tmp_path / "whole", *stages, by_class=True)
     for after in (3, 13, 27, 33):
         folder = tmp_path / f"stopped{after}"
@@ -118,7 +118,7 @@ def test_batches_by_class_and_soft_f1_stop_at_any_step_for_the_same_bits(tmp_pat
 
 def test_each_stage_starts_from_the_best_weights_of_the_one_before(tmp_path):
     first, _ = fit(tmp_path / "first", stage())
-    both, history = fit(tmp_path / "both", stage(), stage(1, rate=1e-12, epochs=1))
+    both, history = fit(tmp_path / "both", stage(), stage(1, learning_rate=1e-12, epochs=1))
     moved = max(float((first[n] - both[n]).abs().max()) for n in first if "running" not in n and "num" not in n)
     assert moved < 1e-6
     assert [line["stage"] for line in history] == [0] * 4 + [1]

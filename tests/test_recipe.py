@@ -106,7 +106,7 @@ def test_digest_changes_with_what_changes_numbers_only():
     recipe = Recipe.load("heartbeat")
     assert recipe.with_({"batches.save_every": 1.0}).digest() == recipe.digest()
     assert recipe.with_({"member.0.weight": 2.0}).digest() == recipe.digest()
-    assert recipe.with_({"stage.0.rate": 1e-5}).digest() != recipe.digest()
+    assert recipe.with_({"stage.0.learning_rate": 1e-5}).digest() != recipe.digest()
     for path in ("name", "data.test", "output.submission"):
         assert recipe.with_({path: "target"}).digest() == recipe.digest()
     assert recipe.with_({"data.skip_bad": True, "combine.by": "stack_logistic", "quick": {}}).digest() == recipe.digest()
@@ -159,3 +159,13 @@ def test_other_backgrounds_are_another_run():
     recipe = Recipe.load("cadence")
     assert recipe.with_({"data.backgrounds": "mine"}).digest() != recipe.digest()
     assert recipe.with_({"data.backgrounds": ""}).digest() == recipe.digest()
+
+
+def test_the_old_name_of_the_learning_rate_is_read_with_a_note(tmp_path, capsys):
+    text = recipe_text("heartbeat").replace("learning_rate =", "rate =")
+    (tmp_path / "old.toml").write_text(text)
+    old, new = Recipe.load(str(tmp_path / "old.toml")), Recipe.load("heartbeat")
+    assert old.stage == new.stage
+    assert "old.toml: the key 'rate' is now 'learning_rate'; it is still read" in capsys.readouterr().err
+    assert new.with_({"stage.*.rate": 0.5}) == new.with_({"stage.*.learning_rate": 0.5})
+    assert "stage.*.rate: the key 'rate' is now 'learning_rate'" in capsys.readouterr().err

@@ -84,7 +84,7 @@ def recipe(**more) -> Recipe:
         "split": {"way": "kfold", "folds": 2, "validation": 0.25},
         "batches": {"size": 8},
         "member": [{"model": "tiny", "flips": ["time", "frequency"]}],
-        "stage": [{"loss": "cross_entropy", "epochs": 1, "rate": 1e-2, "best": "auc"}],
+        "stage": [{"loss": "cross_entropy", "epochs": 1, "learning_rate": 1e-2, "best": "auc"}],
         "output": {"metric": "auc", "baseline": "logistic"},
     }
     return Recipe.checked({**tree, **more}, "tiny")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -138,7 +139,7 @@ class StageRecipe(Choice):
 
     loss: str
     epochs: int = Field(ge=0)  # 0 skips the stage
-    rate: float = Field(gt=0, allow_inf_nan=False)
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
     optimiser: str = "adam"
     weight_decay: float = Field(0.0, ge=0)
     schedule: str = "constant"
@@ -207,7 +208,11 @@ class Recipe(Section):
     @classmethod
     def load(cls, name: str) -> Self:
         """Load a recipe by name, or from a TOML file."""
-        return cls.from_toml(recipe_text(name), name)
+        text = recipe_text(name)
+        recipe = cls.from_toml(text, name)
+        for stage in tomllib.loads(text).get("stage", []):
+            _note_old_keys(stage, name)
+        return recipe
 
     @classmethod
     def from_toml(cls, text: str, place: str) -> Self:
@@ -231,7 +236,10 @@ class Recipe(Section):
 
         Naming another part (split.way, member.0.model) drops the options of the previous one.
         """
-        tree = self.tree()
+        for path in overrides:
+            if _today(path) != path:
+                _note_old_keys([path.rpartition(".")[2]], path)
+        tree, overrides = self.tree(), {_today(path): value for path, value in overrides.items()}
         for path, value in sorted(overrides.items(), key=lambda item: not _names_part(item[0].split("."))):
             _set(tree, path.split("."), value, path)
         return self.checked(tree, self.name)
@@ -258,11 +266,30 @@ class Recipe(Section):
 
 
 def _with_usual(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Set the default of stage.best to MSE in recipes of frames."""
+    """The tree with today's names of keys; stages in recipes of frames are selected by MSE unless they say otherwise."""
     stages = tree.get("stage")
-    if "windows" not in tree or not isinstance(stages, list):
+    if not isinstance(stages, list):
         return tree
-    return {**tree, "stage": [{"best": "mse", **stage} if isinstance(stage, dict) else stage for stage in stages]}
+    usual = {"best": "mse"} if "windows" in tree else {}
+    return {**tree, "stage": [{**usual, **_renamed(stage)} if isinstance(stage, dict) else stage for stage in stages]}
+
+
+_OLD_KEYS = {"rate": "learning_rate"}  # of a stage: recipes and overrides of earlier versions are read
+
+
+def _note_old_keys(keys: Iterable[str], place: str) -> None:
+    for key in _OLD_KEYS.keys() & set(keys):
+        print(f"wavefold: {place}: the key '{key}' is now '{_OLD_KEYS[key]}'; it is still read", file=sys.stderr)
+
+
+def _renamed(stage: Mapping[str, Any]) -> dict[str, Any]:
+    return {_OLD_KEYS.get(key, key): value for key, value in stage.items()}
+
+
+def _today(path: str) -> str:
+    """The path of an override with today's name of its key."""
+    section, _, key = path.partition(".")[0], *path.rpartition(".")[1:]
+    return path[: -len(key)] + _OLD_KEYS[key] if section == "stage" and key in _OLD_KEYS else path
 
 
 def digest_of(value: Any) -> str:

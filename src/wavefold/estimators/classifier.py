@@ -264,7 +264,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             number=0,
             loss=loss,
             epochs=int(self.epochs),
-            rate=float(self.learning_rate),
+            learning_rate=float(self.learning_rate),
             optimiser=self.optimiser,
             weight_decay=float(self.weight_decay),
             schedule=self.schedule,

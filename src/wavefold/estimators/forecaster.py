@@ -232,7 +232,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]
             number=0,
             loss=frame_loss(self.loss, self.loss_options or {}, "loss"),
             epochs=int(self.epochs),
-            rate=float(self.learning_rate),
+            learning_rate=float(self.learning_rate),
             optimiser=self.optimiser,
             weight_decay=float(self.weight_decay),
             schedule=self.schedule,

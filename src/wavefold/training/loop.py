@@ -42,7 +42,7 @@ class Stage:
     number: int
     loss: Callable[..., Tensor]  # of logits and labels, and of the samples' weights where the part has some
     epochs: int
-    rate: float
+    learning_rate: float
     optimiser: str = "adam"
     weight_decay: float = 0.0
     schedule: str = "constant"
@@ -134,7 +134,7 @@ class _Learner:
         self.device = part.device
         make: Any = OPTIMISERS[stage.optimiser]
         fused = {"fused": True} if "fused" in inspect.signature(make).parameters and self.device.type in ("cpu", "cuda") else {}
-        self.optimiser: Optimizer = make(model.parameters(), stage.rate, weight_decay=stage.weight_decay, **fused)
+        self.optimiser: Optimizer = make(model.parameters(), stage.learning_rate, weight_decay=stage.weight_decay, **fused)
         self.rolls_out = getattr(
             model, "takes_truth", False
         )  # scheduled sampling: a net that gets part of the truth as input, less and less
@@ -164,7 +164,7 @@ class _Learner:
         index: (sample,) rows of the whole batch; batch: signals of this process's share, and targets where something mixes.
         """
         for group in self.optimiser.param_groups:
-            group["lr"] = self.stage.rate * SCHEDULES[self.stage.schedule](done)
+            group["lr"] = self.stage.learning_rate * SCHEDULES[self.stage.schedule](done)
         shares = [index[rank :: self.processes].to(self.device) for rank in range(self.processes)]
         seed_step(make_key(key, self.rank))
         signals, targets = batch

@@ -289,7 +289,7 @@ def _batches(member_fit: MemberFit) -> Batches:
     return ByClass(labels, fractions, batches.size, batches.steps)
 
 
-_SHARED = ("epochs", "rate", "optimiser", "weight_decay", "schedule", "patience", "average")
+_SHARED = ("epochs", "learning_rate", "optimiser", "weight_decay", "schedule", "patience", "average")
 
 
 def _checker(prepared: Prepared) -> Callable[[nn.Module], dict[str, float]]:

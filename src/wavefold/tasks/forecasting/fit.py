@@ -134,7 +134,7 @@ def _part(context: ForecastContext, scaled: Series, device: torch.device) -> For
 
 def frame_stage(stage: StageRecipe, number: int, context: ForecastContext, key: int) -> Stage:
     """Convert a stage of the recipe for the training loop."""
-    shared = ("epochs", "rate", "optimiser", "weight_decay", "schedule", "patience", "average")
+    shared = ("epochs", "learning_rate", "optimiser", "weight_decay", "schedule", "patience", "average")
     return Stage(
         number=number,
         loss=frame_loss(stage.loss, stage.options, f"stage.{number}"),
@@ -161,7 +161,7 @@ def _checker(context: ForecastContext, scaled: Series, scaling: FrameScaling) ->
         for rows, forecast in forecast_windows(model, there.of(scaled)):
             if not np.isfinite(forecast).all():
                 raise UserError(
-                    "stage: the net's forecasts are no longer finite; lower the learning rate (stage.*.rate) or change the loss"
+                    "stage: the net's forecasts are no longer finite; lower the learning rate (stage.*.learning_rate) or change the loss"
                 )
             some = there.take(rows)
             scores.add(scaling.undo(forecast, some), truth_of(some, context.targets))
