@@ -1,4 +1,4 @@
-"""Every block of docs/use.md runs, one after another in one folder."""
+"""Every block of docs/use.md and docs/recipes.md runs, one after another in one folder."""
 
 from __future__ import annotations
 
@@ -11,17 +11,28 @@ from pathlib import Path
 
 import pytest
 
-HOUSE = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_blocks(page: str, folder: Path) -> None:
+    """Run the sh and python blocks of a page in their order; a failing block is shown with its output."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    text = (ROOT / "docs" / page).read_text()
+    for language, block in re.findall(r"^```(sh|python)\n(.*?)^```", text, re.S | re.M):
+        command = ["bash", "-euo", "pipefail", "-c", block] if language == "sh" else [sys.executable, "-c", block]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
 
 
 def test_the_blocks_on_use_run_in_their_order(tmp_path):
     if shutil.which("curl") is None:
         pytest.skip("curl is not here, which docs/use.md calls")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    text = (HOUSE / "docs" / "use.md").read_text()
-    for language, block in re.findall(r"^```(sh|python)\n(.*?)^```", text, re.S | re.M):
-        command = ["bash", "-euo", "pipefail", "-c", block] if language == "sh" else [sys.executable, "-c", block]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    run_blocks("use.md", tmp_path)
     assert (tmp_path / "look.html").stat().st_size > 1 << 20
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_the_blocks_on_recipes_run_in_their_order(tmp_path):
+    run_blocks("recipes.md", tmp_path)
+    assert (tmp_path / "needles.csv").read_text().startswith("id,target\n")
+    assert (tmp_path / "next.gif").exists()
