@@ -28,6 +28,8 @@ endif
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/vulture
 	$(BIN)/mypy
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 

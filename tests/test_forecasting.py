@@ -33,7 +33,11 @@ SMALL = {
     "stage.*.epochs": 1,
     "output.pictures": False,
 }
-STILL = {"stage.*.learning_rate": 1e-12, "stage.*.schedule": "constant", "stage.*.weight_decay": 0.0}  # a net that learns nothing
+STILL = {
+    "stage.*.learning_rate": 1e-12,
+    "stage.*.schedule": "constant",
+    "stage.*.weight_decay": 0.0,
+}  # a net that learns nothing
 
 
 def small(**more):

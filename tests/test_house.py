@@ -1,4 +1,4 @@
-"""The law of the house (docs/words.md): who may import whom, and what starting costs."""
+"""Rules for the source tree beside the import contracts in pyproject.toml: imports, docstrings, what starting costs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from wavefold.core.plugins import domains
+from wavefold.data import LAYOUTS, SIMULATORS
+from wavefold.models import MODELS
+from wavefold.transforms import MIXERS, TRANSFORMS
+
 SOURCE = Path(importlib.import_module("wavefold").__file__ or "").parent
-ROOMS = ("data", "prepare", "models", "training", "combine", "output")
 FILES = sorted(SOURCE.rglob("*.py"))
 OPTIONAL = (
     *("skops", "wfdb", "astropy", "imblearn", "lightgbm", "openpyxl", "pyarrow", "torch.utils.tensorboard"),
@@ -33,38 +37,6 @@ def imports(path: Path) -> list[tuple[str, bool]]:
     return found
 
 
-def room(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
-
-
-def test_the_law_reads_the_whole_house():
-    assert len(FILES) > 30
-    assert {room(f) for f in FILES} >= {*ROOMS, "base", "pipeline", "recipe", "cli", "estimators"}
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_arrows_point_one_way(path):
-    here = room(path)
-    for module, _ in imports(path):
-        if not module.startswith("wavefold."):
-            continue
-        there = module.split(".")[1]
-        if here == "base":
-            assert there == "base", f"base imports {module}"
-        elif here in ROOMS:
-            assert there in (here, "base"), f"room {here} imports {module}"
-        elif here == "story":  # chapters see rooms and each other, never the story that calls them
-            assert there != "pipeline", f"{path.name} imports the pipeline"
-        elif here == "recipe":
-            assert there == "base", f"recipe imports {module}"
-        elif here == "estimators":  # the parts, never the story, the recipes or the files around them
-            seen = (here, "prepare", "models", "training", "combine", "base")
-            assert there in seen, f"{path.name} imports {module}"
-        elif here not in ("pipeline", "cli", "__init__"):
-            raise AssertionError(f"{path.name} stands in no room")
-        assert there != "cli", f"{path.name} imports the command line"
-
-
 @pytest.mark.parametrize("path", [f for f in FILES if f.name != "cli.py"], ids=lambda p: str(p.relative_to(SOURCE)))
 def test_no_import_in_a_function(path):
     assert [module for module, inside in imports(path) if inside] == []
@@ -78,10 +50,10 @@ def test_an_optional_package_has_one_door(package):
     assert len(doors) == 1, f"{package} has the doors {doors}"
 
 
-def test_no_public_name_is_a_module_or_room():
-    modules = {f.stem for f in FILES} | set(ROOMS)
+def test_no_public_name_is_a_module():
+    modules = {f.stem for f in FILES} | {f.parent.name for f in FILES}
     for path in FILES:
-        if room(path) in ("cli", "pipeline"):  # commands bear the verbs of the story
+        if path.name in ("cli.py", "api.py"):  # commands and the API have the same verbs
             continue
         tree = ast.parse(path.read_text())
         public = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")}
@@ -104,3 +76,20 @@ def test_starting_loads_no_torch_and_little_else(code):
     script = f"{code}\nimport sys\nprint(*[m for m in {heavy} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []
+
+
+def test_no_code_asks_for_a_domain_by_name():
+    """Outside its package no domain is imported: what it brings is found through the tables."""
+    names = ("heartbeat", "maps", "radio", "spectra")
+    for path in FILES:
+        if "domains" not in path.parts:
+            users = [m for m, _ in imports(path) if m.startswith(tuple(f"wavefold.domains.{name}" for name in names))]
+            assert users == [], f"{path.name} imports {users}"
+
+
+def test_every_part_of_a_domain_reaches_its_table():
+    tables = {"models": MODELS, "layouts": LAYOUTS, "simulators": SIMULATORS, "transforms": TRANSFORMS, "mixers": MIXERS}
+    assert set(domains()) >= {"heartbeat", "maps", "radio", "spectra"}
+    for domain in domains().values():
+        for kind, table in tables.items():
+            assert set(getattr(domain, kind)) <= set(table), f"{kind} of {domain.name}"

@@ -130,13 +130,13 @@ def test_another_version_of_the_same_format_goes_on_and_scores(tmp_path, contest
     with pytest.raises(KeyboardInterrupt):
         train(small(), data, tmp_path / "run")
     monkeypatch.undo()
-    monkeypatch.setattr("wavefold.__version__", "0.1.99")
+    monkeypatch.setattr("wavefold.core.version.__version__", "0.1.99")
     weights = tmp_path / "run" / "fold0" / "0-net3" / "weights.safetensors"
     before = weights.stat().st_mtime_ns
     run = train(small(), data, tmp_path / "run")
     assert weights.stat().st_mtime_ns == before
     scores_digest = (run.folder / "scores.json").stat().st_mtime_ns
-    monkeypatch.setattr("wavefold.__version__", "0.1.100")
+    monkeypatch.setattr("wavefold.core.version.__version__", "0.1.100")
     train(small(), data, run.folder)
     assert (run.folder / "scores.json").stat().st_mtime_ns == scores_digest
     assert api.score(run, str(data), warn=quiet).n == 240

@@ -844,7 +844,7 @@ def test_the_file_is_written_at_the_first_start_and_when_the_run_is_judged_anew(
     (copy.folder / "served.onnx").write_bytes(b"no model")
     assert story.served_run(copy, log=said.append).metadata["engine"] == "ONNX Runtime"
     assert len(said) == 3
-    monkeypatch.setattr("wavefold.__version__", "0.1.99")  # a file of another version may lack what this one reads
+    monkeypatch.setattr("wavefold.core.version.__version__", "0.1.99")  # a file of another version may lack what this one reads
     story.served_run(copy, log=said.append)
     assert len(said) == 4
 

@@ -6,13 +6,13 @@ Public names are imported on first access, so that importing the package costs n
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from wavefold.core.version import __version__
+
 if TYPE_CHECKING:
     from wavefold.api import Run, check, look, open_run, simulate, train
     from wavefold.domains.base import Domain
     from wavefold.estimators import FrameForecaster, SignalClassifier
     from wavefold.recipe import Recipe
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Domain",

@@ -11,9 +11,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from wavefold import __version__
 from wavefold.core.errors import UserError, plural
 from wavefold.core.interrupt import Interrupted
+from wavefold.core.version import __version__
 
 
 class RecipeName(click.types.StringParamType):

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wavefold.core.errors import DataError
+from wavefold.data.dataset import Dataset
 
 _MOST = 1 << 26  # bytes per file: 64 MB is about ten million numbers
 _LOCAL = struct.Struct("<4s22xHH")  # a member's local header: signature, lengths of the name and of the extra field
 _ENCRYPTED = 1
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")  # a file name everywhere, and a plain word in a CSV
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,19 @@ def check_printable(name: str, where: str) -> None:
     """Raise DataError if a file name is not printable. where: the folder or archive, for the error message."""
     if not name.isprintable():  # it becomes the id, and would break an error line or a CSV row
         raise DataError(f"{where}: the file name {name[:80]!r} contains unprintable characters; rename the file")
+
+
+def check_file_names(dataset: Dataset) -> None:
+    """DataError unless every id can name a file of its own, on any disk."""
+    ids = dataset.ids.tolist()
+    wrong = next((i for i in ids if not _SAFE.fullmatch(i)), None)
+    if wrong is not None:
+        raise DataError(f"{dataset.source}: id {wrong!r} is not safe as a file name; expected letters, digits, _ . + -")
+    seen: set[str] = set()
+    for word in ids:
+        if word.lower() in seen:  # some disks do not tell upper case from lower
+            raise DataError(f"{dataset.source}: id {word!r} appears twice (ignoring case); each id is a file name")
+        seen.add(word.lower())
 
 
 def _members(path: Path, end: str) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import wavefold
+from wavefold.core import version
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_whole
 from wavefold.core.registry import pick
@@ -147,7 +147,7 @@ def _metadata(run: RunFolder, recipe: Recipe, member: int | None) -> dict[str, s
     metadata, scores = run.metadata, run.scores
     fields = {
         "title": f"wavefold {recipe.name}",
-        "wavefold": wavefold.__version__,
+        "wavefold": version.__version__,
         "recipe": recipe.toml(),
         "classes": words_of(metadata["classes"]),
         "shape": words_of(metadata["shape"]),

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import wavefold
+from wavefold.core import version
 from wavefold.core.errors import UserError, listed
 from wavefold.core.files import write_whole
 from wavefold.core.run import RunFolder
@@ -200,7 +200,7 @@ def _metadata(run: RunFolder, recipe: Recipe, member: int | None, clock: bool) -
         "simulated": metadata["simulated"],
     }
     words = {"kind": "frames", "unit": metadata["unit"], "metric": metric, "recipe": metadata["recipe"]}
-    words |= {"recipe_toml": run.recipe_text, "wavefold": wavefold.__version__, "run": run.digest}
+    words |= {"recipe_toml": run.recipe_text, "wavefold": version.__version__, "run": run.digest}
     if clock:
         words["clock"] = "seconds since 1970-01-01 UTC, as in the frames' source; for frames without times, frame number x step"
     return {**words, **{name: words_of(value) for name, value in lists.items()}}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import wavefold
+from wavefold.core import version
 from wavefold.core.device import processor_threads
 from wavefold.core.errors import UserError
 from wavefold.core.run import RunFolder
@@ -45,4 +45,4 @@ def _read(path: Path, run: RunFolder, threads: int) -> OnnxModel | None:
     except UserError:  # damaged
         return None
     fields = model.metadata.get("run"), model.metadata.get("wavefold")
-    return model if fields == (run.digest, wavefold.__version__) else None
+    return model if fields == (run.digest, version.__version__) else None

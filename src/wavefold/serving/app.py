@@ -17,7 +17,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-import wavefold
+from wavefold.core import version
 from wavefold.core.errors import UserError
 from wavefold.core.registry import optional
 from wavefold.plots.plot import plotly_script
@@ -57,7 +57,7 @@ def new_app(served: ServedModel, limits: Limits | None = None) -> Any:
 
     about = f"{served.title}. At most {_limit_words(handler.limits)}."
     plain = {"docs_url": None, "redoc_url": None, "lifespan": lifespan}  # those pages load scripts from other sites
-    app = fastapi.FastAPI(title=f"Wavefold: {served.title}", version=wavefold.__version__, description=about, **plain)
+    app = fastapi.FastAPI(title=f"Wavefold: {served.title}", version=version.__version__, description=about, **plain)
     for status in (404, 405):
         app.add_exception_handler(status, _not_there)
     _add_routes(app, handler)

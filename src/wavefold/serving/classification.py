@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import wavefold
+from wavefold.core import version
 from wavefold.core.errors import DataError, UserError, listed
 from wavefold.core.run import RunFolder
 from wavefold.data import LAYOUTS, SIMULATORS, read
@@ -105,7 +105,7 @@ def _fields_of(
 ) -> dict[str, Any]:
     known = {name: metadata[name] for name in ("recipe", "classes", "shape", "unit", "samples", "simulated")}
     more = {"decision": recipe.combine.decide, "learned_from": scores["learned_from"], "engine": engine}
-    return {**known, **score_fields(scores), **more, "wavefold": wavefold.__version__, "recipe_toml": text}
+    return {**known, **score_fields(scores), **more, "wavefold": version.__version__, "recipe_toml": text}
 
 
 def _ends(title: str, values: Values) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-import wavefold
+from wavefold.core import version
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.run import RunFolder
 from wavefold.data import SERIES_SIMULATORS
 from wavefold.data.dataset import Floats
+from wavefold.data.hdf5 import h5py
 from wavefold.data.lazy import Ints
 from wavefold.data.series import Seconds, Series, Windows, later
-from wavefold.domains.radio.filterbank_h5 import h5py
 from wavefold.export.forecasting import export_forecaster, forecaster_module
 from wavefold.export.served import onnx_model
 from wavefold.recipe import Recipe
@@ -182,4 +182,4 @@ def _fields_of(recipe: Recipe, metadata: Mapping[str, Any], scores: Mapping[str,
     score = {"metric": metric, "value": value, "interval": interval, "n": scores["n"], "per": 0}
     more = {"past": windows.past, "ahead": windows.ahead, "learned_from": scores.get("learned_from")}
     notes = {"baselines": beside, "notes": list(scores.get("notes", [])), "score": score}
-    return {**known, **more, **notes, "wavefold": wavefold.__version__}
+    return {**known, **more, **notes, "wavefold": version.__version__}

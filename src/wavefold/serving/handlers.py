@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-import wavefold
+from wavefold.core import version
 from wavefold.core.errors import UserError, listed
 from wavefold.data.dataset import Floats
 from wavefold.serving.files import check_file
@@ -169,7 +169,7 @@ class RequestHandler:
 
     async def health(self, request: Any) -> Reply:
         """GET /health."""
-        return Reply(json_bytes({"status": "ok", "waiting": self._inside, "version": wavefold.__version__}))
+        return Reply(json_bytes({"status": "ok", "waiting": self._inside, "version": version.__version__}))
 
     async def model(self, request: Any) -> Reply:
         """GET /model."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import UserError, listed
 from wavefold.data.dataset import Dataset, Floats, Ints, Strings
+from wavefold.data.simulation import length_of, whole_parts
 
 CLASSES = ("0", "1", "2", "3")  # normal, early supraventricular, ventricular, paced or unclassifiable
 SHARES = (0.643, 0.046, 0.141, 0.170)  # class fractions in the contest's 1,009 rows
@@ -69,23 +70,6 @@ def simulate_beats(count: int, seed: int, *, shape: Sequence[int] = (1, 205), cl
         digest=f"simulated-ecg-{count}-{seed}-{length}-{','.join(classes)}",
         source=f"simulated heartbeats (seed {seed})",
     )
-
-
-def length_of(shape: Sequence[int], simulator: str) -> int:
-    """The length in a shape [1, length]; UserError for more channels or other axes. simulator: its name."""
-    if len(shape) != 2:
-        raise UserError(f"data.shape: simulator '{simulator}' needs [1, length], got {list(shape)}")
-    if shape[0] != 1:
-        raise UserError(f"data.shape: simulator '{simulator}' needs 1 channel, got {shape[0]}")
-    return shape[1]
-
-
-def whole_parts(count: int, shares: tuple[float, ...]) -> Ints:
-    """Whole numbers in the given shares that sum to `count`, by largest remainder."""
-    exact = count * np.array(shares) / sum(shares)
-    parts = np.floor(exact).astype(np.int64)
-    parts[np.argsort(parts - exact, kind="stable")[: count - parts.sum()]] += 1
-    return parts
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from wavefold.core.errors import DataError, UserError, listed, nearest
 from wavefold.core.files import digest_file
 from wavefold.core.registry import optional
+from wavefold.data.hdf5 import h5py
 from wavefold.data.lazy import Floats, Ints, Lazy
 from wavefold.data.series import Seconds, Series, join_stretches, stretches, time_word
 from wavefold.data.series_options import Reading
-from wavefold.domains.radio.filterbank_h5 import h5py
 
 xarray = optional("xarray", extra="grids")
 h5netcdf = optional("h5netcdf", extra="grids")

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.data.parquet import parquet_bytes
+from wavefold.data.table_files import write_form
 from wavefold.data.xlsx import xlsx_bytes
-from wavefold.tasks.classification.predictions import hand_over
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ Columns = Mapping[str, NDArray[Any]]
 
 def write_candidates(path: str | Path, candidates: Sequence[Candidate]) -> None:
     """Write candidates atomically in the format given by the path's suffix, or as CSV to standard output if it is "-"."""
-    hand_over(path, _BYTES, _columns(candidates))
+    write_form(path, _BYTES, _columns(candidates))
 
 
 def _columns(candidates: Sequence[Candidate]) -> Columns:

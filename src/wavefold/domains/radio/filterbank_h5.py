@@ -16,9 +16,9 @@ from wavefold.core.errors import DataError, listed
 from wavefold.core.files import write_whole
 from wavefold.core.registry import optional
 from wavefold.data.dataset import Floats
+from wavefold.data.hdf5 import h5py
 from wavefold.domains.radio.filterbank import Filterbank, Header, check_header, check_polarisations
 
-h5py = optional("h5py", extra="radio")
 hdf5plugin = optional("hdf5plugin", extra="radio")
 
 _NEEDED = ("fch1", "foff", "tsamp")

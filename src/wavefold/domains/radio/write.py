@@ -23,10 +23,10 @@ from wavefold.core.files import write_text
 from wavefold.core.process import is_main_process
 from wavefold.core.progress import Progress
 from wavefold.data.blocks import row_blocks
+from wavefold.data.bundles import check_file_names
 from wavefold.data.dataset import Dataset, Floats
 from wavefold.domains.radio.cadence import PANELS
 from wavefold.domains.radio.contest_npy import LABELS
-from wavefold.domains.spectra.write import check_file_names
 
 _BLOCK = 32  # cadences at a time: 54 MB of contest cadences
 _UNFINISHED = ".unfinished"

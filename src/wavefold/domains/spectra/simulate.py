@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import UserError, listed, nearest
 from wavefold.data.dataset import Dataset, Floats, Ints
-from wavefold.domains.heartbeat.simulate import length_of, whole_parts
+from wavefold.data.simulation import length_of, whole_parts
 from wavefold.domains.spectra import lines
 from wavefold.domains.spectra.celestial import BLUR, LIGHT, draw_galaxies, draw_quasars, draw_stars, temperatures
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import wavefold
+from wavefold.core import version
 from wavefold.core.device import best_device
 from wavefold.core.run import RUN_FORMAT, RunFolder
 from wavefold.data.dataset import Dataset
@@ -54,7 +54,7 @@ def run_metadata(recipe: Recipe, data_digest: str, known: Mapping[str, Any]) -> 
         "identity": {"recipe": recipe.digest(), "data": data_digest, "format": RUN_FORMAT},
         **known,
         "command": sys.argv,
-        "wavefold": wavefold.__version__,
+        "wavefold": version.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +18,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.core.errors import DataError, UserError, listed
-from wavefold.core.files import write_whole
+from wavefold.core.errors import DataError
 from wavefold.data.dataset import Strings
-from wavefold.data.parquet import check_parquet, parquet_bytes
-from wavefold.data.xlsx import check_xlsx, xlsx_bytes
+from wavefold.data.parquet import parquet_bytes
+from wavefold.data.table_files import check_suffix, write_form
+from wavefold.data.xlsx import xlsx_bytes
 
 Values = NDArray[np.float64]
 T = TypeVar("T")
@@ -65,30 +64,12 @@ class Predictions:
 
 def write_predictions(path: str | Path, predictions: Predictions) -> None:
     """Write predictions atomically in the format given by the path's suffix, or as CSV to standard output if it is "-"."""
-    hand_over(path, WRITERS, predictions)
-
-
-def hand_over(path: str | Path, forms: Mapping[str, Callable[[T], bytes]], what: T) -> None:
-    """Write the bytes of a form atomically; the path's suffix selects the form, and "-" means CSV to standard output."""
-    check_target(path)
-    if str(path) == "-":
-        sys.stdout.buffer.write(forms[".csv"](what))
-        sys.stdout.buffer.flush()
-        return
-    path = Path(path)
-    content = forms[path.suffix.lower()](what)
-    try:
-        write_whole(path, lambda stream: stream.write(content))
-    except OSError as error:
-        raise UserError(f"{path}: could not be written: {error.strerror}; no partial file was left") from error
+    write_form(path, WRITERS, predictions)
 
 
 def check_target(path: str | Path) -> None:
     """Raise UserError, before any work is done, if the suffix is unknown or its package is missing."""
-    suffix = Path(path).suffix.lower()
-    if str(path) != "-" and suffix not in WRITERS:
-        raise UserError(f"{path}: '{suffix}' is not one of {listed(WRITERS)}, or - for CSV on standard output")
-    _NEEDS.get(suffix, lambda: None)()
+    check_suffix(path, WRITERS)
 
 
 def _csv_bytes(predictions: Predictions) -> bytes:
@@ -143,7 +124,6 @@ def _npz_bytes(predictions: Predictions) -> bytes:
     return content.getvalue()
 
 
-_NEEDS: dict[str, Callable[[], None]] = {".xlsx": check_xlsx, ".parquet": check_parquet}
 WRITERS: dict[str, Callable[[Predictions], bytes]] = {
     ".csv": _csv_bytes,
     ".xlsx": lambda predictions: xlsx_bytes(predictions.columns()),

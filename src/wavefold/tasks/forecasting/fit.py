@@ -161,7 +161,7 @@ def _checker(context: ForecastContext, scaled: Series, scaling: FrameScaling) ->
         for rows, forecast in forecast_windows(model, there.of(scaled)):
             if not np.isfinite(forecast).all():
                 raise UserError(
-                    "stage: the net's forecasts are no longer finite; lower the learning rate (stage.*.learning_rate) or change the loss"
+                    "stage: the net's forecasts are no longer finite; lower stage.*.learning_rate or change the loss"
                 )
             some = there.take(rows)
             scores.add(scaling.undo(forecast, some), truth_of(some, context.targets))

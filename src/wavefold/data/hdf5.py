@@ -1,0 +1,5 @@
+"""HDF5 files by h5py, which the extras `radio` and `grids` install."""
+
+from wavefold.core.registry import optional
+
+h5py = optional("h5py", extra="radio")
