@@ -35,7 +35,8 @@ def read_recordings(path: Path, *, label_column: str = "", group: str = "", labe
     """Signals (recording, 1, position), -1 to 1, of a table or of one WAV file, with the other columns of the table."""
     words, lines = ({"file": [path.name]}, np.array([1])) if path.suffix == ".wav" else read_words(path, COLUMNS)
     wanted = ["file", label_column or "fault"] if labels else ["file"]
-    files, *faults = [words.pop(list(words)[column_place(list(words), name, path.name)]) for name in wanted]
+    names = [list(words)[column_place(list(words), name, path.name)] for name in wanted]
+    files, *faults = map(words.pop, names)
     ids = check_ids([file.removesuffix(".wav") for file in files], lines, path.name)
     rates, waves = zip(*(_read_wave(path, int(line), file) for line, file in zip(lines, files, strict=True)), strict=True)
     for file, rate, wave in zip(files, rates, waves, strict=True):

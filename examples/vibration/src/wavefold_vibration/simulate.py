@@ -11,7 +11,7 @@ from numpy.random import Generator
 from wavefold.core.errors import UserError
 from wavefold.data.dataset import Dataset, Floats
 
-RATE, MACHINES = 12000, 12  # values per second, different machines
+RATE, UNIT, MACHINES = 12000, "1/12000 s", 12  # values per second, time between them, different machines
 BALLS, SIZE = 9, 0.2034  # a ball's diameter is a share of the circle that balls run on
 CAGE = (1 - SIZE) / 2  # turns of the cage in a turn of the shaft
 # of one turn of the shaft: strikes (BPFI, BPFO, twice BSF), and how often the fault passes through the loaded side
@@ -27,8 +27,7 @@ def simulate_bearings(count: int, seed: int, *, shape: Sequence[int], classes: S
     speed, ring = rng.uniform(24, 32, MACHINES), rng.uniform(2200, 4200, MACHINES)  # Hz of the shaft, of the resonance
     signals = [_record(classes[k], speed[m], ring[m], shape[1], rng) for k, m in zip(labels, machine, strict=True)]
     ids, groups = (np.char.add(word, numbers.astype(np.str_)) for word, numbers in (("r", np.arange(count)), ("m", machine)))
-    unit, source = f"1/{RATE} s", f"simulated bearings (seed {seed})"
-    return Dataset(np.stack(signals)[:, None], ids, labels, tuple(classes), groups, "machine", unit, source=source)
+    return Dataset(np.stack(signals)[:, None], ids, labels, tuple(classes), groups, unit=UNIT, source="simulated bearings")
 
 
 def _record(fault: str, speed: float, ring: float, length: int, rng: Generator) -> Floats:
