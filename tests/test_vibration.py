@@ -130,11 +130,104 @@ def spoil(folder: Path) -> None:
     (folder / "empty").mkdir()
 
 
+PARTS = '''
+import numpy as np
+import torch
+from torch import nn
+
+from wavefold.evaluation.metrics import Metric
+
+
+class Pooled(nn.Module):
+    """The mean and the largest value of each channel, and a line: (N, C, T) to (N, classes)."""
+
+    def __init__(self, channels: int, length: int, classes: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.head = nn.Linear(2 * channels, classes, bias=bias)
+
+    def forward(self, signals):
+        return self.head(torch.cat([signals.mean(-1), signals.amax(-1)], dim=1))
+
+
+class Times(nn.Module):
+    """A step that multiplies: a transform and its own module."""
+
+    def __init__(self, factor: float = 2.0) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def fit(self, signals, labels=None):
+        return self
+
+    def apply(self, signals):
+        return signals * np.float32(self.factor)
+
+    def forward(self, signals):
+        return signals * self.factor
+
+    def state(self):
+        return {}
+
+    def load(self, state):
+        pass
+
+    def module(self):
+        return self
+
+
+class Focal(nn.Module):
+    """Cross-entropy that counts sure samples less."""
+
+    def __init__(self, counts: torch.Tensor, *, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, logits, labels, weights=None):
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+        return ((1 - torch.exp(-losses)) ** self.gamma * losses).mean()
+
+
+def wrong(probabilities, labels):
+    missed = (probabilities.argmax(axis=1) != labels).astype(np.float64)
+    return lambda weights: weights @ missed / weights.sum(axis=1)
+
+
+ERRORS = Metric("error-rate", wrong, higher_is_better=False)
+'''
+
+
+def install_parts(site: Path) -> None:
+    """A package of four single parts, each found by the group of its table."""
+    (site / "their_parts.py").write_text(PARTS)
+    points = {"models": "pooled = their_parts:Pooled", "transforms": "times = their_parts:Times"}
+    points |= {"losses": "focal = their_parts:Focal", "metrics": "error-rate = their_parts:ERRORS"}
+    describe(site, "their-parts", {f"wavefold.{kind}": dict([line.split(" = ")]) for kind, line in points.items()})
+
+
+def with_parts() -> dict[str, str]:
+    """The commands of a recipe that names those parts by their short names."""
+    changes = ["data.count=120", 'member=[{model="pooled",bias=false}]', 'prepare=[{step="times",factor=3.0}]']
+    changes += [
+        'stage=[{loss="focal",gamma=1.0,epochs=2,rate=0.01,best="error-rate"}]',
+        "output.metric=error-rate",
+        "output.baseline=",
+    ]
+    return {
+        "parts train": " ".join(["train heartbeat --quick --out parts", *(f"--set {c}" for c in changes)]),
+        "parts score": "score parts parts/simulated --json",
+        "parts report": "report parts",
+        "parts export": "export parts --out parts.onnx",
+        "parts wrong": 'check heartbeat --set member=[{model="pooled",bais=false}]',
+        "parts show": 'show heartbeat --model --set member=[{model="pooled"}]',
+    }
+
+
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[int, str, str]]]:
-    """The folder in which every command was run with the package installed, and what each said."""
+    """The folder in which every command was run with both packages installed, and what each said."""
     folder = tmp_path_factory.mktemp("vibration")
     site = install(folder / "site")
+    install_parts(site)
     spoil(folder)
     (folder / "served").mkdir()
     for name, length in (("some.wav", 512), ("short.wav", 500)):
@@ -155,6 +248,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tup
         "export": "export run --out model.onnx",
         "shape": "simulate bearings other --set data.shape=[2,1024]",
         **{f"bad {name}": f"check bearings --data {name}" for name in BAD},
+        **with_parts(),
     }
     return folder, run(site, verbs)
 
@@ -233,97 +327,15 @@ def test_the_simulator_and_the_writer_refuse_in_one_line(story):
     assert story[1]["shape"][2].startswith("wavefold: simulator 'bearings': expected data.shape [1, length]")
 
 
-PARTS = '''
-import numpy as np
-import torch
-from torch import nn
-
-from wavefold.evaluation.metrics import Metric
-
-
-class Pooled(nn.Module):
-    """The mean and the largest value of each channel, and a line: (N, C, T) to (N, classes)."""
-
-    def __init__(self, channels: int, length: int, classes: int, *, bias: bool = True) -> None:
-        super().__init__()
-        self.head = nn.Linear(2 * channels, classes, bias=bias)
-
-    def forward(self, signals):
-        return self.head(torch.cat([signals.mean(-1), signals.amax(-1)], dim=1))
-
-
-class Times(nn.Module):
-    """A step that multiplies: a transform and its own module."""
-
-    def __init__(self, factor: float = 2.0) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def fit(self, signals, labels=None):
-        return self
-
-    def apply(self, signals):
-        return signals * np.float32(self.factor)
-
-    def forward(self, signals):
-        return signals * self.factor
-
-    def state(self):
-        return {}
-
-    def load(self, state):
-        pass
-
-    def module(self):
-        return self
-
-
-class Focal(nn.Module):
-    """Cross-entropy that counts sure samples less."""
-
-    def __init__(self, counts: torch.Tensor, *, gamma: float = 2.0) -> None:
-        super().__init__()
-        self.gamma = gamma
-
-    def forward(self, logits, labels, weights=None):
-        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
-        return ((1 - torch.exp(-losses)) ** self.gamma * losses).mean()
-
-
-def wrong(probabilities, labels):
-    missed = (probabilities.argmax(axis=1) != labels).astype(np.float64)
-    return lambda weights: weights @ missed / weights.sum(axis=1)
-
-
-ERRORS = Metric("error-rate", wrong, higher_is_better=False)
-'''
-
-
-def test_single_parts_of_another_package_enter_by_their_groups(tmp_path):
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "their_parts.py").write_text(PARTS)
-    points = {"models": "pooled = their_parts:Pooled", "transforms": "times = their_parts:Times"}
-    points |= {"losses": "focal = their_parts:Focal", "metrics": "error-rate = their_parts:ERRORS"}
-    describe(site, "their-parts", {f"wavefold.{kind}": dict([line.split(" = ")]) for kind, line in points.items()})
-    changes = ["data.count=120", 'member=[{model="pooled",bias=false}]', 'prepare=[{step="times",factor=3.0}]']
-    changes += ['stage=[{loss="focal",gamma=1.0,epochs=2,rate=0.01,best="error-rate"}]', "output.metric=error-rate"]
-    verbs = {
-        "train": " ".join(["train heartbeat --quick --out run --set output.baseline=", *(f"--set {c}" for c in changes)]),
-        "score": "score run run/simulated --json",
-        "report": "report run",
-        "export": "export run",
-        "wrong option": 'check heartbeat --set member=[{model="pooled",bais=false}]',
-        "show": 'show heartbeat --model --set member=[{model="pooled"}]',
-    }
-    answers = run(site, verbs)
+def test_single_parts_of_another_package_enter_by_their_groups(story):
+    answers = story[1]
     for verb in ("train", "score", "report", "export", "show"):
-        assert answers[verb][0] == 0, answers[verb]
-    found = json.loads(answers["score"][1])
+        assert answers[f"parts {verb}"][0] == 0, answers[f"parts {verb}"]
+    found = json.loads(answers["parts score"][1])
     assert found["metric"] == "error-rate"
     assert found["value"] == pytest.approx(1 - found["others"]["accuracy"])
-    assert answers["wrong option"][0] == 2
-    assert "bais: no such option; did you mean 'bias'?" in answers["wrong option"][2]
+    assert answers["parts wrong"][0] == 2
+    assert "bais: no such option; did you mean 'bias'?" in answers["parts wrong"][2]
 
 
 @pytest.fixture
