@@ -57,9 +57,11 @@ class Table(MutableMapping[str, T]):
 
 @cache
 def domains() -> dict[str, Any]:
-    """Every installed domain by name, in the order of names."""
-    found = {point.name: _loaded(point) for point in entry_points(group="wavefold.domains")}
-    return {name: found[name] for name in sorted(found)}
+    """Every installed domain by name, in the order of names; UserError where two packages use one name."""
+    found: dict[str, Any] = {}
+    for point in entry_points(group="wavefold.domains"):
+        _add(found, {point.name: _loaded(point)}, "domain", _package(point))
+    return dict(sorted(found.items()))
 
 
 def recipe_files() -> dict[str, Path]:

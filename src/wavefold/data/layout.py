@@ -51,6 +51,7 @@ class Layout:
     header: tuple[str, ...] = ()  # columns that a CSV must have to be of this layout
     columns: tuple[str, ...] = ()  # columns that are found in the files themselves
     options: tuple[str, ...] = ()  # of "grid"
+    groups: tuple[str, ...] = ()  # columns that are groups where a recipe names none, before the usual ones
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,8 @@ def _numbers(words: Strings, names: Sequence[str], table: Table, found: Found) -
 def _groups(table: Table, group: str, found: Found, *, needed: bool) -> tuple[Strings | None, str]:
     """The groups and what they are called; None and '' where there are none and none are needed."""
     free = group in ("", "auto")
-    names = [there for name in (GROUPS if free else [group]) if (there := one_named(table.columns, name))]
+    usual = (*LAYOUTS[found.layout].groups, *GROUPS)
+    names = [there for name in (usual if free else [group]) if (there := one_named(table.columns, name))]
     if names:
         return table.columns[names[0]], names[0]
     places = [table.columns[there] for name in ("ra", "dec") if (there := one_named(table.columns, name))]

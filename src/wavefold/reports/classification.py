@@ -96,18 +96,18 @@ def report_samples(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page
         title=f"{metadata['recipe']}: run report",
         lead=f"Run {run.folder}, trained on {metadata['source']}.",
         chapters=chapters,
-        headline=headline(scores, metadata),
+        headline=headline(scores, metadata, domain_of(recipe.data.simulator).words.sample[1]),
     )
 
 
-def headline(scores: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The score with its interval, the sample counts and the scores of the baselines."""
+def headline(scores: Mapping[str, Any], metadata: Mapping[str, Any], samples: str = "samples") -> list[tuple[str, str]]:
+    """The score with its interval, the sample counts and the scores of the baselines. samples: the domain's word for them."""
     metric = scores["metric"]
     value, low, high = scores["score"][metric]
     beside = [(f"{row['name']} (baseline)", number(row[metric][0])) for row in scores["baselines"]]
-    learned = ("training samples", f"{scores['learned_from']:,.0f}")
+    learned = (f"training {samples}", f"{scores['learned_from']:,.0f}")
     words = f"{metric_words(scores)} [{number(low)}, {number(high)}]"
-    return [(words, number(value)), ("test samples", f"{scores['n']:,}"), learned, *beside]
+    return [(words, number(value)), (f"test {samples}", f"{scores['n']:,}"), learned, *beside]
 
 
 def metric_words(scores: Mapping[str, Any]) -> str:
@@ -380,12 +380,9 @@ def _some(rows: Ints) -> Ints:
 
 def _groups_shown(run: RunFolder, recipe: Recipe, dataset: Dataset, train: Ints, test: Ints) -> list[Block]:
     if dataset.groups is None:
-        return [
-            Words(
-                "The samples have no groups (such as patient or star), so leakage between the parts cannot be checked.",
-                "warning",
-            )
-        ]
+        own = domain_of(recipe.data.simulator).words
+        lacking = f"The {own.sample[1]} have no groups (such as {own.group[0]}), so leakage between the parts is not checked."
+        return [Words(lacking, "warning")]
     learned, tested = set(dataset.groups[train].tolist()), set(dataset.groups[test].tolist())
     both = learned & tested
     if not both:

@@ -45,7 +45,7 @@ def explore_samples(recipe: Recipe, source: str) -> Page:
         title=f"{named}: data overview",
         lead=f"{dataset.source}, read with recipe '{recipe.name}'. No model was trained.",
         chapters=chapters,
-        headline=_headline(dataset, found),
+        headline=_headline(dataset, found, domain.words.sample[1]),
     )
 
 
@@ -61,12 +61,12 @@ def _read(recipe: Recipe, source: str) -> tuple[Dataset, list[Dataset], list[str
     return dataset, tests, unread
 
 
-def _headline(dataset: Dataset, found: Chapter) -> list[tuple[str, str]]:
+def _headline(dataset: Dataset, found: Chapter, samples: str) -> list[tuple[str, str]]:
     warned = sum(isinstance(block, Words) and block.kind == "warning" for block in found.blocks)
     groups = [(f"groups by {dataset.grouping}", f"{len(set(dataset.groups.tolist())):,}")] if dataset.groups is not None else []
     classes = [("classes", f"{len(dataset.classes):,}")] if dataset.labels is not None else []
     return [
-        ("samples", f"{len(dataset):,}"),
+        (samples, f"{len(dataset):,}"),
         *classes,
         *groups,
         (f"kind{'s' if warned != 1 else ''} of defect", f"{warned}"),

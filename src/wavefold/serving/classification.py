@@ -59,7 +59,7 @@ def served_run(run: RunFolder, *, log: Log = print) -> ServedModel:
         example=example,
         classes=tuple(metadata["classes"]),
         read=lambda path: _read(recipe, metadata, path),
-        suffixes=_suffixes(shape, metadata),
+        suffixes=_suffixes(shape, metadata, recipe.data.simulator),
         csv=len(shape) == 2 and shape[0] == 1,
         explain=_explain,
         decide=lambda probabilities: decided_by(recipe, recipe.combine.decide, probabilities),
@@ -133,14 +133,17 @@ def _explain(sample: Floats, predict: Callable[[Floats], NDArray[Any]]) -> Float
     return explained
 
 
-def _suffixes(shape: Sequence[int], metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """The file suffixes accepted for samples of this shape."""
+def _suffixes(shape: Sequence[int], metadata: Mapping[str, Any], simulator: str) -> tuple[str, ...]:
+    """The file suffixes accepted for samples of this shape, those of the layouts of the simulator's domain among them."""
     if len(shape) > 2:
-        return (".npy", ".zip")
-    if shape[0] > 1:
-        return (".npy", ".ts")
-    fits = (".fits", ".fit", ".fits.gz", ".fit.gz") if metadata.get("grid") else ()
-    return (".npy", ".csv", ".csv.gz", ".txt", ".ts", ".zip", *fits)
+        own: tuple[str, ...] = (".npy", ".zip")
+    elif shape[0] > 1:
+        own = (".npy", ".ts")
+    else:
+        fits = (".fits", ".fit", ".fits.gz", ".fit.gz") if metadata.get("grid") else ()
+        own = (".npy", ".csv", ".csv.gz", ".txt", ".ts", ".zip", *fits)
+    layouts = domain_of(simulator).layouts.values()  # those that read files as they are, without a grid of the run's
+    return tuple(dict.fromkeys([*own, *(end for layout in layouts if "grid" not in layout.options for end in layout.suffixes)]))
 
 
 def _read(recipe: Recipe, metadata: Mapping[str, Any], path: Path) -> InputBatch:
