@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wavefold.core.plugins import domains
+from wavefold.core.plugins import installed_domains
 from wavefold.data import LAYOUTS, SIMULATORS
 from wavefold.models import MODELS
 from wavefold.transforms import MIXERS, TRANSFORMS
@@ -89,7 +89,7 @@ def test_no_code_asks_for_a_domain_by_name():
 
 def test_every_part_of_a_domain_reaches_its_table():
     tables = {"models": MODELS, "layouts": LAYOUTS, "simulators": SIMULATORS, "transforms": TRANSFORMS, "mixers": MIXERS}
-    assert set(domains()) >= {"heartbeat", "maps", "radio", "spectra"}
-    for domain in domains().values():
+    assert set(installed_domains()) >= {"heartbeat", "maps", "radio", "spectra"}
+    for domain in installed_domains().values():
         for kind, table in tables.items():
             assert set(getattr(domain, kind)) <= set(table), f"{kind} of {domain.name}"

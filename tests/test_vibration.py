@@ -342,9 +342,9 @@ def test_single_parts_of_another_package_enter_by_their_groups(story):
 def site(tmp_path, monkeypatch) -> Iterator[Path]:
     """A folder of installed packages that this process sees, and forgets again."""
     monkeypatch.syspath_prepend(tmp_path)
-    plugins.domains.cache_clear()
+    plugins.installed_domains.cache_clear()
     yield tmp_path
-    plugins.domains.cache_clear()
+    plugins.installed_domains.cache_clear()
     for name in [n for n in sys.modules if n.partition(".")[0] in ("wavefold_vibration", "theirs")]:
         del sys.modules[name]
 
@@ -366,7 +366,7 @@ def test_two_packages_with_a_domain_of_one_name_are_refused(site):
     install(site)
     describe(site, "wavefold-theirs", {"wavefold.domains": {"vibration": "wavefold_vibration.simulate:MACHINES"}})
     with pytest.raises(UserError, match=r"domain 'vibration' of package wavefold-.*: another package has one of that name"):
-        plugins.domains()
+        plugins.installed_domains()
 
 
 def test_a_part_with_the_name_of_ours_and_a_broken_package_are_refused(site):

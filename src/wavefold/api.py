@@ -24,7 +24,7 @@ from wavefold.core.errors import UserError, plural
 from wavefold.core.files import NO_ROOM
 from wavefold.core.interrupt import stop_on_signals
 from wavefold.core.outputs import PAGES, check_fresh, check_output
-from wavefold.core.plugins import domains
+from wavefold.core.plugins import installed_domains
 from wavefold.core.process import is_main_process
 from wavefold.core.run import RunFolder, lock_folder
 from wavefold.data.dataset import Dataset
@@ -386,7 +386,7 @@ def search(
 
 def is_scan(path: str) -> bool:
     """Whether a file is one of those that a domain searches several of at once."""
-    return any(domain.searches is not None and domain.searches(path) for domain in domains().values())
+    return any(domain.searches is not None and domain.searches(path) for domain in installed_domains().values())
 
 
 def score(

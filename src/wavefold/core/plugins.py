@@ -47,7 +47,7 @@ class Table(MutableMapping[str, T]):
     def _filled(self) -> dict[str, T]:
         if self._entries is None:
             entries = dict(self._own)
-            for domain in domains().values():
+            for domain in installed_domains().values():
                 _add(entries, getattr(domain, self.kind), self.kind, f"domain '{domain.name}'")
             for point in entry_points(group=f"wavefold.{self.kind}"):
                 _add(entries, {point.name: _loaded(point)}, self.kind, _package(point))
@@ -56,7 +56,7 @@ class Table(MutableMapping[str, T]):
 
 
 @cache
-def domains() -> dict[str, Any]:
+def installed_domains() -> dict[str, Any]:
     """Every installed domain by name, in the order of names; UserError where two packages use one name."""
     found: dict[str, Any] = {}
     for point in entry_points(group="wavefold.domains"):

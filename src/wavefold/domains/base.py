@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wavefold.core.plugins import domains
+from wavefold.core.plugins import installed_domains
 from wavefold.data.axes import Axis
 from wavefold.data.dataset import Dataset, Floats
 from wavefold.data.layout import Fetch, Layout, SeriesLayout
@@ -65,5 +65,5 @@ class Domain:
 
 def domain_of(simulator: str) -> Domain:
     """The domain of a recipe: the one that its simulator belongs to; a domain without parts where none has it."""
-    found = (d for d in domains().values() if simulator in d.simulators or simulator in d.series_simulators)
+    found = (d for d in installed_domains().values() if simulator in d.simulators or simulator in d.series_simulators)
     return next(found, Domain(name=""))
