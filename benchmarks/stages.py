@@ -136,7 +136,8 @@ def learn(recipe, parts):
 
 def loop_stage(parts, number, stage, seed):
     """A recipe's stage as the loop takes it."""
-    more = {n: getattr(stage, n) for n in ("epochs", "learning_rate", "optimiser", "weight_decay", "schedule", "patience", "average")}
+    shared = ("epochs", "learning_rate", "optimiser", "weight_decay", "schedule", "patience", "average")
+    more = {n: getattr(stage, n) for n in shared}
     loss = LOSSES[stage.loss](torch.from_numpy(np.bincount(parts["train_labels"], minlength=len(parts["classes"]))))
     return Stage(number=number, loss=loss, metric="macro-f1", higher_is_better=True, key=make_key(seed, 2), **more)
 

@@ -50,14 +50,14 @@ def test_an_optional_package_has_one_door(package):
     assert len(doors) == 1, f"{package} has the doors {doors}"
 
 
-def test_no_public_name_is_a_module():
+def test_no_public_name_is_that_of_another_module():
     modules = {f.stem for f in FILES} | {f.parent.name for f in FILES}
     for path in FILES:
         if path.name in ("cli.py", "api.py"):  # commands and the API have the same verbs
             continue
         tree = ast.parse(path.read_text())
         public = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")}
-        assert not public & modules, f"{path.name}: {public & modules}"
+        assert not public & (modules - {path.stem}), f"{path.name}: {public & modules}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))

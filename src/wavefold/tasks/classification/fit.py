@@ -96,7 +96,7 @@ def prepare_fold(context: Context, fold: Fold) -> Prepared:
             parts = [by_blocks(transform.apply, part, folder) for part in parts]
             states |= {f"{number}.{name}": value for name, value in transform.state().items()}
         elif step.step in BALANCERS:
-            there = in_memory(parts[0], f"prepare.{number}: '{step.step}'")
+            there = as_array(parts[0], f"prepare.{number}: '{step.step}'")
             made = _balance(context, number, folder / f"made{number}.npz", there, labels)
             parts[0], labels = np.concatenate([there, made[0]]), np.concatenate([labels, made[1]])
             samples = np.concatenate([samples, len(every) + np.arange(len(made[1]))])
@@ -157,7 +157,7 @@ def new_changes(steps: Sequence[Step], shape: Sequence[int], classes: int) -> tu
     return tuple(changes)
 
 
-def in_memory(signals: Signals, who: str) -> Floats:
+def as_array(signals: Signals, who: str) -> Floats:
     """Load all signals into one array; UserError if they are too large for memory."""
     if not isinstance(signals, Lazy):
         return signals
@@ -236,7 +236,7 @@ def _fit_classifier(member_fit: MemberFit, monitor: TrainingMonitor) -> None:
         CLASSIFIERS, member_fit.member.model, member_fit.member.options, "member", seed=member_fit.key & 0x7FFFFFFF
     )
     train = member_fit.prepared.train
-    train = train if reads_lazily(type(classifier)) else in_memory(train, f"'{member_fit.member.model}'")
+    train = train if reads_lazily(type(classifier)) else as_array(train, f"'{member_fit.member.model}'")
     classifier.fit(train, member_fit.prepared.labels, len(member_fit.prepared.classes))
     if is_main_process():
         member_fit.folder.mkdir(parents=True, exist_ok=True)
