@@ -29,7 +29,7 @@ from scipy.ndimage import convolve, gaussian_filter
 
 from wavefold.core.run import RunFolder, lock_folder, open_run
 from wavefold.data import SERIES_SIMULATORS
-from wavefold.data.read_series import read_series
+from wavefold.data.read_frames import read_series
 from wavefold.data.series import Series
 from wavefold.data.series_options import Events, Reading
 from wavefold.data.windows import cut_windows

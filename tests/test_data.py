@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -375,7 +376,7 @@ def test_groups_may_stand_in_the_file_itself(tmp_path: Path) -> None:
 
 def test_layout_is_never_guessed(tmp_path: Path) -> None:
     assert "layout" in fields(written(tmp_path, "x", "train.dat"))
-    with pytest.raises(UserError, match=r"'contst' is not one of auto, contest, .*did you mean 'contest'"):
+    with pytest.raises(UserError, match=r"'contst' is not one of auto, wide, .*contest, .*did you mean 'contest'"):
         read(tmp_path / "never looked for.csv", layout="contst")
     for name in ("auto", *LAYOUTS):
         check_layout(name)
@@ -390,16 +391,19 @@ def test_layout_is_never_guessed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_readers_refuse_a_label_column_that_is_not_there(tmp_path: Path, layout: str) -> None:
     path = written(tmp_path, TS + "1:2:a\n" if layout == "ts" else GOOD, "x.ts" if layout == "ts" else "x.csv")
+    if layout == "arrays":
+        path = tmp_path / "x.npz"
+        np.savez(path, signals=np.ones((2, 3)))
     np.save(tmp_path / "7.npy", np.zeros((6, 2, 2), np.float16))  # a CSV of cadences has some beside it
     with pytest.raises(DataError, match="kind"):
-        LAYOUTS[layout](tmp_path if layout == "wfdb" else path, label_column="kind")
+        LAYOUTS[layout].read(tmp_path if layout == "wfdb" else path, label_column="kind")
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(path: Path, **options: object) -> None:
         raise AssertionError(f"{path} was read again")
 
-    monkeypatch.setitem(LAYOUTS, "contest", never)
+    monkeypatch.setitem(LAYOUTS, "contest", replace(LAYOUTS["contest"], read=never))
 
 
 def test_second_start_reads_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ def test_cadences_of_four_axes_go_to_nets_of_two_axes():
     cadences[labels == 1, ::2, :, 5] += 4
     options = {"model": "on_off", "prepare": (), "epochs": 1, "random_state": 0}
     assert SignalClassifier(**options).fit(cadences, labels).predict(cadences).shape == (12,)
-    with pytest.raises(ValueError, match="'net1' takes samples of channels and length; a sample here is 6 x 16 x 32"):
+    with pytest.raises(ValueError, match="'net1' takes samples with channels and length; a sample in X is 6 x 16 x 32"):
         SignalClassifier("net1").fit(cadences, labels)
 
 
@@ -482,7 +482,7 @@ def test_a_forecaster_is_cloned_pickled_and_searched():
     [
         ({"model": "simvpp"}, "model: 'simvpp' is not one of .*did you mean 'simvp'"),
         ({"past": 0}, "past: 0 is not a whole number, 1 or more"),
-        ({"past": 90}, "X: 80 frames in its longest stretch"),
+        ({"past": 90}, "X: the longest gapless stretch has 80 frames"),
         ({"past": 40, "ahead": 30}, "validation_fraction: 0.15 of 80 frames leaves no window"),
         ({"baselines": ()}, r"baselines: \(\) is not a sequence of one short name at least"),
         ({"prepare": ("scale",)}, "prepare.0.step: 'scale' is not one of standardise"),

@@ -16,7 +16,7 @@ from scipy.io import netcdf_file
 from wavefold import api
 from wavefold.cli import main
 from wavefold.core.errors import DataError, UserError
-from wavefold.core.run import RunFolder, open_run
+from wavefold.core.run import RunFolder
 from wavefold.domains.maps import arrays
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
@@ -110,7 +110,7 @@ def test_quick_ends_with_scores_and_pictures_and_again_does_nothing(name, tmp_pa
     assert first.exit_code == 0, first.output
     assert "persistence (baseline)" in first.output
     assert "simulated frames: the scores may not hold for real data" in first.output
-    scores = open_run(tmp_path / "run").scores
+    scores = api.open_run(tmp_path / "run").scores
     ahead = {"frames": 6, "frames_next": 1}[name]
     assert len(scores["score"]["by-lead"]["mse"]) == scores["leads"] == ahead
     assert [b["name"] for b in scores["baselines"]] == ["persistence", "mean"]

@@ -11,7 +11,7 @@ import pytest
 
 from wavefold import api
 from wavefold.core.errors import DataError, UserError
-from wavefold.core.run import RunFolder, lock_folder, open_run
+from wavefold.core.run import RunFolder, lock_folder
 from wavefold.data import read
 from wavefold.data.blocks import by_blocks
 from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS
@@ -363,7 +363,7 @@ def test_too_few_held_back_samples_for_a_stacker_are_told_before_training(tmp_pa
 
 def test_open_run_needs_a_run(tmp_path):
     with pytest.raises(UserError, match="is not a run"):
-        open_run(tmp_path)
+        api.open_run(tmp_path)
 
 
 def test_a_named_test_file_is_predicted_and_the_threshold_obeyed(tmp_path, contest_csv_of):

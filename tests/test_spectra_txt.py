@@ -553,12 +553,12 @@ KILLED = """
 import os, signal, sys
 from wavefold.domains.spectra import contest_txt
 from wavefold.data import read
-parse = spectra_txt.parse_txt
+parse = contest_txt.parse_txt
 def dies(entries, **options):
     if any(entry.endswith("300.txt") for entry in entries):
         os.kill(os.getpid(), signal.SIGKILL)
     return parse(entries, **options)
-spectra_txt.parse_txt = dies
+contest_txt.parse_txt = dies
 read(sys.argv[1])
 """
 
@@ -648,7 +648,7 @@ def test_fits_needs_a_grid(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "a.fits"):
         assert "needs data.grid=[first, last, step] in angstrom" in fields(path)
     with pytest.raises(DataError, match=r"contains no FITS files, expected \.fits"):
-        LAYOUTS["fits"](unzipped(tmp_path / "none", {}), grid=(4000, 5000, 2))
+        LAYOUTS["fits"].read(unzipped(tmp_path / "none", {}), grid=(4000, 5000, 2))
 
 
 def test_real_lamost(real: Real) -> None:

@@ -61,7 +61,7 @@ VERBS = """
         return [answer.status_code, answer.text, ""]
 
     from pathlib import Path
-    from wavefold.core.run import open_run
+    from wavefold.api import open_run
     from wavefold.serving.app import Limits, new_app
     from wavefold.serving.classification import served_run
 

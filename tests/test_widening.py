@@ -249,7 +249,7 @@ def test_what_was_seen_is_marked_once(given, tmp_path, monkeypatch):
     run = train(given, cadences(), tmp_path / "run")
     marks = (run.folder / "seen.npy").read_bytes()
     (run.folder / "scores.json").unlink()
-    monkeypatch.setattr(api, "keep_seen", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("wavefold.tasks.classification.run.save_fingerprints", lambda *_: pytest.fail("read again"))
     train(given, cadences(), tmp_path / "run")
     assert (run.folder / "seen.npy").read_bytes() == marks
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from wavefold.core.plugins import Table
 from wavefold.data.dataset import Dataset
-from wavefold.data.read import check_grid, check_layout, read
-from wavefold.data.read_series import SERIES_LAYOUTS, read_series
+from wavefold.data.read_frames import SERIES_LAYOUTS, read_series
+from wavefold.data.read_samples import check_grid, check_layout, read
 from wavefold.data.series import Series
 from wavefold.data.sources import LAYOUTS, test_files
 

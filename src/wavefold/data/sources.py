@@ -113,8 +113,11 @@ def sniff_table(path: Path, suffixes: tuple[str, ...], header: tuple[str, ...] =
     if file is None or not file.name.endswith(suffixes):
         return 0.0
     if header:
-        check_text(file)
-        columns = column_names(first_line(file), file.name, numbered=True)
+        try:
+            check_text(file)
+            columns = column_names(first_line(file), file.name, numbered=True)
+        except DataError:  # locating the file says what is wrong
+            return 0.0
         if not all(one_named(columns, column) for column in header):
             return 0.0
     return (0.7 if path.is_dir() else 0.2) + (0.05 if header else 0.0)

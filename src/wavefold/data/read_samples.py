@@ -39,14 +39,14 @@ def read(
 ) -> Dataset:
     """Read a file, a folder or `physionet:<database>` into signals (sample, channel, position), ids, labels and groups.
 
-    Of a folder, its `train*` file, its index of many files or its records are read; `test_files` lists the others. group: the
-    column that holds groups, in the file or in `<stem>_meta.csv[.gz]` beside it; "" and "auto" take record, group, patient,
-    subject, star, source_key or background where there is one, else the stars that `ra` and `dec` in degrees tell, as "star"
-    does. classes: names that labels must be of, as at scoring; None takes those that the source has. label_column: "" is the
-    layout's own. labels: False for prediction, when columns of labels and groups may be missing, and labels may be anything.
-    cache: keep the parsed arrays under $WAVEFOLD_CACHE or ~/.cache/wavefold. grid: of FITS files, the first and last
-    wavelength and the step in angstrom. skip_bad: of many files, pass over those that cannot be read, and list them in
-    left_out; otherwise the first is a DataError.
+    From a folder, reads its `train*` file, the index of a multi-file source, or its records; `test_files` lists the rest.
+    group: the column with the groups, in the file or in `<stem>_meta.csv[.gz]` beside it; "" and "auto" use the first of
+    record, group, patient, subject, star, source_key and background that exists, otherwise stars found from `ra` and `dec`
+    (degrees), as "star" does. classes: class names that labels must belong to, as in evaluation; None uses those in the
+    source. label_column: "" means the layout's default. labels: False for inference, when label and group columns may be
+    missing and labels are not checked. cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder.
+    grid: for FITS files, the first and last wavelength and the step in angstrom. skip_bad: in a multi-file source, skip
+    files that cannot be read and list them in left_out; otherwise the first one raises DataError.
     """
     check_layout(layout)
     found = find(_local(source), layout)
@@ -71,13 +71,13 @@ def read(
 
 
 def check_layout(name: str) -> None:
-    """UserError with the nearest name unless `name` is a layout or "auto", which tells layouts by suffix and columns."""
+    """Raise UserError, with the nearest name, unless `name` is a layout or "auto" (detect by suffix and columns)."""
     if name not in ("auto", *LAYOUTS):
         raise UserError(f"layout '{name}' is not one of auto, {listed(LAYOUTS)}{nearest(name, ('auto', *LAYOUTS))}")
 
 
 def check_grid(grid: Sequence[float]) -> None:
-    """UserError unless `grid` is a first and a last wavelength in angstrom and a step that makes bins of them."""
+    """Raise UserError unless `grid` is a valid (first, last, step) of wavelengths in angstrom."""
     try:
         first, last, step = grid
         grid_centres((first, last, step))
@@ -111,12 +111,12 @@ def _table(
 def _many(
     found: Found, columns: Mapping[str, Any], cache: bool, options: Mapping[str, Any], skip_bad: bool
 ) -> tuple[Table, str]:
-    """A source of many files; one entry of the cache serves all labels, groups and either way with bad files."""
+    """A multi-file source; one cache entry serves any label column, group column and skip_bad setting."""
 
     def parse(store: Path | None) -> Table:
         return LAYOUTS[found.layout].read(found.path, **columns, **options, skip_bad=skip_bad, store=store)
 
-    if columns["labels"] and ".csv" in found.path.suffixes:  # the reader checks it too, but the cache may know the rows
+    if columns["labels"] and ".csv" in found.path.suffixes:  # the reader checks this too, but a cache hit skips the reader
         check_label(found.path, columns["label_column"], LAYOUTS[found.layout].columns)
     if cache:
         table, digest = stored(found, {"layout": found.layout, **options}, parse)
@@ -136,16 +136,16 @@ def _parse(found: Found, columns: Mapping[str, Any]) -> Table:
 def _numbers(words: Strings, names: Sequence[str], table: Table, found: Found) -> Ints:
     layout = LAYOUTS[found.layout]
     if layout.keeps != "table" and ".csv" not in found.path.suffixes:
-        places = table.ids.tolist()  # the files' own names
+        places = table.ids.tolist()  # file names
     else:
         places = np.char.add(f"{layout.row} ", table.lines.astype(np.str_)).tolist()
     if (words == "").any():
-        raise DataError(f"{found.path.name} {places[int(np.argmax(words == ''))]}: the label is empty, expected a class")
+        raise DataError(f"{found.path.name} {places[int(np.argmax(words == ''))]}: the label is empty, expected a class name")
     return number_labels(words.tolist(), names, places, found.path.name)
 
 
 def _groups(table: Table, group: str, found: Found, *, needed: bool) -> tuple[Strings | None, str]:
-    """The groups and what they are called; None and '' where there are none and none are needed."""
+    """The groups and the name of their column; None and '' if there are none and none are needed."""
     free = group in ("", "auto")
     usual = (*LAYOUTS[found.layout].groups, *GROUPS)
     names = [there for name in (usual if free else [group]) if (there := one_named(table.columns, name))]
@@ -158,18 +158,18 @@ def _groups(table: Table, group: str, found: Found, *, needed: bool) -> tuple[St
     if needed and not free:
         beside = f" with {found.meta.name}" if found.meta else ""
         raise MissingGroup(
-            f"{found.path.name}{beside}: no column '{group}' for groups; it has {shown(table.columns) or 'none'}"
+            f"{found.path.name}{beside}: no group column '{group}'; available columns: {shown(table.columns) or 'none'}"
             f"{nearest(group, table.columns)}"
         )
     return None, ""
 
 
 def _stars(places: Sequence[Strings], found: Found, *, needed: bool) -> Strings | None:
-    """Groups by position; None where positions are no numbers, or a DataError where they are needed."""
+    """Groups by sky position; None if positions are not numbers, or DataError if groups are needed."""
     try:
         ra, dec = (np.where(words == "", "nan", words).astype(np.float64) for words in places)
     except ValueError as error:
         if not needed:
             return None
-        raise MissingGroup(f"{found.path.name}: stars need ra and dec in degrees ({error})") from None
+        raise MissingGroup(f"{found.path.name}: grouping by star needs numeric ra and dec in degrees ({error})") from None
     return stars(ra, dec)
