@@ -14,8 +14,8 @@ from wavefold.core.errors import DataError, UserError
 from wavefold.core.files import write_json, write_whole
 from wavefold.core.progress import Progress, clock
 from wavefold.core.registry import build_part, check_options, optional
-from wavefold.data.blocks import by_blocks, row_blocks
 from wavefold.data.dataset import Dataset, class_names, class_word, number_labels
+from wavefold.data.lazy import by_blocks, row_blocks
 
 
 def test_keyed_numbers_belong_to_the_sample_not_to_its_batch():

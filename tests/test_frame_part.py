@@ -13,8 +13,7 @@ from wavefold.data.lazy import Lazy
 from wavefold.data.series import Series, Windows, join_stretches, stretches, time_word
 from wavefold.data.windows import cut_windows
 from wavefold.training.forecast_set import ForecastTrainingSet, cut, forecast_windows, past_of
-from wavefold.training.sampler import EachOnce
-from wavefold.training.training_set import Draw
+from wavefold.training.sampler import Draw, EachOnce
 from wavefold.transforms.mirror import Mirror
 
 CPU = torch.device("cpu")

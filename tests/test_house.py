@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wavefold.core.plugins import installed_domains
+from wavefold.core.registry import installed_domains
 from wavefold.data import LAYOUTS, SIMULATORS
 from wavefold.models import MODELS
 from wavefold.transforms import MIXERS, TRANSFORMS

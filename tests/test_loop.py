@@ -14,9 +14,8 @@ from wavefold.training.checkpoint import CheckpointFile, TrainingState
 from wavefold.training.loop import OPTIMISERS, Stage, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES
 from wavefold.training.monitor import TrainingMonitor
-from wavefold.training.sampler import ByClass, EachOnce
+from wavefold.training.sampler import ByClass, EachOnce, TrainingSet
 from wavefold.training.schedule import SCHEDULES
-from wavefold.training.training_set import TrainingSet
 from wavefold.transforms import AUGMENTATIONS
 
 

@@ -13,7 +13,7 @@ from wavefold import api
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.run import RunFolder, lock_folder
 from wavefold.data import read
-from wavefold.data.blocks import by_blocks
+from wavefold.data.lazy import by_blocks
 from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS
 from wavefold.recipe import Recipe
 

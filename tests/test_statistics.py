@@ -60,7 +60,7 @@ def test_what_is_too_large_for_quantiles_is_told_by_mean_and_spread(monkeypatch)
 def test_blocks_do_not_change_statistics(monkeypatch):
     signals, labels = with_holes((900, 1, 5)), np.arange(900) // 300  # classes begin and end within blocks
     whole = class_statistics(signals, labels, 3), value_ranges(signals)
-    monkeypatch.setattr("wavefold.data.blocks._VALUES", 5 * 70)
+    monkeypatch.setattr("wavefold.data.lazy._VALUES", 5 * 70)
     blocks = class_statistics(signals, labels, 3), value_ranges(signals)
     for one, other in zip(whole, blocks, strict=True):
         for name in vars(one):

@@ -13,8 +13,8 @@ import pytest
 from wavefold.core import files
 from wavefold.core.errors import UserError
 from wavefold.core.run import lock_folder
-from wavefold.data.blocks import by_blocks
 from wavefold.data.cache import cache_folder
+from wavefold.data.lazy import by_blocks
 
 LACKING = """
 import builtins, errno, os
@@ -40,7 +40,7 @@ def test_the_story_is_imported_where_posix_is_not():
 
 def test_a_large_result_finds_its_room_without_posix(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
-    monkeypatch.setattr("wavefold.data.blocks._PIECE", 1000)
+    monkeypatch.setattr("wavefold.data.lazy._PIECE", 1000)
     signals = np.arange(900 * 3, dtype=np.float32).reshape(900, 1, 3)
     made = by_blocks(lambda block: block * 2, signals, tmp_path, most=1000)
     assert isinstance(made, np.memmap)

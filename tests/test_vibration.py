@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from wavefold.core import plugins
+from wavefold.core import registry
 from wavefold.core.errors import UserError
 
 HERE = Path(__file__).resolve().parents[1]
@@ -342,9 +342,9 @@ def test_single_parts_of_another_package_enter_by_their_groups(story):
 def site(tmp_path, monkeypatch) -> Iterator[Path]:
     """A folder of installed packages that this process sees, and forgets again."""
     monkeypatch.syspath_prepend(tmp_path)
-    plugins.installed_domains.cache_clear()
+    registry.installed_domains.cache_clear()
     yield tmp_path
-    plugins.installed_domains.cache_clear()
+    registry.installed_domains.cache_clear()
     for name in [n for n in sys.modules if n.partition(".")[0] in ("wavefold_vibration", "theirs")]:
         del sys.modules[name]
 
@@ -359,19 +359,19 @@ def test_two_packages_with_one_name_are_refused_in_one_line(site):
     describe(site, "wavefold-theirs", {"wavefold.domains": {"theirs": "theirs:DOMAIN"}})
     refused = "layouts 'bearings' of domain 'vibration': another package has one of that name; uninstall one of the two"
     with pytest.raises(UserError, match=refused):
-        len(plugins.Table("layouts"))
+        len(registry.Table("layouts"))
 
 
 def test_two_packages_with_a_domain_of_one_name_are_refused(site):
     install(site)
     describe(site, "wavefold-theirs", {"wavefold.domains": {"vibration": "wavefold_vibration.simulate:MACHINES"}})
     with pytest.raises(UserError, match=r"domain 'vibration' of package wavefold-.*: another package has one of that name"):
-        plugins.installed_domains()
+        registry.installed_domains()
 
 
 def test_a_part_with_the_name_of_ours_and_a_broken_package_are_refused(site):
     describe(site, "theirs", {"wavefold.losses": {"l1": "math:sqrt"}, "wavefold.metrics": {"new": "no_such_module:NEW"}})
     with pytest.raises(UserError, match="losses 'l1' of package theirs: another package has one of that name"):
-        len(plugins.Table("losses", {"l1": abs}))
+        len(registry.Table("losses", {"l1": abs}))
     with pytest.raises(UserError, match=r"'new' of package theirs cannot be loaded \(No module named 'no_such_module'\)"):
-        len(plugins.Table("metrics"))
+        len(registry.Table("metrics"))

@@ -13,10 +13,9 @@ from torch import nn
 
 from wavefold import api
 from wavefold.core.errors import DataError, UserError
-from wavefold.data.blocks import blocks_of, by_blocks, read_ahead, row_blocks
 from wavefold.data.dataset import Dataset, shape_words
 from wavefold.data.fingerprints import count_known, fingerprints, save_fingerprints
-from wavefold.data.lazy import Lazy
+from wavefold.data.lazy import Lazy, blocks_of, by_blocks, read_ahead, row_blocks
 from wavefold.domains.radio.cadence import MIRRORS
 from wavefold.evaluation.metrics import METRICS, cut_score
 from wavefold.models import MODELS, describe
@@ -24,8 +23,7 @@ from wavefold.models.views import Views
 from wavefold.recipe import Member, Recipe
 from wavefold.tasks.classification import fit, reading
 from wavefold.training.losses import LOSSES
-from wavefold.training.sampler import EachOnce
-from wavefold.training.training_set import Draw, Mix, OnDemand, TrainingSet
+from wavefold.training.sampler import Draw, EachOnce, Mix, OnDemand, TrainingSet
 from wavefold.transforms import AUGMENTATIONS, MIXERS, TRANSFORMS, Mixup, Scale, Standardise
 
 ONE = (6, 4, 8)  # panels, rows, columns

@@ -24,8 +24,8 @@ from wavefold.core.errors import UserError, plural
 from wavefold.core.files import NO_ROOM
 from wavefold.core.interrupt import stop_on_signals
 from wavefold.core.outputs import PAGES, check_fresh, check_output
-from wavefold.core.plugins import installed_domains
 from wavefold.core.process import is_main_process
+from wavefold.core.registry import installed_domains
 from wavefold.core.run import RunFolder, lock_folder
 from wavefold.data.dataset import Dataset
 from wavefold.data.in_memory import is_path, write_data

@@ -1,4 +1,4 @@
-"""Command line: parse, call the pipeline, print. `pipeline` and torch are imported only once arguments are parsed."""
+"""Command line: parse, call the API, print. `api` and torch are imported only once arguments are parsed."""
 
 from __future__ import annotations
 

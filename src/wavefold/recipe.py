@@ -1,7 +1,7 @@
 """Recipes: TOML files that describe a training run, validated strictly and changed by overrides.
 
 Sections are in the order of execution. Keys known here are validated here; the options of a part (a net, a step, a loss)
-are checked by `pipeline` against the part's own signature.
+are checked by `api` against the part's own signature.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from wavefold.core.errors import UserError, listed, nearest
-from wavefold.core.plugins import recipe_files
+from wavefold.core.registry import recipe_files
 
 
 class Section(BaseModel):

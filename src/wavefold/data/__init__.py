@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from wavefold.core.plugins import Table
+from wavefold.core.registry import Table
 from wavefold.data.dataset import Dataset
 from wavefold.data.read_frames import SERIES_LAYOUTS, read_series
 from wavefold.data.read_samples import check_grid, check_layout, read

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, listed
-from wavefold.data.dataset import Strings
-from wavefold.data.table import Table, check_ids, label_words
+from wavefold.data.dataset import Strings, check_ids
+from wavefold.data.table import Table, label_words
 
 _NAMES = {"signals": ("signals", "X"), "labels": ("labels", "y"), "ids": ("ids", "id"), "groups": ("groups", "group")}
 
@@ -40,11 +40,6 @@ def read_arrays(path: Path, *, label_column: str = "", group: str = "", labels: 
         words=label_words(words["labels"].tolist()) if labels and words["labels"] is not None else None,
         columns={} if words["groups"] is None else {"group": words["groups"]},
     )
-
-
-def sniff_arrays(path: Path) -> float:
-    """.2 for an .npz, whose arrays are looked at when it is read."""
-    return 0.2 if path.is_file() and path.name.lower().endswith(".npz") else 0.0
 
 
 def _loaded(path: Path) -> dict[str, NDArray[np.generic]]:

@@ -22,6 +22,7 @@ __all__ = [
     "Ints",
     "Signals",
     "Strings",
+    "check_ids",
     "class_names",
     "class_word",
     "number_labels",
@@ -89,6 +90,17 @@ def class_word(word: str) -> str:
     word = word.strip()
     whole, dot, zeros = word.partition(".")
     return whole if dot and not zeros.strip("0") and whole.lstrip("+-").isdigit() else word
+
+
+def check_ids(ids: Sequence[str], lines: Ints, name: str) -> Strings:
+    """The ids as an array; DataError where one stands twice, naming both lines."""
+    if len(set(ids)) < len(ids):
+        seen: dict[str, int] = {}
+        for at, word in enumerate(ids):
+            if word in seen:
+                raise DataError(f"{name} line {lines[at]}: id {word!r} is already in line {lines[seen[word]]}")
+            seen[word] = at
+    return np.array(ids, dtype=np.str_)
 
 
 def number_labels(words: Sequence[str], classes: Sequence[str], places: Sequence[object], source: str) -> Ints:

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from wavefold.core.files import write_whole
 from wavefold.core.progress import Progress
-from wavefold.data.blocks import blocks_of
 from wavefold.data.dataset import Floats, Ints, Signals
-from wavefold.data.lazy import Lazy
+from wavefold.data.lazy import Lazy, blocks_of
 
 Words = NDArray[np.uint64]
 

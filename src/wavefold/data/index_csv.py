@@ -19,12 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, listed
-from wavefold.data.columns_csv import read_columns, read_words
-from wavefold.data.dataset import Ints, Strings
-from wavefold.data.header import column_names, missing, one_named
+from wavefold.data.csv_text import column_names, first_line, missing, one_named, read_columns, read_words
+from wavefold.data.dataset import Ints, Strings, check_ids
 from wavefold.data.store import Filled
-from wavefold.data.table import LABEL, Table, check_ids, with_columns
-from wavefold.data.text_lines import first_line
+from wavefold.data.table import LABEL, Table, with_columns
 
 _WORD = re.compile("index", re.IGNORECASE)
 _CSV = re.compile(r"\.csv(\.gz)?$")

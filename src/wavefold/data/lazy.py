@@ -1,4 +1,4 @@
-"""Signals that are read or computed only on access: 50 GB of cadences need not fit in memory.
+"""Signals that are read or computed only on access, and block-wise processing: 50 GB of cadences need not fit in memory.
 
 A Lazy stands in for an array of signals: it has a shape and a length, and indexing returns float32 values. `at` selects
 samples and `then` adds a step, both without reading anything.
@@ -6,9 +6,14 @@ samples and `then` adds a step, both without reading anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import os
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,3 +78,91 @@ Signals = Floats | Lazy  # (sample, channel, ...): in memory, or read on access
 def part_of(signals: Signals, index: Ints | slice) -> Signals:
     """Select samples of an array or a Lazy."""
     return signals.at(index) if isinstance(signals, Lazy) else signals[index]
+
+
+_ROWS = 4096  # samples per block
+_VALUES = 1 << 24  # values per block, unless one sample has more: 64 MB of float32
+_PIECE = 1 << 24  # bytes written at a time where the disk cannot reserve room
+_IN_MEMORY = 2 << 30  # bytes; a larger result goes to a file
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+
+
+def row_blocks(count: int, rows: int = _ROWS, *, values: int = 0) -> Iterator[slice]:
+    """Slices of at most `rows` samples that cover `count` in order. values: values per sample, to keep blocks within 64 MB."""
+    rows = min(rows, max(1, _VALUES // max(1, values)))
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+
+
+def blocks_of(signals: Signals) -> Iterator[tuple[slice, Floats]]:
+    """Iterate over all samples in order as blocks of (rows, values); lazy signals are read one block ahead."""
+    blocks = row_blocks(len(signals), values=values_of(signals))
+    if isinstance(signals, Lazy):
+        return read_ahead(signals.__getitem__, blocks)
+    return ((rows, signals[rows]) for rows in blocks)
+
+
+def values_of(signals: Signals) -> int:
+    """Number of values in one sample."""
+    return math.prod(signals.shape[1:])
+
+
+def read_ahead(load: Callable[[Request], Result], requests: Iterable[Request]) -> Generator[tuple[Request, Result]]:
+    """Yield each of `asks` with its `load` result, loading the next one in a thread while the current one is used.
+
+    The thread ends with the iterator: close it if it may not be exhausted. An exception in `load` is raised at its item.
+    """
+    pool = ThreadPoolExecutor(1, "read-ahead")
+    try:
+        last: tuple[Request, Future[Result]] | None = None
+        for request in requests:
+            coming = request, pool.submit(load, request)
+            if last is not None:
+                yield last[0], last[1].result()
+            last = coming
+        if last is not None:
+            yield last[0], last[1].result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def by_blocks(
+    function: Callable[[Floats], Floats], signals: Signals, folder: Path, index: Ints | None = None, *, most: int = _IN_MEMORY
+) -> Signals:
+    """Apply `function` block by block to all samples, or to those at `index`; it must treat samples independently.
+
+    signals: (sample, channel, ...); result: (sample, ...) float32, in memory up to `most` bytes, otherwise in an unnamed file
+    in `folder` that disappears with the array, however the process ends. Lazy signals are neither read nor stored: they get
+    one more step.
+    """
+    if isinstance(signals, Lazy):
+        return (signals if index is None else signals.at(index)).then(function)
+    count = len(signals) if index is None else len(index)
+    result = None
+    for rows in row_blocks(count, values=values_of(signals)):
+        made = function(signals[rows if index is None else index[rows]])
+        if result is None:
+            result = _room((count, *made.shape[1:]), folder, most)
+        result[rows] = made
+    return function(signals[:0]) if result is None else result
+
+
+def _room(shape: tuple[int, ...], folder: Path, most: int) -> Floats:
+    size = 4 * int(np.prod(shape))
+    if size <= most:
+        return np.empty(shape, np.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        _take_room(stream, size)  # a full disk is an error here, and a crash once the file is mapped
+        return np.memmap(stream, np.float32, "r+", shape=shape)
+
+
+def _take_room(stream: IO[bytes], size: int) -> None:
+    """Make an empty file `size` bytes of zeros whose room on the disk is taken; OSError where there is none."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(stream.fileno(), 0, size)
+        return
+    for start in range(0, size, _PIECE):
+        stream.write(bytes(min(_PIECE, size - start)))
+    stream.flush()

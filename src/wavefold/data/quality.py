@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError
-from wavefold.data.blocks import blocks_of, row_blocks, values_of
 from wavefold.data.dataset import Floats, Ints, Signals, Strings, shape_words
 from wavefold.data.fingerprints import fingerprints
-from wavefold.data.lazy import part_of
+from wavefold.data.lazy import blocks_of, part_of, row_blocks, values_of
 
 Bools = NDArray[np.bool_]
 Words = NDArray[np.uint64]

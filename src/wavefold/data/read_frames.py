@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
-from wavefold.core.plugins import Table
-from wavefold.data.blocks import row_blocks, values_of
+from wavefold.core.registry import Table
 from wavefold.data.cache import content_digest
 from wavefold.data.layout import SeriesLayout
-from wavefold.data.lazy import LARGE, Floats, Ints, Lazy, Signals
+from wavefold.data.lazy import LARGE, Floats, Ints, Lazy, Signals, row_blocks, values_of
 from wavefold.data.series import Series, join_stretches, stretches, time_word
 from wavefold.data.series_options import Reading
 

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from wavefold.core.errors import DataError, MissingGroup, UserError, listed, nearest
-from wavefold.core.plugins import Table as Parts
+from wavefold.core.registry import Table as Parts
 from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
-from wavefold.data.columns_csv import read_columns
+from wavefold.data.csv_text import one_named, read_columns, shown
 from wavefold.data.dataset import Dataset, Ints, Strings, class_names, number_labels
-from wavefold.data.header import one_named, shown
 from wavefold.data.index_csv import check_label
 from wavefold.data.layout import Fetch, Found
 from wavefold.data.rebin import grid_centres

@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from wavefold.core.errors import DataError, UserError, listed
-from wavefold.core.plugins import Table
-from wavefold.data.arrays import read_arrays, sniff_arrays
-from wavefold.data.header import column_names, missing, one_named
+from wavefold.core.registry import Table
+from wavefold.data.arrays import read_arrays
+from wavefold.data.csv_text import check_text, column_names, first_line, missing, one_named
 from wavefold.data.index_csv import is_index
 from wavefold.data.layout import Found, Layout
-from wavefold.data.text_lines import check_text, first_line
 from wavefold.data.ts import read_ts
 from wavefold.data.wide_csv import WORDS, read_wide
 
@@ -146,7 +145,7 @@ LAYOUTS: Table[Layout] = Table(
         ),
         "arrays": Layout(
             read_arrays,
-            sniff=sniff_arrays,
+            sniff=partial(sniff_table, suffixes=(".npz",)),
             locate=partial(locate_table, layout="arrays"),
             suffixes=(".npz",),
             row="sample",

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import kolmogorov
 
 from wavefold.core.errors import DataError
-from wavefold.data.blocks import blocks_of, values_of
 from wavefold.data.dataset import Floats, Ints, Signals, shape_words
-from wavefold.data.lazy import part_of
+from wavefold.data.lazy import blocks_of, part_of, values_of
 
 Values = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, nearest
+from wavefold.data.csv_text import one_named, shown
 from wavefold.data.dataset import Ints, Signals, Strings, class_word
-from wavefold.data.header import one_named, shown
 
 # columns used as groups by default
 GROUPS = ("record", "group", "patient", "subject", "star", "source_key", "background")
@@ -43,17 +43,6 @@ class Table:
         words = self.columns.get(found or "class")
         usable = words is not None and (bool(found) or bool((words != "").all()))
         return replace(self, words=label_words(words.tolist()) if usable and words is not None else None)
-
-
-def check_ids(ids: Sequence[str], lines: Ints, name: str) -> Strings:
-    """The ids as an array; DataError where one stands twice, naming both lines."""
-    if len(set(ids)) < len(ids):
-        seen: dict[str, int] = {}
-        for at, word in enumerate(ids):
-            if word in seen:
-                raise DataError(f"{name} line {lines[at]}: id {word!r} is already in line {lines[seen[word]]}")
-            seen[word] = at
-    return np.array(ids, dtype=np.str_)
 
 
 def label_words(labels: Sequence[str]) -> Strings:

@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from wavefold.core.errors import DataError, listed, nearest
+from wavefold.data.csv_text import NumberRows, decoded, line_blocks
 from wavefold.data.dataset import class_word
-from wavefold.data.number_rows import NumberRows
 from wavefold.data.table import Table
-from wavefold.data.text_lines import decoded, line_blocks
 
 _REFUSED = {"timestamps": "time stamps", "missing": "missing values", "targetlabel": "numeric targets"}
 

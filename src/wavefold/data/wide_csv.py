@@ -15,10 +15,20 @@ from pathlib import Path
 import numpy as np
 
 from wavefold.core.errors import DataError, listed
-from wavefold.data.header import UNNAMED, column_names, column_place, one_named, shown
-from wavefold.data.number_rows import NumberRows
-from wavefold.data.table import GROUPS, Table, check_ids, label_words
-from wavefold.data.text_lines import csv_fields, decoded, is_row, line_blocks
+from wavefold.data.csv_text import (
+    UNNAMED,
+    NumberRows,
+    column_names,
+    column_place,
+    csv_fields,
+    decoded,
+    is_row,
+    line_blocks,
+    one_named,
+    shown,
+)
+from wavefold.data.dataset import check_ids
+from wavefold.data.table import GROUPS, Table, label_words
 
 LABELS = ("label", "type", "class", "target")
 WORDS = ("id", UNNAMED.lower(), *GROUPS, *LABELS)  # columns that are no measurements, in lower case

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from wavefold.core.errors import DataError, UserError
-from wavefold.data.blocks import blocks_of
 from wavefold.data.dataset import Strings
-from wavefold.data.lazy import Ints
+from wavefold.data.lazy import Ints, blocks_of
 from wavefold.data.series import Seconds, Series, Windows
 
 

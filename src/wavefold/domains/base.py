@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wavefold.core.plugins import installed_domains
+from wavefold.core.registry import installed_domains
 from wavefold.data.axes import Axis
 from wavefold.data.dataset import Dataset, Floats
 from wavefold.data.layout import Fetch, Layout, SeriesLayout

@@ -28,7 +28,7 @@ from wavefold.core.errors import DataError, UserError
 from wavefold.data.dataset import Ints
 
 Values = NDArray[np.float64]
-TrainingState = Mapping[str, NDArray[Any]]
+FittedState = Mapping[str, NDArray[Any]]
 
 _LEAST = 10  # samples needed for a fit
 _CALIBRATED = 13  # leaves _LEAST when calibration holds out a fifth
@@ -75,7 +75,7 @@ class StackNet:
         """The net's parameters by name."""
         return {name: value.numpy().copy() for name, value in _known(self._net).state_dict().items()}
 
-    def load(self, state: TrainingState) -> Self:
+    def load(self, state: FittedState) -> Self:
         """Restore the result of `state()`."""
         inputs, classes = state["0.weight"].shape[1], state["6.weight"].shape[0]
         net = _small_net(inputs, classes, torch.Generator())
@@ -136,7 +136,7 @@ class StackLogistic:
         """weights (members * classes, class) and bias (class,)."""
         return {"weights": self._weights.copy(), "bias": self._bias.copy()}
 
-    def load(self, state: TrainingState) -> Self:
+    def load(self, state: FittedState) -> Self:
         """Restore the result of `state()`."""
         self._weights, self._bias = np.array(state["weights"]), np.array(state["bias"])
         return self

@@ -30,9 +30,8 @@ from wavefold.evaluation.metrics import METRICS
 from wavefold.models import CLASSIFIERS, MODELS
 from wavefold.training.loop import OPTIMISERS, Stage, probabilities_of
 from wavefold.training.losses import LOSSES
-from wavefold.training.sampler import EachOnce
+from wavefold.training.sampler import EachOnce, TrainingSet
 from wavefold.training.schedule import SCHEDULES
-from wavefold.training.training_set import TrainingSet
 
 _SMALLEST = 1e-12  # probability, before its logarithm
 _STEPS = 16  # an epoch at least, so that a few hundred samples teach as well; until batches are as small as

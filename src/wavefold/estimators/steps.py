@@ -13,7 +13,7 @@ from wavefold.core.random import key as make_key
 from wavefold.core.registry import build_part, pick
 from wavefold.data.dataset import Floats, Ints
 from wavefold.estimators.errors import BadValue
-from wavefold.training.training_set import Augment, Mix
+from wavefold.training.sampler import Augment, Mix
 from wavefold.transforms import AUGMENTATIONS, BALANCERS, MIXERS, TRANSFORMS, Transform
 
 Step = str | Mapping[str, Any]

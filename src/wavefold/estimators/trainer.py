@@ -16,7 +16,7 @@ from wavefold.core.random import key as make_key
 from wavefold.estimators.errors import BadValue
 from wavefold.training.checkpoint import TrainingState
 from wavefold.training.loop import Check, Stage, fit_stage
-from wavefold.training.training_set import Draw, Source
+from wavefold.training.sampler import Draw, Source
 
 
 def train_in_memory(model: nn.Module, part: Source, check: Check, stage: Stage) -> list[dict[str, Any]]:

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wavefold.core.errors import DataError
-from wavefold.core.plugins import Table
-from wavefold.core.registry import pick
+from wavefold.core.registry import Table, pick
 from wavefold.data.dataset import Ints, class_names
 
 Values = NDArray[np.float64]

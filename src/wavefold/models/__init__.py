@@ -5,7 +5,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 
-from wavefold.core.plugins import Table
+from wavefold.core.registry import Table
 from wavefold.models.classical import Boosting, ExtraTrees, Logistic, RandomForest
 from wavefold.models.cnn import Net1, Net2, Net3, Net5
 from wavefold.models.cnn_lstm import LSTM, Net4

@@ -31,7 +31,7 @@ from wavefold.models.first_forecast import (
 )
 from wavefold.models.layers import need_least
 
-TrainingState = tuple[Tensor, Tensor]  # hidden and cell, each (N, H, R, W)
+CellState = tuple[Tensor, Tensor]  # hidden and cell, each (N, H, R, W)
 
 
 class ConvLSTMCell(nn.Module):
@@ -52,10 +52,10 @@ class ConvLSTMCell(nn.Module):
         self.peep = nn.Parameter(torch.zeros(3, hidden, 1, 1)) if peephole else None  # input, forget, output
         self._begin_as_keras()
 
-    def forward(self, frame: Tensor, state: TrainingState | None = None) -> TrainingState:
+    def forward(self, frame: Tensor, state: CellState | None = None) -> CellState:
         return self.step(self.read(frame), self.empty(frame) if state is None else state)
 
-    def step(self, read: Tensor, state: TrainingState) -> TrainingState:
+    def step(self, read: Tensor, state: CellState) -> CellState:
         """The next state from a frame's input convolution (N, 4H, R, W), which can be computed for many frames at once."""
         hidden, cell = state
         gates = read + self.recur(hidden)
@@ -66,7 +66,7 @@ class ConvLSTMCell(nn.Module):
         cell = torch.addcmul(forget * cell, enter, new.tanh()).to(cell.dtype)
         return (leave.sigmoid() * cell.tanh()).to(hidden.dtype), cell
 
-    def _peeped(self, gates: Tensor, state: TrainingState) -> TrainingState:
+    def _peeped(self, gates: Tensor, state: CellState) -> CellState:
         assert self.peep is not None
         hidden, cell = state
         enter, forget, new, leave = gates.chunk(4, 1)
@@ -74,7 +74,7 @@ class ConvLSTMCell(nn.Module):
         cell = (forget * cell + enter * new.tanh()).to(cell.dtype)
         return ((leave + self.peep[2] * cell).sigmoid() * cell.tanh()).to(hidden.dtype), cell
 
-    def empty(self, frame: Tensor) -> TrainingState:
+    def empty(self, frame: Tensor) -> CellState:
         """A zero state for frames (N, ., R, W), with their dtype and device; also correct under autocast."""
         zeros = frame.new_zeros(frame.shape[0], self.hidden, *frame.shape[2:])
         zeros = zeros.contiguous(memory_format=torch.channels_last)
@@ -98,7 +98,7 @@ class ConvLSTMLayer(nn.Module):
         super().__init__()
         self.cell = ConvLSTMCell(channels, hidden, kernel, peephole)
 
-    def forward(self, sequence: Tensor, state: TrainingState | None = None) -> tuple[Tensor, TrainingState]:
+    def forward(self, sequence: Tensor, state: CellState | None = None) -> tuple[Tensor, CellState]:
         frames = time_first(sequence)  # (T N, C, R, W)
         count = sequence.shape[2]
         state = self.cell.empty(sequence[:, :, 0]) if state is None else state

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavefold.data.blocks import row_blocks
-from wavefold.data.lazy import Floats, Signals
+from wavefold.data.lazy import Floats, Signals, row_blocks
 from wavefold.models.advection import advect, latest
 from wavefold.models.spectral import fading_advection
 from wavefold.transforms.climatology import Corners, Cycle

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from wavefold.core.plugins import Table
+from wavefold.core.registry import Table
 from wavefold.models.blend import Blend
 from wavefold.models.conv_lstm import ConvLSTMNet
 from wavefold.models.refine import Refine

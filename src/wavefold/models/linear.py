@@ -97,11 +97,11 @@ def _choose(x: Tensor, y: Tensor, classes: int, held: Ints) -> tuple[float, Tens
     learn[held] = False
     if len(held) == 0 or not learn.any():
         return best  # too few rows to choose
-    learned, known, scores_digest, truth = x[learn], y[learn], x[~learn], y[~learn]
+    learned, known, validated, truth = x[learn], y[learn], x[~learn], y[~learn]
     least = math.inf
     for strength in _STRENGTHS:
         weights = _fit(learned, known, best[1], strength)
-        loss = float(F.cross_entropy(_scores(scores_digest, weights), truth))
+        loss = float(F.cross_entropy(_scores(validated, weights), truth))
         if loss > least:
             break
         least, best = loss, (strength, weights)

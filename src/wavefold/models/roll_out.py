@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavefold.models.conv_lstm import ConvLSTMLayer, TrainingState
+from wavefold.models.conv_lstm import CellState, ConvLSTMLayer
 from wavefold.models.first_forecast import (
     Activation,
     FirstForecast,
@@ -98,9 +98,9 @@ class RollOut(nn.Module):
                 change, states = self._read(torch.cat([fed, held], 1).unsqueeze(2), states)
         return torch.stack(forecast, 2)[..., :rows, :columns]
 
-    def _read(self, frames: Tensor, states: list[TrainingState | None]) -> tuple[Tensor, list[TrainingState | None]]:
+    def _read(self, frames: Tensor, states: list[CellState | None]) -> tuple[Tensor, list[CellState | None]]:
         """The change (N, K, R, W) after the last of the frames (N, C, T, R, W), and the layers' states."""
-        count, after = frames.shape[2], list[TrainingState | None]()
+        count, after = frames.shape[2], list[CellState | None]()
         folded = F.silu(self.read(F.pixel_unshuffle(time_first(frames), self.downsample)))  # (T N, H, r, c)
         x = time_inside(folded, count)
         for layer, state in zip(self.layers, states, strict=True):

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wavefold.core.errors import UserError
-from wavefold.data.blocks import row_blocks, values_of
 from wavefold.data.dataset import Floats, Ints
+from wavefold.data.lazy import row_blocks, values_of
 
 Values = NDArray[np.float64]
 

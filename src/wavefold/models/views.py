@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wavefold.core.plugins import Table
+from wavefold.core.registry import Table
 
 MIRRORS: Table[Callable[[Tensor], Tensor]] = Table("mirrors")
 

@@ -97,11 +97,11 @@ def learning_curves(
     """
     panels = Panels(2, columns=2, cell=300, top=60, across=0.1)
     traces, starts = [], set()
-    for number, (name, story) in enumerate(lines.items()):
-        best = _kept(story) if kept is None else kept.get(name)
-        starts |= {place for place in range(1, len(story)) if story[place].get("stage") != story[place - 1].get("stage")}
+    for number, (name, history) in enumerate(lines.items()):
+        best = _kept(history) if kept is None else kept.get(name)
+        starts |= {place for place in range(1, len(history)) if history[place].get("stage") != history[place - 1].get("stage")}
         for cell, key in enumerate(("loss", metric)):
-            values = [float("nan") if line.get(key) is None else float(line[key]) for line in story]
+            values = [float("nan") if line.get(key) is None else float(line[key]) for line in history]
             shared = {"type": "scatter", "name": inert(name, 30), "legendgroup": str(number), **panels.axes(cell)}
             line = {"color": _colour(number), "width": 1.6, "dash": _dash(number)}
             x = list(range(1, len(values) + 1))
@@ -320,8 +320,8 @@ def _around(values: Array, low: Array, high: Array) -> dict[str, Any]:
     }
 
 
-def _kept(story: Sequence[Mapping[str, Any]]) -> int | None:
-    return max((place for place, line in enumerate(story) if line.get("kept")), default=None)
+def _kept(history: Sequence[Mapping[str, Any]]) -> int | None:
+    return max((place for place, line in enumerate(history) if line.get("kept")), default=None)
 
 
 def _edges(values: Array) -> Array:

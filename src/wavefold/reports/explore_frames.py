@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.errors import UserError
-from wavefold.data.blocks import blocks_of
 from wavefold.data.dataset import Floats, Ints
 from wavefold.data.fingerprints import fingerprints
+from wavefold.data.lazy import blocks_of
 from wavefold.data.series import Series, time_word
 from wavefold.plots.canvas import lead_word
 from wavefold.plots.charts import histogram, in_order, map_grid

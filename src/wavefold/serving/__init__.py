@@ -1,1 +1,1 @@
-"""The server without HTTP: parsing bodies, queueing for the model, writing responses; `output/serve.py` adds HTTP."""
+"""HTTP server: `app.py` adds HTTP to handlers, parsers, a queue before the model, and responses."""

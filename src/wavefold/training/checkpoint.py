@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written atomically, keeping the previous one, so that a kill at any moment loses only seconds."""
+"""Where a training stands, on disk, and a net's weights as a run keeps them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
+from wavefold.core.errors import UserError
 from wavefold.core.files import write_whole
 from wavefold.core.process import is_main_process
 
@@ -84,3 +87,14 @@ class CheckpointFile:
             return
         self.path.unlink(missing_ok=True)
         self._previous.unlink(missing_ok=True)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read the weights in a member's folder; UserError, with advice, if they are missing or damaged."""
+    path = folder / "weights.safetensors"
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError):
+        raise UserError(
+            f"{path}: is missing or damaged; delete {folder} and the run's scores.json, then repeat the training command"
+        ) from None

@@ -17,12 +17,10 @@ from torch import Tensor, nn
 
 from wavefold.core.random import key as make_key
 from wavefold.core.random import uniform
-from wavefold.data.blocks import read_ahead
 from wavefold.data.dataset import Floats
-from wavefold.data.lazy import Lazy
+from wavefold.data.lazy import Lazy, read_ahead
 from wavefold.data.series import Windows
-from wavefold.training.sampler import Batches
-from wavefold.training.training_set import Draw, Pair
+from wavefold.training.sampler import Batches, Draw, Pair
 
 Change = Callable[[Tensor, Tensor, int], Tensor]  # (values, samples, key) -> values
 

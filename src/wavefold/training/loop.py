@@ -25,8 +25,8 @@ from wavefold.core.interrupt import asked_to_stop, signals_wait, stop_if_asked
 from wavefold.core.random import key as make_key
 from wavefold.data.lazy import Lazy, Signals
 from wavefold.training.checkpoint import TrainingState
+from wavefold.training.sampler import Draw, OnDemand, Pair, Source
 from wavefold.training.schedule import SCHEDULES
-from wavefold.training.training_set import Draw, OnDemand, Pair, Source
 
 Check = Callable[[nn.Module], dict[str, float]]
 
@@ -93,9 +93,9 @@ def fit_stage(
         state.parts = {}
     while state.epoch < stage.epochs and not (stage.patience and state.epochs_without_improvement >= stage.patience):
         _train_epoch(learner, state, file, watch)
-        share_buffers(learner.scores_digest)
-        scores = check(learner.scores_digest)
-        _keep_if_better(learner.scores_digest, scores, stage, state)
+        share_buffers(learner.validated)
+        scores = check(learner.validated)
+        _keep_if_better(learner.validated, scores, stage, state)
         state.history.append(_line(stage, state, learner, scores))
         state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
         watch.epoch(state)
@@ -149,7 +149,7 @@ class _Learner:
             )
 
     @property
-    def scores_digest(self) -> nn.Module:
+    def validated(self) -> nn.Module:
         """The model whose weights are checked and kept: the average where there is one."""
         return self.average.module if self.average else self.model
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavefold.core.errors import UserError, plural
-from wavefold.core.plugins import Table
+from wavefold.core.registry import Table
 
 ClassWeights = Literal["none", "balanced", "sqrt"]
 

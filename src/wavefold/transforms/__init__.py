@@ -1,6 +1,6 @@
 """Data preparation: scaling, balancing, augmentation and mixing, with one table for each."""
 
-from wavefold.core.plugins import Table
+from wavefold.core.registry import Table
 from wavefold.transforms.augment import Augmentation, Gain, Noise, Shift, Stretch, Wander
 from wavefold.transforms.balance import Balancer, GanBalance, Repeat, Smote
 from wavefold.transforms.mixup import Mixer, Mixup, PairMixer

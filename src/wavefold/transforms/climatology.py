@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.errors import UserError
-from wavefold.data.blocks import blocks_of
-from wavefold.data.lazy import Floats, Ints, Signals
+from wavefold.data.lazy import Floats, Ints, Signals, blocks_of
 
 Corners = tuple[Ints, Ints]  # (n,) first row and (n,) first column of each crop
 _MOST = 400  # phases per cycle; a longer cycle has phases of several steps

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.registry import pick
-from wavefold.data.blocks import blocks_of
-from wavefold.data.lazy import Floats, Signals
+from wavefold.data.lazy import Floats, Signals, blocks_of
 from wavefold.transforms.climatology import Corners, Cycle, at_cells
 
 Seconds = NDArray[np.float64]
-TrainingState = dict[str, NDArray[Any]]
+FittedState = dict[str, NDArray[Any]]
 
 
 class FrameTransform(Protocol):
@@ -40,7 +39,7 @@ class FrameTransform(Protocol):
     def undo(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
         """The inverse of `apply`, for all channels or the first ones."""
 
-    def state(self) -> TrainingState:
+    def state(self) -> FittedState:
         """The fitted state, as arrays to save."""
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -86,7 +85,7 @@ class _Linear:
         made: Floats = frames * self._at(self._size, frames, corners) + self._at(self._level, frames, corners)
         return made.astype(np.float32, copy=False)
 
-    def state(self) -> TrainingState:
+    def state(self) -> FittedState:
         """level and size: (channel, 1, 1) or (channel, row, column)."""
         return {"level": self._level, "size": self._size}
 
@@ -161,7 +160,7 @@ class _Unlearned:
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
         """Do nothing; there is nothing to fit."""
 
-    def state(self) -> TrainingState:
+    def state(self) -> FittedState:
         """An empty state."""
         return {}
 
@@ -242,7 +241,7 @@ class Anomaly:
         """Frames with the means at their times added."""
         return (frames + self._cycle.at(clock, frames.shape[1:], corners)).astype(np.float32, copy=False)
 
-    def state(self) -> TrainingState:
+    def state(self) -> FittedState:
         """means: (phase, channel, row, column); origin: seconds of phase 0."""
         return self._cycle.state()
 

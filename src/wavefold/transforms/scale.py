@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from wavefold.core.errors import UserError
 from wavefold.core.onnx_ops import middle
 from wavefold.core.registry import pick
-from wavefold.data.blocks import blocks_of
 from wavefold.data.dataset import Floats, Ints, Signals, shape_words
-from wavefold.data.lazy import Lazy
+from wavefold.data.lazy import Lazy, blocks_of
 
 Values = NDArray[np.float32]  # (sample, 1, 1, ...): one number a sample, or (sample, channel, 1, ...)
 Axes = tuple[int, ...]  # that a number is measured over
-TrainingState = dict[str, NDArray[Any]]
+FittedState = dict[str, NDArray[Any]]
 
 
 class Transform(Protocol):
@@ -35,7 +34,7 @@ class Transform(Protocol):
     def apply(self, signals: Floats) -> Floats:
         """The transformed signals; the input is not modified."""
 
-    def state(self) -> TrainingState:
+    def state(self) -> FittedState:
         """The fitted state, as arrays to save."""
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -75,7 +74,7 @@ class Scale:
         result: Floats = (signals - level) / (size * self._constant)
         return result
 
-    def state(self) -> TrainingState:
+    def state(self) -> FittedState:
         """An empty state."""
         return {}
 
@@ -109,7 +108,7 @@ class Standardise:
         result: Floats = (signals - self._mean) / self._std
         return result
 
-    def state(self) -> TrainingState:
+    def state(self) -> FittedState:
         """mean and std: (channel, ...)."""
         return {"mean": self._mean, "std": self._std}
 

@@ -8,9 +8,8 @@ from scipy.io import wavfile
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.files import write_text, write_whole
-from wavefold.data.columns_csv import read_words
+from wavefold.data.csv_text import column_place, read_words
 from wavefold.data.dataset import Dataset, Floats
-from wavefold.data.header import column_place
 from wavefold.data.layout import Found, Layout
 from wavefold.data.table import Table, check_ids, label_words
 

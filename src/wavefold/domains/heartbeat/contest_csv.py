@@ -14,12 +14,10 @@ import numpy as np
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.files import write_text, write_whole
 from wavefold.core.process import is_main_process
-from wavefold.data.dataset import Dataset
+from wavefold.data.csv_text import NumberRows, column_names, column_place, csv_fields, decoded, is_row, line_blocks, one_named
+from wavefold.data.dataset import Dataset, check_ids
 from wavefold.data.decimals import joined
-from wavefold.data.header import column_names, column_place, one_named
-from wavefold.data.number_rows import NumberRows
-from wavefold.data.table import Table, check_ids, label_words
-from wavefold.data.text_lines import csv_fields, decoded, is_row, line_blocks
+from wavefold.data.table import Table, label_words
 
 SIGNALS = "heartbeat_signals"
 _UNIT = "1/125 s"  # sampling interval of every file in the contest

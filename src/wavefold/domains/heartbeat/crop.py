@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wavefold.core.errors import UserError
-from wavefold.data.blocks import blocks_of
 from wavefold.data.dataset import Floats, Ints, Signals
+from wavefold.data.lazy import blocks_of
 from wavefold.transforms.scale import need_one_axis
 
 

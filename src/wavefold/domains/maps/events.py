@@ -26,11 +26,10 @@ from scipy.ndimage import gaussian_filter
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
 from wavefold.core.files import digest_file
+from wavefold.data.csv_text import column_names, column_place, csv_fields, first_line, is_row, line_blocks, one_named, shown
 from wavefold.data.dataset import Floats, Ints
-from wavefold.data.header import column_names, column_place, one_named, shown
 from wavefold.data.series import Seconds, Series, join_stretches, time_word
 from wavefold.data.series_options import Events, Reading
-from wavefold.data.text_lines import csv_fields, first_line, is_row, line_blocks
 
 _USUAL = {  # what a column is usually named, the likeliest first
     "time": "datetime,timestamp,date,time,occurred,second,seconds,minute,minutes,hour,hours,day,days,week,weeks",

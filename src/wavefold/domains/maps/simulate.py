@@ -26,8 +26,7 @@ from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
 
 from wavefold.core.errors import DataError, UserError
-from wavefold.data.blocks import row_blocks
-from wavefold.data.lazy import LARGE, Floats, Ints, Lazy, Signals
+from wavefold.data.lazy import LARGE, Floats, Ints, Lazy, Signals, row_blocks
 from wavefold.data.series import Series, join_stretches
 from wavefold.data.series_options import Reading
 from wavefold.domains.maps.arrays import channel_names, read_array

@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 from wavefold.core.errors import DataError
 from wavefold.core.progress import Progress
 from wavefold.data.bundles import natural
-from wavefold.data.columns_csv import read_words
-from wavefold.data.dataset import Floats, Ints, Strings
-from wavefold.data.header import missing, one_named
+from wavefold.data.csv_text import missing, one_named, read_words
+from wavefold.data.dataset import Floats, Ints, Strings, check_ids
 from wavefold.data.index_csv import is_part
 from wavefold.data.lazy import Lazy
 from wavefold.data.npy_header import HEAD, Stored, read_header
-from wavefold.data.table import Table, check_ids, label_words
+from wavefold.data.table import Table, label_words
 from wavefold.domains.radio.cadence import PANELS
 from wavefold.domains.radio.contest_files import END, SUBMISSION, Parts, npy_names, parts_of
 

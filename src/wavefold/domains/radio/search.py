@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.process import is_main_process
 from wavefold.core.progress import Progress
-from wavefold.data.blocks import row_blocks
 from wavefold.data.dataset import Floats, Ints
-from wavefold.data.lazy import Lazy
+from wavefold.data.lazy import Lazy, row_blocks
 from wavefold.domains.radio.cadence import ON, PANELS
 from wavefold.domains.radio.candidates import Candidate, write_candidates
 from wavefold.domains.radio.needles import STEEPEST

@@ -22,9 +22,9 @@ from wavefold.core.errors import DataError, UserError
 from wavefold.core.files import write_text
 from wavefold.core.process import is_main_process
 from wavefold.core.progress import Progress
-from wavefold.data.blocks import row_blocks
 from wavefold.data.bundles import check_file_names
 from wavefold.data.dataset import Dataset, Floats
+from wavefold.data.lazy import row_blocks
 from wavefold.domains.radio.cadence import PANELS
 from wavefold.domains.radio.contest_npy import LABELS
 

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError
 from wavefold.data.bundles import bundle, contents
+from wavefold.data.csv_text import RowParser, decoded, number
 from wavefold.data.index_csv import check_label, data_of, expected_data, match, table_of, wavelength_of
-from wavefold.data.number_rows import RowParser, number
 from wavefold.data.store import Block, fill, working_folder
 from wavefold.data.table import Table
-from wavefold.data.text_lines import decoded
 
 _ALONE = 4096  # files from which on all processors read: this one has as many done in the second that others need to start
 _TOGETHER = 1 << 15  # values a parse, some twelve files: those of 64 files leave the processor's cache and take a third longer

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wavefold.core.errors import UserError
 from wavefold.core.onnx_ops import middle
 from wavefold.data.dataset import Floats, Ints, Signals
-from wavefold.transforms.scale import TrainingState, need_one_axis
+from wavefold.transforms.scale import FittedState, need_one_axis
 
 _FLOOR = 0.1  # of a sample's median |x|: below it a continuum is noise, and would blow up what it divides
 
@@ -55,7 +55,7 @@ class Continuum:
             result[start : start + block, channels * self.keep :] = self._lines(part)
         return result
 
-    def state(self) -> TrainingState:
+    def state(self) -> FittedState:
         """An empty state."""
         return {}
 

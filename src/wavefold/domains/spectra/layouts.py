@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from wavefold.data.bundles import files_below
-from wavefold.data.header import column_names, one_named
+from wavefold.data.csv_text import column_names, first_line, one_named
 from wavefold.data.index_csv import data_of, index_files, is_index, is_part, meta_of, training_index, wavelength_of
 from wavefold.data.layout import Found, Layout
 from wavefold.data.sources import LAYOUTS as TABLES
 from wavefold.data.sources import check_exists
-from wavefold.data.text_lines import first_line
 from wavefold.domains.spectra.contest_txt import read_spectra
 from wavefold.domains.spectra.fits_files import ENDS as FITS
 from wavefold.domains.spectra.fits_files import LABELS, read_fits

@@ -21,9 +21,8 @@ from wavefold.core.files import write_arrays, write_json, write_whole
 from wavefold.core.process import is_main_process
 from wavefold.core.random import key as make_key
 from wavefold.core.registry import build_part, pick
-from wavefold.data.blocks import blocks_of, by_blocks
 from wavefold.data.dataset import Floats, Ints, Signals, shape_words
-from wavefold.data.lazy import Lazy
+from wavefold.data.lazy import Lazy, blocks_of, by_blocks
 from wavefold.data.split import Fold
 from wavefold.evaluation.metrics import METRICS
 from wavefold.models import CLASSIFIERS, MODELS, prepare_for_prediction
@@ -34,8 +33,7 @@ from wavefold.training.checkpoint import CheckpointFile
 from wavefold.training.loop import Stage, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES
 from wavefold.training.monitor import TrainingMonitor
-from wavefold.training.sampler import Batches, ByClass, EachOnce, class_fractions
-from wavefold.training.training_set import Augment, Mix, OnDemand, TrainingSet
+from wavefold.training.sampler import Augment, Batches, ByClass, EachOnce, Mix, OnDemand, TrainingSet, class_fractions
 from wavefold.transforms import AUGMENTATIONS, BALANCERS, MIXERS, TRANSFORMS
 
 Values = NDArray[np.float64]

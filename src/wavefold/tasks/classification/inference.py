@@ -13,14 +13,14 @@ from torch import nn
 from wavefold.core.device import best_device
 from wavefold.core.registry import build_part
 from wavefold.core.run import RunFolder
-from wavefold.data.blocks import blocks_of
 from wavefold.data.dataset import Dataset, Floats
+from wavefold.data.lazy import blocks_of
 from wavefold.ensemble import Ensemble
 from wavefold.models import CLASSIFIERS
 from wavefold.recipe import Member, Recipe
 from wavefold.tasks.classification.fit import for_inference, new_net
+from wavefold.training.checkpoint import read_weights
 from wavefold.training.loop import probabilities_of
-from wavefold.training.weights import read_weights
 from wavefold.transforms import TRANSFORMS, Transform
 
 Values = NDArray[np.float64]

@@ -23,9 +23,8 @@ from wavefold.tasks.classification.fit import STEPS, check_size, net_axes, new_c
 from wavefold.tasks.classification.reading import axis_marks, axis_words, read_for, split_samples
 from wavefold.training.loop import OPTIMISERS
 from wavefold.training.losses import LOSSES
-from wavefold.training.sampler import EachOnce, check_fractions
+from wavefold.training.sampler import Draw, EachOnce, TrainingSet, check_fractions
 from wavefold.training.schedule import SCHEDULES
-from wavefold.training.training_set import Draw, TrainingSet
 from wavefold.transforms import AUGMENTATIONS, BALANCERS, MIXERS
 
 

@@ -20,8 +20,8 @@ from wavefold.tasks.forecasting.fit import new_baseline, new_forecaster
 from wavefold.tasks.forecasting.forecasts import Forecasts
 from wavefold.tasks.forecasting.reading import sections
 from wavefold.tasks.forecasting.scaling import scaling_of
+from wavefold.training.checkpoint import read_weights
 from wavefold.training.forecast_set import forecast_windows
-from wavefold.training.weights import read_weights
 from wavefold.transforms.frame_scaling import corners_of
 
 Answers = dict[str, Floats]  # by forecaster, (sample, target, ahead, row, column) in the unit of the frames

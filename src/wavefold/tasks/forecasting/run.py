@@ -1,4 +1,4 @@
-"""Entry points for forecasting recipes, called by `pipeline`: train, evaluate, forecast, score and simulate."""
+"""Entry points for forecasting recipes, called by `api`: train, evaluate, forecast, score and simulate."""
 
 from __future__ import annotations
 
