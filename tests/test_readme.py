@@ -41,6 +41,12 @@ def test_the_shell_blocks_run_in_a_fresh_folder(tmp_path):
             check=False,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    for block in blocks(README, "python"):  # on the run of the shell's example
+        done = subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        assert (tmp_path / "run" / "report.html").exists()
     assert (tmp_path / "submission.csv").read_text().startswith("id,label_0,label_1,label_2,label_3\n")
 
 

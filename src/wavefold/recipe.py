@@ -250,7 +250,7 @@ class Recipe(Section):
 
     def tree(self) -> dict[str, Any]:
         """Plain values, as TOML holds them."""
-        return json.loads(self.model_dump_json(exclude_none=True))  # type: ignore[no-any-return]
+        return json.loads(self.model_dump_json(exclude_none=True))  # type: ignore[no-any-return]  # a dict, as dumped
 
     def toml(self) -> str:
         """The resolved recipe as TOML."""

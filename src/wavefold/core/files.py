@@ -53,7 +53,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays to one .npz file atomically; read it with numpy.load(path, allow_pickle=False)."""
-    write_whole(path, lambda stream: np.savez(stream, **dict(arrays)))  # type: ignore[arg-type]
+    write_whole(path, lambda stream: np.savez(stream, **dict(arrays)))  # type: ignore[arg-type]  # names as keywords
 
 
 def digest_file(path: Path) -> str:

@@ -79,7 +79,7 @@ class Temperature:
 
     def apply(self, probabilities: ArrayLike) -> Values:
         """The calibrated probabilities, (sample, class)."""
-        return softmax(_logs(probabilities) / self.temperature, axis=1)  # type: ignore[no-any-return]
+        return softmax(_logs(probabilities) / self.temperature, axis=1)  # type: ignore[no-any-return]  # scipy has no types
 
     def state(self) -> dict[str, NDArray[Any]]:
         """temperature (1,)."""

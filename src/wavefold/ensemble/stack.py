@@ -69,7 +69,7 @@ class StackNet:
         """(sample, class) from member_scores (member, sample, class)."""
         with torch.inference_mode():
             logits = _known(self._net)(_side_by_side(np.asarray(member_scores, np.float64)))
-        return softmax(logits.double().numpy(), axis=1)  # type: ignore[no-any-return]
+        return softmax(logits.double().numpy(), axis=1)  # type: ignore[no-any-return]  # scipy has no types
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The net's parameters by name."""
@@ -130,7 +130,7 @@ class StackLogistic:
     def probabilities(self, member_scores: ArrayLike) -> Values:
         """(sample, class) from member_scores (member, sample, class)."""
         inputs = _log_side_by_side(np.asarray(member_scores, np.float64))
-        return softmax(inputs @ self._weights + self._bias, axis=1)  # type: ignore[no-any-return]
+        return softmax(inputs @ self._weights + self._bias, axis=1)  # type: ignore[no-any-return]  # scipy has no types
 
     def state(self) -> dict[str, NDArray[Any]]:
         """weights (members * classes, class) and bias (class,)."""
@@ -202,7 +202,7 @@ def _small_net(inputs: int, classes: int, rng: torch.Generator) -> nn.Sequential
 
 def _linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
     """A linear layer with PyTorch's default initialisation, drawn from the given generator."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]  # untyped in torch
     bound = 1.0 / math.sqrt(inputs)
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=rng)
@@ -218,7 +218,7 @@ def _train_epoch(
     order = torch.randperm(len(labels), generator=rng)
     for batch in order.tensor_split(math.ceil(len(order) / _BATCH)):  # even parts: batch norm fails on a single sample
         optimiser.zero_grad()
-        F.cross_entropy(net(inputs[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(net(inputs[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]  # untyped in torch
         optimiser.step()
     net.eval()
 
@@ -247,7 +247,8 @@ def _side_by_side(scores: Values) -> Tensor:
 
 
 def _log_side_by_side(scores: Values) -> Values:
-    return np.log(np.maximum(np.concatenate(list(scores), axis=1), _SMALLEST))  # type: ignore[no-any-return]
+    logs: Values = np.log(np.maximum(np.concatenate(list(scores), axis=1), _SMALLEST))
+    return logs
 
 
 def _checked(member_scores: ArrayLike, labels: ArrayLike) -> tuple[Values, Ints]:

@@ -47,7 +47,7 @@ _PARAMETERS = {
 }
 
 
-class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A net, or a classifier fitted whole, over signals (sample, position), (sample, channel, position) or (…, row, column).
 
     model: a short name of `wavefold.models.MODELS` or `CLASSIFIERS` ("kernels", "lightgbm", ...), or a class of nets that is

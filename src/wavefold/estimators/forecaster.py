@@ -48,7 +48,7 @@ _PARAMETERS = {
 }
 
 
-class FrameForecaster(BaseEstimator):  # type: ignore[misc]
+class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A net that forecasts the next `ahead` frames from the last `past` ones.
 
     Frames are (time, row, column), (time, row, column, channel), or (sequence, time, row, column, channel): the axes of an .npy

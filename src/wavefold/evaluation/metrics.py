@@ -69,6 +69,9 @@ class Score:
         """One line of text: macro-f1 0.9721 [0.9680, 0.9759], n 14,895."""
         return f"{self.metric} {_line(self.value, self.interval, self.n)}"
 
+    def __str__(self) -> str:
+        return self.line()
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -202,7 +205,7 @@ def _macro_f1(probabilities: Values, labels: Ints) -> Weighted:
     def value(weights: Values) -> Values:
         both, sums = weights @ hits, weights @ either  # (R, C)
         f1 = 2 * both / np.where(sums > 0, sums, 1.0)
-        return f1.sum(axis=1) / (sums > 0).sum(axis=1)  # type: ignore[no-any-return]
+        return f1.sum(axis=1) / (sums > 0).sum(axis=1)  # type: ignore[no-any-return]  # NumPy types a quotient as Any
 
     return value
 

@@ -118,7 +118,7 @@ class Conv(nn.Module):
 
     def _product(self, x: Tensor) -> Tensor:
         rows = F.pad(x[:, :, 0].transpose(1, 2), (0, 0, self.padding, self.padding))  # (N, T, C)
-        windows: Tensor = _Windows.apply(rows, self.kernel, self.stride, self.dilation)  # type: ignore[no-untyped-call]
+        windows: Tensor = _Windows.apply(rows, self.kernel, self.stride, self.dilation)  # type: ignore[no-untyped-call]  # torch
         out = F.linear(windows, self.weight.flatten(1), self.bias)  # (N, T', output)
         return out.transpose(1, 2).unsqueeze(2)
 
@@ -203,7 +203,7 @@ class _Windows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        folded: Tensor = _Unwindows.apply(gradients[0], ctx.length, *ctx.steps)  # type: ignore[no-untyped-call]
+        folded: Tensor = _Unwindows.apply(gradients[0], ctx.length, *ctx.steps)  # type: ignore[no-untyped-call]  # torch
         return folded, None, None, None
 
 
@@ -223,5 +223,5 @@ class _Unwindows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        windows: Tensor = _Windows.apply(gradients[0], *ctx.steps)  # type: ignore[no-untyped-call]
+        windows: Tensor = _Windows.apply(gradients[0], *ctx.steps)  # type: ignore[no-untyped-call]  # untyped in torch
         return windows, None, None, None, None

@@ -116,13 +116,13 @@ def _fit(x: Tensor, y: Tensor, start: Tensor, strength: float) -> Tensor:
     """Weights (class, feature + 1) that minimise mean log loss plus strength / 2 x squared weights; the bias is unpenalised."""
     weights = start.clone().requires_grad_()
     options = {"max_iter": 40, "history_size": 10, "tolerance_grad": 1e-4, "tolerance_change": 1e-5}
-    search = torch.optim.LBFGS([weights], line_search_fn="strong_wolfe", **options)  # type: ignore[arg-type]
+    search = torch.optim.LBFGS([weights], line_search_fn="strong_wolfe", **options)  # type: ignore[arg-type]  # options by name
 
     def loss() -> Tensor:
         search.zero_grad()
         value = F.cross_entropy(_scores(x, weights), y) + strength / 2 * weights[:, :-1].square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         return value
 
-    search.step(loss)  # type: ignore[no-untyped-call]
+    search.step(loss)  # type: ignore[no-untyped-call]  # untyped in torch
     return weights.detach()

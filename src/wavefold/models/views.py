@@ -68,7 +68,7 @@ def answers_of(nets: Sequence[nn.Module], signals: Sequence[Tensor]) -> list[Ten
 
 def _part(net: nn.Module, name: str) -> Callable[..., Any]:
     """A method that not every net has."""
-    return getattr(net, name)  # type: ignore[no-any-return]
+    return getattr(net, name)  # type: ignore[no-any-return]  # looked up by name
 
 
 def _has_front(net: nn.Module) -> bool:

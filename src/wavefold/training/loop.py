@@ -140,7 +140,7 @@ class _Learner:
         )  # scheduled sampling: a net that gets part of the truth as input, less and less
         self.steps = part.batches.steps
         decay = max(0.0, 1 - 1 / max(1.0, stage.average * self.steps))
-        averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # untyped in torch
         self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True) if stage.average else None
         self.rank, self.processes = join()
         if part.batches.size < self.processes:
@@ -175,7 +175,7 @@ class _Learner:
         # the loss is of the whole batch, since one such as soft F1 is no mean over samples
         loss = self.stage.loss(all_gather(logits, counts), labels, *([] if weights is None else [weights]))
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         all_reduce_gradients(self.model.parameters())
         self.optimiser.step()
         if self.average:
@@ -184,9 +184,9 @@ class _Learner:
 
     def _answer(self, signals: Tensor, targets: Tensor, done: float) -> Tensor:
         if not self.rolls_out:
-            return self.model(signals)  # type: ignore[no-any-return]
-        self.model.set_done(done)  # type: ignore[operator]
-        return self.model(signals, targets)  # type: ignore[no-any-return]
+            return self.model(signals)  # type: ignore[no-any-return]  # a module's call is typed as Any
+        self.model.set_done(done)  # type: ignore[operator]  # only scheduled sampling has it
+        return self.model(signals, targets)  # type: ignore[no-any-return]  # a module's call is typed as Any
 
     def parts(self) -> dict[str, Any]:
         """State dicts of model, optimiser and average."""

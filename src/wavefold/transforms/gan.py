@@ -104,7 +104,7 @@ def _notify(
     loss = binary_cross_entropy_with_logits(told_real, torch.ones_like(told_real))
     loss = loss + binary_cross_entropy_with_logits(told_made, torch.zeros_like(told_made))
     learn.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
     learn.step()
 
 
@@ -114,7 +114,7 @@ def _make(generator: Generator, discriminator: Discriminator, learn: torch.optim
     fields = discriminator(generator(noise))
     loss = binary_cross_entropy_with_logits(fields, torch.ones_like(fields))
     learn.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
     learn.step()
     discriminator.requires_grad_(True)
 

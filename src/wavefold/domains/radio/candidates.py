@@ -56,7 +56,7 @@ def _csv_bytes(columns: Columns) -> bytes:
 
 def _npz_bytes(columns: Columns) -> bytes:
     content = io.BytesIO()
-    np.savez(content, **dict(columns))  # type: ignore[arg-type]
+    np.savez(content, **dict(columns))  # type: ignore[arg-type]  # names as keywords
     return content.getvalue()
 
 

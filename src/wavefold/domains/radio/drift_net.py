@@ -150,7 +150,7 @@ def _joined(
             places.append(torch.where(there, own[:, None] * columns + at, outside))
         if span[1] - span[0] == 1:
             seconds.append(torch.full((len(patterns), columns), outside))
-    return tuple(torch.cat(places).flatten().int() for places in (firsts, seconds))  # type: ignore[return-value]
+    return tuple(torch.cat(places).flatten().int() for places in (firsts, seconds))  # type: ignore[return-value]  # two of them
 
 
 def _last(shifts: Tensor, columns: int) -> tuple[Tensor, Tensor]:

@@ -250,7 +250,7 @@ def reads_lazily(classifier: Any) -> bool:
 def classifier_probabilities(classifier: Any, signals: Signals) -> Values:
     """A classifier's probabilities, (sample, class); signals read on demand are processed in blocks."""
     if not isinstance(signals, Lazy) or not len(signals):
-        return classifier.probabilities(signals[:])  # type: ignore[no-any-return]
+        return classifier.probabilities(signals[:])  # type: ignore[no-any-return]  # classifiers share no base class
     return np.concatenate([classifier.probabilities(values) for _, values in blocks_of(signals)])
 
 

@@ -128,7 +128,7 @@ class _Member:
 
     def _of_classifier(self) -> Callable[[Floats], Values]:
         kind: Any = CLASSIFIERS[self._member.model]
-        return kind.load(self._folder).probabilities  # type: ignore[no-any-return]
+        return kind.load(self._folder).probabilities  # type: ignore[no-any-return]  # classifiers share no base class
 
     def _of_net(self, shape: Sequence[int]) -> Callable[[Floats], Values]:
         ready = member_net(self._member, self._folder, shape, self._classes).to(best_device())
