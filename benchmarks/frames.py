@@ -29,9 +29,9 @@ from scipy.ndimage import convolve, gaussian_filter
 
 from wavefold.core.run import RunFolder, lock_folder, open_run
 from wavefold.data import SERIES_SIMULATORS
-from wavefold.data.read_frames import read_series
 from wavefold.data.series import Series
 from wavefold.data.series_options import Events, Reading
+from wavefold.data.series_reader import read_series
 from wavefold.data.windows import cut_windows
 from wavefold.plots.canvas import Field
 from wavefold.plots.forecast_picture import draw_forecast

@@ -420,6 +420,12 @@ def _wide(folder: Path) -> Facts:
     return samples(folder, "wide")
 
 
+def _arrays(folder: Path) -> Facts:
+    signals, labels = fixed(5, 2, 12), np.array([*"ababa"])
+    np.savez(folder / "x.npz", signals=signals, labels=labels, groups=np.array([0, 0, 1, 1, 2]))
+    return samples(folder / "x.npz", "arrays")
+
+
 def _ts(folder: Path) -> Facts:
     lines = [
         ":".join(",".join(f"{v:.5g}" for v in row) for row in one) + f":{'ab'[i % 2]}" for i, one in enumerate(fixed(4, 2, 9))
@@ -622,6 +628,7 @@ SAMPLES: dict[str, Callable[[Path], Facts]] = {
     "contest": _contest,
     "wide": _wide,
     "ts": _ts,
+    "arrays": _arrays,
     "wfdb": _wfdb,
     "spectra": _spectra,
     "fits": _fits,

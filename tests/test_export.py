@@ -269,7 +269,7 @@ def test_a_member_that_is_not_there_is_named(run, tmp_path):
 
 
 def test_nothing_is_left_where_onnx_runtime_differs(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(OnnxModel, "ask", lambda self, *arrays: np.zeros((len(arrays[0]), 4), np.float32))
+    monkeypatch.setattr(OnnxModel, "predict", lambda self, *arrays: np.zeros((len(arrays[0]), 4), np.float32))
     with pytest.raises(UserError, match="differs from torch by"):
         export_run(run, tmp_path / "m.onnx", member=1, log=lambda line: None)
     assert list(tmp_path.iterdir()) == []

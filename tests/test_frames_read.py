@@ -11,9 +11,9 @@ from PIL import Image
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.data.lazy import Lazy
-from wavefold.data.read_frames import read_series
 from wavefold.data.series import Series
 from wavefold.data.series_options import Reading
+from wavefold.data.series_reader import read_series
 from wavefold.domains.maps import arrays, images
 from wavefold.domains.maps.simulate import simulate_digits, simulate_squares
 from wavefold.domains.maps.write import write_frames
@@ -430,7 +430,7 @@ def test_files_without_times_are_stretches_in_natural_order(tmp_path):
 
 def test_large_files_are_joined_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "LARGE", 100)
-    monkeypatch.setattr("wavefold.data.read_frames.LARGE", 100)
+    monkeypatch.setattr("wavefold.data.series_reader.LARGE", 100)
     np.save(tmp_path / "1.npy", some(6, 2, 3))
     np.save(tmp_path / "2.npy", some(6, 2, 3) + 100)
     series = read_series(tmp_path)

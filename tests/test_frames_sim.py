@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_bits_and_more_films_change_none(simulate):
 @pytest.mark.parametrize("simulate", SIMULATORS)
 def test_what_is_made_on_demand_is_the_same(simulate, monkeypatch):
     made = simulate(6, 1, shape=[2, 16, 20], past=3, ahead=2).frames
-    monkeypatch.setattr(simulate, "LARGE", 10)
+    monkeypatch.setattr("wavefold.domains.maps.simulate.LARGE", 10)
     lazy = simulate(6, 1, shape=[2, 16, 20], past=3, ahead=2).frames
     assert isinstance(lazy, Lazy)
     numbers = np.array([17, 3, 29, 3])

@@ -145,7 +145,7 @@ def test_large_maps_are_drawn_as_means_of_blocks():
     drawn = figure.spec["data"][1]
     assert "the mean of 3 x 3" in figure.caption
     assert drawn["z"]["shape"] == "201, 2"
-    assert figure.spec["layout"]["annotations"][-1]["text"] == "row, by the source's coordinate"
+    assert figure.spec["layout"]["annotations"][-1]["text"] == "row (coordinate of the source)"
     packed = np.frombuffer(base64.b64decode(drawn["z"]["bdata"]), "<f4").reshape(201, 2)
     assert packed[0, 0] == maps[1, :3, :3].mean()
     empty = np.frombuffer(base64.b64decode(figure.spec["data"][0]["z"]["bdata"]), "<f4").reshape(201, 2)
@@ -315,7 +315,7 @@ def test_report_of_cadences(tmp_path):
     assert "Most uncertain samples" in said
     assert "gradients" in said
     assert "occlusion" in said
-    assert "for what is said (red)" in (run.folder / "report.html").read_text()  # not for a needle, where none is said
+    assert "for the prediction (red)" in (run.folder / "report.html").read_text()  # and for no needle, where none is predicted
 
 
 def test_maps_change_when_the_weights_are_randomised(tmp_path):

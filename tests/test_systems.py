@@ -65,7 +65,7 @@ def test_a_folder_is_flushed_only_where_folders_are_opened(tmp_path, monkeypatch
 def test_a_folder_is_held_once_swept_and_left_as_it_was(tmp_path):
     folder = tmp_path / "run"
     with lock_folder(folder, fresh=False):
-        with pytest.raises(UserError, match="another process is training there"), lock_folder(folder, fresh=True):
+        with pytest.raises(UserError, match="another process is training here"), lock_folder(folder, fresh=True):
             pass
         assert folder.is_dir()
     assert not folder.exists()  # nothing was kept
@@ -79,12 +79,12 @@ def test_a_folder_is_held_once_swept_and_left_as_it_was(tmp_path):
 
 def test_another_process_finds_the_folder_held(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from wavefold.core.run import hold_folder\n"
-        "with hold_folder(Path(sys.argv[1]), fresh=False): pass"
+        "import sys; from pathlib import Path; from wavefold.core.run import lock_folder\n"
+        "with lock_folder(Path(sys.argv[1]), fresh=False): pass"
     )
     with lock_folder(tmp_path / "run", fresh=False):
         fields = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
-    assert "another process is training there" in fields.stderr
+    assert "another process is training here" in fields.stderr
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")]).returncode == 0
 
 

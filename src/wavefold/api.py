@@ -368,11 +368,11 @@ def search(
     a fine channel per row. threshold: lowest probability of a window. warn: receives a line with that limit in Hz/s, and lines
     for skipped windows, for scans that do not share one clock, and if pictures cannot be drawn.
     """
+    check_target(out)
+    _check_out(out, scans, run)
     domain, metadata = domain_of(recipe_of(run).data.simulator), run.metadata
     if domain.search is None:
         raise UserError(f"{run.folder}: a run of {domain.words.sample[1]} takes one file or folder; got {len(scans)}")
-    check_target(out)
-    _check_out(out, scans, run)
     _ = run.scores
     classes = tuple(metadata["classes"])
 

@@ -126,7 +126,7 @@ def _locked(folder: Path) -> BaseFileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"{folder}: another process is training there; wait for it or name another --out") from None
+        raise UserError(f"{folder}: another process is training here; wait for it, or choose another --out") from None
     return lock
 
 

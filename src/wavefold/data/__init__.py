@@ -5,9 +5,9 @@ from pathlib import Path
 
 from wavefold.core.registry import Table
 from wavefold.data.dataset import Dataset
-from wavefold.data.read_frames import SERIES_LAYOUTS, read_series
 from wavefold.data.read_samples import check_grid, check_layout, read
 from wavefold.data.series import Series
+from wavefold.data.series_reader import SERIES_LAYOUTS, read_series
 from wavefold.data.sources import LAYOUTS, test_files
 
 SIMULATORS: Table[Callable[..., Dataset]] = Table("simulators")

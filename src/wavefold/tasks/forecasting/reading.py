@@ -9,9 +9,9 @@ import numpy as np
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
 from wavefold.core.registry import build_part
-from wavefold.data.read_frames import read_series
 from wavefold.data.series import Series, Windows
 from wavefold.data.series_options import Events, Reading
+from wavefold.data.series_reader import read_series
 from wavefold.data.windows import TimeSplit, cut_windows, finite_share, split_by_time
 from wavefold.recipe import Recipe, SeriesRecipe, WindowsRecipe
 

@@ -8,8 +8,8 @@ import torch
 from wavefold.core.errors import UserError, listed
 from wavefold.core.registry import build_part, check_options, pick
 from wavefold.data import SERIES_SIMULATORS, SERIES_WRITERS
-from wavefold.data.read_frames import SERIES_LAYOUTS
 from wavefold.data.series import Series, time_word
+from wavefold.data.series_reader import SERIES_LAYOUTS
 from wavefold.data.windows import time_blocks
 from wavefold.models import count_parameters, describe
 from wavefold.models.forecast_baselines import BASELINES
