@@ -19,18 +19,18 @@ from wavefold.models.spectral import fading_advection
 Start = Literal["none", "last", "damped", "mean", "advection", "spectral"]
 Activation = Literal["linear", "sigmoid"]
 
-_CARRIED = {"advection": advect, "spectral": fading_advection}  # first forecasts along the motion of the past
+_CARRIED = {"advection": advect, "spectral": fading_advection}  # first forecasts that extrapolate the past motion
 
-_EDGE = 0.01  # a first forecast's distance from 0 and 1 under a sigmoid, so that its slope never vanishes
-_QUIET = 0.01  # the share left of a head's first weights beside a first forecast
+_EDGE = 0.01  # with a sigmoid, a first forecast's minimum distance from 0 and 1, so that the gradient never vanishes
+_QUIET = 0.01  # factor for a head's initial weights if there is a first forecast
 
 
 class FirstForecast(nn.Module):
-    """A forecast (N, K, A, R, W) made of past frames (N, C, P, R, W), or None for "none".
+    """A simple forecast (N, K, A, R, W) from past frames (N, C, P, R, W), or None for "none".
 
-    "last" repeats the last frame; "damped" weakens it by a learned factor a lead, at first exp(-2 lead / leads), towards 0,
-    which is the usual value where frames are anomalies; "mean" is the mean of the past ones; "advection" moves the last along
-    the flow seen so far, "spectral" too, with small structures fading as they did in the past.
+    "last" repeats the last frame; "damped" multiplies it by a learned factor per lead, initially exp(-2 lead / leads), so that
+    it decays to 0, the usual value of anomalies; "mean" is the mean of the past frames; "advection" extrapolates the last frame
+    along the past motion; "spectral" does the same, with small structures fading as they did in the past.
     """
 
     def __init__(self, start: Start, targets: int, ahead: int) -> None:
@@ -71,17 +71,17 @@ def quiet(head: nn.Conv2d | nn.Conv3d, start: Start) -> None:
 
 
 def time_first(sequence: Tensor) -> Tensor:
-    """A sequence (N, C, T, R, W) as frames (T N, C, R, W) in channels_last memory, the layout CPUs convolve fastest."""
+    """Reshape a sequence (N, C, T, R, W) to frames (T N, C, R, W) in channels_last memory, the fastest for CPU convolution."""
     return sequence.permute(2, 0, 1, 3, 4).flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def time_inside(frames: Tensor, count: int) -> Tensor:
-    """Frames (T N, C, R, W) of `count` times as a sequence (N, C, T, R, W): `time_first` undone, without a copy."""
+    """Reshape frames (T N, C, R, W) of `count` times to a sequence (N, C, T, R, W): the inverse of `time_first`, a view."""
     return frames.view(count, -1, *frames.shape[1:]).permute(1, 2, 0, 3, 4)
 
 
 def to_multiple(sequence: Tensor, multiple: int) -> Tensor:
-    """A sequence (N, C, T, R, W) whose last row and column are repeated until both counts are multiples of a number."""
+    """Pad a sequence (N, C, T, R, W) by repeating its last row and column until both counts are multiples of a number."""
     rows, columns = -sequence.shape[3] % multiple, -sequence.shape[4] % multiple
     if not rows and not columns:
         return sequence

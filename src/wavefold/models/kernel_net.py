@@ -1,9 +1,9 @@
 """Kernel features as a torch module for export: the same sums in the same order, bit-identical.
 
-The features count values above a bias, and biases are outputs of training signals, so that a different order of summation
-would change some counts.
+The features count outputs above a bias, and biases are themselves outputs for training signals, so a different order of
+summation would change some counts.
 
-Legend: N samples, C channels, S sets of channels, T positions, K = 84 kernels, B biases a kernel.
+Legend: N samples, C channels, S sets of channels, T positions, K = 84 kernels, B biases per kernel.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from wavefold.core.onnx_ops import sequential_sum
 from wavefold.data.dataset import Floats
 
-_VALUES = 2**19  # of one sample that are compared at once
+_VALUES = 2**19  # maximum values of one sample that are compared at once
 
 Kernels = Sequence[tuple[int, int, int]]
 Subsets = Sequence[tuple[int, ...]]
 
 
 class KernelNet(nn.Module):
-    """Features (N, feature) of signals (N, C, T): for each dilation, kernel and bias the share of positions above it.
+    """Features (N, feature) of signals (N, C, T): for each dilation, kernel and bias, the fraction of positions above the bias.
 
-    kernels: the three taps of weight 2; pairs: the first two of each kernel's, in the kernels' order. By dilation: subsets, the
-    channels of each pair; biases, (kernel, bias).
+    kernels: the three taps of weight 2; pairs: the first two of them, in the order of the kernels. For each dilation: subsets,
+    the channels of each pair; biases, (kernel, bias).
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class KernelNet(nn.Module):
 class _Dilation(nn.Module):
     """The features of one dilation, by kernel and then by bias. subsets: the channels of each pair of taps."""
 
-    chosen: Tensor  # (S, C, 1) 1 for the channels of a set, else 0
+    chosen: Tensor  # (S, C, 1) 1 for channels in the set, else 0
     windows: Tensor  # (9 T,) positions of a padded signal
-    first: Tensor  # (K,) of the nine shifts of all sets, a kernel's first tap
+    first: Tensor  # (K,) index of each kernel's first tap among the nine shifts of all sets
     second: Tensor
     third: Tensor
-    subset: Tensor  # (K,) a kernel's set
-    looked: Tensor  # (T, 2) positions that kernels look at: all of them, or those at which no tap is past an end
-    narrow: Tensor  # (K, 1, 2) 1 for the one of these that is a kernel's, else 0
-    count: Tensor  # (K, 1) how many positions that are
+    subset: Tensor  # (K,) set of each kernel
+    looked: Tensor  # (T, 2) positions that are counted: all, or those where no tap is outside the signal
+    narrow: Tensor  # (K, 1, 2) 1 for the choice that a kernel uses, else 0
+    count: Tensor  # (K, 1) number of counted positions
     biases: Tensor  # (K, B)
 
     def __init__(

@@ -33,10 +33,10 @@ _TAPS = 9
 _KERNELS = tuple(combinations(range(_TAPS), 3))  # the taps of weight 2; the other six have weight -1
 _PAIRS = tuple(combinations(range(_TAPS - 1), 2))  # the first two of them: kernels that share these share their sums
 _MOST_DILATIONS = 32
-_GOLDEN = (math.sqrt(5) + 1) / 2  # its multiples modulo 1 spread evenly: which quantiles become biases
+_GOLDEN = (math.sqrt(5) + 1) / 2  # its multiples modulo 1 are spread evenly and select the quantiles used as biases
 _BATCH = 256  # samples at a time: one array of 205 positions then stays in a core's cache
 _ROWS = 2048  # samples whose features are held at once when predicting: 82 MB of 9,996 features, whatever the data's size
-_BYTE = 255  # most positions that a byte can count
+_BYTE = 255  # maximum count of a byte
 
 
 class KernelFeatures:
@@ -77,7 +77,7 @@ class KernelFeatures:
         return features
 
     def _draw(self, signals: Floats, number: int, shares: NDArray[np.floating]) -> Floats:
-        """Biases (kernel, bias): quantiles of each kernel's output on a training signal of its own."""
+        """Biases (kernel, bias): quantiles of each kernel's output on one randomly drawn training signal."""
         biases = np.empty(shares.shape, np.float32)
         for kernel, output in self._outputs(_columns(signals), number):
             biases[kernel] = np.quantile(output[:, kernel], shares[kernel])
@@ -94,7 +94,7 @@ class KernelFeatures:
                     first += 1
 
     def _outputs(self, columns: Floats, number: int) -> Iterator[tuple[int, Floats]]:
-        """Each kernel's number and output (position, sample), in an array that the next one overwrites."""
+        """Yield each kernel's number and output (position, sample), in an array that the next kernel overwrites."""
         dilation, length = self.dilations[number], columns.shape[1]
         edge = _TAPS // 2 * dilation
         padded = np.pad(columns, ((0, 0), (edge, edge), (0, 0)))
@@ -177,18 +177,18 @@ class KernelClassifier:
 
 
 def _spread(count: int, length: int) -> list[tuple[int, int]]:
-    """Dilations from 1 until nine taps span the signal, evenly in their logarithm, each with its biases a kernel."""
+    """Dilations, evenly spaced in logarithm from 1 until nine taps span the signal, each with its biases per kernel."""
     each = count // len(_KERNELS)
     number = min(each, _MOST_DILATIONS)
     reach = math.log2((length - 1) / (_TAPS - 1))
     dilations, counts = np.unique(np.logspace(0, reach, number, base=2).astype(int), return_counts=True)
     counts = (counts * (each / number)).astype(int)
-    counts[: each - counts.sum()] += 1  # what rounding left goes to the shortest
+    counts[: each - counts.sum()] += 1  # the remainder from rounding goes to the shortest dilations
     return [(int(d), int(c)) for d, c in zip(dilations, counts, strict=True)]
 
 
 def _subset(channels: int, rng: Generator) -> tuple[int, ...]:
-    size = int(2 ** rng.uniform(0, math.log2(min(channels, _TAPS) + 1)))  # small sets are likelier, as in the source
+    size = int(2 ** rng.uniform(0, math.log2(min(channels, _TAPS) + 1)))  # small sets are more likely, as in the source
     return tuple(sorted(int(c) for c in rng.choice(channels, size, replace=False)))
 
 
@@ -207,7 +207,7 @@ def _shifted(padded: Floats, dilation: int, length: int) -> tuple[list[Floats], 
 
 
 def _share_above(output: Floats, bias: np.float32) -> Floats:
-    """For each sample the share of positions above the bias, counted in bytes, which add 32 at a time."""
+    """The fraction of positions above the bias for each sample, counted in bytes, of which 32 are added at a time."""
     above = np.greater(output, bias).view(np.uint8)
     parts = [np.add.reduce(above[n : n + _BYTE], 0, dtype=np.uint8) for n in range(0, len(above), _BYTE)]
     counted = parts[0].astype(np.float32)

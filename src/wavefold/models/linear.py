@@ -30,7 +30,7 @@ class LinearHead:
     spread: Tensor  # (feature,)
     weight: Tensor  # (class, feature)
     bias: Tensor  # (class,)
-    strength: float  # of the shrinkage that was chosen
+    strength: float  # the chosen L2 penalty
 
     def probabilities(self, features: Floats) -> NDArray[np.float64]:
         """Class probabilities (sample, class) of features (sample, feature)."""

@@ -1,7 +1,7 @@
 """A small net that corrects a first forecast with the same weights at every lead, for series too short to train a large net.
 
-It learns the systematic errors of a simple forecast: rain that grows or decays, edges with no information from outside, detail
-that does not persist. Statistical post-processing of forecasts works this way (model output statistics, Glahn and Lowry 1972).
+It learns the systematic errors of a simple forecast: rain that grows or decays, edges without information from outside, detail
+that does not persist. This is statistical post-processing of forecasts (model output statistics, Glahn and Lowry 1972).
 
 Legend: N samples, C channels, P past frames, K targets, A ahead frames, E features, R rows, W columns.
 """
@@ -28,10 +28,10 @@ from wavefold.models.layers import need_least
 
 
 class Refine(nn.Module):
-    """Dilated convolutions over a first forecast's frame, the last past frames and their mean; a lead is a learned vector.
+    """Applies dilated convolutions to a frame of the first forecast, the last past frames and their mean; embeds the lead.
 
-    width: features; depth: convolutions, each reaching twice as far as the one before; recent: past frames that are seen
-    besides their mean; start: the first forecast, anything but "none", each lead of which is weighed by a learned factor.
+    width: features; depth: convolutions, each with twice the dilation of the one before; recent: past frames used besides
+    their mean; start: the first forecast, not "none"; a learned factor scales it at each lead.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """RepVGG in one dimension: three branches per block in training, one convolution per block for inference.
 
 Source: Ding et al. 2021, "RepVGG: Making VGG-style ConvNets Great Again"; the heartbeat team names a 1-D form without
-giving one. What differs: one-dimensional, narrower and shallower, as fits signals of hundreds of positions.
+giving one. Differences: one-dimensional, narrower and shallower, to suit signals of hundreds of positions.
 
 Legend: N samples, C channels, T positions; (N, C, T) stands for (N, C, 1, T) in channels_last memory.
 """
@@ -17,7 +17,7 @@ from wavefold.models.layers import Conv, Norm, drop, enter, need_least, need_len
 
 
 class ThreeBranches(nn.Module):
-    """Three taps, one tap and, where shapes allow, the input itself; each normalised, summed, then ReLU."""
+    """ReLU of the sum of a three-tap convolution, a one-tap one and, if shapes allow, the input, each batch-normalised."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class ThreeBranches(nn.Module):
 
 
 class RepVGG(nn.Module):
-    """A first block and stages of blocks, each stage halving the positions and doubling the width; mean over positions."""
+    """A first block, stages of blocks that each halve the positions and double the width, and mean pooling over positions."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class RepVGG(nn.Module):
         for stage, count in enumerate(blocks):
             outputs = width * 2**stage
             first = width if stage == 0 else outputs // 2
-            layers += [ThreeBranches(first, outputs, 2)]  # half the positions
+            layers += [ThreeBranches(first, outputs, 2)]  # halves the positions
             layers += [ThreeBranches(outputs, outputs, 1) for _ in range(count - 1)]
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(drop("repvgg", dropout), nn.Linear(width * 2 ** (len(blocks) - 1), classes))
@@ -80,11 +80,11 @@ class RepVGG(nn.Module):
 
 
 def _centred(point: Tensor) -> Tensor:
-    return F.pad(point[:, None], (0, 0, 1, 1))  # (output, input) as the middle of (output, tap 3, input)
+    return F.pad(point[:, None], (0, 0, 1, 1))  # (output, input) becomes the middle tap of (output, tap 3, input)
 
 
 def _through(weight: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """The weight and bias of a convolution followed by batch norm in eval mode."""
+    """Fold batch norm in eval mode into the preceding convolution; returns weight and bias."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)

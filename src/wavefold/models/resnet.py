@@ -1,7 +1,7 @@
 """Net 6 of the heartbeat system: three residual bottleneck blocks.
 
-Source: the team's write-up of the Tianchi heartbeat contest (its ResNet), widths and kernels as there.
-What differs: logits come out (no softmax inside); any number of channels, positions and classes.
+Source: the team's write-up of the Tianchi heartbeat contest (its ResNet), with its widths and kernels.
+Differences: the net returns logits (no softmax inside) and takes any number of channels, positions and classes.
 
 Legend: N samples, C channels, T positions; (N, C, T) stands for (N, C, 1, T) in channels_last memory.
 """
@@ -14,7 +14,7 @@ from wavefold.models.layers import Conv, MaxPool, MeanPoolTo, Norm, drop, enter,
 
 
 class Bottleneck(nn.Module):
-    """Convolutions of 1, 3 and 1 taps beside a shortcut, which is a convolution of one tap where the widths differ."""
+    """Convolutions of 1, 3 and 1 taps plus a shortcut, which is a one-tap convolution if the widths differ."""
 
     def __init__(self, inputs: int, middle: int, outputs: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Bottleneck(nn.Module):
 
 
 class Net6(nn.Module):
-    """A wide first convolution, a pool, three bottlenecks and a normalised three-layer head."""
+    """A wide first convolution, pooling, three bottlenecks and a three-layer head with batch norm."""
 
     def __init__(self, channels: int, length: int, classes: int, *, dropout: float = 0.1) -> None:
         super().__init__()

@@ -99,7 +99,7 @@ class RollOut(nn.Module):
         return torch.stack(forecast, 2)[..., :rows, :columns]
 
     def _read(self, frames: Tensor, states: list[CellState | None]) -> tuple[Tensor, list[CellState | None]]:
-        """The change (N, K, R, W) after the last of the frames (N, C, T, R, W), and the layers' states."""
+        """Read frames (N, C, T, R, W); returns the predicted change (N, K, R, W) after the last one, and the layers' states."""
         count, after = frames.shape[2], list[CellState | None]()
         folded = F.silu(self.read(F.pixel_unshuffle(time_first(frames), self.downsample)))  # (T N, H, r, c)
         x = time_inside(folded, count)
@@ -110,6 +110,6 @@ class RollOut(nn.Module):
         return F.pixel_shuffle(self.head(seen), self.downsample), after
 
     def _mixed(self, own: Tensor, true: Tensor) -> Tensor:
-        """Frames (N, K, R, W) to feed: the true ones for a random share of the samples."""
+        """Frames (N, K, R, W) to feed back: the true ones for a random fraction of the samples."""
         heads = torch.rand(len(own), 1, 1, 1, device=own.device) < self.share
         return torch.where(heads & ~true.isnan(), true.to(own.dtype), own)

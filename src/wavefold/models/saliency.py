@@ -4,8 +4,8 @@ Integrated gradients (Sundararajan, Taly and Yan 2017): gradients along the stra
 
     map_i = (x_i - x'_i) * integral over a of 0..1 of dF(x' + a (x - x')) / dx_i,      sum_i map_i = F(x) - F(x')
 
-with F the probability of one class and the integral by the midpoint rule. Occlusion (Zeiler and Fergus 2014): how far F
-falls when a piece of x is replaced by that of x'.
+with F the probability of one class and the integral by the midpoint rule. Occlusion (Zeiler and Fergus 2014): the drop in F
+when a piece of x is replaced by the same piece of x'.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from wavefold.data.lazy import row_blocks, values_of
 
 Values = NDArray[np.float64]
 
-_ROWS = 256  # of a forward with gradients
-_VALUES = 1 << 22  # of a forward at most: of cadences ten
+_ROWS = 256  # maximum rows per forward pass with gradients
+_VALUES = 1 << 22  # maximum values per forward pass: ten cadences
 
 
 def integrated_gradients(
@@ -38,7 +38,7 @@ def integrated_gradients(
     within: float = 0.01,
     most_steps: int = 512,
 ) -> Tensor:
-    """What each value adds to the probability of a class, in its units: a map that sums to F(signal) - F(origin).
+    """Attribute the probability of a class to the values of a signal: a map that sums to F(signal) - F(origin).
 
     model: (N, ...) to probabilities (N, class), left unchanged; signals: (N, ...); classes: (N,) whose probability is
     explained; origin: the baseline signal, (...) or (N, ...). Samples whose map misses its sum by more than `within` are
@@ -65,12 +65,12 @@ def occlusion(
     origin: Floats,
     size: int = 512,
 ) -> Floats:
-    """How far the probability of a class falls when a piece of one channel is replaced by the origin's values.
+    """Compute the drop in the probability of a class when a piece of one channel is replaced by the origin's values.
 
-    ask: signals (rows, ...) to probabilities (rows, class); signals: (N, channel, ...); classes: (N,). pieces: into how
-    many the last axes are cut, one number for each of them or one for all. origin: the baseline signal, broadcastable to
-    signals. size: maximum rows per call of `ask`, fewer if they are large. Each value of a piece gets the drop of the whole
-    piece; negative values mean that the probability rises. Returns a map shaped like signals.
+    ask: signals (rows, ...) to probabilities (rows, class); signals: (N, channel, ...); classes: (N,). pieces: number of
+    pieces along the last axes, one number per axis or one for all. origin: the baseline signal, broadcastable to signals.
+    size: maximum rows per call of `ask`, fewer if they are large. Each value of a piece gets the drop of the whole piece;
+    negative values mean that the probability rises. Returns a map shaped like signals.
     """
     number = _piece_numbers(signals.shape[2:], pieces)  # (value of a channel,)
     channels, count = signals.shape[1], int(number.max()) + 1
@@ -90,7 +90,7 @@ def occlusion(
 
 
 def _along_line(model: nn.Module, signals: Tensor, classes: Tensor, origin: Tensor, steps: int) -> Tensor:
-    """Gradients at the middle of each of `steps` pieces of the line, summed and weighed; 256 rows at a time at most."""
+    """Weighted sum of gradients at the midpoints of `steps` segments of the line; at most 256 rows at a time."""
     total = torch.zeros_like(signals)
     for rows in torch.split(torch.arange(len(signals) * steps, device=signals.device), _rows(signals)):
         sample = rows // steps
@@ -113,11 +113,11 @@ def _rows(signals: Tensor) -> int:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, each of its parts afterwards in the mode that it was in."""
+    """Put the model in eval mode temporarily, then restore the mode of each of its parts."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
-        with torch.backends.cudnn.flags(enabled=False):  # whose recurrent layers have no gradient in eval mode
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrent layers have no gradient in eval mode
             yield
     finally:
         for part, mode in modes:
@@ -125,7 +125,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _piece_numbers(axes: tuple[int, ...], pieces: int | tuple[int, ...]) -> Ints:
-    """Which piece each value of a channel lies in: (value,), values in the order of memory."""
+    """The piece number of each value of a channel, (value,), in memory order."""
     counts = (pieces,) * len(axes) if isinstance(pieces, int) else pieces
     if len(counts) != len(axes) or min(counts) < 1:
         raise UserError(f"occlusion: pieces {pieces} do not fit axes of {axes}; expected one number of at least 1 per axis")
@@ -137,7 +137,7 @@ def _piece_numbers(axes: tuple[int, ...], pieces: int | tuple[int, ...]) -> Ints
 def _requested(
     predict: Callable[[Floats], NDArray[np.floating]], rows_of: Callable[[slice], Floats], classes: Ints, size: int
 ) -> Values:
-    """The probability of each row's class: (row,), asked for at most `size` rows at a time. classes: (row,)."""
+    """The probability of each row's class, (row,), computed at most `size` rows at a time. classes: (row,)."""
     chances = np.empty(len(classes))
     for rows in row_blocks(len(classes), size):
         answer, own = predict(rows_of(rows)), classes[rows]

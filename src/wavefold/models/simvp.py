@@ -1,11 +1,11 @@
 """SimVP: a fully convolutional net that forecasts all later frames at once from the past frames stacked as channels.
 
-Source: SimVP (Gao et al. 2022), the gated spatio-temporal attention of its second version (Tan et al. 2022) and its kin
-TAU (2023), written anew.
+Source: SimVP (Gao et al. 2022), the gated spatio-temporal attention of its second version (Tan et al. 2022) and the related
+TAU (2023), reimplemented.
 Differences: any number of later frames (a 1 x 1 map from all past to all later frames) and any frame size; frames are
-folded 2 x 2 on entry, where the sources convolve at full size; no norm in encoder and decoder and a norm over channels only
-in the translator, so that forecasts do not depend on the mode, the rest of the batch or the frame size, and a sample's
-level is kept.
+folded 2 x 2 on entry, where the sources convolve at full size; no norm in the encoder and decoder, and a norm over channels
+only in the translator, so that forecasts keep a sample's level and do not depend on the train or eval mode, the rest of the
+batch or the frame size.
 
 Legend: N samples, C channels, P past frames, A ahead frames, K targets, E width of a frame's features, H hidden channels,
 R x W the frame, f x g half of it (folded), r x c the translator's rows x columns.
@@ -32,16 +32,16 @@ from wavefold.models.first_forecast import (
 )
 from wavefold.models.layers import need_least
 
-_DILATION = 3  # of the second depthwise convolution: VAN's and SimVP's own
+_DILATION = 3  # dilation of the second depthwise convolution, as in VAN and SimVP
 
 
 class SimVP(nn.Module):
-    """An encoder a frame, a translator of all past frames to all later ones, a decoder a frame with the encoder's fine part.
+    """Encodes each past frame, translates all of them to all later frames, and decodes each with the encoder's fine features.
 
-    width: channels a frame; hidden and depth: channels and blocks of the translator; kernel: cells that its attention
-    reaches across (9, 15, 21, 27, ...); downsample: how much coarser its rows and columns are; drop_path: the share of
-    samples that skip the last block in training, less in earlier ones. The defaults teach 10 to 10 frames of 64 x 64 in about
-    45 ms a sequence and step on one CPU thread; width=64, hidden=256, depth=8 is a setting for a long training.
+    width: channels per frame; hidden and depth: channels and blocks of the translator; kernel: width in cells of its attention
+    (9, 15, 21, 27, ...); downsample: factor by which its rows and columns are coarser; drop_path: fraction of samples that skip
+    the last block in training, smaller for earlier ones. The defaults train on 10 to 10 frames of 64 x 64 in about 45 ms per
+    sequence and step on one CPU thread; for long training, use width=64, hidden=256, depth=8.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class SimVP(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Frames (M, C, R, W) to fine features (M, E, f, g) and coarse ones (M, E, r, c)."""
+    """Maps frames (M, C, R, W) to fine features (M, E, f, g) and coarse ones (M, E, r, c)."""
 
     def __init__(self, channels: int, width: int, downsample: int) -> None:
         super().__init__()
@@ -105,9 +105,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Coarse features of later frames (N A, E, r, c) and fine ones of past frames (N P, E, f, g) to frames (N A, K, R, W).
+    """Maps coarse features of later frames (N A, E, r, c) and fine ones of past frames (N P, E, f, g) to (N A, K, R, W).
 
-    The fine ones enter by learned shares of each past frame in each later one, at first all of the last.
+    Each later frame uses a learned mixture of the past frames' fine features, initially those of the last frame alone.
     """
 
     def __init__(self, width: int, targets: int, past: int, ahead: int, downsample: int) -> None:
@@ -126,16 +126,16 @@ class Decoder(nn.Module):
         return F.pixel_shuffle(self.head(x), self.fold)
 
     def _shared(self, fine: Tensor) -> Tensor:
-        rows = fine.permute(0, 2, 3, 1)  # (N P, f, g, E), as it lies in memory
+        rows = fine.permute(0, 2, 3, 1)  # (N P, f, g, E), in memory order
         seen = rows.reshape(-1, self.shares.shape[1], rows[0].numel())  # (N, P, f g E)
         mixed = torch.bmm(self.shares.expand(seen.shape[0], -1, -1), seen)  # (N, A, f g E)
         return mixed.reshape(-1, *rows.shape[1:]).permute(0, 3, 1, 2)
 
 
 class Attention(nn.Module):
-    """A block of the translator, (N, r, c, H) to the same: gated attention of a large kernel, then a network a cell.
+    """A translator block, (N, r, c, H) to the same shape: gated large-kernel attention, then a feed-forward net per cell.
 
-    The large kernel is a small depthwise convolution and a dilated one: 5 x 5 and 7 x 7 of every third cell reach 21 + 2.
+    The large kernel is a small depthwise convolution and a dilated one: 5 x 5, and 7 x 7 of every third cell, span 21 + 2.
     """
 
     def __init__(self, hidden: int, kernel: int, drop_path: float) -> None:
@@ -169,9 +169,9 @@ class Attention(nn.Module):
 
 
 def spread(convolution: nn.Conv2d, x: Tensor, dilation: int) -> Tensor:
-    """A convolution, whose padding keeps the size, of every `dilation`-th cell of x (N, H, r, c).
+    """Apply a same-padded convolution to every `dilation`-th cell of x (N, H, r, c).
 
-    Equal to a dilated one and over twice as fast on a CPU: the cells of each remainder are a small frame of their own.
+    This equals a dilated convolution and is over twice as fast on a CPU: the cells of each remainder form a small frame.
     """
     count, hidden, rows, columns = x.shape
     whole = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -columns % dilation, 0, -rows % dilation))
@@ -183,5 +183,5 @@ def spread(convolution: nn.Conv2d, x: Tensor, dilation: int) -> Tensor:
 
 
 def _halvings(downsample: int) -> int:
-    """Halvings of rows and columns after the first fold."""
+    """Number of halvings of rows and columns after the first fold."""
     return max(downsample // 2, 1).bit_length() - 1

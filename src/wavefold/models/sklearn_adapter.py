@@ -1,4 +1,4 @@
-"""Any scikit-learn classifier as a member: one line in a table, its parameters as options, saved without pickle.
+"""Wraps any scikit-learn classifier as a member: one line in a table, its parameters as options, saved without pickle.
 
 skops writes an estimator as JSON and arrays, and on loading builds only trusted types: its default list (scikit-learn's
 public classes, numpy arrays) and the few named in the table; a file cannot extend that list.
@@ -29,7 +29,7 @@ skops = optional("skops.io", extra="skops")
 
 Probabilities = NDArray[np.float64]
 
-# private classes of scikit-learn that hold numbers and fitted estimators only, by whole name
+# full names of private scikit-learn classes that contain only numbers and fitted estimators
 SUPPORT_VECTORS_TRUST = ("sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration")
 BOOSTING_TRUST = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
 PERCEPTRON_TRUST = ("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",)
@@ -82,7 +82,7 @@ class SklearnMember:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The classifier that `save` wrote; UserError where the file holds a type that is not trusted."""
+        """The classifier that `save` wrote; UserError if the file contains an untrusted type."""
         facts = json.loads((folder / "estimator.json").read_text())
         packed = (folder / "estimator.skops").read_bytes()
         cls._need_trust(packed)
@@ -106,7 +106,7 @@ def sklearn_member(make: Callable[..., Any], *, trusted: tuple[str, ...] = ()) -
 
     make: the estimator's class, or a function of keyword parameters that returns one. Its parameters become the member's
     options, except random_state, which is the member's seed. The estimator must have predict_proba and classes_.
-    trusted: whole names of types that skops does not trust by itself and you do.
+    trusted: full names of types that you trust and skops does not trust by default.
     """
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     own = [p for p in inspect.signature(make).parameters.values() if p.name != "random_state" and p.kind not in several]

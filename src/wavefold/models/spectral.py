@@ -18,14 +18,14 @@ from torch import Tensor
 from wavefold.models.advection import latest, motion, moved
 from wavefold.models.blur import blurred
 
-_BLURS = (1.0, 2.0, 4.0, 8.0, 16.0)  # cells, where one band ends and the next begins
-_LAGS = (1, 2, 4, 8)  # steps over which fading is measured
+_BLURS = (1.0, 2.0, 4.0, 8.0, 16.0)  # cells, the scales that separate the bands
+_LAGS = (1, 2, 4, 8)  # steps over which decay is measured
 _TINY = 1e-12
 
 
 @torch.no_grad()
 def fading_advection(past: Tensor, ahead: int) -> Tensor:
-    """The last past frame carried on for `ahead` frames, band by band weaker, (N, C, ahead, H, W) float32, finite.
+    """Extrapolate the last past frame for `ahead` frames while its bands decay, (N, C, ahead, H, W) float32, finite.
 
     past: (N, C, P, H, W) in any unit. Frames of one window fade towards their mean over its last frame.
     """
@@ -43,18 +43,18 @@ def fading_advection(past: Tensor, ahead: int) -> Tensor:
 
 
 def _filled(past: Tensor) -> Tensor:
-    """Past frames whose cells without a value have the latest one before, so that all of them can be taken apart."""
+    """Past frames with missing cells filled by their latest earlier value, so that every frame can be decomposed."""
     return torch.stack([latest(past[:, :, : number + 1]) for number in range(past.shape[2])], dim=2)
 
 
 def _bands(frame: Tensor) -> Tensor:
-    """A frame (N, C, H, W) as bands from fine to coarse, (N, C, B, H, W), whose sum it is."""
+    """Decompose a frame (N, C, H, W) into bands from fine to coarse, (N, C, B, H, W), that sum to it."""
     smooth = [frame, *(blurred(frame, blur, edges=True) for blur in _BLURS)]
     return torch.stack([a - b for a, b in pairwise(smooth)] + [smooth[-1]], dim=2)
 
 
 def _decay(frames: Tensor, speed: Tensor) -> Tensor:
-    """How fast each band fades, 1 / steps, (N, C, B): what a carried band has in the last one falls as exp(-decay lag)."""
+    """Decay rate of each band, 1 / steps, (N, C, B): an advected band's share in the last frame falls as exp(-decay lag)."""
     last, lags = frames[:, :, -1], [lag for lag in _LAGS if lag < frames.shape[2]]
     level = last.mean(dim=(2, 3), keepdim=True)
     now, way, shares = _bands(last - level), torch.zeros_like(speed), []

@@ -1,9 +1,9 @@
-"""The net of the spectra system: residual blocks whose convolutions are added in halves.
+"""The net of the spectra system: residual blocks whose convolution outputs are split in halves and summed.
 
-Source: Su Jianlin's write-up of the Tianchi LAMOST contest 2018. Each convolution makes twice the channels that are wanted,
-and after ReLU the first half is added to the second; here the halves are two convolutions, which is the same sum without
-taking a tensor apart in memory (benchmarks/layout.py). What differs from the source: logits come out, any number of
-channels, positions and classes goes in.
+Source: Su Jianlin's write-up of the Tianchi LAMOST contest 2018. Each convolution outputs twice the channels needed, and
+after ReLU the first half is added to the second; here the halves are two convolutions, which give the same sum without
+splitting a tensor in memory (benchmarks/layout.py). Differences: the net returns logits and takes any number of channels,
+positions and classes.
 
 Legend: N samples, C channels, T positions, K classes; (N, C, T) stands for (N, C, 1, T) in channels_last memory.
 """
@@ -36,9 +36,9 @@ class SplitSum(nn.Module):
 
 
 class SplitSumBlock(nn.Module):
-    """Three split sums of dilation 1, 2, 4 beside a shortcut: (N, C, T) to (N, width, T).
+    """Three split sums of dilation 1, 2, 4 plus a shortcut: (N, C, T) to (N, width, T).
 
-    The shortcut is the input itself, or a 1 x 1 convolution of it where the number of channels changes.
+    The shortcut is the input itself, or a 1 x 1 convolution of it if the number of channels changes.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -52,7 +52,7 @@ class SplitSumBlock(nn.Module):
 
 
 class DropPositions(nn.Module):
-    """Dropout of whole positions, all their channels together; the others grow so that the mean stays (N, C, T)."""
+    """Dropout of whole positions of (N, C, T), all channels together; the others are scaled up to preserve the mean."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class DropPositions(nn.Module):
 
 
 class SplitSumNet(nn.Module):
-    """Blocks with a pool of two between each pair, dropout of positions, the largest value over positions, two dense layers."""
+    """Blocks with max pooling of two between them, dropout of positions, global max pooling and two dense layers."""
 
     def __init__(
         self,

@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as a page shows it."""
+    """One layer, as shown in a summary."""
 
     name: str  # its path in the model, as in the saved weights: features.3
     kind: str  # its class: Conv, Norm, Linear
     shape: tuple[int, ...]  # of one sample's output: (channel, position), (channel, row, column) or (feature,)
-    parameters: int  # learned numbers
+    parameters: int  # number of trainable parameters
 
 
 def describe(model: nn.Module, *shape: int) -> list[Layer]:
-    """The model's innermost layers in the order they first run, for one sample of a shape.
+    """List the model's innermost layers in the order they first run, for one sample of a shape.
 
-    shape: (channels, length), or (panels, rows, columns). A layer that runs several times stands there once. A block with
-    learned numbers of its own is a layer too.
+    shape: (channels, length), or (panels, rows, columns). A layer that runs several times is listed once. A block with
+    parameters of its own also counts as a layer.
     """
     layers: dict[nn.Module, Layer] = {}
     names = {m: name for name, m in model.named_modules() if not list(m.children()) or list(m.parameters(recurse=False))}
@@ -46,13 +46,13 @@ def describe(model: nn.Module, *shape: int) -> list[Layer]:
 
 
 def count_parameters(layers: Sequence[Layer]) -> int:
-    """The learned numbers of all layers together."""
+    """The total number of trainable parameters."""
     return sum(layer.parameters for layer in layers)
 
 
 def _layer(name: str, module: nn.Module, output: Any, flat: bool) -> Layer:
-    """flat: the net is of one axis, which its layers may keep as the second of two."""
-    first: Tensor = output[0] if isinstance(output, tuple) else output  # an LSTM hands its states over as well
+    """flat: the net has one axis, which its layers may store as the second of two."""
+    first: Tensor = output[0] if isinstance(output, tuple) else output  # an LSTM also returns its states
     shape = tuple(first.shape[1:])
     shape = (shape[0], shape[2]) if flat and len(shape) == 3 and shape[1] == 1 else shape
     return Layer(name, type(module).__name__, shape, sum(p.numel() for p in module.parameters(recurse=False)))

@@ -18,7 +18,7 @@ MIRRORS: Table[Callable[[Tensor], Tensor]] = Table("mirrors")
 
 
 class Views(nn.Module):
-    """Logarithms of the mean probabilities over all views: each of some axes as it is and mirrored."""
+    """Log of the mean probabilities over all views: every combination of mirrored and unmirrored axes."""
 
     def __init__(self, model: nn.Module, axes: Sequence[str]) -> None:
         super().__init__()
@@ -26,23 +26,23 @@ class Views(nn.Module):
         self.axes = tuple(dict.fromkeys(axes))
 
     def forward(self, signals: Tensor) -> Tensor:
-        """(N, P, T, F) to (N, C), whose softmax is the mean probability."""
+        """Map (N, P, T, F) to (N, C), whose softmax is the mean probability."""
         odds = [self.model(_seen(signals, mirrored)).double().softmax(dim=1) for mirrored in self._views()]
         return torch.stack(odds).mean(dim=0).log()
 
     def front(self, signals: Tensor) -> tuple[Tensor, ...]:
-        """The net's `front`, the steps without parameters, on all views concatenated along the batch."""
+        """Apply the net's `front`, the steps without parameters, to all views concatenated along the batch."""
         front: Callable[[Tensor], tuple[Tensor, ...]] = _part(self.model, "front")
         return front(torch.cat([_seen(signals, mirrored) for mirrored in self._views()]))
 
     def answer(self, *seen: Tensor) -> Tensor:
-        """As `forward`, from the output of `front`."""
+        """Compute what `forward` returns from the output of `front`."""
         logits: Tensor = _part(self.model, "answer")(*seen)  # (view x N, C)
         odds = logits.double().softmax(dim=1)
         return odds.view(len(self._views()), -1, odds.shape[1]).mean(dim=0).log()
 
     def _views(self) -> list[list[str]]:
-        """The axes mirrored in each view, none in the first."""
+        """The axes that each view mirrors; the first view mirrors none."""
         chosen = product((False, True), repeat=len(self.axes))
         return [[axis for axis, turned in zip(self.axes, turns, strict=True) if turned] for turns in chosen]
 
@@ -54,9 +54,9 @@ def _seen(signals: Tensor, mirrored: Sequence[str]) -> Tensor:
 
 
 def answers_of(nets: Sequence[nn.Module], signals: Sequence[Tensor]) -> list[Tensor]:
-    """Outputs of the nets of several folds, each on its own fold's signals or all on the same.
+    """Compute the outputs of the nets of several folds, each on its own fold's signals or all on the same ones.
 
-    On the same signals, nets with `front` and `answer` share one pass of `front`, which has no parameters.
+    For the same signals, nets with `front` and `answer` share one pass of `front`, which has no parameters.
     """
     if len(signals) > 1:
         return [net(values) for net, values in zip(nets, signals, strict=True)]
@@ -67,7 +67,7 @@ def answers_of(nets: Sequence[nn.Module], signals: Sequence[Tensor]) -> list[Ten
 
 
 def _part(net: nn.Module, name: str) -> Callable[..., Any]:
-    """A method that not every net has."""
+    """Look up a method that not every net has."""
     return getattr(net, name)  # type: ignore[no-any-return]  # looked up by name
 
 
