@@ -1,6 +1,6 @@
 """Random augmentations per batch: noise, shift, gain, stretch, wander.
 
-Each is a pure function of (key, sample): a sample gets the same change in whatever batch it is. Give each augmentation
+Each is a pure function of (key, sample): a sample gets the same change in any batch. Give each augmentation
 its own key. None of the reproduced systems augments this way; these are the usual augmentations of one-dimensional signals
 (Um et al. 2017, arXiv:1706.00527), and `inside` preserves the zero tail of padded heartbeats.
 
@@ -104,7 +104,7 @@ class Wander:
 
 
 def need_axes(signals: Tensor, axes: int, name: str) -> None:
-    """UserError unless signals have so many axes, the sample's included."""
+    """Raise UserError unless signals have the given number of axes, including the sample axis."""
     if signals.ndim != axes:
         wanted = {3: "(sample, channel, position)", 4: "(sample, panel, time, frequency)"}[axes]
         raise UserError(f"{name}: expected signals {wanted}, but a sample is {shape_words(signals.shape[1:])}")
@@ -134,7 +134,7 @@ def _before_tail(signals: Tensor) -> Tensor:
 
 
 def not_negative(value: float, place: str) -> float:
-    """The value; UserError, which names `place`, where it is below 0."""
+    """Return the value; UserError, which names `place`, if it is negative."""
     if value < 0:
         raise UserError(f"{place}: {value} is negative; expected 0 or more")
     return value

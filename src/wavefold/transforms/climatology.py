@@ -16,7 +16,7 @@ from wavefold.data.lazy import Floats, Ints, Signals, blocks_of
 
 Corners = tuple[Ints, Ints]  # (n,) first row and (n,) first column of each crop
 _MOST = 400  # phases per cycle; a longer cycle has phases of several steps
-_UNEVEN = 0.025  # rounding of a period to whole steps allowed, as a share: a year has 11.8 months of 31 days
+_UNEVEN = 0.025  # relative tolerance when rounding a period to whole steps: a year has 11.8 months of 31 days
 
 
 class Cycle:

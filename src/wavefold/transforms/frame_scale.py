@@ -68,7 +68,7 @@ class FrameModule(nn.Module):
 
 
 class _Linear:
-    """(frames - level) / size with a level and a size by channel, or by channel and cell."""
+    """(frames - level) / size, with level and size per channel, or per channel and cell."""
 
     def __init__(self, place: str) -> None:
         self._place = place
@@ -76,12 +76,12 @@ class _Linear:
         self._size = np.ones((1, 1, 1), np.float32)
 
     def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """Frames less the level and divided by the size."""
+        """Subtract the level from frames and divide by the size."""
         made: Floats = (frames - self._at(self._level, frames, corners)) / self._at(self._size, frames, corners)
         return made.astype(np.float32, copy=False)
 
     def undo(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """Frames times the size and with the level added."""
+        """Multiply frames by the size and add the level."""
         made: Floats = frames * self._at(self._size, frames, corners) + self._at(self._level, frames, corners)
         return made.astype(np.float32, copy=False)
 
@@ -90,7 +90,7 @@ class _Linear:
         return {"level": self._level, "size": self._size}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take back level and size."""
+        """Restore level and size."""
         self._level, self._size = state["level"], state["size"]
 
     def module(self) -> FrameModule:
@@ -98,7 +98,7 @@ class _Linear:
         return _LinearModule(self._level, self._size)
 
     def _at(self, learned: Floats, frames: Floats, corners: Corners | None) -> Floats:
-        """What was learned, for these frames: (channel, 1, 1) or (time or 1, channel, row, column)."""
+        """The fitted values for these frames: (channel, 1, 1) or (time or 1, channel, row, column)."""
         if learned.shape[1:] == (1, 1):
             return learned[: frames.shape[1]]
         index = np.zeros(1 if corners is None else len(frames), np.int64)
@@ -122,7 +122,7 @@ class FrameStandardise(_Linear):
         square = _summed(frames, self._axes, lambda values: np.nan_to_num(values - mean) ** 2)
         spread = np.sqrt(square / np.maximum(count, 1))
         self._level = mean.astype(np.float32)
-        self._size = np.where(spread > 1e-6 * np.abs(mean), spread, 1).astype(np.float32)  # else rounding of a constant
+        self._size = np.where(spread > 1e-6 * np.abs(mean), spread, 1).astype(np.float32)  # a smaller spread is the rounding error of a constant
 
 
 class MinMax(_Linear):
@@ -145,7 +145,7 @@ class MinMax(_Linear):
         self._level, self._size = low, np.where(high > low, high - low, np.float32(1))
 
     def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """Frames with the least value 0 and the greatest 1."""
+        """Scale frames so that the minimum is 0 and the maximum is 1."""
         made = super().apply(frames, clock, corners)
         return np.clip(made, 0, 1) if self._clip else made
 
@@ -207,11 +207,11 @@ class Clip(_Unlearned):
         self._low, self._high = low, high
 
     def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """Frames with nothing below low and nothing above high."""
+        """Clip frames to low and high."""
         return np.clip(frames, self._low, self._high).astype(np.float32, copy=False)
 
     def undo(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """The frames as they are."""
+        """Return the frames unchanged."""
         return frames
 
     def module(self) -> FrameModule:
@@ -234,11 +234,11 @@ class Anomaly:
         self._cycle.fit(frames, clock, step)
 
     def apply(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """Frames less the means at their times."""
+        """Subtract the means at the frames' times."""
         return (frames - self._cycle.at(clock, frames.shape[1:], corners)).astype(np.float32, copy=False)
 
     def undo(self, frames: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """Frames with the means at their times added."""
+        """Add the means at the frames' times."""
         return (frames + self._cycle.at(clock, frames.shape[1:], corners)).astype(np.float32, copy=False)
 
     def state(self) -> FittedState:
@@ -246,7 +246,7 @@ class Anomaly:
         return self._cycle.state()
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take back means and origin."""
+        """Restore means and origin."""
         self._cycle.load(state)
 
     def module(self) -> FrameModule:
@@ -260,7 +260,7 @@ class _LinearModule(FrameModule):
 
     def __init__(self, level: Floats, size: Floats, held: tuple[float | None, float | None] = (None, None)) -> None:
         super().__init__()
-        self._held = held  # the least and greatest value after it
+        self._held = held  # minimum and maximum of the scaled values
         self.register_buffer("level", torch.from_numpy(level[:, None].copy()))
         self.register_buffer("size", torch.from_numpy(size[:, None].copy()))
 
@@ -279,7 +279,7 @@ class _LogModule(FrameModule):
         self._scale = scale
 
     def forward(self, frames: Tensor, clock: Tensor) -> Tensor:
-        values = torch.where(frames < 0, torch.nan, frames).double()  # exported, log1p is log(1 + x), too coarse in float32
+        values = torch.where(frames < 0, torch.nan, frames).double()  # float64, because exporters turn log1p into log(1 + x), which is inaccurate in float32
         return torch.log1p(values / self._scale).float()
 
     def undo(self, frames: Tensor, clock: Tensor) -> Tensor:
@@ -321,7 +321,7 @@ class _AnomalyModule(FrameModule):
 
 
 def _held(values: Tensor, low: float | None, high: float | None) -> Tensor:
-    """Values between two numbers; NaN stays NaN, which clamping elsewhere does not promise."""
+    """Clamp values between two numbers; NaN stays NaN, which other runtimes' clamping does not guarantee."""
     values = values if low is None else torch.where(values < low, low, values)
     return values if high is None else torch.where(values > high, high, values)
 
@@ -336,7 +336,7 @@ FRAME_TRANSFORMS: dict[str, Callable[..., FrameTransform]] = {
 
 
 def _summed(frames: Signals, axes: tuple[int, ...], of: Callable[[Floats], NDArray[Any]]) -> NDArray[np.float64]:
-    """Sum over `axes` of a function of the values, read block by block: (channel, 1, 1) or (channel, row, column)."""
+    """Sum a function of the values over `axes`, block by block: (channel, 1, 1) or (channel, row, column)."""
     whole = [1 if axis in axes else size for axis, size in enumerate(frames.shape)]
     total = np.zeros(whole[1:])
     for _, values in blocks_of(frames):
@@ -345,7 +345,7 @@ def _summed(frames: Signals, axes: tuple[int, ...], of: Callable[[Floats], NDArr
 
 
 def _extremes(frames: Signals) -> tuple[Floats, Floats]:
-    """Least and greatest value of each channel, (channel, 1, 1) each; 0 where it has none."""
+    """Minimum and maximum of each channel, (channel, 1, 1) each; 0 if it has no values."""
     low = np.full((frames.shape[1], 1, 1), np.inf, np.float32)
     high = -low
     for _, values in blocks_of(frames):

@@ -85,7 +85,7 @@ def frames_at(series: Series, numbers: Ints) -> tuple[Floats, Seconds]:
 
 
 def corners_of(windows: Windows, each: int = 1) -> Corners | None:
-    """First row and column of every window, `each` times over, where windows are crops."""
+    """First row and column of every window, repeated `each` times, if windows are crops."""
     if windows.size == windows.series.size:
         return None
     return np.repeat(windows.top, each), np.repeat(windows.left, each)

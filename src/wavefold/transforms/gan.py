@@ -21,9 +21,9 @@ from wavefold.core.device import best_device
 from wavefold.core.progress import Progress
 from wavefold.data.dataset import Floats
 
-_NOISE = 64  # width of what the generator starts from
+_NOISE = 64  # width of the generator's input noise
 _BATCH = 32
-_NORM_EPS = 0.8  # the source's BatchNorm1d(n, 0.8): meant as a momentum perhaps, but in torch that place is eps
+_NORM_EPS = 0.8  # the source's BatchNorm1d(n, 0.8): perhaps meant as momentum, but torch's second argument is eps
 
 
 class Generator(nn.Module):
@@ -68,7 +68,7 @@ def imitate(
     low, high = float(signals.min()), float(signals.max())
     span = high - low or 1.0
     flat = torch.from_numpy(np.ascontiguousarray(signals, dtype=np.float32)).reshape(len(signals), -1)
-    draws = torch.Generator().manual_seed(seed)  # the caller's generators stay where they are, here and below
+    draws = torch.Generator().manual_seed(seed)  # the caller's random state is left unchanged, here and below
     batches = -(-len(flat) // _BATCH) * epochs
     with Progress(what, batches if steps is None else min(steps, batches), "batches") as progress:
         generator = _train((flat - low) / span * 2 - 1, epochs, steps, draws, progress)
@@ -97,7 +97,7 @@ def _train(real: Tensor, epochs: int, steps: int | None, draws: torch.Generator,
 def _notify(
     generator: Generator, discriminator: Discriminator, learn: torch.optim.Optimizer, real: Tensor, noise: Tensor
 ) -> None:
-    """One training step of the discriminator: 1 for real, 0 for generated. real: (N, width); noise: (N, 64)."""
+    """Train the discriminator for one step: target 1 for real, 0 for generated. real: (N, width); noise: (N, 64)."""
     with torch.no_grad():
         made = generator(noise)
     told_real, told_made = discriminator(real), discriminator(made)
@@ -109,8 +109,8 @@ def _notify(
 
 
 def _make(generator: Generator, discriminator: Discriminator, learn: torch.optim.Optimizer, noise: Tensor) -> None:
-    """One training step of the generator, towards what the discriminator classifies as real. noise: (N, 64)."""
-    discriminator.requires_grad_(False)  # its weights need no gradient here: a third of the step's work
+    """Train the generator for one step, towards samples that the discriminator classifies as real. noise: (N, 64)."""
+    discriminator.requires_grad_(False)  # its weights need no gradient here, which saves a third of the step
     fields = discriminator(generator(noise))
     loss = binary_cross_entropy_with_logits(fields, torch.ones_like(fields))
     learn.zero_grad()
@@ -120,8 +120,8 @@ def _make(generator: Generator, discriminator: Discriminator, learn: torch.optim
 
 
 def _sample(generator: Generator, count: int, draws: torch.Generator) -> Tensor:
-    """Flat signals generated 1024 at a time. result: (count, width), on the CPU."""
-    generator.eval()  # running statistics: a sample does not depend on those made with it
+    """Generate flat signals, 1024 at a time. result: (count, width), on the CPU."""
+    generator.eval()  # running statistics: a sample does not depend on the others in its batch
     device = next(generator.parameters()).device
     with torch.no_grad():
         return torch.cat([generator(z.to(device)).cpu() for z in torch.split(_noise(count, draws), 1024)])
@@ -143,4 +143,4 @@ def _noise(count: int, draws: torch.Generator, device: torch.device | None = Non
 
 
 def _adam(module: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(module.parameters(), lr=5e-4, betas=(0.9, 0.99), fused=True)  # 10 ms a batch, not 16
+    return torch.optim.Adam(module.parameters(), lr=5e-4, betas=(0.9, 0.99), fused=True)  # 10 ms per batch instead of 16

@@ -43,7 +43,7 @@ class Mixup:
     """Mixes a sample x with another x' of its batch, l x + (1 - l) x', with l drawn from a Beta(alpha, alpha) distribution.
 
     label: "mix" for l y + (1 - l) y'; "max" for the larger of both in the last class (a needle in either is a needle); "or"
-    for 1 - (1 - l y)(1 - (1 - l) y') in the last class. The last two need two classes. share: of the samples that are mixed.
+    for 1 - (1 - l y)(1 - (1 - l) y') in the last class. "max" and "or" need two classes. share: fraction of samples to mix.
     """
 
     def __init__(

@@ -20,8 +20,8 @@ from wavefold.core.registry import pick
 from wavefold.data.dataset import Floats, Ints, Signals, shape_words
 from wavefold.data.lazy import Lazy, blocks_of
 
-Values = NDArray[np.float32]  # (sample, 1, 1, ...): one number a sample, or (sample, channel, 1, ...)
-Axes = tuple[int, ...]  # that a number is measured over
+Values = NDArray[np.float32]  # (sample, 1, 1, ...): one number per sample, or (sample, channel, 1, ...)
+Axes = tuple[int, ...]  # the axes that a statistic is computed over
 FittedState = dict[str, NDArray[Any]]
 
 
@@ -62,7 +62,7 @@ class Scale:
             raise UserError("scale.constant: 0 is not a valid divisor; expected a nonzero number")
         self._measure, self._by = pick(_MEASURES, by, "scale.by"), by
         self._constant = np.float32(constant) if by == "constant" else np.float32(1)
-        self._first = 2 if per == "channel" else 1  # of the axes that are measured over
+        self._first = 2 if per == "channel" else 1  # first of the axes that statistics are computed over
 
     def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
         """Return self; there is nothing to fit."""
@@ -82,7 +82,7 @@ class Scale:
         """Do nothing; the state is empty."""
 
     def module(self) -> nn.Module:
-        """The same in torch; means and squares are summed in float64, where numpy's last digit depends on how it sums."""
+        """The same in torch; means and squares are summed in float64, since numpy's last digit depends on summation order."""
         return _ScaleModule(self._by, self._first, float(self._constant))
 
 
@@ -130,7 +130,7 @@ def need_one_axis(signals: Signals, step: str) -> None:
 
 
 def _moments(signals: Lazy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation over samples, read once (Chan, Golub and LeVeque 1979)."""
+    """Mean and standard deviation over samples in a single pass (Chan, Golub and LeVeque 1979)."""
     mean, squares = np.zeros(signals.shape[1:]), np.zeros(signals.shape[1:])
     for rows, values in blocks_of(signals):
         here = values.mean(axis=0, dtype=np.float64)
