@@ -122,7 +122,7 @@ class FrameStandardise(_Linear):
         square = _summed(frames, self._axes, lambda values: np.nan_to_num(values - mean) ** 2)
         spread = np.sqrt(square / np.maximum(count, 1))
         self._level = mean.astype(np.float32)
-        self._size = np.where(spread > 1e-6 * np.abs(mean), spread, 1).astype(np.float32)  # a smaller spread is the rounding error of a constant
+        self._size = np.where(spread > 1e-6 * np.abs(mean), spread, 1).astype(np.float32)  # else rounding of a constant
 
 
 class MinMax(_Linear):
@@ -279,7 +279,7 @@ class _LogModule(FrameModule):
         self._scale = scale
 
     def forward(self, frames: Tensor, clock: Tensor) -> Tensor:
-        values = torch.where(frames < 0, torch.nan, frames).double()  # float64, because exporters turn log1p into log(1 + x), which is inaccurate in float32
+        values = torch.where(frames < 0, torch.nan, frames).double()  # exported log1p is log(1 + x), too coarse in float32
         return torch.log1p(values / self._scale).float()
 
     def undo(self, frames: Tensor, clock: Tensor) -> Tensor:

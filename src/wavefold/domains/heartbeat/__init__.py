@@ -1,4 +1,4 @@
-"""Heartbeats: beats of an electrocardiogram, cut from records or in a contest's table."""
+"""Heartbeats: beats of an electrocardiogram, cut from records or read from a contest's table."""
 
 from wavefold.domains.base import Domain, Words
 from wavefold.domains.heartbeat.contest_csv import write_contest

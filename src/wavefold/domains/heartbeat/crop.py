@@ -38,7 +38,7 @@ class CropTail:
         need_one_axis(signals, "crop_tail")
         whole = signals.shape[2]
         ends = np.sort(np.concatenate([np.empty(0, np.int64), *(_ends(values) for _, values in blocks_of(signals))]))
-        losers = int(self.share * len(ends) + 1e-9)  # 0.29 * 100 is a hair below 29
+        losers = int(self.share * len(ends) + 1e-9)  # 0.29 * 100 is slightly below 29
         needed = max(int(ends[len(ends) - 1 - losers]), 1)
         self.length = min(-(-needed // self.multiple) * self.multiple, whole)
         return self
@@ -71,7 +71,7 @@ class _CropModule(nn.Module):
 
 
 def _ends(signals: Floats) -> Ints:
-    """The positions up to the last value that is not zero, (sample,)."""
+    """Number of positions up to the last non-zero value, (sample,)."""
     # A value in any channel counts; argmax finds the first in the signal read backwards.
     filled = (signals != 0).any(axis=1)  # (sample, position)
     return np.where(filled.any(axis=1), signals.shape[2] - filled[:, ::-1].argmax(axis=1), 0)

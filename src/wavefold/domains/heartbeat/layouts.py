@@ -1,4 +1,4 @@
-"""Where heartbeats lie: the contest's CSV, and WFDB records in a folder or one by one."""
+"""Layouts of heartbeat files: the contest's CSV, and WFDB records, in a folder or singly."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _RECORD = (".hea", ".dat", ".atr")
 
 
 def sniff_records(path: Path) -> float:
-    """1 for a record by its name, with or without .hea; less for a folder of records."""
+    """Return 1 for the path of a record, with or without .hea; 0.8 for a folder of records; else 0."""
     if _header(path).is_file() and not path.is_dir():
         return 1.0
     return 0.8 if path.is_dir() and any(path.glob("*.hea")) else 0.0
 
 
 def locate_records(path: Path) -> Found:
-    """One record with the files that its header names, or all records of a folder; DataError where there are none."""
+    """Locate one record with the files that its header names, or all records of a folder; DataError if there are none."""
     header = _header(path)
     if header.is_file() and not path.is_dir():
         return Found(header, "wfdb", _record_files(header))
@@ -36,14 +36,14 @@ def locate_records(path: Path) -> Found:
 
 
 def locate_only_records(path: Path) -> Found:
-    """The same; DataError where a folder also holds a training file, so that it is not clear what to read."""
+    """Locate records as `locate_records` does; DataError if the folder also contains a training file, which is ambiguous."""
     if path.is_dir() and (tables := files_of(path, "train")):
         raise DataError(f"{path.name}: contains both .hea files and {tables[0].name}; give the path of one")
     return locate_records(path)
 
 
 def tests_beside_records(folder: Path) -> list[Path]:
-    """Test files of a folder that also holds a training file; records have none."""
+    """Test files of a folder that also contains a training file; records have none."""
     return files_of(folder, "test") if files_of(folder, "train") else []
 
 
@@ -52,7 +52,7 @@ def _header(path: Path) -> Path:
 
 
 def _record_files(header: Path) -> tuple[Path, ...]:
-    """The files of one record: those of its name, and those that its header names."""
+    """The files of one record: those with its name, and those that its header names."""
     named = set(header.read_text(errors="replace").split())
     beside = (f for f in header.parent.iterdir() if f.suffix in _RECORD)
     return tuple(sorted(f for f in beside if f.stem == header.stem or f.name in named))

@@ -1,11 +1,11 @@
-"""PhysioNet's WFDB records (`.hea`, `.dat`, `.atr`) cut into beats as the heartbeat contest cuts its own.
+"""Reads PhysioNet's WFDB records (`.hea`, `.dat`, `.atr`) and cuts them into beats like those of the heartbeat contest.
 
-The cut is that of the MIT-BIH table this project is measured on: lead MLII (else the first), resampled to 125 Hz by a
-polyphase filter, one sample from each annotated R peak, 1.2 times the median beat interval of its 10-second window long,
-at most 205 values, scaled to [0, 1], four decimals, zeros to the end. A beat that the record's end cuts short is dropped,
-and so is one with samples that the record marks as invalid.
+Beats are cut as in the MIT-BIH table this project is evaluated on: lead MLII (else the first), resampled to 125 Hz by a
+polyphase filter; one sample from each annotated R peak, 1.2 times the median beat interval of its 10-second window long,
+at most 205 values, scaled to [0, 1], rounded to four decimals and zero-padded. Beats cut short by the record's end are
+dropped, and so are those with samples that the record marks as invalid.
 
-Labels after AAMI's classes: 0 normal and bundle branch, 1 supraventricular ectopic, 2 ventricular ectopic and fusion,
+Labels follow AAMI's classes: 0 normal and bundle branch, 1 supraventricular ectopic, 2 ventricular ectopic and fusion,
 3 paced or unclassifiable. Sources: Moody and Mark 2001; Goldberger et al. 2000 (PhysioNet).
 """
 
@@ -36,8 +36,8 @@ SYMBOLS = {
     **dict.fromkeys("VEFr", "2"),
     **dict.fromkeys("/fQ?", "3"),
 }
-RATE = 125  # values a second, the contest's
-LENGTH = 205  # values, the contest's
+RATE = 125  # values per second, as in the contest
+LENGTH = 205  # values, as in the contest
 _WINDOW = 10 * RATE
 _CUT = 1.2  # beat intervals
 
@@ -45,8 +45,8 @@ _CUT = 1.2  # beat intervals
 def read_wfdb(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
     """Beats (sample, 1, position 1/125 s) of a folder's records, or of one .hea; id `record:sample`, column `record`.
 
-    There are no columns to name: label_column must be "" where labels are wanted. Without labels, too, beats are cut at the
-    annotations. Tells on standard error how many beats it drops for invalid samples.
+    There are no columns to name: label_column must be "" if labels are requested. Beats are cut at the annotations even
+    without labels. Reports on standard error how many beats were dropped for invalid samples.
     """
     if labels and label_column:
         raise DataError(f"{path.name}: WFDB records have no columns; unset the label column '{label_column}'")
@@ -82,7 +82,7 @@ def read_wfdb(path: Path, *, label_column: str = "", group: str = "", labels: bo
 
 
 def fetch(database: str, folder: Path) -> Path:
-    """Download a PhysioNet database (`mitdb`) into `folder` unless it is there; UserError where it cannot be had."""
+    """Download a PhysioNet database (`mitdb`) into `folder` unless it exists; UserError if the download fails."""
     if not re.fullmatch(r"[\w.-]+", database):
         raise UserError(f"physionet:{database}: expected the short name of a database, such as physionet:mitdb")
     if folder.is_dir():
@@ -94,7 +94,7 @@ def fetch(database: str, folder: Path) -> Path:
         os.replace(part, folder)
     except UserError:
         raise
-    except Exception as error:  # the library lets through whatever its network packages raise
+    except Exception as error:  # the library passes on any exception of its network packages
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(
             f"physionet:{database}: download failed ({why}); check the name and the network, or give a folder of records"
@@ -105,7 +105,7 @@ def fetch(database: str, folder: Path) -> Path:
 
 
 def cut_beats(signal: Floats, peaks: Ints) -> tuple[Floats, Ints]:
-    """Beats of one lead (position 1/125 s) from its R peaks; (beat, LENGTH) scaled, and the peaks' numbers that have one."""
+    """Cut beats from one lead (position 1/125 s) at its R peaks; returns (beat, LENGTH), scaled, and the indices of the peaks."""
     length = np.minimum(np.round(_CUT * window_intervals(peaks)), LENGTH).astype(np.int64)
     kept = np.flatnonzero((peaks + length <= len(signal)) & (length > 1))
     inside = np.arange(LENGTH) < length[kept, None]
@@ -116,7 +116,7 @@ def cut_beats(signal: Floats, peaks: Ints) -> tuple[Floats, Ints]:
 
 
 def window_intervals(peaks: Ints) -> NDArray[np.float64]:
-    """The median beat interval of each peak's 10-second window; the record's where a window holds one peak only."""
+    """The median beat interval of each peak's 10-second window, or of the record if the window has only one peak."""
     whole = float(np.median(np.diff(peaks))) if len(peaks) > 1 else 0.0
     window = peaks // _WINDOW
     medians = np.full(int(window.max(initial=0)) + 1, whole, np.float64)
@@ -128,7 +128,7 @@ def window_intervals(peaks: Ints) -> NDArray[np.float64]:
 
 
 def _beats(path: Path) -> tuple[Floats, Ints, Strings]:
-    """Beats of one record: (beat, LENGTH) values, the samples of their peaks at the record's rate, their classes."""
+    """Beats of one record: (beat, LENGTH) values, the peaks' sample numbers at the record's rate, and the classes."""
     missing = [end for end in (".hea", ".atr") if not path.with_name(path.name + end).exists()]
     if missing:
         raise DataError(f"{path.name}{missing[0]}: file not found; the .atr file must mark the R peaks at which beats are cut")

@@ -1,4 +1,4 @@
-"""Radio cadences of the search for extraterrestrial signals: six scans, ON and OFF a star in turn."""
+"""Radio cadences from the search for extraterrestrial signals: six scans, alternately ON and OFF a star."""
 
 from wavefold.domains.base import Domain, Words
 from wavefold.domains.radio.augment import Flip, Roll

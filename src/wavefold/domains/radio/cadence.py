@@ -18,7 +18,7 @@ _REVERSED = (4, 3, 2, 1, 0, 5)  # time-reversed, except that the last OFF panel 
 def play_backwards(cadences: Tensor) -> Tensor:
     """Reverse a cadence in time, keeping the ON panels first, third and fifth.
 
-    The order of the panels is reversed as well as their rows, so that a drifting line stays one line through the first five.
+    The panels and their rows are both reversed, so that a drifting line remains one line through the first five panels.
     """
     order = _REVERSED if cadences.shape[1] == PANELS else range(cadences.shape[1])[::-1]
     return cadences[:, list(order)].flip(2)

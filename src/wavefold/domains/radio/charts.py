@@ -16,19 +16,19 @@ from wavefold.plots.signal_charts import end_of_scale, heat_strip, in_pieces, no
 
 Array = NDArray[Any]
 
-_MOST_ROWS, _MOST_COLUMNS = 32, 256  # of a cadence panel
+_MOST_ROWS, _MOST_COLUMNS = 32, 256  # maximum size of a drawn panel
 _TIME, _FREQUENCY = "time (row)", "frequency (column)"
 
 
 def draw_cadences(cadences: Array, titles: Sequence[str], axis: Axis, classes: Sequence[int] | None = None) -> Figure:
-    """Cadences (sample, panel, time, frequency) as panels."""
+    """Draw cadences (sample, panel, time, frequency) as panels."""
     return cadence_grid(cadences, titles, _TIME, _FREQUENCY)
 
 
 def draw_explained_cadences(
     cadences: Array, maps: Mapping[str, Array], titles: Sequence[str], axis: Axis
 ) -> list[tuple[str, Figure]]:
-    """Cadences with each map beside them, a figure a method."""
+    """Draw cadences with each saliency map beside them, one figure per method."""
     return [(name, cadence_grid(cadences, titles, _TIME, _FREQUENCY, values)) for name, values in maps.items()]
 
 

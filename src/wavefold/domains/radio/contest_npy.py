@@ -294,7 +294,7 @@ def _each(do: Callable[[int], None], count: int, threads: int, done: Callable[[i
 
 
 def _put(stored: NDArray[np.floating], values: Floats, at: Ints) -> None:
-    """Set the samples at `at`, or all at once: torch converts half precision nine times as fast as NumPy."""
+    """Assign the samples at `at`, or all at once: torch converts half precision nine times as fast as NumPy."""
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     if len(at) == len(values):
         torch.from_numpy(values).copy_(torch.from_numpy(native))

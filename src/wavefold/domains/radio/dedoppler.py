@@ -2,8 +2,8 @@
 
 Each panel is cleaned (row and column levels, then the few frequency profiles that rows share), lines of every integer drift are
 summed, and a track is followed on one clock through the six panels. Its score is the S/N of one, two or all three ON panels,
-less a penalty for signal in OFF panels near the track or in the same columns. Differences from turboSETI: every drift is summed
-exactly, ON panels are combined, and a needle may leave the window.
+minus a penalty for signal in OFF panels near the track or in the same columns. Differences from turboSETI: every drift is
+summed exactly, ON panels are combined, and a needle may leave the window.
 
 Panels with few rows, such as the 16 of the telescope's finest products, are cleaned with statistics of their OFF panels: a line
 that crosses only a column or two within a panel would otherwise be removed as part of those columns' levels.
@@ -63,7 +63,7 @@ _STEEPEST = 4.0  # maximum drift, bins per row
 class Tracks:
     """The best track of each cadence."""
 
-    score: Tensor  # (N,) S/N of ON less the penalty of OFF
+    score: Tensor  # (N,) S/N of ON minus the penalty of OFF
     drift: Tensor  # (N,) bins per row
     column: Tensor  # (N,) bin at the middle row of the first ON panel used in the score
     panel: Tensor  # (N,) number of that panel: 0, 2 or 4
@@ -197,7 +197,7 @@ def _telling(values: Tensor) -> Tensor:
 
 
 def _levelled(values: Tensor) -> Tensor:
-    """Cadences (N, 6, T, F) less the clipped mean of each row, then of each column."""
+    """Subtract the clipped mean of each row, then of each column, from cadences (N, 6, T, F)."""
     values = values - values.clamp(-_MILD, _MILD).mean(3, keepdim=True)
     return values - _telling(values).clamp(-_MILD, _MILD).mean(2, keepdim=True)
 
@@ -210,7 +210,7 @@ def _without_profiles(rows: Tensor, each: int) -> Tensor:
         loud.transpose(1, 2) @ loud
     ).double()  # (N, F, F); in float32 weak profiles would drown in the rounding of strong ones
     axes = torch.eye(columns, min(_PROFILES, columns // 4)).to(power)
-    axes = power[:, :, :: columns // axes.shape[1]][:, :, : axes.shape[1]] + axes  # a deterministic first guess
+    axes = power[:, :, :: columns // axes.shape[1]][:, :, : axes.shape[1]] + axes  # a deterministic initial guess
     for _ in range(_TURNS):
         axes = orthonormal(power @ axes)
     inner, turn = eigh(axes.transpose(1, 2) @ power @ axes)

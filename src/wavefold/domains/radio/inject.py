@@ -1,8 +1,8 @@
 """Injects needles into training cadences, drawn anew for each batch: unlimited positives from the available backgrounds.
 
-The same injection that simulates whole cadences (base.needles), on real panels or simulated ones: heights are in residual
-standard deviations of each panel as it is, and each panel is brought back to the mean and standard deviation that it had (the
-contest's are standardised after injection), so as to stay on one scale with the validation and test parts, left alone.
+This uses the injection that simulates whole cadences (base.needles), on real or simulated panels. Heights are in residual
+standard deviations of each unmodified panel. Afterwards each panel is rescaled to its original mean and standard deviation
+(the contest standardises after injection), so that it stays on the scale of the unmodified validation and test parts.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from wavefold.core.errors import UserError
 from wavefold.domains.radio.cadence import OFF, ON, PANELS
 from wavefold.domains.radio.needles import add_needles, draw_needles, levelled_as, residual
 
-_OFF_ONLY = 0.2  # of the decoys of a cadence without a needle: in its OFF panels only
+_OFF_ONLY = 0.2  # fraction of decoys in cadences without a needle that are in the OFF panels only
 
 
 class Inject:
     """Randomly adds to each cadence a needle in its ON panels, which makes it positive, and a decoy in all six panels.
 
-    needles: fraction of cadences that get a needle, whatever they contain; decoys: fraction that get a similar line that OFF
-    panels show too, a hard negative if there is no needle. A pure function of (key, sample). The last of the two classes is
-    the one with a needle.
+    needles: fraction of cadences that get a needle, whatever they contain; decoys: fraction that get a similar line that is
+    also in OFF panels, a hard negative if there is no needle. A pure function of (key, sample). The second of the two classes
+    is the one with a needle.
     """
 
     def __init__(self, needles: float = 0.45, decoys: float = 0.3) -> None:
@@ -50,5 +50,5 @@ class Inject:
 
 
 def _panels(which: tuple[int, ...], signals: Tensor) -> Tensor:
-    """(6,) true for some panels."""
+    """A mask, (6,), that is true for the given panels."""
     return torch.tensor([p in which for p in range(PANELS)], device=signals.device)

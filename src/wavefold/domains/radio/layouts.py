@@ -1,4 +1,4 @@
-"""Where cadences lie: the contest's folder of .npy with its CSV of labels, or a folder of .npy alone."""
+"""Layouts of cadence files: the contest's folder of .npy files with its label CSV, or a folder of .npy files alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wavefold.domains.radio.contest_npy import EXPECTED, read_cadences
 
 
 def sniff(path: Path) -> float:
-    """.9 where a CSV lists cadences, or for one .npy; less for a folder that holds .npy files."""
+    """Return 0.9 if a CSV lists cadences, or for one .npy; 0.3 for a folder that only contains .npy files; else 0."""
     if path.is_file():
         return 0.9 if lists_cadences(path) else 0.0
     if not path.is_dir():
@@ -21,7 +21,7 @@ def sniff(path: Path) -> float:
 
 
 def locate(path: Path) -> Found:
-    """The CSV that lists the samples, or the folder that holds them."""
+    """Locate the CSV that lists the samples, or the folder that contains them."""
     check_exists(path)
     parts = parts_of(path)
     if parts is None:

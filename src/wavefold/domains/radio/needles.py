@@ -1,8 +1,8 @@
 """Needles: lines one frequency bin wide in the ON panels of a cadence, drawn at random and added to panels, real or simulated.
 
-docs/cadences.md has the measurements of real needles behind this: one bin wide, straight lines on one clock through all six
-panels, some of which start late. Squiggles, sines and pulses follow the shapes that the contest's winners describe. Everything
-is a pure function of (key, sample), on any device.
+docs/cadences.md has the underlying measurements of real needles: one bin wide, straight lines on one clock through all six
+panels; some start late. Squiggles, sines and pulses follow the shapes that the contest's winners describe. Everything is a
+pure function of (key, sample), on any device.
 
 Legend: N samples, 6 panels, T rows of time, F columns of frequency. A row number may count through all panels: panel * T + row.
 """
@@ -84,7 +84,7 @@ def add_needles(cadences: Tensor, needles: Needles, panels: Tensor, sigma: Tenso
 
 
 def residual(cadences: Tensor) -> Tensor:
-    """Noise of each panel of (N, 6, T, F), as a standard deviation (N, 6), ignoring what rows or columns have in common.
+    """Noise of each panel of (N, 6, T, F), as a standard deviation (N, 6), ignoring row and column structure.
 
     Estimated from second differences over row and column, which for white noise have twice its standard deviation.
     """

@@ -1,6 +1,6 @@
 """A cadence as the telescope records it: six scans, alternately ON and OFF the star, one filterbank file each.
 
-Their windows are cut as the contest's samples are: (window, 6 panels, time, frequency), each panel standardised by itself.
+Windows are cut like the contest's samples: (window, 6 panels, time, frequency), each panel standardised separately.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ SCAN_WRITERS: dict[str, Callable[[Path, ArrayLike, Header], None]] = {".h5": wri
 
 @dataclass(frozen=True)
 class Observation:
-    """Six scans of the same channels, in the order of time: ON A, OFF B, ON A, OFF C, ON A, OFF D."""
+    """Six scans of the same channels, in time order: ON A, OFF B, ON A, OFF C, ON A, OFF D."""
 
     scans: tuple[Filterbank, ...]
 
     @property
     def header(self) -> Header:
-        """The first scan's."""
+        """The header of the first scan."""
         return self.scans[0].header
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Panels, rows, fine channels."""
+        """The numbers of panels, rows and fine channels."""
         return (len(self.scans), *self.scans[0].shape)
 
     @property
     def seconds(self) -> float:
-        """Observed time: of all rows, without the gaps between scans."""
+        """Total observed time of all rows, without the gaps between scans."""
         return self.shape[0] * self.shape[1] * self.header.tsamp
 
     @property
     def starts(self) -> list[int]:
-        """Rows from the first scan's start to each scan's: one clock, which runs while the telescope turns to the next star.
+        """Rows from the first scan's start to each scan's start, on one clock that includes the gaps between scans.
 
-        Where they are not `on_one_clock`, the scans are taken to follow each other at once.
+        If the scans are not `on_one_clock`, they are assumed to follow each other without gaps.
         """
         return self._rows_told() if self.on_one_clock else [number * self.shape[1] for number in range(len(self.scans))]
 
     @property
     def on_one_clock(self) -> bool:
-        """Whether the gaps between scans, by their tstart, are of none to a scan's length."""
+        """Whether the gaps between scans, computed from tstart, are between zero and the length of a scan."""
         rows = self.shape[1]
         return all(0 <= late - early - rows <= rows for early, late in pairwise(self._rows_told()))
 
@@ -76,21 +76,21 @@ class Observation:
         return panels
 
     def frequency(self, channel: float) -> float:
-        """MHz of the centre of a fine channel, counted from 0."""
+        """Centre frequency (MHz) of a fine channel, counted from 0."""
         return self.scans[0].frequency(channel)
 
     def drift(self, bins: float) -> float:
-        """Hz/s of a drift in fine channels a row."""
+        """Convert a drift in fine channels per row to Hz/s."""
         return bins * self.header.foff * 1e6 / self.header.tsamp
 
 
 def is_scan(path: str | Path) -> bool:
-    """Whether a path's suffix is a filterbank file's."""
+    """Whether a path has the suffix of a filterbank file."""
     return Path(path).suffix.lower() in SCANS
 
 
 def open_scan(path: str | Path, fine: int = 0) -> Filterbank:
-    """A filterbank file by its suffix: .h5, .hdf5 or .fil. fine: fine channels a coarse channel, 0 for 2.9296875 MHz."""
+    """Open a filterbank file: .h5, .hdf5 or .fil. fine: fine channels per coarse channel, 0 for 2.9296875 MHz."""
     path = Path(path).expanduser()
     if not is_scan(path):
         raise UserError(f"{path}: '{path.suffix}' is not a filterbank suffix, expected one of {listed(SCANS)}")
@@ -120,7 +120,7 @@ def open_observation(paths: Sequence[str | Path], fine: int = 0) -> Observation:
 
 
 def write_scan(path: Path, power: ArrayLike, header: Header) -> None:
-    """Write power (time, channel) of one scan as .h5 or .fil, whole."""
+    """Write power (time, channel) of one scan atomically as .h5 or .fil."""
     if path.suffix.lower() not in SCAN_WRITERS:
         raise UserError(f"{path}: '{path.suffix}' is not one of {listed(SCAN_WRITERS)}")
     SCAN_WRITERS[path.suffix.lower()](path, power, header)
@@ -129,9 +129,9 @@ def write_scan(path: Path, power: ArrayLike, header: Header) -> None:
 def write_observation(
     folder: Path, panels: Iterable[ArrayLike], header: Header, *, suffix: str = ".h5", gap: float = 20.0
 ) -> list[Path]:
-    """Write scan0 to scan5 of an observation, power (time, channel) each, with `gap` seconds between; returns their files.
+    """Write scan0 to scan5, each power (time, channel), with gaps of `gap` seconds between them; returns their files.
 
-    header: the first scan's.
+    header: the header of the first scan.
     """
     paths, start = [], header.tstart
     for number, power in enumerate(panels):
@@ -142,9 +142,9 @@ def write_observation(
 
 
 def window_starts(channels: range, width: int) -> Ints:
-    """First channels of windows of `width` that cover a coarse channel, each half over the next; the last ends where it does.
+    """First channels of half-overlapping windows of `width` that cover a coarse channel; the last ends at its end.
 
-    A rest narrower than a window is searched with the channels before it.
+    A remainder narrower than a window is searched together with the channels before it.
     """
     last = max(channels.stop - width, 0)
     starts = [*range(min(channels.start, last), last, max(1, width // 2)), last]
@@ -152,7 +152,7 @@ def window_starts(channels: range, width: int) -> Ints:
 
 
 def cut_windows(panels: Floats, starts: Ints, width: int) -> Floats:
-    """Windows (window, panel, time, width), each panel with mean 0 and standard deviation 1; a panel of one value becomes 0.
+    """Cut windows (window, panel, time, width) and standardise each panel; a constant panel becomes 0.
 
     panels: (panel, time, channel) power; starts: (window,) first channels.
     """
@@ -165,7 +165,7 @@ def cut_windows(panels: Floats, starts: Ints, width: int) -> Floats:
 
 
 def finite_windows(panels: Floats, starts: Ints, width: int) -> NDArray[np.bool_]:
-    """Which windows hold finite values only, (window,). panels and starts: as `cut_windows` takes them."""
+    """Which windows contain only finite values, (window,). panels and starts: as in `cut_windows`."""
     odd = ~np.isfinite(panels).all(axis=(0, 1))
     before = np.concatenate([[0], np.cumsum(odd)])  # odd channels before each channel
     whole: NDArray[np.bool_] = before[starts + width] == before[starts]
@@ -173,7 +173,7 @@ def finite_windows(panels: Floats, starts: Ints, width: int) -> NDArray[np.bool_
 
 
 def _check_alike(first: Filterbank, other: Filterbank) -> None:
-    """DataError unless two scans have the same rows, channels and steps."""
+    """Raise DataError unless two scans have the same rows, channels and steps."""
     pairs = [("rows", first.shape[0], other.shape[0]), ("channels", first.shape[1], other.shape[1])]
     for name, here, there in pairs:
         if here != there:

@@ -1,12 +1,12 @@
 """A net for cadences that a laptop can train: it tracks lines through each panel, then compares ON with OFF.
 
-Original design, without a source. Prior knowledge about needles is built in, the rest is learned (about 0.2 M parameters):
+This is an original design. Prior knowledge about needles is built in; the rest is learned (about 0.2 M parameters):
 1. Panels in residual standard deviations, minus the frequency profiles that the OFF panels share: carriers, bandpass, DC
    spike. A needle is in no OFF panel, so it is not removed.
 2. Line sums: every panel, in blocks of 16 rows, summed along lines of 17 slopes.
 3. Tracks: the best sum along a path from block to block, forwards and backwards, which may begin anywhere; bent tracks may
    change slope and position, straight ones may not. This is track-before-detect by dynamic programming (Barniv 1985).
-4. The six panels in a row, ON and OFF marked, through four convolutions; then each panel's maxima, ON against OFF.
+4. Net: the six panels in a row, marked ON or OFF, pass through four convolutions; then each panel's maxima, ON against OFF.
 Steps 1 to 3 have no parameters and no gradient.
 
 Legend: N cadences, 6 panels, B = 6 N panels, T rows, F columns, S stretches, J slopes, M marks along a panel, C channels.
@@ -26,19 +26,19 @@ from wavefold.domains.radio.cadence import OFF, ON, PANELS
 from wavefold.domains.radio.needles import STEEPEST, residual
 from wavefold.models.layers import drop, need_least, one_logit
 
-_STRETCH = 16  # rows that a first sum takes together
+_STRETCH = 16  # rows per short line sum
 _SLOPES = 17
-_MARKS = 3  # places along a panel at which tracks are looked at
-_POOL = 4  # columns of which the strongest stands for all
-_PROFILES = 8  # most profiles over frequency that are taken out
-_TURNS = 3  # of the subspace iteration that finds them
-_EDGE = 1.1, 1.5  # x the largest power that white noise gives a profile: from where on, and from where on whole
-_CLIP = -5.0, 8.0  # residual sigma of a pixel: more is no evidence of a line
-_BENT, _STRAIGHT = 1.8, 1.2  # what a step along a track costs, in S/N of a stretch, so that noise adds up to nothing
+_MARKS = 3  # positions along a panel at which tracks are read
+_POOL = 4  # columns per max pool
+_PROFILES = 8  # maximum number of frequency profiles removed
+_TURNS = 3  # subspace iterations to find them
+_EDGE = 1.1, 1.5  # profile power, relative to white noise's largest, where removal starts and where it is complete
+_CLIP = -5.0, 8.0  # range in residual sigma to which pixels are clipped: more is no evidence of a line
+_BENT, _STRAIGHT = 1.8, 1.2  # cost of a step along a track, in S/N of a stretch, so that noise does not add up
 
 
 class OnOff(nn.Module):
-    """Lines followed through each panel, ON against OFF. signals: (N, 6, T, F); with two classes the logits are (0, z)."""
+    """Tracks lines through each panel and compares ON with OFF. signals: (N, 6, T, F); for two classes logits are (0, z)."""
 
     def __init__(self, channels: int, rows: int, columns: int, classes: int, *, width: int = 32, dropout: float = 0.3) -> None:
         super().__init__()
@@ -77,13 +77,13 @@ class OnOff(nn.Module):
     def answer(self, maps: Tensor, compared: Tensor) -> Tensor:
         """Logits (N, classes) from the output of `front`."""
         seen: Tensor = self.features(maps.contiguous(memory_format=torch.channels_last))
-        best = seen.view(*seen.shape[:2], PANELS, -1).amax(3)  # (N, C, 6): a panel's rows and columns lie together
+        best = seen.view(*seen.shape[:2], PANELS, -1).amax(3)  # (N, C, 6): a panel's rows and columns are contiguous
         on, off = best[:, :, list(ON)], best[:, :, list(OFF)]
         held = torch.cat([on.amax(2), on.mean(2), off.amax(2), off.mean(2), self._normed(compared)], 1)
         return one_logit(self.head(held))
 
     def _normed(self, compared: Tensor) -> Tensor:
-        if self.training and len(compared) == 1:  # one sample has no spread of its own
+        if self.training and len(compared) == 1:  # a single sample has no variance
             norm = self.norm
             return F.batch_norm(compared, norm.running_mean, norm.running_var, norm.weight, norm.bias)
         normed: Tensor = self.norm(compared)
@@ -91,7 +91,7 @@ class OnOff(nn.Module):
 
 
 class Tracker(nn.Module):
-    """From cadences to the strength of tracks: maps of places along each panel, and the strongest of each slope."""
+    """Maps cadences to track strengths: at several positions along each panel, and the strongest for each slope."""
 
     starts: Tensor
     lines: Tensor
@@ -104,13 +104,13 @@ class Tracker(nn.Module):
         self.count = rows // self.stretch
         marks = min(_MARKS, self.count)
         self.marks = [round((mark + 1) * self.count / marks) - 1 for mark in range(marks)]  # the last is a panel's end
-        slopes = [STEEPEST * (2 * number / (_SLOPES - 1) - 1) for number in range(_SLOPES)]  # bins a row
+        slopes = [STEEPEST * (2 * number / (_SLOPES - 1) - 1) for number in range(_SLOPES)]  # bins per row
         self.reach = round(STEEPEST * self.stretch)
         shifts = torch.tensor([round(slope * self.stretch) for slope in slopes])  # columns from stretch to stretch
         place = torch.arange(columns) + self.reach
         self.register_buffer("starts", _starts(columns), persistent=False)
         self.register_buffer("lines", line_kernels(self.stretch, torch.tensor(slopes)), persistent=False)
-        self.register_buffer("forth", place - shifts[:, None], persistent=False)  # (J, F) where a track was a stretch ago
+        self.register_buffer("forth", place - shifts[:, None], persistent=False)  # (J, F) column of a track one stretch earlier
         self.register_buffer("back", place + shifts[:, None], persistent=False)
         self.kinds, self.peaks = 4 * _SLOPES, 2 * _SLOPES  # bent and straight, forwards and backwards
 
@@ -126,16 +126,16 @@ class Tracker(nn.Module):
         strength = F.max_pool2d(torch.cat(found, 2).permute(1, 2, 0, 3), (1, _POOL))  # (B, 4 J, M, F / pool)
         return self._in_a_row(strength), torch.cat(peaks, 1).view(
             signals.shape[0], PANELS, -1
-        )  # len() would fix the batch of a file
+        )  # len() would fix the batch size of an exported file
 
     def sums(self, panels: Tensor) -> Tensor:
-        """Sums along short lines in units of their noise, (S, B, J, F). panels: (N, 6, T, F), white."""
+        """Sums along short lines in units of their noise, (S, B, J, F). panels: (N, 6, T, F), whitened."""
         clipped = panels.clamp(*_CLIP).flatten(0, 1)[:, None]
         sums = F.conv2d(clipped, self.lines, stride=(self.stretch, 1), padding=(0, self.lines.shape[3] // 2))
         return sums.permute(2, 0, 1, 3).contiguous()
 
     def follow(self, sums: Tensor, before: Tensor, bends: bool) -> Tensor:
-        """The best sum of a track up to each stretch, slope and column, (S, B, J, F). before: (J, F) columns a stretch ago."""
+        """The best track sum up to each stretch, slope and column, (S, B, J, F). before: (J, F) columns one stretch earlier."""
         index, tracks = before.expand(sums.shape[1], -1, -1), [sums[0]]
         for own in sums[1:]:
             best = _beside(tracks[-1], 2)
@@ -145,7 +145,7 @@ class Tracker(nn.Module):
         return torch.stack(tracks)
 
     def _in_a_row(self, strength: Tensor) -> Tensor:
-        """Panels one after the other in time, (N, C + 1, 6 M, F / pool), marked ON or OFF. strength: (B, C, M, F / pool)."""
+        """Concatenate panels in time, (N, C + 1, 6 M, F / pool), marked ON or OFF. strength: (B, C, M, F / pool)."""
         _, kinds, marks, columns = strength.shape
         maps = strength.view(-1, PANELS, kinds, marks, columns).transpose(1, 2).flatten(2, 3).clamp(min=0).log1p()
         sign = torch.tensor([1.0 if panel in ON else -1.0 for panel in range(PANELS)], device=maps.device).to(maps.dtype)
@@ -154,10 +154,10 @@ class Tracker(nn.Module):
 
 
 def unstructured(cadences: Tensor, starts: Tensor) -> Tensor:
-    """Cadences (N, 6, T, F) in residual standard deviations, less rows' means and the profiles that OFF panels share.
+    """Remove row means and profiles shared by OFF panels from cadences (N, 6, T, F); result in residual standard deviations.
 
-    Profiles are right singular vectors of all rows of the OFF panels, so far as their power is above that of white noise
-    (Marchenko and Pastur's edge). starts: (F, profiles) that the iteration sets out from.
+    Profiles are right singular vectors of all rows of the OFF panels whose power exceeds that of white noise (Marchenko and
+    Pastur's edge). starts: (F, profiles), the initial vectors of the iteration.
     """
     count, panels, rows, columns = cadences.shape
     values = cadences / residual(cadences).clamp(min=1e-6)[..., None, None]
@@ -176,8 +176,8 @@ def unstructured(cadences: Tensor, starts: Tensor) -> Tensor:
 
 
 def line_kernels(rows: int, slopes: Tensor) -> Tensor:
-    """Lines through the middle, one bin wide, as kernels (J, 1, rows, columns) that keep white noise's variance."""
-    half = rows // 4 + 1  # columns either side that slopes up to half a bin a row reach
+    """Kernels (J, 1, rows, columns) of one-bin-wide lines through the centre, which preserve the variance of white noise."""
+    half = rows // 4 + 1  # columns on either side reached by slopes of up to half a bin per row
     row = torch.arange(rows) - (rows - 1) / 2
     column = (half + slopes[:, None] * row + 0.5).floor().long()  # (J, rows)
     kernels = torch.zeros(len(slopes), rows, 2 * half + 1)
@@ -186,16 +186,16 @@ def line_kernels(rows: int, slopes: Tensor) -> Tensor:
 
 
 def _starts(columns: int) -> Tensor:
-    """Directions to set out from, (F, profiles): the mean, and fixed noise."""
+    """Initial vectors of the iteration, (F, profiles): a constant, and fixed noise."""
     starts = torch.randn(columns, min(_PROFILES, columns), generator=torch.Generator().manual_seed(0), device="cpu")
     starts[:, 0] = 1
-    return starts.to(torch.empty(0).device)  # where the rest of the net is laid out, such as nowhere
+    return starts.to(torch.empty(0).device)  # on the default device, which may be "meta"
 
 
 def _beside(values: Tensor, axis: int) -> Tensor:
-    """The largest of each value and its two neighbours along an axis."""
+    """The maximum of each value and its two neighbours along an axis."""
     best, count = values.clone(), values.shape[axis] - 1
-    if values.requires_grad:  # writing into `best` is the faster way, and has no gradient
+    if values.requires_grad:  # writing into `best` is faster but has no gradient
         first, last = values.narrow(axis, 0, 1), values.narrow(axis, count, 1)
         after = torch.cat([values.narrow(axis, 1, count), last], axis)
         return torch.maximum(torch.maximum(values, after), torch.cat([first, values.narrow(axis, 0, count)], axis))
@@ -206,7 +206,7 @@ def _beside(values: Tensor, axis: int) -> Tensor:
 
 
 def _compared(peaks: Tensor) -> Tensor:
-    """ON panels' strongest tracks against OFF panels', (N, comparison x 2 J), on a scale that grows slowly."""
+    """Compare the strongest tracks of ON and OFF panels, (N, comparison x 2 J), on a signed log scale."""
     on, off = peaks[:, list(ON)], peaks[:, list(OFF)]
     most, least, mean = on.amax(1), on.amin(1), on.mean(1)
     beside, usual = off.amax(1), off.mean(1)
@@ -214,11 +214,11 @@ def _compared(peaks: Tensor) -> Tensor:
     return values.sign() * values.abs().log1p()
 
 
-_COMPARISONS = 8  # of ON and OFF by slope, in `_compared`
+_COMPARISONS = 8  # comparisons of ON with OFF per slope, in `_compared`
 
 
 def _block(inputs: int, outputs: int, kernel: tuple[int, int], *, narrow: bool) -> nn.Sequential:
-    """Convolution over (time, frequency), batch norm, ReLU; narrow: every second column goes."""
+    """Convolution over (time, frequency), batch norm, ReLU; narrow: max pooling halves the columns."""
     pad = kernel[0] // 2, kernel[1] // 2
     layers = [nn.Conv2d(inputs, outputs, kernel, padding=pad, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
     return nn.Sequential(*layers, *([nn.MaxPool2d((1, 2), ceil_mode=True)] if narrow else []))

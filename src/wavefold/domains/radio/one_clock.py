@@ -19,18 +19,18 @@ from wavefold.domains.radio.cadence import OFF, ON
 from wavefold.domains.radio.drift_lines import line_drifts, line_rows, line_sums
 from wavefold.domains.radio.needles import residual
 
-_CLIP = 10.0  # residual sigma at which a pixel counts no more for the choice: one burst is no line
-_BLOCK = 1 << 24  # sums at a time
-_STEPS = (0.0, -0.25, 0.25, -0.5, 0.5, -0.75, 0.75)  # columns that a line's ends are moved by, the least first
+_CLIP = 10.0  # residual sigma at which pixels are clipped when choosing a line: one burst is not a line
+_BLOCK = 1 << 24  # maximum number of sums at a time
+_STEPS = (0.0, -0.25, 0.25, -0.5, 0.5, -0.75, 0.75)  # columns by which a line's ends are moved, smallest first
 
 
 @dataclass(frozen=True)
 class Line:
     """The track of each cadence."""
 
-    column: Tensor  # (N,) at the first row of the first panel; outside 0 to F - 1 where it enters later
-    drift: Tensor  # (N,) columns a row
-    snr: Tensor  # (N,) of the ON panels' pixels along it
+    column: Tensor  # (N,) at the first row of the first panel; outside 0 to F - 1 if the line enters later
+    drift: Tensor  # (N,) columns per row
+    snr: Tensor  # (N,) S/N of the ON panels' pixels along the line
 
 
 def on_off_lines(cadences: Tensor, starts: Sequence[int] = (), *, steepest: float = 0.5) -> Line:
@@ -55,7 +55,7 @@ def _lines(cadences: Tensor, starts: list[int], drifts: range) -> tuple[Tensor, 
         clock[:, start : start + rows] = values[:, panel].clamp(-_CLIP, _CLIP) * (1 if panel in ON else -1)
     sums = line_sums(clock, drifts, margin=margin)  # (N, D, F + 2 margin)
     inside = line_rows(last, columns, drifts, margin=margin)
-    weight = torch.where(inside >= rows, inside.clamp(min=1).rsqrt(), 0)  # a panel's worth at least
+    weight = torch.where(inside >= rows, inside.clamp(min=1).rsqrt(), 0)  # at least as many rows as a panel has
     best = (sums * weight).flatten(1).argmax(1)
     width = columns + 2 * margin
     which, column = best // width, best % width - margin
@@ -64,7 +64,7 @@ def _lines(cadences: Tensor, starts: list[int], drifts: range) -> tuple[Tensor, 
 
 
 def _refined(values: Tensor, column: Tensor, moved: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The best of lines less than a column beside this one, as `Line`: whole columns alone cost a fifth of the S/N.
+    """The best line within a column of this one, as `Line`: searching only whole columns loses a fifth of the S/N.
 
     column: (N,) at row 0; moved: (N,) columns to the last row; at: (6, T) rows of the clock.
     """
@@ -88,9 +88,9 @@ def _snr(values: Tensor, place: Tensor) -> Tensor:
 
 
 def _levelled(cadences: Tensor) -> Tensor:
-    """Cadences in sigma of each panel's residual, less rows' medians and less the columns' medians in OFF.
+    """Cadences in sigma of each panel's residual, minus row medians and the OFF panels' column medians.
 
-    A line that does not drift would go with the medians of all panels; those of OFF hold the bandpass and what always stands.
+    Column medians of all panels would remove a line that does not drift; OFF medians remove the bandpass and constant signals.
     """
     values = cadences / residual(cadences).clamp(min=1e-6)[..., None, None]
     values = values - values.median(3, keepdim=True).values

@@ -29,7 +29,7 @@ from wavefold.domains.radio.picture import Axes, Track, draw_cadence
 Predict = Callable[[Lazy], NDArray[np.float64]]  # windows (window, 6, time, frequency) -> (window,) probabilities of a needle
 Log = Callable[[str], None]
 
-_NEAR = 4  # largest difference of two tracks of one line, in fine channels
+_NEAR = 4  # maximum distance between two tracks of one line, in fine channels
 PICTURES = 50
 _OURS = re.compile(r"\d\d_\d+\.\d{6}MHz\.png")  # file names of pictures; no other file is deleted
 
@@ -55,10 +55,10 @@ def search_scans(
     threshold: float = 0.5,
     warn: Log = print,
 ) -> list[Candidate]:
-    """Search six scans, files in the order of time; write the candidates to `out`, and pictures of the best beside it.
+    """Search six scans, given as files in time order; write candidates to `out`, with pictures of the best ones beside it.
 
-    predict: a run's probability of a needle in each of some windows. metadata: the run's shape and classes. out: "-" is
-    standard output, without pictures. warn: takes a line for each limit of the search.
+    predict: the run's probability of a needle in each given window. metadata: the run's shape and classes. out: "-" is
+    standard output, without pictures. warn: receives a line for each limitation of the search.
     """
     observation = open_observation(scans)
     found = search_observation(predict, metadata, observation, threshold=threshold, warn=warn)
@@ -74,10 +74,10 @@ def search_observation(
 ) -> list[Found]:
     """Find all needles in an observation with a run; returns merged detections, the best first.
 
-    predict: the run's probability of a needle in each of some windows. metadata: the run's shape and classes. Drift rates of up
-    to half a fine channel per row in either direction are covered, as in the simulator: 0.08 Hz/s for rows of 18 s and
-    channels of 2.8 Hz. threshold: minimum probability of a window. warn: receives a line on that limit, on scans that are
-    not on one clock, and on windows with values that are not finite, which are skipped.
+    predict: the run's probability of a needle in each given window. metadata: the run's shape and classes. Drift rates of up to
+    half a fine channel per row in either direction are covered, as in the simulator: 0.08 Hz/s for rows of 18 s and channels of
+    2.8 Hz. threshold: minimum probability of a window. warn: receives a line about that limit, about scans that are not on one
+    clock, and about windows with non-finite values, which are skipped.
     """
     shape = check_scans(metadata, observation)
     warn(f"searching drift rates of up to {abs(observation.drift(STEEPEST)):.3g} Hz/s (half a fine channel per row)")
@@ -206,7 +206,7 @@ class _Stretch:
 
     coarse: int
     origin: int  # its first fine channel
-    width: int  # of a window
+    width: int  # width of a window
     panels: Floats  # (panel, time, channel)
     starts: Sequence[int]  # the clock row at which each panel begins
 

@@ -1,6 +1,6 @@
 """SIGPROC filterbank files (.fil): keywords between HEADER_START and HEADER_END, then power (time, product, channel).
 
-A keyword is a string with its length before it (32-bit); numbers are little-endian, integers of 32 and floats of 64 bits.
+A keyword is a string preceded by its 32-bit length; numbers are little-endian: 32-bit integers and 64-bit floats.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _NUMBERS = ("az_start", "za_start", "src_raj", "src_dej", "tstart", "tsamp", "fc
 _IDS = ("machine_id", "telescope_id", "data_type", "barycentric", "pulsarcentric", "nbeams", "ibeam")
 _WHOLE = (*_IDS, "nbits", "nsamples", "nchans", "nifs", "nbins")
 _WORDS = ("source_name", "rawdatafile")
-_TYPES: dict[int, np.dtype[Any]] = {8: np.dtype("<u1"), 16: np.dtype("<u2"), 32: np.dtype("<f4")}  # by bits a value
-_LONGEST = 80  # bytes a keyword or word may have
+_TYPES: dict[int, np.dtype[Any]] = {8: np.dtype("<u1"), 16: np.dtype("<u2"), 32: np.dtype("<f4")}  # by bits per value
+_LONGEST = 80  # maximum bytes of a keyword or string
 _BLOCK = 1 << 22  # values copied at a time
 
 
 def read_fil(path: Path, fine: int = 0) -> Filterbank:
-    """The scan of a .fil file, its power left on disk. fine: fine channels per coarse channel, as in `Filterbank`.
+    """The scan in a .fil file, with its power left on disk. fine: fine channels per coarse channel, as in `Filterbank`.
 
     DataError for a file that is not a filterbank, lacks a keyword, has more than one product, or is truncated.
     """
@@ -55,7 +55,7 @@ def read_fil(path: Path, fine: int = 0) -> Filterbank:
 
 
 def write_fil(path: Path, power: ArrayLike, header: Header) -> None:
-    """Write power (time, channel) as a .fil file, whole; DataError where it does not fit `header.bits`."""
+    """Write power (time, channel) as a .fil file atomically; DataError if it does not fit `header.bits`."""
     values = np.asarray(power)
     kind = _kind(header.bits, path.name)
     if kind.kind == "u" and values.size and not (values.min() >= 0 and values.max() <= np.iinfo(kind).max):
@@ -74,7 +74,7 @@ def write_fil(path: Path, power: ArrayLike, header: Header) -> None:
 
 
 def _words(stream: IO[bytes], name: str) -> dict[str, Any]:
-    """The header's values by keyword; the stream then stands at the first value of power."""
+    """Read the header's values by keyword; leaves the stream at the first value of power."""
     if _word(stream, name, first=True) != "HEADER_START":
         raise DataError(f"{name}: not a filterbank file: it does not begin with HEADER_START")
     found: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def _kind(bits: int, name: str) -> np.dtype[Any]:
 
 
 def _rows(size: int, row: int, fields: int, name: str) -> int:
-    """Rows in `size` bytes of power; DataError unless they are whole, and as many as the header tells, if it does."""
+    """Number of rows in `size` bytes of power; DataError if the last is incomplete or the header states another number."""
     if row <= 0 or size % row or not size:
         raise DataError(f"{name}: {size:,} bytes of power are not a whole number of {row:,}-byte rows; is the file truncated?")
     if fields and size // row != fields:

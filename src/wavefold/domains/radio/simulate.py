@@ -28,7 +28,7 @@ from wavefold.domains.radio.needles import FAMILIES, Needles, add_needles, draw_
 
 SHARE = 0.1  # fraction of samples with a needle, as in the contest
 TOGETHER = 4  # samples per background
-_DECOYS = 0.3  # fraction of samples with a decoy line, not in the ON panels alone; with a needle too they stay positive
+_DECOYS = 0.3  # fraction of samples with a decoy line, not only in ON panels; those with a needle too stay positive
 _OFF_ONLY = 0.2  # fraction of decoys without a needle that are in the OFF panels only
 _SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # fraction of real panels ...
 _RESIDUALS = (0.08, 0.1, 0.15, 0.3, 0.39, 0.63, 0.77)  # ... whose residual is at most this many panel standard deviations
