@@ -105,7 +105,7 @@ def fetch(database: str, folder: Path) -> Path:
 
 
 def cut_beats(signal: Floats, peaks: Ints) -> tuple[Floats, Ints]:
-    """Cut beats from one lead (position 1/125 s) at its R peaks; returns (beat, LENGTH), scaled, and the indices of the peaks."""
+    """Cut one lead (position 1/125 s) at its R peaks; returns scaled beats (beat, LENGTH) and the indices of their peaks."""
     length = np.minimum(np.round(_CUT * window_intervals(peaks)), LENGTH).astype(np.int64)
     kept = np.flatnonzero((peaks + length <= len(signal)) & (length > 1))
     inside = np.arange(LENGTH) < length[kept, None]

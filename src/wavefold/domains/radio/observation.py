@@ -152,7 +152,7 @@ def window_starts(channels: range, width: int) -> Ints:
 
 
 def cut_windows(panels: Floats, starts: Ints, width: int) -> Floats:
-    """Cut windows (window, panel, time, width) and standardise each panel; a constant panel becomes 0.
+    """Cut windows (window, panel, time, width), each panel scaled to mean 0 and standard deviation 1; constant panels become 0.
 
     panels: (panel, time, channel) power; starts: (window,) first channels.
     """
