@@ -47,7 +47,7 @@ def motion(past: Tensor, frames: int = 4) -> Tensor:
 
 @torch.no_grad()
 def advect(past: Tensor, ahead: int) -> Tensor:
-    """The last past frame extrapolated for `ahead` frames along the past's motion, (N, C, ahead, H, W) float32, finite.
+    """Extrapolate the last past frame for `ahead` frames along the past motion, (N, C, ahead, H, W) float32, finite.
 
     past: (N, C, past, H, W) in any unit. A missing cell takes its latest past value, else the smallest value of its
     window and channel. Values from outside the frame are replaced by the nearest value inside.
@@ -79,7 +79,7 @@ def _smallest(values: Tensor) -> Tensor:
 
 
 def _prepared(past: Tensor) -> tuple[Tensor, Tensor]:
-    """Standardised, blurred frames (N, C, P, H, W), and a mask: 1 where there is a value, else 0."""
+    """Standardise and blur frames (N, C, P, H, W); also returns a mask, 1 where a value exists, else 0."""
     values = past.float()
     seen = values.isfinite().float()
     values = torch.where(seen > 0, values, _smallest(values))

@@ -1,8 +1,8 @@
 """A linear blend of simple forecasts with weights learned per lead: a first forecast, the last frame and the past mean.
 
-Each ingredient enters as it is and blurred. The model has very few parameters, so it generalises best to events unlike the
-training data: it learns how far to trust each simple forecast at each lead, and at which scale. Linear combination of
-forecasts: Granger and Ramanathan 1984; loss of small scales first: Germann and Zawadzki 2002.
+Each ingredient is used both unblurred and blurred. The model has very few parameters, so it generalises best to events unlike
+the training data: it learns how far to trust each simple forecast at each lead, and at which scale. Sources: Granger and
+Ramanathan 1984 (linear combination of forecasts); Germann and Zawadzki 2002 (small scales become unpredictable first).
 
 Legend: N samples, C channels, P past frames, K targets, A ahead frames, B ingredients, R rows, W columns.
 """

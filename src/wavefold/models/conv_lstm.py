@@ -61,7 +61,7 @@ class ConvLSTMCell(nn.Module):
         gates = read + self.recur(hidden)
         if self.peep is not None:
             return self._peeped(gates, state)
-        both, new, leave = gates.split([2 * self.hidden, self.hidden, self.hidden], 1)  # a single split has a cheap gradient
+        both, new, leave = gates.split([2 * self.hidden, self.hidden, self.hidden], 1)  # one split has a cheaper gradient
         enter, forget = both.sigmoid().chunk(2, 1)
         cell = torch.addcmul(forget * cell, enter, new.tanh()).to(cell.dtype)
         return (leave.sigmoid() * cell.tanh()).to(hidden.dtype), cell
@@ -85,7 +85,7 @@ class ConvLSTMCell(nn.Module):
         nn.init.orthogonal_(self.recur.weight)
         assert self.read.bias is not None
         nn.init.zeros_(self.read.bias)
-        nn.init.ones_(self.read.bias[self.hidden : 2 * self.hidden])  # Keras' unit_forget_bias: start by remembering
+        nn.init.ones_(self.read.bias[self.hidden : 2 * self.hidden])  # Keras' unit_forget_bias: initially the cell remembers
 
 
 class ConvLSTMLayer(nn.Module):
@@ -103,7 +103,7 @@ class ConvLSTMLayer(nn.Module):
         count = sequence.shape[2]
         state = self.cell.empty(sequence[:, :, 0]) if state is None else state
         hidden = []
-        for read in self.cell.read(frames).split([sequence.shape[0]] * count):  # (N, 4H, R, W) a frame
+        for read in self.cell.read(frames).split([sequence.shape[0]] * count):  # (N, 4H, R, W) per frame
             state = self.cell.step(read, state)
             hidden.append(state[0])
         return time_inside(torch.cat(hidden), count), state

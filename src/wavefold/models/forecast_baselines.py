@@ -24,7 +24,7 @@ TrainingState = dict[str, NDArray[Any]]
 
 
 class FrameBaseline(Protocol):
-    """A forecaster that learns at most simple statistics of the training part."""
+    """A forecaster fitted, if at all, to simple statistics of the training part."""
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
         """Fit on training frames (time, channel, row, column) at `clock` (time,) seconds, `step` seconds apart."""

@@ -51,7 +51,7 @@ class KernelNet(nn.Module):
 
 
 class _Dilation(nn.Module):
-    """The features of one dilation, by kernel and then by bias. subsets: the channels of each pair of taps."""
+    """The features of one dilation, ordered by kernel, then bias. subsets: the channels of each pair of taps."""
 
     chosen: Tensor  # (S, C, 1) 1 for channels in the set, else 0
     windows: Tensor  # (9 T,) positions of a padded signal

@@ -34,8 +34,8 @@ _KERNELS = tuple(combinations(range(_TAPS), 3))  # the taps of weight 2; the oth
 _PAIRS = tuple(combinations(range(_TAPS - 1), 2))  # the first two of them: kernels that share these share their sums
 _MOST_DILATIONS = 32
 _GOLDEN = (math.sqrt(5) + 1) / 2  # its multiples modulo 1 are spread evenly and select the quantiles used as biases
-_BATCH = 256  # samples at a time: one array of 205 positions then stays in a core's cache
-_ROWS = 2048  # samples whose features are held at once when predicting: 82 MB of 9,996 features, whatever the data's size
+_BATCH = 256  # samples per block: one array of 205 positions then stays in a core's cache
+_ROWS = 2048  # samples per block when predicting: 9,996 features take 82 MB, whatever the size of the data
 _BYTE = 255  # maximum count of a byte
 
 
@@ -77,7 +77,7 @@ class KernelFeatures:
         return features
 
     def _draw(self, signals: Floats, number: int, shares: NDArray[np.floating]) -> Floats:
-        """Biases (kernel, bias): quantiles of each kernel's output on one randomly drawn training signal."""
+        """Biases (kernel, bias): quantiles of each kernel's output on its own training signal."""
         biases = np.empty(shares.shape, np.float32)
         for kernel, output in self._outputs(_columns(signals), number):
             biases[kernel] = np.quantile(output[:, kernel], shares[kernel])

@@ -31,7 +31,7 @@ class Refine(nn.Module):
     """Applies dilated convolutions to a frame of the first forecast, the last past frames and their mean; embeds the lead.
 
     width: features; depth: convolutions, each with twice the dilation of the one before; recent: past frames used besides
-    their mean; start: the first forecast, not "none"; a learned factor scales it at each lead.
+    their mean; start: the first forecast, not "none"; with a linear output, a learned factor scales it at each lead.
     """
 
     def __init__(

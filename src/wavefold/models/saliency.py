@@ -113,7 +113,7 @@ def _rows(signals: Tensor) -> int:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the model in eval mode temporarily, then restore the mode of each of its parts."""
+    """Put the model in eval mode within the context, then restore the mode of each of its parts."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:

@@ -17,7 +17,7 @@ class Layer:
     name: str  # its path in the model, as in the saved weights: features.3
     kind: str  # its class: Conv, Norm, Linear
     shape: tuple[int, ...]  # of one sample's output: (channel, position), (channel, row, column) or (feature,)
-    parameters: int  # number of trainable parameters
+    parameters: int  # number of learned parameters
 
 
 def describe(model: nn.Module, *shape: int) -> list[Layer]:
@@ -46,7 +46,7 @@ def describe(model: nn.Module, *shape: int) -> list[Layer]:
 
 
 def count_parameters(layers: Sequence[Layer]) -> int:
-    """The total number of trainable parameters."""
+    """The total number of parameters in the layers."""
     return sum(layer.parameters for layer in layers)
 
 

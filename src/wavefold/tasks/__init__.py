@@ -1,1 +1,1 @@
-"""What can be learned: classes of samples, later frames of maps."""
+"""The tasks: classification of samples and forecasting of frames."""

@@ -28,7 +28,7 @@ class Augmentation(Protocol):
 
 
 class Noise:
-    """Adds Gaussian noise of standard deviation `sigma`; inside: leave a sample's zero tail as it is."""
+    """Adds Gaussian noise of standard deviation `sigma`; inside: leave a sample's zero tail unchanged."""
 
     def __init__(self, sigma: float = 0.01, inside: bool = True) -> None:
         self.sigma, self.inside = not_negative(sigma, "noise.sigma"), inside
@@ -85,7 +85,7 @@ class Stretch:
 
 
 class Wander:
-    """Adds a sine of at most one cycle over the signal and amplitude 0 to `size`; inside: leave the zero tail as it is.
+    """Adds a sine of at most one cycle over the signal and amplitude 0 to `size`; inside: leave the zero tail unchanged.
 
     Imitates baseline wander of an electrocardiogram due to breathing, which is slower than a beat.
     """

@@ -52,7 +52,7 @@ class FrameTransform(Protocol):
 class FrameModule(nn.Module):
     """A FrameTransform in torch, for whole frames: `forward` applies it and `undo` undoes it; it can be exported.
 
-    frames: (sample, channel, frame, row, column) float32, NaN where there is no value. clock: (sample, frame) float64 seconds,
+    frames: (sample, channel, frame, row, column) float32, NaN where missing. clock: (sample, frame) float64 seconds,
     used only if `needs_clock`. Values that `apply` rejects become NaN instead of raising an error.
     """
 

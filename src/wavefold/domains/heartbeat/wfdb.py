@@ -82,7 +82,7 @@ def read_wfdb(path: Path, *, label_column: str = "", group: str = "", labels: bo
 
 
 def fetch(database: str, folder: Path) -> Path:
-    """Download a PhysioNet database (`mitdb`) into `folder` unless it exists; UserError if the download fails."""
+    """Download a PhysioNet database (`mitdb`) into `folder` unless it exists; UserError for a bad name or failed download."""
     if not re.fullmatch(r"[\w.-]+", database):
         raise UserError(f"physionet:{database}: expected the short name of a database, such as physionet:mitdb")
     if folder.is_dir():

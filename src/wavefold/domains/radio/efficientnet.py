@@ -81,7 +81,7 @@ class EfficientNetB3(_EfficientNet):
 
 
 def _features(name: str, pretrained: str) -> Any:
-    """timm's net without a classifier, (N, 3, rows, columns) to (N, D), with the chosen initial weights."""
+    """Build timm's net without a classifier, (N, 3, rows, columns) to (N, D), with the chosen initial weights."""
     file, place = Path(pretrained), f"{name}: pretrained '{pretrained}'"
     if pretrained not in ("none", "hub"):
         _need_file(file, place)
@@ -103,7 +103,7 @@ def _need_file(file: Path, place: str) -> None:
 
 
 def _timm_create() -> Any:
-    """timm.create_model, imported at first use; ignores its warnings and a torchvision without compiled operators."""
+    """Import timm.create_model on first use; ignores its warnings and a torchvision without compiled operators."""
     with warnings.catch_warnings(), torch.device("cpu"):  # tensors made at import must not be on "meta"
         warnings.simplefilter("ignore")
         try:
@@ -132,7 +132,7 @@ def _from_hub(create: Any, name: str, place: str) -> Any:
 
 
 def _read(file: Path, place: str) -> dict[str, Tensor]:
-    """A file's tensors by name; no code in the file is executed."""
+    """Read a file's tensors by name; no code in the file is executed."""
     try:
         if file.suffix == ".safetensors":
             return safetensors.torch.load_file(file)

@@ -1,4 +1,4 @@
-"""A filterbank file as a value: its header, and its power, read one range of channels at a time and never whole.
+"""Represents a filterbank file: its header, and its power, read one range of channels at a time and never whole.
 
 These are Green Bank Telescope data products as published by Breakthrough Listen: power (time, channel) of one scan. Channels
 are narrow ("fine"); the telescope's "coarse" channels are 2.9296875 MHz wide and have a DC spike at their centre.

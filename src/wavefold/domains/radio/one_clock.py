@@ -64,7 +64,7 @@ def _lines(cadences: Tensor, starts: list[int], drifts: range) -> tuple[Tensor, 
 
 
 def _refined(values: Tensor, column: Tensor, moved: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The best line within a column of this one, as `Line`: searching only whole columns loses a fifth of the S/N.
+    """The best line less than a column from this one, as `Line`: searching only whole columns loses a fifth of the S/N.
 
     column: (N,) at row 0; moved: (N,) columns to the last row; at: (6, T) rows of the clock.
     """

@@ -1,1 +1,1 @@
-"""Samples to classes: read, validate, fit, evaluate, predict."""
+"""Classification of samples: read, validate, fit, evaluate, predict."""

@@ -1,4 +1,4 @@
-"""The state of one training, shared by all steps of the pipeline."""
+"""The state of one training run, shared by all steps of the pipeline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASELINE = "baseline"  # in place of a member number in the folder of a baseline
 
 @dataclass(frozen=True)
 class Context:
-    """One training: its run, recipe, samples, files to predict and folds."""
+    """The state of one training run: its folder, recipe, samples, files to predict and folds."""
 
     run: RunFolder
     recipe: Recipe

@@ -98,7 +98,7 @@ def decided_by(recipe: Recipe, decide: str, probabilities: Values) -> Values:
 
 @dataclass(frozen=True)
 class _Evaluator:
-    """Evaluator of predictions: member scores of the test parts, and held-out scores on which combiners are fitted.
+    """Evaluates predictions from member scores of the test parts, with combiners fitted on held-out scores.
 
     The two never overlap: combiners are fitted on the validation part if there is one fold, and on the test parts of the
     other folds if there are several.
@@ -141,7 +141,7 @@ class _Evaluator:
         return {**row, "f1-by-class": f1_by_class(probabilities, self.tested.labels)}
 
     def by_fold(self, probabilities: Values, decide: str) -> list[dict[str, Any]]:
-        """The recipe's metric in each fold's test part, with n and interval."""
+        """The recipe's metric in each fold's test part, with sample count n and interval."""
         metric, rows = self.recipe.output.metric, []
         decided = decided_by(self.recipe, decide, probabilities)
         for fold in np.unique(self.tested.fold):

@@ -77,7 +77,7 @@ class MemberFit:
     member: Member
     prepared: Prepared
     folder: Path
-    key: int  # of all random draws
+    key: int  # key of all random draws
 
 
 def prepare_fold(context: Context, fold: Fold) -> Prepared:
@@ -104,7 +104,7 @@ def prepare_fold(context: Context, fold: Fold) -> Prepared:
 
 
 def new_monitor(context: Context) -> TrainingMonitor:
-    """The progress listener of a training, over all its folds and nets."""
+    """The progress listener of a training run, over all its folds and nets."""
     nets = sum(member.model in MODELS for member in context.recipe.member)
     epochs = [stage.epochs for stage in context.recipe.stage]
     return TrainingMonitor([len(f.train) for f in context.folds], epochs, nets, tensorboard=context.recipe.output.tensorboard)

@@ -1,4 +1,4 @@
-"""Reading of samples and folds for a recipe, and checks that new samples match the training data."""
+"""Reads samples and folds for a recipe, and checks that new samples match the training data."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def read_labelled(recipe: Recipe, source: str, metadata: Mapping[str, Any], warn
 
 
 def warn_left_out(dataset: Dataset, warn: Log) -> None:
-    """Pass `warn` a line for each sample that could not be read."""
+    """Call `warn` with a message for each sample that could not be read."""
     for name, why in dataset.left_out:
         warn(f"left out {name}: {why}")
 
@@ -191,7 +191,7 @@ def _reading(recipe: Recipe, metadata: Mapping[str, Any] | None = None) -> dict[
 
 @contextmanager
 def _named(source: str) -> Iterator[None]:
-    """Prefix the errors of a split with the source."""
+    """Prefix errors raised by a split with the source."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""A training of classifiers from start to end: read, split, fit, evaluate; then predict, score and simulate samples."""
+"""Entry points for classification recipes: read, split, fit and evaluate; then predict, score and simulate samples."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Log = Callable[[str], None]
 
 
 def begin_samples(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Context:
-    """Read and split everything before fitting anything, so that problems are reported at once."""
+    """Read and split all data before training, so that problems are reported early."""
     dataset = read_for(recipe, source)
     named = [Path(recipe.data.test)] if recipe.data.test else test_files(source)
     metadata = _metadata_of(recipe, dataset, simulated)
@@ -81,7 +81,7 @@ def fit_and_evaluate_samples(context: Context) -> None:
 
 
 def predict_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predictions:
-    """Probabilities and decisions for every sample of a source, in order; of a folder its one test file is read."""
+    """Predict probabilities and decisions for every sample of a source, in order; for a folder, of its only test file."""
     tests, metadata = test_files(source), run.metadata
     if len(tests) > 1:
         raise UserError(f"{source}: contains the test files {', '.join(t.name for t in tests)}; name one of them")
@@ -91,7 +91,7 @@ def predict_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, w
 
 
 def score_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log, by: Sequence[str]) -> Score:
-    """The recipe's metric with a 95 % interval and the others that apply, on a labelled source. by: columns to cut it by."""
+    """Score a run on a labelled source: the recipe's metric with a 95 % interval, and others. by: columns of subgroups."""
     dataset = read_labelled(recipe, source, run.metadata, warn)
     warn_left_out(dataset, warn)
     check_shape(dataset, run.metadata)

@@ -190,7 +190,7 @@ def _check_members(recipe: Recipe) -> None:
 
 
 def _check_flips(member: Member, axes: int, place: str) -> None:
-    """axes: of the signals, including the sample axis."""
+    """Check that flips suit the signals. axes: number of signal axes, including the sample axis."""
     for number, name in enumerate(member.flips):
         pick(MIRRORS, name, f"{place}.flips.{number}")
     if member.flips and member.model in CLASSIFIERS:

@@ -1,4 +1,4 @@
-"""The state of one training of forecasters."""
+"""The state of one training run of forecasters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wavefold.recipe import Member, Recipe, digest_of
 
 @dataclass(frozen=True)
 class ForecastContext:
-    """One training: its run, recipe, frames, windows and their split."""
+    """The state of one training run: its folder, recipe, frames, windows and their split."""
 
     run: RunFolder
     recipe: Recipe

@@ -32,8 +32,8 @@ from wavefold.plots.canvas import Field, animations
 from wavefold.plots.forecast_picture import draw_forecast
 
 Columns = dict[str, NDArray[Any]]
-_MOST_ROWS = 1_048_575  # of a spreadsheet, without the header
-_MOST_BYTES = 2**32 - 4  # of one NetCDF variable with 64-bit offsets
+_MOST_ROWS = 1_048_575  # maximum rows of a spreadsheet, without the header
+_MOST_BYTES = 2**32 - 4  # maximum bytes of one NetCDF variable with 64-bit offsets
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Forecasts:
 
     frames: Floats  # (sample, channel, lead, row, column), NaN for missing values
     clock: Seconds | None  # (sample, lead) seconds since 1970-01-01 UTC; None if the source has no times
-    names: Strings  # (sample,) of the stretches of frames that the forecasts continue
+    names: Strings  # (sample,) names of the segments of frames that the forecasts continue
     channels: tuple[str, ...]
     unit: str = ""
     step: float = 0.0  # seconds from one frame to the next; 0 if unknown
@@ -288,7 +288,7 @@ _MOST_SHOWN = 6  # most forecasts in a picture
 
 
 def _name(forecasts: Forecasts, number: int) -> str:
-    """The number of a forecast from 1, its stretch and the time of its first frame."""
+    """Name a forecast by its number from 1, its segment and the time of its first frame."""
     when = "" if forecasts.clock is None else f" {time_word(forecasts.clock[number, 0])}"
     return f"{number + 1}: {forecasts.names[number]}{when}"
 

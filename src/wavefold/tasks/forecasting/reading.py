@@ -1,4 +1,4 @@
-"""Reading of frames, cutting of windows and their split by time."""
+"""Reads frames, cuts windows and splits them by time."""
 
 from __future__ import annotations
 
