@@ -34,9 +34,9 @@ from wavefold.training.sampler import EachOnce, TrainingSet
 from wavefold.training.schedule import SCHEDULES
 
 _SMALLEST = 1e-12  # minimum probability before taking its logarithm
-_STEPS = 16  # an epoch at least, so that a few hundred samples teach as well; until batches are as small as
+_STEPS = 16  # minimum steps per epoch, so that a few hundred samples suffice; limited by the batch sizes below
 _BATCHES = (8, 128)
-_LONG = 36  # samples need this many positions for net1
+_LONG = 36  # minimum number of positions for "auto" to choose net1
 _PARAMETERS = {
     **LEARNING,
     "batch_size": BATCH,
@@ -246,7 +246,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         )
         ours = isinstance(model, str)
         if ours:
-            options.pop("pretrained", None)  # all of the weights are here
+            options.pop("pretrained", None)  # the state dict holds all weights
         return FittedNet(partial(new_net, model, options, shape, classes), net.state_dict(), exact=ours), history
 
     def _earlier(self) -> nn.Module | None:

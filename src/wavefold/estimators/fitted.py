@@ -35,7 +35,7 @@ class Fitted(Protocol):
 
 
 class FittedNet:
-    """A net stored as CPU weights and its constructor arguments; built on a device at the first prediction there.
+    """A net stored as CPU weights and a function that builds it; built on a device at the first prediction there.
 
     exact: predict small samples in float64, since in float32 the last digits depend on the batch size.
     """

@@ -55,8 +55,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     file in `docs/frames.md`. NaN is a missing value: losses and scores ignore it.
 
     model: a short name in `wavefold.models.forecasters.FORECASTERS`, or a net class whose constructor takes channels, targets,
-        past and ahead; model_options: its further arguments. targets: number of channels to forecast, the first ones; None:
-    all.
+        past and ahead; model_options: its further arguments. targets: number of (first) channels to forecast; None: all.
     prepare: transforms and augmentations of frames by short name, such as {"step": "anomaly", "period": 86400.0}; transforms
         are undone in forecasts. step: seconds between frames, for cycles; not needed if `times` are given.
     loss, loss_options: of `training.forecast_losses.FRAME_LOSSES`. epochs, batch_size, learning_rate, optimiser, weight_decay,

@@ -66,7 +66,7 @@ _MEASURED = 128  # batch size for estimating mean and variance
 
 @contextmanager
 def isolated_rng() -> Iterator[None]:
-    """Restore torch's generators and its choice of kernels afterwards."""
+    """Run the block with deterministic kernels; restore torch's generators and kernel settings afterwards."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     exact, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark

@@ -155,7 +155,7 @@ def cut_score(
     groups: ArrayLike | None = None,
     seed: int = 0,
 ) -> dict[str, Cut]:
-    """Compute a metric for each mark of the samples, in the marks' natural order; samples with mark "" are unmarked.
+    """Compute a metric for each mark of the samples, in the marks' natural order; "" is no mark.
 
     values: (N, C), the metric's input; marks: (N,). Each mark is scored on its own samples and all samples of the classes
     that it lacks: positives of one family against every negative.

@@ -67,7 +67,7 @@ def wilson_interval(hits: ArrayLike, count: ArrayLike) -> tuple[Values, Values]:
 
 
 def confusion_counts(labels: ArrayLike, predicted: ArrayLike, classes: int) -> Ints:
-    """Number of samples of each class (row) that were predicted as each class (column). labels, said: (N,) class numbers."""
+    """Number of samples of each class (row) predicted as each class (column). labels, predicted: (N,) class numbers."""
     truth, guess = np.asarray(labels, np.int64), np.asarray(predicted, np.int64)
     if len(truth) != len(guess):
         raise DataError(f"confusion: {len(guess)} decisions do not match {len(truth)} labels; expected one per label")

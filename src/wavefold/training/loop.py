@@ -226,7 +226,7 @@ def _train_epoch(learner: _Learner, state: TrainingState, file: CheckpointStore,
 
 
 def _keep_if_better(model: nn.Module, scores: dict[str, float], stage: Stage, state: TrainingState) -> None:
-    """Copy the weights if the check is the best of the stage, or if there is none."""
+    """Copy the weights if their score is the best of the stage, or if there is no validation part."""
     value = scores.get(stage.metric)
     if value is not None and math.isnan(value):  # undefined on this validation part: never better than a number
         better, value = state.best is None, None

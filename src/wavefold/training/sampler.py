@@ -226,7 +226,7 @@ class TrainingSet:
 
     @property
     def mixes(self) -> bool:
-        """Whether targets are class shares, because a step mixes samples, and not class numbers."""
+        """Whether targets are class shares instead of class numbers, because a step mixes samples."""
         return any(isinstance(step, Mix) for step in self.augmentations)
 
     @property
@@ -260,7 +260,7 @@ class TrainingSet:
                 yield self._made(plan, values)
 
     def _made(self, plan: _Plan, signals: Tensor) -> Pair:
-        """Apply the augmentation steps. signals: of the plan's first places."""
+        """Apply the augmentation steps. signals: those of the plan's rows."""
         labels, samples = self.labels[plan.rows], self.samples[plan.rows]
         targets = F.one_hot(labels, self.classes).float() if self.mixes else labels
         for number, step in enumerate(self.augmentations):
