@@ -1,8 +1,8 @@
 """The verbs of wavefold: check, train, predict, score, look, report, export, serve, simulate. Read this file first.
 
-Each verb asks the recipe's task: `tasks/classification` for samples with labels, `tasks/forecasting` for frames in time. A task
-reads the data, splits them, fits every fold, evaluates and saves; pages, ONNX files and the server take what it saved. Parts
-are named in recipes by short names and built in `core/registry.py` from tables that domains and other packages fill.
+Each verb calls the recipe's task: `tasks/classification` for labelled samples, `tasks/forecasting` for time series of frames.
+A task reads the data, splits them, fits every fold, evaluates and saves; pages, ONNX files and the server use what it saved.
+Recipes refer to parts by short names; `core/registry.py` builds them from tables that domains and other packages fill.
 """
 
 from __future__ import annotations
@@ -98,13 +98,13 @@ _NO_SKIPPING = "--skip-bad: applies only to labelled samples; frames may have mi
 
 
 class Run(RunFolder):
-    """A finished training: its folder, its scores, and what can be done with it.
+    """A finished training run: its folder and scores, with methods to use it.
 
-    `metadata` holds what run.json says, `scores` what scores.json says.
+    `metadata` holds the contents of run.json, `scores` those of scores.json.
     """
 
     def predict(self, data: Any, out: str | Path = "", **options: Any) -> Predictions | Forecasts:
-        """Predict every sample of a path, a frame or an array, or forecast the frames after those given; see `predict`."""
+        """Predict every sample of a path, a data frame or an array, or forecast the frames that follow; see `predict`."""
         return predict(self, data, out=out, **options)
 
     def score(self, data: Any, labels: Any = None, **options: Any) -> Score | FrameScore:
@@ -127,7 +127,7 @@ class Run(RunFolder):
         return describe_scores(self)
 
     def _repr_html_(self) -> str:
-        """The scores as a table for a notebook: ensemble, members and baselines with intervals."""
+        """The scores as a notebook table: ensemble, members and baselines with intervals."""
         head, rows = score_rows(self.scores)
         cells = [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
         title = f"{self.metadata['recipe']}, n = {self.scores['n']:,}, {self.folder}"
@@ -149,14 +149,14 @@ def resolve(
     overrides: Mapping[str, Any] | None = None,
     skip_bad: bool = False,
 ) -> Recipe:
-    """A recipe by name or TOML file, with its [quick] values and then the overrides: {"stage.*.epochs": 5}."""
+    """Load a recipe by name or TOML file, apply its [quick] values if asked, then the overrides: {"stage.*.epochs": 5}."""
     found = recipe if isinstance(recipe, Recipe) else Recipe.load(str(recipe))
     found = found.quickly() if quick else found
     return found.with_({**(overrides or {}), **({"data.skip_bad": True} if skip_bad else {})})
 
 
 def check(recipe: Recipe | str | Path, data: str | Path = "") -> list[str]:
-    """Raise UserError for the first problem with a recipe or its data; otherwise describe the data, as lines."""
+    """Raise UserError for the first problem with a recipe or its data; otherwise return lines that describe the data."""
     recipe = resolve(recipe)
     (check_frame_recipe if recipe.windows else check_recipe)(recipe)
     if not data:
@@ -165,7 +165,7 @@ def check(recipe: Recipe | str | Path, data: str | Path = "") -> list[str]:
 
 
 def describe_nets(recipe: Recipe) -> str:
-    """The layers of each net with output shapes and parameter counts, for the recipe's own shape."""
+    """Describe the layers of each net with output shapes and parameter counts, for the recipe's own shape."""
     return (describe_forecasters if recipe.windows else describe_members)(recipe)
 
 
@@ -183,14 +183,13 @@ def train(
     skip_bad: bool = False,
     log: Log = print,
 ) -> Run:
-    """Train a recipe on labelled data, or on simulated data if none is given, and score it on held-out samples.
+    """Train a recipe on labelled data, or on simulated data if none are given, and score it on held-out samples.
 
     recipe: a name, a TOML file or a Recipe. data: a path; a pandas or polars frame; an array (sample, position) or (sample,
-    channel, position) with `labels`, one for each sample; for forecasts an xarray object or an array (time, row, column). The
-    run keeps a copy of what is handed over in memory. labels, groups: arrays, or the names of columns. out: the run's folder,
-    runs/RECIPE or runs/RECIPE-quick by default. fresh: delete the run in that folder first. Repeating the call resumes where
-    the last one stopped and gives bit-identical results. If only combination or evaluation changed, the trained members are
-    reused.
+    channel, position) with one of `labels` per sample; for forecasts an xarray object or an array (time, row, column). The run
+    keeps a copy of data passed in memory. labels, groups: arrays, or column names. out: the run's folder, runs/RECIPE or
+    runs/RECIPE-quick by default. fresh: delete the run in that folder first. Repeating the call resumes where the last one
+    stopped and gives bit-identical results. If only combination or evaluation changed, the trained members are reused.
     """
     chosen = resolve(recipe, quick=quick, overrides={**_columns(labels, groups), **(overrides or {})}, skip_bad=skip_bad)
     chosen = chosen if is_path(data) else chosen.with_({"data.layout": "auto"})
@@ -225,7 +224,7 @@ def _train(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], *, fres
 
 
 def _source(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], log: Log) -> str:
-    """The path of the data: as named, simulated into the run's folder, or handed over in memory and kept there."""
+    """The path of the data: as given, simulated into the run's folder, or a copy there of data passed in memory."""
     if is_path(data):
         return str(data) or _simulated(out / "simulated", recipe, log)
     with tempfile.TemporaryDirectory(dir=out, prefix=".data.", suffix=".part") as folder:
@@ -240,7 +239,7 @@ def _source(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], log: L
 
 
 def _columns(labels: Any, groups: Any) -> dict[str, str]:
-    """The overrides for labels and groups that are named as columns, or that come as an array of groups."""
+    """The overrides for labels and groups that are column names, or for an array of groups."""
     named = {"data.label": labels} if isinstance(labels, str) else {}
     if isinstance(groups, str):
         return {**named, "split.group": groups}
@@ -249,7 +248,7 @@ def _columns(labels: Any, groups: Any) -> dict[str, str]:
 
 @contextmanager
 def _as_path(data: Any, labels: Any = None, *, series: bool = False) -> Iterator[str]:
-    """The path of data, which are written to a temporary folder where they are handed over in memory."""
+    """The path of the data; data passed in memory are written to a temporary folder."""
     if is_path(data):
         yield str(data)
         return
@@ -258,7 +257,7 @@ def _as_path(data: Any, labels: Any = None, *, series: bool = False) -> Iterator
 
 
 def look(recipe: Recipe | str | Path, source: str, *, out: Path) -> Path:
-    """Write a page that describes the data, before any training: counts, classes, statistics, samples, defects."""
+    """Write a page that describes the data before any training: counts, classes, statistics, samples, defects."""
     recipe = resolve(recipe)
     (check_frame_recipe if recipe.windows else check_recipe)(recipe)
     _check_page(out)
@@ -286,7 +285,7 @@ def report(run: RunFolder, *, out: Path | None = None, data: str = "", warn: Log
 
 
 def _check_page(out: Path) -> None:
-    """UserError, before any work, for a page that would not be an .html file."""
+    """Raise UserError, before any work, if the page's name does not end in .html or is a folder."""
     if out.suffix.lower() not in PAGES:
         raise UserError(f"{out}: a page is an .html file; name one with --out")
     if out.is_dir():
@@ -294,7 +293,7 @@ def _check_page(out: Path) -> None:
 
 
 def _check_out(out: str | Path, sources: Sequence[str], run: RunFolder | None = None) -> None:
-    """UserError, before any work, for an output on a file of what is read, of the run or of what it was trained on."""
+    """Raise UserError, before any work, if the output is an input file, a file of the run or its training data."""
     if out == "-":
         return
     trained_on = [run.source, *_named_in(recipe_of(run))] if run else []
@@ -303,14 +302,14 @@ def _check_out(out: str | Path, sources: Sequence[str], run: RunFolder | None = 
 
 
 def _named_in(recipe: Recipe) -> list[str]:
-    """The files and folders that a recipe itself names, '' where it names none."""
+    """The files and folders that the recipe itself names; '' for each one not named."""
     return [recipe.data.test, recipe.data.backgrounds, recipe.data.digits]
 
 
 def export(run: RunFolder, *, out: Path, member: int | None = None, log: Log = print) -> Path:
-    """Export a run as one ONNX file, from raw samples to probabilities or from raw frames to future ones.
+    """Export a run as one ONNX file, from raw samples to probabilities or from raw frames to forecast frames.
 
-    The file is checked against torch on real samples before it gets its name. member: export only this one.
+    The file is checked against torch on real samples before it gets its final name. member: export only this one.
     """
     recipe, _ = recipe_of(run), run.scores
     _check_out(out, [run.source], run)
@@ -334,9 +333,9 @@ def predict(
 ) -> Predictions | Forecasts:
     """Predict every sample of a source, in order, or forecast the frames after the end of every segment.
 
-    data: as in `train`, without labels; of a folder its one test file is used, or else its training file. out: a file for the
+    data: as in `train`, without labels; in a folder, its only test file is used, or else its training file. out: a file for the
     predictions, "-" for standard output, "" for none. size: batch size. skip_bad: skip samples that cannot be read. warn:
-    receives a line for each of those.
+    receives a line for each skipped sample.
     """
     recipe, _ = recipe_of(run, skip_bad), run.scores
     target, source = str(out), str(data) if is_path(data) else ""
@@ -362,10 +361,10 @@ def _saved(predictions: T, target: str, write: Callable[[str, T], object]) -> T:
 def search(
     run: RunFolder, scans: Sequence[str], *, out: str, threshold: float = 0.5, size: int = 512, warn: Log = print
 ) -> list[Any]:
-    """Search six scans of a cadence, filterbank files in time order, for needles; written to `out`, the best first.
+    """Search the six scans of a cadence, filterbank files in time order, for needles; writes them to `out`, best first.
 
     Pictures of the best go to the folder `<stem of out>_pictures` beside it, unless `out` is '-'. Lines may drift by up to half
-    a fine channel per row. threshold: lowest probability of a window. warn: receives a line with that limit in Hz/s, and lines
+    a fine channel per row. threshold: minimum probability of a window. warn: receives a line with that limit in Hz/s, and lines
     for skipped windows, for scans that do not share one clock, and if pictures cannot be drawn.
     """
     check_target(out)
@@ -385,7 +384,7 @@ def search(
 
 
 def is_scan(path: str) -> bool:
-    """Whether a file is one of those that a domain searches several of at once."""
+    """Whether a file is a scan, several of which a domain searches together."""
     return any(domain.searches is not None and domain.searches(path) for domain in installed_domains().values())
 
 
@@ -399,10 +398,11 @@ def score(
     warn: Log = print,
     by: Sequence[str] = (),
 ) -> Score | FrameScore:
-    """Score a run on labelled data, or on frames: the recipe's metric with a 95 % interval, and the others that apply.
+    """Score a run on labelled data or on frames: the recipe's metric with a 95 % interval, and the other applicable ones.
 
-    data, labels: as in `train`. by: columns of the source whose values are also scored one by one. skip_bad: skip samples that
-    cannot be read. warn: receives a line for each of those, and one if the run was trained on samples of the source.
+    data, labels: as in `train`. by: columns of the source; samples are also scored separately for each value. skip_bad: skip
+    samples that cannot be read. warn: receives a line for each skipped sample, and one if the run was trained on samples of the
+    source.
     """
     recipe, _ = recipe_of(run, skip_bad), run.scores
     _need_samples(recipe, skip_bad, _NO_SKIPPING)
@@ -430,7 +430,7 @@ def _need_samples(recipe: Recipe, requested: object, word: str) -> None:
 
 
 def describe_score(run: RunFolder, result: Score | FrameScore) -> str:
-    """Format a score as text; a summed metric also per the number of rows set in the recipe."""
+    """Format a score as text; a summed metric is also given per the number of rows set in the recipe."""
     if isinstance(result, FrameScore):
         return lead_table(result.results)
     per = recipe_of(run).output.per

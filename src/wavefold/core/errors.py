@@ -1,4 +1,4 @@
-"""Errors for the user, in one line: the place, the value, what was expected, the nearest valid name."""
+"""One-line errors for the user: the place, the value, what was expected, the nearest valid name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -28,5 +28,5 @@ def listed(known: Iterable[object]) -> str:
 
 
 def plural(number: int, one: str, many: str = "") -> str:
-    """A count with its noun: "1 group", "2,000 groups". many: the plural, if it is not `one` with an s."""
+    """Format a count with its noun: "1 group", "2,000 groups". many: the plural, if it is not `one` with an s."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wavefold.core.process import is_main_process
 
-# errno of a disk that is full or may not be written; Windows has no quotas of that kind
+# errno of a full or read-only disk; Windows has no such quotas
 NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -71,7 +71,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":  # Windows opens no folder
+    if os.name != "posix":  # Windows cannot open a folder
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

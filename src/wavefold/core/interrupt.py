@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run is trained: the loop saves its state after the batch at hand, and then stops."""
+"""Ctrl-C and SIGTERM during training: the loop saves its state after the current batch, and then stops."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 from wavefold.core.process import process_count
 
-_ONE = 0.5  # seconds within which a second signal is the first one again: `timeout` and wrappers send it twice
+_ONE = 0.5  # seconds within which a second signal is a repeat of the first: `timeout` and wrappers send it twice
 _USUAL: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal stopped a training. saved: whether its state was written, up to the last batch."""
+    """A signal stopped the training. saved: whether its state was saved, up to the last batch."""
 
     def __init__(self, number: int, *, saved: bool) -> None:
         super().__init__(signal.Signals(number).name)
@@ -26,14 +26,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _Signals:
-    """What came, and whether it may wait for a state to be saved."""
+    """The signal received, and whether it may wait for the state to be saved."""
 
     def __init__(self) -> None:
         self.waits, self.number, self._came, self._owner = False, 0, 0.0, os.getpid()
 
     def take(self, number: int, frame: FrameType | None) -> None:
-        """The handler: the first signal waits where it may, the second stops at once."""
-        if os.getpid() != self._owner:  # in a worker, which inherited the handler
+        """Handle a signal: the first one waits if it may, the second one stops at once."""
+        if os.getpid() != self._owner:  # in a worker process, which inherited the handler
             signal.signal(number, _USUAL[number])
             os.kill(os.getpid(), number)
         elif self.waits and not self.number:
@@ -42,14 +42,14 @@ class _Signals:
             raise Interrupted(number, saved=False)
 
 
-_here: _Signals | None = None  # of the training that is at work in this process
+_here: _Signals | None = None  # of the training that runs in this process
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Take SIGINT and SIGTERM as this file says, and give them back; nothing outside the main thread or of several processes.
+    """Handle SIGINT and SIGTERM as described above, then restore their handlers.
 
-    A handler that somebody else has set stays, and so does a signal that is ignored.
+    Does nothing outside the main thread or with several processes. Handlers set by others stay, as do ignored signals.
     """
     global _here
     mine = threading.current_thread() is threading.main_thread() and process_count() == 1
@@ -68,7 +68,7 @@ def stop_on_signals() -> Iterator[None]:
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """Let a signal wait inside, where the work asks for it by `asked_to_stop`; it ends with its state saved."""
+    """Let a signal wait inside the block, which polls `asked_to_stop` and ends with its state saved."""
     if _here is None:
         yield
         return
@@ -81,11 +81,11 @@ def signals_wait() -> Iterator[None]:
 
 
 def asked_to_stop() -> bool:
-    """Whether a signal waits for a state to be saved."""
+    """Whether a signal is waiting for the state to be saved."""
     return _here is not None and _here.number > 0
 
 
 def stop_if_asked() -> None:
-    """Interrupted where a signal waits; to be called once the state is saved."""
+    """Raise Interrupted if a signal is waiting; call it once the state is saved."""
     if _here is not None and _here.number:
         raise Interrupted(_here.number, saved=True)

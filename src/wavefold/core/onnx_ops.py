@@ -1,4 +1,4 @@
-"""Linear algebra that torch has as a single call and ONNX lacks: torch's call to compute, basic operations to export.
+"""Linear algebra that torch has as a single call and ONNX lacks: torch's call for computation, basic operations for export.
 
 Both forms agree up to rounding. The exported form uses only sums, products and top-k.
 """
@@ -107,7 +107,7 @@ def _places(pairs: list[tuple[int, int]], size: int) -> list[Tensor]:
 
 
 def _spread(pairs: list[tuple[int, int]], size: int) -> Tensor:
-    """Matrix from cosines, sines and a one to a flat rotation, (2 pairs + 1, size x size) float64."""
+    """Matrix that maps cosines, sines and a one to a flat rotation, (2 pairs + 1, size x size) float64."""
     rows = [[0.0] * (size * size) for _ in range(2 * len(pairs) + 1)]
     for number, (low, high) in enumerate(pairs):
         rows[number][low * size + low] = rows[number][high * size + high] = 1.0

@@ -1,4 +1,4 @@
-"""What may not be written over: the files of what is read, and those that make a run."""
+"""Files that may not be overwritten: inputs, and the files that make up a run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _OWN = re.compile(
 
 
 def check_output(out: str | Path, sources: Iterable[Path], run: Path | None = None) -> None:
-    """UserError where a file to be written is the run's own, or lies on one that belongs to a source; '-' is no file.
+    """Raise UserError if an output file is one of the run's own or belongs to a source; '-' is not a file.
 
-    sources: files and folders; to a folder belongs every file in it, at any depth and by any link. run: the run's folder;
-    a source around it has no claim to the reports and predictions in it.
+    sources: files and folders; a folder includes every file in it, at any depth and through any link. run: the run's folder;
+    its reports and predictions do not belong to a source that contains it.
     """
     path = Path(out)
     if str(out) == "-":
@@ -32,14 +32,14 @@ def check_output(out: str | Path, sources: Iterable[Path], run: Path | None = No
     for source in sources:
         if _is_same(path, source):
             raise UserError(f"{out}: is the input itself; name another file with --out")
-        if path.suffix.lower() in PAGES:  # no layout reads pages, so an earlier one may be replaced
+        if path.suffix.lower() in PAGES:  # no data layout reads pages, so an existing one may be replaced
             continue
         if _belongs(path, source) and not _is_of_run(path, run, source):
             raise UserError(f"{out}: is there already and belongs to the input {source}; name another file with --out")
 
 
 def check_fresh(folder: Path, sources: Iterable[Path]) -> None:
-    """UserError where what a new run is to learn from lies in the folder that --fresh would empty before."""
+    """Raise UserError if a new run's data lie in the folder that --fresh would empty first."""
     for source in sources:
         if _is_same(source, folder) or _lies_in(source, folder):
             raise UserError(f"{source}: lies in the run's folder {folder}, which --fresh empties; name data outside of it")
@@ -59,20 +59,20 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
-    """Whether a path, there or not, stands below a folder, as it is written or where its links lead."""
+    """Whether a path, existing or not, lies below a folder, either as written or after resolving links."""
     above = {*path.absolute().parents, *path.resolve().parents}
     return folder.is_dir() and any(_is_same(parent, folder) for parent in above)
 
 
 def _belongs(path: Path, source: Path) -> bool:
-    """Whether a file that is there is a source's, or a file below it."""
+    """Whether an existing file is the source itself or lies below it."""
     if not path.exists() or not source.is_dir():
         return _is_same(path, source)
     return _lies_in(path, source) or any(_leads_to(entry, path) for entry in _linked(path, source))
 
 
 def _linked(path: Path, folder: Path) -> Iterator[os.DirEntry[str]]:
-    """The files below a folder that may be another name of a file; of those that cannot none is looked at."""
+    """The files below a folder that may be another name of a file; files that cannot be are skipped."""
     real, several = os.path.realpath(path), path.stat().st_nlink > 1
     return (e for e in _files_below(folder) if several or e.path == real or e.is_symlink())
 
@@ -82,7 +82,7 @@ def _leads_to(entry: os.DirEntry[str], path: Path) -> bool:
 
 
 def _files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """All files, through links to folders, each folder once; what may not be listed is passed over."""
+    """All files, following links to folders, with each folder visited once; unreadable folders are skipped."""
     waiting, seen = [str(folder)], set()
     while waiting:
         here = os.path.realpath(waiting.pop())

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from wavefold.core.process import is_main_process
 
-_PLAIN_EVERY = 15.0  # seconds between lines if standard error is not a terminal, so lines cannot be rewritten
+_PLAIN_EVERY = 15.0  # seconds between lines if standard error is not a terminal, where lines cannot be rewritten
 _LIVE_EVERY = 0.2
 
 
@@ -33,7 +33,7 @@ class Progress:
             self._stream.flush()
 
     def skip(self, more: int) -> None:
-        """Count `more` as done before this session, so that they do not raise its rate."""
+        """Count `more` as done before this session, so that it does not raise this session's rate."""
         self._from += more
 
     def update(self, done: int, note: str = "") -> None:
@@ -54,7 +54,7 @@ class Progress:
         """The text of the line after `seconds` of work."""
         rate = (done - self._from) / seconds if seconds > 0 else 0.0
         left = f"{clock((self.total - done) / rate)} left" if rate > 0 else "time left unknown"
-        if done >= self.total:  # what is left, such as a classifier's fit, is not counted in these units
+        if done >= self.total:  # remaining work such as a classifier's fit is not counted in these units
             left = "almost done"
         share = 100 * done / self.total if self.total else 100.0
         return f"{self.what}  {share:3.0f} %  {rate:,.0f} {self.unit}/s  {left}" + (f"  {note}" if note else "")

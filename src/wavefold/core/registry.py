@@ -1,8 +1,8 @@
 """Tables of parts by short name, and parts built from a recipe's options.
 
 Tables are filled by wavefold, by its domains and by other packages. A domain is found through the entry-point group
-`wavefold.domains`; ours are registered in the same way as anybody else's. A single part comes through the group of its table:
-`wavefold.models`, `wavefold.losses`, `wavefold.metrics` and so on.
+`wavefold.domains`; ours are registered in the same way as anyone else's. A single part is found through the group of its
+table: `wavefold.models`, `wavefold.losses`, `wavefold.metrics` and so on.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def _typed(part: Any, key: str, value: object) -> object:
 class Table(MutableMapping[str, T]):
     """The parts of one kind by short name: `own`, then those of every domain, then those of other packages.
 
-    kind: the field of a domain that holds such parts, and what follows `wavefold.` in the entry-point group. The table is
-    filled when it is first read; a part of one's own is added by table[name] = part. UserError where two packages use one name.
+    kind: the field of a domain that holds such parts, and the entry-point group's name after `wavefold.`. The table is filled
+    when it is first read; add your own part with table[name] = part. UserError if two packages use the same name.
     """
 
     def __init__(self, kind: str, own: Mapping[str, T] | None = None) -> None:
@@ -131,7 +131,7 @@ class Table(MutableMapping[str, T]):
 
 @cache
 def installed_domains() -> dict[str, Any]:
-    """Every installed domain by name, in the order of names; UserError where two packages use one name."""
+    """Every installed domain by name, sorted; UserError if two packages use the same name."""
     found: dict[str, Any] = {}
     for point in entry_points(group="wavefold.domains"):
         _add(found, {point.name: _loaded(point)}, "domain", _package(point))

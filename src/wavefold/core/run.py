@@ -22,12 +22,12 @@ from wavefold.core.files import write_json, write_text
 from wavefold.core.process import is_main_process
 
 LIMITED = ", limited by data.limit to "  # between the path and the number in a run's source
-_LIMITED_BEFORE = ", of which data.limit takes "  # the same in runs of older versions
+_LIMITED_BEFORE = ", of which data.limit takes "  # the same, in runs of older versions
 
-# part of a run's identity, with its digests; raise it when older runs cannot be resumed, whatever the version
+# part of a run's identity, with its digests; increase it when older runs cannot be resumed, whatever the version
 RUN_FORMAT = 1
 
-IN_MEMORY = ("data.npz", "data.csv", "data.nc")  # what a run keeps of data that were handed over in memory
+IN_MEMORY = ("data.npz", "data.csv", "data.nc")  # the run's copy of data passed in memory
 
 # files that belong to a run; --fresh deletes nothing else
 _OURS = re.compile(
@@ -96,7 +96,7 @@ def lock_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
     """Lock a run's folder for this training; with `fresh`, the run in it is deleted first, and nothing else.
 
     Partial files of a killed training are removed. UserError if another training is using the folder, or if it contains other
-    visible files and no run.
+    visible files but no run.
     """
     if not is_main_process():
         yield
@@ -113,15 +113,15 @@ def lock_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
         _sweep(folder, fresh=fresh)
         yield
     finally:
-        lock.release()  # before it is removed: Windows deletes no file that is held
-        if all(e.name == ".lock" for e in folder.iterdir()):  # what was wrong was said before anything was kept
-            with suppress(OSError):  # another training took it meanwhile
+        lock.release()  # before it is deleted: Windows cannot delete a locked file
+        if all(e.name == ".lock" for e in folder.iterdir()):  # an error was raised before anything was saved
+            with suppress(OSError):  # another training took it in the meantime
                 (folder / ".lock").unlink(missing_ok=True)
                 folder.rmdir()
 
 
 def _locked(folder: Path) -> BaseFileLock:
-    """The lock of a run's folder, held; UserError where another process holds it."""
+    """Acquire the lock of a run's folder; UserError if another process holds it."""
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -131,7 +131,7 @@ def _locked(folder: Path) -> BaseFileLock:
 
 
 def _sweep(folder: Path, *, fresh: bool) -> None:
-    """Delete what a killed training left half; or, where the run shall be fresh, all of it."""
+    """Delete a killed training's partial files, or all of the run's files if `fresh`."""
     ours = [e for e in folder.iterdir() if _OURS.fullmatch(e.name) and e.name != ".lock"]
     for path in ours if fresh else list(folder.rglob(".*.part")):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -145,7 +145,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _check_format(folder: Path, identity: Mapping[str, Any]) -> None:
-    """UserError for a run that another format of ours made: what its identity holds cannot be compared."""
+    """Raise UserError for a run of another format, since identities of different formats cannot be compared."""
     found = identity.get("format", 0)  # 0: from before formats had numbers
     if found != RUN_FORMAT:
         which = "a later" if found > RUN_FORMAT else "an earlier"
@@ -158,8 +158,8 @@ def _check_format(folder: Path, identity: Mapping[str, Any]) -> None:
 def start_run(folder: Path, metadata: Mapping[str, Any], recipe: str, scores_digest: str) -> RunFolder:
     """Create a run, or reopen the same one; UserError if the folder holds a different run.
 
-    facts: contents of run.json; its "identity" decides whether an existing run is the same. judged: digest of what scores
-    depend on besides the members; scores with another digest are deleted, and the members kept.
+    metadata: contents of run.json; its "identity" decides whether an existing run is the same. scores_digest: digest of what
+    the scores depend on besides the members; scores with another digest are deleted, and the members kept.
     """
     run = RunFolder(folder)
     if (folder / "run.json").is_file():

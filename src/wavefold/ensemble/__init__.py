@@ -1,8 +1,8 @@
 """From member predictions to the submission: combine scores, calibrate, decide.
 
 Anything fitted here (a stacker, a temperature) must be fitted on out-of-fold scores: those of samples that the members were
-not trained on. The heartbeat system fitted its stacker on its members' training samples, and found that it did well there
-and badly in the contest.
+not trained on. The heartbeat system fitted its stacker on its members' training samples, where it did well, but it did badly
+in the contest.
 """
 
 from collections.abc import Callable

@@ -22,8 +22,8 @@ from wavefold.core.errors import DataError
 
 Values = NDArray[np.float64]
 
-_SMALLEST = 1e-12  # probability, before its logarithm
-_LOWEST, _HIGHEST = 0.05, 20.0  # temperatures; beyond these the fit chases single samples
+_SMALLEST = 1e-12  # minimum probability before taking its logarithm
+_LOWEST, _HIGHEST = 0.05, 20.0  # range of temperatures; beyond it the fit follows single samples
 
 
 class NoCalibration:
@@ -82,7 +82,7 @@ class Temperature:
         return softmax(_logs(probabilities) / self.temperature, axis=1)  # type: ignore[no-any-return]  # scipy has no types
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """temperature (1,)."""
+        """The state: temperature (1,)."""
         return {"temperature": np.array([self.temperature])}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> Self:

@@ -27,7 +27,7 @@ Values = NDArray[np.float64]
 # `learns`: has parameters to fit; `needs`: minimum number of out-of-fold rows to fit and calibrate it
 COMBINERS: dict[str, Any] = {"mean": Mean, "stack_net": StackNet, "stack_logistic": StackLogistic}
 
-_PARTS = 5  # a fitted combiner is calibrated on predictions for each fifth by a fit on the other four
+_PARTS = 5  # a fitted combiner is calibrated on predictions for each fifth, made by a fit on the other four
 _NO_OPTIONS: Mapping[str, object] = {}
 
 
@@ -140,7 +140,7 @@ def _sample_parts(labels: Ints, samples: Ints, seed: int) -> Ints:
 
 
 def _unseen_answers(combiner: Any, members: Values, labels: Ints, parts: Ints, seed: int) -> tuple[Values, NDArray[np.bool_]]:
-    """Predictions (row, class) for each part by a fit on the others, and which rows (row,) have a class in that fit.
+    """Predictions (row, class) for each part by a fit on the others, and a mask (row,) of rows whose class is in that fit.
 
     A fit on the other parts lacks a class whose rows are all in one part; the fit on all rows has it.
     """

@@ -1,4 +1,4 @@
-"""Stacking: a small model that learns from the members' probabilities how far to trust each member on each class.
+"""Stacking: a small model learns from the members' probabilities how far to trust each member on each class.
 
 Fit it on out-of-fold scores: on their own training samples the members look far better than they are, and the stacker
 trusts them too much. That is why the heartbeat system's stacking overfitted.
@@ -31,16 +31,16 @@ Values = NDArray[np.float64]
 FittedState = Mapping[str, NDArray[Any]]
 
 _LEAST = 10  # samples needed for a fit
-_CALIBRATED = 13  # leaves _LEAST when calibration holds out a fifth
+_CALIBRATED = 13  # leaves _LEAST samples when calibration holds out a fifth
 _BATCH = 512
 _HELD = 5  # every fifth sample of a class is held out for early stopping
-_SMALLEST = 1e-6  # probability, before its logarithm: keeps one member's 0 from outvoting all others
-_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # scikit-learn's C: the less, the more L2
+_SMALLEST = 1e-6  # minimum probability before the logarithm: keeps one member's 0 from outvoting all others
+_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # values of scikit-learn's C: smaller means more L2 regularisation
 _CHOOSE_ON = 20_000  # samples; with more, the strength hardly matters and choosing it takes minutes
 
 
 class StackNet:
-    """The heartbeat system's net of members x classes - 64 - 128 - classes on the members' probabilities.
+    """The heartbeat system's net, with layers members x classes - 64 - 128 - classes, on the members' probabilities.
 
     Adam on cross-entropy; stops after `patience` epochs without a better log loss on a held-out fifth and keeps the
     best epoch. The same seed gives the same net, and no global random state is touched.
@@ -90,7 +90,7 @@ class StackNet:
     def _fitted(
         self, net: nn.Sequential, learn: tuple[Tensor, Tensor], check: tuple[Tensor, Tensor], rng: torch.Generator
     ) -> nn.Sequential:
-        """The net of the best epoch. learn, check: inputs (sample, members * classes) and labels (sample,)."""
+        """Train the net and return the best epoch's. learn, check: inputs (sample, members * classes) and labels (sample,)."""
         optimiser = torch.optim.Adam(net.parameters(), lr=self.learning_rate)
         best, least, since = net, math.inf, 0
         for _ in range(self.epochs):
@@ -146,7 +146,7 @@ class StackLogistic:
         return _StackLogisticModule(torch.from_numpy(self._weights), torch.from_numpy(self._bias))
 
     def _held_loss(self, inputs: Values, labels: Ints, parts: Ints, classes: int, strength: float) -> float:
-        """Log loss on each part in turn by the fit on the others, summed over samples."""
+        """Log loss summed over samples; each part is predicted by the fit on the others."""
         total = 0.0
         for part in range(self.folds):
             held = parts == part
@@ -181,7 +181,7 @@ class _StackLogisticModule(nn.Module):
 
 
 def even_parts(labels: Ints, count: int, seed: int) -> Ints:
-    """A part number for each sample, each class spread evenly over the parts. labels: (sample,)."""
+    """Assign a part number to each sample so that each class is spread evenly. labels: (sample,)."""
     order = np.lexsort([np.random.default_rng(seed).random(len(labels)), labels])
     parts = np.empty(len(labels), np.int64)
     parts[order] = np.arange(len(labels)) % count
@@ -231,11 +231,11 @@ def _logistic(inputs: Values, labels: Ints, classes: int, strength: float) -> tu
     if len(there) == 1:
         return weights, bias
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # held-out samples decide, converged or not
-        # members agree, so inputs are nearly collinear: Newton takes 10 steps where lbfgs takes 150
+        warnings.simplefilter("ignore", ConvergenceWarning)  # held-out samples decide, whether or not the fit converged
+        # members agree, so inputs are nearly collinear: Newton takes 10 steps and lbfgs 150
         model = LogisticRegression(C=strength, solver="newton-cg").fit(inputs, labels)
     coefficients, intercepts = model.coef_, model.intercept_
-    if len(there) == 2:  # scikit-learn keeps one row for two classes: the second against the first
+    if len(there) == 2:  # for two classes scikit-learn keeps one row: the second against the first
         coefficients, intercepts = np.vstack([0 * coefficients, coefficients]), np.r_[0.0, intercepts]
     weights[:, there], bias[there] = coefficients.T, intercepts
     return weights, bias

@@ -33,10 +33,10 @@ from wavefold.training.losses import LOSSES
 from wavefold.training.sampler import EachOnce, TrainingSet
 from wavefold.training.schedule import SCHEDULES
 
-_SMALLEST = 1e-12  # probability, before its logarithm
-_STEPS = 16  # an epoch at least, so that a few hundred samples teach as well; until batches are as small as
+_SMALLEST = 1e-12  # minimum probability before taking its logarithm
+_STEPS = 16  # minimum steps per epoch, so that a few hundred samples suffice; limited by the batch sizes below
 _BATCHES = (8, 128)
-_LONG = 36  # positions that net1 needs
+_LONG = 36  # minimum number of positions for "auto" to choose net1
 _PARAMETERS = {
     **LEARNING,
     "batch_size": BATCH,
@@ -48,21 +48,24 @@ _PARAMETERS = {
 
 
 class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A net, or a classifier fitted whole, over signals (sample, position), (sample, channel, position) or (…, row, column).
+    """A scikit-learn classifier of signals: a neural net, or a classifier that is not trained in epochs.
 
-    model: a short name of `wavefold.models.MODELS` or `CLASSIFIERS` ("kernels", "lightgbm", ...), or a class of nets that is
-        made with channels, length (or rows, columns) and classes; model_options: its further arguments. "auto" is net1, or
-        net6 for samples of fewer than 36 positions.
-    prepare: steps by short name, in their order, with options as {"step": "noise", "sigma": 0.01}: transforms and balancers
-        learned on the training part, augmentations and mixers drawn anew for each sample and epoch.
-    loss, loss_options: of `training.losses.LOSSES`. epochs, batch_size ("auto": 128, less for few samples), learning_rate,
-        optimiser, weight_decay, schedule: as in a recipe's stage. average: epochs that the average of the weights remembers.
-    validation_fraction: held back by `fit`; by the metric `best` on them the best epoch's weights are kept, patience (0: no
-        limit) counts epochs without a better one, and calibrate ("temperature", "none") makes probabilities come true.
-    class_weight: None, "balanced", or a number by class, which weighs the loss. warm_start: fit goes on from the weights that
-        are there. device: "auto", "cpu", "cuda". random_state: the same whole number, the same weights.
+    Signals are (sample, position), (sample, channel, position) or (…, row, column).
 
-    A classifier fitted whole takes model, prepare, validation_fraction, calibrate and random_state, and leaves the rest.
+    model: a short name in `wavefold.models.MODELS` or `CLASSIFIERS` ("kernels", "lightgbm", ...), or a net class whose
+        constructor takes channels, length (or rows, columns) and classes; model_options: its further arguments. "auto" is
+        net1, or net6 for samples of fewer than 36 positions.
+    prepare: steps by short name, in order, with options as in {"step": "noise", "sigma": 0.01}: transforms and balancers are
+        fitted on the training part; augmentations and mixers are drawn anew for each sample and epoch.
+    loss, loss_options: of `training.losses.LOSSES`. epochs, batch_size ("auto": 128, smaller for few samples), learning_rate,
+        optimiser, weight_decay, schedule: as in a recipe's stage. average: span of the weight average in epochs.
+    validation_fraction: share of samples that `fit` uses for validation: the weights of the epoch with the best metric `best`
+        are kept; patience is the number of epochs without improvement before stopping (0: no limit); calibrate
+        ("temperature", "none") calibrates the probabilities.
+    class_weight: None, "balanced", or a number for each class, which weights the loss. warm_start: fit continues from the
+        existing weights. device: "auto", "cpu", "cuda". random_state: the same integer gives the same weights.
+
+    A classifier that is not trained in epochs uses only model, prepare, validation_fraction, calibrate and random_state.
     """
 
     def __init__(
@@ -113,11 +116,11 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def fit(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None
     ) -> Self:
-        """Learn from signals and their classes.
+        """Train on signals and their classes.
 
         X: (sample, position), (sample, channel, position) or (sample, channel, row, column). y: (sample,). sample_weight:
-        (sample,) how much each counts in the loss; one of 0 is left out. groups: (sample,) what must not be on both sides of
-        the split into what is learned and what is held back.
+        (sample,) weights in the loss; samples of weight 0 are left out. groups: (sample,) groups that are never split between
+        the training and validation parts.
         """
         with as_value_errors(), isolated_rng():
             self._check_parameters()
@@ -141,7 +144,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return predicted
 
     def predict_proba(self, X: ArrayLike) -> Values:
-        """Calibrated probabilities, (sample, class), of classes in the order of `classes_`."""
+        """Calibrated probabilities, (sample, class), with classes in the order of `classes_`."""
         check_is_fitted(self)
         with as_value_errors():
             signals = self._signals(validate_data(self, X, reset=False, **_READ))
@@ -154,7 +157,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return probabilities
 
     def decision_function(self, X: ArrayLike) -> Values:
-        """Logarithms of the probabilities, (sample, class); of two classes the log odds of the second, (sample,)."""
+        """Logarithms of the probabilities, (sample, class); for two classes the log odds of the second, (sample,)."""
         logs: Values = np.log(np.maximum(self.predict_proba(X), _SMALLEST))
         return logs if logs.shape[1] > 2 else logs[:, 1] - logs[:, 0]
 
@@ -173,7 +176,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def _read(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, groups: ArrayLike | None
     ) -> tuple[Floats, Ints, Floats | None, NDArray[Any] | None]:
-        """Signals, class numbers, weights and groups of the samples that count; sets `classes_`."""
+        """Signals, class numbers, weights and groups of the samples with non-zero weight; sets `classes_`."""
         values, words = validate_data(self, X, y, **_READ)
         check_classification_targets(words)
         weights = self._weights(sample_weight, words)
@@ -189,7 +192,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return signals, labels.astype(np.int64), weights, names
 
     def _weights(self, sample_weight: ArrayLike | None, words: NDArray[Any]) -> Floats | None:
-        """How much each sample counts, (sample,); None where all count alike."""
+        """The sample weights, (sample,); None if all are equal."""
         if sample_weight is None and self.class_weight is None:
             return None
         weights = np.ones(len(words)) if sample_weight is None else np.asarray(sample_weight, np.float64)
@@ -205,7 +208,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return weights.astype(np.float32)
 
     def _signals(self, values: NDArray[Any]) -> Floats:
-        """Values as signals (sample, channel, ...); in memory of their own where they cannot be written to."""
+        """Values as signals (sample, channel, ...); copied if they are read-only."""
         if values.ndim > 4:
             raise BadValue(f"X: {values.ndim} axes; expected (sample, position), (sample, channel, position) or four axes")
         signals: Floats = np.ascontiguousarray(values if values.ndim > 2 else values[:, None])
@@ -243,11 +246,11 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         )
         ours = isinstance(model, str)
         if ours:
-            options.pop("pretrained", None)  # all of the weights are here
+            options.pop("pretrained", None)  # the state dict holds all weights
         return FittedNet(partial(new_net, model, options, shape, classes), net.state_dict(), exact=ours), history
 
     def _earlier(self) -> nn.Module | None:
-        """The net of an earlier fit to go on from, where there is one and it is wanted."""
+        """The net of an earlier fit to continue from, if there is one and warm_start is set."""
         net = getattr(self, "net_", None)
         return net.as_taught() if self.warm_start and isinstance(net, FittedNet) else None
 
@@ -275,7 +278,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         )
 
     def _calibrated(self, validation: _Validation) -> Any:
-        """The calibration, learned on what was held back; without that, probabilities as they are."""
+        """The calibration, fitted on the validation part; without one, probabilities are unchanged."""
         signals, labels, weights = validation
         if not len(labels):
             return CALIBRATIONS["none"]()
@@ -304,14 +307,14 @@ def _checker(validation: _Validation, best: str) -> Callable[[nn.Module], dict[s
 
 
 def _as_often(weights: Floats) -> Ints:
-    """As many rows as there are weights, each as often as its weight says, evenly drawn."""
+    """Repeat rows in proportion to their weights, evenly spread; the number of rows stays the same."""
     ends = np.cumsum(weights, dtype=np.float64)
     rows: Ints = np.searchsorted(ends, ends[-1] * (np.arange(len(weights)) + 0.5) / len(weights))
     return rows
 
 
 def _net_for(model: NetName, shape: Sequence[int]) -> NetName:
-    """The net that "auto" stands for. shape: (channel, ..., position) of a sample."""
+    """The net selected by "auto". shape: (channel, ..., position) of a sample."""
     if model != "auto":
         return model
     return "net1" if shape[-1] >= _LONG else "net6"

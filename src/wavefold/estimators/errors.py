@@ -1,4 +1,4 @@
-"""Errors in parameters or data, raised as ValueError, as scikit-learn's callers expect."""
+"""Errors in parameters or data, raised as ValueError, as scikit-learn's users expect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def as_value_errors() -> Iterator[None]:
 
 
 def need_takes(model: type, given: Mapping[str, int], options: Mapping[str, Any]) -> None:
-    """BadValue where a class of nets takes other arguments than it would be given."""
+    """Raise BadValue if a net class does not accept the arguments that it would be given."""
     try:
         check_options(model, {**given, **options}, "model_options")
     except UserError as error:

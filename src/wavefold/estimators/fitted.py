@@ -24,20 +24,20 @@ from wavefold.training.loop import probabilities_of
 
 Values = NDArray[np.float64]
 NetName = str | type[nn.Module]
-_SMALL = 64  # values of a sample up to which float64 costs some tenths of a millisecond a sample (net4: 3 ms)
+_SMALL = 64  # maximum values per sample at which float64 costs only some tenths of a millisecond a sample (net4: 3 ms)
 
 
 class Fitted(Protocol):
-    """What answers for signals that are prepared."""
+    """A fitted model that predicts from prepared signals."""
 
     def probabilities(self, signals: Floats, device: torch.device) -> Values:
         """Class probabilities, (sample, class), of signals (sample, channel, ...)."""
 
 
 class FittedNet:
-    """A net as its weights on the processor and how to make it anew; built on a device when it is first asked there.
+    """A net stored as CPU weights and a function that builds it; built on a device at the first prediction there.
 
-    exact: whether small samples are asked in float64, for in float32 the last digits change with how many are asked together.
+    exact: predict small samples in float64, since in float32 the last digits depend on the batch size.
     """
 
     def __init__(self, make: Callable[[], nn.Module], weights: Mapping[str, torch.Tensor], *, exact: bool = False) -> None:
@@ -46,15 +46,15 @@ class FittedNet:
         self._built: dict[tuple[torch.device, torch.dtype], nn.Module] = {}
 
     def on(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
-        """The net on a device, in the form in which it predicts."""
+        """The net on a device, ready to predict."""
         place = torch.device(device), dtype
         if place not in self._built:
-            with isolated_rng():  # new layers draw weights, though they are overwritten
+            with isolated_rng():  # new layers draw random weights, though they are overwritten
                 self._built[place] = prepare_for_prediction(self.as_taught()).to(*place)
         return self._built[place]
 
     def as_taught(self) -> nn.Module:
-        """A new net on the processor with these weights, in the form in which it learns."""
+        """A new net on the CPU with these weights, ready to train."""
         with isolated_rng():
             net = self._make()
         net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})
@@ -70,13 +70,13 @@ class FittedNet:
 
 
 class FittedClassifier:
-    """A classifier of CLASSIFIERS that was fitted whole; pickled as its short name and the files that it writes itself."""
+    """A fitted classifier of CLASSIFIERS; pickled as its short name and the files that it writes itself."""
 
     def __init__(self, name: str, classifier: Any) -> None:
         self.name, self.classifier = name, classifier
 
     def probabilities(self, signals: Floats, device: torch.device) -> Values:
-        """Class probabilities, (sample, class), of signals (sample, channel, ...); the device is its own choice."""
+        """Class probabilities, (sample, class), of signals (sample, channel, ...); the classifier chooses its own device."""
         predicted: Values = self.classifier.probabilities(signals)
         return predicted
 
@@ -96,9 +96,9 @@ class FittedClassifier:
 
 
 def new_net(model: NetName, options: Mapping[str, Any], shape: Sequence[int], classes: int) -> nn.Module:
-    """A net of signals by its short name or class, with weights drawn by torch's generator. shape: (channel, ...) of a sample.
+    """Build a net for signals by its short name or class; torch's generator draws weights. shape: (channel, ...) of a sample.
 
-    It is given channels and length, or channels, rows and columns where its constructor names rows; and classes.
+    It receives channels and length, or channels, rows and columns if its constructor has rows; and classes.
     """
     kind = pick(MODELS, model, "model") if isinstance(model, str) else model
     axes = ("channels", "rows", "columns") if "rows" in inspect.signature(kind).parameters else ("channels", "length")
@@ -109,7 +109,7 @@ def new_net(model: NetName, options: Mapping[str, Any], shape: Sequence[int], cl
 
 
 def new_forecaster(model: NetName, options: Mapping[str, Any], given: Mapping[str, int]) -> nn.Module:
-    """A net that forecasts by its short name or class. given: channels, targets, past, ahead."""
+    """Build a forecasting net by its short name or class. given: channels, targets, past, ahead."""
     return _built(FORECASTERS, model, options, given)
 
 

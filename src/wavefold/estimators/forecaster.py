@@ -34,7 +34,7 @@ from wavefold.training.loop import OPTIMISERS, Stage
 from wavefold.training.sampler import EachOnce
 from wavefold.training.schedule import SCHEDULES
 
-_CHECKED = 256  # windows held back that weights are chosen by after each epoch, evenly spread over all
+_CHECKED = 256  # validation windows used to select weights after each epoch, evenly spread over all
 _METRICS = ("mse", "mae", "rmse")
 _PARAMETERS = {
     **LEARNING,
@@ -52,17 +52,18 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     """A net that forecasts the next `ahead` frames from the last `past` ones.
 
     Frames are (time, row, column), (time, row, column, channel), or (sequence, time, row, column, channel): the axes of an .npy
-    file in `docs/frames.md`. NaN is no value: it counts in no loss and no score.
+    file in `docs/frames.md`. NaN is a missing value: losses and scores ignore it.
 
-    model: a short name of `wavefold.models.forecasters.FORECASTERS`, or a class of nets that is made with channels, targets,
-        past and ahead; model_options: its further arguments. targets: how many channels are forecast, the first; None: all.
+    model: a short name in `wavefold.models.forecasters.FORECASTERS`, or a net class whose constructor takes channels, targets,
+        past and ahead; model_options: its further arguments. targets: number of (first) channels to forecast; None: all.
     prepare: transforms and augmentations of frames by short name, such as {"step": "anomaly", "period": 86400.0}; transforms
-        are undone in forecasts. step: seconds from a frame to the next, for cycles; not needed where `times` are given.
-    loss, loss_options: of `training.frame_losses.FRAME_LOSSES`. epochs, batch_size, learning_rate, optimiser, weight_decay,
-        schedule, average, patience: as in a recipe's stage. stride: frames from a window to learn from to the next.
-    validation_fraction: the latest frames, held back by `fit` with a window's length before them; the weights of the epoch with
-        the least squared error there are kept. baselines: what `compare` puts beside; `score` is the skill against the first.
-    device: "auto", "cpu", "cuda". random_state: the same whole number, the same weights.
+        are undone in forecasts. step: seconds between frames, for cycles; not needed if `times` are given.
+    loss, loss_options: of `training.forecast_losses.FRAME_LOSSES`. epochs, batch_size, learning_rate, optimiser, weight_decay,
+        schedule, average, patience: as in a recipe's stage. stride: frames from one training window to the next.
+    validation_fraction: share of the frames, the latest, that `fit` uses for validation, after a gap of a window's length; the
+        weights of the epoch with the least squared error there are kept. baselines: forecasts that `compare` adds; `score` is
+        the skill against the first.
+    device: "auto", "cpu", "cuda". random_state: the same integer gives the same weights.
     """
 
     def __init__(
@@ -115,10 +116,10 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: None = None, *, times: ArrayLike | None = None) -> Self:
-        """Learn from frames in the order of time.
+        """Train on frames in time order.
 
-        X: (time, row, column[, channel]) or (sequence, time, row, column, channel). y: not looked at, for scikit-learn's sake.
-        times: (time,) or (sequence, time), seconds or datetime64; where they skip, no window crosses.
+        X: (time, row, column[, channel]) or (sequence, time, row, column, channel). y: ignored, for scikit-learn compatibility.
+        times: (time,) or (sequence, time), seconds or datetime64; no window crosses a gap in them.
         """
         with as_value_errors(), isolated_rng():
             self._check_parameters()
@@ -139,10 +140,10 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return self
 
     def predict(self, X: ArrayLike, *, times: ArrayLike | None = None) -> Floats:
-        """The `ahead` frames after the last ones, (ahead, row, column[, target]), in the unit of the frames.
+        """Forecast the `ahead` frames after the last ones, (ahead, row, column[, target]), in the frames' units.
 
-        X: frames with the axes that it was fitted on, `past` of them or more; or several such windows, (sample, ...), for
-        forecasts (sample, ahead, ...). times: (time,) or (sample, time). NaN in cells that have no value in any past frame.
+        X: frames with the same axes as in `fit`, `past` of them or more; or several such windows, (sample, ...), for
+        forecasts (sample, ahead, ...). times: (time,) or (sample, time). Cells without a value in any past frame are NaN.
         """
         check_is_fitted(self)
         with as_value_errors():
@@ -158,11 +159,11 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return later if values.ndim > self.frame_axes_ else later[0]
 
     def score(self, X: ArrayLike, y: None = None, *, times: ArrayLike | None = None) -> float:
-        """Skill in frames against the first baseline: 1 - its mean squared error / the baseline's. 1 at best, 0 no better."""
+        """Skill against the first baseline: 1 - mean squared error / the baseline's. 1 is best, 0 no better than it."""
         return self.compare(X, times=times)["forecast"]["skill"]
 
     def compare(self, X: ArrayLike, *, times: ArrayLike | None = None) -> dict[str, dict[str, float]]:
-        """mse, mae, rmse and skill over every window in frames, of the "forecast" and of each baseline.
+        """Compute mse, mae, rmse and skill over all windows in the frames, for the "forecast" and for each baseline.
 
         X: as for `fit`, `past` + `ahead` frames or more. skill: 1 - mse / the first baseline's mse.
         """
@@ -191,7 +192,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         pick(SCHEDULES, self.schedule, "schedule")
 
     def _learn(self, windows: Windows) -> None:
-        """Fit scaling, baselines and the net on the earlier windows; sets all that is learned."""
+        """Fit scaling, baselines and the net on the training windows; sets all fitted attributes."""
         learned, back = self._split(windows)
         numbers = np.unique(learned.first[:, None] + np.arange(windows.length))
         series = windows.series
@@ -210,7 +211,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.net_ = FittedNet(partial(new_forecaster, self.model, options, given), net.state_dict())
 
     def _split(self, windows: Windows) -> tuple[Windows, Windows]:
-        """The windows to learn from and the latest ones, held back."""
+        """The training windows and the latest ones, for validation."""
         if not self.validation_fraction:
             return windows, windows.take(slice(0, 0))
         try:
@@ -243,7 +244,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         )
 
     def _checker(self, back: Windows, scaled: Series) -> Callable[[nn.Module], dict[str, float]]:
-        """What the loop asks after each epoch: errors of a net's forecasts of windows held back, in the frames' unit."""
+        """The check after each epoch: errors of a net's forecasts on validation windows, in the frames' units."""
         some = back.take(np.unique(np.linspace(0, len(back) - 1, _CHECKED).round().astype(np.int64))) if len(back) else back
 
         def check(model: nn.Module) -> dict[str, float]:
@@ -258,14 +259,14 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return self._requested(net, windows, self.scaling_.apply(windows.series))
 
     def _requested(self, net: nn.Module, windows: Windows, scaled: Series) -> Floats:
-        """What a net says of windows, (sample, target, ahead, row, column), in the unit of the frames."""
+        """A net's forecasts for windows, (sample, target, ahead, row, column), in the frames' units."""
         predicted = np.concatenate([forecast for _, forecast in forecast_windows(net, windows.of(scaled))])
         if not np.isfinite(predicted).all():
             raise BadValue("learning_rate: the net's forecasts are no longer finite; lower it, or choose another loss")
         return self.scaling_.undo(predicted, windows)
 
     def _known_frames(self, values: Floats) -> Floats:
-        """Frames like those it was fitted on, (sequence, time, row, column, channel)."""
+        """Check that frames match the fitted ones, and return them as (sequence, time, row, column, channel)."""
         if values.ndim not in (self.frame_axes_, self.frame_axes_ + 1):
             raise BadValue(
                 f"X: {values.ndim} axes; expected {self.frame_axes_} for one series, or one more for several windows"
@@ -276,7 +277,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return frames
 
     def _last_windows(self, series: Series, length: int) -> Windows:
-        """The last past frames of every sequence of a length; BadValue where there are too few, or time skips in them."""
+        """The last past frames of all sequences, each `length` frames long; BadValue if there are too few or time has a gap."""
         first = np.arange(length, len(series) + 1, length) - self.past
         stretch = np.searchsorted(series.starts, first, side="right") - 1
         if length < self.past or (stretch != np.searchsorted(series.starts, first + self.past - 1, side="right") - 1).any():
@@ -286,7 +287,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
 
 def _numbers(X: ArrayLike) -> Floats:
-    """Values as float32, NaN allowed; errors in scikit-learn's words."""
+    """Values as float32, NaN allowed; errors are worded as in scikit-learn."""
     values: Floats = check_array(
         X, dtype=np.float32, allow_nd=True, ensure_all_finite="allow-nan", ensure_2d=False, input_name="X"
     )
@@ -294,19 +295,19 @@ def _numbers(X: ArrayLike) -> Floats:
 
 
 def _sequences(values: Floats, frame_axes: int) -> Floats:
-    """Frames as (sequence, time, row, column, channel), from one series or several, with or without a channel's axis."""
+    """Frames as (sequence, time, row, column, channel), from one series or several, with or without a channel axis."""
     several = values if values.ndim > frame_axes else values[None]
     return several if frame_axes == 4 else several[..., None]
 
 
 def _later(windows: Windows, targets: int) -> Floats:
-    """The later frames of windows, (sample, target, ahead, row, column)."""
+    """The future frames of windows, (sample, target, ahead, row, column)."""
     later = replace(windows, first=windows.first + windows.past, past=windows.ahead, ahead=0)
     return later.values()[:, :targets]
 
 
 def _measured(predicted: Floats, truth: Floats) -> dict[str, float]:
-    """Mean errors over all cells with a value, by metric."""
+    """Mean errors over all cells with a value, by metric name."""
     every = metrics_of_frames(1.0)
     scores = FrameScores({name: every[name] for name in _METRICS})
     scores.add(predicted, truth)

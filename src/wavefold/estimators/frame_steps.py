@@ -1,4 +1,4 @@
-"""Frames as a series, and the steps between frames and nets: learned on the training part, undone in every forecast."""
+"""Frames as a series, and the steps between frames and nets: fitted on the training part, undone in every forecast."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from wavefold.transforms.mirror import FRAME_AUGMENTATIONS
 
 
 def new_scaling(steps: Sequence[Step]) -> FrameScaling:
-    """The transforms among the steps, in their order, nothing learned yet."""
+    """The transforms among the steps, in order, not yet fitted."""
     named = enumerate(named_steps(steps, _STEPS))
     chosen = [(number, step) for number, step in named if step[1] in FRAME_TRANSFORMS]
     return FrameScaling([(n, build_part(FRAME_TRANSFORMS, name, options, place)) for n, (place, name, options) in chosen])
 
 
 def frame_changes(steps: Sequence[Step]) -> tuple[Change, ...]:
-    """The augmentations among the steps, in their order."""
+    """The augmentations among the steps, in order."""
     named = named_steps(steps, _STEPS)
     return tuple(
         build_part(FRAME_AUGMENTATIONS, name, options, place) for place, name, options in named if name in FRAME_AUGMENTATIONS
@@ -35,9 +35,9 @@ def frame_changes(steps: Sequence[Step]) -> tuple[Change, ...]:
 
 
 def series_of(frames: Floats, times: Seconds | None, step: float) -> Series:
-    """Sequences of frames as one series whose stretches end with a sequence, and where times skip.
+    """Join sequences of frames into one series, with a new segment after each sequence and each gap in time.
 
-    frames: (sequence, time, row, column, channel), NaN where there is no value; times: (sequence, time) seconds.
+    frames: (sequence, time, row, column, channel), NaN for missing values; times: (sequence, time) seconds.
     """
     count, length = frames.shape[:2]
     values = np.ascontiguousarray(np.moveaxis(frames, -1, 2).reshape(count * length, frames.shape[-1], *frames.shape[2:4]))
@@ -57,7 +57,7 @@ def series_of(frames: Floats, times: Seconds | None, step: float) -> Series:
 
 
 def as_seconds(times: ArrayLike | None, shape: tuple[int, ...]) -> Seconds | None:
-    """Times as seconds, (sequence, time). times: datetime64 or seconds, of a shape; BadValue where they do not fit."""
+    """Times as seconds, (sequence, time). times: datetime64 or seconds, with the given shape; else BadValue."""
     if times is None:
         return None
     values: np.ndarray[Any, Any] = np.asarray(times)

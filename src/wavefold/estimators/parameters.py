@@ -1,4 +1,4 @@
-"""What a parameter of an estimator may be: in words for who got it wrong, and as a question."""
+"""Valid values of estimator parameters: a description for error messages, and a test."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from wavefold.estimators.errors import BadValue
 
 Wanted = tuple[str, Callable[[Any], bool]]
 
-_SHOWN = 80  # characters of a value that is wrong
+_SHOWN = 80  # maximum characters of an invalid value to print
 
 
 def need_parameters(estimator: Any, wanted: Mapping[str, Wanted]) -> None:
-    """BadValue for the first parameter that is not as it must be. wanted: parameter -> what is expected, whether it is."""
+    """Raise BadValue for the first invalid parameter. wanted: parameter -> (description of valid values, test)."""
     for name, (expected, right) in wanted.items():
         value = getattr(estimator, name)
         if not right(value):
@@ -26,12 +26,12 @@ def need_parameters(estimator: Any, wanted: Mapping[str, Wanted]) -> None:
 
 
 def whole_from(least: int) -> Wanted:
-    """A whole number, Python's or NumPy's, from `least` on."""
+    """An integer, Python's or NumPy's, of at least `least`."""
     return f"a whole number, {least} or more", lambda value: _is_whole(value) and value >= least
 
 
 def or_none(wanted: Wanted) -> Wanted:
-    """None, or as wanted."""
+    """None, or a value that passes the given test."""
     return f"None or {wanted[0]}", lambda value: value is None or wanted[1](value)
 
 
@@ -52,7 +52,7 @@ def _are_names(value: Any) -> bool:
 
 
 def _are_steps(value: Any) -> bool:
-    return isinstance(value, Mapping | str) or (  # one step alone is told of by who takes the steps
+    return isinstance(value, Mapping | str) or (  # single steps are checked where the steps are built
         isinstance(value, Sequence) and all(isinstance(step, str) or _are_options(step) for step in value)
     )
 
@@ -86,7 +86,7 @@ WEIGHTS: Wanted = or_none(("'balanced' or a mapping from class to a number, 0 or
 SEED: Wanted = or_none(("a whole number from 0 to 4294967295, or a RandomState of NumPy", _is_seed))
 MODEL: Wanted = "a short name or a class of nets", _is_model
 
-# what the classifier and the forecaster share
+# parameters shared by the classifier and the forecaster
 LEARNING: dict[str, Wanted] = {
     "model": MODEL,
     "model_options": OPTIONS,

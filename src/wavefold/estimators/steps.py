@@ -1,4 +1,4 @@
-"""Preparing by short names, as in a recipe: "noise", or {"step": "noise", "sigma": 0.01} with options."""
+"""Preparation steps by short name, as in a recipe: "noise", or {"step": "noise", "sigma": 0.01} with options."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Named = tuple[str, str, dict[str, Any]]  # place, short name, options
 
 @dataclass(frozen=True)
 class TrainingPart:
-    """What a classifier learns from, prepared; invented samples last."""
+    """The prepared training data of a classifier; synthetic samples come last."""
 
     signals: Floats  # (sample, channel, ...)
     labels: Ints  # (sample,)
-    weights: Floats | None  # (sample,) of mean 1; None where all count alike
-    transforms: tuple[Transform, ...]  # as learned, for other signals
+    weights: Floats | None  # (sample,) weights of mean 1; None if all are equal
+    transforms: tuple[Transform, ...]  # fitted, to apply to other signals
 
 
 def named_steps(steps: Sequence[Step], known: Mapping[str, object]) -> list[Named]:
-    """Steps with their places and options; BadValue for a name that is not known."""
+    """Steps with their places and options; BadValue for an unknown name."""
     if isinstance(steps, str | Mapping):
         raise BadValue(f"prepare: {steps!r} is one step; expected a sequence of steps, such as ({steps!r},)")
     named = []
@@ -44,9 +44,9 @@ def named_steps(steps: Sequence[Step], known: Mapping[str, object]) -> list[Name
 
 
 def prepared_part(steps: Sequence[Step], signals: Floats, labels: Ints, weights: Floats | None, *, seed: int) -> TrainingPart:
-    """The training part with transforms learned and taken and rare classes filled up, in the order of the steps.
+    """Apply the steps in order to the training part: fit and apply transforms, and balance rare classes.
 
-    signals: (sample, channel, ...); labels, weights: (sample,). An invented sample weighs what its class weighs in the mean.
+    signals: (sample, channel, ...); labels, weights: (sample,). A synthetic sample gets the mean weight of its class.
     """
     learned: list[Transform] = []
     for place, name, options in named_steps(steps, STEPS):
@@ -64,14 +64,14 @@ def prepared_part(steps: Sequence[Step], signals: Floats, labels: Ints, weights:
 
 
 def taken(transforms: Sequence[Transform], signals: Floats) -> Floats:
-    """Signals (sample, channel, ...) after transforms that were learned."""
+    """Apply fitted transforms to signals (sample, channel, ...)."""
     for transform in transforms:
         signals = transform.apply(signals)
     return np.ascontiguousarray(signals, np.float32)
 
 
 def random_changes(steps: Sequence[Step], shape: Sequence[int], classes: int) -> tuple[Augment | Mix, ...]:
-    """The augmentations and mixers among the steps, in their order. shape: (channel, ...) of a prepared sample."""
+    """The augmentations and mixers among the steps, in order. shape: (channel, ...) of a prepared sample."""
     changes: list[Augment | Mix] = []
     for place, name, options in named_steps(steps, STEPS):
         if name in AUGMENTATIONS:
@@ -87,7 +87,7 @@ STEPS: dict[str, Any] = {**TRANSFORMS, **BALANCERS, **AUGMENTATIONS, **MIXERS}
 
 
 def _with_invented(weights: Floats, labels: Ints, first: int) -> Floats:
-    """Weights of the samples up to `first`, then of those invented, divided by the mean of all."""
+    """Weights of the first `first` samples, then of the synthetic ones, divided by the mean of all."""
     counts = np.maximum(np.bincount(labels[:first], minlength=labels.max() + 1), 1)
     means = np.bincount(labels[:first], weights, labels.max() + 1) / counts
     every = np.concatenate([weights, means[labels[first:]]])

@@ -1,4 +1,4 @@
-"""The training loop without a run's folder: nothing is written, and torch's generators are left unchanged."""
+"""The training loop without a run folder: nothing is written, and torch's generators are left unchanged."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from wavefold.training.sampler import Draw, Source
 
 
 def train_in_memory(model: nn.Module, part: Source, check: Check, stage: Stage) -> list[dict[str, Any]]:
-    """Train a net in place through one stage; it ends with the best weights. Returns a line an epoch: loss and checks.
+    """Train a net in place through one stage; it ends with the best weights. Returns loss and checks for each epoch.
 
-    What batch norm goes by is then measured anew, for after few steps its running means still lag behind the weights; where
-    samples are held back, it is kept only if it is no worse for them.
+    Batch norm statistics are then measured again, since after few steps the running means lag behind the weights; if there are
+    validation samples, the new ones are kept only if they are no worse on those.
     """
     state = TrainingState()
     fit_stage(model, part, check, stage, state, _Nowhere(), _Silent())
@@ -37,7 +37,7 @@ def train_in_memory(model: nn.Module, part: Source, check: Check, stage: Stage) 
 
 
 def _measure(model: nn.Module, norms: Sequence[_BatchNorm], part: Source, key: int) -> None:
-    """Give batch norm the mean and variance over one epoch, in batches large enough to tell them; dropout rests."""
+    """Set batch norm's mean and variance from one epoch, in batches large enough to estimate them, with dropout off."""
     rows = torch.cat(list(part.batches.epoch(key)))
     batches = rows.tensor_split(max(1, len(rows) // _MEASURED))
     model.eval()
@@ -61,12 +61,12 @@ def _worse(value: float, than: float, higher_is_better: bool) -> bool:
     return not (value >= than if higher_is_better else value <= than)
 
 
-_MEASURED = 128  # samples of a batch whose mean and variance are taken
+_MEASURED = 128  # batch size for estimating mean and variance
 
 
 @contextmanager
 def isolated_rng() -> Iterator[None]:
-    """Torch's generators and its choice of kernels, put back as they were."""
+    """Run the block with deterministic kernels; restore torch's generators and kernel settings afterwards."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     exact, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
@@ -80,7 +80,7 @@ def isolated_rng() -> Iterator[None]:
 
 
 def training_device(name: str) -> torch.device:
-    """The device of "auto", "cpu" or "cuda"; BadValue where it is not there."""
+    """The device for "auto", "cpu" or "cuda"; BadValue if it is not available."""
     if name not in _DEVICES:
         raise BadValue(f"device: {name!r} is not one of {', '.join(_DEVICES)}{nearest(name, _DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
@@ -89,7 +89,7 @@ def training_device(name: str) -> torch.device:
 
 
 def inference_device(name: str) -> torch.device:
-    """The same, but what was learned on a GPU answers on a processor where there is no GPU."""
+    """As `training_device`, but a model trained on a GPU predicts on the CPU if there is no GPU."""
     return torch.device("cpu") if name == "cpu" else best_device()
 
 
@@ -97,7 +97,7 @@ _DEVICES = ("auto", "cpu", "cuda")
 
 
 class _Nowhere:
-    """No place: a state that nobody will ask for."""
+    """A checkpoint store that stores nothing."""
 
     def due(self) -> bool:
         return False
@@ -107,7 +107,7 @@ class _Nowhere:
 
 
 class _Silent:
-    """A watch that says nothing."""
+    """A listener that does nothing."""
 
     def step(self, state: TrainingState, steps: int) -> None:
         pass

@@ -1,1 +1,1 @@
-"""How good an answer is: metrics with intervals, reliability."""
+"""Evaluation: metrics with confidence intervals, and reliability."""

@@ -1,12 +1,12 @@
-"""Metrics of forecast frames: streaming, mergeable, by lead, each with a confidence interval.
+"""Metrics of forecast frames: streaming, mergeable, by lead time, each with a confidence interval.
 
-A metric is two functions: `measure` turns forecasts and truths into sums (window, lead, k), `value` turns sums into scores.
-So rows of windows are scored as they come and concatenated in any order; added over windows they give the score by lead,
-added over leads too the whole, and drawn anew with replacement (Efron 1979), window by window or whole groups at a time, the
-interval. Two forecasters of the same windows are compared in the same draws.
+A metric is two functions: `measure` turns forecasts and truths into sums (window, lead, k), and `value` turns sums into
+scores. So windows are scored in batches, which can be concatenated in any order. Sums added over windows give the score by
+lead; added over leads too, the overall score; resampled with replacement (Efron 1979), by window or by whole group, the
+interval. Two forecasters of the same windows are compared on the same resamples.
 
 Legend: N windows, C channels, T leads, k sums, R resamples. Forecasts and truths are (N, C, T, row, column) in physical units;
-a truth of NaN is left out. Sums are float64.
+cells whose truth is NaN are ignored. Sums are float64.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Measure = Callable[[Frames, Frames], Tensor]
 Ends = tuple[float, float, float]  # a value and the ends of its 95 % interval
 EndsByLead = tuple[Values, Values, Values]  # (T,) each
 
-_CELLS = 500_000  # measured at once, 4 MB: what a processor's cache holds goes twice as fast
+_CELLS = 500_000  # measured at once, 4 MB: twice as fast if it fits into the processor's cache
 _WEIGHTS = 2_000_000  # of resamples held at once: 16 MB
-_MOST_DB = 100.0  # PSNR of a frame forecast exactly, which would be infinite
+_MOST_DB = 100.0  # PSNR of an exactly forecast frame, which would be infinite
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class FrameMetric:
 def metrics_of_frames(
     data_range: float, thresholds: Sequence[float] = (), scales: Sequence[int] = (1,)
 ) -> dict[str, FrameMetric]:
-    """All metrics by name: csi-7 is of cells at 7 or more, fss-7-9 of those in neighbourhoods of 9 x 9 cells.
+    """All metrics by name: csi-7 is for cells at 7 or more, fss-7-9 for the same events in neighbourhoods of 9 x 9 cells.
 
     data_range: of the values, for PSNR and SSIM. thresholds: in the values' units. scales: sides of neighbourhoods, odd.
 
     mse, mae, rmse are means over cells; mse-sum and mae-sum are summed over a frame's cells and channels, then averaged over
-    frames, as the tables of video papers have them. psnr (dB, at most 100 a frame), ssim (Gaussian, 11) and ssim-uniform (7)
-    are means over frames, NaN where frames are smaller than the window. csi = hits / (hits + misses + false alarms); bias is
-    events forecast over events seen; fss as Roberts and Lean 2008, cells beyond the frame without events; sharpness is the
-    forecast's power over the truth's in the highest third of wavenumbers: 1 at best, less where it is blurred.
+    frames, as in the tables of video papers. psnr (dB, at most 100 per frame), ssim (Gaussian, 11) and ssim-uniform (7) are
+    means over frames, NaN if frames are smaller than the window. csi = hits / (hits + misses + false alarms); bias is forecast
+    events / observed events; fss follows Roberts and Lean 2008, with no events beyond the frame; sharpness is the forecast's
+    power divided by the truth's in the highest third of wavenumbers: 1 is best, blurred forecasts have less.
     """
     check_window(data_range=data_range, size=11, sigma=1.5)
     errors = partial(_errors, data_range=float(data_range))
@@ -80,7 +80,7 @@ def metrics_of_frames(
 
 
 class FrameScores:
-    """Sums of metrics over windows that come batch by batch, and the scores and intervals that follow from them."""
+    """Sums of metrics over windows, added batch by batch, and the scores and intervals computed from them."""
 
     def __init__(self, metrics: dict[str, FrameMetric]) -> None:
         self.metrics = dict(metrics)
@@ -91,7 +91,7 @@ class FrameScores:
         return self._count
 
     def add(self, forecast: Frames, truth: Frames) -> None:
-        """Measure a batch of windows. forecast, truth: (N, C, T, row, column). DataError where they do not fit."""
+        """Measure a batch of windows. forecast, truth: (N, C, T, row, column). DataError if they do not match."""
         place = next(iter(self.metrics), "scores")
         _check_shapes(forecast, truth, place)
         together = max(1, _CELLS // max(1, math.prod(truth.shape[1:])))
@@ -102,7 +102,7 @@ class FrameScores:
             self._count += len(pair[0])
 
     def merge(self, other: FrameScores) -> None:
-        """Put another's windows after these. DataError unless its metrics bear the same names."""
+        """Append another's windows. DataError unless its metrics have the same names."""
         if list(self.metrics) != list(other.metrics):
             raise DataError(f"scores: metrics {listed(other.metrics)} do not match {listed(self.metrics)}")
         for name, rows in other._rows.items():
@@ -126,8 +126,8 @@ class FrameScores:
     ) -> tuple[float, float]:
         """Ends of the 95 % percentile bootstrap interval over windows, or over whole groups.
 
-        groups: (N,) names of what is drawn whole: windows that share frames belong to one block of time. (NaN, NaN) where
-        fewer than two windows or groups are there to draw from.
+        groups: (N,) names of the resampling units: windows that share frames belong to one block of time. (NaN, NaN) if there
+        are fewer than two windows or groups.
         """
         value = self._metric(name).value
         low, high = _ends(lambda sums: value(sums.sum(axis=1)), [self._sums(name)], groups, seed, resamples)
@@ -140,7 +140,7 @@ class FrameScores:
     def difference(
         self, name: str, other: FrameScores, groups: ArrayLike | None = None, *, seed: int = 0, resamples: int = 1000
     ) -> Ends:
-        """This metric less the other's on the same windows, with the interval of draws that take both together."""
+        """This metric minus the other's on the same windows, with an interval from resamples common to both."""
         return self._whole(np.subtract, name, other, groups, seed, resamples)
 
     def difference_by_lead(
@@ -152,7 +152,7 @@ class FrameScores:
     def skill(
         self, name: str, other: FrameScores, groups: ArrayLike | None = None, *, seed: int = 0, resamples: int = 1000
     ) -> Ends:
-        """1 - error / the other's error: 1 is perfect, 0 no better than the other. UserError for a metric that is no error."""
+        """1 - error / the other's error: 1 is perfect, 0 no better than the other. UserError if the metric is not an error."""
         return self._whole(self._skill(name), name, other, groups, seed, resamples)
 
     def skill_by_lead(
@@ -196,7 +196,7 @@ class FrameScores:
         return pick(self.metrics, name, "metric")
 
     def _first_of(self) -> dict[Measure, str]:
-        """Each measure once, by the first metric that takes it: mse, mae, rmse and psnr share their sums."""
+        """Each measure once, with the first metric that uses it: mse, mae, rmse and psnr share their sums."""
         return {metric.measure: name for name, metric in reversed(self.metrics.items())}
 
     def _sums(self, name: str) -> Values:
@@ -212,7 +212,7 @@ _Compare = Callable[[Values, Values], Values]
 
 
 def _errors(forecast: Frames, truth: Frames, *, data_range: float) -> Tensor:
-    """Squared and absolute errors, cells, frames that have any, and their PSNR: (N, T, 5)."""
+    """Squared and absolute errors, number of cells, number of frames with known cells, and their PSNR: (N, T, 5)."""
     guess, seen, known = _masked(forecast, truth, "mse")
     apart = guess - seen
     squares, cells = apart.square().sum(_FRAME), known.sum(_FRAME).double()
@@ -223,7 +223,7 @@ def _errors(forecast: Frames, truth: Frames, *, data_range: float) -> Tensor:
 
 
 def _similarity(forecast: Frames, truth: Frames, **window: object) -> Tensor:
-    """SSIM of each channel's frame, summed, and how many frames have one: (N, T, 2)."""
+    """SSIM summed over the channels' frames, and the number of frames that have one: (N, T, 2)."""
     guess, seen = _pair(forecast, truth, "ssim")
     if min(seen.shape[-2:]) < int(str(window["size"])):
         return seen.new_zeros(len(seen), seen.shape[2], 2)
@@ -254,14 +254,14 @@ def _events(forecast: Frames, truth: Frames, *, threshold: float, scales: tuple[
 
 
 def _corner_sums(events: Tensor) -> Tensor:
-    """Events above and left of each corner of a cell, (..., row + 1, column + 1)."""
+    """Number of events above and left of each cell corner, (..., row + 1, column + 1)."""
     sums = events.new_zeros(*events.shape[:-2], events.shape[-2] + 1, events.shape[-1] + 1, dtype=torch.int32)
     sums[..., 1:, 1:] = events.int().cumsum(dim=-1, dtype=torch.int32).cumsum(dim=-2, dtype=torch.int32)
     return sums
 
 
 def _shares(sums: Tensor, scale: int) -> Tensor:
-    """Share of events in the scale x scale cells around each, (..., row, column); none lie beyond the frame."""
+    """Share of events in the scale x scale cells around each cell, (..., row, column); there are none beyond the frame."""
     reach = scale // 2
     for axis in (-2, -1):
         size = sums.shape[axis] - 1
@@ -290,7 +290,7 @@ def _event_metrics(threshold: float, scales: tuple[int, ...]) -> dict[str, Frame
 
 
 def _ratio(sums: ArrayLike, *, over: tuple[int, ...], under: tuple[int, ...]) -> Values:
-    """The sums `over` by the sums `under`, NaN where these are 0."""
+    """The sums `over` divided by the sums `under`, NaN where these are 0."""
     parts = np.asarray(sums, np.float64)
     top, bottom = parts[..., list(over)].sum(axis=-1), parts[..., list(under)].sum(axis=-1)
     return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), np.nan)
@@ -311,7 +311,7 @@ def _less_error(mine: Values, theirs: Values) -> Values:
 def _ends(
     function: Callable[..., Values], rows: Sequence[Values], groups: ArrayLike | None, seed: int, resamples: int
 ) -> tuple[Values, Values]:
-    """2.5 and 97.5 % of a function of sums (R, T, k), in resamples that draw the same windows or groups of all `rows`."""
+    """2.5 and 97.5 % quantiles of a function of sums (R, T, k), with the same windows or groups resampled for all `rows`."""
     by_unit = [_by_group(sums, groups) for sums in rows]
     if len(by_unit[0]) < 2:
         nothing = np.full_like(function(*(sums.sum(axis=0, keepdims=True) for sums in rows))[0], np.nan)
@@ -334,7 +334,7 @@ def _by_group(rows: Values, groups: ArrayLike | None) -> Values:
 
 
 def _draws(units: int, resamples: int, seed: int) -> Iterator[Values]:
-    """Weights (some R, unit): how often each unit was drawn."""
+    """Yield resampling weights (some R, unit): how often each unit was drawn."""
     rng = np.random.default_rng(seed)
     together = max(1, _WEIGHTS // units)
     for start in range(0, resamples, together):
@@ -343,7 +343,7 @@ def _draws(units: int, resamples: int, seed: int) -> Iterator[Values]:
 
 
 def _quantiles(drawn: Values) -> tuple[Values, Values]:
-    """Ends over the first axis, of the resamples in which the metric is defined."""
+    """Interval ends over the first axis, from the resamples in which the metric is defined."""
     defined = ~np.isnan(drawn)
     filled = np.where(defined.any(axis=0), drawn, 0.0)  # a column of NaN would warn
     low, high = (np.where(defined.any(axis=0), ends, np.nan) for ends in np.nanquantile(filled, [0.025, 0.975], axis=0))
@@ -354,14 +354,14 @@ _FRAME = (1, 3, 4)  # channel, row, column of (N, C, T, row, column)
 
 
 def _masked(forecast: Frames, truth: Frames, place: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Both, 0 where the truth is missing, and where it is known."""
+    """Forecast and truth, 0 where the truth is missing, and a mask of known truth."""
     guess, seen = _pair(forecast, truth, place)
     known = ~torch.isnan(seen)
     return torch.where(known, guess, 0.0), torch.where(known, seen, 0.0), known
 
 
 def _pair(forecast: Frames, truth: Frames, place: str, first: int = 0) -> tuple[Tensor, Tensor]:
-    """Both as float64; DataError where the forecast has no finite value for a truth. first: number of the first window."""
+    """Both as float64; DataError if the forecast is not finite where the truth is known. first: number of the first window."""
     _check_shapes(forecast, truth, place)
     seen = _doubles(truth)
     guess = _doubles(forecast).to(seen.device)

@@ -1,6 +1,6 @@
 """Metrics of class probabilities, each with a confidence interval.
 
-Each metric is written once, for weighted samples: all weights 1 give its value, and the weights of bootstrap resamples
+Each metric is written once, for weighted samples: weights of 1 give its value, and the weights of bootstrap resamples
 (Efron 1979: how often a resample drew each sample) give its interval, many resamples at a time.
 
 Legend: N samples, C classes, R resamples. probabilities (N, C), labels (N,) int64 class numbers, weights (R, N).
@@ -23,7 +23,7 @@ from wavefold.data.dataset import Ints, class_names
 Values = NDArray[np.float64]
 Weighted = Callable[[Values], Values]  # weights (R, N) to the metric of each resample (R,)
 
-_BINS = 15  # of ECE, as Guo and others 2017
+_BINS = 15  # for ECE, as in Guo and others 2017
 _CHUNK = 2_000_000  # weights held at once: 16 MB
 
 
@@ -34,7 +34,7 @@ class Metric:
     name: str
     weighted: Callable[[Values, Ints], Weighted]
     higher_is_better: bool
-    resamples: int = 1000  # default for an interval
+    resamples: int = 1000  # default number for an interval
 
     def function(self, probabilities: ArrayLike, labels: ArrayLike) -> float:
         """The metric's value; NaN where it is undefined. probabilities: (N, C); labels: (N,)."""
@@ -44,7 +44,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Score:
-    """A metric's value on labelled samples, its 95 % interval, and the other metrics that fit; NaN where undefined."""
+    """A metric's value on labelled samples, its 95 % interval, and the other applicable metrics; NaN if undefined."""
 
     metric: str
     value: float
@@ -54,7 +54,7 @@ class Score:
     by: dict[str, dict[str, Cut]] = field(default_factory=dict)  # column -> value -> the metric of its samples
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `wavefold score --json` prints; what is undefined is None."""
+        """The object that `wavefold score --json` prints; undefined values are None."""
         cuts = {column: {value: cut.as_json() for value, cut in cuts.items()} for column, cuts in self.by.items()}
         return {
             "metric": self.metric,
@@ -75,18 +75,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Cut:
-    """A metric of the samples that bear one value of a column, beside all those of the classes that the value lacks."""
+    """A metric on the samples with one value of a column, together with all samples of the classes that the value lacks."""
 
     value: float
     interval: tuple[float, float]
-    n: int  # samples that bear the value
+    n: int  # samples with the value
 
     def as_json(self) -> dict[str, Any]:
-        """value, interval and n; what is undefined is None."""
+        """value, interval and n; undefined values are None."""
         return {"value": _json(self.value), "interval": [_json(end) for end in self.interval], "n": self.n}
 
     def line(self) -> str:
-        """As Score's, without the metric's name."""
+        """One line of text, as in Score, without the metric's name."""
         return _line(self.value, self.interval, self.n)
 
 
@@ -99,10 +99,10 @@ def score(
     groups: ArrayLike | None = None,
     seed: int = 0,
 ) -> Score:
-    """The named metric with its interval, and all others, on labelled samples.
+    """Compute the named metric with its interval, and all others, on labelled samples.
 
-    probabilities: (N, C). labels: (N,). decided: (N, C) what one would submit, on which l1 is taken where it is given.
-    groups: (N,) names of what is drawn whole for the interval (patients, stars).
+    probabilities: (N, C). labels: (N,). decided: (N, C) decisions to submit; if given, l1 is computed on them.
+    groups: (N,) names of the resampling units for the interval (patients, stars).
     """
     pick(METRICS, metric, "metric")
     values, numbers = _checked(probabilities, labels)
@@ -127,10 +127,10 @@ def interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Ends of the percentile bootstrap interval of a metric, over samples or, where given, over whole groups.
+    """Ends of the percentile bootstrap interval of a metric, over samples or, if given, over whole groups.
 
-    probabilities: (N, C). labels: (N,). groups: (N,) names. (NaN, NaN) where fewer than two samples or groups are there
-    to draw from. Where no sample is wrong it cannot see how often one would be: read n beside it.
+    probabilities: (N, C). labels: (N,). groups: (N,) names. (NaN, NaN) if there are fewer than two samples or groups. If no
+    sample is wrong, the interval cannot reflect how often one would be: consider n too.
     """
     part = pick(METRICS, metric, "metric")
     values, numbers = _checked(probabilities, labels)
@@ -155,9 +155,9 @@ def cut_score(
     groups: ArrayLike | None = None,
     seed: int = 0,
 ) -> dict[str, Cut]:
-    """A metric cut by what marks each sample, in the marks' natural order; "" marks nothing.
+    """Compute a metric for each mark of the samples, in the marks' natural order; "" is no mark.
 
-    values: (N, C) that the metric is of; marks: (N,). Of each mark its own samples are taken and all samples of the classes
+    values: (N, C), the metric's input; marks: (N,). Each mark is scored on its own samples and all samples of the classes
     that it lacks: positives of one family against every negative.
     """
     odds, numbers = _checked(values, labels)
@@ -172,7 +172,7 @@ def cut_score(
 
 
 def f1_by_class(probabilities: ArrayLike, labels: ArrayLike) -> list[float]:
-    """F1 of each class under the largest probability; 0 for a class that is neither there nor predicted."""
+    """F1 of each class for the most probable class; 0 for a class that neither occurs nor is predicted."""
     values, numbers = _checked(probabilities, labels)
     guessed, classes = values.argmax(axis=1), np.arange(values.shape[1])
     right = np.bincount(numbers[guessed == numbers], minlength=len(classes))
@@ -181,7 +181,7 @@ def f1_by_class(probabilities: ArrayLike, labels: ArrayLike) -> list[float]:
 
 
 def _resample(unit: Ints, resamples: int, seed: int) -> Iterator[Values]:
-    """Weights (some R, N): how often each sample's unit was drawn. unit: (N,) numbers of what is drawn whole."""
+    """Yield weights (some R, N): how often each sample's unit was drawn. unit: (N,) numbers of the resampling units."""
     rng = np.random.default_rng(seed)
     units = int(unit.max()) + 1
     rows = max(1, _CHUNK // len(unit))
@@ -197,7 +197,7 @@ def _accuracy(probabilities: Values, labels: Ints) -> Weighted:
 
 
 def _macro_f1(probabilities: Values, labels: Ints) -> Weighted:
-    """Mean F1 of the classes that labels or predictions hold, as in scikit-learn."""
+    """Mean F1 of the classes that occur in labels or predictions, as in scikit-learn."""
     classes = np.eye(probabilities.shape[1])
     predicted, actual = classes[probabilities.argmax(axis=1)], classes[labels]  # (N, C) one-hot
     hits, either = predicted * actual, predicted + actual
@@ -211,14 +211,14 @@ def _macro_f1(probabilities: Values, labels: Ints) -> Weighted:
 
 
 def _l1(probabilities: Values, labels: Ints) -> Weighted:
-    """Sum over samples of |p - y| over classes; resamples that hold more or fewer samples are scaled to N."""
+    """Sum over samples of |p - y| over classes; resamples with more or fewer samples are scaled to N."""
     distance = np.abs(probabilities - np.eye(probabilities.shape[1])[labels]).sum(axis=1)
     mean = _weighted_mean(distance)
     return lambda weights: len(labels) * mean(weights)
 
 
 def _auc(probabilities: Values, labels: Ints) -> Weighted:
-    """Area under the ROC curve: of class 1 where there are two, else the mean of one class against the rest."""
+    """Area under the ROC curve: of class 1 if there are two classes, else the mean over classes of one against the rest."""
     classes = probabilities.shape[1]
     areas = [_area(probabilities[:, c], labels == c) for c in ([1] if classes == 2 else range(classes))]
 
@@ -232,7 +232,7 @@ def _auc(probabilities: Values, labels: Ints) -> Weighted:
 
 
 def _area(scores: Values, positive: NDArray[np.bool_]) -> Weighted:
-    """Chance that a positive sample scores above a negative one, ties counted half."""
+    """Probability that a positive sample scores above a negative one, with ties counted as half."""
     order = np.argsort(scores)
     kth_smallest = scores[order]
     steps = np.flatnonzero(np.r_[True, kth_smallest[1:] != kth_smallest[:-1]])  # where each distinct score starts
@@ -252,7 +252,7 @@ def _area(scores: Values, positive: NDArray[np.bool_]) -> Weighted:
 
 def _log_loss(probabilities: Values, labels: Ints) -> Weighted:
     given = probabilities[np.arange(len(labels)), labels]
-    return _weighted_mean(-np.log(np.maximum(given, np.finfo(np.float64).eps)))  # a sure mistake costs 36, not infinity
+    return _weighted_mean(-np.log(np.maximum(given, np.finfo(np.float64).eps)))  # a certain mistake costs 36, not infinity
 
 
 def _ece(probabilities: Values, labels: Ints) -> Weighted:
@@ -276,7 +276,7 @@ METRICS: Table[Metric] = Table(
             Metric("accuracy", _accuracy, higher_is_better=True),
             Metric("macro-f1", _macro_f1, higher_is_better=True),
             Metric("l1", _l1, higher_is_better=False),
-            Metric("auc", _auc, higher_is_better=True, resamples=200),  # each resample walks every class's ranking
+            Metric("auc", _auc, higher_is_better=True, resamples=200),  # each resample goes through every class's ranking
             Metric("log-loss", _log_loss, higher_is_better=False),
             Metric("ece", _ece, higher_is_better=False),
         )

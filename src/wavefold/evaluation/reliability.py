@@ -1,8 +1,8 @@
-"""How far probabilities can be trusted, class by class and sample by sample: what a page shows beside the score.
+"""How far probabilities can be trusted, by class and by sample, as shown on a page beside the score.
 
 Legend: N samples, C classes. probabilities (N, C), labels (N,) class numbers.
 
-Sources: Guo and others 2017 for the bins of confidence; Wilson 1927 for the interval of a share.
+Sources: Guo and others 2017 for the confidence bins; Wilson 1927 for the interval of a share.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from wavefold.data.dataset import Ints
 
 Values = NDArray[np.float64]
 
-_SIGMAS = 1.959964  # of a normal distribution, that hold 95 % of it
+_SIGMAS = 1.959964  # standard deviations of a normal distribution that contain 95 % of it
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Samples binned by their largest probability; NaN where a bin is empty."""
+    """Samples binned by their largest probability; NaN for empty bins."""
 
-    edges: Values  # (bin + 1,) of 0 to 1; a bin holds its upper edge
+    edges: Values  # (bin + 1,) from 0 to 1; a bin includes its upper edge
     confidence: Values  # (bin,) mean largest probability
-    share_right: Values  # (bin,) how many of them are of that class
+    share_right: Values  # (bin,) share of samples whose most likely class is right
     low: Values  # (bin,) end of share_right's 95 % interval
     high: Values  # (bin,)
     count: Ints  # (bin,) samples
@@ -34,10 +34,10 @@ class Bins:
 
 @dataclass(frozen=True)
 class ByClass:
-    """A confusion matrix read class by class; NaN where a share has no whole."""
+    """A confusion matrix summarised by class; NaN if a share's denominator is 0."""
 
-    precision: Values  # (class,) share of predictions of the class that are right
-    recall: Values  # (class,) share of samples of the class that are found
+    precision: Values  # (class,) share of the class's predictions that are right
+    recall: Values  # (class,) share of the class's samples that are found
     f1: Values  # (class,) NaN only if a class neither occurs nor is predicted
     support: Ints  # (class,) samples of the class
 
@@ -45,7 +45,7 @@ class ByClass:
 def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> Bins:
     """Accuracy of the most likely class, binned by its probability; the bins are those of `ece`.
 
-    probabilities: (N, C); labels: (N,). DataError where they do not fit each other.
+    probabilities: (N, C); labels: (N,). DataError if they do not match.
     """
     values, numbers = _checked(probabilities, labels)
     top = values.max(axis=1)
@@ -58,7 +58,7 @@ def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15
 
 
 def wilson_interval(hits: ArrayLike, count: ArrayLike) -> tuple[Values, Values]:
-    """Ends of the 95 % interval of a share, within 0 to 1 even for 0 or all hits; NaN for no samples. Any one shape."""
+    """Ends of the 95 % interval of a share, within 0 to 1 even for 0 or all hits; NaN for no samples. Any shape."""
     part, whole = np.asarray(hits, np.float64), np.asarray(count, np.float64)
     share, wider = _share(part, whole), _SIGMAS**2 / np.maximum(whole, 1)
     middle = (share + wider / 2) / (1 + wider)
@@ -67,7 +67,7 @@ def wilson_interval(hits: ArrayLike, count: ArrayLike) -> tuple[Values, Values]:
 
 
 def confusion_counts(labels: ArrayLike, predicted: ArrayLike, classes: int) -> Ints:
-    """How many samples of each class (row) were predicted as each class (column). labels, said: (N,) class numbers."""
+    """Number of samples of each class (row) predicted as each class (column). labels, predicted: (N,) class numbers."""
     truth, guess = np.asarray(labels, np.int64), np.asarray(predicted, np.int64)
     if len(truth) != len(guess):
         raise DataError(f"confusion: {len(guess)} decisions do not match {len(truth)} labels; expected one per label")
@@ -77,26 +77,26 @@ def confusion_counts(labels: ArrayLike, predicted: ArrayLike, classes: int) -> I
 
 
 def by_class(matrix: Ints) -> ByClass:
-    """Precision, recall, F1 and support of each class. matrix: (truth, said) counts."""
+    """Precision, recall, F1 and support of each class. matrix: (truth, predicted) counts."""
     right, there, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
     return ByClass(_share(right, predicted), _share(right, there), _share(2 * right, there + predicted), there)
 
 
 def certainty(probabilities: ArrayLike) -> Values:
-    """By how much the likeliest class leads the next one: (N,), 0 to 1. probabilities: (N, C)."""
+    """Margin between the two most probable classes: (N,), 0 to 1. probabilities: (N, C)."""
     kth_smallest = np.sort(np.asarray(probabilities, np.float64), axis=1)
     lead: Values = kth_smallest[:, -1] - kth_smallest[:, -2] if kth_smallest.shape[1] > 1 else kth_smallest[:, -1]
     return lead
 
 
 def worst(probabilities: ArrayLike, labels: ArrayLike, count: int) -> Ints:
-    """Numbers of the samples whose true class got the least probability, least first. probabilities: (N, C); labels: (N,)."""
+    """Indices of samples by the probability of their true class, lowest first. probabilities: (N, C); labels: (N,)."""
     values, numbers = _checked(probabilities, labels)
     return np.argsort(values[np.arange(len(numbers)), numbers], kind="stable")[:count]
 
 
 def least_certain(probabilities: ArrayLike, count: int) -> Ints:
-    """Numbers of the samples whose likeliest class leads by least, least first. probabilities: (N, C)."""
+    """Indices of samples by the margin of their most probable class, lowest first. probabilities: (N, C)."""
     return np.argsort(certainty(probabilities), kind="stable")[:count]
 
 

@@ -1,4 +1,4 @@
-"""The power of frames by wavenumber: what a blurred forecast lacks at the fine end."""
+"""Power of frames by wavenumber, which shows the fine detail that a blurred forecast lacks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 def radial_power(frames: Tensor, *, hann: bool = True) -> Tensor:
     """Mean power of the modes of each wavenumber, (..., shorter side // 2 + 1).
 
-    frames: (..., row, column); NaN is filled with the frame's mean, which is then taken off. Bin k holds the modes of k whole
+    frames: (..., row, column); NaN is filled with the frame's mean, which is then subtracted. Bin k holds the modes of k whole
     waves across the shorter side, in any direction (those of a longer side are counted per cell), up to the Nyquist limit;
-    modes beyond it, in the corners, are left out. hann: taper the edges, whose jump would else look like fine detail. White
-    noise of variance v has power v in each bin.
+    modes beyond it, in the corners, are left out. hann: taper the edges, whose jump would otherwise look like fine detail.
+    White noise of variance v has power v in each bin.
     """
     rows, columns = frames.shape[-2:]
     values = _around_mean(frames)
@@ -38,13 +38,13 @@ def _around_mean(frames: Tensor) -> Tensor:
 
 
 def _taper(length: int, like: Tensor) -> Tensor:
-    """A Hann window whose ends lie half a cell within, so that no cell weighs nothing."""
+    """A Hann window that ends half a cell beyond the outermost cells, so that no cell has weight 0."""
     places = (torch.arange(length, dtype=like.dtype, device=like.device) + 0.5) / length
     return torch.sin(torch.pi * places).square()
 
 
 def _bins(rows: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The bin of each mode of a half plane, past the last beyond the limit, and how many modes of the plane it stands for."""
+    """The bin of each mode of a half plane, past the last beyond the limit, and how many modes of the plane it represents."""
     down = torch.fft.fftfreq(rows, dtype=like.dtype, device=like.device)
     across = torch.fft.rfftfreq(columns, dtype=like.dtype, device=like.device)
     side = min(rows, columns)

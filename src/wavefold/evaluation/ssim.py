@@ -3,11 +3,11 @@
     SSIM = (2 m_a m_b + C1) (2 c_ab + C2) / ((m_a^2 + m_b^2 + C1) (v_a + v_b + C2)),    C1 = (.01 R)^2,  C2 = (.03 R)^2
 
 Legend: m, v, c are means, variances and the covariance in a window around a cell, weighted by a Gaussian or evenly; R is the
-range of the data, always given: guessed from a batch, a score would depend on the batch. Only windows that lie whole in
-the frame count, as in scikit-image's mean, and only those without a missing truth.
+data range, which must be given: if it were estimated from a batch, the score would depend on the batch. Only windows that
+lie entirely in the frame count, as in scikit-image's mean, and only those without missing truth.
 
-What differs from scikit-image: any leading axes at once; a frame's mean is taken off before squares are, so that float32
-stands an offset of 300; gradients are finite on constant frames and past missing cells.
+Differences from scikit-image: any number of leading axes; a frame's mean is subtracted before squaring, so that float32
+tolerates an offset of 300; gradients are finite on constant frames and next to missing cells.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def ssim_map(
     sigma: float = 1.5,
     sample_covariance: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """SSIM around each cell whose window lies in the frame, and which of them count, (..., row - size + 1, column - size + 1).
+    """SSIM around each cell whose window lies in the frame, and a mask of those that count.
 
-    forecast, truth: (..., row, column); truth NaN is missing: windows that touch it are 0 and do not count. data_range: R, in
-    the values' units. size: the window's side, odd. sigma: of the Gaussian, in cells. sample_covariance: variances divided by
-    n - 1 of n cells. Wang's and scikit-image's Gaussian window is 11, 1.5, False; scikit-image's uniform one 7, True.
-    UserError where a frame is smaller than the window.
+    Both are (..., row - size + 1, column - size + 1). forecast, truth: (..., row, column); truth NaN is missing: windows that
+    contain it are 0 and do not count. data_range: R, in the values' units. size: the window's side, odd. sigma: of the
+    Gaussian, in cells. sample_covariance: divide variances by n - 1 for n cells. Wang's and scikit-image's Gaussian window is
+    11, 1.5, False; scikit-image's uniform one 7, True. UserError if a frame is smaller than the window.
     """
     check_window(data_range=data_range, size=size, sigma=sigma)
     _check_frames(forecast, truth, size)
@@ -46,7 +46,7 @@ def ssim_map(
     taps = _gaussian(size, sigma) if window == "gaussian" else [1.0 / size] * size
     frame_a, a = _centred(forecast, known)
     frame_b, b = _centred(truth, known)
-    near_a, near_b = _smoothed(a, taps), _smoothed(b, taps)  # a window's mean, less the frame's
+    near_a, near_b = _smoothed(a, taps), _smoothed(b, taps)  # a window's mean, minus the frame's
     unbias = size**2 / (size**2 - 1) if sample_covariance else 1.0
     variances = unbias * (_smoothed(a * a + b * b, taps) - (near_a**2 + near_b**2))
     covariance = unbias * (_smoothed(a * b, taps) - near_a * near_b)
@@ -68,7 +68,7 @@ def mean_ssim(
     sigma: float = 1.5,
     sample_covariance: bool = False,
 ) -> Tensor:
-    """Mean SSIM of each frame over its windows that count, (...,); NaN where none does. Arguments as of ssim_map."""
+    """Mean SSIM of each frame over its windows that count, (...,); NaN if there are none. Arguments as for ssim_map."""
     values, counted = ssim_map(
         forecast,
         truth,
@@ -103,7 +103,7 @@ def _check_frames(forecast: Tensor, truth: Tensor, size: int) -> None:
 
 
 def _centred(frames: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """A frame's mean over its known cells (..., 1, 1), as a constant, and the frame less it, 0 where not known."""
+    """A frame's mean over its known cells (..., 1, 1), as a constant, and the frame minus it, with 0 for unknown cells."""
     whole = frames if frames.dtype in (torch.float32, torch.float64) else frames.float()
     total = torch.where(known, whole, 0.0).sum(dim=(-2, -1), keepdim=True)
     mean = (total / known.sum(dim=(-2, -1), keepdim=True).clamp(min=1)).detach()
@@ -111,7 +111,7 @@ def _centred(frames: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _smoothed(values: Tensor, taps: list[float]) -> Tensor:
-    """Weighted sums over both last axes, where the window lies within: shifts, which no GPU rounds to TF32 as convolutions."""
+    """Weighted sums over the last two axes, for windows within the frame. Uses shifts: GPUs may round convolutions to TF32."""
     for axis in (-1, -2):
         places = values.shape[axis] - len(taps) + 1
         total = values.narrow(axis, 0, places) * taps[0]

@@ -1,1 +1,1 @@
-"""Training: batches, losses, the loop, its state on disk, and metrics."""
+"""Training: batches, losses, the training loop, checkpoints and progress."""

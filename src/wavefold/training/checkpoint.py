@@ -1,4 +1,4 @@
-"""Where a training stands, on disk, and a net's weights as a run keeps them."""
+"""Checkpoints: the training state on disk, and each member's weights in the run's folder."""
 
 from __future__ import annotations
 
@@ -18,51 +18,51 @@ from wavefold.core.errors import UserError
 from wavefold.core.files import write_whole
 from wavefold.core.process import is_main_process
 
-_PATIENCE = 20  # wait at least 20 times the time it took to write a state before the next write
+_PATIENCE = 20  # wait at least 20 times as long as the last write took before writing again
 
 
 @dataclass
 class TrainingState:
-    """The cursor and the best so far; with the weights and the optimiser's own state, all that a restart needs."""
+    """The training position and the best result so far; with weights and the optimiser's state, all that a restart needs."""
 
     stage: int = 0
     epoch: int = 0
     batch: int = 0
-    loss: float = 0.0  # sum over the epoch's batches so far, as the device's tensor held it
+    loss: float = 0.0  # sum over the epoch's batches so far, exactly as the tensor on the device held it
     best: float | None = None  # validation metric of `best_weights`
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    epochs_without_improvement: int = 0  # epochs since the best
+    epochs_without_improvement: int = 0  # epochs since the best one
     seconds: float = 0.0  # of all sessions, up to the last write
     history: list[dict[str, Any]] = field(default_factory=list)
     parts: dict[str, Any] = field(default_factory=dict)  # state dicts of model, optimiser and average
 
 
 class CheckpointFile:
-    """A state's place on disk; writes at most every `every` seconds, and seldom where the state is large."""
+    """A checkpoint file, written at most every `every` seconds, and less often where the state is large."""
 
     def __init__(self, path: Path, every: float) -> None:
         self.path, self.every = path, every
         self._previous = path.with_name(f"{path.stem}.previous{path.suffix}")
         self._last, self._cost = time.monotonic(), 0.0
-        self._counted = self._last  # up to when seconds stand in the state
+        self._counted = self._last  # time up to which the state's seconds are counted
 
     def due(self) -> bool:
         """Whether it is time to write again."""
         return time.monotonic() - self._last >= max(self.every, _PATIENCE * self._cost if self.every else 0.0)
 
     def count_time(self, state: TrainingState) -> None:
-        """Add the time since the last count to the state's seconds."""
+        """Add the time since the last call to the state's seconds."""
         now = time.monotonic()
         state.seconds, self._counted = state.seconds + now - self._counted, now
 
     def write(self, state: TrainingState) -> None:
-        """Write the state beside the last one, then let it take its place; of several processes the first one does."""
+        """Write the state to a temporary file that then replaces the last one; only the main process writes."""
         if not is_main_process():
             return
         start = time.monotonic()
         self.count_time(state)
         fresh = self.path.with_name(f"{self.path.stem}.fresh{self.path.suffix}")
-        packed = io.BytesIO()  # torch.save straight to a full disk raises an error of its own that names no cause
+        packed = io.BytesIO()  # torch.save on a full disk raises its own error, which does not name the cause
         torch.save(dict(vars(state)), packed)
         write_whole(fresh, lambda stream: stream.write(packed.getbuffer()))
         if self.path.exists():
@@ -72,17 +72,17 @@ class CheckpointFile:
         self._cost = self._last - start
 
     def read(self) -> TrainingState:
-        """The newest state that is whole, or a new one. Loaded as plain values and tensors: nothing in it can run."""
+        """Read the newest complete state, or return a new one. Only plain values and tensors are loaded: it cannot run code."""
         for path in (self.path, self._previous):
             if path.exists():
                 try:
                     return TrainingState(**torch.load(path, map_location="cpu", weights_only=True))
-                except Exception:  # a torn file raises whatever its first broken byte makes of it
+                except Exception:  # a damaged file can raise any error, depending on its first broken byte
                     continue
         return TrainingState()
 
     def remove(self) -> None:
-        """Drop the files once the result is kept."""
+        """Delete the files once the result is saved."""
         if not is_main_process():
             return
         self.path.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
 """Losses for forecasters: the source's cross-entropy and DSSIM, squared and absolute errors, and weighted sums.
 
-Every loss is made from its options and is called with
-    forecast   (N, C, T, row, column) as the net gives it, in scaled units; half precision is summed in full
-    truth      the same shape; a NaN cell does not count
-and gives one number: the mean over the cells (windows, pairs of neighbours) that count, 0 where none does.
+Every loss is built from its options and is called with
+    forecast   (N, C, T, row, column), the net's output in scaled units; half precision is summed in full precision
+    truth      the same shape; NaN cells do not count
+and returns one number: the mean over the cells (windows, pairs of neighbours) that count, or 0 if none does.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from wavefold.evaluation.ssim import Window, check_window, ssim_map
 
 
 class BinaryCrossEntropy(nn.Module):
-    """Cross-entropy of each cell as a probability: the source's loss of 20 to 20 frames, after a sigmoid head.
+    """Cross-entropy of each cell as a probability: the source's loss for its 20-to-20-frame model, after a sigmoid head.
 
-    Forecasts are probabilities, or with logits=True scores before the sigmoid. The truth is clamped to 0 to 1: cells that
-    scaling leaves outside count as its ends. Probabilities are kept 1e-7 off the ends, as in Keras.
+    Forecasts are probabilities, or scores before the sigmoid if logits=True. The truth is clamped to [0, 1], since scaling can
+    leave cells outside. Probabilities are kept 1e-7 away from 0 and 1, as in Keras.
     """
 
     def __init__(self, *, logits: bool = False) -> None:
@@ -68,7 +68,7 @@ class AbsoluteError(nn.Module):
 
 
 class Huber(nn.Module):
-    """Half the squared error up to `delta`, in scaled units, and a straight line beyond it."""
+    """Half the squared error up to `delta`, in scaled units, and linear beyond it."""
 
     def __init__(self, *, delta: float = 1.0) -> None:
         super().__init__()
@@ -81,11 +81,11 @@ class Huber(nn.Module):
 
 
 class DSSIM(nn.Module):
-    """(1 - SSIM) / 2 in uniform windows of 3 x 3 by default: the source's loss of 20 to 1 frames.
+    """(1 - SSIM) / 2 in uniform windows of 3 x 3 by default: the source's loss for its 20-to-1-frame model.
 
-    The source's DSSIMObjective (keras_contrib) takes one window over all channels and lays windows side by side; here each
-    channel has its own, around every cell, so that no cell stands at an edge more often than another. size: odd. data_range:
-    of the scaled values. sigma: of a Gaussian window.
+    The source's DSSIMObjective (keras_contrib) uses windows that span all channels and do not overlap; here each channel has a
+    window around every cell, so that no cell lies at a window's edge more often than another. size: odd. data_range: of the
+    scaled values. sigma: of a Gaussian window.
     """
 
     def __init__(self, *, size: int = 3, window: Window = "uniform", data_range: float = 1.0, sigma: float = 1.5) -> None:
@@ -106,9 +106,9 @@ class DSSIM(nn.Module):
 
 
 class GradientDifference(nn.Module):
-    """How far the steps between neighbours differ in size: | |step of truth| - |step of forecast| | ^ alpha.
+    """Difference in size between steps from cell to neighbouring cell: | |step of truth| - |step of forecast| | ^ alpha.
 
-    From Mathieu and others 2016, against blur. It sees neither an offset nor a step's sign: use it in a `sum`.
+    From Mathieu and others 2016, against blur. It ignores constant offsets and the sign of steps: use it in a `sum`.
     """
 
     def __init__(self, *, alpha: float = 1.0) -> None:
@@ -123,18 +123,18 @@ class GradientDifference(nn.Module):
         return total / count.clamp(min=1)
 
     def _steps(self, guess: Tensor, target: Tensor, known: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """The sum over pairs of neighbours along an axis, and how many pairs are known."""
+        """Return the sum over pairs of neighbours along an axis, and the number of pairs with known truth."""
         apart = (target.diff(dim=axis).abs() - guess.diff(dim=axis).abs()).abs()
         pairs = known.narrow(axis, 1, known.shape[axis] - 1) & known.narrow(axis, 0, known.shape[axis] - 1)
         return torch.where(pairs, apart if self.alpha == 1.0 else apart**self.alpha, 0.0).sum(), pairs.sum()
 
 
 class Balanced(nn.Module):
-    """Squared and absolute errors, weighted by the truth: for rare heavy cells (Shi and others 2017, B-MSE and B-MAE).
+    """Squared and absolute errors weighted by the truth, for rare heavy cells (Shi and others 2017, B-MSE and B-MAE).
 
-    thresholds: rising, in scaled units of the truth. weights: of what lies below the first, from each to the next, and from
-    the last on: one more than thresholds. mae_share: of the absolute error in the loss, the rest is the squared one. The
-    mean is over cells, not over weights.
+    thresholds: ascending, in scaled units of the truth. weights: one below the first threshold, one from each to the next, and
+    one from the last on: one more than thresholds. mae_share: share of the absolute error in the loss; the rest is the squared
+    error. The mean is over cells, not over weights.
     """
 
     thresholds: Tensor
@@ -156,13 +156,13 @@ class Balanced(nn.Module):
 
     def forward(self, forecast: Tensor, truth: Tensor) -> Tensor:
         guess, target, known = _cells(forecast, truth)
-        weight = self.weights[torch.bucketize(target, self.thresholds, right=True)]  # a cell at a threshold has reached it
+        weight = self.weights[torch.bucketize(target, self.thresholds, right=True)]  # thresholds belong to the interval above
         apart = (guess - target).abs()
         return _mean(weight * ((1.0 - self.mae_share) * apart.square() + self.mae_share * apart), known)
 
 
 class LossSum(nn.Module):
-    """Several losses, each times its weight. parts: tables of `loss`, `weight` (1 unless given) and the loss's own options."""
+    """Weighted sum of losses. parts: tables of `loss`, `weight` (default 1) and the loss's own options."""
 
     def __init__(self, *, parts: tuple[dict[str, Any], ...]) -> None:
         super().__init__()
@@ -189,20 +189,20 @@ FRAME_LOSSES: dict[str, Any] = {
 
 
 def frame_loss(name: str, options: Mapping[str, object], place: str, beside: Collection[str] = ()) -> nn.Module:
-    """The loss under a short name; errors name the option's place, such as stage.0.parts.1.windoe.
+    """Build the loss with a short name; errors name the option's place, such as stage.0.parts.1.windoe.
 
-    beside: keys that stand in the same place without being options of the loss, for the suggestion.
+    beside: keys that are valid in the same place but are not options of the loss, for the suggestion.
     """
     check_options(pick(FRAME_LOSSES, name, f"{place}.loss"), options, place, beside=beside)
     try:
         loss: nn.Module = build_part(FRAME_LOSSES, name, options, place)
-    except UserError as error:  # a value that its type allows and the loss does not
+    except UserError as error:  # the type is right, but the loss does not accept the value
         raise UserError(f"{place}.{error}") from None
     return loss
 
 
 def _part(options: Mapping[str, Any], place: str) -> nn.Module:
-    """One loss of a sum."""
+    """Build one loss of a sum."""
     if "loss" not in options:
         raise UserError(f"{place}.loss: must be set")
     weight = options.get("weight", 1.0)
@@ -213,7 +213,7 @@ def _part(options: Mapping[str, Any], place: str) -> nn.Module:
 
 
 def _cells(forecast: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Both as float32, 0 for a missing truth, and where it is known: a NaN left in would come back through the gradient."""
+    """Both as float32, with missing truth set to 0, and a mask of known truth: a NaN would come back through the gradient."""
     if forecast.shape != truth.shape:
         raise UserError(
             f"loss: a forecast of shape {tuple(forecast.shape)} does not match a truth of shape {tuple(truth.shape)}"

@@ -1,7 +1,7 @@
-"""The windows that a forecaster learns from: cut from scaled frames as batches come, changed at random, split in two.
+"""Training windows for a forecaster: cut from scaled frames batch by batch, augmented, and split into past and future frames.
 
-Legend: N samples, C channels, values (N, C, frame, row, column) float32 whose NaN, no value, is filled in past frames and
-stays in later ones, where losses leave it out.
+Legend: N samples, C channels, values (N, C, frame, row, column) float32. Missing values are NaN: they are filled in past
+frames and stay in later ones, where losses ignore them.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from wavefold.training.sampler import Batches, Draw, Pair
 
 Change = Callable[[Tensor, Tensor, int], Tensor]  # (values, samples, key) -> values
 
-_VALUES = 1 << 23  # of windows that are only asked, at a time
+_VALUES = 1 << 23  # number of windows predicted at a time
 
 
 @dataclass(frozen=True)
 class ForecastTrainingSet:
-    """Windows to learn from; their frames lie on the device, or are read as batches need them."""
+    """Windows to train on; their frames lie on the device, or are read as batches need them."""
 
     windows: Windows  # of scaled frames
     batches: Batches
     device: torch.device
-    targets: int  # channels to forecast, the first ones
+    targets: int  # channels to forecast: the first ones
     changes: tuple[Change, ...] = ()
     anywhere: bool = False  # crops at places drawn anew each time
 
     @property
     def index_device(self) -> torch.device:
-        """Rows are named beside the frames where those are on the device."""
+        """Device of the row indices: that of the frames if they are on the device."""
         return torch.device("cpu") if isinstance(self.windows.series.frames, Lazy) else self.device
 
     def known(self, rows: Tensor) -> Tensor | None:
@@ -48,18 +48,18 @@ class ForecastTrainingSet:
         return None
 
     def weights_of(self, rows: Tensor) -> Tensor | None:
-        """None: all windows count alike."""
+        """None: all windows have equal weight."""
         return None
 
     def drawn(self, draws: Iterable[Draw]) -> Generator[Pair]:
-        """Past frames and the frames after them of each draw."""
+        """The past frames of each sample in the batch, and the frames after them."""
         if isinstance(self.windows.series.frames, Lazy):
             return self._read(draws)
         return (self._changed(draw, cut(self._there, *self._places(draw), self.windows)) for draw in draws)
 
     @cached_property
     def _there(self) -> Tensor:
-        """The frames on the device, moved once."""
+        """The frames on the device, moved there once."""
         return torch.from_numpy(np.asarray(self.windows.series.frames)).to(self.device)
 
     def _read(self, draws: Iterable[Draw]) -> Generator[Pair]:
@@ -74,13 +74,13 @@ class ForecastTrainingSet:
 
     @cached_property
     def _corners(self) -> tuple[Tensor, Tensor, Tensor]:
-        """First frame, top row and left column of every window, where rows are named, so that no step waits for a copy."""
+        """First frame, top row and left column of every window, on the row indices' device, so no step waits for a copy."""
         places = (self.windows.first, self.windows.top, self.windows.left)
         first, top, left = (torch.from_numpy(np.ascontiguousarray(place)).to(self.index_device) for place in places)
         return first, top, left
 
     def _places(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-        """First frame, top row and left column of the windows of a draw, (N,) each."""
+        """First frame, top row and left column of the windows of a batch, (N,) each."""
         rows = draw.index[draw.own]
         first, top, left = (places[rows] for places in self._corners)
         if not self.anywhere:
@@ -97,7 +97,7 @@ class ForecastTrainingSet:
 
 
 def cut(frames: Tensor, first: Tensor, top: Tensor, left: Tensor, windows: Windows) -> Tensor:
-    """Values of windows, (N, C, frame, row, column). frames: (time, C, row, column); first, top, left: (N,) int64."""
+    """Cut windows out of frames: (N, C, frame, row, column). frames: (time, C, row, column); first, top, left: (N,) int64."""
     (rows, columns), at = windows.size, frames.device
     numbers = (first[:, None] + torch.arange(windows.length, device=at)).view(len(first), -1, 1, 1)
     if (rows, columns) == tuple(frames.shape[2:]):
@@ -108,7 +108,7 @@ def cut(frames: Tensor, first: Tensor, top: Tensor, left: Tensor, windows: Windo
 
 
 def past_of(values: Tensor, past: int) -> Tensor:
-    """The past frames of windows as a net takes them: no value is the cell's latest one, or 0 where none came before."""
+    """The past frames of windows as input of a net: a missing value is the cell's latest known one, or 0 if there is none."""
     frames = [values[:, :, 0].nan_to_num(nan=0.0)]
     for number in range(1, past):
         frame = values[:, :, number]
@@ -117,9 +117,9 @@ def past_of(values: Tensor, past: int) -> Tensor:
 
 
 def forecast_windows(model: nn.Module, windows: Windows, size: int = 32) -> Iterator[tuple[slice, Floats]]:
-    """What a net says after each window's past frames, a block at a time: rows and (some, target, ahead, row, column).
+    """Yield a net's forecasts for windows, block by block: row indices and (some, target, ahead, row, column).
 
-    windows: of scaled frames; only their past frames are read. size: windows at a time, fewer where they are large.
+    windows: of scaled frames; only their past frames are read. size: windows at a time, fewer if they are large.
     """
     device = next(model.parameters()).device
     seen = Windows(windows.series, windows.first, windows.top, windows.left, windows.past, 0, windows.size)

@@ -1,6 +1,6 @@
 """The training loop for all nets: train, validate, keep the weights if better, save a checkpoint.
 
-A step is a function of (key, stage, epoch, batch): the order of samples, augmentation and dropout are drawn from these
+A step is a function of (key, stage, epoch, batch), since the order of samples, augmentation and dropout are drawn from these
 numbers. So an interrupted run resumes bit-identically.
 """
 
@@ -37,18 +37,18 @@ OPTIMISERS: dict[str, type[Adadelta] | type[Adam]] = {"adadelta": Adadelta, "ada
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training with one loss, as the loop needs it."""
+    """One stage of training with one loss, as the loop needs it."""
 
     number: int
-    loss: Callable[..., Tensor]  # of logits and labels, and of the samples' weights where the part has some
+    loss: Callable[..., Tensor]  # of logits and labels, and of sample weights if the training part has any
     epochs: int
     learning_rate: float
     optimiser: str = "adam"
     weight_decay: float = 0.0
     schedule: str = "constant"
-    patience: int = 0  # epochs without a better check before the stage ends; 0 never ends it early
-    average: float = 0.0  # epochs that the weight average remembers; 0 keeps the weights themselves
-    metric: str = "log-loss"  # of the check, to choose the best by
+    patience: int = 0  # epochs without improvement before the stage ends; 0: no early stopping
+    average: float = 0.0  # span of the weight average in epochs; 0: no averaging
+    metric: str = "log-loss"  # validation metric that selects the best weights
     higher_is_better: bool = False
     key: int = 0
 
@@ -57,10 +57,10 @@ class TrainingListener(Protocol):
     """Callbacks of the loop."""
 
     def step(self, state: TrainingState, steps: int) -> None:
-        """A batch of `steps` in the epoch is done."""
+        """Called after each batch: `steps` batches of the epoch are done."""
 
     def epoch(self, state: TrainingState) -> None:
-        """An epoch is done and its line stands last in `state.history`."""
+        """Called after each epoch, whose metrics are the last entry of `state.history`."""
 
 
 class CheckpointStore(Protocol):
@@ -70,7 +70,7 @@ class CheckpointStore(Protocol):
         """Whether it is time to write again."""
 
     def write(self, state: TrainingState) -> None:
-        """Keep the state."""
+        """Save the state."""
 
 
 @signals_wait()
@@ -85,7 +85,7 @@ def fit_stage(
 ) -> None:
     """Train `model` in place through one stage, from where `state` stands; it ends with the best weights seen.
 
-    check: scores of a model on samples that it does not learn from, as metric name to value; empty where there are none.
+    check: scores of a model on validation samples, as metric name to value; empty if there are none.
     """
     learner = _Learner(model, part, stage)
     if state.parts:
@@ -101,15 +101,15 @@ def fit_stage(
         watch.epoch(state)
         if file.due() or asked_to_stop():
             _save(learner, state, file)
-    if state.best_weights:  # none where the first stages have no epochs
+    if state.best_weights:  # none if the first stages have no epochs
         model.load_state_dict(state.best_weights)
     _next_stage(state, stage.number + 1, model, file)
 
 
 def probabilities_of(model: nn.Module, signals: Tensor | Signals, size: int = 512) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Class probabilities of all samples, in their order. signals: (sample, channel, ...); result: (sample, class).
+    """Class probabilities of all samples, in order. signals: (sample, channel, ...); result: (sample, class).
 
-    size: samples at a time, less where they are so large that a batch would hold more than 2^24 values.
+    size: batch size, reduced if a batch would hold more than 2^24 values.
     """
     device = next(model.parameters()).device
     size = min(size, max(1, _VALUES // max(1, math.prod(signals.shape[1:]))))
@@ -127,7 +127,7 @@ def _pieces(signals: Tensor | Signals, size: int, device: torch.device) -> Itera
 
 
 class _Learner:
-    """A model with its optimiser and average, and what one step does."""
+    """A model with its optimiser and weight average, and the training step."""
 
     def __init__(self, model: nn.Module, part: Source, stage: Stage) -> None:
         self.model, self.part, self.stage = model, part, stage
@@ -137,7 +137,7 @@ class _Learner:
         self.optimiser: Optimizer = make(model.parameters(), stage.learning_rate, weight_decay=stage.weight_decay, **fused)
         self.rolls_out = getattr(
             model, "takes_truth", False
-        )  # scheduled sampling: a net that gets part of the truth as input, less and less
+        )  # scheduled sampling: the net gets part of the truth as input, less and less
         self.steps = part.batches.steps
         decay = max(0.0, 1 - 1 / max(1.0, stage.average * self.steps))
         averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # untyped in torch
@@ -150,18 +150,18 @@ class _Learner:
 
     @property
     def validated(self) -> nn.Module:
-        """The model whose weights are checked and kept: the average where there is one."""
+        """The model that is validated and saved: the weight average, if there is one."""
         return self.average.module if self.average else self.model
 
     def draw(self, index: Tensor, key: int) -> Draw:
-        """A batch as this process takes it. index: (sample,) rows of the part; of n processes each takes every n-th."""
+        """Draw this process's share of a batch. index: (sample,) rows of the part; of n processes each takes every n-th."""
         at = self.part.index_device
         return Draw(index.to(at), key, torch.arange(self.rank, len(index), self.processes, device=at))
 
     def step(self, index: Tensor, batch: Pair, key: int, done: float) -> Tensor:
-        """Learn from one batch; returns the loss without waiting for it. done: share of the stage before this step.
+        """Train on one batch; returns the loss without waiting for it. done: share of the stage before this step.
 
-        index: (sample,) rows of the whole batch; batch: signals of this process's share, and targets where something mixes.
+        index: (sample,) rows of the whole batch; batch: signals of this process's share, and targets if a step mixes samples.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = self.stage.learning_rate * SCHEDULES[self.stage.schedule](done)
@@ -172,7 +172,7 @@ class _Learner:
         rows = torch.cat(shares)
         known, weights = self.part.known(rows), self.part.weights_of(rows)
         labels = all_gather(targets, counts) if known is None else known
-        # the loss is of the whole batch, since one such as soft F1 is no mean over samples
+        # the loss is taken over the whole batch, since some, such as soft F1, are not means over samples
         loss = self.stage.loss(all_gather(logits, counts), labels, *([] if weights is None else [weights]))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
@@ -194,7 +194,7 @@ class _Learner:
         return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "average": average}
 
     def load(self, parts: dict[str, Any]) -> None:
-        """Load the state dicts of an earlier process."""
+        """Load state dicts saved by `parts` in an earlier process."""
         self.model.load_state_dict(parts["model"])
         if "optimiser" in parts:
             self.optimiser.load_state_dict(parts["optimiser"])
@@ -213,7 +213,7 @@ def _train_epoch(learner: _Learner, state: TrainingState, file: CheckpointStore,
     total = torch.tensor(state.loss, dtype=torch.float64, device=learner.device)
     todo = [(number, batches[number], make_key(epoch_key, number)) for number in range(state.batch, learner.steps)]
     drawn = learner.part.drawn(learner.draw(index, key) for _, index, key in todo)
-    with closing(drawn):  # stops the read-ahead thread, whatever happens
+    with closing(drawn):  # stops the read-ahead thread even after an error
         for (number, index, key), batch in zip(todo, drawn, strict=True):
             done = (state.epoch + number / learner.steps) / stage.epochs
             total += learner.step(index, batch, key, done)
@@ -226,7 +226,7 @@ def _train_epoch(learner: _Learner, state: TrainingState, file: CheckpointStore,
 
 
 def _keep_if_better(model: nn.Module, scores: dict[str, float], stage: Stage, state: TrainingState) -> None:
-    """Copy the weights where the check is the best of the stage, or where there is nothing to check by."""
+    """Copy the weights if their score is the best of the stage, or if there is no validation part."""
     value = scores.get(stage.metric)
     if value is not None and math.isnan(value):  # undefined on this validation part: never better than a number
         better, value = state.best is None, None
@@ -257,7 +257,7 @@ def _save(learner: _Learner, state: TrainingState, file: CheckpointStore) -> Non
 
 
 def _next_stage(state: TrainingState, number: int, model: nn.Module, file: CheckpointStore) -> None:
-    """Move the cursor to the start of the next stage, which sets out from the best weights with a new optimiser."""
+    """Move the cursor to the start of the next stage, which starts from the best weights with a new optimiser."""
     state.stage, state.epoch, state.batch, state.loss, state.epochs_without_improvement, state.best = number, 0, 0, 0.0, 0, None
     state.best_weights = to_cpu(model.state_dict())
     state.parts = {"model": state.best_weights}
@@ -265,5 +265,5 @@ def _next_stage(state: TrainingState, number: int, model: nn.Module, file: Check
 
 
 def unfinished(stages: Sequence[Stage], state: TrainingState) -> Iterable[Stage]:
-    """The stages still to do, the one the cursor stands in first."""
+    """The stages still to do, starting with the current one."""
     return stages[state.stage :]

@@ -1,13 +1,13 @@
-"""Losses of a classifier: cross-entropy, the same with smoothed labels, a contest's L1 with clamped labels, and soft F1.
+"""Classifier losses: cross-entropy, also with label smoothing, a contest's L1 with clamped labels, and soft F1.
 
-L1 comes from the heartbeat system (its AbsLoss). Here it is a mean over samples, not a sum, so that the learning rate
-does not depend on the size of the batch, and it takes logits, so that every member ends alike.
+L1 comes from the heartbeat system (its AbsLoss). Here it is a mean over samples, not a sum, so that the learning rate does
+not depend on the batch size; and it takes logits, so that every member has the same kind of output.
 
-Every loss is made from the training part's class counts and is called with
+Every loss is built from the training part's class counts and is called with
     logits   (N, classes)
     labels   (N,) int64 class numbers, or (N, classes) float targets: each class's share of a mixed sample
-    weights  (N,) of samples, where some shall count more than others; their mean over the training part is 1
-and gives one number: the mean over samples, but for soft F1, which is of the batch as a whole.
+    weights  (N,) optional sample weights; their mean over the training part is 1
+and returns one number: the mean over samples, except for soft F1, which is computed on the batch as a whole.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ClassWeights = Literal["none", "balanced", "sqrt"]
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy; class weights make rare classes count more, and average to 1 over the training part.
+    """Cross-entropy; optional class weights, whose mean over the training part is 1, make rare classes count more.
 
     counts: (classes,) training samples of each class. smoothing: share of a label that is spread over all classes.
-    class_weights: "balanced" weighs by 1 / count, "sqrt" by 1 / sqrt(count), half-way there.
+    class_weights: "balanced" weights by 1 / count, "sqrt" by 1 / sqrt(count), which is half-way.
     """
 
     class_weights: Tensor
@@ -54,7 +54,7 @@ def label_smoothed(counts: Tensor, *, smoothing: float = 0.1, class_weights: Cla
 
 
 class L1(nn.Module):
-    """Sum over classes of |softmax(logits) - clamped label|: the contest's metric itself at smoothing 0.
+    """Sum over classes of |softmax(logits) - clamped label|; with smoothing 0, the contest's metric itself.
 
     counts: (classes,). smoothing: labels are clamped to [smoothing / (classes - 1), 1 - smoothing].
     """
@@ -67,18 +67,18 @@ class L1(nn.Module):
         self.smoothing = smoothing
 
     def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        # float, and so it stays: cast to int64, as the source casts its labels, a clamped one is 0 again
+        # must stay float: cast to int64, as the source casts its labels, a clamped label would be 0 again
         hot = _shares(labels, self.classes)
         target = hot.clamp(self.smoothing / (self.classes - 1), 1.0 - self.smoothing)
         return _weigh((logits.float().softmax(dim=1) - target).abs().sum(dim=1), weights).mean()
 
 
 class SoftF1(nn.Module):
-    """-log of the macro-F1 in which probabilities stand for decisions, over the classes that the batch holds.
+    """-log of the macro-F1 computed from probabilities instead of decisions, over the classes present in the batch.
 
     From the spectra system (its score_loss, for four classes). F1 = 2 sum(y p) / (sum(y) + sum(p)) by class. A class absent
-    from the batch has no F1 there: it would only pull the mean down by a constant. This is a loss of the whole batch, not a
-    mean over samples. counts: (classes,).
+    from the batch has no F1: it would only lower the mean by a constant. This is a loss of the whole batch, not a mean over
+    samples. counts: (classes,).
     """
 
     def __init__(self, counts: Tensor) -> None:
@@ -94,7 +94,7 @@ class SoftF1(nn.Module):
         return -torch.log(mean + _SMALL)
 
 
-_SMALL = 1e-7  # keeps the logarithm finite where every sample is given to a wrong class with certainty
+_SMALL = 1e-7  # keeps the logarithm finite where every sample is assigned to a wrong class with certainty
 
 LOSSES: Table[Callable[..., nn.Module]] = Table(
     "losses", {"cross_entropy": CrossEntropy, "label_smoothed": label_smoothed, "l1": L1, "soft_f1": SoftF1}
@@ -102,7 +102,7 @@ LOSSES: Table[Callable[..., nn.Module]] = Table(
 
 
 def _weigh(values: Tensor, weights: Tensor | None) -> Tensor:
-    """Values of samples, (N,) or (N, classes), each times its weight where there are weights."""
+    """Multiply values, (N,) or (N, classes), by the sample weights, if any."""
     if weights is None:
         return values
     return values * (weights if values.dim() == 1 else weights[:, None])
@@ -122,7 +122,7 @@ def _check_classes(counts: Tensor) -> int:
 
 
 def _weigh_classes(counts: Tensor, how: ClassWeights) -> Tensor:
-    """(classes,) float32 whose mean over the training samples is 1; a class without samples gets 0."""
+    """Class weights (classes,) float32 whose mean over the training samples is 1; a class without samples gets 0."""
     power = {"none": 0.0, "balanced": 1.0, "sqrt": 0.5}[how]
     weights = torch.where(counts > 0, counts.double().clamp(min=1.0) ** -power, 0.0)
     return (weights * counts.sum() / (weights * counts).sum().clamp(min=1e-12)).float()

@@ -1,4 +1,4 @@
-"""Progress of a training: one progress line over all folds and members, and each member's metrics.jsonl."""
+"""Training progress: one progress line over all folds and members, and each member's metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from wavefold.training.tensorboard import log_scalars
 
 
 class TrainingMonitor:
-    """Callbacks for a whole run. sizes: samples in each fold's training part; epochs: of each stage; nets: nets a fold."""
+    """Callbacks for a whole run. sizes: samples in each fold's training part; epochs: of each stage; nets: nets per fold."""
 
     def __init__(self, sizes: Sequence[int], epochs: Sequence[int], nets: int, *, tensorboard: bool = False) -> None:
         self._before_stage = [0, *accumulate(epochs)]
         self._epochs, self._nets, self._folds, self._tensorboard = sum(epochs), nets, len(sizes), tensorboard
         self._progress = Progress("training", max(1, nets * self._epochs * sum(sizes)), "samples")
-        self._before = self._done = 0  # samples visited by the members that are done; and by the one at work
+        self._before = self._done = 0  # samples processed by finished members, and by the current one
 
     def __enter__(self) -> TrainingMonitor:
         self._progress.__enter__()
@@ -43,19 +43,19 @@ class TrainingMonitor:
         self._progress.skip(self._done - self._before)
 
     def step(self, state: TrainingState, steps: int) -> None:
-        """A batch of `steps` in the epoch is done."""
+        """Called after each batch: `steps` batches of the epoch are done."""
         self._at(state, steps)
         best = f", best {state.best:.4f}" if state.best is not None else ""
         self._progress.update(self._done, f"{self._name}, epoch {self._epoch(state) + 1} of {self._epochs}{best}")
 
     def epoch(self, state: TrainingState) -> None:
-        """An epoch is done: its metrics go to the run."""
+        """Called after each epoch: writes its metrics to the run."""
         write_text(self._folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in state.history))
         if self._tensorboard and is_main_process():
             log_scalars(self._folder, state.history)
 
     def end(self, net: bool, *, earlier: bool = False) -> None:
-        """A member is done; earlier: in a previous session, so it must not raise this one's rate."""
+        """Called when a member is done; earlier: it was done in a previous session and must not raise this one's rate."""
         before = self._done
         self._before += self._epochs * self._size if net else 0
         self._done = self._before
@@ -63,7 +63,7 @@ class TrainingMonitor:
             self._progress.skip(self._done - before)
 
     def skip_fold(self, size: int) -> None:
-        """A fold was done in an earlier session."""
+        """Count a fold that was done in an earlier session."""
         self._before += self._nets * self._epochs * size
         self._done = self._before
         self._progress.skip(self._nets * self._epochs * size)

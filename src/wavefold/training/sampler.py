@@ -1,4 +1,4 @@
-"""The samples of an epoch in batches, every sample once or each class in fixed fractions; read, augmented and mixed.
+"""The batches of an epoch: every sample once or each class in fixed fractions; read, augmented and mixed.
 
 An epoch's batches depend only on its key, so an interrupted run resumes with the same ones. Random numbers are a function of
 (key, sample), or of the key alone for draws over the whole batch, so it does not matter how many processes share a batch.
@@ -25,26 +25,26 @@ from wavefold.core.random import key as make_key
 from wavefold.data.dataset import Ints
 from wavefold.data.lazy import Lazy, read_ahead
 
-Fractions = NDArray[np.float64]  # (class,), their sum is 1
+Fractions = NDArray[np.float64]  # (class,), they sum to 1
 How = str | Mapping[str, float]
 
-FRACTIONS = {"natural": 1.0, "equal": 0.0, "sqrt": 0.5}  # power of the class count that the fractions of a batch follow
+FRACTIONS = {"natural": 1.0, "equal": 0.0, "sqrt": 0.5}  # batch fractions are proportional to this power of the class counts
 
 
 class Batches(Protocol):
     """The batches of an epoch."""
 
-    size: int  # samples per batch, at most
+    size: int  # maximum batch size
     steps: int  # batches per epoch
 
     def epoch(self, key: int) -> Sequence[Tensor]:
-        """The rows of each batch, (sample,) int64; the same for the same key."""
+        """The rows of each batch, (sample,) int64; the same key gives the same rows."""
 
 
 class EachOnce:
-    """Every sample once per epoch, in equal parts of a permutation; no last batch is dropped or left with one sample.
+    """Every sample once per epoch, in equal parts of a permutation; no last batch is dropped or has only one sample.
 
-    most: maximum batches per epoch, which drops the rest of the permutation; 0 sets no limit.
+    most: maximum number of batches per epoch; the rest of the permutation is dropped. 0: no limit.
     """
 
     def __init__(self, count: int, size: int, most: int = 0) -> None:
@@ -59,7 +59,7 @@ class EachOnce:
 
 
 class ByClass:
-    """Batches that hold each class in a fraction, drawn with replacement from its samples.
+    """Batches with a fixed fraction of each class, drawn with replacement from its samples.
 
     If a class's share of a batch is not a whole number, it is rounded up or down at random so that the mean is right. An epoch
     has as many batches as would hold each sample once, but at most `most`.
@@ -74,7 +74,7 @@ class ByClass:
         self.steps = min(math.ceil(len(labels) / size), most or len(labels))
 
     def epoch(self, key: int) -> Sequence[Tensor]:
-        """Draws of this key, the classes of a batch in their order."""
+        """The batches for this key, each sorted by class."""
         rng = _generator(key)
         ends = np.floor(self._edges + rng.random((self.steps, 1))).astype(np.int64)  # systematic sampling: (step, class + 1)
         classes = np.concatenate([np.repeat(np.arange(len(n)), n) for n in np.diff(ends, axis=1)])
@@ -84,7 +84,7 @@ class ByClass:
 
 
 def check_fractions(how: How) -> None:
-    """Raise UserError unless `how` is "each", one of FRACTIONS, or shares by class name, 0 or more with one above 0."""
+    """Raise UserError unless `how` is "each", one of FRACTIONS, or non-negative shares by class name, not all 0."""
     if isinstance(how, str):
         if how not in ("each", *FRACTIONS):
             known = ("each", *FRACTIONS)
@@ -101,10 +101,10 @@ def check_fractions(how: How) -> None:
 
 
 def class_fractions(how: How, labels: Ints, classes: Sequence[str]) -> Fractions:
-    """Fractions of a batch by class; a class without samples gets 0, and its share goes to the others.
+    """Fraction of each class in a batch; a class without samples gets 0, and its share goes to the others.
 
     how: "natural" as in the training part, "equal", "sqrt" as the square roots of the counts, or shares by class name.
-    Shares need not sum to 1. If they name none of the classes, they are meant for other data: fractions are then natural.
+    Shares need not sum to 1. If they name none of the classes, they are meant for other data, and "natural" is used.
     """
     counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
     if isinstance(how, str):
@@ -121,7 +121,7 @@ def class_fractions(how: How, labels: Ints, classes: Sequence[str]) -> Fractions
 
 
 def names_other_classes(how: How, classes: Sequence[str]) -> bool:
-    """Whether fractions are given by name, and for none of these classes."""
+    """Whether fractions are given by name and none of the names is one of these classes."""
     return not isinstance(how, str) and not set(how) & set(classes)
 
 
@@ -144,22 +144,22 @@ Pair = tuple[Tensor, Tensor]  # signals, targets
 
 @dataclass(frozen=True)
 class Mix:
-    """Among augmentations, one that changes targets as well: (signals, targets, samples, key) -> (signals, targets).
+    """An augmentation that also changes targets: (signals, targets, samples, key) -> (signals, targets).
 
-    Where it has a method `partners`, which deals each sample of a whole batch another one, it also takes the signals and
-    targets of those.
+    If it has a method `partners`, which assigns each sample of a batch another one, it also takes the partners' signals and
+    targets.
     """
 
     mixer: Callable[..., Pair]
 
     def partners(self, count: int, key: int) -> Tensor | None:
-        """The place of each one's partner in a whole batch, (count,); None where samples are changed by themselves."""
+        """Index of each sample's partner in the whole batch, (count,); None if samples are changed independently."""
         deal: Callable[[int, int], Tensor] | None = getattr(self.mixer, "partners", None)
         return deal(count, key) if deal else None
 
 
 class OnDemand:
-    """Signals that are read when a batch asks for them, onto the device they are learned on."""
+    """Signals that are read only when a batch needs them, onto the training device."""
 
     def __init__(self, signals: Lazy, device: torch.device) -> None:
         self.signals, self.device, self.shape = signals, device, signals.shape
@@ -172,7 +172,7 @@ class OnDemand:
         return torch.from_numpy(self.signals[rows.numpy(force=True)]).to(self.device)
 
     def each(self, requests: Iterable[Tensor]) -> Generator[Tensor]:
-        """Signals of each of some batches in turn, the next one being read while this one is used."""
+        """Yield the signals of each batch in turn; the next batch is read while this one is used."""
         with closing(read_ahead(self.__getitem__, requests)) as coming:
             for _, signals in coming:
                 yield signals
@@ -180,15 +180,15 @@ class OnDemand:
 
 @dataclass(frozen=True)
 class Draw:
-    """One batch as one of several processes takes it."""
+    """One process's share of a batch."""
 
     index: Tensor  # (N,) rows of the whole batch
     key: int
-    own: Tensor  # (some of N,) places in the batch that this process learns from
+    own: Tensor  # (some of N,) positions in the batch that this process trains on
 
 
 class Source(Protocol):
-    """Training data, as the loop sees it."""
+    """Training data, as the loop sees them."""
 
     @property
     def batches(self) -> Batches:
@@ -196,59 +196,59 @@ class Source(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it is learned."""
+        """The training device."""
 
     @property
     def index_device(self) -> torch.device:
-        """Where rows are named."""
+        """The device of the row indices."""
 
     def drawn(self, draws: Iterable[Draw]) -> Generator[Pair]:
-        """What is learned from in each draw: what the model is given, and targets."""
+        """Yield the training data of each draw: the model's inputs, and targets."""
 
     def known(self, rows: Tensor) -> Tensor | None:
-        """The targets of some rows where they are the same each time; None where each batch brings its own."""
+        """The targets of some rows if they are the same each time; None if each batch brings its own."""
 
     def weights_of(self, rows: Tensor) -> Tensor | None:
-        """How much each of some rows counts in the loss; None where all count alike."""
+        """The sample weights of some rows in the loss; None if all are equal."""
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The samples to learn from, on the device they are learned on or on the way there."""
+    """The training samples, on the training device or read onto it when needed."""
 
     signals: Tensor | OnDemand  # (sample, channel, ...)
     labels: Tensor  # (sample,) int64
-    samples: Tensor  # (sample,) int64, the numbers that key each sample's own random draws
+    samples: Tensor  # (sample,) int64, numbers that key each sample's random draws
     batches: Batches
     augmentations: tuple[Augment | Mix, ...] = ()
-    classes: int = 0  # needed where something mixes
-    weights: Tensor | None = None  # (sample,) float32, of mean 1, where some samples count more than others
+    classes: int = 0  # needed if a step mixes samples
+    weights: Tensor | None = None  # (sample,) float32 sample weights of mean 1; None if all are equal
 
     @property
     def mixes(self) -> bool:
-        """Whether targets are shares of classes, because something mixes, and not numbers of classes."""
+        """Whether targets are class shares instead of class numbers, because a step mixes samples."""
         return any(isinstance(step, Mix) for step in self.augmentations)
 
     @property
     def device(self) -> torch.device:
-        """Where it is learned."""
+        """The training device."""
         return self.signals.device
 
     @property
     def index_device(self) -> torch.device:
-        """Where rows are named: beside the signals, or where what is to be read is chosen."""
+        """The device of the row indices: that of the signals, or the CPU if signals are read when needed."""
         return self.signals.device if isinstance(self.signals, Tensor) else torch.device("cpu")
 
     def known(self, rows: Tensor) -> Tensor | None:
-        """The targets of some rows where they are the same each time; None where each batch brings its own."""
+        """The targets of some rows if they are the same each time; None if each batch brings its own."""
         return None if self.mixes else self.labels[rows.to(self.device)]
 
     def weights_of(self, rows: Tensor) -> Tensor | None:
-        """How much each of some rows counts in the loss, (N,); None where all count alike. A mixed one counts as its first."""
+        """The sample weights of some rows, (N,); None if all are equal. A mixed sample has the weight of its first one."""
         return None if self.weights is None else self.weights[rows.to(self.device)]
 
     def drawn(self, draws: Iterable[Draw]) -> Generator[Pair]:
-        """What is learned from in each draw: signals, and targets where something mixes, else labels."""
+        """Yield the training data of each draw: signals, and targets if a step mixes samples, else labels."""
         plans = (_Plan.of(draw, self.augmentations) for draw in draws)
         if isinstance(self.signals, Tensor):
             return (self._made(plan, self.signals[plan.rows]) for plan in plans)
@@ -260,7 +260,7 @@ class TrainingSet:
                 yield self._made(plan, values)
 
     def _made(self, plan: _Plan, signals: Tensor) -> Pair:
-        """Take the steps. signals: of the plan's first places."""
+        """Apply the augmentation steps. signals: those of the plan's rows."""
         labels, samples = self.labels[plan.rows], self.samples[plan.rows]
         targets = F.one_hot(labels, self.classes).float() if self.mixes else labels
         for number, step in enumerate(self.augmentations):
@@ -274,23 +274,23 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class _Turn:
-    """Where a mixing step finds what it needs among the places that are there."""
+    """Positions of the inputs of a mixing step among those available."""
 
     own: Tensor
-    others: Tensor | None  # None where samples are changed by themselves
+    others: Tensor | None  # None if samples are changed independently
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a draw needs from the first step on: what is its own, and the partners of what it will mix."""
+    """The samples that a draw needs before each step: its own, and the partners that will be mixed in."""
 
     draw: Draw
     rows: Tensor  # (some,) of the part
-    turns: dict[int, _Turn]  # by the number of the step
+    turns: dict[int, _Turn]  # by step number
 
     @classmethod
     def of(cls, draw: Draw, steps: tuple[Augment | Mix, ...]) -> _Plan:
-        """The plan of a draw, made from the last step back to the first."""
+        """Plan a draw, from the last step back to the first."""
         needed, turns = draw.own, {}
         for number, step in reversed(list(enumerate(steps))):
             if isinstance(step, Mix):
@@ -300,7 +300,7 @@ class _Plan:
 
 
 def _before(needed: Tensor, partners: Tensor | None) -> tuple[Tensor, _Turn]:
-    """The places in the batch that a mixing step needs to give those that are needed after it."""
+    """The positions in the batch that a mixing step needs as input for those needed after it."""
     if partners is None:
         return needed, _Turn(torch.arange(len(needed), device=needed.device), None)
     others = partners.to(needed.device)[needed]
@@ -309,7 +309,7 @@ def _before(needed: Tensor, partners: Tensor | None) -> tuple[Tensor, _Turn]:
 
 
 def _mixed(step: Mix, turn: _Turn, there: Pair, samples: Tensor, key: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What a mixing step makes of what is there: signals, targets and the samples' numbers."""
+    """Apply a mixing step to the available samples: returns signals, targets and sample numbers."""
     if turn.others is None:
         return *step.mixer(*there, samples, key), samples
     (signals, targets), own, others = there, turn.own, turn.others

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as pure functions of the share of the stage that is done: nothing to save, nothing to lose."""
+"""Learning-rate schedules as pure functions of the completed share of the stage: there is no state to save."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics for TensorBoard, beside the JSONL that every run keeps (extra `tensorboard`)."""
+"""TensorBoard metrics, in addition to the JSONL that every run keeps (extra `tensorboard`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _tensorboard = optional("torch.utils.tensorboard", extra="tensorboard")
 
 
 def log_scalars(folder: Path, history: Sequence[dict[str, Any]]) -> None:
-    """Add the last line of a history to the event files of a folder; earlier lines stand there already."""
+    """Append the last line of a history to the event files of a folder; earlier lines are there already."""
     line = history[-1]
     with _tensorboard.SummaryWriter(str(folder)) as writer:
         for name, value in line.items():
