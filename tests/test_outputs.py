@@ -72,10 +72,10 @@ def test_what_is_read_beside_a_file_belongs_to_it(tmp_path):
 def test_the_own_files_of_a_run_are_refused_and_its_reports_are_not(tmp_path):
     run = tmp_path / "run"
     for name in ("run.json", "recipe.toml", "scores.json", "splits.csv", "held_out.npz", "fold0/0-net1/metrics.csv"):
-        refused(a_file(run / name), [], run, "is the run's own")
-    refused(run / "fold0" / "new.csv", [], run, "is the run's own")
+        refused(a_file(run / name), [], run, "belongs to the run")
+    refused(run / "fold0" / "new.csv", [], run, "belongs to the run")
     os.link(run / "splits.csv", tmp_path / "hard.csv")
-    refused(tmp_path / "hard.csv", [], run, "is the run's own splits.csv")
+    refused(tmp_path / "hard.csv", [], run, r"belongs to the run \(splits")
     for name in ("report.html", "mine.csv"):
         check_output(a_file(run / name), [tmp_path], run)  # though the run lies in the source
     refused(a_file(tmp_path / "mine.csv"), [tmp_path], run)
@@ -86,9 +86,9 @@ def test_predictions_and_pages_leave_data_and_run_alone(trained, tmp_path):
     before = {path: path.read_bytes() for path in (data, run.folder / "splits.csv")}
     test = a_file(tmp_path / "test.csv", data.read_text())
     for source, out in ((data.parent, data), (test, test), (test, data), (test, run.folder / "splits.csv")):
-        with pytest.raises(UserError, match="name another file with --out"):
+        with pytest.raises(UserError, match="choose another file with --out"):
             api.predict(run, str(source), out=str(out))
-    with pytest.raises(UserError, match="name another file with --out"):
+    with pytest.raises(UserError, match="choose another file with --out"):
         api.search(run, [str(test)] * 6, out=str(test))
     page = a_file(data.parent / "notes.html")
     model = a_file(data.parent / "model.onnx")
@@ -97,7 +97,7 @@ def test_predictions_and_pages_leave_data_and_run_alone(trained, tmp_path):
         lambda: api.report(run, out=page),
         lambda: api.export(run, out=model),
     ):
-        with pytest.raises(UserError, match=r"belongs to the input .*; name another file with --out"):
+        with pytest.raises(UserError, match=r"belongs to the input .*; choose another file with --out"):
             write()
     assert {path: path.read_bytes() for path in before} == before
     assert page.read_text() == model.read_text() == "kept"

@@ -287,9 +287,9 @@ def report(run: RunFolder, *, out: Path | None = None, data: str = "", warn: Log
 def _check_page(out: Path) -> None:
     """Raise UserError, before any work, if the page's name does not end in .html or is a folder."""
     if out.suffix.lower() not in PAGES:
-        raise UserError(f"{out}: a page is an .html file; name one with --out")
+        raise UserError(f"{out}: a page is an .html file; choose one with --out")
     if out.is_dir():
-        raise UserError(f"{out}: is a folder; name a file with --out")
+        raise UserError(f"{out}: is a folder; choose a file with --out")
 
 
 def _check_out(out: str | Path, sources: Sequence[str], run: RunFolder | None = None) -> None:

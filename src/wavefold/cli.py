@@ -139,7 +139,7 @@ def copy(recipe: str, file: Path) -> None:
     if file.exists():
         raise UserError(f"{file}: already exists; choose another file name")
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     click.echo(f"{file}: edit it, then `wavefold train {file}`")
 
 

@@ -305,10 +305,10 @@ def recipe_names() -> list[str]:
 def recipe_text(name: str) -> str:
     """The text of a recipe with its comments, by name or from a TOML file."""
     if name in recipe_files():
-        return recipe_files()[name].read_text()
+        return recipe_files()[name].read_text(encoding="utf-8")
     if Path(name).is_file():
         try:
-            return Path(name).read_text()
+            return Path(name).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"{name}: byte {error.start} is not UTF-8; a recipe is a TOML text file") from None
     known = recipe_names()

@@ -28,21 +28,21 @@ def check_output(out: str | Path, sources: Iterable[Path], run: Path | None = No
         return
     for part in _own_parts(run):
         if _lies_in(path, part) or _belongs(path, part):
-            raise UserError(f"{out}: is the run's own {part.name}; name another file with --out")
+            raise UserError(f"{out}: belongs to the run ({part.name}); choose another file with --out")
     for source in sources:
         if _is_same(path, source):
-            raise UserError(f"{out}: is the input itself; name another file with --out")
+            raise UserError(f"{out}: is the input itself; choose another file with --out")
         if path.suffix.lower() in PAGES:  # no data layout reads pages, so an existing one may be replaced
             continue
         if _belongs(path, source) and not _is_of_run(path, run, source):
-            raise UserError(f"{out}: is there already and belongs to the input {source}; name another file with --out")
+            raise UserError(f"{out}: already exists and belongs to the input {source}; choose another file with --out")
 
 
 def check_fresh(folder: Path, sources: Iterable[Path]) -> None:
     """Raise UserError if a new run's data lie in the folder that --fresh would empty first."""
     for source in sources:
         if _is_same(source, folder) or _lies_in(source, folder):
-            raise UserError(f"{source}: lies in the run's folder {folder}, which --fresh empties; name data outside of it")
+            raise UserError(f"{source}: lies in the run's folder {folder}, which --fresh empties; choose data outside of it")
 
 
 def _own_parts(run: Path | None) -> list[Path]:

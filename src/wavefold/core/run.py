@@ -46,7 +46,7 @@ class RunFolder:
     def metadata(self) -> dict[str, Any]:
         """Contents of run.json: recipe, data, classes, shape, versions, command; UserError if it is not a run."""
         try:
-            metadata: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+            metadata: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
             metadata["identity"]
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{self.folder}: is not a run folder; create one with `wavefold train`") from None
@@ -59,7 +59,7 @@ class RunFolder:
         if not path.exists():
             raise UserError(f"{self.folder}: the training is not finished; repeat its command to resume it")
         try:
-            scores: dict[str, Any] = json.loads(path.read_text())
+            scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             scores["metric"]
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{path}: is damaged; delete it and repeat the training command to score again") from None
@@ -84,7 +84,7 @@ class RunFolder:
     @property
     def recipe_text(self) -> str:
         """The resolved recipe, as TOML."""
-        return (self.folder / "recipe.toml").read_text()
+        return (self.folder / "recipe.toml").read_text(encoding="utf-8")
 
     def member(self, fold: int, number: int | str, model: str) -> Path:
         """Folder of one member in one fold."""
@@ -102,7 +102,7 @@ def lock_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
         yield
         return
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; name a folder with --out")
+        raise UserError(f"{folder}: is a file; choose a folder with --out")
     names = sorted(e.name for e in folder.iterdir() if not e.name.startswith(".")) if folder.exists() else []
     foreign = [n for n in names if n == "run.json" or not _OURS.fullmatch(n)]  # a valid run.json makes it a run
     if foreign and not _is_run(folder):
