@@ -227,7 +227,7 @@ class RowParser:
         return rows if np.isfinite(rows).all() else None
 
     def alone(self, text: bytes, place: str, like: str) -> Floats:
-        """Parse one row (position,); DataError for text, NaN, infinity or a wrong count. like: where the expected count is from."""
+        """Parse one row (position,); DataError for text, NaN, infinity or a wrong count. like: source of the expected count."""
         rows = self.together([text])
         if rows is not None:
             return rows.reshape(-1)

@@ -60,7 +60,7 @@ def _crops(size: tuple[int, int], crop: Sequence[int], stride: Sequence[int]) ->
 
 @dataclass(frozen=True)
 class TimeSplit:
-    """Numbers of the windows of each part, in the order of time."""
+    """Numbers of the windows of each part, in time order."""
 
     train: Ints
     validation: Ints
@@ -113,7 +113,7 @@ def _left_out(series: Series, cut: int, gap: int) -> int:
     if series.times is None or not series.step or cut == 0:
         return 0
     apart = (series.times[cut] - series.times[cut - 1]) / series.step
-    return 0 if apart <= 0 else max(0, gap + 1 - round(apart))  # times that go back are of another sequence
+    return 0 if apart <= 0 else max(0, gap + 1 - round(apart))  # times that go back belong to another sequence
 
 
 def _inside(windows: Windows, low: int, high: int) -> Ints:
