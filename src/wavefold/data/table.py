@@ -33,7 +33,7 @@ class Table:
     digest: str = ""  # SHA-256 of the signals' bytes, if the reader provides it
 
     def labelled(self, label_column: str, name: str) -> Table:
-        """Take labels from a column: "" means `type`, else `class` if every sample has one; DataError if a named one is missing."""
+        """Take labels from a column: "" means `type`, else `class` if every sample has one; DataError if a named one lacks."""
         found = one_named(self.columns, label_column or LABEL)
         if not found and label_column:
             there = shown(self.columns) or "none"
