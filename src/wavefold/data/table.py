@@ -23,7 +23,7 @@ class Table:
 
     signals: Signals  # (sample, channel, position), or (sample, panel, time, frequency) read on demand
     ids: Strings  # (sample,)
-    lines: Ints  # (sample,) line of the file that each came from; the row's number where there are no lines
+    lines: Ints  # (sample,) line number of each sample in its file; the row number if there are no lines
     words: Strings | None = None  # (sample,) labels as written, without needless fractions
     columns: Mapping[str, Strings] = field(default_factory=dict)  # further text columns, name -> (sample,)
     classes: tuple[str, ...] = ()  # in the source's own order, if it states one
@@ -33,7 +33,7 @@ class Table:
     digest: str = ""  # SHA-256 of the signals' bytes, if the reader provides it
 
     def labelled(self, label_column: str, name: str) -> Table:
-        """Take labels from a column: "" means `type`, else `class` if every sample has one; DataError if a named one lacks."""
+        """Take labels from a column ("" is `type`, else `class` if no sample lacks one); DataError if a named one is absent."""
         found = one_named(self.columns, label_column or LABEL)
         if not found and label_column:
             there = shown(self.columns) or "none"

@@ -1,8 +1,8 @@
 """Simulates frames: moving squares after the ConvLSTM example of Keras, and moving digits after Moving MNIST.
 
 Squares: each film has 3 to 7 squares of half-width 2 or 3 pixels. They start anywhere in the frame, move by -1, 0 or 1 pixel
-per frame along each axis, and run off its edges. Values add up and are clipped at 1. As noise, half of the squares in each
-input frame get a faint square of +-0.1 on top, a pixel wider; the frames to be forecast have none.
+per frame along each axis, and run off its edges. Values add up and are clipped at 1. As noise, each square of an input frame
+gets, in half of the cases, a faint square of +-0.1 on top, a pixel wider; the frames to be forecast have none.
 
 Digits: the two digits of a film start anywhere, move in any direction by 0.1 of their free range per frame, and bounce off the
 edges; where they overlap, the larger value counts (Srivastava, Mansimov and Salakhutdinov 2015). Each channel is its own film.
@@ -108,9 +108,7 @@ class _Squares:
 
 
 def _draw_squares(films: int, seed: int, rows: int, columns: int, past: int) -> _Squares:
-    drawn = np.random.default_rng(seed).random(
-        (films, 1 + _MOST * (5 + past))
-    )  # one row per film, so that the count does not affect earlier films
+    drawn = np.random.default_rng(seed).random((films, 1 + _MOST * (5 + past)))  # a row per film: more films change none
     each = drawn[:, 1:].reshape(films, _MOST, 5 + past)
     count = _FEWEST + (drawn[:, 0] * (_MOST - _FEWEST + 1)).astype(np.int64)
     quarter = each[..., 5:] * 4  # half have noise, with either sign

@@ -1,4 +1,4 @@
-"""Reads the layout of the Tianchi LAMOST contest (2018): an index CSV `id,type` and one `<id>.txt` per spectrum, in a folder or zip.
+"""Reads the Tianchi LAMOST contest's layout (2018): an index CSV `id,type` and one `<id>.txt` per spectrum, in a folder or zip.
 
 Each txt is one line of comma-separated fluxes. The zip is read in place. index_csv.py describes which file belongs to which
 index. `wavelength.txt`, comma-separated or one number per line, gives the wavelength of each position, in micron if all are
@@ -41,7 +41,7 @@ def read_spectra(
     skip_bad: bool = False,
     store: Path | None = None,
 ) -> Table:
-    """Read spectra (sample, 1, position) of an index, or of a zip, folder or single txt without one; file names are then the ids.
+    """Read spectra (sample, 1, position) of an index, or of a zip, folder or single txt, where file names are the ids.
 
     label_column: "" means `type`, which a folder's training index must have if labels are wanted. group is ignored: all
     columns are kept. With skip_bad, unreadable samples are listed in left_out; otherwise the first one, in index order,

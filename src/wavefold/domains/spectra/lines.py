@@ -94,9 +94,7 @@ DECREMENT = np.array([2.86, 1.0, 0.469, 0.259, 0.159])
 # Fe II rows are broad blends rather than single lines: centre of the blend.
 QUASAR = np.array([1215.67, 1240.14, 1396.76, 1549.06, 1640.42, 1908.73, 2798.75, 2500.0, 4102.89, 4341.68, 4862.68, 4570.0])
 QUASAR_WIDTH = np.array([92.0, 12.0, 8.0, 24.0, 5.0, 21.0, 32.0, 25.0, 5.0, 13.0, 46.0, 12.0])
-QUASAR_HEAP = np.array(
-    [0, 0, 0, 0, 0, 0, 0, 150.0, 0, 0, 0, 60.0]
-)  # angstrom, standard deviation in addition to the velocity's
+QUASAR_HEAP = np.array([0, 0, 0, 0, 0, 0, 0, 150.0, 0, 0, 0, 60.0])  # angstrom, extra standard deviation beside the velocity's
 QUASAR_ALPHA = vacuum([6562.79])
 QUASAR_ALPHA_WIDTH = 195.0
 QUASAR_OXYGEN_WIDTH = 13.0  # [O III] 5007
