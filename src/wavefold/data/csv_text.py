@@ -26,7 +26,7 @@ from wavefold.data.dataset import Floats, Ints, Strings, check_ids
 _BLOCK = 1 << 18  # bytes; up to 10 % faster than 4 MB, whose fresh memory must be mapped each time
 _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
-_KINDS = {  # a file's first bytes -> what it is
+_KINDS = {  # a file's first bytes -> its kind
     b"\x89PNG\r\n": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
     b"%PDF-": "a PDF document",

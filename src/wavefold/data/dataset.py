@@ -1,4 +1,4 @@
-"""Labelled signals as one frozen value: what readers return and every later step takes.
+"""Defines Dataset, the frozen container of labelled signals that readers return and every later step takes.
 
 Axes: signals are (sample, channel, position) float32, or (sample, panel, row, column) and the like; labels are class
 numbers; ids are in the order of the source.

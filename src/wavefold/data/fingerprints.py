@@ -22,7 +22,7 @@ _MANY = 8192  # values per sample; larger ones are hashed sample by sample, not 
 def fingerprints(signals: Signals) -> Words:
     """A 64-bit hash of each sample. signals: (sample, channel, ...); result: (sample,).
 
-    Constant samples, such as rain frames without rain, all get 0, because equality between them means nothing.
+    Constant samples, such as rain maps of dry hours, all get 0, because equality between them means nothing.
     """
     numbers = np.empty(len(signals), np.uint64)
     with Progress("hashing samples", len(signals), "samples") as progress:

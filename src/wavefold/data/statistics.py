@@ -63,8 +63,8 @@ class Shift:
     name: str  # one of SUMMARIES
     distance: float  # Kolmogorov-Smirnov: largest gap between the cumulative distributions, 0 to 1; NaN if one is empty
     p: float  # p-value for independent, identically distributed samples; beats of one patient are not independent
-    learned: float  # median
-    other: float  # median
+    learned: float  # median of the training samples
+    other: float  # median of the other samples
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def _cut(windows: Windows, end: int, frames: int) -> int:
 
 
 def _left_out(series: Series, cut: int, gap: int) -> int:
-    """Frames to leave out before a part that begins at `cut`: the gap less what already lies between the frames in time."""
+    """Frames to leave out before a part that begins at `cut`: the gap minus the steps already missing between the times."""
     if cut not in series.starts:
         return gap
     if series.times is None or not series.step or cut == 0:

@@ -88,7 +88,7 @@ class _Run:
 
     name: str
     files: tuple[Path, ...]
-    missing: str = ""  # what is missing before it
+    missing: str = ""  # a note on the gap before it; "" if there is none
 
 
 @dataclass(frozen=True)
