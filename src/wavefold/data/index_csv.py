@@ -170,7 +170,7 @@ def meta_of(index: Path) -> Path | None:
 
 
 def wavelength_of(path: Path, data: Path | None) -> Path | None:
-    """Return the wavelength file: in the samples' folder `data`, else beside `path`, an index or a zip or folder without one."""
+    """Return the wavelength file: in the samples' folder `data`, else beside `path`, an index, or a zip or folder alone."""
     prefix = _WORD.split(stem_of(path))[0] if is_index(path) else ""
     inside = [data / "wavelength.txt"] if data is not None and data.is_dir() else []
     files = [*inside, path.with_name(f"{prefix}wavelength.txt"), path.with_name("wavelength.txt")]
