@@ -1,4 +1,4 @@
-"""Data of no one domain: datasets and series, tables of text, caches, splits; and the tables of layouts and simulators."""
+"""Domain-independent data handling: datasets, series, text tables, caches and splits; registries of layouts and simulators."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Arrays in memory as a file: an .npz with `signals` (or `X`) and, where they are known, `labels` (or `y`), `ids` and `groups`.
+"""Reads samples from an .npz with `signals` (or `X`) and optionally `labels` (or `y`), `ids` and `groups`.
 
-signals: (sample, position) or (sample, channel, position), numbers. Nothing is unpickled.
+signals: (sample, position) or (sample, channel, position), numeric. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _NAMES = {"signals": ("signals", "X"), "labels": ("labels", "y"), "ids": ("ids",
 
 
 def read_arrays(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
-    """Signals (sample, channel, position), ids, labels and groups of an .npz; DataError names the array that is wrong.
+    """Read signals (sample, channel, position), ids, labels and groups from an .npz; DataError names the faulty array.
 
-    label_column: another name of the array of labels. group: is not needed, since there is one array of groups.
+    label_column: alternative name of the label array. group: ignored, as there is only one array of groups.
     """
     names = _NAMES | ({"labels": (label_column,)} if label_column else {})
     arrays = _loaded(path)

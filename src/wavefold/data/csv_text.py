@@ -1,10 +1,9 @@
-"""CSV text: lines in blocks from plain or gzip files, names of columns, rows of numbers, columns by id.
+"""Reads CSV text: blocks of lines from plain or gzip files, column names, rows of numbers, columns by id.
 
-A file larger than memory passes through a few megabytes. A line ends in \\n or \\r\\n; a bare \\r is refused, and so is a file
-whose first bytes say that it is no text. A UTF-8 byte-order mark before the first line is dropped. A field never spans lines.
-Names of columns are looked up regardless of case. Rows of comma-separated numbers are parsed by a JSON parser (pysimdjson;
-Langdale and Lemire 2019), a few dozen at once; rows that are no JSON, but numbers for float(), one by one, so that an error
-names row and value.
+Files are streamed in a few megabytes of memory. A line ends in \\n or \\r\\n; a bare \\r is rejected, and so is a file whose
+first bytes show that it is not text. A UTF-8 byte-order mark before the first line is dropped. A field never spans lines.
+Column names are case-insensitive. A JSON parser (pysimdjson; Langdale and Lemire 2019) parses rows of comma-separated numbers,
+a few dozen at once; rows that are not valid JSON are parsed one by one with float(), so that an error names the row and value.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from wavefold.data.dataset import Floats, Ints, Strings, check_ids
 _BLOCK = 1 << 18  # bytes; up to 10 % faster than 4 MB, whose fresh memory must be mapped each time
 _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
-_KINDS = {  # a file's first bytes -> what it is
+_KINDS = {  # a file's first bytes -> its kind
     b"\x89PNG\r\n": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
     b"%PDF-": "a PDF document",
@@ -38,24 +37,24 @@ _KINDS = {  # a file's first bytes -> what it is
 
 
 def line_blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
-    """Blocks of whole lines, each with the number of its first line, counted from 1; shows how far it is."""
+    """Yield blocks of whole lines, each with the number of its first line, counted from 1; shows progress."""
     first = 1
     with open(path, "rb") as raw, Progress(f"reading {path.name}", path.stat().st_size, "bytes") as progress:
         for block in _whole_lines(_unpacked(raw, path), path.name):
             lines = block.removesuffix(b"\n").split(b"\n")
             yield first, lines
             first += len(lines)
-            progress.update(raw.tell())  # the position in the packed file where it is packed
+            progress.update(raw.tell())  # the position in the compressed file if it is compressed
 
 
 def first_line(path: Path) -> bytes:
-    """The first line of a file, with neither byte-order mark nor line end; b'' where the file is empty."""
+    """Return the first line of a file without byte-order mark or line end; b'' if the file is empty."""
     with open(path, "rb") as raw:
         return next(_whole_lines(_unpacked(raw, path), path.name), b"").split(b"\n")[0]
 
 
 def check_text(path: Path) -> None:
-    """DataError where a file's first bytes are not those of text, or of gzip where the name says so."""
+    """Raise DataError if a file's first bytes are not text, or not gzip although its suffix says so."""
     with open(path, "rb") as raw:
         head = raw.read(8)
     kind = next((kind for start, kind in _KINDS.items() if head.startswith(start)), "")
@@ -69,7 +68,7 @@ def check_text(path: Path) -> None:
 
 
 def is_row(line: bytes, name: str, number: int) -> bool:
-    """Whether a line of a CSV holds a row rather than blanks; DataError where it holds commas only."""
+    """Whether a CSV line holds a row rather than blanks; DataError if it holds only commas."""
     if line.strip(b" \t,"):
         return True
     if b"," in line:
@@ -78,7 +77,7 @@ def is_row(line: bytes, name: str, number: int) -> bool:
 
 
 def decoded(text: bytes, place: str) -> str:
-    """Text of UTF-8 bytes; DataError naming the place and the first byte that is not."""
+    """Decode UTF-8 bytes; DataError names the place and the first invalid byte."""
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -86,7 +85,7 @@ def decoded(text: bytes, place: str) -> str:
 
 
 def csv_fields(line: bytes, place: str) -> list[str]:
-    """Fields of one CSV line with all of RFC 4180's quoting; DataError where a quote does not close."""
+    """Split one CSV line into fields, with RFC 4180 quoting; DataError if a quote is not closed."""
     text = decoded(line, place)
     if '"' not in text:
         return text.split(",")
@@ -125,7 +124,7 @@ def _read(stream: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
         raise DataError(f"{name}: the gzip file is truncated or corrupt ({error}); download it again") from None
 
 
-UNNAMED = "Unnamed: 0"  # pandas's word for a column of row numbers that has lost its name
+UNNAMED = "Unnamed: 0"  # pandas's name for an unnamed index column
 _NUMBERS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?(,|$)", re.IGNORECASE)
 _LONGEST = 60  # characters of a name in an error
 _MOST = 12  # names in an error
@@ -151,7 +150,7 @@ def column_names(line: bytes, name: str, *, numbered: bool = False, example: str
 
 
 def one_named(columns: Iterable[str], wanted: str) -> str:
-    """The column of that name, else the first that has it in another case; '' where there is none."""
+    """Return the column with that name, else the first that differs only in case; '' if there is none."""
     there = [c for c in columns if c.lower() == wanted.lower()]
     return wanted if wanted in there else next(iter(there), "")
 
@@ -172,7 +171,7 @@ def missing(columns: Collection[str], wanted: str, name: str, expected: str = ""
 
 
 def shown(columns: Collection[str]) -> str:
-    """Column names for an error, as many and as much of each as fit a line."""
+    """Column names for an error message, shortened to fit one line."""
     words = [c if len(c) <= _LONGEST else f"{c[:_LONGEST]}..." for c in list(columns)[:_MOST]]
     return listed(words) + (f", ... ({len(columns)} in all)" if len(columns) > _MOST else "")
 
@@ -198,37 +197,37 @@ def _is_number(word: str) -> bool:
     return bool(word) and not _NUMBERS.sub("", word.replace(" ", ""))
 
 
-RowName = Callable[[int], str]  # from a row's number in a block to the words that name it in an error
+RowName = Callable[[int], str]  # a row's number in a block -> its name in an error message
 
 _LARGEST = float(np.finfo(np.float32).max)
-CHUNK = 64  # rows a parse: 32 to 128 are equally fast, one row is 15 % slower
+CHUNK = 64  # rows per parse: 32 to 128 are equally fast, one row is 15 % slower
 
 
 class RowParser:
-    """Texts of comma-joined numbers, each of `width` values, to float32 rows."""
+    """Parses texts of `width` comma-separated numbers each into float32 rows."""
 
     def __init__(self, width: int) -> None:
         self.width = width
         self._parser = simdjson.Parser()
 
     def together(self, texts: Sequence[bytes]) -> Floats | None:
-        """Rows (text, position) of all texts at once; None where JSON does not admit one, or where one is wrong."""
+        """Parse all texts at once into (text, position); None if one is not valid JSON or has the wrong values."""
         text = b"[[" + b"],[".join(texts) + b"]]"
-        if text.count(b"[") != len(texts) + 1:  # a bracket of the file's own would be JSON, and is no number
+        if text.count(b"[") != len(texts) + 1:  # a bracket in the file itself would be valid JSON but not a number
             return None
         try:
             document: Any = self._parser.parse(text)
             if any(len(row) != self.width for row in document):
                 return None
             values = np.frombuffer(document.as_buffer(of_type="d"))
-        except (ValueError, TypeError, RuntimeError):  # the last for a whole number beyond 64 bits
+        except (ValueError, TypeError, RuntimeError):  # RuntimeError: an integer beyond 64 bits
             return None
         with np.errstate(over="ignore"):
             rows = values.astype(np.float32).reshape(len(texts), self.width)
         return rows if np.isfinite(rows).all() else None
 
     def alone(self, text: bytes, place: str, like: str) -> Floats:
-        """One row (position,), exactly; DataError for a word, NaN, infinity or another count. like: where the count is from."""
+        """Parse one row (position,); DataError for text, NaN, infinity or a wrong count. like: source of the expected count."""
         rows = self.together([text])
         if rows is not None:
             return rows.reshape(-1)
@@ -241,7 +240,7 @@ class RowParser:
 
 
 class NumberRows:
-    """One array that grows by rows, all of the first row's length."""
+    """An array that grows row by row; all rows have the length of the first."""
 
     def __init__(self) -> None:
         self._parser = RowParser(0)
@@ -250,7 +249,7 @@ class NumberRows:
         self._first = ""
 
     def add(self, texts: Sequence[bytes], place: RowName) -> None:
-        """Append rows of comma-joined numbers; DataError for a word, NaN, infinity or another count of values."""
+        """Append rows of comma-separated numbers; DataError for text, NaN, infinity or a different number of values."""
         if not self._first and texts:
             self._begin(texts[0], place(0))
         for start in range(0, len(texts), CHUNK):
@@ -259,7 +258,7 @@ class NumberRows:
             self._append(self._one_by_one(chunk, start, place) if rows is None else rows)
 
     def whole(self) -> Floats:
-        """All rows. Result: (sample, position) float32."""
+        """Return all rows, (sample, position) float32."""
         self._array.resize((self._count, self._parser.width), refcheck=False)
         return self._array
 
@@ -281,7 +280,7 @@ class NumberRows:
 
 
 def number(word: str, place: str) -> float:
-    """A finite float32 number from its text; DataError with the word otherwise."""
+    """Parse a finite float32 number; DataError quotes the text otherwise."""
     try:
         value = float(word)
     except ValueError:
@@ -292,7 +291,7 @@ def number(word: str, place: str) -> float:
 
 
 def read_columns(path: Path) -> dict[str, Strings]:
-    """All columns as text, including `id`, each (row,); DataError names the line of a malformed row."""
+    """Read all columns as text, including `id`, each (row,); DataError names the line of a malformed row."""
     columns, lines = read_words(path, example="id,record")
     column_place(list(columns), "id", path.name)
     found = {"id" if name.lower() == "id" else name: np.array(words, np.str_) for name, words in columns.items()}
@@ -301,7 +300,7 @@ def read_columns(path: Path) -> dict[str, Strings]:
 
 
 def read_words(path: Path, example: str) -> tuple[dict[str, list[str]], Ints]:
-    """Columns as text and the line number (row,) of each row; DataError names the line of a malformed row.
+    """Read columns as text, and each row's line number (row,); DataError names the line of a malformed row.
 
     example: a valid header, for the error message when there is none.
     """

@@ -1,4 +1,4 @@
-"""Labelled signals as one frozen value: what readers return and every later step takes.
+"""Defines Dataset, the frozen container of labelled signals that readers return and every later step takes.
 
 Axes: signals are (sample, channel, position) float32, or (sample, panel, row, column) and the like; labels are class
 numbers; ids are in the order of the source.
@@ -93,7 +93,7 @@ def class_word(word: str) -> str:
 
 
 def check_ids(ids: Sequence[str], lines: Ints, name: str) -> Strings:
-    """The ids as an array; DataError where one stands twice, naming both lines."""
+    """Return the ids as an array; DataError names both lines of a duplicate id."""
     if len(set(ids)) < len(ids):
         seen: dict[str, int] = {}
         for at, word in enumerate(ids):

@@ -1,4 +1,4 @@
-"""Hashes of the samples that a run was trained on, so that scoring can warn when it meets them again."""
+"""Hashes the samples that a run was trained on, so that scoring can warn when it meets them again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MANY = 8192  # values per sample; larger ones are hashed sample by sample, not 
 def fingerprints(signals: Signals) -> Words:
     """A 64-bit hash of each sample. signals: (sample, channel, ...); result: (sample,).
 
-    Constant samples, such as dry frames of rain, all get 0: that two of them are equal means nothing.
+    Constant samples, such as rain maps of dry hours, all get 0, because equality between them means nothing.
     """
     numbers = np.empty(len(signals), np.uint64)
     with Progress("hashing samples", len(signals), "samples") as progress:

@@ -1,4 +1,4 @@
-"""HDF5 files by h5py, which the extras `radio` and `grids` install."""
+"""Opens HDF5 files with h5py, which the extras `radio` and `grids` install."""
 
 from wavefold.core.registry import optional
 

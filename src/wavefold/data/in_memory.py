@@ -1,4 +1,4 @@
-"""Data that are handed over in memory, written as a file that the readers know: arrays, pandas and polars frames, xarray."""
+"""Writes in-memory data (arrays, pandas and polars frames, xarray objects) to a file that the readers know."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from wavefold.core.files import write_arrays, write_whole
 
 
 def is_path(data: object) -> bool:
-    """Whether data are named by a path rather than handed over."""
+    """Whether `data` is a path rather than the data themselves."""
     return isinstance(data, str | os.PathLike)
 
 
 def write_data(data: Any, folder: Path, labels: Any = None, groups: ArrayLike | None = None, *, series: bool = False) -> Path:
-    """Write data as `data.csv`, `data.nc` or `data.npz` in a folder; returns the file.
+    """Write data as `data.csv`, `data.nc` or `data.npz` in a folder; return the file's path.
 
-    data: a pandas or polars frame; an xarray object; or an array, (sample, position), (sample, channel, position), or with
-    `series` (time, row, column) and (time, channel, row, column). labels, groups: one for each sample of an array. UserError
-    for anything else.
+    data: a pandas or polars frame, an xarray object, or an array: (sample, position) or (sample, channel, position); with
+    `series`, (time, row, column) or (time, channel, row, column). labels, groups: one per sample of an array. UserError for
+    anything else.
     """
     if hasattr(data, "to_netcdf"):
         return _written(folder / "data.nc", data, "to_netcdf")
@@ -48,7 +48,7 @@ def _strings(values: Any) -> Sequence[str]:
 
 
 def _written(path: Path, data: Any, method: str) -> Path:
-    """A file written by the object's own method, under a temporary name first."""
+    """Write a file with the object's own method, first under a temporary name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

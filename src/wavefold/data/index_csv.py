@@ -1,8 +1,8 @@
 """The index of a multi-file source: a CSV `id,type` or `file,type`, and the related files found by its name.
 
 For `train_index.csv`, the samples are in `train_data/` or `train_data.zip`, else in `train/` or `train.zip`, else in the only
-zip or folder beside it that holds samples; further columns by id are in `train_meta.csv`, and the wavelength of each
-position in `train_wavelength.txt` or `wavelength.txt` beside it, or in `wavelength.txt` in the folder of samples.
+zip or folder beside it that holds samples. Further columns, keyed by id, are in `train_meta.csv`. The wavelength of each
+position is in `train_wavelength.txt` or `wavelength.txt` beside the index, or in `wavelength.txt` in the folder of samples.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _SUFFIX = re.compile(r"(\.txt|\.fits?|\.fits?\.gz)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Index:
-    """The rows of an index, less its column of ids."""
+    """The rows of an index."""
 
     name: str
     ids: Strings  # (row,)
-    files: Strings  # (row,) the names of their files less the suffix: the ids, unless a column `file` says otherwise
+    files: Strings  # (row,) file names without suffix: the ids, unless there is a column `file`
     lines: Ints  # (row,)
-    columns: Mapping[str, Strings]  # name -> (row,)
+    columns: Mapping[str, Strings]  # name -> (row,); without the ids
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Matched:
     """The rows of an index matched with the files found, and the problems known before reading."""
 
     index: Index
-    entries: list[str]  # (row,) what the reader of files takes; '' where no file is there
-    missing: Mapping[int, str]  # row -> why, where it has no file
-    strays: Sequence[tuple[str, str]]  # (id, why) of files without a row
-    further: Mapping[str, Strings]  # columns of the CSV beside the index, `id` among them; none where there is no such CSV
+    entries: list[str]  # (row,) entries for the file reader; '' if the file is missing
+    missing: Mapping[int, str]  # row -> reason, for rows without a file
+    strays: Sequence[tuple[str, str]]  # (id, reason) of files without a row
+    further: Mapping[str, Strings]  # columns of the CSV beside the index, including `id`; empty if there is no such CSV
 
 
 def read_index(path: Path) -> Index:
-    """All rows; DataError if there is no id or file column, or an id is duplicated or not a plain file name."""
+    """Read all rows; DataError if there is no id or file column, or an id is duplicated or not a plain file name."""
     columns, lines = read_words(path, example=f"id,{LABEL}")
     file, name = one_named(columns, "file"), one_named(columns, "id")
     if not (file or name):
@@ -69,17 +69,17 @@ def read_index(path: Path) -> Index:
 
 
 def _is_plain(word: str, *, folders: bool) -> bool:
-    """Whether a word may be a file's name; folders: whether ones below may stand before it."""
+    """Whether a word is a valid file name. folders: whether subfolders may precede it."""
     parts = re.split(r"[/\\]", word)
     return word.isprintable() and bool(parts[0]) and ".." not in parts and (folders or len(parts) == 1)
 
 
 def check_label(path: Path, label_column: str, facts: Sequence[str] = ()) -> None:
-    """DataError unless an index, the CSV beside it or the files themselves have the column of labels, "" being `type`.
+    """Raise DataError unless an index, the CSV beside it or the files themselves have the label column; "" means `type`.
 
-    facts: the columns that are found in the files.
+    facts: columns that the files themselves provide.
 
-    An index that is not its folder's own, such as that of a test part, may be without `type`, not without a named column.
+    An index other than its folder's training index, such as that of a test part, may lack `type`, but not a named column.
     """
     if not label_column and (is_part(path, "test") or training_index(path.parent, strict=False) != path):
         return
@@ -96,19 +96,19 @@ def index_files(folder: Path) -> list[Path]:
 
 
 def is_index(path: Path) -> bool:
-    """Whether a file is named as an index is: `*index*.csv`, plain or gzip."""
+    """Whether a file has the name of an index: `*index*.csv`, plain or gzip."""
     return bool(_CSV.search(path.name) and _WORD.search(path.name) and not stem_of(path).endswith("_meta") and path.is_file())
 
 
 def is_part(path: Path, part: str) -> bool:
-    """Whether `train` or `test` begins a word of a file's name: of first_test_index.csv it does, of latest_index.csv not."""
+    """Whether a word in a file's name starts with `train` or `test`: true for first_test_index.csv, not latest_index.csv."""
     return bool(re.search(rf"(?<![a-z]){part}", path.name.lower()))
 
 
 def training_index(folder: Path, *, strict: bool = True) -> Path | None:
-    """The index that a folder's name stands for: the one with `train` in its name, else the only one but for test parts.
+    """Return a folder's training index: the one with `train` in its name, else the only one that is not a test part.
 
-    DataError where there are several; with strict=False None.
+    If there are several: DataError, or None with strict=False.
     """
     files = index_files(folder)
     kept = [f for f in files if is_part(f, "train")] or [f for f in files if not is_part(f, "test")] or files
@@ -118,9 +118,9 @@ def training_index(folder: Path, *, strict: bool = True) -> Path | None:
 
 
 def data_of(index: Path) -> Path | None:
-    """The folder or zip that holds an index's txt files; None where there is none.
+    """Return the folder or zip that holds an index's txt files; None if there is none.
 
-    DataError where none has the index's name and several others could be meant.
+    DataError if none has the index's name and there are several candidates.
     """
     bare = re.sub(r"([_\-. ])[_\-. ]+", r"\1", _WORD.sub("", stem_of(index))).strip("_-. ")
     for name in filter(None, (_WORD.sub("data", stem_of(index)), bare)):
@@ -141,7 +141,7 @@ def data_of(index: Path) -> Path | None:
 
 
 def holds_txt(path: Path) -> bool:
-    """Whether a folder, or one below it, or a zip that can be read, holds a .txt that is no wavelength."""
+    """Whether a folder, one of its subfolders or a readable zip holds a .txt that is not a wavelength file."""
     if path.is_dir():
         names: Iterable[str] = _names_below(path)
     else:
@@ -154,7 +154,7 @@ def holds_txt(path: Path) -> bool:
 
 
 def _names_below(folder: Path | str) -> Iterator[str]:
-    """Names of files, one by one: of a folder that may not be ours, where links and what cannot be read do not matter."""
+    """Yield file names of a folder that may not be ours, ignoring links and anything unreadable."""
     with suppress(OSError), os.scandir(folder) as scan:
         for entry in scan:
             if entry.is_dir(follow_symlinks=False):
@@ -164,13 +164,13 @@ def _names_below(folder: Path | str) -> Iterator[str]:
 
 
 def meta_of(index: Path) -> Path | None:
-    """The CSV of further columns beside an index."""
+    """Return the CSV of further columns beside an index."""
     name = _WORD.sub("meta", stem_of(index))
     return next((f for end in (".csv", ".csv.gz") if (f := index.with_name(name + end)).is_file()), None)
 
 
 def wavelength_of(path: Path, data: Path | None) -> Path | None:
-    """The file of wavelengths in a folder of samples, beside the index, or beside a zip or folder alone. data: the samples'."""
+    """Return the wavelength file: in the samples' folder `data`, else beside `path`, an index, or a zip or folder alone."""
     prefix = _WORD.split(stem_of(path))[0] if is_index(path) else ""
     inside = [data / "wavelength.txt"] if data is not None and data.is_dir() else []
     files = [*inside, path.with_name(f"{prefix}wavelength.txt"), path.with_name("wavelength.txt")]
@@ -178,16 +178,16 @@ def wavelength_of(path: Path, data: Path | None) -> Path | None:
 
 
 def expected_data(index: Path) -> str:
-    """The names that an index's samples are looked for by, for an error."""
+    """The names under which an index's samples are searched for, for an error message."""
     name = _WORD.sub("data", stem_of(index))
     return f"a folder {name} or {name}.zip"
 
 
 def match(path: Path | None, files: Mapping[str, str], data: str, end: str, *, skip_bad: bool) -> Matched:
-    """The rows of the index at `path`, each with its file; without an index a row for each file, numbered from 1.
+    """Match the rows of the index at `path` with files; without an index, make one row per file, numbered from 1.
 
-    files: name less `end` -> what the reader of files takes. data: the name of the zip or folder. end: the files' suffix, for
-    errors. DataError for a file without a row, unless bad ones are skipped, and for a row that the CSV beside the index lacks.
+    files: name without `end` -> entry for the file reader. data: name of the zip or folder. end: suffix of the files, for
+    errors. DataError for a file without a row, unless skip_bad, and for a row that is missing from the CSV beside the index.
     """
     index = _numbered(files, data) if path is None else read_index(path)
     places = zip(index.lines.tolist(), index.ids.tolist(), index.files.tolist(), strict=True)
@@ -210,7 +210,7 @@ def _numbered(files: Mapping[str, str], name: str) -> Index:
 
 
 def _strays(index: Index, files: Mapping[str, str], path: Path | None) -> list[str]:
-    """Files without a row. One that another index of the folder lists is none: one zip may hold several parts."""
+    """Files without a row, except those listed in another index of the folder: one zip may hold several parts."""
     named = set(index.files.tolist())
     strays = [name for name in files if name not in named]
     if strays and path is not None:
@@ -220,7 +220,7 @@ def _strays(index: Index, files: Mapping[str, str], path: Path | None) -> list[s
 
 
 def _further(path: Path, ids: Strings) -> dict[str, Strings]:
-    """The columns beside an index, looked at before the many files are read. ids: (sample,) what they must hold."""
+    """Read the columns beside an index before the many files are read. ids: (sample,) ids that must be present."""
     meta = meta_of(path)
     if meta is None:
         return {}
@@ -233,7 +233,7 @@ def _further(path: Path, ids: Strings) -> dict[str, Strings]:
 
 
 def table_of(rows: Matched, filled: Filled, *, unit: str, axis: NDArray[np.float64] | None) -> Table:
-    """The rows that could be read, with the index's columns, those of the CSV beside it, and the files' own facts."""
+    """Return the readable rows with the columns of the index, of the CSV beside it, and of the files themselves."""
     index = rows.index
     facts = {name: np.array(words, np.str_) for name, words in filled.facts.items()}
     table = Table(
@@ -250,10 +250,10 @@ def table_of(rows: Matched, filled: Filled, *, unit: str, axis: NDArray[np.float
 
 
 def stem_of(path: Path) -> str:
-    """A CSV's name less its suffix."""
+    """A CSV's name without its suffix."""
     return _CSV.sub("", path.name)
 
 
 def file_stem(word: str) -> str:
-    """A file's name less its folders and the suffix of a spectrum: the id that it stands for."""
+    """A file's name without folders and spectrum suffix: the sample's id."""
     return _SUFFIX.sub("", PurePosixPath(word).name)

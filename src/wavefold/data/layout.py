@@ -1,4 +1,4 @@
-"""What a layout is: how files of one kind are recognised, which files belong together, and what reads them."""
+"""Defines layouts: how files of one kind are recognised, which files belong together, and what reads them."""
 
 from __future__ import annotations
 
@@ -14,56 +14,56 @@ from wavefold.data.table import Table
 
 @dataclass(frozen=True)
 class Found:
-    """What will be read: a file (a folder for records, a header for one), its layout and a CSV of further columns beside it.
+    """What will be read: a file (for records a folder or a header), its layout and a CSV of further columns beside it.
 
-    Of many files: the index, or without one the folder, zip or file; and the folder whose files with certain suffixes count.
+    For a multi-file source: the index, else the folder, zip or file; and the folder whose files with certain suffixes count.
     """
 
     path: Path
     layout: str
-    files: tuple[Path, ...]  # all whose bytes count
+    files: tuple[Path, ...]  # all files whose bytes affect the result
     meta: Path | None = None
     folder: Path | None = None
     suffixes: tuple[str, ...] = ()
 
 
 def no_test_files(folder: Path) -> list[Path]:
-    """A layout whose folders hold no test part."""
+    """Return no files, for a layout whose folders hold no test part."""
     return []
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which files hold labelled samples.
+    """One file layout of labelled samples.
 
-    read(path, *, label_column, group, labels) gives a Table; where `keeps` is "rows" it also takes skip_bad and store, and
-    where it is "nothing" skip_bad. It also takes the recipe's values that `options` names.
+    read(path, *, label_column, group, labels) returns a Table. It also accepts skip_bad and store if `keeps` is "rows",
+    skip_bad if it is "nothing", and the recipe's values named in `options`.
     """
 
     read: Callable[..., Table]
-    sniff: Callable[[Path], float]  # 0 where a path is not of this layout, up to 1 where it surely is
-    locate: Callable[[Path], Found]  # all files of a source; DataError where it is none
+    sniff: Callable[[Path], float]  # confidence from 0 to 1 that a path has this layout
+    locate: Callable[[Path], Found]  # all files of a source; DataError if it is none
     test_files: Callable[[Path], Sequence[Path]] = no_test_files  # of a folder
-    suffixes: tuple[str, ...] = ()  # of the files that a server may be sent
-    keeps: Literal["table", "rows", "nothing"] = "table"  # what the cache keeps: all, rows as they are read, or nothing
+    suffixes: tuple[str, ...] = ()  # of files that may be uploaded to a server
+    keeps: Literal["table", "rows", "nothing"] = "table"  # what the cache keeps: the table, rows as they are read, or nothing
     one_file: bool = True  # whether one file holds many samples
-    row: str = "line"  # what an error calls the place of a sample
-    header: tuple[str, ...] = ()  # columns that a CSV must have to be of this layout
-    columns: tuple[str, ...] = ()  # columns that are found in the files themselves
-    options: tuple[str, ...] = ()  # of "grid"
-    groups: tuple[str, ...] = ()  # columns that are groups where a recipe names none, before the usual ones
+    row: str = "line"  # the word for a sample's place in error messages
+    header: tuple[str, ...] = ()  # columns that a CSV of this layout must have
+    columns: tuple[str, ...] = ()  # columns that the files themselves provide
+    options: tuple[str, ...] = ()  # such as "grid"
+    groups: tuple[str, ...] = ()  # default group columns of this layout, tried before the usual ones
 
 
 @dataclass(frozen=True)
 class SeriesLayout:
-    """One way in which files hold frames in the order of time."""
+    """One file layout of frames in time order."""
 
     read: Callable[[Path, Reading], Series]
-    sniff: Callable[[Path, Reading], float]  # 0 where a path is not of this layout, up to 1 where it surely is
-    parts: Callable[[Path], Sequence[Path]] = lambda path: [path]  # the files of a folder that are joined in time
-    digest: Callable[[Path], str] | None = None  # SHA-256 of a source; None takes that of the file's bytes
-    has_units: bool = False  # whether the reader gives values as they are meant, with scale, offset and missing applied
+    sniff: Callable[[Path, Reading], float]  # confidence from 0 to 1 that a path has this layout
+    parts: Callable[[Path], Sequence[Path]] = lambda path: [path]  # files of a folder, to be joined in time
+    digest: Callable[[Path], str] | None = None  # SHA-256 of a source; None hashes the file's bytes
+    has_units: bool = False  # whether the reader already applies scale, offset and missing values
 
 
-Fetch = Callable[[str, Path], Path]  # a name after the prefix, and the folder to keep it in -> where it was put
+Fetch = Callable[[str, Path], Path]  # (name after the prefix, destination folder) -> path of the fetched data
 Remotes = Mapping[str, Fetch]

@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-LARGE = 256 << 20  # bytes as float32; more is read when it is needed
+LARGE = 256 << 20  # bytes as float32; larger data are read on demand
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -109,7 +109,7 @@ def values_of(signals: Signals) -> int:
 
 
 def read_ahead(load: Callable[[Request], Result], requests: Iterable[Request]) -> Generator[tuple[Request, Result]]:
-    """Yield each of `asks` with its `load` result, loading the next one in a thread while the current one is used.
+    """Yield each of `requests` with its `load` result, loading the next one in a thread while the current one is used.
 
     The thread ends with the iterator: close it if it may not be exhausted. An exception in `load` is raised at its item.
     """
@@ -154,12 +154,12 @@ def _room(shape: tuple[int, ...], folder: Path, most: int) -> Floats:
         return np.empty(shape, np.float32)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as stream:
-        _take_room(stream, size)  # a full disk is an error here, and a crash once the file is mapped
+        _take_room(stream, size)  # a full disk is an error here, but would crash the process once the file is mapped
         return np.memmap(stream, np.float32, "r+", shape=shape)
 
 
 def _take_room(stream: IO[bytes], size: int) -> None:
-    """Make an empty file `size` bytes of zeros whose room on the disk is taken; OSError where there is none."""
+    """Fill an empty file with `size` bytes of zeros and allocate its disk space; OSError if the disk is full."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(stream.fileno(), 0, size)
         return

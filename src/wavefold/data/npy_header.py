@@ -1,7 +1,7 @@
-"""The header of a NumPy .npy file of floats, parsed without evaluating anything; objects are never unpickled.
+"""Parses the header of a NumPy .npy file of floats without evaluating anything; objects are never unpickled.
 
-The format is that of numpy.lib.format: a magic word, two bytes of version, the length of the header, and the text of a dict
-with `descr`, `fortran_order` and `shape`; the values follow. Versions 1 to 3 differ in how long that length and text may be.
+The format (numpy.lib.format) is a magic string, two version bytes, the header length, and the text of a dict with `descr`,
+`fortran_order` and `shape`; the values follow. Versions 1 to 3 differ in the size of the length field and of the text.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError
 
-HEAD = 4096  # bytes from the start that are looked at: NumPy writes 128 for any plain array
+HEAD = 4096  # bytes read from the start: NumPy writes 128 for any plain array
 MAGIC = b"\x93NUMPY"
-_LENGTH = {1: 2, 2: 4, 3: 4}  # by version, the bytes that say how long the text is
+_LENGTH = {1: 2, 2: 4, 3: 4}  # version -> bytes of the header length field
 _TEXT = re.compile(
     r"\{(?:'descr': '([<>=|]?)([a-zA-Z])(\d*)'|'fortran_order': (True|False)|'shape': \(([\d, ]{0,99})\)|[, ])+\}\s*"
 )
-_SIZES = ("2", "4", "8")  # bytes of a float
+_SIZES = ("2", "4", "8")  # bytes per float
 
 
 @dataclass(frozen=True)
 class Stored:
-    """How an array of floats lies in its file."""
+    """How an array of floats is stored in its file."""
 
     dtype: str  # such as "<f2"
     shape: tuple[int, ...]
-    fortran: bool  # whether the first axis runs fastest
+    fortran: bool  # whether the first axis varies fastest
     offset: int  # bytes before the values
 
     @property
@@ -40,11 +40,11 @@ class Stored:
         return self.offset + math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def room(self, count: int) -> NDArray[np.floating]:
-        """An array for `count` such files, (file, ...) in the order in which values lie in them."""
+        """Allocate an array for `count` such files, (file, ...), with axes in storage order."""
         return np.empty((count, *(self.shape[::-1] if self.fortran else self.shape)), self.dtype)
 
     def turned(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
-        """What `room` gave, filled, with the axes in the shape's order."""
+        """Return a filled array from `room` with its axes in the order of the shape."""
         return values.transpose(0, *range(values.ndim - 1, 0, -1)) if self.fortran else values
 
 
@@ -65,7 +65,7 @@ def read_header(head: bytes, size: int, name: str) -> Stored:
 
 
 def _end(head: bytes) -> int:
-    """Where the values begin."""
+    """The offset at which the values begin."""
     if not head:
         raise DataError("is empty, expected a NumPy array")
     if not head.startswith(MAGIC):

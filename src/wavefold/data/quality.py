@@ -229,7 +229,7 @@ def _triangle(directions: Floats) -> Iterator[tuple[int, int, Floats]]:
 
 
 def _most_alike(requested: Floats, known: Floats) -> tuple[Ints, Floats]:
-    """For each row of `asked`, the index of the most similar row of `known` and its correlation. Both: (sample, number)."""
+    """For each row of `requested`, the index and correlation of the most similar row of `known`. Both: (sample, number)."""
     place, likeness = np.zeros(len(requested), np.int64), np.full(len(requested), -2, np.float32)
     for rows in row_blocks(len(requested), _ROWS):
         for columns in row_blocks(len(known), _COLUMNS):

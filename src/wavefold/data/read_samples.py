@@ -1,4 +1,4 @@
-"""Labelled samples of a source: the files that are read, the cache, labels numbered and groups chosen."""
+"""Reads labelled samples from a source: finds its files, uses the cache, numbers the labels and chooses the groups."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Spectra from their own pixels to bins of equal width, with flux conserved.
+"""Resamples spectra from their own pixels to bins of equal width, conserving flux.
 
-A pixel's flux is a density (per angstrom) that holds from edge to edge; a bin's value is the mean density over the good
-pixels' part of it, so that flux x width sums to the same before and after. Bins are not weighted by inverse variance: that
-would move flux from noisy pixels to quiet ones, and a line's strength would depend on the sky beside it.
-Method: as Carnall 2017 (arXiv:1705.05165) describes for `spectres`, without its loops.
+A pixel's flux is a density (per angstrom), constant from edge to edge. A bin's value is the mean density over the part of it
+that good pixels cover, so that the sum of flux x width is preserved. Bins are not weighted by inverse variance: that would
+move flux from noisy pixels to quiet ones, and a line's strength would depend on the sky beside it.
+Method: Carnall 2017 (arXiv:1705.05165), as in `spectres`, without its loops.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wavefold.core.errors import UserError
 
 Grid = tuple[float, float, float]  # first centre, last centre (inclusive), step
 _MOST_BINS = 1_000_000
-_TOUCH = 0.1  # of a bin's width: a thinner sliver of the pixel beside it is no measurement of the bin
+_TOUCH = 0.1  # fraction of a bin's width: a thinner overlap with a neighbouring pixel does not measure the bin
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Rebinned:
     """One spectrum on a grid."""
 
     values: NDArray[np.float64]  # (position,) mean flux density; 0.0 before the first and after the last measured bin
-    measured: NDArray[np.bool_]  # (position,) True where good pixels cover a tenth of the bin or more
+    measured: NDArray[np.bool_]  # (position,) True if good pixels cover at least a tenth of the bin
 
     @property
     def filled(self) -> NDArray[np.bool_]:
-        """(position,) True where the value is a straight line between the nearest measured bins."""
+        """(position,) True where the value is linearly interpolated between the nearest measured bins."""
         at = np.flatnonzero(self.measured)
         inside = np.zeros(len(self.measured), np.bool_)
         if len(at):
@@ -39,7 +39,7 @@ class Rebinned:
 
 
 def grid_centres(grid: Grid) -> NDArray[np.float64]:
-    """The centres of a grid's bins (position,), in its unit: from `first` in steps to `last`, never past it; UserError else."""
+    """Return the bin centres (position,), in the grid's unit: from `first` in steps up to `last`; UserError if invalid."""
     first, last, step = grid
     place = f"grid {first:g} to {last:g} in steps of {step:g}"
     if not all(map(math.isfinite, grid)):
@@ -58,16 +58,16 @@ def grid_centres(grid: Grid) -> NDArray[np.float64]:
 
 
 def pixel_edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Edges (pixel + 1,) midway between centres (pixel,); the two ends as far out as their nearest edge is in."""
+    """Return edges (pixel + 1,) midway between centres (pixel,); the outer two mirror their nearest inner edge."""
     inner = (centres[1:] + centres[:-1]) / 2
     return np.concatenate([[2 * centres[0] - inner[0]], inner, [2 * centres[-1] - inner[-1]]])
 
 
 def onto_grid(edges: NDArray[np.float64], flux: NDArray[np.float64], good: NDArray[np.bool_], grid: Grid) -> Rebinned:
-    """A spectrum's flux density on a grid. edges: (pixel + 1,) rising, in the grid's unit; flux, good: (pixel,).
+    """Resample a spectrum's flux density to a grid. edges: (pixel + 1,) increasing, in the grid's unit; flux, good: (pixel,).
 
-    Bins that good pixels cover by less than a tenth lie on a straight line between their measured neighbours, or are 0.0
-    beyond the outermost.
+    Bins covered by good pixels to less than a tenth are linearly interpolated between measured neighbours, or 0.0 beyond
+    the outermost ones.
     """
     centres = grid_centres(grid)
     bounds = grid[0] + grid[2] * (np.arange(len(centres) + 1) - 0.5)

@@ -106,7 +106,7 @@ _MONTHLY = (29 * 86400.0, 32 * 86400.0)  # seconds, range of a step of one month
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of a series, each with `past` frames and the `ahead` frames after them, on `size` rows and columns."""
+    """Windows of a series, each of `past` frames and the `ahead` frames after them, with `size` rows and columns."""
 
     series: Series
     first: Ints  # (sample,) number of each window's first frame
@@ -121,7 +121,7 @@ class Windows:
 
     @property
     def length(self) -> int:
-        """Frames of a window."""
+        """Number of frames in a window."""
         return self.past + self.ahead
 
     def take(self, index: Ints | slice | NDArray[np.bool_]) -> Windows:
@@ -129,7 +129,7 @@ class Windows:
         return replace(self, first=self.first[index], top=self.top[index], left=self.left[index])
 
     def of(self, series: Series) -> Windows:
-        """The same windows in a series of the same frames with other values."""
+        """The same windows in a series with the same frames but other values."""
         return replace(self, series=series)
 
     def values(self, index: Ints | slice = slice(None)) -> Floats:

@@ -12,26 +12,26 @@ class Events:
 
     box: tuple[float, float, float, float]  # west, east, south, north edge, in the units of x and y
     cells: tuple[int, int]  # rows, columns; row 0 lies in the north
-    time: str = ""  # columns; "" finds the usual names
+    time: str = ""  # column names; "" searches for the usual names
     x: str = ""
     y: str = ""
     kind: str = ""
-    epoch: str = ""  # ISO date that a column of numbers counts from, where the source does not say
-    every: str = "1 day"  # a step: so many seconds, minutes, hours, days or weeks
+    epoch: str = ""  # ISO date from which a numeric time column counts, if the source does not say
+    every: str = "1 day"  # step length in seconds, minutes, hours, days or weeks
     smooth: float = 0.0  # standard deviation of a Gaussian over neighbouring cells, in cells
-    memory: float = 0.0  # half-life in steps of an exponential mean over this step and those before; 0 has none
-    kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # channel -> the kinds that count for it; else one each
+    memory: float = 0.0  # half-life in steps of an exponential mean over this and earlier steps; 0: none
+    kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # channel -> kinds counted in it; default: one each
 
 
 @dataclass(frozen=True)
 class Reading:
     """What to read from a source of frames, and how to decode it: value = stored * scale + offset."""
 
-    variable: str = ""  # of .npz, NetCDF and Zarr; "" takes the only one that can be frames
-    axes: str = ""  # an array's, in their order: of sequence, time, row, column, channel
+    variable: str = ""  # in .npz, NetCDF and Zarr; "" takes the only one that can be frames
+    axes: str = ""  # axes of an array in order, from: sequence, time, row, column, channel
     channels: tuple[str, ...] = ()  # keep these, in this order; () keeps all
     scale: float = 1.0
     offset: float = 0.0
     missing: tuple[float, ...] = ()  # stored codes for missing values
-    unit: str = ""  # "" takes the source's
+    unit: str = ""  # "" takes the unit of the source
     events: Events | None = None

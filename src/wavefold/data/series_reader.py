@@ -27,7 +27,7 @@ _AS_STORED = Reading()
 
 
 def read_series(source: str | Path, reading: Reading = _AS_STORED, *, layout: str = "auto") -> Series:
-    """Frames of a file or folder, (time, channel, row, column) float32, NaN for missing values.
+    """Read the frames of a file or folder, (time, channel, row, column) float32, NaN for missing values.
 
     layout: "auto" uses the suffix: .npy and .npz are arrays, .nc and .zarr grids, a folder has images or several files, which
     are joined in time order; with reading.events the source is a table of events. value = stored * scale + offset; stored
@@ -52,7 +52,7 @@ def read_series(source: str | Path, reading: Reading = _AS_STORED, *, layout: st
 
 
 def _surest(path: Path, reading: Reading) -> str:
-    """The layout whose sniffing test is the surest of a path; where none knows it, what the first test found wrong."""
+    """Return the layout with the highest confidence for a path; if none recognises it, raise the first test's error."""
     sure, wrong = {"": 0.0}, list[UserError]()
     for name, layout in SERIES_LAYOUTS.items():
         try:
@@ -141,7 +141,7 @@ def _with_meaning(series: Series, reading: Reading, place: str) -> Series:
 
 
 def _check_any(blocks: Any, place: str) -> None:
-    if not any(np.isfinite(block).any() for block in blocks):  # normally the first block settles it
+    if not any(np.isfinite(block).any() for block in blocks):  # normally the first block is enough
         raise DataError(f"{place}: no value is finite; check missing, scale and offset")
 
 

@@ -1,4 +1,4 @@
-"""What simulators of one-dimensional signals share: the length they are asked for, and whole numbers in given shares."""
+"""Helpers shared by simulators of one-dimensional signals: the requested length, and integer counts in given shares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wavefold.data.dataset import Ints
 
 
 def length_of(shape: Sequence[int], simulator: str) -> int:
-    """The length in a shape [1, length]; UserError for more channels or other axes. simulator: its name."""
+    """Return the length from a shape [1, length]; UserError for more channels or other axes. simulator: its name."""
     if len(shape) != 2:
         raise UserError(f"data.shape: simulator '{simulator}' needs [1, length], got {list(shape)}")
     if shape[0] != 1:
@@ -20,7 +20,7 @@ def length_of(shape: Sequence[int], simulator: str) -> int:
 
 
 def whole_parts(count: int, shares: tuple[float, ...]) -> Ints:
-    """Whole numbers in the given shares that sum to `count`, by largest remainder."""
+    """Split `count` into integers in the given shares, by largest remainder."""
     exact = count * np.array(shares) / sum(shares)
     parts = np.floor(exact).astype(np.int64)
     parts[np.argsort(parts - exact, kind="stable")[: count - parts.sum()]] += 1

@@ -16,10 +16,10 @@ _Values = NDArray[np.float64]
 
 
 def stars(ra: Sequence[float] | _Values, dec: Sequence[float] | _Values, within: float = 5.0) -> Strings:
-    """The star (sample,) of each position, named by the number of its first sample.
+    """Return the star of each position (sample,), named by the number of its first sample.
 
-    ra, dec: (sample,) degrees; NaN, or a dec beyond the poles, is a star of its own. within: arcsec between two samples of
-    one star; a chain of such pairs is one star too.
+    ra, dec: (sample,) degrees; NaN or a dec beyond the poles becomes its own star. within: the most arcsec between two
+    samples of one star; a chain of such pairs is also one star.
     """
     ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
     known = np.flatnonzero(np.isfinite(ra) & (np.abs(dec) <= 90))
@@ -33,7 +33,7 @@ def stars(ra: Sequence[float] | _Values, dec: Sequence[float] | _Values, within:
 
 
 def _components(places: _Values, within: float) -> Ints:
-    """The number (place,) of the component of each of distinct places (place, 2) in degrees, counted from 0."""
+    """Return the component number (place,), from 0, of each distinct place (place, 2) in degrees."""
     ra, dec = np.radians(places).T
     points = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], 1)
     chord = 2 * np.sin(np.radians(within / 3600) / 2)

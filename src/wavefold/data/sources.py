@@ -1,4 +1,4 @@
-"""From the path that the user names to the files that are read and their layout."""
+"""Resolves a user's path to the files to read and their layout."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from wavefold.data.ts import read_ts
 from wavefold.data.wide_csv import WORDS, read_wide
 
 _TEXT = (".csv", ".csv.gz", ".ts", ".ts.gz")
-_CLOSE = 0.75  # a file name's likeness (difflib) from which on it is suggested
+_CLOSE = 0.75  # minimum similarity (difflib) for suggesting a file name
 
 
 def find(path: Path, layout: str) -> Found:
-    """The files that a source's name stands for. layout: "auto" takes the one whose sniffing test is the surest."""
+    """Find the files of a source. layout: "auto" takes the layout with the highest confidence."""
     name = _surest(path) if layout == "auto" else layout
     if layout == "auto" and name in ("", "wide"):
-        return locate_table(path, "auto")  # says what is missing
+        return locate_table(path, "auto")  # reports what is missing
     return LAYOUTS[name].locate(path)
 
 
 def test_files(source: str | Path) -> list[Path]:
-    """A folder's files for testing, as its layout names them, each to be read by its own name; none of a file."""
+    """List a folder's test files, as its layout names them, each to be read by its own name; empty for a file."""
     folder = Path(source).expanduser()
     name = _surest(folder) if folder.is_dir() else ""
     if name:
@@ -38,21 +38,21 @@ def test_files(source: str | Path) -> list[Path]:
 
 
 def files_read(source: str | Path) -> list[Path]:
-    """The files, and folders of samples, that are read of a source and beside it; the source itself if it is a file."""
+    """List the files and sample folders read for a source, including those beside it; the source itself if it is a file."""
     path = Path(source).expanduser()
     alone = [path] if path.is_file() else []
     meta = _meta_beside(path) if path.is_file() else None
     try:
         found = find(path, "auto")
         tests = test_files(path)
-    except (UserError, OSError, ValueError):  # read by a layout that is named, or not at all
+    except (UserError, OSError, ValueError):  # readable only with an explicit layout, or not at all
         return alone if meta is None else [*alone, meta]
     further = (found.path, *found.files, found.folder, *tests)
     return [*alone, *(f for f in further if f is not None and f not in (path, path.parent))]
 
 
 def check_exists(path: Path) -> None:
-    """DataError, with the nearest name, unless there is a file or a folder of that name."""
+    """Raise DataError, with the nearest name, unless the file or folder exists."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder{_near(path)}")
     if not (path.is_file() or path.is_dir()):
@@ -60,7 +60,7 @@ def check_exists(path: Path) -> None:
 
 
 def files_of(folder: Path, part: str) -> list[Path]:
-    """Files named `train*` or `*_train` (or test), in either case, less the *_meta ones."""
+    """Files named `train*` or `*_train` (or test), regardless of case, except *_meta files."""
     pattern = re.compile(rf"({part}.*|.*_{part})")
     return sorted(
         f
@@ -70,16 +70,16 @@ def files_of(folder: Path, part: str) -> list[Path]:
 
 
 def table_in(path: Path) -> Path | None:
-    """The file of samples that a path stands for: itself, or a folder's first training file that is no index."""
+    """The sample file of a path: the path itself, or a folder's first training file that is not an index."""
     if path.is_file():
         return path
     return next((f for f in files_of(path, "train") if not is_index(f)), None) if path.is_dir() else None
 
 
 def locate_table(path: Path, layout: str) -> Found:
-    """One file of samples, or a folder's only training file, with the CSV of further columns beside it.
+    """Find a sample file, or a folder's only training file, with the CSV of further columns beside it.
 
-    layout: "auto" goes by the suffix and the columns. DataError where there is no such file, or where there are several.
+    layout: "auto" uses the suffix and the columns. DataError if there is no such file, or if there are several.
     """
     check_exists(path)
     file = path if path.is_file() else _training_file(path)
@@ -107,7 +107,7 @@ def layout_of(path: Path) -> str:
 
 
 def sniff_table(path: Path, suffixes: tuple[str, ...], header: tuple[str, ...] = ()) -> float:
-    """How sure it is that a path holds a table of samples with a suffix, and with certain columns where some are named."""
+    """Confidence that a path holds a table of samples with one of the suffixes and, if given, the header's columns."""
     file = table_in(path)
     if file is None or not file.name.endswith(suffixes):
         return 0.0
@@ -115,7 +115,7 @@ def sniff_table(path: Path, suffixes: tuple[str, ...], header: tuple[str, ...] =
         try:
             check_text(file)
             columns = column_names(first_line(file), file.name, numbered=True)
-        except DataError:  # locating the file says what is wrong
+        except DataError:  # locating the file will report the problem
             return 0.0
         if not all(one_named(columns, column) for column in header):
             return 0.0
@@ -155,7 +155,7 @@ LAYOUTS: Table[Layout] = Table(
 
 
 def _surest(path: Path) -> str:
-    """The layout whose test is the surest of a path; "" where none knows it."""
+    """The layout with the highest confidence for a path; "" if none recognises it."""
     sure = {name: layout.sniff(path) for name, layout in LAYOUTS.items()}
     name = max(sure, key=sure.__getitem__)
     return name if sure[name] > 0 else ""
@@ -176,7 +176,7 @@ def _training_file(path: Path) -> Path:
 
 
 def _stem(path: Path) -> str:
-    """The name less its text suffix; '' where it has none that is read."""
+    """The name without its text suffix; '' if it has no readable suffix."""
     return next((path.name.removesuffix(end) for end in sorted(_TEXT, key=len)[::-1] if path.name.endswith(end)), "")
 
 

@@ -23,15 +23,15 @@ from wavefold.data.lazy import blocks_of, part_of, values_of
 Values = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-SUMMARIES = ("mean", "spread", "roughness", "share of zeros", "zero tail")  # of a sample, in the order of `summaries`
+SUMMARIES = ("mean", "spread", "roughness", "share of zeros", "zero tail")  # per sample, in the order of `summaries`
 
-_AT_ONCE = 256 << 20  # bytes of float32 that quantiles may take; more is told by mean and spread
-_TAIL = 0.05  # of the values below `low`, and above `high`
+_AT_ONCE = 256 << 20  # bytes of float32 up to which quantiles are computed; beyond, mean and std are used
+_TAIL = 0.05  # fraction of the values below `low`, and above `high`
 
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """Each class by position; NaN where a class has no value there."""
+    """Statistics of each class by position; NaN where a class has no value."""
 
     mean: Values  # (class, channel, ...)
     std: Values  # (class, channel, ...)
@@ -43,7 +43,7 @@ class ClassStatistics:
 
 @dataclass(frozen=True)
 class ValueRanges:
-    """What values channels and samples hold; NaN where there is no finite value."""
+    """Value ranges of channels and samples; NaN where there is no finite value."""
 
     lowest: Values  # (channel,)
     highest: Values  # (channel,)
@@ -51,9 +51,9 @@ class ValueRanges:
     std: Values  # (channel,)
     low: Values  # (sample,) lowest value, all channels
     high: Values  # (sample,)
-    not_finite: Ints  # (sample,) how many values are NaN or infinite
-    flat: Bools  # (sample,) no two different values
-    zero_tail: Ints  # (sample,) positions at the end of the last axis at which all is 0
+    not_finite: Ints  # (sample,) number of NaN or infinite values
+    flat: Bools  # (sample,) whether all values are equal
+    zero_tail: Ints  # (sample,) number of all-zero positions at the end of the last axis
 
 
 @dataclass(frozen=True)
@@ -61,30 +61,30 @@ class Shift:
     """How a summary statistic differs between two sets of samples."""
 
     name: str  # one of SUMMARIES
-    distance: float  # Kolmogorov-Smirnov: the largest gap between the two cumulative shares, 0 to 1; NaN where one is empty
-    p: float  # chance of such a distance, were samples independent and drawn alike; beats of one patient are not
-    learned: float  # median
-    other: float  # median
+    distance: float  # Kolmogorov-Smirnov: largest gap between the cumulative distributions, 0 to 1; NaN if one is empty
+    p: float  # p-value for independent, identically distributed samples; beats of one patient are not independent
+    learned: float  # median of the training samples
+    other: float  # median of the other samples
 
 
 @dataclass(frozen=True)
 class Drift:
     """How other samples differ from the training samples."""
 
-    lowest: Values  # (channel,) of the learned samples
+    lowest: Values  # (channel,) of the training samples
     highest: Values  # (channel,)
     outside: Values  # (channel,) share of the other samples' values outside lowest to highest
-    outside_by_position: Values  # (channel, ...) share of the other samples outside what was learned at that very position
-    by_chance: float  # the largest share by position that samples drawn alike would show on average: 2 / (learned + 1)
+    outside_by_position: Values  # (channel, ...) share of the other samples outside the training range at that position
+    by_chance: float  # largest share by position expected without drift: 2 / (learned + 1)
     shifts: tuple[Shift, ...]  # one for each of SUMMARIES
-    looked_at: tuple[int, int]  # samples of the learned and of the other that were drawn
+    looked_at: tuple[int, int]  # training and other samples that were drawn
 
 
 def class_statistics(signals: Signals, labels: Ints, classes: int) -> ClassStatistics:
     """Mean, spread and the middle 90 % of each class by position.
 
-    signals: (sample, channel, ...); labels: (sample,) class numbers below `classes`. Quantiles where all signals take 256 MB
-    at most as float32, else mean -+ 2 std.
+    signals: (sample, channel, ...); labels: (sample,) class numbers below `classes`. Quantiles if all signals take at most
+    256 MB as float32, else mean -+ 2 std.
     """
     _check_labels(signals, labels, classes)
     moments = _Moments((classes, *signals.shape[1:]))
@@ -98,7 +98,7 @@ def class_statistics(signals: Signals, labels: Ints, classes: int) -> ClassStati
 
 
 def value_ranges(signals: Signals) -> ValueRanges:
-    """Ranges by channel and what is odd about each sample. signals: (sample, channel, ...)."""
+    """Compute value ranges by channel, and anomalies of each sample. signals: (sample, channel, ...)."""
     channels, count = signals.shape[1], len(signals)
     moments = _Moments((channels,))
     lowest, highest = np.full(channels, np.inf), np.full(channels, -np.inf)
@@ -151,10 +151,10 @@ def drift(learned: Signals, other: Signals, *, seed: int, most_samples: int = 20
 
 
 def summaries(signals: Floats) -> Values:
-    """The SUMMARIES of each sample: (sample, 5), NaN where it has no finite value. signals: (sample, channel, ...).
+    """Compute the SUMMARIES of each sample: (sample, 5), NaN if it has no finite value. signals: (sample, channel, ...).
 
-    mean and spread (standard deviation) of all values, roughness: mean |difference| of neighbours on the last axis, share of
-    values that are 0, positions at the end that are all 0.
+    They are: mean and spread (standard deviation) of all values; roughness, the mean |difference| of neighbours on the last
+    axis; share of values that are 0; number of all-zero positions at the end.
     """
     known, flat = np.isfinite(signals), signals.reshape(len(signals), -1)
     count = known.reshape(flat.shape).sum(axis=1)
@@ -168,15 +168,15 @@ def summaries(signals: Floats) -> Values:
 
 
 class _Moments:
-    """Counts, means and squared deviations that grow block by block."""
+    """Counts, means and squared deviations, accumulated block by block."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._count, self._mean, self._squares = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
 
     def add(self, at: int | slice, values: Floats, *, axes: tuple[int, ...]) -> None:
-        """Values whose other axes are those of the cells at `at`; `axes` are gone through."""
+        """Add values to the cells at `at`, reducing over `axes`; the other axes are those of the cells."""
         known = np.isfinite(values)
-        whole = bool(known.all())  # as most are: nothing to fill
+        whole = bool(known.all())  # the usual case: nothing to fill
         count, filled = known.sum(axis=axes), values if whole else np.where(known, values, 0)
         mean = filled.sum(axis=axes, dtype=np.float64) / np.maximum(count, 1)
         apart = filled - np.expand_dims(mean, axes)
@@ -188,11 +188,11 @@ class _Moments:
         self._count[at] = before + count
 
     def mean(self) -> Values:
-        """NaN where nothing was added."""
+        """Mean; NaN where nothing was added."""
         return np.where(self._count > 0, self._mean, np.nan)
 
     def std(self) -> Values:
-        """Of what was added, not of what it is a sample of; NaN where nothing was added."""
+        """Population standard deviation of the added values; NaN where nothing was added."""
         return np.where(self._count > 0, np.sqrt(self._squares / np.maximum(self._count, 1)), np.nan)
 
 
@@ -207,7 +207,7 @@ def _quantiles(signals: Signals, labels: Ints, classes: int) -> tuple[Values, Va
 
 
 def _at_share(kth_smallest: Floats, share: float) -> Values:
-    """The quantile between the two nearest ranks, as numpy's, of what is not NaN. ranked: (sample, ...), NaN last."""
+    """The quantile of non-NaN values, interpolated between ranks as in numpy. kth_smallest: (sample, ...), NaN last."""
     place = np.maximum((~np.isnan(kth_smallest)).sum(axis=0, keepdims=True) - 1, 0) * share
     below = np.floor(place).astype(np.int64)
     above = np.ceil(place).astype(np.int64)
@@ -235,7 +235,7 @@ def _zero_tail(signals: Floats) -> Ints:
 
 
 def _mean(values: NDArray[np.floating], known: Bools) -> Values:
-    """Mean of what is known of each row; NaN where nothing is. values, known: (sample, value)."""
+    """Mean of each row's known values; NaN if it has none. values, known: (sample, value)."""
     count = known.sum(axis=1)
     total = np.where(known, values, 0).sum(axis=1, dtype=np.float64)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -247,7 +247,7 @@ def _drawn(count: int, most: int, rng: np.random.Generator) -> Ints:
 
 
 def _learned_ends(learned: Signals) -> tuple[Values, Values, Values]:
-    """Lowest and highest values by position, (channel, ...) each, and the summaries of each sample."""
+    """Lowest and highest training values by position, (channel, ...) each, and the summaries of each sample."""
     low, high = np.full(learned.shape[1:], np.inf), np.full(learned.shape[1:], -np.inf)
     shown = np.empty((len(learned), len(SUMMARIES)))
     for rows, values in blocks_of(learned):
@@ -260,7 +260,7 @@ def _learned_ends(learned: Signals) -> tuple[Values, Values, Values]:
 def _outside(other: Signals, wide: tuple[Values, Values], narrow: tuple[Values, Values]) -> tuple[Values, Values, Values]:
     """Shares of values outside by channel and by position, and the summaries of each sample.
 
-    wide: (channel, 1, ...) ends; narrow: (channel, ...) ends. Shares are NaN where no finite value is.
+    wide: (channel, 1, ...) limits; narrow: (channel, ...) limits. Shares are NaN where there is no finite value.
     """
     count, apart, odd = (np.zeros(other.shape[1:], np.int64) for _ in range(3))
     seen = np.empty((len(other), len(SUMMARIES)))

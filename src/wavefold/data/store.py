@@ -1,9 +1,9 @@
-"""Rows read from many files, written block by block to one array on disk: constant memory, resumable, in parallel.
+"""Reads rows from many files into one array on disk, block by block: constant memory, resumable, in parallel.
 
-The array is made whole at the start, so that a full disk is known before the reading. Each block's rows are written to
-their place by the process that parsed them; then one JSON line, with the rows' CRC-32, says that they are there. A later
-call in the same folder goes on after the lines whose rows are as they say. Lines and bad rows stay until `settle`, so that a
-call that is killed before all is written that goes beside the array need not parse again.
+The whole array is allocated at the start, so that a full disk is detected before reading. The process that parsed a block
+writes its rows; then one JSON line, with the rows' CRC-32, records that they are there. A later call in the same folder
+resumes after the blocks whose rows match their lines. Lines and bad rows stay until `settle`, so that a call killed before
+everything beside the array is written need not parse again.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from wavefold.core.progress import Progress
 from wavefold.data.dataset import Floats, Ints
 
 SIGNALS = "signals.npy"
-_KEPT = "kept.npy"  # the good rows, where some are bad
+_KEPT = "kept.npy"  # the good rows, if some are bad
 _BLOCKS = "blocks.jsonl"
 _PIECE = 1 << 20  # bytes read or copied at once
-_VALUES = 1 << 22  # of a block at most: 16 MB in each process, however long a row is
-_HEADER = 128  # bytes that numpy's format takes before the values of a small header; checked when the array is made
+_VALUES = 1 << 22  # at most per block: 16 MB in each process, however long a row is
+_HEADER = 128  # bytes before the values in numpy's format, for a small header; checked when the array is created
 
 
 @dataclass(frozen=True)
 class Block:
-    """What a parser makes of some files, a row each, in their order."""
+    """A parser's result for some files, one row per file, in order."""
 
     rows: Floats  # (sample, position); a bad row may hold anything
-    problems: Sequence[str]  # (sample,) '' where a row is good, else the line that says what is wrong with its file
-    facts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # words found beside the values: name -> (sample,)
+    problems: Sequence[str]  # (sample,) '' for a good row, else a one-line error about its file
+    facts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # text found beside the values: name -> (sample,)
 
 
-Parse = Callable[[Sequence[str]], Block]  # from files' names; must be picklable, to run in other processes
+Parse = Callable[[Sequence[str]], Block]  # takes file names; must be picklable, to run in other processes
 
 
 @dataclass(frozen=True)
 class Filled:
-    """The good rows of many files, in the files' order, and what was wrong with the others."""
+    """The good rows of many files, in the files' order, and the problems of the others."""
 
-    signals: Floats  # (sample, 1, position), memory-mapped, copy on write: a change stays in memory
-    kept: Ints  # (sample,) the place of each among the entries
-    problems: Mapping[int, str]  # place among the entries -> what is wrong with it
-    facts: Mapping[str, Sequence[str]]  # name -> (sample,) words
+    signals: Floats  # (sample, 1, position), memory-mapped copy-on-write: changes stay in memory
+    kept: Ints  # (sample,) index of each among the entries
+    problems: Mapping[int, str]  # index among the entries -> error
+    facts: Mapping[str, Sequence[str]]  # name -> (sample,) text
     digest: str  # SHA-256 of the signals' bytes
 
 
@@ -70,11 +70,11 @@ def fill(
     block: int = 256,
     alone: int = 4096,
 ) -> Filled:
-    """Parse `entries`, a row of `width` values each, into an array in `folder`, or go on with what a killed call left there.
+    """Parse `entries`, one row of `width` values each, into an array in `folder`, resuming what a killed call left there.
 
-    name: of the source, for the progress line. known: what is wrong with entries that need not be parsed. A bad entry is
-    a DataError, the first in the entries' order; with skip_bad it is passed over, unless nothing is left. alone: the number
-    of entries from which on all processors parse blocks of `block`, or fewer long rows; below it this process does.
+    name: of the source, for the progress line. known: errors of entries that need not be parsed. The first bad entry raises
+    DataError; with skip_bad, bad entries are skipped, unless nothing is left. alone: with at least this many entries, all
+    processors parse blocks of `block` entries (fewer if rows are long); with fewer, this process parses them alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _KEPT).unlink(missing_ok=True)
@@ -91,7 +91,7 @@ def fill(
 
 
 def settle(folder: Path) -> None:
-    """Leave signals.npy with the good rows, and nothing else that `fill` put there; it cannot go on there any more."""
+    """Keep only signals.npy with the good rows and remove the other files of `fill`, which cannot resume there afterwards."""
     if (folder / _KEPT).exists():
         os.replace(folder / _KEPT, folder / SIGNALS)
     (folder / _BLOCKS).unlink(missing_ok=True)
@@ -99,9 +99,9 @@ def settle(folder: Path) -> None:
 
 @contextmanager
 def working_folder(store: Path | None) -> Iterator[Path]:
-    """The folder that `fill` works in: the one given, else a temporary one; an array that is mapped outlives it.
+    """The folder that `fill` works in: `store`, else a temporary one; a mapped array outlives it.
 
-    UserError where the temporary one is on a full disk.
+    UserError if the temporary folder is on a full disk.
     """
     if store is not None:
         yield store
@@ -120,7 +120,7 @@ def working_folder(store: Path | None) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is to be done, block by block, with the array on disk that takes it."""
+    """The blocks to parse and the array on disk that receives them."""
 
     path: str
     entries: tuple[str, ...]
@@ -146,7 +146,7 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Part:
-    """One block's work, as it goes to another process."""
+    """The work of one block, as sent to another process."""
 
     path: str
     block: int
@@ -157,13 +157,13 @@ class _Part:
     known: Mapping[int, str]
 
     def run(self) -> dict[str, Any]:
-        """Parse, write the rows to their place, and say so in what becomes the block's line."""
+        """Parse, write the rows to their place, and return the block's line."""
         good = [i for i in range(len(self.entries)) if i not in self.known]
         parsed = self.parse([self.entries[i] for i in good])
         problems = dict(self.known) | {i: why for i, why in zip(good, parsed.problems, strict=True) if why}
         rows = np.zeros((len(self.entries), self.width), np.float32)
         rows[good] = parsed.rows
-        rows[list(problems)] = 0  # the same bits however a bad row was left
+        rows[list(problems)] = 0  # makes bad rows deterministic
         with open(self.path, "r+b") as stream:  # not mapped: written pages would count as this process's memory
             stream.seek(_HEADER + self.first * self.width * 4)
             stream.write(rows.data)
@@ -179,15 +179,15 @@ class _Part:
 
 
 def _go_on(folder: Path, work: _Work, progress: Progress, skip_bad: bool, jobs: int) -> dict[int, dict[str, Any]]:
-    """The lines of all blocks, by block; without skip_bad, of those up to the first that holds a bad entry."""
+    """Return the lines of all blocks, by block; without skip_bad, only up to the first block with a bad entry."""
     before = _done_before(folder, work)
-    done = {b: line for b, line in before.items() if skip_bad or not line["problems"]}  # a cause may have been mended
+    done = {b: line for b, line in before.items() if skip_bad or not line["problems"]}  # the cause may have been fixed
     progress.skip(_count(work, done))
     with open(folder / _BLOCKS, "ab") as log:
         for line in _parsed(work, done, skip_bad, jobs):
             log.write(json.dumps(line).encode() + b"\n")
             log.flush()
-            os.utime(folder)  # says that somebody is at work here
+            os.utime(folder)  # shows that a process is working here
             done[line["block"]] = line
             progress.update(_count(work, done))
     return done
@@ -201,7 +201,7 @@ def _spread(words: Sequence[str], places: Sequence[int], size: int) -> list[str]
 
 
 def _parsed(work: _Work, done: Mapping[int, Any], skip_bad: bool, jobs: int) -> Iterator[dict[str, Any]]:
-    """The lines of the blocks that are missing; without skip_bad, of none behind the first that holds a bad entry."""
+    """Yield the lines of the missing blocks; without skip_bad, none after the first block with a bad entry."""
     last = len(work.blocks())
 
     def parts() -> Iterator[_Part]:  # in order, so that all blocks before a bad one have been handed out when it is found
@@ -226,7 +226,7 @@ def _count(work: _Work, done: Mapping[int, Any]) -> int:
 
 
 def _done_before(folder: Path, work: _Work) -> dict[int, dict[str, Any]]:
-    """Lines of blocks whose rows are in the array, by block; makes the array where it is missing or another."""
+    """Return the lines of blocks whose rows are in the array; creates the array if it is missing or does not match."""
     shape = (len(work.entries), 1, work.width)
     with suppress(OSError, ValueError, EOFError):
         if np.load(folder / SIGNALS, mmap_mode="r", allow_pickle=False).shape == shape:
@@ -241,7 +241,7 @@ def _done_before(folder: Path, work: _Work) -> dict[int, dict[str, Any]]:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with suppress(FileNotFoundError), open(path, "rb") as stream:
         for text in stream:
-            with suppress(ValueError):  # torn by a kill
+            with suppress(ValueError):  # a line cut short by a kill
                 line = json.loads(text)
                 if isinstance(line, dict):
                     yield line
@@ -265,7 +265,7 @@ def _rewrite(path: Path, lines: Iterable[dict[str, Any]]) -> None:
 
 
 def _make_array(path: Path, shape: tuple[int, int, int]) -> None:
-    """An array of zeros whose room on the disk is taken; OSError where there is none."""
+    """Create an array of zeros with its disk space allocated; OSError if the disk is full."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     if array.offset != _HEADER:
         raise DataError(
@@ -276,9 +276,9 @@ def _make_array(path: Path, shape: tuple[int, int, int]) -> None:
         try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(stream.fileno(), 0, _HEADER + array.nbytes)
-        except OSError as error:  # some file systems cannot say; the writing then does
+        except OSError as error:  # some file systems cannot tell; writing will
             if error.errno == errno.ENOSPC:
-                path.unlink()  # it would keep the room that is left from who goes on without
+                path.unlink()  # frees the space for a caller that continues without it
                 raise
 
 
@@ -299,7 +299,7 @@ def _whole(folder: Path, work: _Work, problems: Mapping[int, str], facts: Mappin
         _squeeze(folder / SIGNALS, path, kept, work.width)
     digest = hashlib.sha256()
     with open(path, "r+b") as stream:
-        os.fsync(stream.fileno())  # before anything says that it is whole
+        os.fsync(stream.fileno())  # before anything records that it is complete
         stream.seek(_HEADER)
         while piece := stream.read(_PIECE):
             digest.update(piece)
@@ -308,7 +308,7 @@ def _whole(folder: Path, work: _Work, problems: Mapping[int, str], facts: Mappin
 
 
 def _squeeze(path: Path, target: Path, kept: Ints, width: int) -> None:
-    """Copy the rows that are kept to an array without the others."""
+    """Copy the kept rows to an array without the others."""
     step = max(_PIECE // (4 * width), 1)
     _make_array(target, (len(kept), 1, width))
     with open(path, "rb") as old, open(target, "r+b") as new:

@@ -14,7 +14,7 @@ from wavefold.data.dataset import Ints, Signals, Strings, class_word
 
 # columns used as groups by default
 GROUPS = ("record", "group", "patient", "subject", "star", "source_key", "background")
-LABEL = "type"  # the column of labels of sources that are many files
+LABEL = "type"  # label column of multi-file sources
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,17 @@ class Table:
 
     signals: Signals  # (sample, channel, position), or (sample, panel, time, frequency) read on demand
     ids: Strings  # (sample,)
-    lines: Ints  # (sample,) line of the file that each came from; the row's number where there are no lines
-    words: Strings | None = None  # (sample,) labels as written, less needless fractions
-    columns: Mapping[str, Strings] = field(default_factory=dict)  # further columns, name -> (sample,) words
-    classes: tuple[str, ...] = ()  # in the source's own order, where it states one
-    unit: str = ""  # of one position
-    axis: NDArray[np.float64] | None = None  # (position,) the wavelength of each position, where the source says it
-    left_out: tuple[tuple[str, str], ...] = ()  # (id, why) of samples that could not be read and were passed over
-    digest: str = ""  # SHA-256 of the signals' bytes, where the reader has it
+    lines: Ints  # (sample,) line number of each sample in its file; the row number if there are no lines
+    words: Strings | None = None  # (sample,) labels as written, without needless fractions
+    columns: Mapping[str, Strings] = field(default_factory=dict)  # further text columns, name -> (sample,)
+    classes: tuple[str, ...] = ()  # in the source's own order, if it states one
+    unit: str = ""  # of one step along the last axis
+    axis: NDArray[np.float64] | None = None  # (position,) wavelength of each position, if known
+    left_out: tuple[tuple[str, str], ...] = ()  # (id, reason) of unreadable samples that were skipped
+    digest: str = ""  # SHA-256 of the signals' bytes, if the reader provides it
 
     def labelled(self, label_column: str, name: str) -> Table:
-        """With words from a column: "" is `type`, else `class` where no sample is without; DataError for another's absence."""
+        """Take labels from a column ("" is `type`, else `class` if no sample lacks one); DataError if a named one is absent."""
         found = one_named(self.columns, label_column or LABEL)
         if not found and label_column:
             there = shown(self.columns) or "none"
@@ -46,17 +46,17 @@ class Table:
 
 
 def label_words(labels: Sequence[str]) -> Strings:
-    """Labels less their needless fractions: "0.0" and "0" are one class."""
+    """Labels without needless fractions: "0.0" and "0" are one class."""
     meant = {word: class_word(word) for word in set(labels)}
     return np.array([meant[word] for word in labels], np.str_)
 
 
 def with_columns(table: Table, words: Mapping[str, Strings], name: str) -> Table:
-    """The table with another file's columns by id; DataError for an id that the file lacks. words: one column is `id`."""
+    """Add another file's columns, matched by id; DataError for an id that the file lacks. words: includes the column `id`."""
     order = np.argsort(words["id"])
     at = order[np.minimum(np.searchsorted(words["id"], table.ids, sorter=order), len(order) - 1)]
     missing = words["id"][at] != table.ids
     if missing.any():
         raise DataError(f"{name}: has no row for id '{table.ids[int(np.argmax(missing))]}'")
     more = {column: values[at] for column, values in words.items() if column != "id"}
-    return replace(table, columns={**more, **table.columns})  # the signals' own file has the last word
+    return replace(table, columns={**more, **table.columns})  # columns of the signals' own file take precedence

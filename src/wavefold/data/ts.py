@@ -1,11 +1,11 @@
-"""The `.ts` text file of the UCR and aeon archives (timeseriesclassification.com): equal lengths, one or more channels.
+"""Reads `.ts` text files of the UCR and aeon archives (timeseriesclassification.com): equal lengths, one or more channels.
 
     @classLabel true normal early
     @data
     0.1,0.2,0.3:0.4,0.5,0.6:normal
 
-Channels are separated by colons and the class stands last. Missing values, time stamps, unequal lengths and regression
-targets are refused. Samples are numbered from 0.
+Channels are separated by colons, and the class comes last. Missing values, time stamps, unequal lengths and regression
+targets are rejected. Samples are numbered from 0.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _REFUSED = {"timestamps": "time stamps", "missing": "missing values", "targetlab
 
 
 def read_ts(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
-    """Signals (sample, channel, position) and labels of a .ts file; DataError names the line.
+    """Read signals (sample, channel, position) and labels from a .ts file; DataError names the line.
 
-    There are no columns: label_column must be "" where labels are wanted, and group is not looked for.
+    The format has no columns: label_column must be "" if labels are wanted, and group is ignored.
     """
     if labels and label_column:
         raise DataError(f"{path.name}: a .ts file has no columns; unset the label column '{label_column}'")
@@ -37,7 +37,7 @@ def read_ts(path: Path, *, label_column: str = "", group: str = "", labels: bool
 
 
 class _Rows:
-    """The header and the samples, as far as they are read."""
+    """The header and the samples read so far."""
 
     def __init__(self, name: str, labels: bool) -> None:
         self.name = name
@@ -50,7 +50,7 @@ class _Rows:
         self.channels = 0
 
     def add(self, lines: Sequence[bytes], first: int) -> None:
-        """Take a block of lines, of which the first has the number `first`."""
+        """Add a block of lines; the first has line number `first`."""
         texts: list[bytes] = []
         start = len(self.lines)
         for number, line in enumerate(lines, first):
@@ -62,7 +62,7 @@ class _Rows:
         self.signals.add(texts, lambda i: self._place(start + i // self.channels, i % self.channels))
 
     def table(self) -> Table:
-        """All that was read; DataError where there is no @data or nothing below it."""
+        """Return everything read; DataError if there is no @data or nothing below it."""
         if "data" not in self.header:
             raise DataError(f"{self.name}: has no @data line, expected the header of a .ts file")
         if not self.lines:

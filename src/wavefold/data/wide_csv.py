@@ -1,9 +1,9 @@
-"""A wide CSV: a row a sample, a column a position, with or without `id` and a label; plain or gzip.
+"""Reads a wide CSV: one row per sample, one column per position, with or without `id` and a label; plain or gzip.
 
     id,0,1,2,...,139,label
 
-The columns that are no measurements (id, label, record, patient and so on, numbers or not) stand before or after those
-that are, in any order and any case. Without an `id` column the rows are numbered from 0.
+Non-measurement columns (id, label, record, patient and so on, numeric or not) stand before or after the measurements, in any
+order and any case. Without an `id` column, rows are numbered from 0.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from wavefold.data.dataset import check_ids
 from wavefold.data.table import GROUPS, Table, label_words
 
 LABELS = ("label", "type", "class", "target")
-WORDS = ("id", UNNAMED.lower(), *GROUPS, *LABELS)  # columns that are no measurements, in lower case
+WORDS = ("id", UNNAMED.lower(), *GROUPS, *LABELS)  # non-measurement columns, in lower case
 
 
 def read_wide(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
-    """Signals (sample, 1, position), ids, labels and further columns of a wide CSV; DataError names line and id.
+    """Read signals (sample, 1, position), ids, labels and further columns of a wide CSV; DataError names line and id.
 
-    label_column: "" is the one column named label, type, class or target, else a last one named y; a named one must be
-    there, unless labels are not wanted. group: a column that is no measurement, where there is one of that name.
+    label_column: "" takes the one column named label, type, class or target, else a last column named y; a named column must
+    exist if labels are wanted. group: a column that is not a measurement, if there is one with that name.
     """
     rows = _Rows(path.name)
     for first, lines in line_blocks(path):
@@ -52,17 +52,17 @@ def read_wide(path: Path, *, label_column: str = "", group: str = "", labels: bo
 
 
 class _Rows:
-    """The columns of the file, as far as they are read."""
+    """The columns read so far."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.columns: list[str] = []
         self.signals = NumberRows()
-        self.fields: list[list[str]] = []  # by column of words
+        self.fields: list[list[str]] = []  # per text column
         self.lines: list[int] = []
 
     def head(self, columns: list[str], label: str, words: Collection[str]) -> None:
-        """Take the column names and find where the numbers start and end. words: columns beside WORDS that are no numbers."""
+        """Take the column names and find where the measurements start and end. words: further text columns beside WORDS."""
         self.columns, self._label = columns, label
         is_word = [c.lower() in WORDS or c in words for c in columns]
         if all(is_word):
@@ -78,7 +78,7 @@ class _Rows:
         self.fields = [[] for _ in self._words]
 
     def add(self, lines: Sequence[bytes], first: int) -> None:
-        """Take a block of lines, of which the first has the number `first`."""
+        """Add a block of lines; the first has line number `first`."""
         numbers = [number for number, line in enumerate(lines, first) if is_row(line, self.name, number)]
         if not numbers:
             return
@@ -90,7 +90,7 @@ class _Rows:
         self.lines += numbers
 
     def table(self) -> Table:
-        """All that was read; DataError where it is nothing or an id stands twice."""
+        """Return everything read; DataError if there is nothing or an id is duplicated."""
         if not self.columns:
             raise DataError(f"{self.name}: file is empty, expected a header and rows of numbers")
         if not self.lines:
@@ -112,7 +112,7 @@ class _Rows:
         return f" (id {self.fields[self._words.index(name)][row]})" if name else ""
 
     def _split(self, line: bytes, number: int) -> tuple[list[str], bytes]:
-        """The words of a line, and its numbers still joined."""
+        """Split a line into its text fields and its numbers, still comma-joined."""
         place = f"{self.name} line {number}"
         if line.count(b",") + 1 != len(self.columns) or b'"' in line:
             return self._split_exactly(line, place)
@@ -131,7 +131,7 @@ class _Rows:
 
 
 def _check_series(columns: Sequence[str], name: str) -> None:
-    """DataError where columns without a number, such as age, stand with numbered ones, such as t0, t1."""
+    """Raise DataError if unnumbered columns, such as age, stand among numbered ones, such as t0, t1."""
     odd = [c for c in columns if not re.search(r"\d", c)]
     numbered = [c for c in columns if re.search(r"\d$", c)]
     if odd and numbered:

@@ -60,7 +60,7 @@ def _crops(size: tuple[int, int], crop: Sequence[int], stride: Sequence[int]) ->
 
 @dataclass(frozen=True)
 class TimeSplit:
-    """Numbers of the windows of each part, in the order of time."""
+    """Numbers of the windows of each part, in time order."""
 
     train: Ints
     validation: Ints
@@ -107,13 +107,13 @@ def _cut(windows: Windows, end: int, frames: int) -> int:
 
 
 def _left_out(series: Series, cut: int, gap: int) -> int:
-    """Frames to leave out before a part that begins at `cut`: the gap less what already lies between the frames in time."""
+    """Frames to leave out before a part that begins at `cut`: the gap minus the steps already missing between the times."""
     if cut not in series.starts:
         return gap
     if series.times is None or not series.step or cut == 0:
         return 0
     apart = (series.times[cut] - series.times[cut - 1]) / series.step
-    return 0 if apart <= 0 else max(0, gap + 1 - round(apart))  # times that go back are of another sequence
+    return 0 if apart <= 0 else max(0, gap + 1 - round(apart))  # times that go back belong to another sequence
 
 
 def _inside(windows: Windows, low: int, high: int) -> Ints:

@@ -1,4 +1,4 @@
-"""What a domain brings: readers, simulators and writers of its files, models and transforms, words and pictures."""
+"""Defines what a domain provides: readers, simulators, writers, models, transforms, vocabulary and plots."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ DrawExplanations = Callable[[Floats, Mapping[str, Floats], Sequence[str], Axis],
 
 @dataclass(frozen=True)
 class Words:
-    """What people of the field call things, for pages and messages: each in the singular and the plural."""
+    """The field's terms for pages and messages, each as (singular, plural)."""
 
     sample: tuple[str, str] = ("sample", "samples")
-    group: tuple[str, str] = ("group", "groups")  # what must not be on both sides of a split
+    group: tuple[str, str] = ("group", "groups")  # samples that a split must keep together
 
 
 @dataclass(frozen=True)
 class Domain:
-    """One field of science. Its recipes are the TOML files in the folder `recipes` beside the module that holds this object.
+    """One field of science. Its recipes are the TOML files in the folder `recipes` beside the module that defines it.
 
-    Every mapping goes from a short name, as recipes use it, to the part.
+    Every mapping is keyed by the short name that recipes use.
     """
 
     name: str
     words: Words = Words()
     layouts: Mapping[str, Layout] = field(default_factory=dict)
-    remotes: Mapping[str, Fetch] = field(default_factory=dict)  # "physionet:" -> what fetches the rest of the name
+    remotes: Mapping[str, Fetch] = field(default_factory=dict)  # "physionet:" -> function that fetches the rest of the name
     simulators: Mapping[str, Callable[..., Dataset]] = field(default_factory=dict)  # (count, seed, *, shape, classes)
     writers: Mapping[str, Callable[..., Path]] = field(default_factory=dict)  # (dataset, folder)
     series_layouts: Mapping[str, SeriesLayout] = field(default_factory=dict)
@@ -55,15 +55,15 @@ class Domain:
     balancers: Mapping[str, Any] = field(default_factory=dict)
     losses: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    mirrors: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)  # symmetries that member.flips names
-    searches: Callable[[str], bool] | None = None  # whether a file is one of those that `search` takes
-    search: Search | None = None  # of whole observations, several files at once; returns what it lists
-    axis_title: str = ""  # of the last axis; "" goes by its unit
+    mirrors: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)  # symmetries named in member.flips
+    searches: Callable[[str], bool] | None = None  # whether `search` accepts a file
+    search: Search | None = None  # searches whole observations, several files at once; returns the candidates it lists
+    axis_title: str = ""  # title of the last axis; "" derives it from the unit
     draw_samples: DrawSamples = draw_samples
     draw_explanations: DrawExplanations = draw_explanations
 
 
 def domain_of(simulator: str) -> Domain:
-    """The domain of a recipe: the one that its simulator belongs to; a domain without parts where none has it."""
+    """Return the domain that a recipe's simulator belongs to, or an empty domain if none has it."""
     found = (d for d in installed_domains().values() if simulator in d.simulators or simulator in d.series_simulators)
     return next(found, Domain(name=""))

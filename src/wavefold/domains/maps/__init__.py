@@ -1,4 +1,4 @@
-"""Maps in the order of time: temperature, rain, counts of events; what comes next is forecast."""
+"""Forecasts maps in time order: temperature, rain, event counts."""
 
 from wavefold.domains.base import Domain, Words
 from wavefold.domains.maps.layouts import LAYOUTS

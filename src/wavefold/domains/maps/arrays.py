@@ -1,4 +1,4 @@
-"""Frames from NumPy .npy and .npz files, with times and coordinates from the other arrays; nothing is unpickled."""
+"""Reads frames from NumPy .npy and .npz files, with times and coordinates from the other arrays; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from wavefold.data.series import Seconds, Series, stretches
 from wavefold.data.series_options import Reading
 
 AXES = ("sequence", "time", "row", "column", "channel")
-EVENTS_WORD = "events = {box = [west, east, south, north], cells = [rows, columns]}"  # what a table of events lacks
-Beside = Mapping[str, NDArray[Any]]  # the arrays that stand beside the frames, by name
+EVENTS_WORD = "events = {box = [west, east, south, north], cells = [rows, columns]}"  # the option that a table of events needs
+Beside = Mapping[str, NDArray[Any]]  # the arrays beside the frames, by name
 
 _GUESSED = {3: AXES[1:4], 4: AXES[1:], 5: AXES}
-_ORDER = ("sequence", "time", "channel", "row", "column")  # as a series has them
+_ORDER = ("sequence", "time", "channel", "row", "column")  # the axis order of a series
 _CLOCKS = ("time", "times", "time_utc", "times_utc", "timestamp", "timestamps")
-_DATES = (*_CLOCKS, "date", "dates", "datetime", "month", "months", "day", "days")  # where they are text
+_DATES = (*_CLOCKS, "date", "dates", "datetime", "month", "months", "day", "days")  # beyond _CLOCKS, only if they hold text
 _ROWS = ("rows", "row", "lat", "latitude", "y")
 _COLUMNS = ("columns", "column", "lon", "longitude", "x")
 _UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
@@ -43,11 +43,11 @@ _BROKEN = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryEr
 
 
 def read_array(path: Path, reading: Reading) -> Series:
-    """The frames of a .npy or .npz, (time, channel, row, column), as stored: `read_series` applies codes and scale.
+    """Read the frames of a .npy or .npz, (time, channel, row, column), as stored: `read_series` applies codes and scale.
 
-    In an .npz, the array named reading.variable, else the only one with three or more axes. Its times, coordinates, channels
-    and unit come from the other arrays: `time`, `hours_since_1970`, `lat`, `lon`, `channels`, `unit` and the like. A large
-    .npy is read on demand. DataError for anything but plain numbers, and for times that are not increasing.
+    From an .npz, reads the array named reading.variable, else the only one with three or more axes. Times, coordinates,
+    channels and unit come from the other arrays: `time`, `hours_since_1970`, `lat`, `lon`, `channels`, `unit` and the like.
+    A large .npy is read on demand. DataError for anything but plain numbers, and for times that are not increasing.
     """
     if path.suffix.lower() == ".npy":
         if reading.variable:
@@ -60,10 +60,10 @@ def read_array(path: Path, reading: Reading) -> Series:
 
 
 def seconds_of(name: str, values: NDArray[Any], place: str) -> Seconds:
-    """Times as seconds since 1970-01-01 UTC: dates, ISO text, or numbers whose name says what they count.
+    """Convert times to seconds since 1970-01-01 UTC: dates, ISO text, or numbers whose array name gives the unit and epoch.
 
-    values: any shape. Numbers named `hours_since_1970` (or seconds, minutes, days; any date) count from there, others are
-    seconds since 1970. DataError, which names `place` and the frame, for what is no time.
+    values: any shape. Numbers named `hours_since_1970` (or seconds, minutes, days; any date) count from that date; others
+    are seconds since 1970. DataError names `place` and the frame of an invalid time.
     """
     if values.dtype.kind == "M":
         seconds = np.where(np.isnat(values), np.nan, values.astype("datetime64[ms]").astype(np.int64) / 1000)
@@ -82,9 +82,9 @@ def seconds_of(name: str, values: NDArray[Any], place: str) -> Seconds:
 
 
 def in_pieces(times: Seconds, starts: Ints, names: Sequence[str], place: str, step: float = 0.0) -> _Pieces:
-    """Stretches with the given starts, further split where their times have gaps.
+    """Split stretches with the given starts further at gaps in time.
 
-    times: (time,) seconds; starts: (piece,). DataError where the times of a piece go back.
+    times: (time,) seconds; starts: (piece,). DataError if times within a piece go backwards.
     """
     found: list[Ints] = []
     called: list[str] = []
@@ -127,7 +127,7 @@ def _reading(path: Path, member: str = "") -> Any:
 
 
 def _mapped(path: Path) -> NDArray[Any]:
-    """An .npy's array: in memory, or on the disk where it is large."""
+    """Load an .npy's array, memory-mapped if it is large."""
     with _reading(path):
         with open(path, "rb") as stream:
             shape, _ = _head(stream)
@@ -148,7 +148,7 @@ _Heads = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 
 def _heads(path: Path) -> _Heads:
-    """Shapes and types of an .npz's arrays, without reading them."""
+    """Shapes and types of the arrays in an .npz, without reading them."""
     heads: _Heads = {}
     with _reading(path), zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
@@ -164,7 +164,7 @@ def _member(arrays: Any, name: str, place: str) -> NDArray[Any]:
 
 
 class _Members(dict[str, NDArray[Any]]):
-    """An .npz's arrays of at most two axes, each read when it is asked for."""
+    """The arrays of an .npz with at most two axes, each read on access."""
 
     def __init__(self, arrays: Any, heads: _Heads, place: str) -> None:
         super().__init__({name: np.empty(0) for name, (shape, _) in heads.items() if len(shape) <= 2})
@@ -224,7 +224,7 @@ def _series(path: Path, name: str, stored: NDArray[Any], beside: Beside, reading
 
 
 def _axes(words: str, count: int, place: str) -> tuple[str, ...]:
-    """What each axis of an array is; UserError for words that are no axes, twice or not as many as it has."""
+    """The role of each array axis; UserError for unknown or repeated axis names, or a wrong number of them."""
     if not words.strip():
         if count not in _GUESSED:
             raise DataError(f"{place}: has {count} axes, expected 3 (time row column) to 5; set axes to their names")
@@ -244,7 +244,7 @@ def _axes(words: str, count: int, place: str) -> tuple[str, ...]:
 
 
 def _frames(stored: NDArray[Any], axes: tuple[str, ...]) -> NDArray[Any] | Lazy:
-    """An array with its axes as a series has them: (time, channel, row, column), sequences one after another."""
+    """Reorder an array's axes to those of a series: (time, channel, row, column), sequences one after another."""
     view = stored.transpose([axes.index(word) for word in _ORDER if word in axes])
     if "channel" not in axes:
         view = np.expand_dims(view, -3)
@@ -256,13 +256,13 @@ def _frames(stored: NDArray[Any], axes: tuple[str, ...]) -> NDArray[Any] | Lazy:
 
 
 def _mapped_frames(view: NDArray[Any], numbers: Ints) -> Floats:
-    """view: (sequence, time, channel, row, column) on the disk."""
+    """Read frames by number. view: (sequence, time, channel, row, column), memory-mapped."""
     frames: NDArray[Any] = view[numbers // view.shape[1], numbers % view.shape[1]]
     return frames
 
 
 def _parts(beside: Beside, sequences: int, length: int, place: str) -> tuple[Ints, tuple[str, ...]]:
-    """Starts and names of sequences, or of the stretches that an array `starts` tells."""
+    """Starts and names of the sequences, or of the stretches given by an array `starts`."""
     starts = np.arange(sequences, dtype=np.int64) * length
     if sequences == 1 and "starts" in beside:
         starts = beside["starts"]
@@ -279,7 +279,7 @@ def _parts(beside: Beside, sequences: int, length: int, place: str) -> tuple[Int
 
 
 def _times(beside: Beside, sequences: int, length: int, place: str) -> Seconds | None:
-    """(time,) seconds from the first array whose name says that it holds times. sequences: 0 where there is no such axis."""
+    """(time,) seconds from the first array whose name denotes times. sequences: 0 if there is no such axis."""
     shapes = [(length,), (sequences, length)] if sequences else [(length,)]
     wrong = ""
     for name in beside:
@@ -298,7 +298,7 @@ def _times(beside: Beside, sequences: int, length: int, place: str) -> Seconds |
 
 
 def _second(word: str, place: str) -> float:
-    """Seconds since 1970 of a date as people and files write it: 2010-01, 2016-09-28 14:45, 20160928T1445Z."""
+    """Parse a date in common notations to seconds since 1970: 2010-01, 2016-09-28 14:45, 20160928T1445Z."""
     found = _DATE.fullmatch(word.strip())
     try:
         if not found:

@@ -1,4 +1,4 @@
-"""Grids a table of timed events: counts per cell and time step, or a smoothed rate.
+"""Bins a table of timed events on a grid: counts per cell and time step, or a smoothed rate.
 
 The table is a CSV (plain or gzip) or an .npz of columns: time, x, y and optionally a kind. Times are treated as UTC unless they
 carry an offset. Frames are (time, channel, row, column), row 0 in the north. Smoothing is spatial within a step and causal over
@@ -31,7 +31,7 @@ from wavefold.data.dataset import Floats, Ints
 from wavefold.data.series import Seconds, Series, join_stretches, time_word
 from wavefold.data.series_options import Events, Reading
 
-_USUAL = {  # what a column is usually named, the likeliest first
+_USUAL = {  # usual column names, the likeliest first
     "time": "datetime,timestamp,date,time,occurred,second,seconds,minute,minutes,hour,hours,day,days,week,weeks",
     "x": "longitude,lon,lng,long,x",
     "y": "latitude,lat,y",
@@ -39,14 +39,14 @@ _USUAL = {  # what a column is usually named, the likeliest first
 }
 _UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0}
 _DAY = 86400.0
-_MOST = 1 << 32  # bytes of frames; 4 GiB are a year of minutes on 45 x 45 cells
-_OTHERS = (".parquet", ".json", ".geojson", ".xlsx", ".xls", ".shp", ".gpkg", ".npy")  # of tables that are no CSV
+_MOST = 1 << 32  # bytes of frames; 4 GiB hold a year of minutes on 45 x 45 cells
+_OTHERS = (".parquet", ".json", ".geojson", ".xlsx", ".xls", ".shp", ".gpkg", ".npy")  # suffixes of tables that are not CSV
 _EXAMPLE = "time,x,y,kind"
 _NO_KIND = "events"  # the channel of a table without kinds
 
 
 def read_events(path: Path, reading: Reading) -> Series:
-    """Frames of the events in a CSV or .npz: counts, or rates if `reading.events` smooths.
+    """Read events from a CSV or .npz into frames: counts, or rates if `reading.events` smooths.
 
     The first frame is the step of the first event: steps up to a day are counted from midnight, longer ones start at midnight
     before the first event. The last frame is the last complete step, assuming that the table covers the whole day (or shorter
@@ -138,7 +138,7 @@ def _read_csv(path: Path, events: Events) -> _Happened:
 
 
 def _words(path: Path, columns: list[str], places: list[int]) -> tuple[list[int], list[list[str]]]:
-    """The line of each row, and the fields of some columns; DataError for a row that does not fit the header."""
+    """Read the line number of each row and the fields of some columns; DataError for a row that does not match the header."""
     numbers: list[int] = []
     words: list[list[str]] = [[] for _ in places]
     for first, lines in line_blocks(path):
@@ -153,7 +153,7 @@ def _words(path: Path, columns: list[str], places: list[int]) -> tuple[list[int]
 
 
 def _rows_of(lines: list[bytes], width: int) -> list[list[str]]:
-    """Fields of all lines at once, which is twice as fast; none where a line does not fit."""
+    """Split all lines into fields at once, which is twice as fast; empty if a line does not match."""
     try:
         rows = list(csv.reader(b"\n".join(lines).decode().split("\n"), strict=True))
     except (csv.Error, UnicodeDecodeError):
@@ -162,7 +162,7 @@ def _rows_of(lines: list[bytes], width: int) -> list[list[str]]:
 
 
 def _rows_singly(lines: list[tuple[int, bytes]], width: int, name: str) -> list[list[str]]:
-    """Fields of each line; DataError that names the one that does not fit."""
+    """Split each line into fields; DataError names a line that does not match."""
     rows = []
     for number, line in lines:
         is_row(line, name, number)
@@ -213,7 +213,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _wanted(columns: list[str], events: Events, name: str) -> dict[str, str]:
-    """From time, x, y and kind to the column of each; kind is left out where there is none."""
+    """Map time, x, y and kind to their columns; without kind if there is no such column."""
     found = {}
     for role, usual in _USUAL.items():
         requested = getattr(events, role)
@@ -238,7 +238,7 @@ def _named_kinds(words: Sequence[str]) -> tuple[Ints, tuple[str, ...]]:
 
 
 def _places(values: Any, column: str, place: Callable[[int], str]) -> Seconds:
-    """(event,) coordinates, NaN where a row has none: an empty field of a CSV, NaN in an .npz."""
+    """(event,) coordinates, NaN if a row has none: an empty field in a CSV, NaN in an .npz."""
     if isinstance(values, np.ndarray):
         none = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), np.bool_)
         values = values.copy()
@@ -275,7 +275,7 @@ def _number(word: str) -> bool:
 
 
 def _times(values: Any, column: str, epoch: str, name: str, place: Callable[[int], str]) -> Seconds:
-    """(event,) seconds of dates, of words, or of numbers that count from `epoch` in the unit that the column is named by."""
+    """(event,) seconds from dates, text, or numbers that count from `epoch` in the unit given by the column name."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
         if np.isnat(values).any():
             raise DataError(f"{place(int(np.argmax(np.isnat(values))))}: {column} is missing, expected a time")
@@ -309,7 +309,7 @@ def _moments(words: Iterable[str], column: str, place: Callable[[int], str]) -> 
 
 
 def _seconds_of(word: str) -> float:
-    """Seconds since 1970 of ISO 8601, or of month/day/year as portals of the United States write it."""
+    """Parse ISO 8601, or month/day/year as on United States data portals, to seconds since 1970."""
     if "/" in word:
         day, _, clock = word.partition(" ")
         return _day(day) + _clock(clock.strip())
@@ -317,7 +317,7 @@ def _seconds_of(word: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-@lru_cache(1 << 16)  # events share their days
+@lru_cache(1 << 16)  # many events share a day
 def _day(word: str) -> float:
     month, day, year = word.split("/")
     if len(year) != 4:
@@ -345,7 +345,7 @@ def _clock(word: str) -> float:
 
 
 def _channels(happened: _Happened, events: Events, name: str) -> dict[str, Ints]:
-    """Names of channels, and the numbers of the kinds that count for each."""
+    """Channel names, and the numbers of the kinds counted in each."""
     names = happened.names
     if not events.kinds:
         return {names[i]: np.array([i]) for i in np.argsort(names)} if names else {_NO_KIND: np.array([0])}
@@ -368,13 +368,13 @@ def _kept(channels: dict[str, Ints], wanted: Sequence[str], name: str) -> dict[s
 
 
 def _steps(times: Seconds, seconds: float, name: str) -> tuple[float, int]:
-    """When the first step begins, and how many whole ones there are."""
+    """The start of the first step and the number of complete steps."""
     first, last = float(times.min()), float(times.max())
     midnight = first // _DAY * _DAY
     start = midnight + (first - midnight) // seconds * seconds
     cover = min(seconds, _DAY)
     end = start + ((last - start) // cover + 1) * cover
-    count = int((end - start) / seconds + 1e-9)  # for steps that binary numbers do not hold exactly
+    count = int((end - start) / seconds + 1e-9)  # for steps without an exact binary representation
     if count < 1:
         days = (last - first) / _DAY
         raise DataError(f"{name}: events span {days:.1f} days, less than one step of events.every")
@@ -384,7 +384,7 @@ def _steps(times: Seconds, seconds: float, name: str) -> tuple[float, int]:
 def _count_events(
     happened: _Happened, events: Events, channels: list[Ints], steps: tuple[float, float, int], name: str
 ) -> tuple[Floats, tuple[str, ...]]:
-    """Counts (time, channel, row, column), and notes on the events that are not in them. steps: start, seconds and count."""
+    """Count events, (time, channel, row, column), with notes on those left out. steps: start, seconds and count."""
     start, seconds, count = steps
     west, east, south, north = events.box
     row = _cell((north - happened.y) / (north - south), events.cells[0])
@@ -422,12 +422,12 @@ def _silence(times: Seconds, seconds: float, count: int, name: str) -> tuple[str
 
 def _cell(share: Seconds, cells: int) -> Ints:
     """The cell at a fraction of an axis's length, end included; -1 outside and for NaN."""
-    inside = (share >= 0) & (share <= 1)  # NaN is nowhere
+    inside = (share >= 0) & (share <= 1)  # NaN is outside
     return np.where(inside, np.minimum(np.floor(np.where(inside, share, 0) * cells), cells - 1).astype(np.int64), -1)
 
 
 def _smooth_cells(frames: Floats, sigma: float) -> None:
-    """A Gaussian over rows and columns, in place; what spreads beyond the edge is lost."""
+    """Smooth with a Gaussian over rows and columns, in place; what spreads beyond the edge is lost."""
     if sigma:
         for frame in frames:
             frame[:] = gaussian_filter(frame, (0, sigma, sigma), mode="constant")

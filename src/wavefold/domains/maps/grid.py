@@ -1,4 +1,4 @@
-"""Frames from NetCDF and Zarr, read with xarray; axes are identified by CF conventions or by common names.
+"""Reads frames from NetCDF and Zarr with xarray; axes are identified by CF conventions or by common names.
 
 NetCDF-3 is read by scipy, NetCDF-4 by h5netcdf, Zarr versions 2 and 3 as a folder or zip. Large data stay on disk and are read
 on demand: a chunk with many frames is decompressed for every read, so chunks of few frames are fastest. Fill values become NaN
@@ -32,10 +32,10 @@ xarray = optional("xarray", extra="grids")
 h5netcdf = optional("h5netcdf", extra="grids")
 zarr_storage = optional("zarr.storage", extra="grids")
 
-_SMALL = 256 * 10**6  # bytes of frames that are read at once, and of a Zarr whose bytes all count for its digest
+_SMALL = 256 * 10**6  # bytes up to which frames are read at once and a Zarr's digest covers all its bytes
 _ZARR_FACTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
-_SIGNS = {b"\x89HDF": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy"}  # a file's first bytes -> what reads it
-_MARKS = {  # what CF's attributes say of an axis: axis, standard names, units or a part of them
+_SIGNS = {b"\x89HDF": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy"}  # a file's first bytes -> xarray engine
+_MARKS = {  # CF attributes that identify an axis: axis, standard names, units or a part of them
     "time": ("T", ("time",), (" since ",)),
     "row": ("Y", ("latitude", "grid_latitude", "projection_y_coordinate"), ("degrees_north", "degree_north")),
     "column": ("X", ("longitude", "grid_longitude", "projection_x_coordinate"), ("degrees_east", "degree_east")),
@@ -48,7 +48,7 @@ _USUAL = {  # names of axes, the likeliest first
 
 
 def read_grid(path: Path, reading: Reading) -> Series:
-    """Frames of a NetCDF file or a Zarr folder or zip; in memory below 256 MB, otherwise read on demand.
+    """Read frames of a NetCDF file or a Zarr folder or zip; in memory below 256 MB, otherwise on demand.
 
     `reading.variable` names the variable, or several with the same axes, "t2m,msl", which become channels. Axes other than
     time, row and column become channels named "level=500"; those of size 1 are dropped. `reading.axes` gives the role of each
@@ -150,7 +150,7 @@ def _one_line(name: str) -> Iterator[None]:
 
 
 def _open(path: Path) -> Any:
-    """The dataset, nothing read but its metadata and coordinates; times stay numbers, of which only the axis's are decoded."""
+    """Open the dataset, reading only metadata and coordinates; times stay numeric and only the time axis is decoded."""
     options: dict[str, Any] = {"engine": "zarr", "consolidated": False}
     if path.suffix == ".zip":
         source = zarr_storage.ZipStore(path, mode="r")
@@ -159,7 +159,7 @@ def _open(path: Path) -> Any:
     else:
         source, options = path, {"engine": _engine(path)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of attributes that are odd but understood
+        warnings.simplefilter("ignore")  # about odd attributes that are still understood
         return xarray.open_dataset(source, decode_times=False, decode_timedelta=False, chunks=None, cache=False, **options)
 
 
@@ -238,12 +238,12 @@ def _common_roles(dataset: Any, names: tuple[str, ...], reading: Reading, name: 
 
 
 def _roles(dataset: Any, variable: str, reading: Reading, name: str) -> dict[str, str]:
-    """A variable's axis names by role (time, row, column), as far as they are found."""
+    """A variable's axis names by role (time, row, column), for the roles that were found."""
     axes = [str(axis) for axis in dataset[variable].dims]
     if reading.axes:
         words = reading.axes.split()
         if len(words) != len(axes) and not reading.variable:
-            return {}  # not the variable that axes describes
+            return {}  # `axes` does not describe this variable
         if len(words) != len(axes) or not set(words) <= {*_USUAL, "channel"}:
             expected = f"expected one role per axis of {variable} ({listed(axes)}), out of {listed(_USUAL)} and channel"
             raise UserError(f"{name}: axes '{reading.axes}': {expected}")
@@ -258,7 +258,7 @@ def _roles(dataset: Any, variable: str, reading: Reading, name: str) -> dict[str
 
 
 def _is_marked(dataset: Any, axis: str, role: str) -> bool:
-    """Whether the attributes of an axis's coordinate say that it is the one for time, row or column."""
+    """Whether the attributes of an axis's coordinate identify it as the axis for time, row or column."""
     letter, standard, units = _MARKS[role]
     facts = dataset.variables[axis].attrs if axis in dataset.variables else {}
     stated = str(facts.get("units", ""))
@@ -291,7 +291,7 @@ def _axis_words(dataset: Any, axis: str) -> str:
 
 
 def _times(dataset: Any, axis: str, name: str) -> Seconds | None:
-    """(time,) seconds since 1970 of an axis whose coordinate, or another variable along it, counts since a date; else None."""
+    """(time,) seconds since 1970, if the axis's coordinate or another variable along it counts since a date; else None."""
     along = [str(k) for k, v in dataset.variables.items() if v.dims == (axis,) and " since " in str(v.attrs.get("units", ""))]
     if not along:
         return None

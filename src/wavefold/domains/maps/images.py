@@ -1,4 +1,4 @@
-"""Frames from a folder of numbered images: frame2.png comes before frame10.png, a missing number is a gap.
+"""Reads frames from a folder of numbered images: frame2.png comes before frame10.png, a missing number is a gap.
 
 Each subfolder with images is a sequence of its own.
 """
@@ -27,14 +27,14 @@ pictures = optional("PIL.Image", extra="pictures")
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm")
 
-_FORMS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM")  # Pillow knows others by their bytes, some of which run programs
+_FORMS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM")  # Pillow detects others by content, and some of those run programs
 _COLOURS = ("red", "green", "blue")
-_GREY = ("1", "L", "LA", "I", "F")  # Pillow's modes; I;16 and its kin too
-_PARSED = {"P": "RGBA", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}  # what is turned into another mode first
+_GREY = ("1", "L", "LA", "I", "F")  # Pillow's modes; also I;16 and similar
+_PARSED = {"P": "RGBA", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}  # modes that are converted first
 
 
 def read_images(path: Path, reading: Reading) -> Series:
-    """The images in a folder, ordered by the last number in their names, or in its subfolders, one sequence each.
+    """Read the images in a folder, ordered by the last number in their names, or in its subfolders, one sequence each.
 
     Grey images give one channel, colour images red, green and blue; 16-bit depth is kept, and fully transparent pixels are
     NaN. All images must have the same size and mode. Values are as stored: `read_series` applies codes and scale. A missing
@@ -64,7 +64,7 @@ def read_images(path: Path, reading: Reading) -> Series:
 
 
 def sequences_of(path: Path) -> list[Path]:
-    """The folder itself where it holds images, else its sub-folders that do; none where there are no images."""
+    """Return the folder itself if it holds images, else its subfolders that do; empty if there are no images."""
     if not path.is_dir():
         return []
     if images_in(path):
@@ -73,12 +73,12 @@ def sequences_of(path: Path) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """A folder's image files, by name; hidden ones are passed over."""
+    """Return a folder's image files, by name, without hidden ones."""
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGES and not f.name.startswith(".") and f.is_file())
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts names as people do: frame2 before frame10."""
+    """A natural sort key for names: frame2 before frame10."""
     return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"([0-9]+)", name)]
 
 
@@ -88,12 +88,12 @@ class _Run:
 
     name: str
     files: tuple[Path, ...]
-    missing: str = ""  # what is missing before it
+    missing: str = ""  # a note on the gap before it; "" if there is none
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What all images of a source must agree in."""
+    """Properties that all images of a source must share."""
 
     mode: str
     size: tuple[int, int]  # columns, rows
@@ -103,7 +103,7 @@ class _Kind:
 
 
 def _runs(folder: Path) -> list[_Run]:
-    """The images of one folder in order, anew after each gap in their numbers."""
+    """The images of one folder in order, split at each gap in their numbers."""
     files = images_in(folder)
     numbers = _numbers(files, folder.name)
     if numbers is None:
@@ -124,7 +124,7 @@ def _runs(folder: Path) -> list[_Run]:
 
 
 def _numbers(files: Sequence[Path], place: str) -> list[int] | None:
-    """The last number in each file's name; None where no name has one."""
+    """The last number in each file's name; None if no name has one."""
     found = [re.findall(r"[0-9]+", file.stem) for file in files]
     if not any(found):
         return None
@@ -164,7 +164,7 @@ def _is_grey(mode: str) -> bool:
 
 
 def _load(files: tuple[Path, ...], kind: _Kind, numbers: Ints) -> Floats:
-    """Values of some images, (frame, channel, row, column)."""
+    """Load images by number, (frame, channel, row, column)."""
     made = np.empty((len(numbers), 1 if _is_grey(kind.mode) else 3, kind.size[1], kind.size[0]), np.float32)
     for i, number in enumerate(numbers):
         _check_same(files[number], kind, files[0].name)  # it may have changed since
@@ -173,7 +173,7 @@ def _load(files: tuple[Path, ...], kind: _Kind, numbers: Ints) -> Floats:
 
 
 def _values(file: Path) -> NDArray[Any]:
-    """(channel, row, column) of one image."""
+    """Read one image, (channel, row, column)."""
     with _Opened(file) as image:
         values = np.asarray(image.convert(_PARSED[image.mode]) if image.mode in _PARSED else image, np.float32)
     if values.ndim == 2:
@@ -195,7 +195,7 @@ class _Opened:
 
     def __enter__(self) -> Any:
         self._quiet.__enter__()
-        warnings.simplefilter("ignore")  # what matters is an error
+        warnings.simplefilter("ignore")  # only errors matter
         warnings.simplefilter("error", pictures.DecompressionBombWarning)
         try:
             self._image = pictures.open(self._file, formats=_FORMS)

@@ -1,4 +1,4 @@
-"""Where maps in time lie: NumPy arrays, NetCDF and Zarr, numbered images, tables of dated events."""
+"""Recognises sources of frames: NumPy arrays, NetCDF and Zarr, numbered images, tables of timed events."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from wavefold.domains.maps.images import IMAGES, images_in, natural, read_images
 _ARRAYS = (".npy", ".npz")
 _GRIDS = (".nc", ".nc4", ".cdf", ".zarr", ".zarr.zip", ".zip")
 _TABLES = (".csv", ".csv.gz", ".tsv")
-_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")  # one of them lies in every Zarr folder
+_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")  # every Zarr folder contains one of them
 
 
 def layout_name(path: Path, reading: Reading) -> str:
-    """Which reader a source is for, by its suffix or by what a folder holds."""
+    """Choose a source's layout by its suffix or by a folder's contents."""
     name = path.name.lower()
     if reading.events is not None:
         return "events"
@@ -62,7 +62,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def files_joined(path: Path) -> list[Path]:
-    """The files of a folder that are joined in time, or the one file or Zarr folder itself."""
+    """Return the files of a folder to be joined in time, or the single file or Zarr folder itself."""
     return _files(path) if path.is_dir() and not _is_zarr(path) else [path]
 
 

@@ -1,13 +1,13 @@
-"""Simulated frames: bouncing squares after the ConvLSTM example of Keras, and moving digits after Moving MNIST.
+"""Simulates frames: moving squares after the ConvLSTM example of Keras, and moving digits after Moving MNIST.
 
-Squares: that example draws 3 to 7 squares of half-width 2 or 3 pixels in each film. They start anywhere in the frame, move by
--1, 0 or 1 pixel a frame along either axis, and run on beyond its edges. Values add up and are cut at 1. Every other square and
-frame of what a net is shown has a faint one of 0.1 more or less on top, a pixel wider; the frames to be forecast have none.
+Squares: each film has 3 to 7 squares of half-width 2 or 3 pixels. They start anywhere in the frame, move by -1, 0 or 1 pixel
+per frame along each axis, and run off its edges. Values add up and are clipped at 1. As noise, each square of an input frame
+gets, in half of the cases, a faint square of +-0.1 on top, a pixel wider; the frames to be forecast have none.
 
-Digits: two in each film start anywhere, move in any direction by 0.1 of the room they have, and turn back at the edges; where
-they overlap the larger value counts (Srivastava, Mansimov and Salakhutdinov 2015). Here each channel is a film of its own.
+Digits: the two digits of a film start anywhere, move in any direction by 0.1 of their free range per frame, and bounce off the
+edges; where they overlap, the larger value counts (Srivastava, Mansimov and Salakhutdinov 2015). Each channel is its own film.
 
-Films are pure functions of (seed, number): the first of a large count are those of a small one.
+Films are pure functions of (seed, number): the first films of a large count equal those of a small one.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from wavefold.data.series import Series, join_stretches
 from wavefold.data.series_options import Reading
 from wavefold.domains.maps.arrays import channel_names, read_array
 
-Render = Callable[[Ints, Ints], Floats]  # films and frames of them, (frame,) each -> (frame, row, column)
+Render = Callable[[Ints, Ints], Floats]  # film numbers and frame numbers, (frame,) each -> (frame, row, column)
 
 _MOST, _FEWEST = 7, 3  # squares
 _HALVES = (2, 3)  # half-widths, pixels
 _NOISE = 0.1
 _DIGIT, _FRAME = 28, 64  # pixels, of MNIST and of Moving MNIST
-_SPEED = 0.1  # of the free range a frame
-_TOGETHER = 2  # digits of a film
+_SPEED = 0.1  # fraction of the free range per frame
+_TOGETHER = 2  # digits per film
 
 
 def simulate_squares(count: int, seed: int, *, shape: Sequence[int], past: int, ahead: int) -> Series:
-    """Films of squares that move and run out of the frame, with faint noise on the first `past` frames; values 0 to 1.
+    """Simulate films of squares that move and leave the frame, with faint noise on the first `past` frames; values 0 to 1.
 
     shape: [channels, rows, columns]; each of `count` films is a stretch of past + ahead frames.
     """
@@ -52,11 +52,11 @@ def simulate_squares(count: int, seed: int, *, shape: Sequence[int], past: int, 
 
 
 def simulate_digits(count: int, seed: int, *, shape: Sequence[int], past: int, ahead: int, digits: str = "") -> Series:
-    """Films of two digits that move and bounce off the edges, values 0 to 1.
+    """Simulate films of two digits that move and bounce off the edges, values 0 to 1.
 
     shape: [channels, rows, columns]; each of `count` films is a stretch of past + ahead frames. Digits are 28 pixels wide,
-    fewer where the frame is below 64. digits: an .npz with `images` (digit, row, column), such as MNIST's; "" takes those
-    that scikit-learn brings, enlarged smoothly.
+    fewer if the frame is below 64. digits: an .npz with `images` (digit, row, column), such as MNIST's; "" takes the digits
+    bundled with scikit-learn, smoothly enlarged.
     """
     channels, rows, columns = _checked(count, shape, past, ahead, "digits")
     glyphs = _glyphs(digits, max(2, min(_DIGIT, rows * _DIGIT // _FRAME, columns * _DIGIT // _FRAME)))
@@ -86,7 +86,7 @@ def _series(count: int, channels: int, length: int, render: Render, size: tuple[
 
 
 def _make(render: Render, channels: int, length: int, size: tuple[int, int], numbers: Ints) -> Floats:
-    """Frames by number, (frame, channel, row, column): films of a channel each, rendered a block at a time."""
+    """Render frames by number, (frame, channel, row, column), block by block; each channel is its own film."""
     made = np.empty((len(numbers), channels, *size), np.float32)
     for block in row_blocks(len(numbers), 1024, values=channels * math.prod(size)):
         films, frames = np.divmod(numbers[block], length)
@@ -97,10 +97,10 @@ def _make(render: Render, channels: int, length: int, size: tuple[int, int], num
 
 @dataclass(frozen=True)
 class _Squares:
-    """What each film of squares is made of, axes (film, square); `noise` is (film, square, past frame)."""
+    """Parameters of each film of squares, axes (film, square); `noise` is (film, square, past frame)."""
 
-    start: Ints  # (film, square, 2) row and column of the middle
-    move: Ints  # (film, square, 2) pixels a frame
+    start: Ints  # (film, square, 2) row and column of the centre
+    move: Ints  # (film, square, 2) pixels per frame
     half: Ints
     there: NDArray[np.bool_]
     noise: Floats
@@ -108,10 +108,10 @@ class _Squares:
 
 
 def _draw_squares(films: int, seed: int, rows: int, columns: int, past: int) -> _Squares:
-    drawn = np.random.default_rng(seed).random((films, 1 + _MOST * (5 + past)))  # a row a film, so that more films change none
+    drawn = np.random.default_rng(seed).random((films, 1 + _MOST * (5 + past)))  # a row per film: more films change none
     each = drawn[:, 1:].reshape(films, _MOST, 5 + past)
     count = _FEWEST + (drawn[:, 0] * (_MOST - _FEWEST + 1)).astype(np.int64)
-    quarter = each[..., 5:] * 4  # half have noise, of either sign
+    quarter = each[..., 5:] * 4  # half have noise, with either sign
     return _Squares(
         start=(each[..., :2] * (rows, columns)).astype(np.int64),
         move=(each[..., 2:4] * 3).astype(np.int64) - 1,
@@ -123,7 +123,7 @@ def _draw_squares(films: int, seed: int, rows: int, columns: int, past: int) -> 
 
 
 def _render_squares(films: _Squares, film: Ints, frame: Ints) -> Floats:
-    """Each square is an outer product of a row's and a column's stripe, so that a frame is one product of matrices."""
+    """Render squares as outer products of a row stripe and a column stripe, so that a frame is one matrix product."""
     middle = films.start[film] + films.move[film] * frame[:, None, None]  # (frame, square, 2)
     half = films.half[film]
     past = films.noise.shape[2]
@@ -137,14 +137,14 @@ def _render_squares(films: _Squares, film: Ints, frame: Ints) -> Floats:
 
 
 def _stripes(middle: Ints, half: Ints, length: int) -> Floats:
-    """1 from middle - half up to, not including, middle + half: (frame, square, length)."""
+    """1 from middle - half up to, but excluding, middle + half: (frame, square, length)."""
     away = np.arange(length) - middle[..., None]
     return ((away >= -half[..., None]) & (away < half[..., None])).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class _Digits:
-    """What each film of digits is made of."""
+    """Parameters of each film of digits."""
 
     glyphs: Floats  # (glyph, row, column)
     which: Ints  # (film, digit) glyphs
@@ -178,7 +178,7 @@ def _render_digits(films: _Digits, film: Ints, frame: Ints) -> Floats:
 
 
 def _glyphs(path: str, side: int) -> Floats:
-    """Digits (glyph, row, column) of so many pixels a side, values 0 to 1."""
+    """Load digits (glyph, row, column) of `side` x `side` pixels, values 0 to 1."""
     images: NDArray[Any]
     if path:
         images, most = _images(Path(path).expanduser()), 255.0
@@ -192,7 +192,7 @@ def _glyphs(path: str, side: int) -> Floats:
 
 
 def _spline(length: int, side: int) -> Floats:
-    """What makes `side` values of `length` by a cubic spline: (side, length)."""
+    """The matrix (side, length) of cubic-spline interpolation from `length` to `side` values."""
     weights: Floats = zoom(np.eye(length, dtype=np.float32), (side / length, 1), order=3, grid_mode=True, mode="nearest")
     return weights
 

@@ -14,11 +14,11 @@ from wavefold.data.series import Seconds, Series
 
 
 def write_frames(series: Series, folder: Path) -> Path:
-    """Write a series as folder/frames.npz and return that file; `read_series` gives the same series from it.
+    """Write a series as folder/frames.npz and return its path; `read_series` restores the same series.
 
-    `frames` is (time, row, column) of one stretch and channel, (time, row, column, channel) of several channels, and
-    (sequence, time, row, column, channel) of stretches of one length; of other stretches, `starts` has the number of each
-    one's first frame. UserError if the file already exists.
+    `frames` is (time, row, column) for one stretch and channel, (time, row, column, channel) for several channels, and
+    (sequence, time, row, column, channel) for stretches of equal length; for other stretches, `starts` has the number of
+    each one's first frame. UserError if the file already exists.
     """
     path = Path(folder) / "frames.npz"
     if path.exists():
@@ -53,7 +53,7 @@ def _beside(series: Series, together: bool) -> dict[str, NDArray[Any]]:
 
 
 def _dates(times: Seconds) -> NDArray[np.datetime64]:
-    """Seconds since 1970 as dates, to the millisecond where they are not whole."""
+    """Convert seconds since 1970 to dates, to the millisecond if they are not whole."""
     if np.all(times == np.round(times)):
         return times.astype(np.int64).astype("datetime64[s]")
     return np.round(times * 1000).astype(np.int64).astype("datetime64[ms]")

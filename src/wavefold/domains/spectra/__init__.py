@@ -1,4 +1,4 @@
-"""Spectra of stars, galaxies and quasars: tables of flux in txt, and FITS files of LAMOST and SDSS."""
+"""Spectra of stars, galaxies and quasars, read from txt files of fluxes and from FITS files of LAMOST and SDSS."""
 
 from wavefold.domains.base import Domain, Words
 from wavefold.domains.spectra.continuum import Continuum

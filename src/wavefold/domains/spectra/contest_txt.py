@@ -1,8 +1,8 @@
-"""The layout of the Tianchi LAMOST contest (2018): an index CSV `id,type` and `<id>.txt` by spectrum, in a folder or zip.
+"""Reads the Tianchi LAMOST contest's layout (2018): an index CSV `id,type` and one `<id>.txt` per spectrum, in a folder or zip.
 
-Each txt is one line of comma-joined fluxes. The zip is read where it is. Which file belongs to which index is in
-index_csv.py; `wavelength.txt`, such a line too or a number a line, gives the wavelength of each position, in micron where
-all are below 100, else in angstrom (the contest: 3700 to 9098 angstrom; the near infrared: 0.8 to 2.4 micron).
+Each txt is one line of comma-separated fluxes. The zip is read in place. index_csv.py describes which file belongs to which
+index. `wavelength.txt`, comma-separated or one number per line, gives the wavelength of each position, in micron if all are
+below 100, else in angstrom (the contest: 3700 to 9098 angstrom; the near infrared: 0.8 to 2.4 micron).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from wavefold.data.index_csv import check_label, data_of, expected_data, match, 
 from wavefold.data.store import Block, fill, working_folder
 from wavefold.data.table import Table
 
-_ALONE = 4096  # files from which on all processors read: this one has as many done in the second that others need to start
-_TOGETHER = 1 << 15  # values a parse, some twelve files: those of 64 files leave the processor's cache and take a third longer
-_LOOKED_AT = 64  # files whose length says what the usual one is
+_ALONE = 4096  # minimum files to use all processors: this one reads as many in the second that others need to start
+_TOGETHER = 1 << 15  # values per parse, about twelve files: 64 files exceed the processor's cache and take a third longer
+_LOOKED_AT = 64  # files sampled to find the usual length
 _BOM = b"\xef\xbb\xbf"
 _BETWEEN = re.compile(r"\s*[,\n]\s*")  # wavelengths: joined by commas, or one a line
-_MICRON = 100  # wavelengths below it are in micron: no such spectrograph reaches down to 100 angstrom, or up to 100 micron
-_EVEN = 1e-4  # of a step: by what steps may differ, for the rounding of written wavelengths
+_MICRON = 100  # wavelengths below it are in micron: no such spectrograph reaches 100 angstrom or 100 micron
+_EVEN = 1e-4  # fraction of a step by which steps may differ, for rounding of written wavelengths
 
 
 def read_spectra(
@@ -41,11 +41,11 @@ def read_spectra(
     skip_bad: bool = False,
     store: Path | None = None,
 ) -> Table:
-    """Spectra (sample, 1, position) of an index, or of a zip, a folder or a single txt alone, whose names are the ids.
+    """Read spectra (sample, 1, position) of an index, or of a zip, folder or single txt, where file names are the ids.
 
-    label_column: "" is `type`, which a folder's own index must have where labels are wanted. group is not needed here: all
-    columns are kept. With skip_bad, samples that cannot be read are listed in left_out; without, the first in the index's
-    order is a DataError. store: the folder that takes the array, where a killed reading goes on; None takes one of its own.
+    label_column: "" means `type`, which a folder's training index must have if labels are wanted. group is ignored: all
+    columns are kept. With skip_bad, unreadable samples are listed in left_out; otherwise the first one, in index order,
+    raises DataError. store: folder for the array, where an interrupted read resumes; None uses a temporary one.
     """
     suffix = path.suffix.lower() if path.is_file() else ""
     indexed = suffix not in ("", ".zip", ".txt")
@@ -74,9 +74,9 @@ def _samples(data: Path) -> dict[str, str]:
 
 
 def parse_txt(entries: Sequence[str], *, source: str, width: int, like: str) -> Block:
-    """Rows (sample, position) of a folder's or zip's txt; what is wrong with a file is its problem.
+    """Parse txt files of a folder or zip into rows (sample, position); a file's error becomes its problem.
 
-    entries: as `bundle` gives them. width: the number of values of each. like: where that number is from, for an error.
+    entries: as returned by `bundle`. width: values per file. like: where that number comes from, for errors.
     """
     parser, path, most = RowParser(width), Path(source), max(1, _TOGETHER // width)
     whose = path.name
@@ -95,7 +95,7 @@ def parse_txt(entries: Sequence[str], *, source: str, width: int, like: str) -> 
 
 
 def read_wavelengths(path: Path) -> NDArray[np.float64]:
-    """The wavelength (position,) of each value; DataError unless they are finite, above 0 and rise from each to the next."""
+    """Read the wavelength of each value (position,); DataError unless finite, above 0 and strictly increasing."""
     words = _BETWEEN.split(decoded(path.read_bytes().removeprefix(_BOM), path.name).strip())
     values = np.array([_exact(word, f"{path.name}: value {i}") for i, word in enumerate(words, 1)])
     falls = np.flatnonzero(np.diff(values, prepend=0.0) <= 0)
@@ -107,7 +107,7 @@ def read_wavelengths(path: Path) -> NDArray[np.float64]:
 
 
 def axis_unit(axis: NDArray[np.float64]) -> str:
-    """The unit of wavelengths (position,): "2 angstrom" where each step is 2, "angstrom" where they differ; or micron."""
+    """The unit of wavelengths (position,): "2 angstrom" if each step is 2, "angstrom" if steps differ; likewise micron."""
     unit = "micron" if axis[-1] < _MICRON else "angstrom"
     steps = np.diff(axis)
     even = len(steps) and np.ptp(steps) <= _EVEN * steps.mean()
@@ -122,7 +122,7 @@ def _exact(word: str, place: str) -> float:
 def _parse_some(
     parser: RowParser, texts: Mapping[int, tuple[str, bytes]], rows: NDArray[np.float32], problems: list[str], like: str
 ) -> None:
-    """Put the rows of some texts, or what is wrong with them, to their places. texts: place -> name and text."""
+    """Store the rows of some texts, or their errors, at their places. texts: place -> name and text."""
     together = parser.together([text for _, text in texts.values()]) if texts else None
     if together is not None:
         rows[list(texts)] = together
@@ -137,10 +137,10 @@ def _parse_some(
 
 
 def _usual_width(data: Path, entries: Sequence[str]) -> tuple[int, str]:
-    """The most common number of values among some files spread over the source; DataError where none can be read."""
+    """The most common number of values among some files spread over the source; DataError if none can be read."""
     there = [entry for entry in entries if entry]
     if not there:
-        return 1, data.name  # no file of the index is there, which is told of each
+        return 1, data.name  # no file of the index exists; the error is reported for each
     some = [there[i] for i in sorted({int(i) for i in np.linspace(0, len(there) - 1, _LOOKED_AT)})]
     read = [_width(text) for _, text in contents(data, some)]
     widths = Counter(width for width in read if isinstance(width, int) and width)
@@ -151,7 +151,7 @@ def _usual_width(data: Path, entries: Sequence[str]) -> tuple[int, str]:
 
 
 def _width(text: bytes | DataError) -> int | DataError:
-    """The number of values of a text; 0 where it is empty."""
+    """The number of values in a text; 0 if it is empty."""
     if isinstance(text, DataError):
         return text
     return text.count(b",") + 1 if text.strip() else 0

@@ -20,11 +20,11 @@ from wavefold.core.onnx_ops import middle
 from wavefold.data.dataset import Floats, Ints, Signals
 from wavefold.transforms.scale import FittedState, need_one_axis
 
-_FLOOR = 0.1  # of a sample's median |x|: below it a continuum is noise, and would blow up what it divides
+_FLOOR = 0.1  # fraction of a sample's median |x|: a lower continuum is noise, and dividing by it would blow values up
 
 
 class Continuum:
-    """x / continuum - 1, clipped to [-most, most], times gain, for each sample and channel separately; nothing is fitted.
+    """Computes x / continuum - 1, clipped to [-most, most], times gain, per sample and channel; nothing is fitted.
 
     width: positions per segment; the last segment takes the remainder. gain: lines are about a tenth of the continuum and so
     small next to a spectrum scaled to 1. keep: append the result as further channels instead of replacing the signals.

@@ -1,22 +1,23 @@
-"""Spectra in their telescopes' own FITS files, plain or gzip, resampled to one grid of wavelengths.
+"""Reads spectra from the surveys' own FITS files, plain or gzip, and resamples them to one wavelength grid.
 
-Three layouts, told apart by what stands in the file:
+Three layouts, recognised by the file's contents:
 
-lamost table: HDU 1 a table of one row of vectors (or one pixel a row), FLUX, IVAR, WAVELENGTH in angstrom, ANDMASK
-    (DR10 v2.9.8 looked at);
+lamost table: HDU 1 is a table with one row of vectors (or one pixel per row): FLUX, IVAR, WAVELENGTH in angstrom, ANDMASK
+    (checked on DR10 v2.9.8);
 lamost image: the primary image's row 0 is flux, row 1 inverse variance, row 3 and-mask, and COEFF0 + COEFF1 x pixel is
-    log10 of the wavelength. Row 2 is not read: the pilot's and DR1's hold the continuum-subtracted flux, later ones the
-    wavelength. Fewer rows hold less, one row flux alone (DR1 v2.6.4 looked at);
-sdss: HDU 1 a table of one pixel a row, flux, loglam, ivar, and_mask; HDU 2 one row of CLASS, Z and so on (`spec-lite` too).
+    log10 of the wavelength. Row 2 is not read: it holds the continuum-subtracted flux in the pilot and DR1, and the wavelength
+    in later releases. Images may have fewer rows; a single row is flux alone (checked on DR1 v2.6.4);
+sdss: HDU 1 is a table with one pixel per row: flux, loglam, ivar, and_mask; HDU 2 is one row of CLASS, Z and so on (also
+    `spec-lite`).
 
-Wavelengths stay as the file has them: vacuum and heliocentric in both surveys (header VACUUM, HELIO), not shifted to rest.
+Wavelengths are not changed: vacuum and heliocentric in both surveys (header VACUUM, HELIO), not shifted to the rest frame.
 Flux keeps its unit: 1e-17 erg/s/cm2/angstrom in SDSS, relative in LAMOST.
 
-A pixel is good where flux and inverse variance are finite, the inverse variance is above 0, and the and-mask says nothing
-against it: LAMOST, any of its six bits (bad CCD, bad profile, no sky, bright sky, off the CCD, no data; dr3.lamost.org,
-data production description); SDSS, BRIGHTSKY alone (sdss3.org/dr10/algorithms/bitmask_sppixmask.php: the very bad bits
-have zeroed the inverse variance already). Its bits for the whole fibre are left alone: BADFLAT marks 99.7 % of two good
-spectra. The or-mask is not read: one of many exposures was bad there and has been left out of the sum.
+A pixel is good if flux and inverse variance are finite, the inverse variance is above 0, and the and-mask does not flag it.
+For LAMOST, any of the six bits flags a pixel (bad CCD, bad profile, no sky, bright sky, off the CCD, no data; dr3.lamost.org,
+data production description). For SDSS, only BRIGHTSKY does (sdss3.org/dr10/algorithms/bitmask_sppixmask.php: the very bad
+bits have already zeroed the inverse variance). SDSS's whole-fibre bits are ignored: BADFLAT marks 99.7 % of two good spectra.
+The or-mask is not read: it means that one of many exposures was bad there, and that one has been left out of the sum.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ fits = optional("astropy.io.fits", extra="astronomy")
 
 GRID_UNIT = "angstrom"
 FACTS = ("kind", "class", "subclass", "z", "ra", "dec", "snr", "filled")
-_MOST = 1 << 28  # bytes of an unpacked file: SDSS's with every exposure have some 10 MB
-_LEAST = 0.5  # of the grid's bins must be measured: below it most of what a model sees would be invented
+_MOST = 1 << 28  # bytes of an unpacked file: SDSS files with every exposure have about 10 MB
+_LEAST = 0.5  # fraction of the grid's bins that must be measured: below it, most model input would be made up
 _LAMOST_BAD = 0b111111
-_BRIGHTSKY = 1 << 23  # SDSS: sky > flux + 10 errors; without these pixels all 17 test files lie nearer their own model
+_BRIGHTSKY = 1 << 23  # SDSS: sky > flux + 10 errors; without these pixels all 17 test files are closer to their own model
 _BYTES = {**dict.fromkeys("LBA", 1), "I": 2, **dict.fromkeys("JE", 4), **dict.fromkeys("KDCP", 8), **dict.fromkeys("MQ", 16)}
 _KINDS = {"A": "S{}", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 _SDSS_COLUMNS = ("loglam", "flux", "ivar", "and_mask")
@@ -69,18 +70,18 @@ class _Spectrum:
 
 
 def parse_fits(paths: Sequence[str], *, grid: Grid) -> Block:
-    """Rows (sample, position) of flux density on a grid in angstrom, a row a file; what is wrong with a file is its problem.
+    """Read files into rows (sample, position) of flux density on a grid in angstrom; a file's error becomes its problem.
 
-    Facts, words as the file has them, '' where it has none: `kind` of layout, `class` in small letters, `subclass`, `z`,
-    `ra` and `dec` in degrees, `snr` (the median of flux x sqrt(ivar) over good pixels, one meaning for all layouts),
-    `filled` (bins without a good pixel, on a straight line between neighbours; bins outside the good pixels are 0.0).
-    UserError for a grid that cannot be.
+    Facts are text as in the file, '' if missing: `kind` of layout, `class` in lower case, `subclass`, `z`, `ra` and `dec` in
+    degrees, `snr` (the median of flux x sqrt(ivar) over good pixels, the same for all layouts), `filled` (bins without a
+    good pixel, interpolated linearly between neighbours; bins outside the good pixels are 0.0). UserError for an invalid
+    grid.
     """
     rows = np.zeros((len(paths), len(grid_centres(grid))), np.float32)
     problems = [""] * len(paths)
     facts: dict[str, list[str]] = {name: [""] * len(paths) for name in FACTS}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers off the standard; what cannot be read raises all the same
+        warnings.simplefilter("ignore")  # about non-standard headers; unreadable content still raises
         for at, path in enumerate(paths):
             try:
                 rows[at], found = _row(Path(path), grid)
@@ -93,7 +94,7 @@ def parse_fits(paths: Sequence[str], *, grid: Grid) -> Block:
 
 
 def _row(path: Path, grid: Grid) -> tuple[_Values, dict[str, str]]:
-    """One file's row (position,) and its facts; DataError, without the file's name, where there is no row."""
+    """Read one file's row (position,) and its facts; DataError, without the file's name, if it has no usable spectrum."""
     spectrum = _checked(_opened(path))
     binned = onto_grid(10 ** pixel_edges(spectrum.logs), spectrum.flux, spectrum.good, grid)
     _check_coverage(spectrum, binned.measured, grid)
@@ -115,13 +116,13 @@ def _opened(path: Path) -> _Spectrum:
                 return _read(hdus, content)
     except UserError:
         raise
-    except Exception as error:  # the library lets through whatever a damaged file makes its parts raise
+    except Exception as error:  # a damaged file can make the library raise any exception
         why = shorten((str(error).splitlines() or [""])[0], 100, placeholder=" ...")
         raise DataError(f"cannot be read as FITS ({type(error).__name__}: {why}); expected a complete FITS file") from None
 
 
 def _unpacked(file: BinaryIO) -> BinaryIO:
-    """The content of a gzip file, whole, which checks its checksum."""
+    """Read the whole content of a gzip file, which verifies its checksum."""
     content = gzip.GzipFile(fileobj=file).read(_MOST + 1)
     if len(content) > _MOST:
         raise DataError(f"unpacks to more than {_MOST:,} bytes, too large for a spectrum")
@@ -145,7 +146,7 @@ def _read(hdus: Any, content: BinaryIO) -> _Spectrum:
 
 
 def _whole(hdu: Any, content: BinaryIO) -> Any:
-    """The HDU, if its data are all there."""
+    """Return the HDU if its data are complete."""
     end, size = hdu.fileinfo()["datLoc"] + hdu.size, content.seek(0, io.SEEK_END)
     if size < end:
         raise DataError(f"is truncated: {size:,} bytes; expected at least {end:,} according to its headers")
@@ -153,7 +154,7 @@ def _whole(hdu: Any, content: BinaryIO) -> Any:
 
 
 def _hdu(hdus: Any, number: int) -> Any:
-    """An HDU or None; asking for their count would read them all, and SDSS's files go on with each exposure."""
+    """Return an HDU or None; counting HDUs would read them all, and SDSS files have further ones for each exposure."""
     try:
         return hdus[number]
     except IndexError:
@@ -165,7 +166,7 @@ def _from_image(data: Any, header: Any) -> _Spectrum:
         raise DataError(f"its image has {data.ndim} axes, COEFF1 {header.get('COEFF1')}; expected rows of pixels and COEFF1")
     rows = np.asarray(np.atleast_2d(data), np.float64)
     maker = f"{header.get('TELESCOP', '')} {header.get('ORIGIN', '')}".strip()
-    if len(rows) > 1 and "LAMOST" not in maker:  # SDSS's old spSpec has COEFF0 too, and an error where LAMOST has row 2
+    if len(rows) > 1 and "LAMOST" not in maker:  # SDSS's old spSpec also has COEFF0, but holds the error in row 2
         raise DataError(f"is an image of {len(rows)} rows from {maker or 'an unnamed telescope'}; expected LAMOST's layout")
     logs = float(header["COEFF0"]) + float(header["COEFF1"]) * np.arange(rows.shape[1], dtype=np.float64)
     ivar = rows[1] if len(rows) > 1 else None
@@ -175,7 +176,7 @@ def _from_image(data: Any, header: Any) -> _Spectrum:
 
 
 def _from_table(table: Any, columns: Sequence[str], bad_bits: int, facts: Mapping[str, str]) -> _Spectrum:
-    """columns: wavelength or its log10, flux, inverse variance, and-mask."""
+    """Read a spectrum from a table. columns: wavelength or its log10, flux, inverse variance, and-mask."""
     values = [np.asarray(table[name], np.float64) for name in columns]
     if values[0].ndim > 1 and len(table) != 1:
         raise DataError(f"its table has {len(table)} rows of vectors; expected one spectrum")
@@ -212,7 +213,7 @@ def _checked(spectrum: _Spectrum) -> _Spectrum:
 
 
 def _check_coverage(spectrum: _Spectrum, measured: _Bools, grid: Grid) -> None:
-    """DataError where fewer than half of the grid's bins are measured: by the file's range, else by its good pixels."""
+    """Raise DataError if under half of the grid's bins are measured; it blames the file's range, else its good pixels."""
     if measured.mean() >= _LEAST:
         return
     ends = 10 ** spectrum.logs[[0, -1]]
@@ -238,7 +239,7 @@ def _header_facts(header: Any) -> dict[str, str]:
 
 
 def _sdss_facts(hdu: Any, content: BinaryIO) -> dict[str, str]:
-    """From HDU 2's row; the primary header's RA and DEC are the telescope's, not the object's."""
+    """Read facts from HDU 2's row; the primary header's RA and DEC are the telescope's, not the object's."""
     if hdu is None:
         return {}
     place = _whole(hdu, content).fileinfo()
@@ -249,9 +250,9 @@ def _sdss_facts(hdu: Any, content: BinaryIO) -> dict[str, str]:
 
 
 def _first_row(header: str, content: bytes, wanted: Collection[str]) -> dict[str, object]:
-    """Single numbers and words of a table's first row, by column.
+    """Read scalar numbers and text from a table's first row, by column.
 
-    The library takes 40 ms to set up the 236 columns of SDSS's HDU 2, ten times what the rest of the file takes.
+    The library takes 40 ms to set up the 236 columns of SDSS's HDU 2, ten times as long as the rest of the file.
     """
     names = {number: name.upper() for number, name in re.findall(r"TTYPE(\d+) *= '([^']*?) *'", header)}
     forms = re.findall(r"TFORM(\d+) *= '(\d*)(\w)", header)
@@ -267,7 +268,7 @@ def _first_row(header: str, content: bytes, wanted: Collection[str]) -> dict[str
 
 
 def _words(values: Mapping[str, object]) -> dict[str, str]:
-    """Values as words; `class` in small letters, for releases differ in it (Unknown, UNKNOWN)."""
+    """Format values as text; `class` in lower case, because releases differ (Unknown, UNKNOWN)."""
     words = {name: _word(value) for name, value in values.items()}
     return {**words, "class": words["class"].lower()}
 

@@ -17,7 +17,7 @@ from wavefold.domains.spectra.fits import FACTS, GRID_UNIT, parse_fits
 
 ENDS = (".fits", ".fits.gz", ".fit", ".fit.gz")
 LABELS = tuple(name for name in FACTS if name not in ("kind", "filled"))  # those two describe the file, not the sample
-_ALONE = 64  # files from which all processors are used: a file takes about 20 ms, starting workers about 2 s
+_ALONE = 64  # minimum files to use all processors: a file takes about 20 ms, starting workers about 2 s
 _BLOCK = 32  # files
 
 

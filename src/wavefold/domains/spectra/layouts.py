@@ -1,4 +1,4 @@
-"""Where spectra lie: an index with txt in a folder or zip, FITS files with or without an index, or such files alone."""
+"""Recognises sources of spectra: an index with txt files in a folder or zip, FITS files, or either without an index."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from wavefold.domains.spectra.fits_files import LABELS, read_fits
 
 
 def sniff(path: Path, layout: str) -> float:
-    """How sure it is that a path holds spectra as txt (layout "spectra") or as FITS files (layout "fits")."""
+    """Confidence that a path holds spectra as txt (layout "spectra") or as FITS files (layout "fits")."""
     name, sure = _kind(path)
     return sure if name == layout else 0.0
 
 
 def locate(path: Path, layout: str) -> Found:
-    """The index of many files, or without one the folder, zip or file, with all that is read beside it."""
+    """Find the index, or without one the folder, zip or file, with everything read beside it."""
     check_exists(path)
     index = training_index(path) if path.is_dir() else None if _holds_samples(path) else path
     data: Path | None = path
@@ -33,7 +33,7 @@ def locate(path: Path, layout: str) -> Found:
     suffixes = FITS if layout == "fits" else (".txt",)
     wavelengths = wavelength_of(index or path, data) if layout == "spectra" else None
     meta = meta_of(index) if index else None
-    others = [f for f in index_files(index.parent) if f != index] if index else []  # what they list is no stray
+    others = [f for f in index_files(index.parent) if f != index] if index else []  # files they list are not strays
     files = [f for f in (index, meta, wavelengths, data, *others) if f is not None and f.is_file()]
     return Found(index or path, layout, tuple(files), meta, data if data is not None and data.is_dir() else None, suffixes)
 
@@ -44,7 +44,7 @@ def test_indexes(folder: Path) -> list[Path]:
 
 
 def _kind(path: Path) -> tuple[str, float]:
-    """Which of the two layouts a source has, and how sure that is; told by names, columns and what lies beside."""
+    """Which of the two layouts a source has, and the confidence; judged by names, columns and neighbouring files."""
     if path.is_file():
         if _holds_samples(path):
             return ("fits" if path.name.lower().endswith(FITS) else "spectra"), 0.5
@@ -64,7 +64,7 @@ def _kind_of(index: Path) -> str:
 
 
 def _lists_files(index: Path) -> bool:
-    """Whether a CSV's columns are those of an index, or samples lie beside it, rather than it holding signals of its own."""
+    """Whether a CSV is an index, by its columns or by samples beside it, rather than a table of signals."""
     columns = column_names(first_line(index), index.name, numbered=True)
     if any(one_named(columns, column) for layout in TABLES.values() for column in layout.header):
         return False
@@ -76,12 +76,12 @@ def _holds_samples(path: Path) -> bool:
 
 
 def _holds_numbers(path: Path) -> bool:
-    """Whether a file is a .txt that begins as a sample does."""
+    """Whether a file is a .txt that starts like a sample."""
     name = path.name.lower()
     if not name.endswith(".txt") or name.endswith("wavelength.txt") or not path.is_file():
         return False
     with open(path, "rb") as stream:
-        return bool(re.fullmatch(rb"(\xef\xbb\xbf)?[\s\d+\-.,eE]+", stream.read(64)))  # a byte-order mark may lead
+        return bool(re.fullmatch(rb"(\xef\xbb\xbf)?[\s\d+\-.,eE]+", stream.read(64)))  # may start with a byte-order mark
 
 
 LAYOUTS = {

@@ -13,12 +13,12 @@ _F = NDArray[np.float64]
 
 
 def vacuum(air: ArrayLike) -> _F:
-    """Wavelengths in vacuum of wavelengths in standard air, both in angstrom (Ciddor 1996, Applied Optics 35, 1566, eq. 1).
+    """Convert wavelengths in standard air to vacuum, both in angstrom (Ciddor 1996, Applied Optics 35, 1566, eq. 1).
 
     The refractive index is taken at the air wavelength, which is exact to 0.0001 angstrom in the optical.
     """
     wavelength = np.asarray(air, np.float64)
-    square = (1e4 / wavelength) ** 2  # of the wave number, in 1/micrometre
+    square = (1e4 / wavelength) ** 2  # wave number squared, in 1/micrometre^2
     return np.asarray(wavelength * (1 + 5.792105e-2 / (238.0185 - square) + 1.67917e-3 / (57.362 - square)))
 
 
@@ -43,8 +43,8 @@ MAGNESIUM_B = vacuum([5167.322, 5172.684, 5183.604])  # Mg I
 SODIUM_D = vacuum([5889.951, 5895.924])  # Na I
 CALCIUM_TRIPLET = vacuum([8498.023, 8542.091, 8662.141])  # Ca II
 CALCIUM_TRIPLET_STRENGTH = np.array([0.4, 1.0, 0.8])
-# Metals from 3700 to 6700, the strongest of Fe I and Fe II with Mg I, Al I, Ca I, Ti, Cr I, Mn I, Ni I, Sr II and Ba II among
-# them: at this resolution they and their neighbours are the grass of cool stars. Strong, middling and weak ones.
+# Metals from 3700 to 6700: the strongest lines of Fe I and Fe II, with Mg I, Al I, Ca I, Ti, Cr I, Mn I, Ni I, Sr II and Ba II.
+# At this resolution they and their neighbours form the dense line pattern of cool stars. Strong, medium and weak lines.
 _STRONG = _from_air(
     "3719.935 3734.864 3749.485 3758.233 3767.192 3795.002 3815.84 3820.425 3825.881 3859.911 3886.282 3922.912 "
     "3829.355 3832.304 3838.292 3944.006 3961.52 4005.242 4030.753 4033.062 4045.812 4063.594 4071.738"
@@ -68,8 +68,8 @@ _WEAK = _from_air(
 METALS = np.concatenate([_STRONG, _MIDDLING, _WEAK])
 METALS_STRENGTH = np.repeat([1.0, 0.6, 0.27], [len(_STRONG), len(_MIDDLING), len(_WEAK)])
 
-# Molecules. G band of CH: Fraunhofer's G, its middle in air. MgH: head in air of the green
-# system, which fades to the blue (Pearse & Gaydon 1976).
+# Molecules. G band of CH: Fraunhofer's G, centre in air. MgH: head in air of the green system, which fades to the blue
+# (Pearse & Gaydon 1976).
 G_BAND = vacuum([4304.0])
 MAGNESIUM_HYDRIDE = vacuum([5211.0])
 # Heads in air of the TiO and CaH bands of M dwarfs, as in Pearse & Gaydon 1976, The Identification of Molecular Spectra,
@@ -90,21 +90,21 @@ SULPHUR_II = vacuum([6716.440, 6730.816])
 DECREMENT = np.array([2.86, 1.0, 0.469, 0.259, 0.159])
 
 # Quasars: laboratory wavelengths in vacuum and rest-frame equivalent widths (angstrom) after the composite of Vanden Berk et
-# al. 2001, AJ 122, 549, table 2, rounded. N V is stronger here: that table has only what stands above Ly-alpha's wing.
-# Fe II rows are broad heaps of lines rather than lines: centre of the heap.
+# al. 2001, AJ 122, 549, table 2, rounded. N V is stronger here: that table counts only the part above Ly-alpha's wing.
+# Fe II rows are broad blends rather than single lines: centre of the blend.
 QUASAR = np.array([1215.67, 1240.14, 1396.76, 1549.06, 1640.42, 1908.73, 2798.75, 2500.0, 4102.89, 4341.68, 4862.68, 4570.0])
 QUASAR_WIDTH = np.array([92.0, 12.0, 8.0, 24.0, 5.0, 21.0, 32.0, 25.0, 5.0, 13.0, 46.0, 12.0])
-QUASAR_HEAP = np.array([0, 0, 0, 0, 0, 0, 0, 150.0, 0, 0, 0, 60.0])  # angstrom, standard deviation beyond the velocity's
+QUASAR_HEAP = np.array([0, 0, 0, 0, 0, 0, 0, 150.0, 0, 0, 0, 60.0])  # angstrom, extra standard deviation beside the velocity's
 QUASAR_ALPHA = vacuum([6562.79])
 QUASAR_ALPHA_WIDTH = 195.0
 QUASAR_OXYGEN_WIDTH = 13.0  # [O III] 5007
 LYMAN_LIMIT, LYMAN_ALPHA, LYMAN_BETA = 911.75, 1215.67, 1025.72  # NIST
 
-# The Earth's air, in vacuum. Bands of O2 and H2O: limits and depths as seen at low resolution (Catanzaro 1997, Ap&SS 257, 161):
-# first and last wavelength in air, depth, 1 where it is sharp at its head and fades.
+# The Earth's atmosphere, in vacuum. Bands of O2 and H2O: limits and depths at low resolution (Catanzaro 1997, Ap&SS 257, 161):
+# first and last wavelength in air, depth, 1 if the band is sharp at its head and fades.
 TELLURIC = ((6867.0, 6944.0, 0.20, 1), (7594.0, 7700.0, 0.50, 1), (7160.0, 7340.0, 0.14, 0), (8100.0, 8350.0, 0.14, 0))
 # Lines of the night sky in air: [O I] and Na (NIST); OH (Osterbrock et al. 1996, PASP 108, 277, the strongest);
-# street lamps, which are mercury's (NIST).
+# street lamps, which are mercury lines (NIST).
 AIRGLOW = vacuum([5577.34, 5889.95, 5895.92, 6300.30, 6363.78])
 HYDROXYL = _from_air(
     "7276.405 7316.282 7340.885 7750.640 7794.112 7821.503 7913.708 7964.650 7993.332 8025.810 8344.602 8382.392 "

@@ -1,7 +1,7 @@
 """Writes the layout of the Tianchi 2018 LAMOST contest: `<part>_index.csv` (`id,type`) and a `<part>_data.zip` of `<id>.txt`.
 
-A txt is one line of comma-joined values at five significant digits, as the contest's files and LAMOST's have them. Beside them
-goes `wavelength.txt`, the wavelengths in angstrom joined by commas, where the dataset knows its axis.
+A txt is one line of comma-separated values with five significant digits, as in the contest's and LAMOST's files. If the dataset
+has an axis, `wavelength.txt` beside them holds the wavelengths in angstrom, comma-separated.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from wavefold.data.bundles import check_file_names
 from wavefold.data.dataset import Dataset
 from wavefold.data.significant import five_digits
 
-_LEVEL = 1  # four times as fast as the usual 6, files a tenth larger
+_LEVEL = 1  # zip compression level: four times as fast as the usual 6, files a tenth larger
 
 
 def write_spectra(dataset: Dataset, folder: Path, part: str = "train") -> Path:
-    """Write `dataset` in the contest's layout and return the index file; same dataset, same bytes.
+    """Write `dataset` in the contest's layout and return the index file; the same dataset gives the same bytes.
 
     Without labels the index has ids only. UserError if a file already exists (except `wavelength.txt` with the same
     wavelengths: train and test share it), DataError for data that the layout cannot represent.
@@ -30,7 +30,7 @@ def write_spectra(dataset: Dataset, folder: Path, part: str = "train") -> Path:
     _check(dataset)
     index, data, axis = folder / f"{part}_index.csv", folder / f"{part}_data.zip", folder / "wavelength.txt"
     wavelengths = "" if dataset.axis is None else ",".join(f"{value:.10g}" for value in dataset.axis.tolist()) + "\n"
-    if is_main_process():  # of several processes, another may see what the first one has just written
+    if is_main_process():  # with several processes, another may see what the first has just written
         there = [file for file in (index, data) if file.exists()]
         if wavelengths and axis.exists() and axis.read_text() != wavelengths:
             there.append(axis)
@@ -39,7 +39,7 @@ def write_spectra(dataset: Dataset, folder: Path, part: str = "train") -> Path:
     write_whole(data, lambda stream: _write_texts(dataset, stream, f"{part}_data"))
     if wavelengths:
         write_text(axis, wavelengths)
-    write_text(index, _index(dataset))  # last: whoever sees it finds the rest
+    write_text(index, _index(dataset))  # written last, so that the rest exists once it does
     return index
 
 
