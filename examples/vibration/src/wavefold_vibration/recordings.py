@@ -9,9 +9,9 @@ from scipy.io import wavfile
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.files import write_text, write_whole
 from wavefold.data.csv_text import column_place, read_words
-from wavefold.data.dataset import Dataset, Floats
+from wavefold.data.dataset import Dataset, Floats, check_ids
 from wavefold.data.layout import Found, Layout
-from wavefold.data.table import Table, check_ids, label_words
+from wavefold.data.table import Table, label_words
 
 TABLE, COLUMNS = "recordings.csv", "file,fault,machine"
 
