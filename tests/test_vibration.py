@@ -111,7 +111,7 @@ BAD = {
     "stereo": ["b.wav: has int16 values of shape (40, 2), expected a mono 16-bit WAV file"],
     "damaged": ["b.wav: cannot be read", "expected a mono 16-bit WAV file"],
     "empty": ["empty: expected a folder with recordings.csv (file,fault,machine) beside .wav files, or one .wav file"],
-    "group": ["no column 'machine' for groups; it has site"],
+    "group": ["no group column 'machine'; available columns: site"],
 }
 
 
