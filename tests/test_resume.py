@@ -145,14 +145,14 @@ def slow(words: list[str]) -> list[str]:
 SIGNALLED = """
 import os, sys
 from wavefold.training import monitor
-number, left, step = int(sys.argv.pop(1)), int(sys.argv.pop(1)), telling.Telling.step
+number, left, step = int(sys.argv.pop(1)), int(sys.argv.pop(1)), monitor.TrainingMonitor.step
 def count(self, state, steps):
     global left
     left -= 1
     if left == 0:
         os.kill(os.getpid(), number)
     step(self, state, steps)
-telling.Telling.step = count
+monitor.TrainingMonitor.step = count
 from wavefold.cli import main
 main()
 """
