@@ -117,3 +117,13 @@ def test_fresh_deletes_no_data_that_it_is_to_read(trained, tmp_path):
     assert (own / "scores.json").exists()
     assert (own / "simulated").is_dir()
     check_fresh(own, [run.folder, tmp_path])
+
+
+def test_an_earlier_page_in_a_folder_of_data_is_replaced(trained):
+    run, data = trained
+    page = data.parent / "look.html"
+    for _ in range(2):
+        api.look(Recipe.load("heartbeat"), str(data.parent), out=page)
+    assert "Class balance" in page.read_text()
+    with pytest.raises(UserError, match="belongs to the run"):
+        api.export(run, out=run.folder / "splits.csv")

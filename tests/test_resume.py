@@ -143,8 +143,9 @@ def slow(words: list[str]) -> list[str]:
 
 # sends itself a signal after so many batches, as a user may at any moment
 SIGNALLED = """
-import os, sys
+import os, signal, sys
 from wavefold.training import monitor
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 number, left, step = int(sys.argv.pop(1)), int(sys.argv.pop(1)), monitor.TrainingMonitor.step
 def count(self, state, steps):
     global left
@@ -184,7 +185,15 @@ def send(number: int, times: int) -> None:
         assert interrupt.asked_to_stop()
 
 
-def test_outside_of_batches_and_at_a_second_time_a_signal_stops_at_once(monkeypatch):
+@pytest.fixture
+def heard():
+    """SIGINT as a process in the foreground has it: a job in the background is started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_outside_of_batches_and_at_a_second_time_a_signal_stops_at_once(heard, monkeypatch):
     monkeypatch.setattr(interrupt, "_ONE", 0.0)
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     for number in (signal.SIGINT, signal.SIGTERM):

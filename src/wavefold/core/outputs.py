@@ -11,6 +11,7 @@ from pathlib import Path
 from wavefold.core.errors import UserError
 
 PAGES = (".html", ".htm")
+GENERATOR = '<meta name="generator" content="Wavefold">'  # stands in the head of every page
 
 _OWN = re.compile(
     r"run\.json|recipe\.toml|scores\.json|splits\.csv|left_out\.csv|seen\.npy|ensemble\.npz|held_out\..*|fold\d+|simulated|data\.(npz|csv|nc)|served\.onnx"
@@ -32,10 +33,18 @@ def check_output(out: str | Path, sources: Iterable[Path], run: Path | None = No
     for source in sources:
         if _is_same(path, source):
             raise UserError(f"{out}: is the input itself; choose another file with --out")
-        if path.suffix.lower() in PAGES:  # no data layout reads pages, so an existing one may be replaced
+        if _is_our_page(path):  # no layout reads pages, so an earlier one may be replaced
             continue
         if _belongs(path, source) and not _is_of_run(path, run, source):
             raise UserError(f"{out}: already exists and belongs to the input {source}; choose another file with --out")
+
+
+def _is_our_page(path: Path) -> bool:
+    """Whether a file is a page that look or report has written."""
+    if path.suffix.lower() not in PAGES or not path.is_file():
+        return False
+    with open(path, "rb") as stream:
+        return GENERATOR.encode() in stream.read(4096)
 
 
 def check_fresh(folder: Path, sources: Iterable[Path]) -> None:

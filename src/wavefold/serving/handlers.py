@@ -189,7 +189,7 @@ class RequestHandler:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Count a request; Refusal if there are too many."""
+        """Count a request; RequestError if there are too many."""
         if self._inside >= self.limits.queue:
             raise RequestError(
                 503,
@@ -261,7 +261,7 @@ class RequestHandler:
                 raise RequestError(422, f"the body cannot be read as {suffix} ({type(error).__name__})", "the body") from None
 
     async def _answered(self, requested: InputBatch) -> NDArray[Any]:
-        """Run the model; Refusal for samples whose prediction is not finite."""
+        """Run the model; RequestError for samples whose prediction is not finite."""
         arrays = (requested.signals,) if self.served.kind == "classes" else (requested.signals, _times_of(requested))
         values = await self._queue.predict(*arrays)
         bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1) if not self.served.nan else np.zeros(len(values), bool)
@@ -304,7 +304,7 @@ class RequestHandler:
 
     @contextmanager
     def _room(self) -> Iterator[Callable[[int], None]]:
-        """Count the bytes that a request holds; Refusal once it, or all requests together, hold too many."""
+        """Count the bytes that a request holds; RequestError once it, or all requests together, hold too many."""
         mine, most = 0, _HELD * self.limits.body
 
         def hold(size: int) -> None:
@@ -348,7 +348,7 @@ _READING = "wavefold.reading"  # in a request's scope while its body arrives
 
 
 async def _body(request: Any, most: int, hold: Callable[[int], None]) -> bytes:
-    """Read the body of a request; Refusal as soon as it exceeds `most` bytes. hold: called with the size of each piece."""
+    """Read the body of a request; RequestError as soon as it exceeds `most` bytes. hold: called with the size of each piece."""
     message = request.headers.get("content-length", "")
     if message.isascii() and message.isdigit() and int(message[:20]) > most:
         raise RequestError(413, f"the body has {int(message[:20]):,} bytes, expected at most {most:,}", "the body")
@@ -365,7 +365,7 @@ async def _body(request: Any, most: int, hold: Callable[[int], None]) -> bytes:
 
 
 async def _pieces(request: Any) -> AsyncIterator[bytes]:
-    """Yield the pieces of a body; Refusal if the client disconnects, although nobody is left to read it."""
+    """Yield the pieces of a body; RequestError if the client disconnects, although nobody is left to read it."""
     try:
         async for piece in request.stream():
             yield piece

@@ -70,7 +70,7 @@ class Form:
 
 
 def json_samples(body: bytes, form: Form) -> InputBatch:
-    """Parse the samples of a JSON object {"signals": ..., "ids": [...]}; Refusal names the place of the first error."""
+    """Parse the samples of a JSON object {"signals": ..., "ids": [...]}; RequestError names the place of the first error."""
     document = _parsed(body)
     if not isinstance(document, simdjson.Object):
         raise _refused("the body", f'got {_word(document)}, expected an object {{"{form.key}": [...]}}')
@@ -93,7 +93,7 @@ def json_samples(body: bytes, form: Form) -> InputBatch:
 
 
 def row_samples(body: bytes, form: Form) -> InputBatch:
-    """Parse samples from lines of comma-separated numbers, one per line; Refusal names the line."""
+    """Parse samples from lines of comma-separated numbers, one per line; RequestError names the line."""
     lines = list(islice(_lines(body.removeprefix(b"\xef\xbb\xbf")), form.rows + 1))  # bounded, to save memory
     _check_count(len(lines), form)
     width = math.prod(form.shape)
@@ -125,7 +125,7 @@ def npy_samples(body: bytes, form: Form) -> InputBatch:
 
 
 def npy_values(body: bytes) -> NDArray[Any]:
-    """Return a .npy array as a view of the bytes; Refusal unless it holds plain numbers and has the right length."""
+    """Return a .npy array as a view of the bytes; RequestError unless it holds plain numbers and has the right length."""
     stream = io.BytesIO(body)
     shape, fortran, dtype = _npy_head(stream)
     offset = stream.tell()
@@ -160,7 +160,7 @@ def _npy_head(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 def check_sample_shape(requested: InputBatch, form: Form, place: str) -> InputBatch:
-    """Return the samples if their shape and number are right; else raise a Refusal."""
+    """Return the samples if their shape and number are right; else raise a RequestError."""
     if requested.signals.shape[1:] != form.shape:
         raise _refused(place, f"samples have shape {' x '.join(map(str, requested.signals.shape[1:]))}, expected {form.words}")
     _check_count(len(requested.signals), form)
@@ -249,7 +249,7 @@ def _depth(value: Any, most: int) -> int:
 
 
 def _check_lengths(value: Any, layout: Sequence[int | None], at: tuple[int, ...], key: str) -> None:
-    """Raise Refusal unless the nested lists have the lengths of the layout."""
+    """Raise RequestError unless the nested lists have the lengths of the layout."""
     place = f"{key}{_place(at)}"
     if not isinstance(value, simdjson.Array):
         raise _refused(place, f"got {_word(value)}, expected a list of {layout[0]} value{'s' if layout[0] != 1 else ''}")
@@ -285,7 +285,7 @@ def _json_place(at: tuple[int, ...], layout: Sequence[int | None], form: Form) -
 
 
 def _as_samples(values: NDArray[Any], form: Form) -> NDArray[Any]:
-    """An array of any layout as (sample, channel, ...); Refusal if it fits no layout."""
+    """An array of any layout as (sample, channel, ...); RequestError if it fits no layout."""
     layout = form.layouts.get(values.ndim)
     there = " x ".join(map(str, values.shape))
     if layout is None or any(n not in (None, m) for n, m in zip(layout, values.shape, strict=True)):
@@ -296,7 +296,7 @@ def _as_samples(values: NDArray[Any], form: Form) -> NDArray[Any]:
 
 
 def _as_floats(values: NDArray[Any], form: Form, place: Any) -> Floats:
-    """The values as float32; Refusal names the first that is not finite."""
+    """The values as float32; RequestError names the first that is not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         made: Floats = np.array(values, np.float32, order="C")  # a copy, as a view of the body is read-only
     good = ~np.isinf(made) if form.nan else np.isfinite(made)
