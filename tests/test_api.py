@@ -142,3 +142,11 @@ def test_data_that_are_nothing_known_are_refused(tmp_path):
     with pytest.raises(UserError, match="data: dict is not a path, a frame, an xarray object or an array of numbers"):
         train({"a": 1}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_bad_data_in_memory_leave_nothing_and_good_ones_train_after_them(tmp_path):
+    signals, labels = waves()
+    with pytest.raises(DataError, match=r"labels: shape \(30,\); expected one for each of 90 samples"):
+        train(signals, tmp_path / "run", labels=labels[:30])
+    assert not (tmp_path / "run").exists()
+    assert train(signals, tmp_path / "run", labels=labels).metadata["samples"] == 90

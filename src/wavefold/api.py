@@ -213,7 +213,8 @@ def _train(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], *, fres
         begun = (out / "fold0").exists()
         with main_process_first():
             source = _source(recipe, data, out, words, log)
-            context = begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
+            with _unkept(None if is_path(data) else Path(source), out):
+                context = begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
         if not (out / "scores.json").exists():
             if is_main_process() and begun:
                 log(f"{out}: resuming where the last training stopped")
@@ -236,6 +237,17 @@ def _source(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], log: L
         if is_main_process():
             os.replace(made, kept)
     return str(kept)
+
+
+@contextmanager
+def _unkept(copy: Path | None, out: Path) -> Iterator[None]:
+    """Remove the copy of data in memory if no run begins with it, so that corrected data are not taken for other data."""
+    try:
+        yield
+    except BaseException:
+        if copy is not None and is_main_process() and not (out / "run.json").exists():
+            copy.unlink(missing_ok=True)
+        raise
 
 
 def _columns(labels: Any, groups: Any) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -66,4 +66,3 @@ class SeriesLayout:
 
 
 Fetch = Callable[[str, Path], Path]  # (name after the prefix, destination folder) -> path of the fetched data
-Remotes = Mapping[str, Fetch]
