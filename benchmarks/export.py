@@ -26,7 +26,7 @@ from onnx import helper, numpy_helper
 from wavefold.core.run import open_run
 from wavefold.export.classification import export_run
 from wavefold.export.onnx import OnnxModel
-from wavefold.tasks.classification.inference import Members, recipe_of
+from wavefold.tasks.samples.inference import Members, recipe_of
 
 BATCHES = (1, 32)
 HEAD = ["date", "what", "peer", "peer_rate", "our_rate", "unit", "ratio", "machine", "command"]

@@ -26,7 +26,7 @@ from wavefold.data import SIMULATORS, read
 from wavefold.evaluation.metrics import METRICS
 from wavefold.models import MODELS, prepare_for_prediction
 from wavefold.recipe import Recipe
-from wavefold.tasks.classification.reading import split_samples
+from wavefold.tasks.samples.reading import split_samples
 from wavefold.training.checkpoint import CheckpointFile
 from wavefold.training.loop import Stage, TrainingSet, fit_stage, probabilities_of
 from wavefold.training.losses import LOSSES

@@ -15,9 +15,9 @@ from wavefold.core.run import RunFolder
 from wavefold.export.forecasting import export_forecaster, forecaster_module
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
-from wavefold.tasks.forecasting.inference import Forecaster, forecasts_of
-from wavefold.tasks.forecasting.reading import read_frames
-from wavefold.tasks.forecasting.run import begin_frames, fit_and_evaluate_frames
+from wavefold.tasks.frames.inference import Forecaster, forecasts_of
+from wavefold.tasks.frames.reading import read_frames
+from wavefold.tasks.frames.run import begin_frames, fit_and_evaluate_frames
 from wavefold.transforms.frame_scale import FRAME_TRANSFORMS
 
 pytest.importorskip("onnxruntime")

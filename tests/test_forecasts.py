@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from wavefold.core.errors import DataError, UserError
-from wavefold.tasks.forecasting.forecasts import Forecasts, check_forecast_target, forecast_columns, write_forecasts
+from wavefold.tasks.frames.forecasts import Forecasts, check_forecast_target, forecast_columns, write_forecasts
 
 START = 1551830400.0  # 2019-03-06 00:00 UTC
 NUMBERS = np.arange(2 * 2 * 3 * 2 * 4, dtype=np.float32).reshape(2, 2, 3, 2, 4) / 8

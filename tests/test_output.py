@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wavefold.core.errors import DataError, UserError
-from wavefold.tasks.classification.predictions import WRITERS, Predictions, check_target, write_predictions
+from wavefold.tasks.samples.predictions import WRITERS, Predictions, check_target, write_predictions
 
 IDS = ["100001", "=1+1", 'ü, "quoted"']
 CLASSES = ("0", "star", "2.5")

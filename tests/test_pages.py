@@ -22,8 +22,8 @@ from wavefold.core.run import RunFolder
 from wavefold.plots import charts
 from wavefold.recipe import Recipe
 from wavefold.reports.classification import HeldOut, number
-from wavefold.tasks.classification.explain import GRADIENTS, OCCLUSION, explain
-from wavefold.tasks.classification.reading import read_for, split_samples
+from wavefold.tasks.samples.explain import GRADIENTS, OCCLUSION, explain
+from wavefold.tasks.samples.reading import read_for, split_samples
 
 SMALL = {"data.count": 160, "data.shape": [1, 64], "stage.*.epochs": 2, "batches.size": 32}
 

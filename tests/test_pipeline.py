@@ -126,7 +126,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(trained):
 
 def test_another_version_of_the_same_format_goes_on_and_scores(tmp_path, contest_csv_of, monkeypatch):
     data = contest_csv_of(tmp_path, 240)
-    monkeypatch.setattr("wavefold.tasks.classification.fit._fit_classifier", _stopped)
+    monkeypatch.setattr("wavefold.tasks.samples.fit._fit_classifier", _stopped)
     with pytest.raises(KeyboardInterrupt):
         train(small(), data, tmp_path / "run")
     monkeypatch.undo()

@@ -27,8 +27,8 @@ from wavefold.serving import forecasting as frames_story
 from wavefold.serving.app import Limits, ServedModel, new_app, run_server
 from wavefold.serving.parsers import InputBatch
 from wavefold.serving.queue import InferenceQueue
-from wavefold.tasks.classification.inference import recipe_of
-from wavefold.tasks.classification.reading import read_like
+from wavefold.tasks.samples.inference import recipe_of
+from wavefold.tasks.samples.reading import read_like
 
 NAN = float("nan")
 

@@ -21,7 +21,7 @@ from wavefold.evaluation.metrics import METRICS, cut_score
 from wavefold.models import MODELS, describe
 from wavefold.models.views import Views
 from wavefold.recipe import Member, Recipe
-from wavefold.tasks.classification import fit, reading
+from wavefold.tasks.samples import fit, reading
 from wavefold.training.losses import LOSSES
 from wavefold.training.sampler import Draw, EachOnce, Mix, OnDemand, TrainingSet
 from wavefold.transforms import AUGMENTATIONS, MIXERS, TRANSFORMS, Mixup, Scale, Standardise
@@ -247,7 +247,7 @@ def test_what_was_seen_is_marked_once(given, tmp_path, monkeypatch):
     run = train(given, cadences(), tmp_path / "run")
     marks = (run.folder / "seen.npy").read_bytes()
     (run.folder / "scores.json").unlink()
-    monkeypatch.setattr("wavefold.tasks.classification.run.save_fingerprints", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("wavefold.tasks.samples.run.save_fingerprints", lambda *_: pytest.fail("read again"))
     train(given, cadences(), tmp_path / "run")
     assert (run.folder / "seen.npy").read_bytes() == marks
 

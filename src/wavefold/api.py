@@ -1,6 +1,6 @@
 """The verbs of wavefold: check, train, predict, score, look, report, export, serve, simulate. Read this file first.
 
-Each verb calls the recipe's task: `tasks/classification` for labelled samples, `tasks/forecasting` for time series of frames.
+Each verb calls the recipe's task: `tasks/samples` for labelled samples, `tasks/frames` for time series of frames.
 A task reads the data, splits them, fits every fold, evaluates and saves; pages, ONNX files and the server use what it saved.
 Recipes refer to parts by short names; `core/registry.py` builds them from tables that domains and other packages fill.
 """
@@ -44,19 +44,19 @@ from wavefold.reports.page import write_page
 from wavefold.reports.score_table import lead_table, score_rows, score_table
 from wavefold.serving.app import Limits, check_server, new_app, run_server
 from wavefold.serving.classification import served_run
-from wavefold.tasks.classification.inference import probabilities_for, recipe_of
-from wavefold.tasks.classification.predictions import Predictions, check_target, write_predictions
-from wavefold.tasks.classification.reading import read_for, split_samples
-from wavefold.tasks.classification.run import (
+from wavefold.tasks.samples.inference import probabilities_for, recipe_of
+from wavefold.tasks.samples.predictions import Predictions, check_target, write_predictions
+from wavefold.tasks.samples.reading import read_for, split_samples
+from wavefold.tasks.samples.run import (
     begin_samples,
     fit_and_evaluate_samples,
     predict_samples,
     score_samples,
     simulate_samples,
 )
-from wavefold.tasks.classification.validation import check_data, check_recipe, describe_members
-from wavefold.tasks.forecasting.forecasts import Forecasts, check_forecast_target, write_forecasts
-from wavefold.tasks.forecasting.run import (
+from wavefold.tasks.samples.validation import check_data, check_recipe, describe_members
+from wavefold.tasks.frames.forecasts import Forecasts, check_forecast_target, write_forecasts
+from wavefold.tasks.frames.run import (
     FrameScore,
     begin_frames,
     fit_and_evaluate_frames,
@@ -64,7 +64,7 @@ from wavefold.tasks.forecasting.run import (
     score_frames,
     simulate_frames,
 )
-from wavefold.tasks.forecasting.validation import check_frame_recipe, check_frames, describe_forecasters
+from wavefold.tasks.frames.validation import check_frame_recipe, check_frames, describe_forecasters
 
 __all__ = [
     "Run",

@@ -23,9 +23,9 @@ from wavefold.data.dataset import Dataset, Floats
 from wavefold.export.onnx import OnnxModel, check_onnx, words_of, write_onnx
 from wavefold.models import MODELS
 from wavefold.recipe import Recipe
-from wavefold.tasks.classification.ensemble_module import ensemble_module
-from wavefold.tasks.classification.inference import member_probabilities_for, probabilities_for, recipe_of
-from wavefold.tasks.classification.reading import read_like
+from wavefold.tasks.samples.ensemble_module import ensemble_module
+from wavefold.tasks.samples.inference import member_probabilities_for, probabilities_for, recipe_of
+from wavefold.tasks.samples.reading import read_like
 
 __all__ = ["Exported", "export_run"]
 

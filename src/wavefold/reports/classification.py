@@ -33,8 +33,8 @@ from wavefold.plots.plot import Figure
 from wavefold.recipe import Recipe, digest_of
 from wavefold.reports.explore_samples import some_of
 from wavefold.reports.page import Block, Chapter, Facts, Page, Table, Words
-from wavefold.tasks.classification.explain import Explained, explain
-from wavefold.tasks.classification.reading import read_for, read_like, split_samples
+from wavefold.tasks.samples.explain import Explained, explain
+from wavefold.tasks.samples.reading import read_for, read_like, split_samples
 
 Log = Callable[[str], None]
 Values = NDArray[np.float64]

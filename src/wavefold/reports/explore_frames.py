@@ -17,7 +17,7 @@ from wavefold.plots.canvas import lead_word
 from wavefold.plots.charts import histogram, in_order, map_grid
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Block, Chapter, Facts, Page, Table, Words
-from wavefold.tasks.forecasting.reading import read_frames, sections, split_windows, windows_in
+from wavefold.tasks.frames.reading import read_frames, sections, split_windows, windows_in
 
 Values = NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from wavefold.domains.base import Domain, domain_of
 from wavefold.plots.charts import class_bars, histogram, mean_and_spread
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Block, Chapter, Facts, Page, Table, Words
-from wavefold.tasks.classification.reading import axis_words, read_to_explore
+from wavefold.tasks.samples.reading import axis_words, read_to_explore
 from wavefold.transforms import TRANSFORMS
 
 _SHOWN = 12  # samples drawn in total

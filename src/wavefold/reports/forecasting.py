@@ -23,9 +23,9 @@ from wavefold.recipe import Recipe, digest_of
 from wavefold.reports.classification import drifted, headline, learning_chapter, number, repeat_chapter
 from wavefold.reports.explore_frames import cells_of
 from wavefold.reports.page import Block, Chapter, Page, Table, Words
-from wavefold.tasks.forecasting.fit import truth_of
-from wavefold.tasks.forecasting.inference import Forecaster, where_seen
-from wavefold.tasks.forecasting.reading import frames_of, read_frames, split_windows, windows_in, with_truth
+from wavefold.tasks.frames.fit import truth_of
+from wavefold.tasks.frames.inference import Forecaster, where_seen
+from wavefold.tasks.frames.reading import frames_of, read_frames, split_windows, windows_in, with_truth
 
 Log = Callable[[str], None]
 Values = NDArray[np.float64]

@@ -26,10 +26,10 @@ from wavefold.recipe import Recipe
 from wavefold.serving.app import ServedModel
 from wavefold.serving.forecasting import served_forecaster
 from wavefold.serving.parsers import InputBatch
-from wavefold.tasks.classification.evaluate import decided_by
-from wavefold.tasks.classification.explain import pieces_of
-from wavefold.tasks.classification.inference import Members, recipe_of
-from wavefold.tasks.classification.reading import check_shape
+from wavefold.tasks.samples.evaluate import decided_by
+from wavefold.tasks.samples.explain import pieces_of
+from wavefold.tasks.samples.inference import Members, recipe_of
+from wavefold.tasks.samples.reading import check_shape
 
 Values = NDArray[np.float64]
 Log = Callable[[str], None]

@@ -23,9 +23,9 @@ from wavefold.export.served import onnx_model
 from wavefold.recipe import Recipe
 from wavefold.serving.app import ServedModel
 from wavefold.serving.parsers import InputBatch
-from wavefold.tasks.classification.inference import recipe_of
-from wavefold.tasks.forecasting.inference import Forecaster, last_windows, where_seen
-from wavefold.tasks.forecasting.reading import check_like, read_frames, sections
+from wavefold.tasks.samples.inference import recipe_of
+from wavefold.tasks.frames.inference import Forecaster, last_windows, where_seen
+from wavefold.tasks.frames.reading import check_like, read_frames, sections
 
 Predict = Callable[[Floats, Seconds], Floats]
 

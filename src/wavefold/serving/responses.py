@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.tasks.classification.predictions import Predictions
+from wavefold.tasks.samples.predictions import Predictions
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 DRAWN, TOLD = 6, 8  # digits of a channel's largest value: for drawing, and for forecasts (float32 precision)

@@ -21,9 +21,9 @@ from wavefold.evaluation.forecast_metrics import FrameMetric, FrameScores, metri
 from wavefold.models.forecast_baselines import BASELINES, FrameBaseline
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Member, Recipe, StageRecipe
-from wavefold.tasks.forecasting.context import ForecastContext
-from wavefold.tasks.forecasting.reading import frames_of, sections
-from wavefold.tasks.forecasting.scaling import scaling_of
+from wavefold.tasks.frames.context import ForecastContext
+from wavefold.tasks.frames.reading import frames_of, sections
+from wavefold.tasks.frames.scaling import scaling_of
 from wavefold.training.checkpoint import CheckpointFile
 from wavefold.training.forecast_losses import frame_loss
 from wavefold.training.forecast_set import Change, ForecastTrainingSet, forecast_windows

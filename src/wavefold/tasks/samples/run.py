@@ -23,12 +23,12 @@ from wavefold.data.dataset import Dataset
 from wavefold.data.fingerprints import count_known, save_fingerprints
 from wavefold.evaluation.metrics import Score, cut_score, score
 from wavefold.recipe import Recipe, digest_of
-from wavefold.tasks.classification.context import Context, run_metadata
-from wavefold.tasks.classification.evaluate import decided_by, evaluate, predictions_of
-from wavefold.tasks.classification.fit import fit_fold, new_monitor
-from wavefold.tasks.classification.inference import probabilities_for
-from wavefold.tasks.classification.predictions import Predictions, write_predictions
-from wavefold.tasks.classification.reading import (
+from wavefold.tasks.samples.context import Context, run_metadata
+from wavefold.tasks.samples.evaluate import decided_by, evaluate, predictions_of
+from wavefold.tasks.samples.fit import fit_fold, new_monitor
+from wavefold.tasks.samples.inference import probabilities_for
+from wavefold.tasks.samples.predictions import Predictions, write_predictions
+from wavefold.tasks.samples.reading import (
     axis_marks,
     check_shape,
     column_marks,
@@ -40,7 +40,7 @@ from wavefold.tasks.classification.reading import (
     split_samples,
     warn_left_out,
 )
-from wavefold.tasks.classification.validation import check_fits
+from wavefold.tasks.samples.validation import check_fits
 
 Log = Callable[[str], None]
 

@@ -18,7 +18,7 @@ from wavefold.data.lazy import blocks_of
 from wavefold.ensemble import Ensemble
 from wavefold.models import CLASSIFIERS
 from wavefold.recipe import Member, Recipe
-from wavefold.tasks.classification.fit import for_inference, new_net
+from wavefold.tasks.samples.fit import for_inference, new_net
 from wavefold.training.checkpoint import read_weights
 from wavefold.training.loop import probabilities_of
 from wavefold.transforms import TRANSFORMS, Transform

@@ -17,7 +17,7 @@ from wavefold.ensemble import Ensemble
 from wavefold.models import CLASSIFIERS, MODELS
 from wavefold.models.views import answers_of
 from wavefold.recipe import Member, Recipe
-from wavefold.tasks.classification.inference import member_net, transforms_of
+from wavefold.tasks.samples.inference import member_net, transforms_of
 
 __all__ = ["EnsembleModule", "ensemble_module"]
 

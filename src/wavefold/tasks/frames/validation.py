@@ -15,9 +15,9 @@ from wavefold.models import count_parameters, describe
 from wavefold.models.forecast_baselines import BASELINES
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe, StageRecipe
-from wavefold.tasks.forecasting.evaluate import drawn_whole, frame_notes, interval_notes
-from wavefold.tasks.forecasting.fit import check_baselines, metrics_of, new_baseline, new_forecaster, training_range
-from wavefold.tasks.forecasting.reading import FRAME_SPLITS, read_frames, sections, split_windows, windows_in
+from wavefold.tasks.frames.evaluate import drawn_whole, frame_notes, interval_notes
+from wavefold.tasks.frames.fit import check_baselines, metrics_of, new_baseline, new_forecaster, training_range
+from wavefold.tasks.frames.reading import FRAME_SPLITS, read_frames, sections, split_windows, windows_in
 from wavefold.training.forecast_losses import FRAME_LOSSES, frame_loss
 from wavefold.training.loop import OPTIMISERS
 from wavefold.training.schedule import SCHEDULES

@@ -21,10 +21,10 @@ from wavefold.data.fingerprints import count_known, save_fingerprints
 from wavefold.data.lazy import part_of
 from wavefold.data.series import Series, Windows
 from wavefold.recipe import Recipe, digest_of
-from wavefold.tasks.classification.context import run_metadata
-from wavefold.tasks.forecasting.context import ForecastContext
-from wavefold.tasks.forecasting.evaluate import Evaluation, evaluate_windows, evaluation_notes, frame_notes
-from wavefold.tasks.forecasting.fit import (
+from wavefold.tasks.samples.context import run_metadata
+from wavefold.tasks.frames.context import ForecastContext
+from wavefold.tasks.frames.evaluate import Evaluation, evaluate_windows, evaluation_notes, frame_notes
+from wavefold.tasks.frames.fit import (
     check_baselines,
     fit_members,
     new_baseline,
@@ -32,10 +32,10 @@ from wavefold.tasks.forecasting.fit import (
     training_range,
     value_range,
 )
-from wavefold.tasks.forecasting.forecasts import Forecasts
-from wavefold.tasks.forecasting.inference import Forecaster, forecasts_of
-from wavefold.tasks.forecasting.pictures import clear_pictures, draw_evaluation
-from wavefold.tasks.forecasting.reading import (
+from wavefold.tasks.frames.forecasts import Forecasts
+from wavefold.tasks.frames.inference import Forecaster, forecasts_of
+from wavefold.tasks.frames.pictures import clear_pictures, draw_evaluation
+from wavefold.tasks.frames.reading import (
     check_like,
     frames_of,
     read_frames,
@@ -44,7 +44,7 @@ from wavefold.tasks.forecasting.reading import (
     windows_in,
     with_truth,
 )
-from wavefold.tasks.forecasting.scaling import scaling_of
+from wavefold.tasks.frames.scaling import scaling_of
 from wavefold.training.monitor import TrainingMonitor
 from wavefold.transforms.frame_scaling import frames_at
 

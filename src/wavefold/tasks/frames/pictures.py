@@ -15,9 +15,9 @@ from wavefold.plots.animation import animate
 from wavefold.plots.canvas import Field
 from wavefold.plots.forecast_picture import draw_errors, draw_forecast
 from wavefold.plots.skill_picture import draw_skill, draw_spectrum
-from wavefold.tasks.forecasting.evaluate import Evaluation
-from wavefold.tasks.forecasting.fit import truth_of
-from wavefold.tasks.forecasting.inference import Forecaster, where_seen
+from wavefold.tasks.frames.evaluate import Evaluation
+from wavefold.tasks.frames.fit import truth_of
+from wavefold.tasks.frames.inference import Forecaster, where_seen
 
 
 def clear_pictures(folder: Path) -> None:

@@ -14,8 +14,8 @@ from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Dataset, Floats, Ints
 from wavefold.models.saliency import integrated_gradients, occlusion
 from wavefold.recipe import Recipe
-from wavefold.tasks.classification.ensemble_module import ensemble_module
-from wavefold.tasks.classification.inference import Members
+from wavefold.tasks.samples.ensemble_module import ensemble_module
+from wavefold.tasks.samples.inference import Members
 
 GRADIENTS, OCCLUSION = "gradients", "occlusion"
 _PIECES = 40  # segments of a signal, occluded in turn

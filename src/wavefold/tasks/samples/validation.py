@@ -18,9 +18,9 @@ from wavefold.evaluation.metrics import METRICS
 from wavefold.models import CLASSIFIERS, MODELS, count_parameters, describe
 from wavefold.models.views import MIRRORS
 from wavefold.recipe import Member, Recipe, StageRecipe
-from wavefold.tasks.classification.evaluate import data_notes
-from wavefold.tasks.classification.fit import STEPS, check_size, net_axes, new_changes, new_net, reads_lazily
-from wavefold.tasks.classification.reading import axis_marks, axis_words, read_for, split_samples
+from wavefold.tasks.samples.evaluate import data_notes
+from wavefold.tasks.samples.fit import STEPS, check_size, net_axes, new_changes, new_net, reads_lazily
+from wavefold.tasks.samples.reading import axis_marks, axis_words, read_for, split_samples
 from wavefold.training.loop import OPTIMISERS
 from wavefold.training.losses import LOSSES
 from wavefold.training.sampler import Draw, EachOnce, TrainingSet, check_fractions

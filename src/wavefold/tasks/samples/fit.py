@@ -28,7 +28,7 @@ from wavefold.evaluation.metrics import METRICS
 from wavefold.models import CLASSIFIERS, MODELS, prepare_for_prediction
 from wavefold.models.views import Views
 from wavefold.recipe import Member, Recipe, StageRecipe, Step
-from wavefold.tasks.classification.context import BASELINE, Context
+from wavefold.tasks.samples.context import BASELINE, Context
 from wavefold.training.checkpoint import CheckpointFile
 from wavefold.training.loop import Stage, fit_stage, probabilities_of, unfinished
 from wavefold.training.losses import LOSSES

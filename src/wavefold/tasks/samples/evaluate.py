@@ -19,8 +19,8 @@ from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, OutO
 from wavefold.evaluation.metrics import METRICS, f1_by_class, interval
 from wavefold.models import MODELS
 from wavefold.recipe import Recipe
-from wavefold.tasks.classification.context import Context
-from wavefold.tasks.classification.predictions import Predictions
+from wavefold.tasks.samples.context import Context
+from wavefold.tasks.samples.predictions import Predictions
 from wavefold.training.sampler import names_other_classes
 from wavefold.transforms import MIXERS
 

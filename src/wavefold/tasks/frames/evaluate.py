@@ -16,9 +16,9 @@ from wavefold.data.series import Series, Windows
 from wavefold.data.windows import TimeSplit, time_blocks
 from wavefold.evaluation.forecast_metrics import FrameScores
 from wavefold.recipe import Recipe
-from wavefold.tasks.forecasting.fit import metrics_of, truth_of
-from wavefold.tasks.forecasting.inference import Forecaster
-from wavefold.tasks.forecasting.reading import sections, with_truth
+from wavefold.tasks.frames.fit import metrics_of, truth_of
+from wavefold.tasks.frames.inference import Forecaster
+from wavefold.tasks.frames.reading import sections, with_truth
 
 Values = NDArray[np.float64]
 

@@ -1,1 +1,0 @@
-"""Classification of samples: read, validate, fit, evaluate, predict."""

@@ -1,1 +1,0 @@
-"""Forecasting of frames: read a series, cut windows, split by time, fit nets, evaluate by lead time, forecast."""
