@@ -48,6 +48,8 @@ class Dataset:
     axis: NDArray[np.float64] | None = None  # (position,) wavelength or time of each position, if known
     left_out: tuple[tuple[str, str], ...] = ()  # (id, reason) of samples skipped because they could not be read
     columns: Mapping[str, Strings] = field(default_factory=dict)  # further text columns, name -> (sample,)
+    targets: Floats | None = None  # (sample, target): numbers to predict, NaN where unknown; or 0 and 1 for each label
+    target_names: tuple[str, ...] = ()  # names of the numbers, or of the labels, in the order of `targets`
 
     def __len__(self) -> int:
         return len(self.signals)
@@ -61,6 +63,7 @@ class Dataset:
             labels=None if self.labels is None else self.labels[index],
             groups=None if self.groups is None else self.groups[index],
             columns={name: words[index] for name, words in self.columns.items()},
+            targets=None if self.targets is None else self.targets[index],
         )
 
     def known_labels(self) -> Ints:
