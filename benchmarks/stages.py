@@ -25,10 +25,11 @@ from wavefold.core.random import key as make_key
 from wavefold.data import SIMULATORS, read
 from wavefold.evaluation.metrics import METRICS
 from wavefold.models import MODELS, prepare_for_prediction
+from wavefold.models.heads import Softmax
 from wavefold.recipe import Recipe
 from wavefold.tasks.samples.reading import split_samples
 from wavefold.training.checkpoint import CheckpointFile
-from wavefold.training.loop import Stage, TrainingSet, fit_stage, probabilities_of
+from wavefold.training.loop import Stage, TrainingSet, fit_stage, predict_all
 from wavefold.training.losses import LOSSES
 from wavefold.training.sampler import ByClass, class_fractions
 from wavefold.transforms import TRANSFORMS
@@ -112,7 +113,7 @@ def ways(recipe, parts, seed):
                     model, learn(recipe, parts), checker(parts), loop_stage(parts, number, stage, seed), state, file, Quiet()
                 )
                 states.append(
-                    (probabilities_of(prepare_for_prediction(model), torch.from_numpy(parts["test"])), time.monotonic())
+                    (predict_all(prepare_for_prediction(model), Softmax(), torch.from_numpy(parts["test"])), time.monotonic())
                 )
     names = ("stage 1 only", "both stages", "soft F1 from scratch")
     starts = (begun, begun, states[1][1])
@@ -146,7 +147,7 @@ def checker(parts):
     """Macro-F1 of the whole validation part."""
 
     def check(model):
-        probabilities = probabilities_of(model, torch.from_numpy(parts["validation"]))
+        probabilities = predict_all(model, Softmax(), torch.from_numpy(parts["validation"]))
         return {"macro-f1": macro(probabilities, parts["validation_labels"])}
 
     return check

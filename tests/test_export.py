@@ -15,7 +15,7 @@ from wavefold.domains.radio.dedoppler import DeDoppler
 from wavefold.domains.radio.on_off import OnOff
 from wavefold.ensemble import COMBINERS, Ensemble
 from wavefold.ensemble.calibrate import Temperature
-from wavefold.export.classification import export_run
+from wavefold.tasks.samples.export import export_run
 from wavefold.export.onnx import OnnxModel, count_nodes, write_onnx
 from wavefold.models import CLASSIFIERS, MODELS, prepare_for_prediction
 from wavefold.models.views import Views, answers_of

@@ -12,7 +12,7 @@ import torch
 
 from wavefold.core.errors import UserError
 from wavefold.core.run import RunFolder
-from wavefold.export.forecasting import export_forecaster, forecaster_module
+from wavefold.tasks.frames.export import export_forecaster, forecaster_module
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
 from wavefold.tasks.frames.inference import Forecaster, forecasts_of
@@ -24,7 +24,7 @@ pytest.importorskip("onnxruntime")
 from wavefold.export.onnx import OnnxModel
 
 PAST, AHEAD = 3, 2
-WRITES = "wavefold.export.forecasting.write_onnx"
+WRITES = "wavefold.tasks.frames.export.write_onnx"
 SMALL = {
     "blend": {"blurs": [1.0]},
     "conv_lstm": {"hidden": 4, "depth": 1, "activation": "linear"},

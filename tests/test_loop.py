@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from wavefold.models.heads import Softmax
 from wavefold.training.checkpoint import CheckpointFile, TrainingState
-from wavefold.training.loop import OPTIMISERS, Stage, fit_stage, probabilities_of, unfinished
+from wavefold.training.loop import OPTIMISERS, Stage, fit_stage, predict_all, unfinished
 from wavefold.training.losses import LOSSES
 from wavefold.training.monitor import TrainingMonitor
 from wavefold.training.sampler import ByClass, EachOnce, TrainingSet
@@ -67,7 +68,7 @@ def stage(number=0, **more):
 
 def loss_on(part):
     def check(model):
-        probabilities = probabilities_of(model, part.signals)
+        probabilities = predict_all(model, Softmax(), part.signals)
         return {"log-loss": float(-np.log(probabilities[np.arange(90), part.labels.numpy()]).mean())}
 
     return check

@@ -21,7 +21,7 @@ from wavefold.core.errors import UserError
 from wavefold.core.run import RunFolder
 from wavefold.plots import charts
 from wavefold.recipe import Recipe
-from wavefold.reports.classification import HeldOut, number
+from wavefold.tasks.samples.report import HeldOut, number
 from wavefold.tasks.samples.explain import GRADIENTS, OCCLUSION, explain
 from wavefold.tasks.samples.reading import read_for, split_samples
 

@@ -63,7 +63,7 @@ VERBS = """
     from pathlib import Path
     from wavefold.api import open_run
     from wavefold.serving.app import Limits, new_app
-    from wavefold.serving.classification import served_run
+    from wavefold.tasks.samples.serve import served_run
 
     if Path("run/scores.json").exists():
         served = new_app(served_run(open_run(Path("run")), log=lambda line: None), Limits())

@@ -45,6 +45,8 @@ class Data(Section):
 
     layout: str = "auto"  # file layout; "auto" detects it from suffix and header
     label: str = ""  # label column; "" uses the layout's own
+    targets: list[str] | None = None  # columns of numbers to predict, or of 0 and 1 for each label
+    target_units: list[str] | None = None  # of the numbers, for display
     test: str = ""  # a file to predict after training; test files in the data folder are predicted anyway
     limit: int = Field(0, ge=0)  # maximum number of samples, stratified by class; 0 takes all
     skip_bad: bool = False  # skip samples that cannot be read; the run lists them
@@ -177,10 +179,11 @@ class Recipe(Section):
     """A complete, resolved recipe."""
 
     name: str = Field(min_length=1)
+    task: str | None = None  # a file in tasks/; recipes without one forecast if they have windows, and classify otherwise
     seed: int = Field(0, ge=0)
     data: Data
     series: SeriesRecipe | None = None  # of frames
-    windows: WindowsRecipe | None = None  # of frames; recipes without windows are classifiers
+    windows: WindowsRecipe | None = None  # of frames
     prepare: list[Step] = []
     split: Split
     batches: Batches
@@ -192,12 +195,15 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        """Recipes of frames need both sections; classifiers need classes."""
+        """Recipes of frames need both sections."""
         if self.series is not None and self.windows is None:
             raise PydanticCustomError("incomplete", "windows: must be set if there is a [series]")
-        if self.windows is None and len(self.data.classes) < 2:
-            raise PydanticCustomError("incomplete", "data.classes: must name two or more classes")
         return self
+
+    @property
+    def kind(self) -> str:
+        """The name of the task."""
+        return _kind_of(self.task, self.windows)
 
     def changed(self, section: str, keys: Sequence[str]) -> list[str]:
         """Those of the given keys of a section that differ from their defaults, as section.key."""
@@ -266,12 +272,19 @@ class Recipe(Section):
 
 
 def _with_usual(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The tree with today's names of keys; stages in recipes of frames are selected by MSE unless they say otherwise."""
-    stages = tree.get("stage")
+    """The tree with today's names of keys, and with the metric that usually selects weights in its task."""
+    stages, kind = tree.get("stage"), _kind_of(tree.get("task"), tree.get("windows"))
     if not isinstance(stages, list):
         return tree
-    usual = {"best": "mse"} if "windows" in tree else {}
+    usual = {"best": _USUALLY_BEST[kind]} if kind in _USUALLY_BEST else {}
     return {**tree, "stage": [{**usual, **_renamed(stage)} if isinstance(stage, dict) else stage for stage in stages]}
+
+
+_USUALLY_BEST = {"forecasting": "mse", "regression": "r2", "multilabel": "auc"}  # task -> metric; else log-loss
+
+
+def _kind_of(task: str | None, windows: object) -> str:
+    return task or ("classification" if windows is None else "forecasting")
 
 
 _OLD_KEYS = {"rate": "learning_rate"}  # of a stage: recipes and overrides of earlier versions are read

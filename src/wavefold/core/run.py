@@ -9,17 +9,17 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_json, write_text
 from wavefold.core.process import is_main_process
+from wavefold.core.records import RunInfo, Scores
 
 LIMITED = ", limited by data.limit to "  # between the path and the number in a run's source
 _LIMITED_BEFORE = ", of which data.limit takes "  # the same, in runs of older versions
@@ -43,42 +43,38 @@ class RunFolder:
     folder: Path
 
     @property
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> RunInfo:
         """Contents of run.json: recipe, data, classes, shape, versions, command; UserError if it is not a run."""
         try:
-            metadata: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-            metadata["identity"]
-        except (OSError, ValueError, KeyError, TypeError):
+            return RunInfo.model_validate_json((self.folder / "run.json").read_bytes())
+        except (OSError, ValueError):
             raise UserError(f"{self.folder}: is not a run folder; create one with `wavefold train`") from None
-        return metadata
 
     @property
-    def scores(self) -> dict[str, Any]:
+    def scores(self) -> Scores:
         """Contents of scores.json; UserError if the training is not finished."""
         path = self.folder / "scores.json"
         if not path.exists():
             raise UserError(f"{self.folder}: the training is not finished; repeat its command to resume it")
         try:
-            scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            scores["metric"]
-        except (OSError, ValueError, KeyError, TypeError):
+            return Scores.model_validate_json(path.read_bytes())
+        except (OSError, ValueError):
             raise UserError(f"{path}: is damaged; delete it and repeat the training command to score again") from None
-        return scores
 
     @property
     def source(self) -> str:
         """Path of the data, or of the run's own simulated samples."""
         metadata = self.metadata
-        if metadata["simulated"]:
+        if metadata.simulated:
             return str(self.folder / "simulated")
-        source = str(metadata["source"]).partition(LIMITED)[0].partition(_LIMITED_BEFORE)[0]
+        source = metadata.source.partition(LIMITED)[0].partition(_LIMITED_BEFORE)[0]
         own = self.folder / Path(source).name
         return str(own) if own.name in IN_MEMORY and own.exists() else source
 
     @property
     def digest(self) -> str:
         """SHA-256 that identifies a finished run, as it was trained and evaluated."""
-        fields = json.dumps([self.metadata["identity"], self.scores.get("judged")], sort_keys=True)
+        fields = json.dumps([self.metadata.identity.as_json(), self.scores.judged or None], sort_keys=True)
         return hashlib.sha256(fields.encode()).hexdigest()
 
     @property
@@ -144,9 +140,8 @@ def _is_run(folder: Path) -> bool:
         return False
 
 
-def _check_format(folder: Path, identity: Mapping[str, Any]) -> None:
+def _check_format(folder: Path, found: int) -> None:
     """Raise UserError for a run of another format, since identities of different formats cannot be compared."""
-    found = identity.get("format", 0)  # 0: from before formats had numbers
     if found != RUN_FORMAT:
         which = "a later" if found > RUN_FORMAT else "an earlier"
         raise UserError(
@@ -155,24 +150,24 @@ def _check_format(folder: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def start_run(folder: Path, metadata: Mapping[str, Any], recipe: str, scores_digest: str) -> RunFolder:
+def start_run(folder: Path, metadata: RunInfo, recipe: str, scores_digest: str) -> RunFolder:
     """Create a run, or reopen the same one; UserError if the folder holds a different run.
 
-    metadata: contents of run.json; its "identity" decides whether an existing run is the same. scores_digest: digest of what
+    metadata: contents of run.json; its identity decides whether an existing run is the same. scores_digest: digest of what
     the scores depend on besides the members; scores with another digest are deleted, and the members kept.
     """
     run = RunFolder(folder)
     if (folder / "run.json").is_file():
-        there, here = run.metadata["identity"], metadata["identity"]
-        _check_format(folder, there)
-        for name in here:
-            if there.get(name) != here[name]:
+        there, here = run.metadata.identity, metadata.identity
+        _check_format(folder, there.format)
+        for name in ("recipe", "data"):
+            if getattr(there, name) != getattr(here, name):
                 raise UserError(
                     f"{folder}: holds a run whose {name} differs; add --fresh to replace it, or choose another --out"
                 )
     else:
-        write_json(folder / "run.json", metadata)
-    if is_main_process() and (folder / "scores.json").exists() and run.scores.get("judged") != scores_digest:
+        write_json(folder / "run.json", metadata.as_json())
+    if is_main_process() and (folder / "scores.json").exists() and run.scores.judged != scores_digest:
         (folder / "scores.json").unlink()
     write_text(folder / "recipe.toml", recipe)
     return run

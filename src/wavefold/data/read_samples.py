@@ -32,6 +32,7 @@ def read(
     classes: Sequence[str] | None = None,
     label_column: str = "",
     labels: bool = True,
+    grouped: bool | None = None,
     cache: bool = True,
     grid: Sequence[float] | None = None,
     skip_bad: bool = False,
@@ -43,7 +44,8 @@ def read(
     record, group, patient, subject, star, source_key and background that exists, otherwise stars found from `ra` and `dec`
     (degrees), as "star" does. classes: class names that labels must belong to, as in evaluation; None uses those in the
     source. label_column: "" means the layout's default. labels: False for inference, when label and group columns may be
-    missing and labels are not checked. cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder.
+    missing and labels are not checked. grouped: whether a named group column must exist,
+    by default if labels are read. cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder.
     grid: for FITS files, the first and last wavelength and the step in angstrom. skip_bad: in a multi-file source, skip
     files that cannot be read and list them in left_out; otherwise the first one raises DataError.
     """
@@ -52,7 +54,7 @@ def read(
     table, digest = _table(found, label_column, group, labels, cache, grid, skip_bad)
     names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
     numbers = None if table.words is None else _numbers(table.words, names, table, found)
-    groups, grouping = _groups(table, group, found, needed=labels)
+    groups, grouping = _groups(table, group, found, needed=labels if grouped is None else grouped)
     return Dataset(
         signals=table.signals,
         ids=table.ids,

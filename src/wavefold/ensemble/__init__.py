@@ -5,18 +5,7 @@ not trained on. The heartbeat system fitted its stacker on its members' training
 in the contest.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from wavefold.ensemble.calibrate import CALIBRATIONS
-from wavefold.ensemble.combine import COMBINERS, Ensemble, OutOfFold, cross_fit
-from wavefold.ensemble.decide import keep_probabilities, l1_decision, one_hot, over_thresholds
+from wavefold.ensemble.combine import CLASSIFYING, COMBINERS, DECISIONS, Ensemble, EnsembleParts, OutOfFold, cross_fit
 
-DECISIONS: dict[str, Callable[..., Any]] = {
-    "probabilities": keep_probabilities,
-    "argmax": one_hot,
-    "thresholds": over_thresholds,
-    "l1": l1_decision,
-}
-
-__all__ = ["CALIBRATIONS", "COMBINERS", "DECISIONS", "Ensemble", "OutOfFold", "cross_fit"]
+__all__ = ["CALIBRATIONS", "CLASSIFYING", "COMBINERS", "DECISIONS", "Ensemble", "EnsembleParts", "OutOfFold", "cross_fit"]

@@ -1,12 +1,15 @@
 """Combines member scores into one prediction; the combiner and the calibration are fitted on out-of-fold scores.
 
-Legend: M members, R rows (a sample in one repeat of the folds), C classes; scores (M, R, C), probabilities (R, C).
+Legend: M members, R rows (a sample in one repeat of the folds), C columns of a prediction (classes, labels, or numbers with
+their spread); scores (M, R, C), probabilities (R, C) whatever the task predicts; labels (R,) or (R, outputs).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from wavefold.core.files import write_arrays
 from wavefold.core.registry import build_part
 from wavefold.data.dataset import Ints
 from wavefold.ensemble.calibrate import CALIBRATIONS
+from wavefold.ensemble.decide import keep_probabilities, l1_decision, one_hot, over_thresholds
 from wavefold.ensemble.stack import StackLogistic, StackNet, even_parts
 from wavefold.ensemble.vote import Mean
 
@@ -27,8 +31,53 @@ Values = NDArray[np.float64]
 # `learns`: has parameters to fit; `needs`: minimum number of out-of-fold rows to fit and calibrate it
 COMBINERS: dict[str, Any] = {"mean": Mean, "stack_net": StackNet, "stack_logistic": StackLogistic}
 
+DECISIONS: dict[str, Callable[..., Values]] = {
+    "probabilities": keep_probabilities,
+    "argmax": one_hot,
+    "thresholds": over_thresholds,
+    "l1": l1_decision,
+}
+
 _PARTS = 5  # a fitted combiner is calibrated on predictions for each fifth, made by a fit on the other four
 _NO_OPTIONS: Mapping[str, object] = {}
+
+
+class Rule:
+    """A decision that is a function of the predictions alone: nothing to fit."""
+
+    learns = False
+
+    def __init__(self, function: Callable[[Values], Values]) -> None:
+        self.apply = function
+
+    def fit(self, probabilities: Values, labels: NDArray[Any]) -> Rule:
+        """Do nothing."""
+        return self
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Nothing."""
+        return {}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> Rule:
+        """Do nothing: there is no state."""
+        return self
+
+
+@dataclass(frozen=True)
+class EnsembleParts:
+    """The combiners, calibrations and decisions of a task, by name. A decision is a function, or a class that can be fitted."""
+
+    combiners: Mapping[str, Any]
+    calibrations: Mapping[str, Any]
+    decisions: Mapping[str, Any]
+
+    def decision(self, name: str, options: Mapping[str, Any]) -> Any:
+        """Build a decision."""
+        part = self.decisions[name]
+        return part(**options) if inspect.isclass(part) else Rule(partial(part, **options))
+
+
+CLASSIFYING = EnsembleParts(COMBINERS, CALIBRATIONS, DECISIONS)
 
 
 @dataclass(frozen=True)
@@ -37,10 +86,10 @@ class OutOfFold:
 
     rows: Ints  # (row,) the sample
     fold: Ints  # (row,) the fold that held it out
-    labels: Ints  # (row,)
+    labels: NDArray[Any]  # (row,) or (row, output)
     members: Values  # (member, row, class)
 
-    def take(self, chosen: NDArray[np.bool_], members: Sequence[int]) -> tuple[Values, Ints]:
+    def take(self, chosen: NDArray[np.bool_], members: Sequence[int]) -> tuple[Values, NDArray[Any]]:
         """Scores and labels of the chosen rows, for some members."""
         return self.members[list(members)][:, chosen], self.labels[chosen]
 
@@ -63,22 +112,23 @@ class Ensemble:
         calibrate: str,
         members: Values,
         *,
-        labels: Ints,
+        labels: NDArray[Any],
         seed: int,
         options: Mapping[str, object] = _NO_OPTIONS,
         samples: Ints | None = None,
+        parts: EnsembleParts = CLASSIFYING,
     ) -> Ensemble:
-        """Fit on out-of-fold scores. members: (member, row, class); labels: (row,).
+        """Fit on out-of-fold scores. members: (member, row, class); labels: (row,) or (row, output).
 
         options: the combiner's own. samples: (row,) the sample of each row, if repeated folds give several rows per sample;
         by default each row is a sample.
         """
-        combiner, calibration = build_part(COMBINERS, by, options, "combine"), CALIBRATIONS[calibrate]()
+        combiner, calibration = build_part(parts.combiners, by, options, "combine"), parts.calibrations[calibrate]()
         if len(labels) < combiner.needs:
             raise DataError(f"combine: {by} needs at least {combiner.needs} held-out samples to fit; got {len(labels)}")
         if combiner.learns and calibration.learns:
-            parts = _sample_parts(labels, np.arange(len(labels)) if samples is None else samples, seed)
-            answers, known = _unseen_answers(combiner, members, labels, parts, seed)
+            fifths = _sample_parts(labels, np.arange(len(labels)) if samples is None else samples, seed)
+            answers, known = _unseen_answers(combiner, members, labels, fifths, seed)
             if known.any():
                 calibration.fit(answers[known], labels[known])
             combiner.fit(members, labels, seed)
@@ -95,20 +145,35 @@ class Ensemble:
         """The same in torch: (member, N, class) float64 scores to (N, class) probabilities."""
         return nn.Sequential(self.combiner.module(), self.calibration.module())
 
-    def save(self, path: Path) -> None:
-        """Save the fitted state."""
-        states = {"combiner": self.combiner.state(), "calibration": self.calibration.state()}
+    def save(self, path: Path, decision: Any = None) -> None:
+        """Save the fitted state, and that of a decision fitted on the ensemble's predictions."""
+        states = {"combiner": self.combiner.state(), "calibration": self.calibration.state(), "decision": decision.state() if decision else {}}
         flat = {f"{part}.{name}": value for part, state in states.items() for name, value in state.items()}
         write_arrays(path, flat)
 
     @classmethod
-    def load(cls, by: str, calibrate: str, path: Path) -> Ensemble:
+    def load(cls, by: str, calibrate: str, path: Path, parts: EnsembleParts = CLASSIFYING) -> Ensemble:
         """Load a fitted state."""
-        combiner, calibration = COMBINERS[by](), CALIBRATIONS[calibrate]()
-        with np.load(path, allow_pickle=False) as kept:
-            for name, part in (("combiner", combiner), ("calibration", calibration)):
-                part.load({k.removeprefix(f"{name}."): kept[k] for k in kept if k.startswith(f"{name}.")})
-        return cls(combiner, calibration)
+        combiner, calibration = parts.combiners[by](), parts.calibrations[calibrate]()
+        return cls(combiner.load(_state(path, "combiner")), calibration.load(_state(path, "calibration")))
+
+
+def load_decision(decision: Any, path: Path) -> Any:
+    """Restore the state of a decision that `Ensemble.save` wrote."""
+    return decision.load(_state(path, "decision"))
+
+
+def _state(path: Path, part: str) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as kept:
+        return {k.removeprefix(f"{part}."): kept[k] for k in kept if k.startswith(f"{part}.")}
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """What ensembles say of samples that they were fitted without."""
+
+    probabilities: Values  # (row, class)
+    decided: dict[str, Values]  # decision -> (row, class)
 
 
 def cross_fit(
@@ -120,17 +185,30 @@ def cross_fit(
     calibrate: str,
     seed: int,
     options: Mapping[str, object] = _NO_OPTIONS,
-) -> Values:
-    """Probabilities of each test part from an ensemble fitted without its samples."""
-    result = np.empty(tested.members.shape[1:])
+    parts: EnsembleParts = CLASSIFYING,
+    decide: Mapping[str, Mapping[str, Any]] | None = None,
+) -> CrossFitted:
+    """Predictions for each test part from an ensemble fitted without its samples. decide: decisions and their options."""
+    result, wanted = np.empty(tested.members.shape[1:]), dict(decide or {})
+    decided = {name: np.empty_like(result) for name in wanted}
     for fold in np.unique(tested.fold):
         mine = tested.fold == fold
         others = ~np.isin(learned.rows, tested.rows[mine])
         scores, labels = learned.take(others, members)
-        kept = learned.rows[others]
-        ensemble = Ensemble.fit(by, calibrate, scores, labels=labels, seed=seed, options=options, samples=kept)
+        kept: dict[str, Any] = {"labels": labels, "options": options, "samples": learned.rows[others], "parts": parts}
+        ensemble = Ensemble.fit(by, calibrate, scores, seed=seed, **kept)
         result[mine] = ensemble.probabilities(tested.take(mine, members)[0])
-    return result
+        for name, given in wanted.items():
+            decided[name][mine] = fit_decision(parts, name, given, ensemble, scores, labels).apply(result[mine])
+    return CrossFitted(result, decided)
+
+
+def fit_decision(
+    parts: EnsembleParts, name: str, options: Mapping[str, Any], ensemble: Ensemble, scores: Values, labels: NDArray[Any]
+) -> Any:
+    """A decision, fitted on an ensemble's predictions for out-of-fold scores (member, row, class) if it learns."""
+    decision = parts.decision(name, options)
+    return decision.fit(ensemble.probabilities(scores), labels) if decision.learns else decision
 
 
 def _sample_parts(labels: Ints, samples: Ints, seed: int) -> Ints:

@@ -24,11 +24,13 @@ from wavefold.estimators.errors import BadValue, as_value_errors
 from wavefold.estimators.fitted import Fitted, FittedClassifier, FittedNet, NetName, Values, new_net
 from wavefold.estimators.parameters import BATCH, LEARNING, NAME, SWITCH, WEIGHTS, need_parameters
 from wavefold.estimators.steps import Step, TrainingPart, prepared_part, random_changes, taken
-from wavefold.estimators.trainer import inference_device, isolated_rng, train_in_memory, training_device
+from wavefold.estimators.trainer import inference_device, isolated_rng, training_device
 from wavefold.estimators.validation_split import validation_split
 from wavefold.evaluation.metrics import METRICS
 from wavefold.models import CLASSIFIERS, MODELS
-from wavefold.training.loop import OPTIMISERS, Stage, probabilities_of
+from wavefold.models.heads import Softmax
+from wavefold.training.fit_net import Nowhere, Silent, fit_net, new_stage
+from wavefold.training.loop import OPTIMISERS, predict_all
 from wavefold.training.losses import LOSSES
 from wavefold.training.sampler import EachOnce, TrainingSet
 from wavefold.training.schedule import SCHEDULES
@@ -241,13 +243,15 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         rows = torch.arange(len(labels), device=device)
         changes = random_changes(self.prepare, shape, classes)
         source = TrainingSet(signals, labels, rows, EachOnce(len(labels), self._size(len(labels))), changes, classes, weights)
-        history = train_in_memory(
-            net.to(device), source, _checker(validation, self.best), self._stage(part.labels, device, seed)
-        )
+        counts = torch.from_numpy(np.bincount(part.labels, minlength=classes))
+        loss = build_part(LOSSES, self.loss, self.loss_options or {}, "loss", counts=counts).to(device)
+        stage = new_stage(self, 0, loss, self.best, higher_is_better=METRICS[self.best].higher_is_better, key=seed)
+        check = _checker(validation, self.best)
+        state = fit_net(net.to(device), source, check, [stage], file=Nowhere(), watch=Silent(), measure=True)
         ours = isinstance(model, str)
         if ours:
             options.pop("pretrained", None)  # the state dict holds all weights
-        return FittedNet(partial(new_net, model, options, shape, classes), net.state_dict(), exact=ours), history
+        return FittedNet(partial(new_net, model, options, shape, classes), net.state_dict(), exact=ours), state.history
 
     def _earlier(self) -> nn.Module | None:
         """The net of an earlier fit to continue from, if there is one and warm_start is set."""
@@ -258,24 +262,6 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         if self.batch_size != "auto":
             return int(self.batch_size)
         return int(np.clip(samples // _STEPS, *_BATCHES))
-
-    def _stage(self, labels: Ints, device: torch.device, seed: int) -> Stage:
-        counts = torch.from_numpy(np.bincount(labels, minlength=len(self.classes_)))
-        loss = build_part(LOSSES, self.loss, self.loss_options or {}, "loss", counts=counts).to(device)
-        return Stage(
-            number=0,
-            loss=loss,
-            epochs=int(self.epochs),
-            learning_rate=float(self.learning_rate),
-            optimiser=self.optimiser,
-            weight_decay=float(self.weight_decay),
-            schedule=self.schedule,
-            patience=int(self.patience),
-            average=float(self.average),
-            metric=self.best,
-            higher_is_better=METRICS[self.best].higher_is_better,
-            key=seed,
-        )
 
     def _calibrated(self, validation: _Validation) -> Any:
         """The calibration, fitted on the validation part; without one, probabilities are unchanged."""
@@ -300,7 +286,7 @@ def _checker(validation: _Validation, best: str) -> Callable[[nn.Module], dict[s
     def check(model: nn.Module) -> dict[str, float]:
         if not len(labels):
             return {}
-        predicted = probabilities_of(model, signals)
+        predicted = predict_all(model, Softmax(), signals)
         return {name: float(METRICS[name].weighted(predicted, labels)(counted)[0]) for name in names}
 
     return check

@@ -20,7 +20,8 @@ from wavefold.estimators.errors import BadValue, need_takes
 from wavefold.estimators.trainer import isolated_rng
 from wavefold.models import CLASSIFIERS, MODELS, prepare_for_prediction
 from wavefold.models.forecasters import FORECASTERS
-from wavefold.training.loop import probabilities_of
+from wavefold.models.heads import Softmax
+from wavefold.training.loop import predict_all
 
 Values = NDArray[np.float64]
 NetName = str | type[nn.Module]
@@ -63,7 +64,7 @@ class FittedNet:
     def probabilities(self, signals: Floats, device: torch.device) -> Values:
         """Class probabilities, (sample, class), of signals (sample, channel, ...)."""
         dtype = torch.float64 if self._exact and math.prod(signals.shape[1:]) <= _SMALL else torch.float32
-        return probabilities_of(self.on(device, dtype), torch.from_numpy(signals).to(dtype))
+        return predict_all(self.on(device, dtype), Softmax(), torch.from_numpy(signals).to(dtype))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_built": {}}

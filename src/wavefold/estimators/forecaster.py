@@ -25,12 +25,13 @@ from wavefold.estimators.fitted import FittedNet, NetName, new_forecaster
 from wavefold.estimators.frame_steps import as_seconds, frame_changes, new_scaling, series_of
 from wavefold.estimators.parameters import FROM_0, LEARNING, NAMES, need_parameters, or_none, whole_from
 from wavefold.estimators.steps import Step
-from wavefold.estimators.trainer import inference_device, isolated_rng, train_in_memory, training_device
+from wavefold.estimators.trainer import inference_device, isolated_rng, training_device
 from wavefold.evaluation.forecast_metrics import FrameScores, metrics_of_frames
 from wavefold.models.forecast_baselines import BASELINES, FrameBaseline
+from wavefold.training.fit_net import Nowhere, Silent, fit_net, new_stage
 from wavefold.training.forecast_losses import frame_loss
 from wavefold.training.forecast_set import ForecastTrainingSet, forecast_windows
-from wavefold.training.loop import OPTIMISERS, Stage
+from wavefold.training.loop import OPTIMISERS
 from wavefold.training.sampler import EachOnce
 from wavefold.training.schedule import SCHEDULES
 
@@ -206,7 +207,10 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         net = new_forecaster(self.model, options, given).to(device)
         batches = EachOnce(len(learned), int(self.batch_size))
         part = ForecastTrainingSet(learned.of(scaled), batches, device, self.targets_, frame_changes(self.prepare))
-        self.history_ = train_in_memory(net, part, self._checker(back, scaled), self._stage(seed))
+        loss = frame_loss(self.loss, self.loss_options or {}, "loss")
+        stages = [new_stage(self, 0, loss, "mse", higher_is_better=False, key=seed)]
+        check = self._checker(back, scaled)
+        self.history_ = fit_net(net, part, check, stages, file=Nowhere(), watch=Silent(), measure=True).history
         self.n_iter_ = len(self.history_)
         self.net_ = FittedNet(partial(new_forecaster, self.model, options, given), net.state_dict())
 
@@ -227,21 +231,6 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         baseline: FrameBaseline = build_part(BASELINES, name, {}, "baselines")
         baseline.fit(series.frames[numbers], series.clock(numbers), series.step)
         return baseline
-
-    def _stage(self, seed: int) -> Stage:
-        return Stage(
-            number=0,
-            loss=frame_loss(self.loss, self.loss_options or {}, "loss"),
-            epochs=int(self.epochs),
-            learning_rate=float(self.learning_rate),
-            optimiser=self.optimiser,
-            weight_decay=float(self.weight_decay),
-            schedule=self.schedule,
-            patience=int(self.patience),
-            average=float(self.average),
-            metric="mse",
-            key=seed,
-        )
 
     def _checker(self, back: Windows, scaled: Series) -> Callable[[nn.Module], dict[str, float]]:
         """The check after each epoch: errors of a net's forecasts on validation windows, in the frames' units."""

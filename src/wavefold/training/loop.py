@@ -106,16 +106,19 @@ def fit_stage(
     _next_stage(state, stage.number + 1, model, file)
 
 
-def probabilities_of(model: nn.Module, signals: Tensor | Signals, size: int = 512) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Class probabilities of all samples, in order. signals: (sample, channel, ...); result: (sample, class).
+def predict_all(
+    model: nn.Module, head: nn.Module, signals: Tensor | Signals, size: int = 512
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Predictions for all samples, in order. signals: (sample, channel, ...); result: (sample, ...), as `head` returns them.
 
-    size: batch size, reduced if a batch would hold more than 2^24 values.
+    head: from what the model returns to predictions. size: batch size, reduced if a batch would hold more than 2^24 values.
     """
     device = next(model.parameters()).device
+    head = head.to(device)
     size = min(size, max(1, _VALUES // max(1, math.prod(signals.shape[1:]))))
     model.eval()
     with torch.inference_mode():
-        pieces = [model(piece).double().softmax(dim=1) for piece in _pieces(signals, size, device)]
+        pieces = [head(model(piece)) for piece in _pieces(signals, size, device)]
     return torch.cat(pieces).cpu().numpy()
 
 

@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import nn
 
 from wavefold.core.device import best_device, seed_step
 from wavefold.core.errors import DataError, UserError
-from wavefold.core.files import write_json, write_whole
 from wavefold.core.random import key as make_key
 from wavefold.core.registry import build_part, pick
 from wavefold.data.series import Series, Windows
@@ -25,9 +23,10 @@ from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.reading import frames_of, sections
 from wavefold.tasks.frames.scaling import scaling_of
 from wavefold.training.checkpoint import CheckpointFile
+from wavefold.training.fit_net import fit_net, keep_net, new_stage
 from wavefold.training.forecast_losses import frame_loss
 from wavefold.training.forecast_set import Change, ForecastTrainingSet, forecast_windows
-from wavefold.training.loop import Stage, fit_stage, unfinished
+from wavefold.training.loop import Stage
 from wavefold.training.monitor import TrainingMonitor
 from wavefold.training.sampler import EachOnce
 from wavefold.transforms.frame_scaling import FrameScaling, frames_at
@@ -114,15 +113,8 @@ def _fit_net(
     part = _part(context, scaled, device)
     stages = [frame_stage(stage, i, context, key) for i, stage in enumerate(recipe.stage)]
     file = CheckpointFile(folder / "state.pt", recipe.batches.save_every)
-    state = file.read()
-    monitor.resume(state, part.batches.steps)
-    for stage in unfinished(stages, state):
-        fit_stage(model, part, _checker(context, scaled, scaling), stage, state, file, monitor)
-    weights = {name: value.contiguous() for name, value in state.best_weights.items()}
-    write_whole(folder / "weights.safetensors", lambda stream: stream.write(safetensors.torch.save(weights)))
-    file.count_time(state)
-    write_json(folder / "seconds.json", round(state.seconds, 1))
-    file.remove()
+    state = fit_net(model, part, _checker(context, scaled, scaling), stages, file=file, watch=monitor)
+    keep_net(folder, state, file)
 
 
 def _part(context: ForecastContext, scaled: Series, device: torch.device) -> ForecastTrainingSet:
@@ -134,15 +126,9 @@ def _part(context: ForecastContext, scaled: Series, device: torch.device) -> For
 
 def frame_stage(stage: StageRecipe, number: int, context: ForecastContext, key: int) -> Stage:
     """Convert a stage of the recipe for the training loop."""
-    shared = ("epochs", "learning_rate", "optimiser", "weight_decay", "schedule", "patience", "average")
-    return Stage(
-        number=number,
-        loss=frame_loss(stage.loss, stage.options, f"stage.{number}"),
-        metric=stage.best,
-        higher_is_better=pick(metrics_of(context.recipe, 1.0), stage.best, f"stage.{number}.best").higher_is_better,
-        key=key,
-        **{name: getattr(stage, name) for name in shared},
-    )
+    metric = pick(metrics_of(context.recipe, 1.0), stage.best, f"stage.{number}.best")
+    loss = frame_loss(stage.loss, stage.options, f"stage.{number}")
+    return new_stage(stage, number, loss, stage.best, higher_is_better=metric.higher_is_better, key=key)
 
 
 def _checker(context: ForecastContext, scaled: Series, scaling: FrameScaling) -> Callable[[nn.Module], dict[str, float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 
 from wavefold.core import version
 from wavefold.core.device import best_device
+from wavefold.core.records import Identity, RunInfo
 from wavefold.core.run import RUN_FORMAT, RunFolder
 from wavefold.data.dataset import Dataset
 from wavefold.data.split import Fold
@@ -47,16 +47,16 @@ class Context:
         return digest_of([tree["combine"], weights, tree["output"], [t.digest for t in self.tests], left_out, RUN_FORMAT])
 
 
-def run_metadata(recipe: Recipe, data_digest: str, known: Mapping[str, Any]) -> dict[str, Any]:
+def new_run_info(recipe: Recipe, data_digest: str, **known: Any) -> RunInfo:
     """The contents of run.json: identity, data, command and environment."""
-    return {
-        "recipe": recipe.name,
-        "identity": {"recipe": recipe.digest(), "data": data_digest, "format": RUN_FORMAT},
+    return RunInfo(
+        recipe=recipe.name,
+        identity=Identity(recipe=recipe.digest(), data=data_digest, format=RUN_FORMAT),
         **known,
-        "command": sys.argv,
-        "wavefold": version.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {best_device().type}",
-    }
+        command=tuple(sys.argv),
+        wavefold=version.__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        machine=f"{platform.machine()}, {torch.get_num_threads()} threads, {best_device().type}",
+    )

@@ -1,6 +1,6 @@
-"""A run as one net, from raw signals to ensemble probabilities, for export and saliency maps.
+"""A run as one net, from raw signals to the ensemble's predictions, for export and saliency maps.
 
-Legend: N samples, M members, K classes.
+Legend: N samples, M members, P columns of a prediction.
 """
 
 from __future__ import annotations
@@ -14,45 +14,48 @@ from torch import Tensor, nn
 from wavefold.core.errors import UserError, listed
 from wavefold.core.run import RunFolder
 from wavefold.ensemble import Ensemble
-from wavefold.models import CLASSIFIERS, MODELS
+from wavefold.models import MODELS
 from wavefold.models.views import answers_of
-from wavefold.recipe import Member, Recipe
-from wavefold.tasks.samples.inference import member_net, transforms_of
+from wavefold.recipe import Recipe
+from wavefold.tasks.samples.inference import member_net, scaling_of, transforms_of
+from wavefold.tasks.samples.target import target_of
 
 __all__ = ["EnsembleModule", "ensemble_module"]
 
 
 class EnsembleModule(nn.Module):
-    """Raw signals (N, channel, ...) float32 to probabilities (N, K) float32: each fold's members combined, folds averaged.
+    """Raw signals (N, channel, ...) float32 to predictions (N, P) float32: each fold's members combined, folds averaged.
 
-    prepared: transforms of each fold; members: for each member, its module in each fold; logits: for each member, whether it
-    returns logits rather than probabilities; combined: (M, N, K) float64 to (N, K).
+    prepared: transforms of each fold; members: for each member, its module in each fold; heads: for each member, in each fold,
+    from what the module returns to predictions; combined: (M, N, P) float64 to (N, P); averaged: (fold, N, P) to (N, P).
     """
 
     def __init__(
         self,
         prepared: Sequence[nn.Module],
         members: Sequence[Sequence[nn.Module]],
-        logits: Sequence[bool],
+        heads: Sequence[Sequence[nn.Module]],
         combined: nn.Module,
+        averaged: nn.Module,
     ) -> None:
         super().__init__()
         self.prepared = nn.ModuleList(prepared)  # a single one if all folds share the same steps
         self.members = nn.ModuleList(nn.ModuleList(nets) for nets in members)
-        self.logits = list(logits)
-        self.combined = combined
+        self.heads = nn.ModuleList(nn.ModuleList(each) for each in heads)
+        self.combined, self.averaged = combined, averaged
 
     def forward(self, signals: Tensor) -> Tensor:
         taken = [steps(signals) for steps in self.prepared]
-        predicted = [self._predicted(nets, logits, taken) for nets, logits in zip(self.members, self.logits, strict=True)]
+        predicted = [self._predicted(nets, heads, taken) for nets, heads in zip(self.members, self.heads, strict=True)]
         folds = [self.combined(torch.stack(list(members))) for members in zip(*predicted, strict=True)]
-        return torch.stack(folds).mean(0).float()
+        made: Tensor = self.averaged(torch.stack(folds)).float()
+        return made
 
     @staticmethod
-    def _predicted(nets: nn.Module, logits: bool, taken: Sequence[Tensor]) -> list[Tensor]:
-        """A member's probabilities (N, K) float64 in each fold."""
+    def _predicted(nets: nn.Module, heads: nn.Module, taken: Sequence[Tensor]) -> list[Tensor]:
+        """A member's predictions (N, P) float64 in each fold."""
         answers = answers_of(list(nets.children()), taken)
-        return [answer.double().softmax(1) if logits else answer for answer in answers]
+        return [head(answer) for head, answer in zip(heads.children(), answers, strict=True)]
 
 
 def ensemble_module(
@@ -64,15 +67,19 @@ def ensemble_module(
     and calibrated as in the evaluation. nets_only: the plain mean of the members that are nets, so that every step has a
     gradient. UserError for a member that cannot be expressed as a net.
     """
-    chosen, folds = _chosen(recipe, members, nets_only), range(run.metadata["folds"])
+    chosen, folds, target = _chosen(recipe, members, nets_only), range(run.metadata.folds), target_of(recipe)
     if members is None and not nets_only:
-        combined = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz").module()
+        path = run.folder / "ensemble.npz"
+        combined = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, path, target.parts).module()
     else:
-        combined = _Weighted([1.0 if nets_only else recipe.member[n].weight for n in chosen])
+        weights = [1.0 if nets_only else recipe.member[n].weight for n in chosen]
+        combined = target.parts.combiners["mean"](weights=weights).module()
     prepared = _prepared(run, recipe)
-    shape, classes = _shape_of(prepared[0], run.metadata["shape"]), len(run.metadata["classes"])
-    nets = [[_module(run, recipe.member[n], n, fold, shape, classes) for fold in folds] for n in chosen]
-    return EnsembleModule(prepared, nets, [recipe.member[n].model in MODELS for n in chosen], combined).eval()
+    shape = _shape_of(prepared[0], run.metadata.shape)
+    nets = [[_module(run, recipe, n, fold, shape) for fold in folds] for n in chosen]
+    heads = [[_head(run, recipe, n, fold) for fold in folds] for n in chosen]
+    averaged = target.parts.combiners["mean"]().module()
+    return EnsembleModule(prepared, nets, heads, combined, averaged).eval()
 
 
 def _chosen(recipe: Recipe, members: Sequence[int] | None, nets_only: bool) -> list[int]:
@@ -93,7 +100,7 @@ def _chosen(recipe: Recipe, members: Sequence[int] | None, nets_only: bool) -> l
 
 def _prepared(run: RunFolder, recipe: Recipe) -> list[nn.Module]:
     """Transforms of each fold as modules; of one fold only, if none of them has fitted state."""
-    folds = [transforms_of(run, recipe, fold) for fold in range(run.metadata["folds"])]
+    folds = [transforms_of(run, recipe, fold) for fold in range(run.metadata.folds)]
     learned = any(transform.state() for fold in folds for transform in fold)
     return [nn.Sequential(*[transform.module() for transform in fold]) for fold in (folds if learned else folds[:1])]
 
@@ -104,14 +111,15 @@ def _shape_of(prepared: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
         return tuple(prepared(torch.zeros(1, *shape)).shape[1:])
 
 
-def _module(run: RunFolder, member: Member, number: int, fold: int, shape: Sequence[int], classes: int) -> nn.Module:
-    """One member of one fold: prepared signals to a net's logits, or to a classifier's probabilities."""
+def _module(run: RunFolder, recipe: Recipe, number: int, fold: int, shape: Sequence[int]) -> nn.Module:
+    """One member of one fold: prepared signals to what a net returns, or to a fitted model's predictions."""
+    member, target = recipe.member[number], target_of(recipe)
     folder = run.member(fold, number, member.model)
     if member.model in MODELS:
-        return member_net(member, folder, (1, *shape), classes)
-    kind: Any = CLASSIFIERS[member.model]
+        return member_net(member, folder, (1, *shape), target.width(recipe, len(run.metadata.classes)))
+    kind: Any = target.fitted[member.model]
     if not hasattr(kind, "module"):
-        able = listed([*MODELS, *(name for name, other in CLASSIFIERS.items() if hasattr(other, "module"))])
+        able = listed([*MODELS, *(name for name, other in target.fitted.items() if hasattr(other, "module"))])
         raise UserError(
             f"member {number}: '{member.model}' cannot be converted to a net; choose another with --member or train without "
             f"it (supported models: {able})"
@@ -120,13 +128,8 @@ def _module(run: RunFolder, member: Member, number: int, fold: int, shape: Seque
     return module
 
 
-class _Weighted(nn.Module):
-    def __init__(self, weights: Sequence[float]) -> None:
-        super().__init__()
-        self.weights = list(weights)
-
-    def forward(self, scores: Tensor) -> Tensor:
-        total = torch.zeros_like(scores[0])
-        for weight, own in zip(self.weights, scores.unbind(0), strict=True):
-            total = total + weight * own
-        return total / sum(self.weights)
+def _head(run: RunFolder, recipe: Recipe, number: int, fold: int) -> nn.Module:
+    """The head of one member in one fold; fitted models have none."""
+    if recipe.member[number].model not in MODELS:
+        return nn.Identity()
+    return target_of(recipe).head(recipe, len(run.metadata.classes), scaling_of(run, fold))

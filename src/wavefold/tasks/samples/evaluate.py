@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,88 +11,94 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.core.errors import DataError, listed
+from wavefold.core.errors import DataError, plural
 from wavefold.core.files import write_arrays
-from wavefold.data.dataset import Dataset, Strings
+from wavefold.core.records import SCORES_FORMAT, ScoreRow, Scores
+from wavefold.core.run import RunFolder
+from wavefold.data.dataset import Dataset
 from wavefold.data.split import Fold
-from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, OutOfFold, cross_fit
-from wavefold.evaluation.metrics import METRICS, f1_by_class, interval
-from wavefold.models import MODELS
+from wavefold.ensemble.combine import CrossFitted, Ensemble, OutOfFold, cross_fit, fit_decision, load_decision
+from wavefold.evaluation.intervals import bootstrap_interval, paired_difference
+from wavefold.evaluation.metrics import Metric
+from wavefold.evaluation.standing import standing_line
 from wavefold.recipe import Recipe
 from wavefold.tasks.samples.context import Context
 from wavefold.tasks.samples.predictions import Predictions
-from wavefold.training.sampler import names_other_classes
-from wavefold.transforms import MIXERS
+from wavefold.tasks.samples.target import Target, target_of
 
 Values = NDArray[np.float64]
 
 
-def evaluate(context: Context) -> tuple[dict[str, Any], Predictions]:
+def evaluate(context: Context) -> tuple[Scores, Predictions]:
     """Score the ensemble, the alternatives, each member and the baselines on the test parts; save the ensemble.
 
     Returns the contents of scores.json and the ensemble's predictions for the test parts.
     """
     recipe, dataset, combine = context.recipe, context.dataset, context.recipe.combine
-    evaluator = _Evaluator(recipe, dataset, _tested(context), _out_of_fold(context))
+    evaluator = _Evaluator.of(context)
     members = range(len(recipe.member))
-    _fit_ensemble(recipe, evaluator.learned).save(context.run.folder / "ensemble.npz")
-    probabilities = evaluator.predict(members, combine.by, combine.calibrate)
-    _keep_held_out(context, evaluator.tested, probabilities)
+    _keep_ensemble(context.run, evaluator)
+    whole = evaluator.predict(members, combine.by, combine.calibrate, [combine.decide])
+    decided = whole.decided[combine.decide]
+    _keep_held_out(context, evaluator, whole.probabilities, decided)
     choices, notes = evaluator.compare(members)
-    results: dict[str, Any] = {
-        "metric": recipe.output.metric,
-        "per": recipe.output.per,
-        "n": len(np.unique(evaluator.tested.rows)),
-        "rows": len(evaluator.tested.rows),  # more than n if folds are repeated
-        "learned_from": round(float(np.mean([len(f.train) for f in context.folds]))),
-        "score": evaluator.row(probabilities, combine.decide),
-        "choices": choices,
-        "members": [{"name": f"{n} {m.model}", **evaluator.alone(n)} for n, m in enumerate(recipe.member)],
-        "baselines": _baselines(context, evaluator),
-        "notes": _notes(context) + notes,
-    }
-    if len(context.folds) > 1:
-        results["folds"] = evaluator.by_fold(probabilities, combine.decide)
-    results["notes"] += _no_better(results)
-    return results, predictions_of(recipe, dataset.ids[evaluator.tested.rows], dataset.classes, probabilities)
+    ours = evaluator.row(whole.probabilities, decided)
+    baselines = _baselines(context, evaluator, whole)
+    results = Scores(
+        format=SCORES_FORMAT,
+        task=recipe.kind,
+        metric=recipe.output.metric,
+        higher_is_better=evaluator.metric.higher_is_better,
+        standing=_standing(evaluator.metric, baselines),
+        units=evaluator.units,
+        per=recipe.output.per,
+        n=len(np.unique(evaluator.tested.rows)),
+        rows=len(evaluator.tested.rows),  # more than n if folds are repeated
+        learned_from=round(float(np.mean([len(f.train) for f in context.folds]))),
+        score=ScoreRow(**ours),
+        choices=choices,
+        members=[ScoreRow(name=f"{n} {m.model}", **evaluator.alone(n)) for n, m in enumerate(recipe.member)],
+        baselines=baselines,
+        notes=[*_notes(context), *notes, *_no_better(evaluator, ours, baselines[0])],
+        **({"folds": evaluator.by_fold(whole.probabilities, decided)} if len(context.folds) > 1 else {}),
+    )
+    names = evaluator.target.outputs(dataset)
+    return results, evaluator.target.predictions(recipe, dataset.ids[evaluator.tested.rows], names, whole.probabilities, decided)
 
 
-def _keep_held_out(context: Context, tested: OutOfFold, probabilities: Values) -> None:
+def _keep_ensemble(run: RunFolder, evaluator: _Evaluator) -> None:
+    """Fit the ensemble for new samples, and its decision, on all held-out samples, and save them."""
+    recipe, learned, target = evaluator.recipe, evaluator.learned, evaluator.target
+    combine, every, members = recipe.combine, np.ones(len(evaluator.learned.rows), bool), range(len(evaluator.recipe.member))
+    scores, labels = learned.take(every, members)
+    more: dict[str, Any] = {"labels": labels, "samples": learned.rows, "seed": recipe.seed, "parts": target.parts}
+    ensemble = Ensemble.fit(combine.by, combine.calibrate, scores, options=_combining(recipe, combine.by, members), **more)
+    options = target.options(recipe, combine.decide)
+    decision = fit_decision(target.parts, combine.decide, options, ensemble, scores, labels)
+    ensemble.save(run.folder / "ensemble.npz", decision)
+
+
+def _keep_held_out(context: Context, evaluator: _Evaluator, probabilities: Values, decided: Values) -> None:
     """Save the predictions of the ensemble and its members for the test parts, one row per sample and repeat, for reports."""
+    tested, learns = evaluator.tested, evaluator.learns_decision
     members = tested.members[: len(context.recipe.member)]
     kept = {"rows": tested.rows, "fold": tested.fold, "labels": tested.labels, "members": members}
-    ids = context.dataset.ids[tested.rows]
-    write_arrays(context.run.folder / "held_out.npz", {**kept, "ids": ids, "probabilities": probabilities})
+    kept |= {"ids": context.dataset.ids[tested.rows], "probabilities": probabilities}
+    write_arrays(context.run.folder / "held_out.npz", {**kept, **({"decided": decided} if learns else {})})
 
 
 def data_notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
     """Notes on how the data affect the recipe's settings."""
-    notes = []
-    if dataset.left_out:
-        notes.append(
-            f"{len(dataset.left_out):,} sample{'s' if len(dataset.left_out) != 1 else ''} could not be read and were skipped"
-        )
-    nets = any(m.model in MODELS for m in recipe.member)
-    if nets and names_other_classes(recipe.batches.fractions, dataset.classes):
-        names = listed(recipe.batches.fractions)
-        notes.append(
-            f"batches.fractions lists {names}, but the data have no such class: batches follow the class shares of the data"
-        )
-    few = _few_to_choose_by(dataset, folds) if nets else []
-    return notes + few + _last_class(recipe, dataset.classes) + _straddling(recipe, dataset, folds)
+    left_out = len(dataset.left_out)
+    notes = [f"{plural(left_out, 'sample')} could not be read and {'were' if left_out != 1 else 'was'} skipped"]
+    return (notes if left_out else []) + target_of(recipe).notes(recipe, dataset, folds) + _straddling(recipe, dataset, folds)
 
 
-def predictions_of(recipe: Recipe, ids: Strings, classes: Sequence[str], probabilities: Values) -> Predictions:
-    """Predictions from probabilities (sample, class): with the recipe's decision rule and submission format."""
-    decided = decided_by(recipe, recipe.combine.decide, probabilities)
-    submission = recipe.output.submission
-    return Predictions(ids, tuple(classes), probabilities, decided, submission)
-
-
-def decided_by(recipe: Recipe, decide: str, probabilities: Values) -> Values:
-    """Apply the decision rule of that name to probabilities; both (sample, class)."""
-    options = {"threshold": recipe.combine.threshold} if decide == "thresholds" else {}
-    decided: Values = DECISIONS[decide](probabilities, **options)
+def decide(run: RunFolder, recipe: Recipe, probabilities: Values) -> Values:
+    """Apply a run's decision to predictions of its ensemble; both (sample, ...)."""
+    target, name = target_of(recipe), recipe.combine.decide
+    decision = target.parts.decision(name, target.options(recipe, name))
+    decided: Values = load_decision(decision, run.folder / "ensemble.npz").apply(probabilities)
     return decided
 
 
@@ -106,60 +112,112 @@ class _Evaluator:
 
     recipe: Recipe
     dataset: Dataset
-    tested: OutOfFold
+    tested: OutOfFold  # every member's scores of the test parts, with the baseline last
     learned: OutOfFold
 
-    def predict(self, members: Sequence[int], by: str, calibrate: str) -> Values:
-        """Combined and calibrated probabilities of the test parts from some members."""
-        seed, options = self.recipe.seed, _combining(self.recipe, by, members)
-        return cross_fit(self.tested, self.learned, members, by=by, calibrate=calibrate, seed=seed, options=options)
+    @classmethod
+    def of(cls, context: Context) -> _Evaluator:
+        """Collect the members' scores of a run."""
+        learned = "test" if len(context.folds) > 1 else "validation"
+        return cls(context.recipe, context.dataset, _gather(context, "test"), _gather(context, learned))
+
+    @property
+    def target(self) -> Target:
+        """The task's target."""
+        return target_of(self.recipe)
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The task's metrics by name."""
+        return self.target.metrics(self.target.outputs(self.dataset))
+
+    @property
+    def metric(self) -> Metric:
+        """The recipe's metric."""
+        return self.metrics[self.recipe.output.metric]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The units of metrics that have one."""
+        return {name: metric.unit for name, metric in self.metrics.items() if metric.unit}
+
+    @property
+    def learns_decision(self) -> bool:
+        """Whether the decision is fitted."""
+        name = self.recipe.combine.decide
+        return bool(self.target.parts.decision(name, self.target.options(self.recipe, name)).learns)
+
+    def predict(self, members: Sequence[int], by: str, calibrate: str, decisions: Iterable[str]) -> CrossFitted:
+        """Combined and calibrated predictions for the test parts from some members, with decisions."""
+        seed, options, parts = self.recipe.seed, _combining(self.recipe, by, members), self.target.parts
+        wanted = {name: self.target.options(self.recipe, name) for name in decisions}
+        given: dict[str, Any] = {"by": by, "calibrate": calibrate, "seed": seed, "options": options}
+        return cross_fit(self.tested, self.learned, members, **given, parts=parts, decide=wanted)
+
+    def of_one(self, member: int) -> CrossFitted:
+        """Predictions of one member, with the recipe's calibration and decision."""
+        return self.predict([member], "mean", self.recipe.combine.calibrate, [self.recipe.combine.decide])
 
     def alone(self, member: int) -> dict[str, Any]:
-        """Metrics of one member, with the recipe's calibration and decision rule."""
-        return self.row(self.predict([member], "mean", self.recipe.combine.calibrate), self.recipe.combine.decide)
+        """Metrics of one member, with the recipe's calibration and decision."""
+        made = self.of_one(member)
+        return self.row(made.probabilities, made.decided[self.recipe.combine.decide])
 
-    def compare(self, members: Sequence[int]) -> tuple[list[dict[str, Any]], list[str]]:
-        """Metrics of every combiner, calibration and decision rule; and notes on combinations that could not be fitted."""
-        choices, notes = [], []
-        for by in COMBINERS if len(members) > 1 else ["mean"]:
+    def compare(self, members: Sequence[int]) -> tuple[list[ScoreRow], list[str]]:
+        """Metrics of every combiner, calibration and decision; and notes on combinations that could not be fitted."""
+        parts, choices, notes = self.target.parts, list[ScoreRow](), list[str]()
+        for by in parts.combiners if len(members) > 1 else ["mean"]:
             try:
-                requested = [(calibrate, self.predict(members, by, calibrate)) for calibrate in CALIBRATIONS]
+                made = [(calibrate, self.predict(members, by, calibrate, parts.decisions)) for calibrate in parts.calibrations]
             except DataError as error:  # too few held-out samples for an alternative that is not in the recipe
                 notes.append(f"not compared: {error}")
                 continue
-            for (calibrate, answer), decide in product(requested, DECISIONS):
-                choices.append({"by": by, "calibrate": calibrate, "decide": decide, **self.row(answer, decide)})
+            for (calibrate, answer), decided in product(made, parts.decisions):
+                row = self.row(answer.probabilities, answer.decided[decided])
+                choices.append(ScoreRow(by=by, calibrate=calibrate, decide=decided, **row))
         return choices, notes
 
-    def row(self, probabilities: Values, decide: str) -> dict[str, Any]:
+    def row(self, probabilities: Values, decided: Values) -> dict[str, Any]:
         """Metrics of some predictions: value and 95 % interval."""
-        decided, every = decided_by(self.recipe, decide, probabilities), np.ones(len(probabilities), bool)
-        measured = dict.fromkeys([self.recipe.output.metric, "accuracy", "macro-f1", "l1"])
-        row: dict[str, Any] = {name: self._measure(name, probabilities, decided, every) for name in measured}
-        for name in ("log-loss", "ece", "auc"):
-            row.setdefault(name, METRICS[name].function(probabilities, self.tested.labels))
-        return {**row, "f1-by-class": f1_by_class(probabilities, self.tested.labels)}
+        every, truth = np.ones(len(probabilities), bool), self.tested.labels
+        shown = dict.fromkeys(self.target.shown(self.recipe.output.metric, self.target.outputs(self.dataset)))
+        row: dict[str, Any] = {name: self._measure(self.metrics[name], probabilities, decided, every) for name in shown}
+        for name, metric in self.metrics.items():
+            if name not in row:
+                row[name] = metric.function(decided if metric.decided else probabilities, truth)
+        return {**row, **self.target.details(probabilities, decided, truth)}
 
-    def by_fold(self, probabilities: Values, decide: str) -> list[dict[str, Any]]:
+    def by_fold(self, probabilities: Values, decided: Values) -> list[ScoreRow]:
         """The recipe's metric in each fold's test part, with sample count n and interval."""
-        metric, rows = self.recipe.output.metric, []
-        decided = decided_by(self.recipe, decide, probabilities)
+        rows = []
         for fold in np.unique(self.tested.fold):
             here = self.tested.fold == fold
-            measured = self._measure(metric, probabilities, decided, here)
-            rows.append({"fold": int(fold), "n": int(here.sum()), metric: measured})
+            measured = {self.metric.name: self._measure(self.metric, probabilities, decided, here)}
+            rows.append(ScoreRow(fold=int(fold), n=int(here.sum()), **measured))
         return rows
 
-    def _measure(self, name: str, probabilities: Values, decided: Values, rows: NDArray[np.bool_]) -> list[float]:
+    def differences(self, ours: CrossFitted, theirs: CrossFitted) -> dict[str, list[float]]:
+        """The difference of two predictors by each metric that is shown, with its interval on the same resamples."""
+        found, truth, name = {}, self.tested.labels, self.recipe.combine.decide
+        whole = self._drawn_whole()
+        for shown in self.target.shown(self.recipe.output.metric, self.target.outputs(self.dataset)):
+            metric = self.metrics[shown]
+            one, other = (made.decided[name] if metric.decided else made.probabilities for made in (ours, theirs))
+            scale = self._scale(metric, len(truth))
+            measured = paired_difference(metric, one, other, truth, groups=whole, seed=self.recipe.seed)
+            found[shown] = [scale * value for value in measured]
+        return found
+
+    def _measure(self, metric: Metric, probabilities: Values, decided: Values, rows: NDArray[np.bool_]) -> list[float]:
         """A metric of some rows with its interval, resampled by group if the split keeps groups whole."""
-        values, labels, output = (
-            (decided if name == "l1" else probabilities)[rows],
-            self.tested.labels[rows],
-            self.recipe.output,
-        )
-        whole, scale = self._drawn_whole(), output.per / len(labels) if name == "l1" and output.per else 1.0
-        ends = interval(name, values, labels, groups=None if whole is None else whole[rows], seed=self.recipe.seed)
-        return [scale * v for v in (METRICS[name].function(values, labels), *ends)]
+        values, truth = (decided if metric.decided else probabilities)[rows], self.tested.labels[rows]
+        whole, scale = self._drawn_whole(), self._scale(metric, len(truth))
+        groups = None if whole is None else whole[rows]
+        ends = bootstrap_interval(metric, values, truth, groups=groups, seed=self.recipe.seed)
+        return [scale * v for v in (metric.function(values, truth), *ends)]
+
+    def _scale(self, metric: Metric, count: int) -> float:
+        return self.recipe.output.per / count if metric.total and self.recipe.output.per else 1.0
 
     def _drawn_whole(self) -> NDArray[Any] | None:
         rows = self.tested.rows
@@ -176,30 +234,34 @@ def _combining(recipe: Recipe, by: str, members: Sequence[int]) -> dict[str, Any
     return recipe.combine.options if by == recipe.combine.by else {}
 
 
-def _fit_ensemble(recipe: Recipe, learned: OutOfFold) -> Ensemble:
-    """Fit the ensemble for new samples on all held-out samples."""
-    combine, every = recipe.combine, np.ones(len(learned.rows), bool)
-    members, labels = learned.take(every, range(len(recipe.member)))
-    more: dict[str, Any] = {"labels": labels, "samples": learned.rows, "seed": recipe.seed}
-    more["options"] = _combining(recipe, combine.by, range(len(recipe.member)))
-    return Ensemble.fit(combine.by, combine.calibrate, members, **more)
+def _baselines(context: Context, evaluator: _Evaluator, ours: CrossFitted) -> list[ScoreRow]:
+    """Scores of the baselines, and how the ensemble differs from each."""
+    recipe, target = context.recipe, evaluator.target
+    decide_by, prior = recipe.combine.decide, _prior(context)
+    rule = target.parts.decision(decide_by, target.options(recipe, decide_by))
+    decided = prior if rule.learns else rule.apply(prior)
+    made = [(target.prior_name, CrossFitted(prior, {decide_by: target.decided_prior(decided)}))]
+    if recipe.output.baseline:
+        made.append((recipe.output.baseline, evaluator.of_one(len(recipe.member))))
+    return [
+        ScoreRow(
+            name=name,
+            **evaluator.row(theirs.probabilities, theirs.decided[decide_by]),
+            differences=evaluator.differences(ours, theirs),
+        )
+        for name, theirs in made
+    ]
 
 
-def _baselines(context: Context, evaluator: _Evaluator) -> list[dict[str, Any]]:
-    rows = [{"name": "majority", **evaluator.row(_majority(context), context.recipe.combine.decide)}]
-    if context.recipe.output.baseline:
-        rows.append({"name": context.recipe.output.baseline, **evaluator.alone(len(context.recipe.member))})
-    return rows
-
-
-def _tested(context: Context) -> OutOfFold:
-    """Every member's scores of the test parts, with the baseline last."""
-    return _gather(context, "test")
-
-
-def _out_of_fold(context: Context) -> OutOfFold:
-    """Samples to fit a combiner on: the validation part of a single fold, or the test parts of several folds."""
-    return _gather(context, "test" if len(context.folds) > 1 else "validation")
+def _standing(metric: Metric, baselines: Sequence[ScoreRow]) -> str:
+    """How the ensemble stands to the best baseline."""
+    values = [(row.value(metric.name), row) for row in baselines]
+    known = [(value if metric.higher_is_better else -value, row) for value, row in values if not np.isnan(value)]
+    if not known:
+        return ""
+    best = max(known, key=lambda pair: pair[0])[1]
+    measured = best.compared(metric.name)
+    return standing_line(best.name, metric.name, *measured, metric.higher_is_better, metric.unit)
 
 
 def _gather(context: Context, part: str) -> OutOfFold:
@@ -207,7 +269,8 @@ def _gather(context: Context, part: str) -> OutOfFold:
     rows = np.concatenate(indexes)
     fold = np.concatenate([np.full(len(index), f.number) for f, index in zip(context.folds, indexes, strict=True)])
     scores = [[_kept_scores(context.run.member(f.number, n, m.model), part) for f in context.folds] for n, m in context.members]
-    return OutOfFold(rows, fold, context.dataset.known_labels()[rows], np.stack([np.concatenate(s) for s in scores]))
+    truth = target_of(context.recipe).truth(context.dataset)
+    return OutOfFold(rows, fold, truth[rows], np.stack([np.concatenate(s) for s in scores]))
 
 
 def _kept_scores(folder: Path, part: str) -> Values:
@@ -216,55 +279,29 @@ def _kept_scores(folder: Path, part: str) -> Values:
     return scores
 
 
-def _majority(context: Context) -> Values:
-    """Predict, for each test sample, the class shares of its fold's training part."""
-    labels, classes = context.dataset.known_labels(), len(context.dataset.classes)
-    shares = [np.bincount(labels[f.train], minlength=classes) / len(f.train) for f in context.folds]
-    return np.concatenate([np.tile(s, (len(f.test), 1)) for s, f in zip(shares, context.folds, strict=True)])
+def _prior(context: Context) -> Values:
+    """Predict, for each test sample, what its fold's training part says without a look at the signals."""
+    target = target_of(context.recipe)
+    truth, count = target.truth(context.dataset), len(target.outputs(context.dataset))
+    priors = [target.prior(truth[f.train], count) for f in context.folds]
+    return np.concatenate([np.tile(s, (len(f.test), 1)) for s, f in zip(priors, context.folds, strict=True)])
 
 
-def _no_better(results: Mapping[str, Any]) -> list[str]:
-    """A note if the ensemble is no better than always predicting the majority class."""
-    metric = results["metric"]
-    value, majority = results["score"][metric][0], results["baselines"][0][metric][0]
-    if value > majority if METRICS[metric].higher_is_better else value < majority:
+def _no_better(evaluator: _Evaluator, ours: Mapping[str, Any], prior: ScoreRow) -> list[str]:
+    """A note if the ensemble is no better than the baseline that ignores the signals."""
+    metric = evaluator.metric
+    value, theirs = ours[metric.name][0], prior.value(metric.name)
+    if value > theirs if metric.higher_is_better else value < theirs:
         return []
-    return ["no better than predicting the majority class; try more epochs, smaller batches or more samples"]
+    what = evaluator.target.prior_words
+    return [f"no better than {what}; try more epochs, smaller batches or more samples"]
 
 
 def _notes(context: Context) -> list[str]:
     """Caveats for reading the score."""
     simulated = ["trained and tested on simulated samples: the scores may not hold for real data"]
-    notes = simulated if context.run.metadata["simulated"] else []
+    notes = simulated if context.run.metadata.simulated else []
     return notes + data_notes(context.recipe, context.dataset, context.folds)
-
-
-def _few_to_choose_by(dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
-    """A note if a validation part has so few samples of a class that choosing weights by it is unreliable."""
-    labels, classes = dataset.known_labels(), dataset.classes
-    counts = [np.bincount(labels[f.validation], minlength=len(classes)) for f in folds if len(f.validation)]
-    least = np.min(counts, axis=0) if counts else np.full(len(classes), _FEW)
-    if least.min() >= _FEW:
-        return []
-    rarest = int(least.argmin())
-    return [
-        f"the validation part has only {least[rarest]} sample{'s' if least[rarest] != 1 else ''} of class '{classes[rarest]}': "
-        "the choice of the best weights is unreliable; raise split.validation or add samples"
-    ]
-
-
-_FEW = 3  # samples of a class in a validation part, below which a note is added
-
-
-def _last_class(recipe: Recipe, classes: Sequence[str]) -> list[str]:
-    """A note on which of two classes is the positive one, if that matters and the recipe does not name them."""
-    matters = recipe.output.submission == "target" or any(step.step in MIXERS for step in recipe.prepare)
-    if not matters or len(classes) != 2 or set(classes) == set(recipe.data.classes):
-        return []
-    first, last = classes
-    return [
-        f"class '{last}' is taken as the positive class; if it is '{first}', add --set 'data.classes=[\"{last}\",\"{first}\"]'"
-    ]
 
 
 def _straddling(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:

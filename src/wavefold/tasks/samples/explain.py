@@ -52,7 +52,7 @@ def explain(run: RunFolder, recipe: Recipe, dataset: Dataset, rows: Ints, classe
 
 def occlude(run: RunFolder, recipe: Recipe, signals: Floats, classes: Ints, origin: Floats) -> Floats:
     """Drop in the probability of a class when each segment is occluded; same shape as the signals."""
-    requested = Members(run, recipe).probabilities
+    requested = Members(run, recipe).predictions
     return occlusion(requested, signals, classes, pieces=pieces_of(signals.shape[1:]), origin=origin)
 
 

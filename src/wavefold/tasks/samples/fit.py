@@ -10,30 +10,29 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from wavefold.core.device import best_device, main_process_first, seed_step
 from wavefold.core.errors import UserError
-from wavefold.core.files import write_arrays, write_json, write_whole
+from wavefold.core.files import write_arrays, write_json
 from wavefold.core.process import is_main_process
 from wavefold.core.random import key as make_key
 from wavefold.core.registry import build_part, pick
 from wavefold.data.dataset import Floats, Ints, Signals, shape_words
 from wavefold.data.lazy import Lazy, blocks_of, by_blocks
 from wavefold.data.split import Fold
-from wavefold.evaluation.metrics import METRICS
-from wavefold.models import CLASSIFIERS, MODELS, prepare_for_prediction
+from wavefold.models import MODELS, prepare_for_prediction
 from wavefold.models.views import Views
 from wavefold.recipe import Member, Recipe, StageRecipe, Step
 from wavefold.tasks.samples.context import BASELINE, Context
+from wavefold.tasks.samples.target import State, Target, Truth, target_of
 from wavefold.training.checkpoint import CheckpointFile
-from wavefold.training.loop import Stage, fit_stage, probabilities_of, unfinished
-from wavefold.training.losses import LOSSES
+from wavefold.training.fit_net import fit_net, keep_net, new_stage
+from wavefold.training.loop import Stage, predict_all
 from wavefold.training.monitor import TrainingMonitor
-from wavefold.training.sampler import Augment, Batches, ByClass, EachOnce, Mix, OnDemand, TrainingSet, class_fractions
+from wavefold.training.sampler import Augment, Batches, Mix, OnDemand, TrainingSet
 from wavefold.transforms import AUGMENTATIONS, BALANCERS, MIXERS, TRANSFORMS
 
 Values = NDArray[np.float64]
@@ -52,7 +51,7 @@ def fit_fold(context: Context, fold: Fold, monitor: TrainingMonitor) -> None:
         there = (folder / "scores.npz").exists()
         if not there:
             member_fit = MemberFit(context.recipe, member, prepared, folder, _member_key(context.recipe, member, number, fold))
-            (_fit_net if member.model in MODELS else _fit_classifier)(member_fit, monitor)
+            (_fit_net if member.model in MODELS else _fit_at_once)(member_fit, monitor)
         monitor.end(member.model in MODELS, earlier=there)
 
 
@@ -60,12 +59,13 @@ def fit_fold(context: Context, fold: Fold, monitor: TrainingMonitor) -> None:
 class Prepared:
     """One fold's prepared signals; fitted transforms and synthetic samples come from its training part only."""
 
-    classes: tuple[str, ...]
+    names: tuple[str, ...]  # of the outputs
     train: Signals  # (sample, channel, ...), synthetic samples last
-    labels: Ints  # (sample,)
+    truth: Truth  # (sample,) or (sample, output)
+    scaling: State  # of the truth
     samples: Ints  # (sample,) keys of each sample's random draws
     validation: Signals
-    validation_labels: Ints
+    validation_truth: Truth
     test: Signals
 
 
@@ -79,28 +79,39 @@ class MemberFit:
     folder: Path
     key: int  # key of all random draws
 
+    @property
+    def target(self) -> Target:
+        """The task's target."""
+        return target_of(self.recipe)
+
+    @property
+    def head(self) -> nn.Module:
+        """From what a net returns to predictions."""
+        return self.target.head(self.recipe, len(self.prepared.names), self.prepared.scaling)
+
 
 def prepare_fold(context: Context, fold: Fold) -> Prepared:
     """Run the recipe's steps in order: fit transforms on the training part, apply them to all parts, and balance samples."""
-    dataset, folder = context.dataset, context.run.folder / f"fold{fold.number}"
-    every, indexes = dataset.known_labels(), (fold.train, fold.validation, fold.test)
+    dataset, target, folder = context.dataset, target_of(context.recipe), context.run.folder / f"fold{fold.number}"
+    every, indexes = target.truth(dataset), (fold.train, fold.validation, fold.test)
     parts = [by_blocks(lambda block: block, dataset.signals, folder, index) for index in indexes]
-    labels, samples = every[fold.train], fold.train
+    truth, samples = every[fold.train], fold.train
     states: dict[str, NDArray[Any]] = {}
     for number, step in enumerate(context.recipe.prepare):
         if step.step in TRANSFORMS:
             transform = build_part(TRANSFORMS, step.step, step.options, f"prepare.{number}")
-            transform.fit(parts[0], labels)
+            transform.fit(parts[0], truth)
             parts = [by_blocks(transform.apply, part, folder) for part in parts]
             states |= {f"{number}.{name}": value for name, value in transform.state().items()}
         elif step.step in BALANCERS:
             there = as_array(parts[0], f"prepare.{number}: '{step.step}'")
-            made = _balance(context, number, folder / f"made{number}.npz", there, labels)
-            parts[0], labels = np.concatenate([there, made[0]]), np.concatenate([labels, made[1]])
+            made = _balance(context, number, folder / f"made{number}.npz", there, truth)
+            parts[0], truth = np.concatenate([there, made[0]]), np.concatenate([truth, made[1]])
             samples = np.concatenate([samples, len(every) + np.arange(len(made[1]))])
-    write_arrays(folder / "prepare.npz", states)
+    scaling = target.scaling(truth)
+    write_arrays(folder / "prepare.npz", {**states, **{f"truth.{name}": value for name, value in scaling.items()}})
     train, validation, test = parts
-    return Prepared(dataset.classes, train, labels, samples, validation, every[fold.validation], test)
+    return Prepared(target.outputs(dataset), train, truth, scaling, samples, validation, every[fold.validation], test)
 
 
 def new_monitor(context: Context) -> TrainingMonitor:
@@ -110,14 +121,15 @@ def new_monitor(context: Context) -> TrainingMonitor:
     return TrainingMonitor([len(f.train) for f in context.folds], epochs, nets, tensorboard=context.recipe.output.tensorboard)
 
 
-def new_net(member: Member, shape: Sequence[int], classes: int, key: int, place: str = "member") -> nn.Module:
+def new_net(member: Member, shape: Sequence[int], width: int, key: int, place: str = "member") -> nn.Module:
     """Build a net with weights initialized from a key. shape: (sample, channel, ...) of the signals; place: for errors.
 
-    Besides the classes, the constructor gets channels and length, or channels, rows and columns, as its signature requires.
+    width: values it returns for a sample, which its constructor takes as `classes`. The constructor also gets channels and
+    length, or channels, rows and columns, as its signature requires.
     """
     axes = net_axes(member, shape, place)
     seed_step(key)
-    given = {**dict(zip(axes, shape[1:], strict=True)), "classes": classes}
+    given = {**dict(zip(axes, shape[1:], strict=True)), "classes": width}
     net: nn.Module = build_part(MODELS, member.model, member.options, place, **given)
     return net
 
@@ -188,25 +200,17 @@ def _balance(context: Context, number: int, path: Path, signals: Floats, labels:
         return kept["signals"], kept["labels"]
 
 
-def _fit_net(member_fit: MemberFit, monitor: TrainingMonitor) -> None:
-    """Train one net through the recipe's stages; save its weights and its probabilities of validation and test samples."""
-    recipe, prepared, device = member_fit.recipe, member_fit.prepared, best_device()
-    model = new_net(member_fit.member, prepared.train.shape, len(prepared.classes), member_fit.key).to(device)
-    batches = _batches(member_fit)
-    part = _part(member_fit, batches, device)
-    stages = [_stage(member_fit, i, s) for i, s in enumerate(recipe.stage)]
-    file = CheckpointFile(member_fit.folder / "state.pt", recipe.batches.save_every)
-    state = file.read()
-    monitor.resume(state, batches.steps)
-    for stage in unfinished(stages, state):
-        fit_stage(model, part, _checker(prepared), stage, state, file, monitor)
-    model.load_state_dict(state.best_weights)
-    weights = {name: value.contiguous() for name, value in state.best_weights.items()}
-    write_whole(member_fit.folder / "weights.safetensors", lambda stream: stream.write(safetensors.torch.save(weights)))
-    ready = for_inference(model, member_fit.member)
-    file.count_time(state)
-    _keep_scores(member_fit, lambda signals: probabilities_of(ready, signals), state.seconds)
-    file.remove()
+def _fit_net(fit: MemberFit, monitor: TrainingMonitor) -> None:
+    """Train one net through the recipe's stages; save its weights and its predictions for validation and test samples."""
+    recipe, prepared, target, device = fit.recipe, fit.prepared, fit.target, best_device()
+    width = target.width(recipe, len(prepared.names))
+    model = new_net(fit.member, prepared.train.shape, width, fit.key).to(device)
+    part = _part(fit, target.batches(recipe, prepared.truth, prepared.names), device)
+    stages = [_stage(fit, i, s) for i, s in enumerate(recipe.stage)]
+    file = CheckpointFile(fit.folder / "state.pt", recipe.batches.save_every)
+    state = fit_net(model, part, _checker(fit), stages, file=file, watch=monitor)
+    ready = for_inference(model, fit.member)
+    keep_net(fit.folder, state, file, lambda: _keep_scores(fit, lambda signals: predict_all(ready, fit.head, signals)))
 
 
 def for_inference(model: nn.Module, member: Member) -> nn.Module:
@@ -215,50 +219,46 @@ def for_inference(model: nn.Module, member: Member) -> nn.Module:
     return Views(ready, member.flips).eval() if member.flips else ready
 
 
-def _part(member_fit: MemberFit, batches: Batches, device: torch.device) -> TrainingSet:
-    prepared = member_fit.prepared
-    labels, samples = (torch.from_numpy(a).to(device) for a in (prepared.labels, prepared.samples))
+def _part(fit: MemberFit, batches: Batches, device: torch.device) -> TrainingSet:
+    prepared, count = fit.prepared, len(fit.prepared.names)
+    learned = fit.target.learned(prepared.truth, prepared.scaling)
+    labels, samples = (torch.from_numpy(a).to(device) for a in (learned, prepared.samples))
     signals = (
         OnDemand(prepared.train, device) if isinstance(prepared.train, Lazy) else torch.from_numpy(prepared.train).to(device)
     )
-    classes = len(prepared.classes)
     return TrainingSet(
-        signals, labels, samples, batches, new_changes(member_fit.recipe.prepare, prepared.train.shape, classes), classes
+        signals, labels, samples, batches, new_changes(fit.recipe.prepare, prepared.train.shape, count), count
     )
 
 
-def _fit_classifier(member_fit: MemberFit, monitor: TrainingMonitor) -> None:
-    """Fit a classifier without epochs; save it and its probabilities of validation and test samples."""
-    begun = time.monotonic()
-    classifier = build_part(
-        CLASSIFIERS, member_fit.member.model, member_fit.member.options, "member", seed=member_fit.key & 0x7FFFFFFF
-    )
-    train = member_fit.prepared.train
-    train = train if reads_lazily(type(classifier)) else as_array(train, f"'{member_fit.member.model}'")
-    classifier.fit(train, member_fit.prepared.labels, len(member_fit.prepared.classes))
+def _fit_at_once(fit: MemberFit, monitor: TrainingMonitor) -> None:
+    """Fit a model without epochs; save it and its predictions for validation and test samples."""
+    begun, target, train = time.monotonic(), fit.target, fit.prepared.train
+    fitted = target.new_fitted(fit.member.model, fit.member.options, "member", fit.key & 0x7FFFFFFF)
+    train = train if reads_lazily(type(fitted)) else as_array(train, f"'{fit.member.model}'")
+    fitted.fit(train, fit.prepared.truth, len(fit.prepared.names))
     if is_main_process():
-        member_fit.folder.mkdir(parents=True, exist_ok=True)
-        classifier.save(member_fit.folder)
-    _keep_scores(member_fit, lambda signals: classifier_probabilities(classifier, signals), time.monotonic() - begun)
+        fit.folder.mkdir(parents=True, exist_ok=True)
+        fitted.save(fit.folder)
+    write_json(fit.folder / "seconds.json", round(time.monotonic() - begun, 1))
+    _keep_scores(fit, lambda signals: _by_blocks(fit, fitted, signals))
 
 
-def reads_lazily(classifier: Any) -> bool:
-    """Whether the `fit` method of a classifier class accepts signals that are read on demand."""
-    return Lazy in get_args(get_type_hints(classifier.fit).get("signals"))
+def reads_lazily(fitted: Any) -> bool:
+    """Whether the `fit` method of a model accepts signals that are read on demand."""
+    return Lazy in get_args(get_type_hints(fitted.fit).get("signals"))
 
 
-def classifier_probabilities(classifier: Any, signals: Signals) -> Values:
-    """A classifier's probabilities, (sample, class); signals read on demand are processed in blocks."""
+def _by_blocks(fit: MemberFit, fitted: Any, signals: Signals) -> Values:
+    """A fitted model's predictions, (sample, ...); signals read on demand are processed in blocks."""
     if not isinstance(signals, Lazy) or not len(signals):
-        return classifier.probabilities(signals[:])  # type: ignore[no-any-return]  # classifiers share no base class
-    return np.concatenate([classifier.probabilities(values) for _, values in blocks_of(signals)])
+        return fit.target.ask(fitted, signals[:])
+    return np.concatenate([fit.target.ask(fitted, values) for _, values in blocks_of(signals)])
 
 
-def _keep_scores(member_fit: MemberFit, predict: Callable[[Signals], Values], seconds: float) -> None:
-    """Write a member's probabilities of the validation and test parts; this file marks the member as done."""
-    scores = {part: predict(getattr(member_fit.prepared, part)) for part in ("validation", "test")}
-    write_json(member_fit.folder / "seconds.json", round(seconds, 1))
-    write_arrays(member_fit.folder / "scores.npz", scores)
+def _keep_scores(fit: MemberFit, predict: Callable[[Signals], Values]) -> None:
+    """Write a member's predictions for the validation and test parts; this file marks the member as done."""
+    write_arrays(fit.folder / "scores.npz", {part: predict(getattr(fit.prepared, part)) for part in ("validation", "test")})
 
 
 def _member_key(recipe: Recipe, member: Member, number: int | str, fold: Fold) -> int:
@@ -267,37 +267,21 @@ def _member_key(recipe: Recipe, member: Member, number: int | str, fold: Fold) -
     return make_key(recipe.seed, fold.number, -1 if number == BASELINE else int(number))
 
 
-def _stage(member_fit: MemberFit, number: int, stage: StageRecipe) -> Stage:
-    counts = torch.from_numpy(np.bincount(member_fit.prepared.labels, minlength=len(member_fit.prepared.classes)))
-    return Stage(
-        number=number,
-        loss=build_part(LOSSES, stage.loss, stage.options, f"stage.{number}", counts=counts).to(best_device()),
-        metric=stage.best,
-        higher_is_better=METRICS[stage.best].higher_is_better,
-        key=member_fit.key,
-        **{name: getattr(stage, name) for name in _SHARED},
-    )
+def _stage(fit: MemberFit, number: int, stage: StageRecipe) -> Stage:
+    names = fit.prepared.names
+    loss = fit.target.loss(stage, f"stage.{number}", fit.prepared.truth, len(names)).to(best_device())
+    metric = fit.target.metrics(names)[stage.best]
+    return new_stage(stage, number, loss, stage.best, higher_is_better=metric.higher_is_better, key=fit.key)
 
 
-def _batches(member_fit: MemberFit) -> Batches:
-    batches, labels = member_fit.recipe.batches, member_fit.prepared.labels
-    if batches.fractions == "each":
-        return EachOnce(len(labels), batches.size, batches.steps)
-    fractions = class_fractions(batches.fractions, labels, member_fit.prepared.classes)
-    return ByClass(labels, fractions, batches.size, batches.steps)
-
-
-_SHARED = ("epochs", "learning_rate", "optimiser", "weight_decay", "schedule", "patience", "average")
-
-
-def _checker(prepared: Prepared) -> Callable[[nn.Module], dict[str, float]]:
+def _checker(fit: MemberFit) -> Callable[[nn.Module], dict[str, float]]:
     """The validation callback of the training loop: metrics of a model on the validation part after each epoch."""
-    signals = prepared.validation
+    signals, truth, head, metrics = fit.prepared.validation, fit.prepared.validation_truth, fit.head, fit.target.metrics(fit.prepared.names)
 
     def check(model: nn.Module) -> dict[str, float]:
         if not len(signals):
             return {}
-        probabilities = probabilities_of(model, signals)
-        return {name: m.function(probabilities, prepared.validation_labels) for name, m in METRICS.items()}
+        predictions = predict_all(model, head, signals)
+        return {name: metric.function(predictions, truth) for name, metric in metrics.items()}
 
     return check

@@ -16,35 +16,27 @@ from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Dataset, Floats
 from wavefold.data.lazy import blocks_of
 from wavefold.ensemble import Ensemble
-from wavefold.models import CLASSIFIERS
 from wavefold.recipe import Member, Recipe
+from wavefold.tasks.base import recipe_of
 from wavefold.tasks.samples.fit import for_inference, new_net
+from wavefold.tasks.samples.target import target_of
 from wavefold.training.checkpoint import read_weights
-from wavefold.training.loop import probabilities_of
+from wavefold.training.loop import predict_all
 from wavefold.transforms import TRANSFORMS, Transform
 
 Values = NDArray[np.float64]
 
 
-def probabilities_for(run: RunFolder, dataset: Dataset, size: int = 512) -> Values:
-    """Predict class probabilities of new samples with a run's full ensemble; result: (sample, class).
+def predictions_for(run: RunFolder, dataset: Dataset, size: int = 512, member: int | None = None) -> Values:
+    """Predict new samples with a run's full ensemble, (sample, ...): class probabilities, or what its task predicts.
 
     Each fold's members are combined and calibrated as in the evaluation, and the folds are averaged. The result does not
-    depend on the batch size.
+    depend on the batch size. member: predict with this one alone, before calibration.
     """
-    requested = Members(run, recipe_of(run), size)
-    total: Values = np.zeros((len(dataset), len(run.metadata["classes"])))
+    requested, recipe = Members(run, recipe_of(run), size), recipe_of(run)
+    total: Values = np.zeros((len(dataset), target_of(recipe).columns(len(run.metadata.classes))))
     for rows, block in blocks_of(dataset.signals):
-        total[rows] = requested.probabilities(block)
-    return total
-
-
-def member_probabilities_for(run: RunFolder, number: int, dataset: Dataset, size: int = 512) -> Values:
-    """Predict with one member of a run: the mean over its folds, before calibration; result: (sample, class)."""
-    requested = Members(run, recipe_of(run), size)
-    total: Values = np.zeros((len(dataset), len(run.metadata["classes"])))
-    for rows, block in blocks_of(dataset.signals):
-        total[rows] = requested.of_member(number, block)
+        total[rows] = requested.predictions(block) if member is None else requested.of_member(member, block)
     return total
 
 
@@ -52,38 +44,25 @@ class Members:
     """The members of all folds of a run, with their transforms and combiner; each is loaded once, on first use."""
 
     def __init__(self, run: RunFolder, recipe: Recipe, size: int = 512) -> None:
-        classes, folds = len(run.metadata["classes"]), range(run.metadata["folds"])
-        self._ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, run.folder / "ensemble.npz")
+        folds, self._target = range(run.metadata.folds), target_of(recipe)
+        parts, path = self._target.parts, run.folder / "ensemble.npz"
+        self._ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, path, parts)
         self._transforms = [transforms_of(run, recipe, fold) for fold in folds]
-        self._members = [
-            [_Member(m, run.member(fold, n, m.model), classes, size) for n, m in enumerate(recipe.member)] for fold in folds
-        ]
+        self._members = [[_Member(run, recipe, fold, n, size) for n in range(len(recipe.member))] for fold in folds]
 
-    def probabilities(self, signals: Floats) -> Values:
-        """Ensemble probabilities of signals (sample, channel, ...), averaged over folds: (sample, class)."""
+    def predictions(self, signals: Floats) -> Values:
+        """The ensemble's predictions for signals (sample, channel, ...), averaged over folds: (sample, ...)."""
         predicted = []
         for transforms, members in zip(self._transforms, self._members, strict=True):
             prepared = _prepared(signals, transforms)
-            predicted.append(self._ensemble.probabilities(np.stack([member.probabilities(prepared) for member in members])))
-        return _mean(predicted)
+            predicted.append(self._ensemble.probabilities(np.stack([member.predictions(prepared) for member in members])))
+        return self._target.average(predicted)
 
     def of_member(self, number: int, signals: Floats) -> Values:
-        """Probabilities of one member alone, averaged over folds, before calibration: (sample, class)."""
+        """Predictions of one member alone, averaged over folds, before calibration: (sample, ...)."""
         each = zip(self._transforms, self._members, strict=True)
-        return _mean([members[number].probabilities(_prepared(signals, transforms)) for transforms, members in each])
-
-
-def _mean(predicted: Sequence[Values]) -> Values:
-    total = np.zeros_like(predicted[0])
-    for values in predicted:
-        total += values / len(predicted)
-    return total
-
-
-def recipe_of(run: RunFolder, skip_bad: bool = False) -> Recipe:
-    """Load the run's recipe; skip_bad: skip samples that cannot be read."""
-    recipe = Recipe.from_toml(run.recipe_text, str(run.folder / "recipe.toml"))
-    return recipe.with_({"data.skip_bad": True}) if skip_bad else recipe
+        predicted = [members[number].predictions(_prepared(signals, transforms)) for transforms, members in each]
+        return self._target.average(predicted)
 
 
 def transforms_of(run: RunFolder, recipe: Recipe, fold: int) -> list[Transform]:
@@ -98,10 +77,16 @@ def transforms_of(run: RunFolder, recipe: Recipe, fold: int) -> list[Transform]:
     return found
 
 
-def member_net(member: Member, folder: Path, shape: Sequence[int], classes: int) -> nn.Module:
+def scaling_of(run: RunFolder, fold: int) -> dict[str, NDArray[Any]]:
+    """The statistics of the training part's truth in one fold."""
+    with np.load(run.folder / f"fold{fold}" / "prepare.npz", allow_pickle=False) as kept:
+        return {k.removeprefix("truth."): kept[k] for k in kept if k.startswith("truth.")}
+
+
+def member_net(member: Member, folder: Path, shape: Sequence[int], width: int) -> nn.Module:
     """Load a member that is a net, ready for inference, from its fold folder. shape: (sample, ...) of its prepared signals."""
     own = member.model_dump(exclude={"pretrained"})  # all weights come from the run
-    model = new_net(Member(**own), shape, classes, 0)
+    model = new_net(Member(**own), shape, width, 0)
     model.load_state_dict(read_weights(folder))
     return for_inference(model, member)
 
@@ -116,20 +101,25 @@ def _prepared(signals: Floats, transforms: Sequence[Transform]) -> Floats:
 class _Member:
     """One member of one fold, loaded from its folder on first use."""
 
-    def __init__(self, member: Member, folder: Path, classes: int, size: int) -> None:
-        self._member, self._folder, self._classes, self._size = member, folder, classes, size
+    def __init__(self, run: RunFolder, recipe: Recipe, fold: int, number: int, size: int) -> None:
+        self._run, self._recipe, self._fold, self._member, self._size = run, recipe, fold, recipe.member[number], size
+        self._folder, self._target = run.member(fold, number, self._member.model), target_of(recipe)
         self._ask: Callable[[Floats], Values] | None = None
 
-    def probabilities(self, signals: Floats) -> Values:
-        """Predict class probabilities of prepared signals, (sample, class)."""
+    def predictions(self, signals: Floats) -> Values:
+        """Predictions for prepared signals, (sample, ...)."""
         if self._ask is None:
-            self._ask = self._of_classifier() if self._member.model in CLASSIFIERS else self._of_net(signals.shape)
+            self._ask = self._of_fitted() if self._member.model in self._target.fitted else self._of_net(signals.shape)
         return self._ask(signals)
 
-    def _of_classifier(self) -> Callable[[Floats], Values]:
-        kind: Any = CLASSIFIERS[self._member.model]
-        return kind.load(self._folder).probabilities  # type: ignore[no-any-return]  # classifiers share no base class
+    def _of_fitted(self) -> Callable[[Floats], Values]:
+        kind: Any = self._target.fitted[self._member.model]
+        fitted = kind.load(self._folder)
+        return lambda signals: self._target.ask(fitted, signals)
 
     def _of_net(self, shape: Sequence[int]) -> Callable[[Floats], Values]:
-        ready = member_net(self._member, self._folder, shape, self._classes).to(best_device())
-        return lambda signals: probabilities_of(ready, signals, self._size)
+        count = len(self._run.metadata.classes)
+        width, scaling = self._target.width(self._recipe, count), scaling_of(self._run, self._fold)
+        head = self._target.head(self._recipe, count, scaling)
+        ready = member_net(self._member, self._folder, shape, width).to(best_device())
+        return lambda signals: predict_all(ready, head, signals, self._size)

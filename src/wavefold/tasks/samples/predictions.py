@@ -13,7 +13,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ from wavefold.data.table_files import check_suffix, write_form
 from wavefold.data.xlsx import xlsx_bytes
 
 Values = NDArray[np.float64]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,10 @@ class Predictions:
     decided: Values  # (sample, class): the values to submit
     submission: str = "labels"  # form of the CSV, a name in SUBMISSIONS
 
+    per_name: ClassVar[int] = 1  # columns of probabilities for each name
+
     def __post_init__(self) -> None:
-        shape = (len(self.ids), len(self.classes))
+        shape = (len(self.ids), self.per_name * len(self.classes))
         for name, values in (("probabilities", self.probabilities), ("decided", self.decided)):
             if values.shape != shape:
                 raise DataError(f"predictions: {name} has shape {values.shape}, expected {shape} (id, class)")
@@ -52,6 +53,26 @@ class Predictions:
         labels = {f"label_{name}": self.decided[:, i] for i, name in enumerate(self.classes)}
         odds = {f"probability_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
         return {"id": self.ids, **labels, **odds, "predicted": self._named(self.probabilities)}
+
+    def csv_rows(self) -> Iterator[Sequence[Any]]:
+        """The rows of the CSV, the header included if it has one."""
+        return SUBMISSIONS[self.submission](self)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the .npz file: ids, classes, probabilities and decided."""
+        names = {"ids": np.asarray(self.ids, np.str_), "classes": np.array(self.classes, np.str_)}
+        return {**names, "probabilities": self.probabilities, "decided": self.decided}
+
+    def messages(self) -> list[dict[str, Any]]:
+        """For each sample, what the server answers: id, most probable class, probabilities and decisions by class."""
+        odds, decided = (self.by_name(values) for values in (self.probabilities, self.decided))
+        named = self._named(self.probabilities).tolist()
+        rows = zip(self.ids.tolist(), named, odds, decided, strict=True)
+        return [{"id": id_, "class": name, "probabilities": p, "decided": d} for id_, name, p, d in rows]
+
+    def by_name(self, values: Values) -> list[dict[str, float]]:
+        """Values (sample, name) as one mapping from name to value for each sample, rounded to seven decimals."""
+        return [dict(zip(self.classes, row, strict=True)) for row in np.round(values, 7).tolist()]
 
     def types(self) -> Strings:
         """Return one class per sample, (sample,): the decided one, or the most probable if none or several are decided."""
@@ -74,7 +95,7 @@ def check_target(path: str | Path) -> None:
 
 def _csv_bytes(predictions: Predictions) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(SUBMISSIONS[predictions.submission](predictions))
+    csv.writer(text, lineterminator="\n").writerows(predictions.csv_rows())
     return text.getvalue().encode()
 
 
@@ -111,16 +132,18 @@ def _written(column: Values) -> list[Any]:
     return [f"{value:.8g}" for value in column.tolist()]  # :g writes 1.0 as 1
 
 
+def csv_of_columns(predictions: Predictions) -> Iterator[Sequence[Any]]:
+    """Every column of predictions under a header."""
+    columns = predictions.columns()
+    yield list(columns)
+    numbers = [_written(values) if values.dtype.kind == "f" else values.tolist() for values in columns.values()]
+    yield from zip(*numbers, strict=True)
+
+
 def _npz_bytes(predictions: Predictions) -> bytes:
-    """Arrays ids, classes, probabilities and decided, which np.load reads without pickle."""
+    """Arrays that np.load reads without pickle."""
     content = io.BytesIO()
-    np.savez(
-        content,
-        ids=np.asarray(predictions.ids, np.str_),
-        classes=np.array(predictions.classes, np.str_),
-        probabilities=predictions.probabilities,
-        decided=predictions.decided,
-    )
+    np.savez(content, **predictions.arrays())  # type: ignore[arg-type]  # names as keywords
     return content.getvalue()
 
 

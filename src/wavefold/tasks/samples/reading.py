@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -11,37 +12,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.core.errors import DataError, MissingGroup, UserError, listed, nearest
-from wavefold.core.registry import build_part
+from wavefold.core.errors import DataError, MissingGroup, UserError, listed, nearest, plural
+from wavefold.core.records import RunInfo
+from wavefold.core.registry import build_part, pick
 from wavefold.core.run import LIMITED
 from wavefold.data import read, test_files
 from wavefold.data.dataset import Dataset, Strings, shape_words
 from wavefold.data.split import SPLITS, Fold, holdout
-from wavefold.ensemble import COMBINERS
-from wavefold.recipe import Recipe
-from wavefold.training.sampler import class_fractions
+from wavefold.recipe import Recipe, digest_of
+from wavefold.tasks.samples.target import target_of
 
 Log = Callable[[str], None]
 
 
 def read_for(recipe: Recipe, source: str) -> Dataset:
-    """Read the labelled samples of a source for a recipe; UserError if its class fractions do not match the classes."""
-    dataset = _in_order(read(source, group=recipe.split.group, **_reading(recipe)), recipe.data.classes)
-    labels, limit = dataset.known_labels(), recipe.data.limit
-    if recipe.batches.fractions != "each":
-        class_fractions(recipe.batches.fractions, labels, dataset.classes)  # names a class of the data without a fraction
+    """Read the samples of a source with their truth, for a recipe; UserError if they do not suit it."""
+    dataset, limit = _read(recipe, source), recipe.data.limit
+    target = target_of(recipe)
+    target.batches(recipe, target.truth(dataset), target.outputs(dataset))  # names a class of the data without a fraction
     if not 0 < limit < len(dataset):
         return dataset
     with _named(f"{source}{LIMITED}{limit}"):
-        some = holdout(labels, fraction=limit / len(dataset), validation=0, seed=recipe.seed, classes=dataset.classes)
+        fraction, names = limit / len(dataset), target.outputs(dataset)
+        some = holdout(target.strata(dataset), fraction=fraction, validation=0, seed=recipe.seed, classes=names)
     return replace(dataset.take(some[0].test), source=f"{dataset.source}{LIMITED}{limit}")
 
 
-def _in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
-    """Order two classes as in the recipe if it names the same ones: the last one is the positive class."""
-    if len(classes) != 2 or dataset.labels is None or dataset.classes != tuple(classes)[::-1]:
-        return dataset
-    return replace(dataset, classes=tuple(classes), labels=1 - dataset.known_labels())
+def _read(recipe: Recipe, source: str, *, info: RunInfo | None = None, group: str | None = None) -> Dataset:
+    """Read samples with their truth. info: of the run, if they must match its data; group: the recipe's by default."""
+    target = target_of(recipe)
+    named = recipe.split.group if group is None else group
+    found = read(source, labels=target.numbered, grouped=True, group=named, **_reading(recipe, info))
+    return target.with_truth(recipe, found, info)
 
 
 def read_backgrounds(recipe: Recipe) -> Dataset:
@@ -51,50 +53,52 @@ def read_backgrounds(recipe: Recipe) -> Dataset:
 
 def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     """Split a dataset into folds; groups stay whole if the recipe names a group."""
-    labels = dataset.known_labels()
-    if len(np.unique(labels)) < 2:
-        raise DataError(
-            f"{dataset.source}: all samples are of class '{dataset.classes[labels[0]]}'; training needs at least two classes"
-        )
-    given = {"labels": labels, "groups": dataset.groups if recipe.split.group else None, "classes": dataset.classes}
+    target = target_of(recipe)
+    target.check_truth(dataset)
+    groups = dataset.groups if recipe.split.group else None
+    known = {"labels": target.strata(dataset), "groups": groups, "classes": target.outputs(dataset), "columns": dataset.columns}
+    named = inspect.signature(pick(SPLITS, recipe.split.way, "split.way")).parameters
+    given: dict[str, Any] = {name: value for name, value in {**known, "seed": recipe.seed}.items() if name in named}
     with _named(dataset.source):
-        folds: list[Fold] = build_part(SPLITS, recipe.split.way, recipe.split.options, "split", seed=recipe.seed, **given)
-    validation_split = len(folds[0].validation) if len(folds) == 1 else len(labels) - max(len(f.test) for f in folds)
-    needed = COMBINERS[recipe.combine.by].needs
-    if validation_split < needed:
+        folds: list[Fold] = build_part(SPLITS, recipe.split.way, recipe.split.options, "split", **given)
+    held = len(folds[0].validation) if len(folds) == 1 else len(dataset) - max(len(f.test) for f in folds)
+    needed = target.parts.combiners[recipe.combine.by].needs
+    if held < needed:
         raise UserError(
-            f"split: only {validation_split} sample{'s are' if validation_split != 1 else ' is'} held out, "
+            f"split: only {plural(held, 'sample')} {'are' if held != 1 else 'is'} held out, "
             f"but combine.by='{recipe.combine.by}' needs {needed} to fit on; raise split.validation or add samples"
         )
     return folds
 
 
 def read_to_explore(recipe: Recipe, source: str, *, labels: bool = True) -> Dataset:
-    """Read all samples of a source for a recipe, even if the group it names is missing."""
+    """Read all samples of a source for a recipe, even if the group it names is missing. labels: with their truth."""
+    if not labels:
+        return read(source, labels=False, group=recipe.split.group, **_reading(recipe))
     try:
-        return _in_order(read(source, labels=labels, group=recipe.split.group, **_reading(recipe)), recipe.data.classes)
+        return _read(recipe, source)
     except MissingGroup:
-        return _in_order(read(source, labels=labels, **_reading(recipe)), recipe.data.classes)
+        return _read(recipe, source, group="")
 
 
-def read_like(recipe: Recipe, source: str, metadata: Mapping[str, Any]) -> Dataset:
+def read_like(recipe: Recipe, source: str, info: RunInfo) -> Dataset:
     """Read samples to predict; they must have the shape of the training samples, and labels are ignored."""
-    dataset = read(source, labels=False, group=recipe.split.group, **_reading(recipe, metadata))
-    check_shape(dataset, metadata)
+    dataset = read(source, labels=False, group=recipe.split.group, **_reading(recipe, info))
+    check_shape(dataset, info)
     return dataset
 
 
-def read_labelled(recipe: Recipe, source: str, metadata: Mapping[str, Any], warn: Log) -> Dataset:
+def read_labelled(recipe: Recipe, source: str, info: RunInfo, warn: Log) -> Dataset:
     """Read samples to score: a folder's only test file if it has labels, else its training file; or the file given."""
-    options, tests = _reading(recipe, metadata), test_files(source)
-    if len(tests) == 1 and read(tests[0], **options).labels is not None:
+    target, tests = target_of(recipe), test_files(source)
+    if len(tests) == 1 and target.has_truth(recipe, read(tests[0], labels=target.numbered, **_reading(recipe, info))):
         source = str(tests[0])
     try:
-        dataset = read(source, group=recipe.split.group, **options)
+        dataset = _read(recipe, source, info=info)
     except MissingGroup:
-        dataset = read(source, **options)
+        dataset = _read(recipe, source, info=info, group="")
         warn(f"{source}: has no column '{recipe.split.group}'; the interval is computed over samples, not over groups")
-    dataset.known_labels()
+    target.truth(dataset)
     return dataset
 
 
@@ -104,16 +108,16 @@ def warn_left_out(dataset: Dataset, warn: Log) -> None:
         warn(f"left out {name}: {why}")
 
 
-def check_shape(dataset: Dataset, metadata: Mapping[str, Any]) -> None:
+def check_shape(dataset: Dataset, info: RunInfo) -> None:
     """Raise DataError if the shape or the wavelengths of signals differ from those of the training samples."""
-    have, shape = dataset.signals.shape[1:], metadata["shape"]
-    if tuple(have) != tuple(shape):
+    have, shape = dataset.signals.shape[1:], info.shape
+    if tuple(have) != shape:
         raise DataError(f"{dataset.source}: {_shape_difference(have, shape)}")
-    learned, there = metadata.get("axis"), axis_marks(dataset)
+    learned, there = info.axis, axis_marks(dataset)
     if learned and there and not np.allclose(learned, there, rtol=1e-5):
         raise DataError(
             f"{dataset.source}: the axis is {axis_words(there, dataset.unit)}; "
-            f"the run was trained on {axis_words(learned, metadata['unit'])}"
+            f"the run was trained on {axis_words(learned, info.unit)}"
         )
 
 
@@ -158,6 +162,11 @@ def _quarters(values: NDArray[np.float64]) -> Strings:
     return np.where(there, names[np.searchsorted(edges[1:-1], values, side="right")], "")
 
 
+def data_digest(recipe: Recipe, dataset: Dataset) -> str:
+    """What identifies the training data of a run: the source's bytes, the names of the outputs and the signals' shape."""
+    return digest_of([dataset.digest, list(target_of(recipe).outputs(dataset)), list(dataset.signals.shape)])
+
+
 def axis_marks(dataset: Dataset) -> list[float] | None:
     """The axis at 33 positions from first to last, if the source has one: enough to distinguish axes."""
     if dataset.axis is None:
@@ -180,13 +189,15 @@ def axis_words(marks: Sequence[float], unit: str) -> str:
     return f"{marks[0]:g} to {marks[-1]:g} ({unit or 'no unit'})"
 
 
-def _reading(recipe: Recipe, metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Arguments of `read` from a recipe, and from a run's metadata if samples must match its training data."""
-    data = recipe.data
-    fields: dict[str, Any] = {"layout": data.layout, "label_column": data.label, "grid": data.grid, "skip_bad": data.skip_bad}
-    if metadata is None:
+def _reading(recipe: Recipe, info: RunInfo | None = None) -> dict[str, Any]:
+    """Arguments of `read` from a recipe, and from a run if samples must match its training data."""
+    data, numbered = recipe.data, target_of(recipe).numbered
+    label = data.label if numbered else ""
+    fields: dict[str, Any] = {"layout": data.layout, "label_column": label, "grid": data.grid, "skip_bad": data.skip_bad}
+    if info is None:
         return fields
-    return {**fields, "classes": tuple(metadata["classes"]), "grid": metadata.get("grid") or data.grid}
+    classes = {"classes": info.classes} if numbered else {}
+    return {**fields, **classes, "grid": info.grid or data.grid}
 
 
 @contextmanager

@@ -16,22 +16,24 @@ import numpy as np
 from wavefold.core.errors import UserError, plural
 from wavefold.core.files import write_json, write_text
 from wavefold.core.process import is_main_process
+from wavefold.core.records import RunInfo
 from wavefold.core.registry import pick
 from wavefold.core.run import RunFolder, start_run
 from wavefold.data import SIMULATORS, WRITERS, test_files
 from wavefold.data.dataset import Dataset
 from wavefold.data.fingerprints import count_known, save_fingerprints
 from wavefold.evaluation.metrics import Score, cut_score, score
-from wavefold.recipe import Recipe, digest_of
-from wavefold.tasks.samples.context import Context, run_metadata
-from wavefold.tasks.samples.evaluate import decided_by, evaluate, predictions_of
+from wavefold.recipe import Recipe
+from wavefold.tasks.samples.context import Context, new_run_info
+from wavefold.tasks.samples.evaluate import decide, evaluate
 from wavefold.tasks.samples.fit import fit_fold, new_monitor
-from wavefold.tasks.samples.inference import probabilities_for
+from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.predictions import Predictions, write_predictions
 from wavefold.tasks.samples.reading import (
     axis_marks,
     check_shape,
     column_marks,
+    data_digest,
     even_grid,
     read_backgrounds,
     read_for,
@@ -40,6 +42,7 @@ from wavefold.tasks.samples.reading import (
     split_samples,
     warn_left_out,
 )
+from wavefold.tasks.samples.target import target_of
 from wavefold.tasks.samples.validation import check_fits
 
 Log = Callable[[str], None]
@@ -49,12 +52,12 @@ def begin_samples(recipe: Recipe, source: str, run: RunFolder, *, simulated: boo
     """Read and split all data before training, so that problems are reported early."""
     dataset = read_for(recipe, source)
     named = [Path(recipe.data.test)] if recipe.data.test else test_files(source)
-    metadata = _metadata_of(recipe, dataset, simulated)
-    tests = [read_like(recipe, str(path), metadata) for path in named]
+    info = _info_of(recipe, dataset, simulated)
+    tests = [read_like(recipe, str(path), info) for path in named]
     folds = split_samples(recipe, dataset)
     check_fits(recipe, dataset, folds)
     context = Context(run, recipe, dataset, tests, folds)
-    start_run(run.folder, {**metadata, "folds": len(folds)}, recipe.toml(), context.scores_digest)
+    start_run(run.folder, info.model_copy(update={"folds": len(folds)}), recipe.toml(), context.scores_digest)
     _keep_left_out(context)
     return context
 
@@ -72,49 +75,60 @@ def fit_and_evaluate_samples(context: Context) -> None:
     write_predictions(context.run.folder / "held_out.csv", held_out)
     for dataset in context.tests:
         name = "submission.csv" if len(context.tests) == 1 else f"submission-{Path(dataset.source).name.partition('.')[0]}.csv"
-        probabilities = probabilities_for(context.run, dataset)
-        write_predictions(
-            context.run.folder / name, predictions_of(context.recipe, dataset.ids, dataset.classes, probabilities)
-        )
+        write_predictions(context.run.folder / name, _predicted(context.run, context.recipe, dataset))
     seconds = round(_seconds(context) + time.monotonic() - begun, 1)
-    write_json(context.run.folder / "scores.json", {**results, "seconds": seconds, "judged": context.scores_digest})
+    write_json(
+        context.run.folder / "scores.json", {**results.as_json(), "seconds": seconds, "judged": context.scores_digest}
+    )
+
+
+def _predicted(run: RunFolder, recipe: Recipe, dataset: Dataset, size: int = 512) -> Predictions:
+    values = predictions_for(run, dataset, size)
+    return target_of(recipe).predictions(recipe, dataset.ids, run.metadata.classes, values, decide(run, recipe, values))
 
 
 def predict_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predictions:
-    """Predict probabilities and decisions for every sample of a source, in order; for a folder, of its only test file."""
-    tests, metadata = test_files(source), run.metadata
+    """Predict every sample of a source, with decisions, in order; for a folder, of its only test file."""
+    tests = test_files(source)
     if len(tests) > 1:
         raise UserError(f"{source}: contains the test files {', '.join(t.name for t in tests)}; name one of them")
-    dataset = read_like(recipe, str(tests[0]) if tests else source, metadata)
+    dataset = read_like(recipe, str(tests[0]) if tests else source, run.metadata)
     warn_left_out(dataset, warn)
-    return predictions_of(recipe, dataset.ids, metadata["classes"], probabilities_for(run, dataset, size))
+    return _predicted(run, recipe, dataset, size)
 
 
 def score_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log, by: Sequence[str]) -> Score:
     """Score a run on a labelled source: the recipe's metric with a 95 % interval, and others. by: columns of subgroups."""
-    dataset = read_labelled(recipe, source, run.metadata, warn)
+    target, dataset = target_of(recipe), read_labelled(recipe, source, run.metadata, warn)
     warn_left_out(dataset, warn)
     check_shape(dataset, run.metadata)
     marks = {column: column_marks(dataset, column) for column in by}
-    probabilities = probabilities_for(run, dataset, size)
-    seen = count_known(run.folder / "seen.npy", dataset.signals)
-    if seen:
-        warn(
-            f"{seen:,} of these {plural(len(dataset), 'sample')} {'were' if seen > 1 else 'was'} used for training or "
-            "validation: the score is too optimistic"
-        )
-    decided = decided_by(recipe, recipe.combine.decide, probabilities)
-    labels, metric = dataset.known_labels(), recipe.output.metric
+    values = predictions_for(run, dataset, size)
+    _warn_of_known(run, dataset, warn)
+    decided, truth, metrics = decide(run, recipe, values), target.truth(dataset), target.metrics(run.metadata.classes)
     drawn: dict[str, Any] = {"groups": dataset.groups if recipe.split.group else None, "seed": recipe.seed}
-    whole = score(probabilities, labels, metric=metric, decided=decided, **drawn)
-    values = decided if metric == "l1" else probabilities
-    return replace(whole, by={column: cut_score(metric, values, labels, words, **drawn) for column, words in marks.items()})
+    metric = metrics[recipe.output.metric]
+    whole = score(values, truth, metric=metric.name, metrics=metrics, decided=decided, **drawn)
+    shown = decided if metric.decided else values
+    cuts = {column: cut_score(metric, shown, truth, words, **drawn) for column, words in marks.items()}
+    return replace(whole, by=cuts, standing=_standing_on(run, target, values, decided, truth, drawn, recipe))
+
+
+def _warn_of_known(run: RunFolder, dataset: Dataset, warn: Log) -> None:
+    known = count_known(run.folder / "seen.npy", dataset.signals)
+    if known:
+        were = "were" if known > 1 else "was"
+        warn(
+            f"{known:,} of these {plural(len(dataset), 'sample')} {were} used for training or validation: "
+            "the score is too optimistic"
+        )
 
 
 def simulate_samples(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
     """Write simulated samples in the file layout of the recipe's real data."""
     make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
-    dataset = make(count, seed, shape=recipe.data.shape, classes=recipe.data.classes, **_backgrounds(recipe, make))
+    names = list(target_of(recipe).names(recipe))
+    dataset = make(count, seed, shape=recipe.data.shape, classes=names, **_backgrounds(recipe, make))
     return pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
 
 
@@ -127,19 +141,23 @@ def _backgrounds(recipe: Recipe, make: Callable[..., Dataset]) -> dict[str, Data
     return {"backgrounds": read_backgrounds(recipe)}
 
 
-def _metadata_of(recipe: Recipe, dataset: Dataset, simulated: bool) -> dict[str, Any]:
-    known = {
-        "source": dataset.source,
-        "simulated": simulated,
-        "samples": len(dataset),
-        "shape": list(dataset.signals.shape[1:]),
-        "unit": dataset.unit,
-        "axis": axis_marks(dataset),
-        "grid": even_grid(dataset),
-        "left_out": len(dataset.left_out),
-        "classes": list(dataset.classes),
-    }
-    return run_metadata(recipe, digest_of([dataset.digest, list(dataset.classes), list(dataset.signals.shape)]), known)
+def _info_of(recipe: Recipe, dataset: Dataset, simulated: bool) -> RunInfo:
+    names = target_of(recipe).outputs(dataset)
+    units = {"units": tuple(recipe.data.target_units)} if recipe.data.target_units else {}
+    return new_run_info(
+        recipe,
+        data_digest(recipe, dataset),
+        source=dataset.source,
+        simulated=simulated,
+        samples=len(dataset),
+        shape=dataset.signals.shape[1:],
+        unit=dataset.unit,
+        axis=axis_marks(dataset),
+        grid=even_grid(dataset),
+        left_out=len(dataset.left_out),
+        classes=names,
+        **units,
+    )
 
 
 def _keep_left_out(context: Context) -> None:

@@ -7,22 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from wavefold.core.errors import UserError, listed
+from wavefold.core.errors import UserError, listed, plural
 from wavefold.core.registry import build_part, check_options, pick
 from wavefold.data import SIMULATORS, WRITERS, check_grid, check_layout
 from wavefold.data.dataset import Dataset, Signals, shape_words
 from wavefold.data.lazy import Lazy
 from wavefold.data.split import SPLITS, Fold
-from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS
-from wavefold.evaluation.metrics import METRICS
-from wavefold.models import CLASSIFIERS, MODELS, count_parameters, describe
+from wavefold.models import MODELS, count_parameters, describe
 from wavefold.models.views import MIRRORS
 from wavefold.recipe import Member, Recipe, StageRecipe
 from wavefold.tasks.samples.evaluate import data_notes
 from wavefold.tasks.samples.fit import STEPS, check_size, net_axes, new_changes, new_net, reads_lazily
 from wavefold.tasks.samples.reading import axis_marks, axis_words, read_for, split_samples
+from wavefold.tasks.samples.target import target_of
 from wavefold.training.loop import OPTIMISERS
-from wavefold.training.losses import LOSSES
 from wavefold.training.sampler import Draw, EachOnce, TrainingSet, check_fractions
 from wavefold.training.schedule import SCHEDULES
 from wavefold.transforms import AUGMENTATIONS, BALANCERS, MIXERS
@@ -33,62 +31,69 @@ def check_recipe(recipe: Recipe) -> None:
 
     Every component is built once; nets are built on the meta device, without memory for weights.
     """
+    target = target_of(recipe)
     recipe.quickly()
     of_forecasts = recipe.changed("output", ("baselines", "period", "thresholds", "scales", "range"))
     if changed := of_forecasts + recipe.changed("data", ("digits",)):
         raise UserError(f"{changed[0]}: applies only to forecasting recipes, which have a [windows] section; remove it")
+    target.check(recipe)
     check_layout(recipe.data.layout)
     if recipe.data.grid is not None:
         check_grid(recipe.data.grid)
     pick(SIMULATORS, recipe.data.simulator, "data.simulator")
     pick(WRITERS, recipe.data.writes, "data.writes")
     _check_steps(recipe)
-    given = ("labels", "groups", "seed", "classes")
+    given = ("labels", "groups", "seed", "classes", "columns")
     check_options(pick(SPLITS, recipe.split.way, "split.way"), recipe.split.options, "split", given, ("way", "group"))
     check_fractions(recipe.batches.fractions)
     _check_members(recipe)
     if not any(stage.epochs for stage in recipe.stage):
         raise UserError("stage: no stage has any epochs; set stage.0.epochs to 1 or more")
     for i, stage in enumerate(recipe.stage):
-        _check_stage(stage, f"stage.{i}", len(recipe.data.classes))
-    pick(COMBINERS, recipe.combine.by, "combine.by")
-    if "weights" in recipe.combine.options:
+        _check_stage(recipe, stage, f"stage.{i}")
+    _check_combining(recipe)
+    pick(target.metrics(target.names(recipe)), recipe.output.metric, "output.metric")
+    if recipe.output.baseline:
+        pick(target.fitted, recipe.output.baseline, "output.baseline")
+
+
+def _check_combining(recipe: Recipe) -> None:
+    combine, parts = recipe.combine, target_of(recipe).parts
+    pick(parts.combiners, combine.by, "combine.by")
+    if "weights" in combine.options:
         raise UserError(
             "combine.weights: unknown option; set a weight for each member instead, for example --set member.0.weight=2.0"
         )
-    build_part(COMBINERS, recipe.combine.by, recipe.combine.options, "combine")
-    pick(CALIBRATIONS, recipe.combine.calibrate, "combine.calibrate")
-    pick(DECISIONS, recipe.combine.decide, "combine.decide")
-    pick(METRICS, recipe.output.metric, "output.metric")
-    if recipe.output.baseline:
-        pick(CLASSIFIERS, recipe.output.baseline, "output.baseline")
+    build_part(parts.combiners, combine.by, combine.options, "combine")
+    pick(parts.calibrations, combine.calibrate, "combine.calibrate")
+    pick(parts.decisions, combine.decide, "combine.decide")
 
 
 def _other_kind(recipe: Recipe, dataset: Dataset) -> bool:
-    """Whether both the shape and every class of a dataset differ from those the recipe was written for."""
-    return tuple(dataset.signals.shape[1:]) != tuple(recipe.data.shape) and not set(dataset.classes) & set(recipe.data.classes)
+    """Whether both the shape and every output of a dataset differ from those the recipe was written for."""
+    target = target_of(recipe)
+    others = not set(target.outputs(dataset)) & set(target.names(recipe))
+    return tuple(dataset.signals.shape[1:]) != tuple(recipe.data.shape) and others
 
 
 def check_data(recipe: Recipe, source: str) -> list[str]:
     """Describe a source and its split by the recipe, as lines of text; UserError for the first problem found."""
-    dataset = read_for(recipe, source)
+    dataset, target = read_for(recipe, source), target_of(recipe)
     folds = split_samples(recipe, dataset)
     check_fits(recipe, dataset, folds)
-    counts = np.bincount(dataset.known_labels(), minlength=len(dataset.classes))
-    shares = ", ".join(f"{c} {n:,} ({n / len(dataset):.1%})" for c, n in zip(dataset.classes, counts, strict=True))
     lines = [
         f"{len(dataset):,} samples, {shape_words(dataset.signals.shape[1:])}{_extent(dataset.signals)}",
-        f"classes: {shares}",
-        f"{len(folds)} fold{'s' if len(folds) != 1 else ''}: {len(folds[0].train):,} training, "
+        *target.describe(dataset),
+        f"{plural(len(folds), 'fold')}: {len(folds[0].train):,} training, "
         f"{len(folds[0].validation):,} validation and {len(folds[0].test):,} test samples",
     ]
     if _other_kind(recipe, dataset):
         lines.append(
             f"note: recipe '{recipe.name}' expects samples of {shape_words(recipe.data.shape)} and "
-            f"classes {listed(recipe.data.classes)}; check that it is the right recipe for these data"
+            f"{target.words} {listed(target.names(recipe))}; check that it is the right recipe for these data"
         )
     if dataset.groups is not None and recipe.split.group:
-        lines.insert(2, f"groups: {len(set(dataset.groups)):,} by {dataset.grouping}, none divided by the split")
+        lines.insert(-1, f"groups: {len(set(dataset.groups)):,} by {dataset.grouping}, none divided by the split")
     if dataset.axis is not None:
         lines.insert(1, f"axis: {axis_words(axis_marks(dataset) or [], dataset.unit)}")
     lines += [f"left out {name}: {why}" for name, why in dataset.left_out]
@@ -97,12 +102,12 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
 
 def check_fits(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> None:
     """Raise UserError if a net, step, flip or classifier of the recipe does not support a dataset's signals or classes."""
-    shape, classes = dataset.signals.shape, len(dataset.classes)
+    shape, target = dataset.signals.shape, target_of(recipe)
     for i, member in enumerate(recipe.member):
         if member.model in MODELS:
             net_axes(member, shape, f"member.{i}")
-        _check_flips(member, len(shape), f"member.{i}")
-    _check_changes(recipe, shape, classes)
+        _check_flips(recipe, member, len(shape), f"member.{i}")
+    _check_changes(recipe, shape, len(target.outputs(dataset)))
     if isinstance(dataset.signals, Lazy):
         largest = dataset.signals.at(max((fold.train for fold in folds), key=len))
         for who in _need_memory(recipe):
@@ -111,32 +116,28 @@ def check_fits(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> None:
 
 def describe_members(recipe: Recipe) -> str:
     """List the layers of each net with output shapes and parameter counts, for the recipe's own shape."""
-    shape, classes = recipe.data.shape, len(recipe.data.classes)
+    shape, target = recipe.data.shape, target_of(recipe)
+    count = len(target.names(recipe))
     blocks = []
     for number, member in enumerate(recipe.member):
         title = f"member {number}: {member.model}"
-        if member.model in CLASSIFIERS:
-            blocks.append(f"{title} (a classifier without layers)")
+        if member.model in target.fitted:
+            blocks.append(f"{title} (fitted in one step, without layers)")
             continue
-        layers = describe(new_net(member, (1, *shape), classes, 0), *shape)
+        layers = describe(new_net(member, (1, *shape), target.width(recipe, count), 0), *shape)
         lines = [f"  {x.name:<28} {x.kind:<18} {' x '.join(map(str, x.shape)):<16} {x.parameters:>12,}" for x in layers]
-        total = count_parameters(layers)
-        blocks.append(
-            "\n".join(
-                [
-                    f"{title}, {' x '.join(map(str, shape))} to {classes} classes",
-                    *lines,
-                    f"  {total:,} parameters",
-                ]
-            )
-        )
+        head = f"{title}, {' x '.join(map(str, shape))} to {count} {target.words}"
+        blocks.append("\n".join([head, *lines, f"  {count_parameters(layers):,} parameters"]))
     return "\n".join(blocks)
+
+
+_FREE_STEPS = {name: part for name, part in STEPS.items() if name not in BALANCERS}  # those that need no classes
 
 
 def _check_steps(recipe: Recipe) -> None:
     augmented, shape = "", (1, *recipe.data.shape)
     for i, step in enumerate(recipe.prepare):
-        pick(STEPS, step.step, f"prepare.{i}.step")
+        pick(STEPS if target_of(recipe).numbered else _FREE_STEPS, step.step, f"prepare.{i}.step")
         if step.step not in MIXERS:
             build_part(STEPS, step.step, step.options, f"prepare.{i}")
         if step.step in AUGMENTATIONS or step.step in MIXERS:
@@ -145,26 +146,28 @@ def _check_steps(recipe: Recipe) -> None:
             raise UserError(
                 f"prepare.{i}: '{step.step}' must come before '{augmented}', which is applied at random to each batch"
             )
-    _check_changes(recipe, shape, len(recipe.data.classes))
+    _check_changes(recipe, shape, len(target_of(recipe).names(recipe)))
 
 
 def _check_changes(recipe: Recipe, shape: Sequence[int], classes: int) -> None:
     """Run augmentations and mixers on a sample of zeros, so that each can reject its shape. shape: (sample, channel, ...)."""
-    one = torch.zeros(1, dtype=torch.int64)
-    part = TrainingSet(
-        torch.zeros(1, *shape[1:]), one, one, EachOnce(1, 1), new_changes(recipe.prepare, shape, classes), classes
-    )
+    one, changes = torch.zeros(1, dtype=torch.int64), new_changes(recipe.prepare, shape, classes)
+    truth = one if target_of(recipe).numbered else torch.zeros(1, classes)
+    part = TrainingSet(torch.zeros(1, *shape[1:]), truth, one, EachOnce(1, 1), changes, classes)
     for _ in part.drawn([Draw(one, 0, one)]):
         pass
 
 
-def _check_stage(stage: StageRecipe, place: str, classes: int) -> None:
-    pick(LOSSES, stage.loss, f"{place}.loss")
-    check_options(LOSSES[stage.loss], stage.options, place, ("counts",), type(stage).model_fields)
-    build_part(LOSSES, stage.loss, stage.options, place, counts=torch.ones(classes))
+def _check_stage(recipe: Recipe, stage: StageRecipe, place: str) -> None:
+    target = target_of(recipe)
+    names = target.names(recipe)
+    pick(target.losses, stage.loss, f"{place}.loss")
+    given = ("counts", "samples", "targets")
+    check_options(target.losses[stage.loss], stage.options, place, given, type(stage).model_fields)
+    target.loss(stage, place, target.example(len(names)), len(names))
     pick(OPTIMISERS, stage.optimiser, f"{place}.optimiser")
     pick(SCHEDULES, stage.schedule, f"{place}.schedule")
-    pick(METRICS, stage.best, f"{place}.best")
+    pick(target.metrics(names), stage.best, f"{place}.best")
 
 
 def _need_memory(recipe: Recipe) -> list[str]:
@@ -173,29 +176,31 @@ def _need_memory(recipe: Recipe) -> list[str]:
     named = {f"member.{i}": member.model for i, member in enumerate(recipe.member)} | {
         "output.baseline": recipe.output.baseline
     }
-    fitted = {place: name for place, name in named.items() if name in CLASSIFIERS}
-    return balancers + [f"{place}: '{name}'" for place, name in fitted.items() if not reads_lazily(CLASSIFIERS[name])]
+    kinds = target_of(recipe).fitted
+    fitted = {place: name for place, name in named.items() if name in kinds}
+    return balancers + [f"{place}: '{name}'" for place, name in fitted.items() if not reads_lazily(kinds[name])]
 
 
 def _check_members(recipe: Recipe) -> None:
-    shape, classes = (1, *recipe.data.shape), len(recipe.data.classes)
+    shape, target = (1, *recipe.data.shape), target_of(recipe)
+    width = target.width(recipe, len(target.names(recipe)))
     for i, member in enumerate(recipe.member):
-        _check_flips(member, len(shape), f"member.{i}")
-        if member.model in CLASSIFIERS:
-            build_part(CLASSIFIERS, member.model, member.options, f"member.{i}", seed=0)
+        _check_flips(recipe, member, len(shape), f"member.{i}")
+        if member.model in target.fitted:
+            target.new_fitted(member.model, member.options, f"member.{i}", 0)
             continue
-        pick({**MODELS, **CLASSIFIERS}, member.model, f"member.{i}.model")
+        pick({**MODELS, **target.fitted}, member.model, f"member.{i}.model")
         with torch.device("meta"):
-            new_net(member, shape, classes, 0, f"member.{i}")
+            new_net(member, shape, width, 0, f"member.{i}")
 
 
-def _check_flips(member: Member, axes: int, place: str) -> None:
+def _check_flips(recipe: Recipe, member: Member, axes: int, place: str) -> None:
     """Check that flips suit the signals. axes: number of signal axes, including the sample axis."""
     for number, name in enumerate(member.flips):
         pick(MIRRORS, name, f"{place}.flips.{number}")
-    if member.flips and member.model in CLASSIFIERS:
+    if member.flips and member.model in target_of(recipe).fitted:
         raise UserError(
-            f"{place}.flips: '{member.model}' is a classifier; only nets can average predictions over mirror images"
+            f"{place}.flips: '{member.model}' is not a net; only nets can average predictions over mirror images"
         )
     if member.flips and axes != 4:
         raise UserError(f"{place}.flips: only signals (sample, panel, time, frequency) can be mirrored; these have {axes} axes")

@@ -1,4 +1,4 @@
-"""Export a run as one ONNX file, from raw signals to probabilities, verified against torch before the file is created."""
+"""Export a run as one ONNX file, from raw signals to predictions, verified against torch before the file is created."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from wavefold.core import version
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_whole
 from wavefold.core.registry import pick
+from wavefold.core.records import RunInfo
 from wavefold.core.run import RunFolder
 from wavefold.data import SIMULATORS, test_files
 from wavefold.data.dataset import Dataset, Floats
@@ -24,8 +25,10 @@ from wavefold.export.onnx import OnnxModel, check_onnx, words_of, write_onnx
 from wavefold.models import MODELS
 from wavefold.recipe import Recipe
 from wavefold.tasks.samples.ensemble_module import ensemble_module
-from wavefold.tasks.samples.inference import member_probabilities_for, probabilities_for, recipe_of
+from wavefold.tasks.base import recipe_of
+from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.reading import read_like
+from wavefold.tasks.samples.target import target_of
 
 __all__ = ["Exported", "export_run"]
 
@@ -61,31 +64,30 @@ class Exported:
 def export_run(run: RunFolder, out: str | Path, *, member: int | None = None, log: Log = print) -> Exported:
     """Write a run as one ONNX file: `signals` (sample, channel, ...) float32 to `probabilities` (sample, class) float32.
 
-    The file includes preparation, all folds, combination and calibration; for a single member (its number in the recipe),
-    only preparation and folds. It is written once ONNX Runtime matches torch to 1e-5 on up to 512 rows of the run's source,
-    or on simulated rows if the source is gone, which is reported through `say`. UserError if they do not match, or if a
-    member cannot be exported.
+    A task that does not predict probabilities names its output otherwise. The file includes preparation, all folds,
+    combination and calibration; for a single member (its number in the recipe), only preparation and folds. It is written once
+    ONNX Runtime matches torch to 1e-5 of the task's scale on up to 512 rows of the run's source, or on simulated rows if the
+    source is gone, which is reported through `log`. UserError if they do not match, or if a member cannot be exported.
     """
     check_onnx(out)
-    recipe, metadata = recipe_of(run), run.metadata
-    if recipe.windows:
-        raise UserError(f"{run.folder}: is a forecasting run, not a classification run; export it with `wavefold export`")
+    recipe, info = recipe_of(run), run.metadata
+    target = target_of(recipe)
     net = ensemble_module(run, recipe, members=None if member is None else [member])
-    signals, real = _rows(recipe, metadata, run.source, log)
-    expected = _requested(run, member, signals)
+    signals, real = _rows(recipe, info, run.source, log)
+    expected = predictions_for(run, Dataset(signals, np.arange(len(signals)).astype(np.str_)), member=member)
     with _beside(Path(out)) as path:
         example = torch.from_numpy(signals[:1].repeat(2, axis=0))
         fields = _metadata(run, recipe, member)
-        write_onnx(path, net, [example], inputs=["signals"], outputs=["probabilities"], metadata=fields)
-        difference = _difference(OnnxModel(path), signals, expected)
+        write_onnx(path, net, [example], inputs=["signals"], outputs=[target.output], metadata=fields)
+        difference = _difference(OnnxModel(path), signals, expected, target.scale_of(expected))
         if not difference <= _CLOSE:
             raise UserError(
-                f"{out}: ONNX Runtime differs from torch by {difference:.1e} in a probability, more than {_CLOSE:.0e}: "
-                "no file was written; export members one by one with --member to find the cause"
+                f"{out}: ONNX Runtime differs from torch by {difference:.1e} in {target.difference_words}, more than "
+                f"{_CLOSE:.0e}: no file was written; export members one by one with --member to find the cause"
             )
         content = path.read_bytes()
     write_whole(Path(out), lambda stream: stream.write(content))
-    return Exported(Path(out), difference, len(signals), real, _contents(recipe, metadata, member), len(content))
+    return Exported(Path(out), difference, len(signals), real, _contents(recipe, info, member), len(content))
 
 
 @contextmanager
@@ -95,16 +97,16 @@ def _beside(out: Path) -> Iterator[Path]:
         yield Path(folder) / out.name
 
 
-def _rows(recipe: Recipe, metadata: dict[str, Any], source: str, log: Log) -> tuple[Floats, bool]:
+def _rows(recipe: Recipe, info: RunInfo, source: str, log: Log) -> tuple[Floats, bool]:
     """Up to 512 samples (sample, channel, ...), from the test file, the source or the simulator; and whether they are real."""
     try:
         tests = test_files(source)
-        dataset = read_like(recipe, str(tests[0]) if tests else source, metadata)
-        return _some(dataset), not metadata["simulated"]
+        dataset = read_like(recipe, str(tests[0]) if tests else source, info)
+        return _some(dataset), not info.simulated
     except (UserError, OSError) as error:
         make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
         log(f"{source}: cannot be read again ({error}); comparing on simulated samples instead")
-        return _some(make(64, recipe.seed, shape=tuple(metadata["shape"]), classes=metadata["classes"])), False
+        return _some(make(64, recipe.seed, shape=info.shape, classes=list(info.classes))), False
 
 
 def _some(dataset: Dataset) -> Floats:
@@ -113,25 +115,19 @@ def _some(dataset: Dataset) -> Floats:
     return np.ascontiguousarray(dataset.take(index).signals[:], np.float32)
 
 
-def _requested(run: RunFolder, member: int | None, signals: Floats) -> Values:
-    """The predictions of torch: of the full ensemble, or of one member."""
-    dataset = Dataset(signals, np.arange(len(signals)).astype(np.str_))
-    return probabilities_for(run, dataset) if member is None else member_probabilities_for(run, member, dataset)
-
-
-def _difference(model: OnnxModel, signals: Floats, expected: Values) -> float:
-    """The largest difference in a probability, over batches of all rows, of one row and of an odd number of rows."""
+def _difference(model: OnnxModel, signals: Floats, expected: Values, scale: Values) -> float:
+    """The largest difference in units of `scale`, over batches of all rows, of one row and of an odd number of rows."""
     answers = [model.predict(signals), *(model.predict(signals[:few]) for few in _ODD)]
-    return max(float(np.abs(answer - expected[: len(answer)]).max()) for answer in answers)
+    return max(float((np.abs(answer - expected[: len(answer)]) / scale).max()) for answer in answers)
 
 
-def _contents(recipe: Recipe, metadata: dict[str, Any], member: int | None) -> str:
+def _contents(recipe: Recipe, info: RunInfo, member: int | None) -> str:
     """Describe the contents of the file in words."""
     chosen = [recipe.member[n].model for n in (range(len(recipe.member)) if member is None else [member])]
     nets = sum(model in MODELS for model in chosen)
     parts = [f"{nets} net{'s' * (nets > 1)}"] if nets else []
     parts += [_WORDS.get(model, model) for model in chosen if model not in MODELS]
-    folds = metadata["folds"]
+    folds = info.folds
     return f"{_joined(parts)}, {folds} fold{'s' * (folds > 1)}"
 
 
@@ -144,23 +140,25 @@ def _joined(words: Sequence[str]) -> str:
 
 def _metadata(run: RunFolder, recipe: Recipe, member: int | None) -> dict[str, str]:
     """Metadata of the file; lists are encoded as JSON."""
-    metadata, scores = run.metadata, run.scores
+    info, scores = run.metadata, run.scores
     fields = {
         "title": f"wavefold {recipe.name}",
+        "task": recipe.kind,
         "wavefold": version.__version__,
         "recipe": recipe.toml(),
-        "classes": words_of(metadata["classes"]),
-        "shape": words_of(metadata["shape"]),
-        "unit": metadata.get("unit") or "",
-        "axis": words_of(metadata.get("axis")),
-        "folds": str(metadata["folds"]),
+        "classes": words_of(list(info.classes)),
+        "shape": words_of(list(info.shape)),
+        "unit": info.unit,
+        "axis": words_of(None if info.axis is None else list(info.axis)),
+        "folds": str(info.folds),
         "decision": recipe.combine.decide,
-        "simulated": words_of(metadata["simulated"]),
+        "simulated": words_of(info.simulated),
         "run": run.digest,
+        **({"units": words_of(list(info.units))} if info.units else {}),
     }
     if member is not None:
         return fields | {"member": f"{member} {recipe.member[member].model}, before combination and calibration"}
-    value, low, high = scores["score"][recipe.output.metric]
-    score = {"value": value, "interval": [low, high], "n": scores["n"], "per": scores["per"]}
-    beside = {row["name"]: row[recipe.output.metric][0] for row in scores["baselines"]}
+    value, low, high = scores.score.measure(recipe.output.metric)
+    score = {"value": value, "interval": [low, high], "n": scores.n, "per": scores.per}
+    beside = {row.name: row.value(recipe.output.metric) for row in scores.baselines}
     return fields | {"metric": recipe.output.metric, "score": words_of(score), "baselines": words_of(beside)}

@@ -20,8 +20,8 @@ from wavefold.evaluation.spectrum import radial_power
 from wavefold.plots.canvas import lead_word
 from wavefold.plots.charts import by_lead, forecast_player, in_order, map_grid, power_spectrum, scores_with_intervals
 from wavefold.recipe import Recipe, digest_of
-from wavefold.reports.classification import drifted, headline, learning_chapter, number, repeat_chapter
-from wavefold.reports.explore_frames import cells_of
+from wavefold.tasks.samples.report import drifted, headline, learning_chapter, number, repeat_chapter
+from wavefold.tasks.frames.explore import cells_of
 from wavefold.reports.page import Block, Chapter, Page, Table, Words
 from wavefold.tasks.frames.fit import truth_of
 from wavefold.tasks.frames.inference import Forecaster, where_seen

@@ -18,8 +18,10 @@ from wavefold.data.statistics import ClassStatistics, ValueRanges, class_statist
 from wavefold.domains.base import Domain, domain_of
 from wavefold.plots.charts import class_bars, histogram, mean_and_spread
 from wavefold.recipe import Recipe
+from wavefold.reports.chapters import some_of
 from wavefold.reports.page import Block, Chapter, Facts, Page, Table, Words
 from wavefold.tasks.samples.reading import axis_words, read_to_explore
+from wavefold.tasks.samples.target import target_of
 from wavefold.transforms import TRANSFORMS
 
 _SHOWN = 12  # samples drawn in total
@@ -34,7 +36,7 @@ def explore_samples(recipe: Recipe, source: str) -> Page:
     found = _defects(dataset, tests, ranges, unread)
     chapters = [
         _there(dataset, tests, ranges),
-        *_classes(dataset, tests),
+        *target_of(recipe).truth_chapters(dataset),
         *_by_position(recipe, dataset, axis),
         _samples(domain, dataset, axis, recipe.seed),
         _values(dataset, ranges),
@@ -92,46 +94,6 @@ def _there(dataset: Dataset, tests: Sequence[Dataset], ranges: ValueRanges) -> C
     ]
     pairs.append(("SHA-256", dataset.digest))
     return Chapter("Overview", [Facts(pairs)])
-
-
-def _classes(dataset: Dataset, tests: Sequence[Dataset]) -> list[Chapter]:
-    if dataset.labels is None:
-        return [
-            Chapter("Class balance", [Words("The source has no labels: it can be used for prediction but not for training.")])
-        ]
-    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
-    rows = [
-        [name, int(n), f"{n / len(dataset):.2%}", *_groups_of(dataset, k)]
-        for k, (name, n) in enumerate(_pairs(dataset, counts))
-    ]
-    by_group = [] if dataset.groups is None else ["groups"]
-    blocks: list[Block] = [
-        class_bars(dataset.classes, {"samples": counts.tolist()}),
-        Table(["class", "samples", "share", *by_group], rows),
-    ]
-    rare = [name for name, n in _pairs(dataset, counts) if 0 < n < _FEW]
-    if rare:
-        words = f"Fewer than {_FEW} samples: {some_of(rare, 8)}. Scores of these classes are unreliable."
-        blocks.append(Words(words, "warning"))
-    return [
-        Chapter(
-            "Class balance", blocks, "Samples per class. Rare classes need balancing, or a metric that weights classes equally."
-        )
-    ]
-
-
-_FEW = 30
-
-
-def _pairs(dataset: Dataset, counts: Ints) -> list[tuple[str, int]]:
-    return list(zip(dataset.classes, counts.tolist(), strict=True))
-
-
-def _groups_of(dataset: Dataset, number: int) -> list[int]:
-    """Number of groups with samples of a class."""
-    if dataset.groups is None or dataset.labels is None:
-        return []
-    return [len(set(dataset.groups[dataset.labels == number].tolist()))]
 
 
 def _by_position(recipe: Recipe, dataset: Dataset, axis: Axis) -> list[Chapter]:
@@ -405,8 +367,3 @@ _ALIKE = 0.999  # correlation
 def _some(ids: Strings | NDArray[np.str_]) -> str:
     """The first few ids, as text."""
     return some_of([str(word) for word in ids.tolist()], 4)
-
-
-def some_of(words: Sequence[str], most: int) -> str:
-    """The first few words, and the number of the others."""
-    return listed(words) if len(words) <= most else f"{', '.join(words[:most])} and {len(words) - most:,} more"

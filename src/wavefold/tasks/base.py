@@ -1,0 +1,95 @@
+"""Defines Task: what wavefold asks of one kind of target. `recipe.task` names it; each task is one file beside this one.
+
+Tasks are found through the entry-point group `wavefold.tasks`, ours in the same way as anyone else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from wavefold.core.records import Scores
+from wavefold.core.registry import Table, pick
+from wavefold.core.run import RunFolder
+from wavefold.recipe import Recipe
+from wavefold.reports.page import Page
+from wavefold.serving.handlers import ServedModel
+
+Log = Callable[[str], None]
+
+
+class Scored(Protocol):
+    """What `score` returns."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `wavefold score --json` prints."""
+
+    def text(self) -> str:
+        """The lines that `wavefold score` prints."""
+
+
+class Task(Protocol):
+    """One kind of target: how it is checked, learned, predicted, scored, drawn, exported and served."""
+
+    name: str
+    series: bool  # whether data are series in time order rather than separate samples
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise UserError for the first invalid name, option or value; needs no data."""
+
+    def describe_data(self, recipe: Recipe, source: str) -> list[str]:
+        """Describe a source and its split, as lines; UserError for the first problem."""
+
+    def describe_nets(self, recipe: Recipe) -> str:
+        """List the layers of each net for the recipe's own shape."""
+
+    def simulate(self, recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
+        """Write simulated data in the file layout of the recipe's real data."""
+
+    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Any:
+        """Read and split all data and open the run, before any training; returns the context of `fit_and_evaluate`."""
+
+    def fit_and_evaluate(self, context: Any) -> None:
+        """Fit every member and score on held-out data; scores.json is written last."""
+
+    def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Any:
+        """Predict new data. size: batch size; warn: receives a line for each sample left out."""
+
+    def check_target(self, path: str) -> None:
+        """Raise UserError, before any work, if predictions cannot be written to such a file."""
+
+    def write(self, path: str, predictions: Any) -> None:
+        """Write predictions in the format given by the suffix."""
+
+    def score(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log, by: Sequence[str]) -> Scored:
+        """Score on labelled data: the recipe's metric with its interval, and others."""
+
+    def table(self, scores: Scores) -> str:
+        """The scores of a run as a text table."""
+
+    def explore(self, recipe: Recipe, source: str) -> Page:
+        """A page about the data."""
+
+    def report(self, run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page:
+        """A page about a run. data: new location of its data, or ''."""
+
+    def export(self, run: RunFolder, recipe: Recipe, out: Path, *, member: int | None, log: Log) -> str:
+        """Write one ONNX file, checked against torch; returns a line about it."""
+
+    def served(self, run: RunFolder, recipe: Recipe, *, log: Log) -> ServedModel:
+        """The run as the server needs it."""
+
+
+TASKS: Table[Task] = Table("tasks")
+
+
+def task_of(recipe: Recipe) -> Task:
+    """The task of a recipe; UserError if there is none of that name."""
+    return pick(TASKS, recipe.kind, "task")
+
+
+def recipe_of(run: RunFolder, skip_bad: bool = False) -> Recipe:
+    """Load the run's recipe; skip_bad: skip samples that cannot be read."""
+    recipe = Recipe.from_toml(run.recipe_text, str(run.folder / "recipe.toml"))
+    return recipe.with_({"data.skip_bad": True}) if skip_bad else recipe

@@ -1,0 +1,243 @@
+"""Defines Target: what a task on labelled samples says about its target; the steps of `tasks/samples` ask it.
+
+Legend: N samples, K outputs (classes, labels, or numbers to predict), P columns of a prediction. truth: what is known of the
+samples, (N,) or (N, K). Predictions are (N, P) float64.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from wavefold.core.errors import UserError, listed
+from wavefold.core.records import RunInfo, Scores
+from wavefold.core.registry import build_part
+from wavefold.data.dataset import Dataset, Floats, Ints, Strings
+from wavefold.data.split import Fold
+from wavefold.ensemble.combine import EnsembleParts
+from wavefold.evaluation.metrics import Metric
+from wavefold.recipe import Recipe, StageRecipe
+from wavefold.reports.held_out import HeldOut
+from wavefold.reports.page import Block, Chapter, Table
+from wavefold.tasks.base import task_of
+from wavefold.tasks.samples.predictions import Predictions
+from wavefold.training.sampler import Batches, EachOnce
+
+Truth = NDArray[Any]
+Values = NDArray[np.float64]
+State = Mapping[str, NDArray[Any]]
+
+
+class Target(ABC):
+    """What the target of a task is, how it is learned, decided and measured."""
+
+    name: str
+    losses: Mapping[str, Callable[..., nn.Module]]
+    fitted: Mapping[str, type]  # models fitted in one step, with `fit(signals, truth, K)`
+    predict_method: str = "predict"  # of those models: signals to predictions
+    parts: EnsembleParts
+    prior_name: str  # the baseline that ignores the signals
+    prior_words: str  # what it does
+    words: str  # for its outputs: "classes"
+    kind: str  # word for the server's page and description
+    output: str = "probabilities"  # name of what an exported file returns
+    difference_words: str = "a probability"  # what the differences of an exported file are measured in
+    numbered: bool = False  # whether each sample has one class, which the reader numbers
+
+    # the target
+
+    @abstractmethod
+    def check(self, recipe: Recipe) -> None:
+        """Raise UserError for keys of a recipe that this target does not have, or lacks."""
+
+    @abstractmethod
+    def names(self, recipe: Recipe) -> tuple[str, ...]:
+        """The names of the outputs that a recipe itself gives, for simulation and for describing nets."""
+
+    @abstractmethod
+    def with_truth(self, recipe: Recipe, dataset: Dataset, info: RunInfo | None) -> Dataset:
+        """Attach the truth to samples that were read; UserError for values that it cannot be. info: of the run, if any."""
+
+    @abstractmethod
+    def has_truth(self, recipe: Recipe, dataset: Dataset) -> bool:
+        """Whether the samples that were read have a truth."""
+
+    @abstractmethod
+    def outputs(self, dataset: Dataset) -> tuple[str, ...]:
+        """The names of the outputs."""
+
+    @abstractmethod
+    def truth(self, dataset: Dataset) -> Truth:
+        """The truth, (N,) or (N, K); DataError if there is none."""
+
+    @abstractmethod
+    def check_truth(self, dataset: Dataset) -> None:
+        """Raise DataError if nothing can be learned from the truth."""
+
+    @abstractmethod
+    def example(self, count: int) -> Truth:
+        """The truth of a few samples, to build a loss with before there are data."""
+
+    def strata(self, dataset: Dataset) -> NDArray[Any]:
+        """What a split balances over its parts: class numbers (N,), or 0 and 1 for each label (N, K)."""
+        return self.truth(dataset)
+
+    # training
+
+    @abstractmethod
+    def loss(self, stage: StageRecipe, place: str, truth: Truth, count: int) -> nn.Module:
+        """Build a stage's loss. truth: of the training part; count: K."""
+
+    def width(self, recipe: Recipe, count: int) -> int:
+        """Values that a net has to return for K outputs."""
+        return count
+
+    def columns(self, count: int) -> int:
+        """Columns P of a prediction of K outputs."""
+        return count
+
+    def scaling(self, truth: Truth) -> State:
+        """Statistics of the training part's truth that `learned` and `head` need; saved with the fold."""
+        return {}
+
+    def learned(self, truth: Truth, scaling: State) -> NDArray[Any]:
+        """The truth as losses take it."""
+        return truth
+
+    @abstractmethod
+    def head(self, recipe: Recipe, count: int, scaling: State) -> nn.Module:
+        """From what a net returns to predictions, (N, P) float64."""
+
+    def batches(self, recipe: Recipe, truth: Truth, names: Sequence[str]) -> Batches:
+        """The batches of an epoch."""
+        return EachOnce(len(truth), recipe.batches.size, recipe.batches.steps)
+
+    @abstractmethod
+    def prior(self, truth: Truth, count: int) -> Values:
+        """The prediction (P,) of the baseline that knows only the training part's truth."""
+
+    def average(self, folds: Sequence[Values]) -> Values:
+        """The mean of what the ensembles of several folds predict, each (N, P)."""
+        total = np.zeros_like(folds[0])
+        for values in folds:
+            total += values / len(folds)
+        return total
+
+    def decided_prior(self, prior: Values) -> Values:
+        """The decision of that baseline, from what a decision that does not learn makes of it; both (N, P)."""
+        return prior
+
+    # evaluation
+
+    @abstractmethod
+    def metrics(self, names: Sequence[str]) -> Mapping[str, Metric]:
+        """The metrics by name. names: of the outputs."""
+
+    @abstractmethod
+    def shown(self, metric: str, names: Sequence[str]) -> list[str]:
+        """The metrics that get an interval, the recipe's first; the first three are the columns of text tables."""
+
+    def details(self, predictions: Values, decided: Values, truth: Truth) -> dict[str, Any]:
+        """Further values of a row of scores."""
+        return {}
+
+    def options(self, recipe: Recipe, decide: str) -> dict[str, Any]:
+        """A recipe's options of a decision."""
+        return {}
+
+    def notes(self, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
+        """Notes on how the data affect the recipe's settings."""
+        return []
+
+    def predictions(self, recipe: Recipe, ids: Strings, names: Sequence[str], values: Values, decided: Values) -> Predictions:
+        """The predictions as they are written to files and sent by the server."""
+        return Predictions(ids, tuple(names), values, decided, recipe.output.submission)
+
+    def explained(self, values: Values) -> Ints:
+        """The column of each prediction that is explained, (N,)."""
+        return values.argmax(axis=1).astype(np.int64)
+
+    def scale_of(self, predictions: Values) -> Values:
+        """What differences of an exported file are measured by, (P,)."""
+        return np.ones(predictions.shape[1])
+
+    def describe(self, dataset: Dataset) -> list[str]:
+        """Lines on the truth of a dataset."""
+        return []
+
+    # reports
+
+    worst_words: str  # of the hardest samples
+    unsure_words: str  # of the most uncertain ones
+    explained_words: str  # what saliency maps are evidence for
+
+    @abstractmethod
+    def sections(self, held: HeldOut, info: RunInfo, dataset: Dataset | None, note: str) -> list[Chapter]:
+        """The chapters on errors and calibration. dataset: None if the samples are gone; note: a sentence on repeated folds."""
+
+    @abstractmethod
+    def member_table(self, held: HeldOut, recipe: Recipe, scores: Scores) -> Table:
+        """The members beside the ensemble."""
+
+    @abstractmethod
+    def worst(self, predictions: Values, truth: Truth, count: int) -> Ints:
+        """The rows that are predicted worst."""
+
+    @abstractmethod
+    def least_certain(self, predictions: Values, count: int) -> Ints:
+        """The rows whose prediction is most uncertain."""
+
+    @abstractmethod
+    def typical(self, predictions: Values, truth: Truth, count: int) -> Ints:
+        """Rows that are predicted well, of different kinds."""
+
+    @abstractmethod
+    def titles(self, names: Sequence[str], predictions: Values, truth: Truth) -> list[str]:
+        """For each row, its prediction and whether it is right, in words."""
+
+    def rare(self, dataset: Dataset, train: Ints) -> list[Block]:
+        """Warnings on outputs with few training samples."""
+        return []
+
+    @abstractmethod
+    def truth_chapters(self, dataset: Dataset) -> list[Chapter]:
+        """The chapters on the truth in an overview of data."""
+
+    # shared
+
+    def new_fitted(self, model: str, options: Mapping[str, Any], place: str, seed: int) -> Any:
+        """Build a model that is fitted in one step."""
+        return build_part(self.fitted, model, options, place, seed=seed)
+
+    def ask(self, fitted: Any, signals: Floats) -> Values:
+        """Predictions of a model that was fitted in one step."""
+        values: Values = getattr(fitted, self.predict_method)(signals)
+        return values
+
+
+def target_of(recipe: Recipe) -> Target:
+    """The target of a recipe's task; UserError for a task that is not on labelled samples."""
+    task = task_of(recipe)
+    if task.series:
+        raise UserError(f"task: '{recipe.kind}' is not on labelled samples")
+    return cast(Target, task)
+
+
+def check_unused(recipe: Recipe, section: str, keys: Sequence[str], why: str) -> None:
+    """Raise UserError if keys of a section that do not apply to the task are set."""
+    changed = recipe.changed(section, keys)
+    if changed:
+        raise UserError(f"{changed[0]}: {why}; remove it")
+
+
+def known(names: Sequence[str]) -> str:
+    """Names for a message."""
+    return listed(names) if len(names) <= _LISTED else f"{listed(names[:_LISTED])} and {len(names) - _LISTED} more"
+
+
+_LISTED = 12

@@ -1,0 +1,97 @@
+"""Defines SampleTask: the verbs of a task on labelled samples. A task is a subclass that says what its target is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from wavefold.core.records import Scores
+from wavefold.core.run import RunFolder
+from wavefold.evaluation.metrics import Score
+from wavefold.recipe import Recipe
+from wavefold.reports.page import Page
+from wavefold.reports.score_table import score_table
+from wavefold.serving.handlers import ServedModel
+from wavefold.tasks.samples.context import Context
+from wavefold.tasks.samples.explore import explore_samples
+from wavefold.tasks.samples.export import export_run
+from wavefold.tasks.samples.predictions import Predictions, check_target, write_predictions
+from wavefold.tasks.samples.report import report_samples
+from wavefold.tasks.samples.run import (
+    begin_samples,
+    fit_and_evaluate_samples,
+    predict_samples,
+    score_samples,
+    simulate_samples,
+)
+from wavefold.tasks.samples.serve import served_run
+from wavefold.tasks.samples.target import Target
+from wavefold.tasks.samples.validation import check_data, check_recipe, describe_members
+
+Log = Callable[[str], None]
+
+
+class SampleTask(Target):
+    """A task on labelled samples: every verb is a function of `tasks/samples`, which asks the target."""
+
+    series = False
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise UserError for the first invalid name, option or value; needs no data."""
+        check_recipe(recipe)
+
+    def describe_data(self, recipe: Recipe, source: str) -> list[str]:
+        """Describe a source and its split, as lines; UserError for the first problem."""
+        return check_data(recipe, source)
+
+    def describe_nets(self, recipe: Recipe) -> str:
+        """List the layers of each net for the recipe's own shape."""
+        return describe_members(recipe)
+
+    def simulate(self, recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
+        """Write simulated samples in the file layout of the recipe's real data."""
+        return simulate_samples(recipe, folder, count=count, seed=seed)
+
+    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Context:
+        """Read and split all data and open the run."""
+        return begin_samples(recipe, source, run, simulated=simulated)
+
+    def fit_and_evaluate(self, context: Context) -> None:
+        """Fit every fold, then score."""
+        fit_and_evaluate_samples(context)
+
+    def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predictions:
+        """Predict every sample of a source, in order."""
+        return predict_samples(run, recipe, source, size=size, warn=warn)
+
+    def check_target(self, path: str) -> None:
+        """Raise UserError if the suffix is unknown or its package is missing."""
+        check_target(path)
+
+    def write(self, path: str, predictions: Predictions) -> None:
+        """Write predictions in the format given by the suffix."""
+        write_predictions(path, predictions)
+
+    def score(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log, by: Sequence[str]) -> Score:
+        """Score a run on a labelled source."""
+        return score_samples(run, recipe, source, size=size, warn=warn, by=by)
+
+    def table(self, scores: Scores) -> str:
+        """The scores of a run as a text table."""
+        return score_table(scores)
+
+    def explore(self, recipe: Recipe, source: str) -> Page:
+        """A page about the samples of a source."""
+        return explore_samples(recipe, source)
+
+    def report(self, run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page:
+        """A page about a run."""
+        return report_samples(run, recipe, data, warn)
+
+    def export(self, run: RunFolder, recipe: Recipe, out: Path, *, member: int | None, log: Log) -> str:
+        """Write one ONNX file, checked against torch."""
+        return export_run(run, out, member=member, log=log).line()
+
+    def served(self, run: RunFolder, recipe: Recipe, *, log: Log) -> ServedModel:
+        """The run as the server needs it."""
+        return served_run(run, log=log)
