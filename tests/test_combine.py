@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from sklearn.metrics import f1_score
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.registry import build_part
 from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, OutOfFold, cross_fit
 from wavefold.ensemble.calibrate import Temperature
 from wavefold.ensemble.decide import l1_decision, one_hot, over_thresholds
+from wavefold.ensemble.mixture import Mixture
+from wavefold.ensemble.spread import SpreadScale
+from wavefold.ensemble.thresholds import LabelThresholds
 from wavefold.ensemble.vote import Mean, mean_vote
 
 
@@ -278,3 +282,84 @@ def test_the_l1_decision_beats_the_first_class_where_none_is_over_half():
     assert unsure.sum() > 100
     assert gain[unsure] == pytest.approx(1 - 2 * odds[unsure].max(axis=1))
     assert gain[~unsure] == pytest.approx(0)
+
+
+def gaussians(count=50, targets=2, seed=0):
+    """Three members' means and spreads (3, count, 2 targets), means far from 0."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([1e8 + rng.normal(size=(3, count, targets)), rng.uniform(0.5, 2, (3, count, targets))], axis=2)
+
+
+def test_a_mixture_has_the_mean_and_spread_of_draws_from_its_members():
+    rng = np.random.default_rng(0)
+    means, spreads = np.array([1.0, 2.0, 4.0]), np.array([0.5, 1.0, 0.2])
+    for weights in (None, [1.0, 2.0, 5.0]):
+        shares = np.array(weights or [1, 1, 1]) / np.sum(weights or 3)
+        which = rng.choice(3, size=400_000, p=shares)
+        drawn = rng.normal(means[which], spreads[which])
+        mixed = Mixture(weights).probabilities(np.stack([means, spreads], axis=1)[:, None])
+        assert mixed[0] == pytest.approx([drawn.mean(), drawn.std()], abs=0.01)
+
+
+def test_a_mixture_keeps_its_digits_far_from_0_and_comes_back():
+    members = gaussians()
+    near = members - np.r_[1e8, 1e8, 0, 0]
+    fitted = Mixture([1.0, 2.0, 3.0]).fit(members, np.zeros((50, 2)), seed=0)
+    given = fitted.probabilities(members)
+    assert given[:, 2:] == pytest.approx(fitted.probabilities(near)[:, 2:], rel=1e-6)
+    assert np.array_equal(Mixture().load(fitted.state()).probabilities(members), given)
+    assert np.array_equal(fitted.module()(torch.from_numpy(members)).numpy(), given)
+    assert Mixture().probabilities(members[:1])[:, 2:] == pytest.approx(members[0, :, 2:])
+    with pytest.raises(DataError, match="3 weights for 2 members"):
+        fitted.probabilities(members[:2])
+    with pytest.raises(DataError, match=r"shape \(3, 50, 3\)"):
+        Mixture().probabilities(members[:, :, :3])
+
+
+def test_the_factor_that_made_spreads_too_small_is_found():
+    rng = np.random.default_rng(0)
+    means, spreads = rng.normal(size=(20_000, 2)), rng.uniform(0.5, 2, (20_000, 2))
+    targets = rng.normal(means, spreads)
+    targets[::3, 1] = np.nan
+    shown = np.hstack([means, spreads / [2.0, 0.5]])
+    fitted = SpreadScale().fit(shown, targets)
+    assert fitted.factors == pytest.approx([2.0, 0.5], rel=0.02)
+    given = fitted.apply(shown)
+    assert given == pytest.approx(np.hstack([means, spreads]), rel=0.02)
+    assert np.array_equal(SpreadScale().load(fitted.state()).apply(shown), given)
+    assert fitted.module()(torch.from_numpy(shown)).numpy() == pytest.approx(given)
+    assert SpreadScale().apply(shown) == pytest.approx(shown)
+
+
+def test_a_spread_of_a_target_without_truths_is_left_and_one_of_0_is_refused():
+    shown, targets = np.ones((4, 4)), np.full((4, 2), np.nan)
+    targets[:, 0] = [0.0, 2.0, 0.0, 2.0]
+    shown[1, 3] = 0.0
+    assert SpreadScale().fit(shown, targets).factors.tolist() == [1.0, 1.0]
+    targets[1, 1] = 0.0
+    with pytest.raises(DataError, match="target 1 in row 1 is 0; expected above 0"):
+        SpreadScale().fit(shown, targets)
+    with pytest.raises(DataError, match=r"\(4, 4\) do not match targets \(4, 1\)"):
+        SpreadScale().fit(shown, targets[:, :1])
+
+
+def test_no_threshold_has_a_better_f1_than_the_one_chosen():
+    rng = np.random.default_rng(0)
+    truth = (rng.random((200, 3)) < [0.1, 0.3, 0.6]).astype(float)
+    odds = (1 / (1 + np.exp(1.5 - 2 * truth - rng.normal(size=truth.shape)))).round(2)
+    fitted = LabelThresholds().fit(odds, truth)
+    decided = fitted.apply(odds)
+    for label in range(3):
+        best = max(f1_score(truth[:, label], odds[:, label] > t, zero_division=0) for t in np.linspace(0, 0.999, 1000))
+        assert f1_score(truth[:, label], decided[:, label]) == pytest.approx(best)
+    assert np.array_equal(LabelThresholds().load(fitted.state()).apply(odds), decided)
+    assert decided.dtype == np.float64
+
+
+def test_thresholds_stay_near_a_half_where_it_makes_no_difference():
+    odds = np.array([[0.1, 0.1, 0.6], [0.2, 0.2, 0.7], [0.3, 0.8, 0.8], [0.4, 0.9, 0.9]])
+    labels = np.array([[0, 0, 0], [0, 0, 0], [1, 1, 0], [1, 1, 0]])
+    assert LabelThresholds().fit(odds, labels).thresholds == pytest.approx([0.25, 0.5, 0.5])
+    assert LabelThresholds().apply([[0.5, 0.51]]).tolist() == [[0.0, 1.0]]
+    with pytest.raises(DataError, match=r"\(4, 3\) do not match labels \(4, 2\)"):
+        LabelThresholds().fit(odds, labels[:, :2])

@@ -112,8 +112,8 @@ def test_groups_are_drawn_whole():
 
 
 def test_l1_of_uneven_groups_is_of_as_many_samples():
-    # every sample costs 2, so 5 cost 10 whatever group is drawn
-    assert interval("l1", np.eye(2)[[1] * 5], [0] * 5, groups=list("aaaab")) == (10.0, 10.0)
+    # every sample costs 1, so 5 cost 5 whatever group is drawn
+    assert interval("l1", np.full((5, 2), 0.5), [0] * 5, groups=list("aaaab")) == (5.0, 5.0)
 
 
 def test_a_score_takes_l1_on_what_is_submitted_and_the_rest_on_probabilities():

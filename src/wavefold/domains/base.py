@@ -55,6 +55,9 @@ class Domain:
     balancers: Mapping[str, Any] = field(default_factory=dict)
     losses: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    regression_losses: Mapping[str, Any] = field(default_factory=dict)
+    multilabel_losses: Mapping[str, Any] = field(default_factory=dict)
+    multilabel_metrics: Mapping[str, Any] = field(default_factory=dict)
     mirrors: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)  # symmetries named in member.flips
     searches: Callable[[str], bool] | None = None  # whether `search` accepts a file
     search: Search | None = None  # searches whole observations, several files at once; returns the candidates it lists

@@ -1,15 +1,16 @@
-"""Metrics of class probabilities, each with a confidence interval.
+"""Metrics of class probabilities, and scores with a confidence interval of these and of any other metrics.
 
 Each metric is written once, for weighted samples: weights of 1 give its value, and the weights of bootstrap resamples
 (Efron 1979: how often a resample drew each sample) give its interval, many resamples at a time.
 
-Legend: N samples, C classes, R resamples. probabilities (N, C), labels (N,) int64 class numbers, weights (R, N).
+Legend: N samples, C classes, R resamples. probabilities (N, C), labels (N,) int64 class numbers, weights (R, N). Metrics of
+other tasks have predictions (N, ...) and a truth (N, K).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,27 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from wavefold.core.errors import DataError
 from wavefold.core.registry import Table, pick
 from wavefold.data.dataset import Ints, class_names
+from wavefold.evaluation.intervals import bootstrap_interval, f1_ends, least_share, separation_ends, share_ends
+from wavefold.evaluation.metric import Ends, Metric, Truth, Values, Weighted, area, mean_over, truth_array, weighted_mean
 
-Values = NDArray[np.float64]
-Weighted = Callable[[Values], Values]  # weights (R, N) to the metric of each resample (R,)
+__all__ = ["METRICS", "Cut", "Metric", "Score", "Values", "Weighted", "cut_score", "f1_by_class", "interval", "score"]
 
 _BINS = 15  # for ECE, as in Guo and others 2017
-_CHUNK = 2_000_000  # weights held at once: 16 MB
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric by its short name. weighted: from probabilities (N, C) and labels (N,) to a function of weights."""
-
-    name: str
-    weighted: Callable[[Values, Ints], Weighted]
-    higher_is_better: bool
-    resamples: int = 1000  # default number for an interval
-
-    def function(self, probabilities: ArrayLike, labels: ArrayLike) -> float:
-        """The metric's value; NaN where it is undefined. probabilities: (N, C); labels: (N,)."""
-        values, numbers = np.asarray(probabilities, np.float64), np.asarray(labels, np.int64)
-        return float(self.weighted(values, numbers)(np.ones((1, len(numbers))))[0])
 
 
 @dataclass(frozen=True)
@@ -91,65 +77,60 @@ class Cut:
 
 
 def score(
-    probabilities: ArrayLike,
-    labels: ArrayLike,
+    values: ArrayLike,
+    truth: ArrayLike,
     *,
     metric: str,
+    table: Mapping[str, Metric] | None = None,
     decided: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     seed: int = 0,
 ) -> Score:
-    """Compute the named metric with its interval, and all others, on labelled samples.
+    """Compute the named metric with its interval, and all others of its table, on samples whose truth is known.
 
-    probabilities: (N, C). labels: (N,). decided: (N, C) decisions to submit; if given, l1 is computed on them.
+    values: (N, C) probabilities, or other predictions. truth: (N,) labels or (N, K). table: the metrics, by default those of
+    classes. decided: decisions to submit, shaped as values; if given, metrics of decisions (l1) are computed on them.
     groups: (N,) names of the resampling units for the interval (patients, stars).
     """
-    pick(METRICS, metric, "metric")
-    values, numbers = _checked(probabilities, labels)
-    submitted = values if decided is None else _checked(decided, labels)[0]
-    taken = {name: submitted if name == "l1" else values for name in METRICS}
+    metrics = METRICS if table is None else table
+    pick(metrics, metric, "metric")
+    given, known = _checked(values, truth)
+    submitted = given if decided is None else _checked(decided, truth)[0]
+    taken = {name: submitted if m.decided else given for name, m in metrics.items()}
     return Score(
         metric=metric,
-        value=METRICS[metric].function(taken[metric], numbers),
-        interval=interval(metric, taken[metric], numbers, groups=groups, seed=seed),
-        n=len(numbers),
-        others={name: m.function(taken[name], numbers) for name, m in METRICS.items() if name != metric},
+        value=metrics[metric].function(taken[metric], known),
+        interval=interval(metrics[metric], taken[metric], known, groups=groups, seed=seed),
+        n=len(known),
+        others={name: m.function(taken[name], known) for name, m in metrics.items() if name != metric},
     )
 
 
 def interval(
-    metric: str,
-    probabilities: ArrayLike,
-    labels: ArrayLike,
+    metric: str | Metric,
+    values: ArrayLike,
+    truth: ArrayLike,
     *,
     groups: ArrayLike | None = None,
     resamples: int | None = None,
     seed: int = 0,
     level: float = 0.95,
-) -> tuple[float, float]:
-    """Ends of the percentile bootstrap interval of a metric, over samples or, if given, over whole groups.
+) -> Ends:
+    """Ends of the confidence interval of a metric, over samples or, if given, over whole groups; see `bootstrap_interval`.
 
-    probabilities: (N, C). labels: (N,). groups: (N,) names. (NaN, NaN) if there are fewer than two samples or groups. If no
-    sample is wrong, the interval cannot reflect how often one would be: consider n too.
+    metric: or its name in METRICS. values: (N, C) probabilities, or other predictions. truth: (N,) labels or (N, K).
+    groups: (N,) names. (NaN, NaN) if there are fewer than two samples or groups. Where no sample is wrong the interval is
+    the exact one, which depends on the number of samples.
     """
-    part = pick(METRICS, metric, "metric")
-    values, numbers = _checked(probabilities, labels)
-    unit = np.arange(len(numbers)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    if unit.max() == 0:
-        return math.nan, math.nan
-    weighted = part.weighted(values, numbers)
-    drawn = np.concatenate([weighted(w) for w in _resample(unit, resamples or part.resamples, seed)])
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
-        return math.nan, math.nan
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return bootstrap_interval(
+        _metric(metric), *_checked(values, truth), groups=groups, resamples=resamples, seed=seed, level=level
+    )
 
 
 def cut_score(
-    metric: str,
+    metric: str | Metric,
     values: ArrayLike,
-    labels: ArrayLike,
+    truth: ArrayLike,
     marks: NDArray[np.str_],
     *,
     groups: ArrayLike | None = None,
@@ -157,17 +138,18 @@ def cut_score(
 ) -> dict[str, Cut]:
     """Compute a metric for each mark of the samples, in the marks' natural order; "" is no mark.
 
-    values: (N, C), the metric's input; marks: (N,). Each mark is scored on its own samples and all samples of the classes
-    that it lacks: positives of one family against every negative.
+    values: (N, C) or as the metric takes them; marks: (N,). If the truth is class numbers (N,), each mark is scored on its own
+    samples and all samples of the classes that it lacks: positives of one family against every negative. Otherwise it is
+    scored on its own samples.
     """
-    odds, numbers = _checked(values, labels)
+    part, (odds, known) = _metric(metric), _checked(values, truth)
     cuts = {}
     for mark in class_names([m for m in marks.tolist() if m]):
         own = marks == mark
-        rows = own | ~np.isin(numbers, numbers[own])
-        part = None if groups is None else np.asarray(groups)[rows]
-        ends = interval(metric, odds[rows], numbers[rows], groups=part, seed=seed)
-        cuts[mark] = Cut(METRICS[metric].function(odds[rows], numbers[rows]), ends, int(own.sum()))
+        rows = own | ~np.isin(known, known[own]) if known.ndim == 1 else own
+        units = None if groups is None else np.asarray(groups)[rows]
+        ends = interval(part, odds[rows], known[rows], groups=units, seed=seed)
+        cuts[mark] = Cut(part.function(odds[rows], known[rows]), ends, int(own.sum()))
     return cuts
 
 
@@ -180,20 +162,8 @@ def f1_by_class(probabilities: ArrayLike, labels: ArrayLike) -> list[float]:
     return [float(v) for v in 2 * right / np.maximum(both, 1)]
 
 
-def _resample(unit: Ints, resamples: int, seed: int) -> Iterator[Values]:
-    """Yield weights (some R, N): how often each sample's unit was drawn. unit: (N,) numbers of the resampling units."""
-    rng = np.random.default_rng(seed)
-    units = int(unit.max()) + 1
-    rows = max(1, _CHUNK // len(unit))
-    for start in range(0, resamples, rows):
-        count = min(rows, resamples - start)
-        drawn = rng.integers(units, size=(count, units)) + units * np.arange(count)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units).astype(np.float64)
-        yield weights if units == len(unit) else weights[:, unit]
-
-
 def _accuracy(probabilities: Values, labels: Ints) -> Weighted:
-    return _weighted_mean((probabilities.argmax(axis=1) == labels).astype(np.float64))
+    return weighted_mean((probabilities.argmax(axis=1) == labels).astype(np.float64))
 
 
 def _macro_f1(probabilities: Values, labels: Ints) -> Weighted:
@@ -213,46 +183,25 @@ def _macro_f1(probabilities: Values, labels: Ints) -> Weighted:
 def _l1(probabilities: Values, labels: Ints) -> Weighted:
     """Sum over samples of |p - y| over classes; resamples with more or fewer samples are scaled to N."""
     distance = np.abs(probabilities - np.eye(probabilities.shape[1])[labels]).sum(axis=1)
-    mean = _weighted_mean(distance)
+    mean = weighted_mean(distance)
     return lambda weights: len(labels) * mean(weights)
+
+
+def _l1_ends(value: float, truth: Truth, unit: Ints, level: float) -> Ends | None:
+    """Ends of l1 at 0 and at its most, 2 N: 2 N times those of the share of wrong samples, the worst case of their distance."""
+    share = share_ends(value / (2 * len(truth)), truth, unit, level)
+    return share and (2 * len(truth) * share[0], 2 * len(truth) * share[1])
 
 
 def _auc(probabilities: Values, labels: Ints) -> Weighted:
     """Area under the ROC curve: of class 1 if there are two classes, else the mean over classes of one against the rest."""
     classes = probabilities.shape[1]
-    areas = [_area(probabilities[:, c], labels == c) for c in ([1] if classes == 2 else range(classes))]
-
-    def value(weights: Values) -> Values:
-        each = np.stack([area(weights) for area in areas])  # (C, R), NaN where a class or its rest is absent
-        known = ~np.isnan(each)
-        count = known.sum(axis=0)
-        return np.where(count > 0, np.where(known, each, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
-
-    return value
-
-
-def _area(scores: Values, positive: NDArray[np.bool_]) -> Weighted:
-    """Probability that a positive sample scores above a negative one, with ties counted as half."""
-    order = np.argsort(scores)
-    kth_smallest = scores[order]
-    steps = np.flatnonzero(np.r_[True, kth_smallest[1:] != kth_smallest[:-1]])  # where each distinct score starts
-    hit = positive[order].astype(np.float64)
-
-    def value(weights: Values) -> Values:
-        sorted_weights = weights[:, order]
-        total = np.add.reduceat(sorted_weights, steps, axis=1)  # (R, distinct scores)
-        good = np.add.reduceat(sorted_weights * hit, steps, axis=1)
-        bad = total - good
-        pairs = good.sum(axis=1) * bad.sum(axis=1)
-        wins = (good * (bad.cumsum(axis=1) - bad / 2)).sum(axis=1)
-        return np.where(pairs > 0, wins / np.where(pairs > 0, pairs, 1.0), np.nan)
-
-    return value
+    return mean_over([area(probabilities[:, c], labels == c) for c in ([1] if classes == 2 else range(classes))])
 
 
 def _log_loss(probabilities: Values, labels: Ints) -> Weighted:
     given = probabilities[np.arange(len(labels)), labels]
-    return _weighted_mean(-np.log(np.maximum(given, np.finfo(np.float64).eps)))  # a certain mistake costs 36, not infinity
+    return weighted_mean(-np.log(np.maximum(given, np.finfo(np.float64).eps)))  # a certain mistake costs 36, not infinity
 
 
 def _ece(probabilities: Values, labels: Ints) -> Weighted:
@@ -264,8 +213,9 @@ def _ece(probabilities: Values, labels: Ints) -> Weighted:
     return lambda weights: np.abs(weights @ parts).sum(axis=1) / weights.sum(axis=1)
 
 
-def _weighted_mean(parts: Values) -> Weighted:
-    return lambda weights: (weights @ parts) / weights.sum(axis=1)
+def _ece_ends(value: float, truth: Truth, unit: Ints, level: float) -> Ends | None:
+    """Ends of ECE at 0 in every resample, where all is certain and right: the greatest share of certain mistakes."""
+    return (0.0, 1.0 - least_share(len(np.unique(unit)), level)) if value == 0.0 else None
 
 
 METRICS: Table[Metric] = Table(
@@ -273,29 +223,33 @@ METRICS: Table[Metric] = Table(
     {
         metric.name: metric
         for metric in (
-            Metric("accuracy", _accuracy, higher_is_better=True),
-            Metric("macro-f1", _macro_f1, higher_is_better=True),
-            Metric("l1", _l1, higher_is_better=False),
-            Metric("auc", _auc, higher_is_better=True, resamples=200),  # each resample goes through every class's ranking
+            Metric("accuracy", _accuracy, higher_is_better=True, exact=share_ends),
+            Metric("macro-f1", _macro_f1, higher_is_better=True, exact=f1_ends),
+            Metric("l1", _l1, higher_is_better=False, decided=True, exact=_l1_ends),
+            Metric("auc", _auc, higher_is_better=True, resamples=200, exact=separation_ends),  # ranks every class
             Metric("log-loss", _log_loss, higher_is_better=False),
-            Metric("ece", _ece, higher_is_better=False),
+            Metric("ece", _ece, higher_is_better=False, exact=_ece_ends),
         )
     },
 )
 
 
-def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Values, Ints]:
-    values, numbers = np.asarray(probabilities, np.float64), np.asarray(labels, np.int64)
-    if not len(numbers) or values.ndim != 2 or len(values) != len(numbers):
-        raise DataError(
-            f"score: probabilities {values.shape} do not match {len(numbers)} labels; expected one row each, at least one"
-        )
-    if numbers.min() < 0 or numbers.max() >= values.shape[1]:
-        bad = int(np.flatnonzero((numbers < 0) | (numbers >= values.shape[1]))[0])
-        raise DataError(f"score: label {numbers[bad]} of sample {bad} is not a class number from 0 to {values.shape[1] - 1}")
-    if not np.isfinite(values).all():
-        raise DataError(f"score: probabilities of sample {int(np.argmin(np.isfinite(values).all(axis=1)))} are not finite")
-    return values, numbers
+def _metric(metric: str | Metric) -> Metric:
+    return metric if isinstance(metric, Metric) else pick(METRICS, metric, "metric")
+
+
+def _checked(values: ArrayLike, truth: ArrayLike) -> tuple[Values, Truth]:
+    """Both as arrays; DataError unless they have a row for each sample and, if the truth is (N,), it is class numbers."""
+    given, known = np.asarray(values, np.float64), truth_array(truth)
+    what, these = ("probabilities", "labels") if known.ndim == 1 else ("predictions", "truths")
+    if not len(known) or given.ndim != 2 or len(given) != len(known):
+        raise DataError(f"score: {what} {given.shape} do not match {len(known)} {these}; expected one row each, at least one")
+    if known.ndim == 1 and (known.min() < 0 or known.max() >= given.shape[1]):
+        bad = int(np.flatnonzero((known < 0) | (known >= given.shape[1]))[0])
+        raise DataError(f"score: label {known[bad]} of sample {bad} is not a class number from 0 to {given.shape[1] - 1}")
+    if not np.isfinite(given).all():
+        raise DataError(f"score: {what} of sample {int(np.argmin(np.isfinite(given).all(axis=1)))} are not finite")
+    return given, known
 
 
 def _line(value: float, ends: tuple[float, float], n: int) -> str:
