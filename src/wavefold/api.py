@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,82 +32,47 @@ from wavefold.data.in_memory import is_path, write_data
 from wavefold.data.lazy import Lazy
 from wavefold.data.sources import files_read
 from wavefold.domains.base import domain_of
-from wavefold.evaluation.metrics import Score
-from wavefold.tasks.samples.export import export_run
-from wavefold.tasks.frames.export import export_forecaster
 from wavefold.recipe import Recipe
-from wavefold.tasks.samples.report import report_samples
-from wavefold.tasks.frames.explore import explore_frames
-from wavefold.tasks.samples.explore import explore_samples
-from wavefold.tasks.frames.report import report_frames
 from wavefold.reports.page import write_page
-from wavefold.reports.score_table import lead_table, score_rows, score_table
+from wavefold.reports.score_table import score_rows
 from wavefold.serving.app import Limits, check_server, new_app, run_server
-from wavefold.tasks.samples.serve import served_run
-from wavefold.tasks.frames.forecasts import Forecasts, check_forecast_target, write_forecasts
-from wavefold.tasks.frames.run import (
-    FrameScore,
-    begin_frames,
-    fit_and_evaluate_frames,
-    forecast,
-    score_frames,
-    simulate_frames,
-)
-from wavefold.tasks.frames.validation import check_frame_recipe, check_frames, describe_forecasters
-from wavefold.tasks.samples.inference import probabilities_for, recipe_of
-from wavefold.tasks.samples.predictions import Predictions, check_target, write_predictions
-from wavefold.tasks.samples.reading import read_for, split_samples
-from wavefold.tasks.samples.run import (
-    begin_samples,
-    fit_and_evaluate_samples,
-    predict_samples,
-    score_samples,
-    simulate_samples,
-)
-from wavefold.tasks.samples.validation import check_data, check_recipe, describe_members
+from wavefold.tasks.base import Scored, recipe_of, task_of
+from wavefold.tasks.samples.inference import predictions_for
+from wavefold.tasks.samples.predictions import check_target
 
 __all__ = [
     "Run",
     "check",
-    "check_data",
-    "check_recipe",
     "describe_nets",
-    "describe_score",
     "describe_scores",
     "export",
     "is_scan",
     "look",
     "open_run",
     "predict",
-    "probabilities_for",
-    "read_for",
     "report",
     "resolve",
     "score",
     "search",
     "serve",
     "simulate",
-    "split_samples",
     "train",
 ]
 
 Log = Callable[[str], None]
-T = TypeVar("T")
-
-_NO_SKIPPING = "--skip-bad: applies only to labelled samples; frames may have missing cells without it"
 
 
 class Run(RunFolder):
     """A finished training run: its folder and scores, with methods to use it.
 
-    `metadata` holds the contents of run.json, `scores` those of scores.json.
+    `metadata` holds the contents of run.json, `scores` those of scores.json (`core/records.py`).
     """
 
-    def predict(self, data: Any, out: str | Path = "", **options: Any) -> Predictions | Forecasts:
+    def predict(self, data: Any, out: str | Path = "", **options: Any) -> Any:
         """Predict every sample of a path, a data frame or an array, or forecast the frames that follow; see `predict`."""
         return predict(self, data, out=out, **options)
 
-    def score(self, data: Any, labels: Any = None, **options: Any) -> Score | FrameScore:
+    def score(self, data: Any, labels: Any = None, **options: Any) -> Scored:
         """Score on other labelled data, or on other frames; see `score`."""
         return score(self, data, labels=labels, **options)
 
@@ -130,7 +95,7 @@ class Run(RunFolder):
         """The scores as a notebook table: ensemble, members and baselines with intervals."""
         head, rows = score_rows(self.scores)
         cells = [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
-        title = f"{self.metadata['recipe']}, n = {self.scores['n']:,}, {self.folder}"
+        title = f"{self.metadata.recipe}, n = {self.scores.n:,}, {self.folder}"
         columns = "".join(f"<th>{escape(name)}</th>" for name in head)
         return f"<table><caption>{escape(title)}</caption><tr>{columns}</tr>{''.join(cells)}</table>"
 
@@ -158,15 +123,14 @@ def resolve(
 def check(recipe: Recipe | str | Path, data: str | Path = "") -> list[str]:
     """Raise UserError for the first problem with a recipe or its data; otherwise return lines that describe the data."""
     recipe = resolve(recipe)
-    (check_frame_recipe if recipe.windows else check_recipe)(recipe)
-    if not data:
-        return []
-    return (check_frames if recipe.windows else check_data)(recipe, str(data))
+    task = task_of(recipe)
+    task.check_recipe(recipe)
+    return task.describe_data(recipe, str(data)) if data else []
 
 
 def describe_nets(recipe: Recipe) -> str:
     """Describe the layers of each net with output shapes and parameter counts, for the recipe's own shape."""
-    return (describe_forecasters if recipe.windows else describe_members)(recipe)
+    return task_of(recipe).describe_nets(recipe)
 
 
 @stop_on_signals()
@@ -205,7 +169,7 @@ def _train(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], *, fres
         check_fresh(out, [Path(s).expanduser() for s in (path, *_named_in(recipe)) if s])
     if fresh and path:
         check(recipe, path)  # report problems with the data before deleting the old run
-    begin: Callable[..., Any] = begin_frames if recipe.windows else begin_samples
+    task = task_of(recipe)
     with (
         _disk_errors(out, "no partial file was left; fix this and repeat the same command to resume"),
         lock_folder(out, fresh=fresh),
@@ -214,11 +178,11 @@ def _train(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], *, fres
         with main_process_first():
             source = _source(recipe, data, out, words, log)
             with _unkept(None if is_path(data) else Path(source), out):
-                context = begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
+                context = task.begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
         if not (out / "scores.json").exists():
             if is_main_process() and begun:
                 log(f"{out}: resuming where the last training stopped")
-            (fit_and_evaluate_frames if recipe.windows else fit_and_evaluate_samples)(context)
+            task.fit_and_evaluate(context)
     if is_main_process():
         log(describe_scores(RunFolder(out)))
     return Run(out)
@@ -230,7 +194,7 @@ def _source(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], log: L
         return str(data) or _simulated(out / "simulated", recipe, log)
     with tempfile.TemporaryDirectory(dir=out, prefix=".data.", suffix=".part") as folder:
         labels, groups = (None if isinstance(word, str) else word for word in words)
-        made = write_data(data, Path(folder), labels, groups, series=recipe.windows is not None)
+        made = write_data(data, Path(folder), labels, groups, series=task_of(recipe).series)
         kept = out / made.name
         if kept.exists() and kept.read_bytes() != made.read_bytes():
             raise UserError(f"{out}: holds a run of other data; pass fresh=True to replace it, or choose another out")
@@ -271,10 +235,10 @@ def _as_path(data: Any, labels: Any = None, *, series: bool = False) -> Iterator
 def look(recipe: Recipe | str | Path, source: str, *, out: Path) -> Path:
     """Write a page that describes the data before any training: counts, classes, statistics, samples, defects."""
     recipe = resolve(recipe)
-    (check_frame_recipe if recipe.windows else check_recipe)(recipe)
+    check(recipe)
     _check_page(out)
     _check_out(out, [source, recipe.data.test])
-    page = (explore_frames if recipe.windows else explore_samples)(recipe, source)
+    page = task_of(recipe).explore(recipe, source)
     with _disk_errors(out, "no partial file was left"):
         write_page(out, page)
     return out
@@ -290,7 +254,7 @@ def report(run: RunFolder, *, out: Path | None = None, data: str = "", warn: Log
     _ = run.scores
     _check_page(target)
     _check_out(target, [data or run.source], run)
-    page = (report_frames if recipe.windows else report_samples)(run, recipe, data, warn)
+    page = task_of(recipe).report(run, recipe, data, warn)
     with _disk_errors(target, "no partial file was left"):
         write_page(target, page)
     return target
@@ -319,55 +283,52 @@ def _named_in(recipe: Recipe) -> list[str]:
 
 
 def export(run: RunFolder, *, out: Path, member: int | None = None, log: Log = print) -> Path:
-    """Export a run as one ONNX file, from raw samples to probabilities or from raw frames to forecast frames.
+    """Export a run as one ONNX file, from raw samples to predictions or from raw frames to forecast frames.
 
     The file is checked against torch on real samples before it gets its final name. member: export only this one.
     """
     recipe, _ = recipe_of(run), run.scores
     _check_out(out, [run.source], run)
     with _disk_errors(out, "no partial file was left"):
-        if recipe.windows:
-            return export_forecaster(run, out, member=member, log=log).path
-        made = export_run(run, out, member=member, log=log)
-    log(made.line())
-    return made.path
+        log(task_of(recipe).export(run, recipe, out, member=member, log=log))
+    return out
 
 
 def serve(run: RunFolder, *, host: str, port: int, log: Log = print) -> None:
     """Serve a run's predictions over HTTP until stopped."""
     check_server()
-    _ = run.scores
-    run_server(new_app(served_run(run, log=log), Limits()), host, port, log=log)
+    recipe, _ = recipe_of(run), run.scores
+    run_server(new_app(task_of(recipe).served(run, recipe, log=log), Limits()), host, port, log=log)
 
 
 def predict(
     run: RunFolder, data: Any, *, out: str | Path = "", size: int = 512, skip_bad: bool = False, warn: Log = print
-) -> Predictions | Forecasts:
+) -> Any:
     """Predict every sample of a source, in order, or forecast the frames after the end of every segment.
 
     data: as in `train`, without labels; in a folder, its only test file is used, or else its training file. out: a file for the
     predictions, "-" for standard output, "" for none. size: batch size. skip_bad: skip samples that cannot be read. warn:
-    receives a line for each skipped sample.
+    receives a line for each skipped sample. Returns the task's predictions (`Predictions`, `Forecasts`).
     """
-    recipe, _ = recipe_of(run, skip_bad), run.scores
-    target, source = str(out), str(data) if is_path(data) else ""
+    recipe, _ = _recipe_for(run, data, skip_bad), run.scores
+    task, target, source = task_of(recipe), str(out), str(data) if is_path(data) else ""
     if target:
-        (check_forecast_target if recipe.windows else check_target)(target)
+        task.check_target(target)
         _check_out(target, [source], run)
-    _need_samples(recipe, skip_bad, _NO_SKIPPING)
-    recipe = recipe if is_path(data) else recipe.with_({"data.layout": "auto"})
-    with _as_path(data, series=recipe.windows is not None) as path:
-        if recipe.windows:
-            forecasts = forecast(run, recipe, path, size=size)
-            return _saved(forecasts, target, write_forecasts)
-        return _saved(predict_samples(run, recipe, path, size=size, warn=warn), target, write_predictions)
-
-
-def _saved(predictions: T, target: str, write: Callable[[str, T], object]) -> T:
+    with _as_path(data, series=task.series) as path:
+        predictions = task.predict(run, recipe, path, size=size, warn=warn)
     if target:
         with _disk_errors(Path(target), "no partial file was left"):
-            write(target, predictions)
+            task.write(target, predictions)
     return predictions
+
+
+def _recipe_for(run: RunFolder, data: Any, skip_bad: bool) -> Recipe:
+    """A run's recipe for other data; UserError if its task has no samples to skip."""
+    recipe = recipe_of(run)
+    if skip_bad and task_of(recipe).series:
+        raise UserError("--skip-bad: applies only to labelled samples; frames may have missing cells without it")
+    return recipe.with_({"data.skip_bad": skip_bad, **({} if is_path(data) else {"data.layout": "auto"})})
 
 
 def search(
@@ -385,11 +346,10 @@ def search(
     if domain.search is None:
         raise UserError(f"{run.folder}: a run of {domain.words.sample[1]} takes one file or folder; got {len(scans)}")
     _ = run.scores
-    classes = tuple(metadata["classes"])
 
     def predict_windows(windows: Lazy) -> NDArray[np.float64]:
         ids = np.arange(len(windows)).astype(np.str_)
-        return probabilities_for(run, Dataset(windows, ids, classes=classes, source="windows"), size)[:, -1]
+        return predictions_for(run, Dataset(windows, ids, classes=metadata.classes, source="windows"), size)[:, -1]
 
     with _disk_errors(Path(out), "no partial file was left"):
         return domain.search(predict_windows, metadata, scans, out=out, threshold=threshold, warn=warn)
@@ -409,66 +369,32 @@ def score(
     skip_bad: bool = False,
     warn: Log = print,
     by: Sequence[str] = (),
-) -> Score | FrameScore:
+) -> Scored:
     """Score a run on labelled data or on frames: the recipe's metric with a 95 % interval, and the other applicable ones.
 
     data, labels: as in `train`. by: columns of the source; samples are also scored separately for each value. skip_bad: skip
     samples that cannot be read. warn: receives a line for each skipped sample, and one if the run was trained on samples of the
     source.
     """
-    recipe, _ = recipe_of(run, skip_bad), run.scores
-    _need_samples(recipe, skip_bad, _NO_SKIPPING)
-    _need_samples(recipe, by, "--by: applies only to labelled samples; forecasts are scored by lead time")
-    recipe = recipe if is_path(data) else recipe.with_({"data.layout": "auto"})
-    with _as_path(data, labels, series=recipe.windows is not None) as path:
-        if recipe.windows:
-            return score_frames(run, recipe, path, warn=warn)
-        return score_samples(run, recipe, path, size=size, warn=warn, by=by)
+    recipe, _ = _recipe_for(run, data, skip_bad), run.scores
+    task = task_of(recipe)
+    if by and task.series:
+        raise UserError("--by: applies only to labelled samples; forecasts are scored by lead time")
+    with _as_path(data, labels, series=task.series) as path:
+        return task.score(run, recipe, path, size=size, warn=warn, by=by)
 
 
 def simulate(recipe: Recipe | str | Path, folder: str | Path, *, count: int, seed: int = 0) -> Path:
     """Write simulated samples in the file layout of the recipe's real data; returns the file."""
     recipe, folder = resolve(recipe), Path(folder)
-    if recipe.windows:
-        check(recipe)
+    check(recipe)
     with _disk_errors(folder, "no partial file was left"):
-        return (simulate_frames if recipe.windows else simulate_samples)(recipe, folder, count=count, seed=seed)
-
-
-def _need_samples(recipe: Recipe, requested: object, word: str) -> None:
-    """Raise UserError if a recipe of frames is given an option that applies only to labelled samples."""
-    if recipe.windows and requested:
-        raise UserError(word)
-
-
-def describe_score(run: RunFolder, result: Score | FrameScore) -> str:
-    """Format a score as text; a summed metric is also given per the number of rows set in the recipe."""
-    if isinstance(result, FrameScore):
-        return lead_table(result.results)
-    per = recipe_of(run).output.per
-    lines = [result.line()]
-    if result.metric == "l1" and per:
-        value, low, high = (v * per / result.n for v in (result.value, *result.interval))
-        lines.append(f"l1 per {plural(per, 'row')} {value:,.0f} [{low:,.0f}, {high:,.0f}]")
-    lines += [f"{name} {value:.4f}" for name, value in result.others.items()]
-    for column, cuts in result.by.items():
-        lines += [f"{result.metric} by {column}:", *(f"  {value:<20} {cut.line()}" for value, cut in cuts.items())]
-    return "\n".join(lines)
+        return task_of(recipe).simulate(recipe, folder, count=count, seed=seed)
 
 
 def describe_scores(run: RunFolder) -> str:
     """Format the scores of a run as a table: the ensemble, its members, the baselines."""
-    if "leads" in run.scores:
-        return f"{run.metadata['recipe']}: {lead_table(run.scores)}\nrun: {run.folder}"
-    lines = [f"{run.metadata['recipe']}: {score_table(run.scores)}", *_by_fold(run.scores), f"run: {run.folder}"]
-    return "\n".join(lines)
-
-
-def _by_fold(scores: Mapping[str, Any]) -> list[str]:
-    """The ensemble's metric in each fold, as one line, if there are several."""
-    values = [fold[scores["metric"]][0] for fold in scores.get("folds", [])]
-    words = " ".join("?" if v is None else f"{v:,.0f}" if scores["metric"] == "l1" else f"{v:.4f}" for v in values)
-    return [f"by fold: {scores['metric']} {words}"] if values else []
+    return f"{run.metadata.recipe}: {task_of(recipe_of(run)).table(run.scores)}\nrun: {run.folder}"
 
 
 def _simulated(folder: Path, recipe: Recipe, log: Log) -> str:

@@ -236,7 +236,7 @@ def score(run: Path, data: str, as_json: bool, by: tuple[str, ...], skip_bad: bo
     """Score a run on labelled DATA: the recipe's metric with n and a 95 % interval, and the others that apply."""
     api = _api()
     result = api.score(api.open_run(run), data, skip_bad=skip_bad, warn=_warn, by=by)
-    click.echo(json.dumps(result.as_json()) if as_json else api.describe_score(api.open_run(run), result))
+    click.echo(json.dumps(result.as_json()) if as_json else result.text())
 
 
 @main.command(short_help="Report on a run on one HTML page.")

@@ -6,6 +6,7 @@ readers would misread.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -29,8 +30,9 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
 
     def as_json(self) -> dict[str, JsonValue]:
-        """Plain values, with the names of the file; keys that were not given are left out."""
-        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        """Plain values, with the names of the file, None for NaN; keys that were not given are left out."""
+        made: dict[str, JsonValue] = json.loads(self.model_dump_json(by_alias=True, exclude_unset=True))
+        return made
 
 
 class Identity(_Record):

@@ -147,7 +147,11 @@ class Ensemble:
 
     def save(self, path: Path, decision: Any = None) -> None:
         """Save the fitted state, and that of a decision fitted on the ensemble's predictions."""
-        states = {"combiner": self.combiner.state(), "calibration": self.calibration.state(), "decision": decision.state() if decision else {}}
+        states = {
+            "combiner": self.combiner.state(),
+            "calibration": self.calibration.state(),
+            "decision": decision.state() if decision else {},
+        }
         flat = {f"{part}.{name}": value for part, state in states.items() for name, value in state.items()}
         write_arrays(path, flat)
 

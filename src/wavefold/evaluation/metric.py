@@ -35,6 +35,7 @@ class Metric:
     higher_is_better: bool
     resamples: int = 1000  # default number for an interval
     decided: bool = False  # computed on decisions, not on probabilities
+    total: bool = False  # a sum over samples
     unit: str = ""  # of the value, for display
     ranks: bool = True  # False if neither more nor less is better, as for coverage
     exact: Exact | None = None

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wavefold.core.errors import DataError
+from wavefold.core.errors import DataError, plural
+from wavefold.core.records import ScoreRow
 from wavefold.core.registry import Table, pick
 from wavefold.data.dataset import Ints, class_names
 from wavefold.evaluation.intervals import bootstrap_interval, f1_ends, least_share, separation_ends, share_ends
@@ -38,6 +39,10 @@ class Score:
     n: int  # samples
     others: dict[str, float]
     by: dict[str, dict[str, Cut]] = field(default_factory=dict)  # column -> value -> the metric of its samples
+    standing: str = ""  # a line: how the ensemble stands to the best baseline
+    baselines: tuple[ScoreRow, ...] = ()
+    per: int = 0  # rows for which a summed metric is quoted
+    units: dict[str, str] = field(default_factory=dict)  # metric -> unit, where it has one
 
     def as_json(self) -> dict[str, Any]:
         """The object that `wavefold score --json` prints; undefined values are None."""
@@ -49,7 +54,24 @@ class Score:
             "n": self.n,
             "others": {name: _json(value) for name, value in self.others.items()},
             **({"by": cuts} if cuts else {}),
+            **({"standing": self.standing, "baselines": [row.as_json() for row in self.baselines]} if self.standing else {}),
+            **({"units": self.units} if self.units else {}),
         }
+
+    def text(self) -> str:
+        """The lines that `wavefold score` prints: how it stands to the baselines first."""
+        lines = [self.standing] if self.standing else []
+        unit = self.units.get(self.metric, "")
+        lines.append(f"{self.line()}{f' ({unit})' if unit else ''}")
+        if self.metric == "l1" and self.per:
+            value, low, high = (v * self.per / self.n for v in (self.value, *self.interval))
+            lines.append(f"l1 per {plural(self.per, 'row')} {value:,.0f} [{low:,.0f}, {high:,.0f}]")
+        lines += [
+            f"{name} {value:.4f}{f' {self.units[name]}' if name in self.units else ''}" for name, value in self.others.items()
+        ]
+        for column, cuts in self.by.items():
+            lines += [f"{self.metric} by {column}:", *(f"  {value:<20} {cut.line()}" for value, cut in cuts.items())]
+        return "\n".join(lines)
 
     def line(self) -> str:
         """One line of text: macro-f1 0.9721 [0.9680, 0.9759], n 14,895."""
@@ -103,6 +125,7 @@ def score(
         interval=interval(metrics[metric], taken[metric], known, groups=groups, seed=seed),
         n=len(known),
         others={name: m.function(taken[name], known) for name, m in metrics.items() if name != metric},
+        units={name: m.unit for name, m in metrics.items() if m.unit},
     )
 
 
@@ -225,7 +248,7 @@ METRICS: Table[Metric] = Table(
         for metric in (
             Metric("accuracy", _accuracy, higher_is_better=True, exact=share_ends),
             Metric("macro-f1", _macro_f1, higher_is_better=True, exact=f1_ends),
-            Metric("l1", _l1, higher_is_better=False, decided=True, exact=_l1_ends),
+            Metric("l1", _l1, higher_is_better=False, decided=True, total=True, exact=_l1_ends),
             Metric("auc", _auc, higher_is_better=True, resamples=200, exact=separation_ends),  # ranks every class
             Metric("log-loss", _log_loss, higher_is_better=False),
             Metric("ece", _ece, higher_is_better=False, exact=_ece_ends),

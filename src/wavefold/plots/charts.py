@@ -30,6 +30,7 @@ __all__ = [
     "power_spectrum",
     "reliability_diagram",
     "sample_grid",
+    "scatter",
     "scores_with_intervals",
 ]
 
@@ -234,6 +235,23 @@ def histogram(values: Mapping[str, ArrayLike], title: str, log: bool = False) ->
     layout = _layout(inert(title), "", barmode="overlay", bargap=0, showlegend=len(sets) > 1)
     layout["yaxis"] |= {**up, **({} if len(sets) == 1 else {"tickformat": "~%"})}
     return Figure(checked(traces, layout), f"Histogram of {title}: {', '.join(map(str, values))}", tall=320)
+
+
+def scatter(points: Mapping[str, tuple[ArrayLike, ArrayLike]], across: str, up: str, guide: str = "zero") -> Figure:
+    """Draw dots, one colour per set: name to (x, y). guide: a line at "zero", or the "diagonal"."""
+    traces, ends = [], [np.inf, -np.inf]
+    for number, (name, (x, y)) in enumerate(points.items()):
+        here = np.isfinite(np.asarray(x, np.float64)) & np.isfinite(np.asarray(y, np.float64))
+        left, right = np.asarray(x, np.float64)[here], np.asarray(y, np.float64)[here]
+        ends = [min(ends[0], left.min(initial=np.inf)), max(ends[1], left.max(initial=-np.inf))]
+        look = {"color": _colour(number), "size": 5, "opacity": 0.6}
+        traces.append({"type": "scattergl", "mode": "markers", "x": left, "y": right, "name": inert(name, 30), "marker": look})
+    if ends[0] <= ends[1]:
+        line = {"color": LINES[6], "width": 1, "dash": "dot"}
+        heights = ends if guide == "diagonal" else [0.0, 0.0]
+        traces.append({"type": "scatter", "mode": "lines", "x": ends, "y": heights, "line": line, "showlegend": False})
+    layout = _layout(inert(across), inert(up), showlegend=len(points) > 1)
+    return Figure(checked(traces, layout), f"{up} against {across}: {', '.join(points)}", tall=340)
 
 
 def by_lead(values: Mapping[str, ArrayLike], metric: str, leads: Sequence[str], unit: str = "") -> Figure:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.core.errors import UserError, plural
+from wavefold.core.errors import UserError, listed, plural
 from wavefold.core.records import Measure, RunInfo, ScoreRow, Scores
 from wavefold.core.run import RunFolder
 from wavefold.data.statistics import Drift

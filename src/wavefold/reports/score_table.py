@@ -7,32 +7,52 @@ from typing import Any
 
 import numpy as np
 
+from wavefold.core.errors import plural
 from wavefold.core.progress import clock
+from wavefold.core.records import Measure, ScoreRow, Scores
 from wavefold.plots.canvas import lead_word
 
 
-def score_table(scores: Mapping[str, Any]) -> str:
-    """Return the score table of a classifier as text: sample counts, one row per predictor, and the notes."""
-    names = list(dict.fromkeys([scores["metric"], "accuracy", "macro-f1"]))
-    heads = [f"l1 per {scores['per']:,}" if name == "l1" and scores["per"] else name for name in names]
-    rows = [{"name": "ensemble", **scores["score"]}, *scores["members"]]
-    rows += [{**row, "name": f"{row['name']} (baseline)"} for row in scores["baselines"]]
+def score_table(scores: Scores) -> str:
+    """Return the score table of a run on samples as text: how it stands to the baselines, counts, a row each, and the notes."""
+    names = list(dict.fromkeys([scores.metric, *scores.score.with_interval()]))[:_COLUMNS]
+    heads = [f"l1 per {scores.per:,}" if name == "l1" and scores.per else _with_unit(name, scores) for name in names]
     lines = [
-        f"trained on {scores['learned_from']:,} sample{'s' if scores['learned_from'] != 1 else ''}, tested on "
-        f"{scores['n']:,} other{'s' if scores['n'] != 1 else ''} in {clock(scores['seconds'])}; 95 % intervals",
+        *([scores.standing] if scores.standing else []),
+        f"trained on {plural(scores.learned_from, 'sample')}, tested on "
+        f"{scores.n:,} other{'s' if scores.n != 1 else ''} in {clock(scores.seconds or 0.0)}; 95 % intervals",
         _line("", heads),
-        *(_line(row["name"], [_cell(name, row[name]) for name in names]) for row in rows),
-        *(f"note: {note}" for note in scores["notes"]),
+        *(_line(row.name, [_cell(name, row.measure(name)) for name in names]) for row in _rows(scores)),
+        *(f"note: {note}" for note in scores.notes),
+        *_by_fold(scores),
     ]
     return "\n".join(lines)
 
 
-def score_rows(scores: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The recipe's metric of ensemble, members and baselines as a table's header and rows, for classifiers and forecasters."""
-    metric = scores["metric"]
-    rows = [{"name": "ensemble", **scores["score"]}, *scores["members"]]
-    rows += [{**row, "name": f"{row['name']} (baseline)"} for row in scores["baselines"]]
-    return ["", f"{metric} [95 % interval]"], [[row["name"], _cell(metric, row[metric])] for row in rows]
+_COLUMNS = 3  # metrics with a column of their own
+
+
+def _rows(scores: Scores) -> list[ScoreRow]:
+    """The ensemble, the members and the baselines."""
+    named = [row.model_copy(update={"name": f"{row.name} (baseline)"}) for row in scores.baselines]
+    return [scores.score.model_copy(update={"name": "ensemble"}), *scores.members, *named]
+
+
+def _with_unit(name: str, scores: Scores) -> str:
+    return f"{name} ({scores.units[name]})" if name in scores.units else name
+
+
+def _by_fold(scores: Scores) -> list[str]:
+    """The ensemble's metric in each fold, as one line, if there are several."""
+    values = [fold.value(scores.metric) for fold in scores.folds]
+    words = " ".join("?" if v != v else f"{v:,.0f}" if scores.metric == "l1" else f"{v:.4f}" for v in values)
+    return [f"by fold: {scores.metric} {words}"] if values else []
+
+
+def score_rows(scores: Scores) -> tuple[list[str], list[list[str]]]:
+    """The recipe's metric of ensemble, members and baselines as a table's header and rows."""
+    cells = [[row.name, _cell(scores.metric, row.measure(scores.metric))] for row in _rows(scores)]
+    return ["", f"{_with_unit(scores.metric, scores)} [95 % interval]"], cells
 
 
 def lead_table(scores: Mapping[str, Any]) -> str:
@@ -79,6 +99,13 @@ def _line(name: str, cells: Sequence[str]) -> str:
     return f"{name:<26}{''.join(f'{cell:<28}' for cell in cells)}".rstrip()
 
 
-def _cell(name: str, values: Sequence[float | None]) -> str:
-    value, low, high = ("?" if v is None else f"{v:,.0f}" if name == "l1" else f"{v:.4f}" for v in values)
-    return f"{value} [{low}, {high}]"
+def _cell(name: str, measured: Measure) -> str:
+    value, low, high = ("?" if v != v else _number(name, v) for v in measured)
+    return f"{value} [{low}, {high}]" if measured.low == measured.low else value
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:,.0f}" if name == "l1" or abs(value) >= _LARGE else f"{value:.4f}"
+
+
+_LARGE = 1000  # from which decimals are left out

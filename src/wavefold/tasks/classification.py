@@ -114,7 +114,7 @@ class Classification(SampleTask):
         shares: Values = np.bincount(truth, minlength=count) / len(truth)
         return shares
 
-    def metrics(self, names: Sequence[str]) -> Mapping[str, Metric]:
+    def metrics(self, names: Sequence[str], units: Sequence[str] = ()) -> Mapping[str, Metric]:
         """Metrics of class probabilities."""
         return METRICS
 

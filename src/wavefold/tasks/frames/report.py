@@ -20,12 +20,12 @@ from wavefold.evaluation.spectrum import radial_power
 from wavefold.plots.canvas import lead_word
 from wavefold.plots.charts import by_lead, forecast_player, in_order, map_grid, power_spectrum, scores_with_intervals
 from wavefold.recipe import Recipe, digest_of
-from wavefold.tasks.samples.report import drifted, headline, learning_chapter, number, repeat_chapter
-from wavefold.tasks.frames.explore import cells_of
 from wavefold.reports.page import Block, Chapter, Page, Table, Words
+from wavefold.tasks.frames.explore import cells_of
 from wavefold.tasks.frames.fit import truth_of
 from wavefold.tasks.frames.inference import Forecaster, where_seen
 from wavefold.tasks.frames.reading import frames_of, read_frames, split_windows, windows_in, with_truth
+from wavefold.tasks.samples.report import drifted, headline, learning_chapter, number, repeat_chapter
 
 Log = Callable[[str], None]
 Values = NDArray[np.float64]

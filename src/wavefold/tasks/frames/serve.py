@@ -18,11 +18,11 @@ from wavefold.data.dataset import Floats
 from wavefold.data.hdf5 import h5py
 from wavefold.data.lazy import Ints
 from wavefold.data.series import Seconds, Series, Windows, later
-from wavefold.tasks.frames.export import export_forecaster, forecaster_module
 from wavefold.export.served import onnx_model
 from wavefold.recipe import Recipe
 from wavefold.serving.app import ServedModel
 from wavefold.serving.parsers import InputBatch
+from wavefold.tasks.frames.export import export_forecaster, forecaster_module
 from wavefold.tasks.frames.inference import Forecaster, last_windows, where_seen
 from wavefold.tasks.frames.reading import check_like, read_frames, sections
 from wavefold.tasks.samples.inference import recipe_of

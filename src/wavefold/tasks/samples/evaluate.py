@@ -37,7 +37,7 @@ def evaluate(context: Context) -> tuple[Scores, Predictions]:
     recipe, dataset, combine = context.recipe, context.dataset, context.recipe.combine
     evaluator = _Evaluator.of(context)
     members = range(len(recipe.member))
-    _keep_ensemble(context.run, evaluator)
+    _keep_ensembles(context, evaluator)
     whole = evaluator.predict(members, combine.by, combine.calibrate, [combine.decide])
     decided = whole.decided[combine.decide]
     _keep_held_out(context, evaluator, whole.probabilities, decided)
@@ -49,7 +49,6 @@ def evaluate(context: Context) -> tuple[Scores, Predictions]:
         task=recipe.kind,
         metric=recipe.output.metric,
         higher_is_better=evaluator.metric.higher_is_better,
-        standing=_standing(evaluator.metric, baselines),
         units=evaluator.units,
         per=recipe.output.per,
         n=len(np.unique(evaluator.tested.rows)),
@@ -58,24 +57,33 @@ def evaluate(context: Context) -> tuple[Scores, Predictions]:
         score=ScoreRow(**ours),
         choices=choices,
         members=[ScoreRow(name=f"{n} {m.model}", **evaluator.alone(n)) for n, m in enumerate(recipe.member)],
-        baselines=baselines,
+        **standing_of(evaluator.metric, baselines),
         notes=[*_notes(context), *notes, *_no_better(evaluator, ours, baselines[0])],
         **({"folds": evaluator.by_fold(whole.probabilities, decided)} if len(context.folds) > 1 else {}),
     )
     names = evaluator.target.outputs(dataset)
-    return results, evaluator.target.predictions(recipe, dataset.ids[evaluator.tested.rows], names, whole.probabilities, decided)
+    return results, evaluator.target.predictions(
+        recipe, dataset.ids[evaluator.tested.rows], names, whole.probabilities, decided
+    )
 
 
-def _keep_ensemble(run: RunFolder, evaluator: _Evaluator) -> None:
-    """Fit the ensemble for new samples, and its decision, on all held-out samples, and save them."""
+def _keep_ensembles(context: Context, evaluator: _Evaluator) -> None:
+    """Fit the ensemble for new samples, and the baselines to compare it with, on all held-out samples, and save them."""
+    recipe, folder = context.recipe, context.run.folder
+    members = range(len(recipe.member))
+    _keep_ensemble(folder / "ensemble.npz", evaluator, members, recipe.combine.by)
+    write_arrays(folder / "prior.npz", {"prior": evaluator.target.average(_priors(context))[0]})
+    if recipe.output.baseline:
+        _keep_ensemble(folder / "baseline.npz", evaluator, [len(members)], "mean")
+
+
+def _keep_ensemble(path: Path, evaluator: _Evaluator, members: Sequence[int], by: str) -> None:
     recipe, learned, target = evaluator.recipe, evaluator.learned, evaluator.target
-    combine, every, members = recipe.combine, np.ones(len(evaluator.learned.rows), bool), range(len(evaluator.recipe.member))
-    scores, labels = learned.take(every, members)
+    scores, labels = learned.take(np.ones(len(learned.rows), bool), members)
     more: dict[str, Any] = {"labels": labels, "samples": learned.rows, "seed": recipe.seed, "parts": target.parts}
-    ensemble = Ensemble.fit(combine.by, combine.calibrate, scores, options=_combining(recipe, combine.by, members), **more)
-    options = target.options(recipe, combine.decide)
-    decision = fit_decision(target.parts, combine.decide, options, ensemble, scores, labels)
-    ensemble.save(run.folder / "ensemble.npz", decision)
+    ensemble = Ensemble.fit(by, recipe.combine.calibrate, scores, options=_combining(recipe, by, members), **more)
+    name = recipe.combine.decide
+    ensemble.save(path, fit_decision(target.parts, name, target.options(recipe, name), ensemble, scores, labels))
 
 
 def _keep_held_out(context: Context, evaluator: _Evaluator, probabilities: Values, decided: Values) -> None:
@@ -94,11 +102,11 @@ def data_notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[
     return (notes if left_out else []) + target_of(recipe).notes(recipe, dataset, folds) + _straddling(recipe, dataset, folds)
 
 
-def decide(run: RunFolder, recipe: Recipe, probabilities: Values) -> Values:
-    """Apply a run's decision to predictions of its ensemble; both (sample, ...)."""
+def decide(run: RunFolder, recipe: Recipe, probabilities: Values, file: str = "ensemble.npz") -> Values:
+    """Apply a run's decision to predictions of its ensemble, or of its baseline; both (sample, ...)."""
     target, name = target_of(recipe), recipe.combine.decide
     decision = target.parts.decision(name, target.options(recipe, name))
-    decided: Values = load_decision(decision, run.folder / "ensemble.npz").apply(probabilities)
+    decided: Values = load_decision(decision, run.folder / file).apply(probabilities)
     return decided
 
 
@@ -129,7 +137,7 @@ class _Evaluator:
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """The task's metrics by name."""
-        return self.target.metrics(self.target.outputs(self.dataset))
+        return self.target.metrics(self.target.outputs(self.dataset), self.recipe.data.target_units or ())
 
     @property
     def metric(self) -> Metric:
@@ -236,32 +244,36 @@ def _combining(recipe: Recipe, by: str, members: Sequence[int]) -> dict[str, Any
 
 def _baselines(context: Context, evaluator: _Evaluator, ours: CrossFitted) -> list[ScoreRow]:
     """Scores of the baselines, and how the ensemble differs from each."""
-    recipe, target = context.recipe, evaluator.target
-    decide_by, prior = recipe.combine.decide, _prior(context)
-    rule = target.parts.decision(decide_by, target.options(recipe, decide_by))
-    decided = prior if rule.learns else rule.apply(prior)
-    made = [(target.prior_name, CrossFitted(prior, {decide_by: target.decided_prior(decided)}))]
+    recipe, name, prior = context.recipe, context.recipe.combine.decide, _prior(context)
+    made = [(evaluator.target.prior_name, CrossFitted(prior, {name: decide_prior(recipe, prior)}))]
     if recipe.output.baseline:
         made.append((recipe.output.baseline, evaluator.of_one(len(recipe.member))))
     return [
         ScoreRow(
-            name=name,
-            **evaluator.row(theirs.probabilities, theirs.decided[decide_by]),
+            name=baseline,
+            **evaluator.row(theirs.probabilities, theirs.decided[name]),
             differences=evaluator.differences(ours, theirs),
         )
-        for name, theirs in made
+        for baseline, theirs in made
     ]
 
 
-def _standing(metric: Metric, baselines: Sequence[ScoreRow]) -> str:
-    """How the ensemble stands to the best baseline."""
-    values = [(row.value(metric.name), row) for row in baselines]
-    known = [(value if metric.higher_is_better else -value, row) for value, row in values if not np.isnan(value)]
+def decide_prior(recipe: Recipe, prior: Values) -> Values:
+    """The decision of the baseline that ignores the signals, from its predictions; both (sample, ...)."""
+    target, name = target_of(recipe), recipe.combine.decide
+    rule = target.parts.decision(name, target.options(recipe, name))
+    return target.decided_prior(prior) if rule.learns else rule.apply(prior)
+
+
+def standing_of(metric: Metric, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
+    """The baselines, and a line on how the ensemble stands to the best of them; nothing if there are none."""
+    sign = 1 if metric.higher_is_better else -1
+    known = [row for row in baselines if not np.isnan(row.value(metric.name))]
     if not known:
-        return ""
-    best = max(known, key=lambda pair: pair[0])[1]
-    measured = best.compared(metric.name)
-    return standing_line(best.name, metric.name, *measured, metric.higher_is_better, metric.unit)
+        return {}
+    best = max(known, key=lambda row: sign * row.value(metric.name))
+    line = standing_line(best.name, metric.name, *best.compared(metric.name), metric.higher_is_better, metric.unit)
+    return {"standing": line, "baselines": tuple(baselines)}
 
 
 def _gather(context: Context, part: str) -> OutOfFold:
@@ -281,10 +293,14 @@ def _kept_scores(folder: Path, part: str) -> Values:
 
 def _prior(context: Context) -> Values:
     """Predict, for each test sample, what its fold's training part says without a look at the signals."""
+    return np.concatenate([np.repeat(s, len(f.test), axis=0) for s, f in zip(_priors(context), context.folds, strict=True)])
+
+
+def _priors(context: Context) -> list[Values]:
+    """What the training part of each fold says, (1, P)."""
     target = target_of(context.recipe)
     truth, count = target.truth(context.dataset), len(target.outputs(context.dataset))
-    priors = [target.prior(truth[f.train], count) for f in context.folds]
-    return np.concatenate([np.tile(s, (len(f.test), 1)) for s, f in zip(priors, context.folds, strict=True)])
+    return [target.prior(truth[f.train], count)[None] for f in context.folds]
 
 
 def _no_better(evaluator: _Evaluator, ours: Mapping[str, Any], prior: ScoreRow) -> list[str]:

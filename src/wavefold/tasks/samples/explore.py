@@ -16,7 +16,7 @@ from wavefold.data.dataset import Dataset, Ints, Strings, shape_words
 from wavefold.data.quality import NearDuplicates, duplicates, label_conflicts, leaks, near_duplicates, near_to
 from wavefold.data.statistics import ClassStatistics, ValueRanges, class_statistics, value_ranges
 from wavefold.domains.base import Domain, domain_of
-from wavefold.plots.charts import class_bars, histogram, mean_and_spread
+from wavefold.plots.charts import histogram, mean_and_spread
 from wavefold.recipe import Recipe
 from wavefold.reports.chapters import some_of
 from wavefold.reports.page import Block, Chapter, Facts, Page, Table, Words

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +15,16 @@ from numpy.typing import NDArray
 from wavefold.core import version
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_whole
-from wavefold.core.registry import pick
 from wavefold.core.records import RunInfo
+from wavefold.core.registry import pick
 from wavefold.core.run import RunFolder
 from wavefold.data import SIMULATORS, test_files
 from wavefold.data.dataset import Dataset, Floats
 from wavefold.export.onnx import OnnxModel, check_onnx, words_of, write_onnx
 from wavefold.models import MODELS
 from wavefold.recipe import Recipe
-from wavefold.tasks.samples.ensemble_module import ensemble_module
 from wavefold.tasks.base import recipe_of
+from wavefold.tasks.samples.ensemble_module import ensemble_module
 from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.reading import read_like
 from wavefold.tasks.samples.target import target_of

@@ -226,9 +226,7 @@ def _part(fit: MemberFit, batches: Batches, device: torch.device) -> TrainingSet
     signals = (
         OnDemand(prepared.train, device) if isinstance(prepared.train, Lazy) else torch.from_numpy(prepared.train).to(device)
     )
-    return TrainingSet(
-        signals, labels, samples, batches, new_changes(fit.recipe.prepare, prepared.train.shape, count), count
-    )
+    return TrainingSet(signals, labels, samples, batches, new_changes(fit.recipe.prepare, prepared.train.shape, count), count)
 
 
 def _fit_at_once(fit: MemberFit, monitor: TrainingMonitor) -> None:
@@ -276,7 +274,12 @@ def _stage(fit: MemberFit, number: int, stage: StageRecipe) -> Stage:
 
 def _checker(fit: MemberFit) -> Callable[[nn.Module], dict[str, float]]:
     """The validation callback of the training loop: metrics of a model on the validation part after each epoch."""
-    signals, truth, head, metrics = fit.prepared.validation, fit.prepared.validation_truth, fit.head, fit.target.metrics(fit.prepared.names)
+    signals, truth, head, metrics = (
+        fit.prepared.validation,
+        fit.prepared.validation_truth,
+        fit.head,
+        fit.target.metrics(fit.prepared.names),
+    )
 
     def check(model: nn.Module) -> dict[str, float]:
         if not len(signals):

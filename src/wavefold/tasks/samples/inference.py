@@ -18,6 +18,7 @@ from wavefold.data.lazy import blocks_of
 from wavefold.ensemble import Ensemble
 from wavefold.recipe import Member, Recipe
 from wavefold.tasks.base import recipe_of
+from wavefold.tasks.samples.context import BASELINE
 from wavefold.tasks.samples.fit import for_inference, new_net
 from wavefold.tasks.samples.target import target_of
 from wavefold.training.checkpoint import read_weights
@@ -27,13 +28,16 @@ from wavefold.transforms import TRANSFORMS, Transform
 Values = NDArray[np.float64]
 
 
-def predictions_for(run: RunFolder, dataset: Dataset, size: int = 512, member: int | None = None) -> Values:
+def predictions_for(
+    run: RunFolder, dataset: Dataset, size: int = 512, member: int | None = None, *, baseline: bool = False
+) -> Values:
     """Predict new samples with a run's full ensemble, (sample, ...): class probabilities, or what its task predicts.
 
     Each fold's members are combined and calibrated as in the evaluation, and the folds are averaged. The result does not
-    depend on the batch size. member: predict with this one alone, before calibration.
+    depend on the batch size. member: predict with this one alone, before calibration. baseline: predict with the baseline.
     """
-    requested, recipe = Members(run, recipe_of(run), size), recipe_of(run)
+    recipe = recipe_of(run)
+    requested = Members(run, recipe, size, baseline=baseline)
     total: Values = np.zeros((len(dataset), target_of(recipe).columns(len(run.metadata.classes))))
     for rows, block in blocks_of(dataset.signals):
         total[rows] = requested.predictions(block) if member is None else requested.of_member(member, block)
@@ -41,14 +45,18 @@ def predictions_for(run: RunFolder, dataset: Dataset, size: int = 512, member: i
 
 
 class Members:
-    """The members of all folds of a run, with their transforms and combiner; each is loaded once, on first use."""
+    """The members of all folds of a run, with their transforms and combiner; each is loaded once, on first use.
 
-    def __init__(self, run: RunFolder, recipe: Recipe, size: int = 512) -> None:
+    baseline: the baseline in place of the members.
+    """
+
+    def __init__(self, run: RunFolder, recipe: Recipe, size: int = 512, *, baseline: bool = False) -> None:
         folds, self._target = range(run.metadata.folds), target_of(recipe)
-        parts, path = self._target.parts, run.folder / "ensemble.npz"
-        self._ensemble = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, path, parts)
+        by, file = ("mean", "baseline.npz") if baseline else (recipe.combine.by, "ensemble.npz")
+        self._ensemble = Ensemble.load(by, recipe.combine.calibrate, run.folder / file, self._target.parts)
         self._transforms = [transforms_of(run, recipe, fold) for fold in folds]
-        self._members = [[_Member(run, recipe, fold, n, size) for n in range(len(recipe.member))] for fold in folds]
+        members = [(BASELINE, Member(model=recipe.output.baseline))] if baseline else list(enumerate(recipe.member))
+        self._members = [[_Member(run, recipe, fold, *member, size) for member in members] for fold in folds]
 
     def predictions(self, signals: Floats) -> Values:
         """The ensemble's predictions for signals (sample, channel, ...), averaged over folds: (sample, ...)."""
@@ -101,9 +109,9 @@ def _prepared(signals: Floats, transforms: Sequence[Transform]) -> Floats:
 class _Member:
     """One member of one fold, loaded from its folder on first use."""
 
-    def __init__(self, run: RunFolder, recipe: Recipe, fold: int, number: int, size: int) -> None:
-        self._run, self._recipe, self._fold, self._member, self._size = run, recipe, fold, recipe.member[number], size
-        self._folder, self._target = run.member(fold, number, self._member.model), target_of(recipe)
+    def __init__(self, run: RunFolder, recipe: Recipe, fold: int, number: int | str, member: Member, size: int) -> None:
+        self._run, self._recipe, self._fold, self._member, self._size = run, recipe, fold, member, size
+        self._folder, self._target = run.member(fold, number, member.model), target_of(recipe)
         self._ask: Callable[[Floats], Values] | None = None
 
     def predictions(self, signals: Floats) -> Values:

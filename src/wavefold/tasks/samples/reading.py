@@ -33,7 +33,7 @@ def read_for(recipe: Recipe, source: str) -> Dataset:
     if not 0 < limit < len(dataset):
         return dataset
     with _named(f"{source}{LIMITED}{limit}"):
-        fraction, names = limit / len(dataset), target.outputs(dataset)
+        fraction, names = limit / len(dataset), target.strata_names(dataset)
         some = holdout(target.strata(dataset), fraction=fraction, validation=0, seed=recipe.seed, classes=names)
     return replace(dataset.take(some[0].test), source=f"{dataset.source}{LIMITED}{limit}")
 
@@ -56,7 +56,8 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     target = target_of(recipe)
     target.check_truth(dataset)
     groups = dataset.groups if recipe.split.group else None
-    known = {"labels": target.strata(dataset), "groups": groups, "classes": target.outputs(dataset), "columns": dataset.columns}
+    strata = {"labels": target.strata(dataset), "classes": target.strata_names(dataset)}
+    known = {**strata, "groups": groups, "columns": dataset.columns}
     named = inspect.signature(pick(SPLITS, recipe.split.way, "split.way")).parameters
     given: dict[str, Any] = {name: value for name, value in {**known, "seed": recipe.seed}.items() if name in named}
     with _named(dataset.source):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.core.errors import UserError, plural
+from wavefold.core.errors import UserError
 from wavefold.core.records import Scores
 from wavefold.core.run import RunFolder
 from wavefold.data import test_files

@@ -6,7 +6,7 @@ import csv
 import inspect
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,18 @@ import numpy as np
 from wavefold.core.errors import UserError, plural
 from wavefold.core.files import write_json, write_text
 from wavefold.core.process import is_main_process
-from wavefold.core.records import RunInfo
+from wavefold.core.records import RunInfo, ScoreRow
 from wavefold.core.registry import pick
 from wavefold.core.run import RunFolder, start_run
 from wavefold.data import SIMULATORS, WRITERS, test_files
 from wavefold.data.dataset import Dataset
 from wavefold.data.fingerprints import count_known, save_fingerprints
+from wavefold.evaluation.intervals import paired_difference
+from wavefold.evaluation.metric import Metric
 from wavefold.evaluation.metrics import Score, cut_score, score
 from wavefold.recipe import Recipe
 from wavefold.tasks.samples.context import Context, new_run_info
-from wavefold.tasks.samples.evaluate import decide, evaluate
+from wavefold.tasks.samples.evaluate import decide, decide_prior, evaluate, standing_of
 from wavefold.tasks.samples.fit import fit_fold, new_monitor
 from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.predictions import Predictions, write_predictions
@@ -42,7 +44,7 @@ from wavefold.tasks.samples.reading import (
     split_samples,
     warn_left_out,
 )
-from wavefold.tasks.samples.target import target_of
+from wavefold.tasks.samples.target import Truth, Values, target_of
 from wavefold.tasks.samples.validation import check_fits
 
 Log = Callable[[str], None]
@@ -77,9 +79,7 @@ def fit_and_evaluate_samples(context: Context) -> None:
         name = "submission.csv" if len(context.tests) == 1 else f"submission-{Path(dataset.source).name.partition('.')[0]}.csv"
         write_predictions(context.run.folder / name, _predicted(context.run, context.recipe, dataset))
     seconds = round(_seconds(context) + time.monotonic() - begun, 1)
-    write_json(
-        context.run.folder / "scores.json", {**results.as_json(), "seconds": seconds, "judged": context.scores_digest}
-    )
+    write_json(context.run.folder / "scores.json", {**results.as_json(), "seconds": seconds, "judged": context.scores_digest})
 
 
 def _predicted(run: RunFolder, recipe: Recipe, dataset: Dataset, size: int = 512) -> Predictions:
@@ -105,13 +105,49 @@ def score_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, war
     marks = {column: column_marks(dataset, column) for column in by}
     values = predictions_for(run, dataset, size)
     _warn_of_known(run, dataset, warn)
-    decided, truth, metrics = decide(run, recipe, values), target.truth(dataset), target.metrics(run.metadata.classes)
+    decided, truth, metrics = (
+        decide(run, recipe, values),
+        target.truth(dataset),
+        target.metrics(run.metadata.classes, run.metadata.units),
+    )
     drawn: dict[str, Any] = {"groups": dataset.groups if recipe.split.group else None, "seed": recipe.seed}
     metric = metrics[recipe.output.metric]
-    whole = score(values, truth, metric=metric.name, metrics=metrics, decided=decided, **drawn)
+    whole = score(values, truth, metric=metric.name, table=metrics, decided=decided, **drawn)
     shown = decided if metric.decided else values
     cuts = {column: cut_score(metric, shown, truth, words, **drawn) for column, words in marks.items()}
-    return replace(whole, by=cuts, standing=_standing_on(run, target, values, decided, truth, drawn, recipe))
+    baselines = _compared(run, recipe, dataset, size, metric, shown, truth, drawn)
+    return replace(whole, by=cuts, per=recipe.output.per, **standing_of(metric, baselines))
+
+
+def _compared(
+    run: RunFolder,
+    recipe: Recipe,
+    dataset: Dataset,
+    size: int,
+    metric: Metric,
+    ours: Values,
+    truth: Truth,
+    drawn: dict[str, Any],
+) -> list[ScoreRow]:
+    """The metric of a run's baselines on new samples, and how the ensemble differs; none for runs that kept no baselines."""
+    rows = []
+    for name, values, decided in baselines_for(run, recipe, dataset, size):
+        theirs = decided if metric.decided else values
+        differences = {metric.name: paired_difference(metric, ours, theirs, truth, **drawn)}
+        rows.append(ScoreRow(name=name, differences=differences, **{metric.name: metric.function(theirs, truth)}))
+    return rows
+
+
+def baselines_for(run: RunFolder, recipe: Recipe, dataset: Dataset, size: int) -> Iterator[tuple[str, Values, Values]]:
+    """Name, predictions and decisions of each of a run's baselines for new samples."""
+    if not (run.folder / "prior.npz").exists():
+        return
+    with np.load(run.folder / "prior.npz", allow_pickle=False) as kept:
+        prior = np.repeat(kept["prior"][None], len(dataset), axis=0)
+    yield target_of(recipe).prior_name, prior, decide_prior(recipe, prior)
+    if recipe.output.baseline:
+        values = predictions_for(run, dataset, size, baseline=True)
+        yield recipe.output.baseline, values, decide(run, recipe, values, "baseline.npz")
 
 
 def _warn_of_known(run: RunFolder, dataset: Dataset, warn: Log) -> None:

@@ -19,15 +19,15 @@ from wavefold.data.axes import axis_of
 from wavefold.data.dataset import Dataset, Floats
 from wavefold.data.npy_header import HEAD, read_header
 from wavefold.domains.base import domain_of
-from wavefold.tasks.samples.export import export_run
 from wavefold.export.served import onnx_model
 from wavefold.models.saliency import occlusion
 from wavefold.recipe import Recipe
 from wavefold.serving.app import ServedModel
-from wavefold.tasks.frames.serve import served_forecaster
 from wavefold.serving.parsers import InputBatch
+from wavefold.tasks.frames.serve import served_forecaster
 from wavefold.tasks.samples.evaluate import decided_by
 from wavefold.tasks.samples.explain import pieces_of
+from wavefold.tasks.samples.export import export_run
 from wavefold.tasks.samples.inference import Members, recipe_of
 from wavefold.tasks.samples.reading import check_shape
 

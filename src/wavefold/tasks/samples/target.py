@@ -87,6 +87,10 @@ class Target(ABC):
         """What a split balances over its parts: class numbers (N,), or 0 and 1 for each label (N, K)."""
         return self.truth(dataset)
 
+    def strata_names(self, dataset: Dataset) -> tuple[str, ...]:
+        """The names of the strata, for messages."""
+        return self.outputs(dataset)
+
     # training
 
     @abstractmethod
@@ -135,8 +139,8 @@ class Target(ABC):
     # evaluation
 
     @abstractmethod
-    def metrics(self, names: Sequence[str]) -> Mapping[str, Metric]:
-        """The metrics by name. names: of the outputs."""
+    def metrics(self, names: Sequence[str], units: Sequence[str] = ()) -> Mapping[str, Metric]:
+        """The metrics by name. names, units: of the outputs."""
 
     @abstractmethod
     def shown(self, metric: str, names: Sequence[str]) -> list[str]:

@@ -199,9 +199,7 @@ def _check_flips(recipe: Recipe, member: Member, axes: int, place: str) -> None:
     for number, name in enumerate(member.flips):
         pick(MIRRORS, name, f"{place}.flips.{number}")
     if member.flips and member.model in target_of(recipe).fitted:
-        raise UserError(
-            f"{place}.flips: '{member.model}' is not a net; only nets can average predictions over mirror images"
-        )
+        raise UserError(f"{place}.flips: '{member.model}' is not a net; only nets can average predictions over mirror images")
     if member.flips and axes != 4:
         raise UserError(f"{place}.flips: only signals (sample, panel, time, frequency) can be mirrored; these have {axes} axes")
 

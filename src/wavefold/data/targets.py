@@ -1,0 +1,120 @@
+"""Targets from text columns: numbers to predict, with gaps, and several labels a sample."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from wavefold.core.errors import DataError, listed, nearest
+from wavefold.data.csv_text import one_named, shown
+from wavefold.data.dataset import Dataset, Floats, Strings, class_names, class_word
+
+_GAPS = frozenset(("", "nan", "na", "n/a", "none", "null", "-", "--", "-9999", "-9999.0", "-999", "-999.0"))
+_SEPARATORS = re.compile(r"[;|,]")
+
+
+def with_numbers(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The samples with the numbers of some columns as targets, NaN for a gap; DataError names the first other text."""
+    columns = [_numbers(dataset, name) for name in names]
+    return replace(dataset, targets=np.stack(columns, axis=1), target_names=tuple(names))
+
+
+def with_labels(dataset: Dataset, column: str, names: Sequence[str], *, complete: bool = True) -> Dataset:
+    """The samples with the labels that a column lists as targets of 0 and 1, (sample, label).
+
+    An entry is a Python mapping or list ("{'NORM': 100.0}"), or labels separated by ; | or a comma; an empty one has no label.
+    names: labels to use, others are ignored; by default all that occur. DataError if one of them never occurs, if `complete`.
+    """
+    lists = [_words(entry) for entry in _column(dataset, column).tolist()]
+    every = class_names([word for words in lists for word in words])
+    chosen = tuple(names) or every
+    if not chosen:
+        raise DataError(f"{dataset.source}: column '{column}' has no label in any sample")
+    number = {name: i for i, name in enumerate(chosen)}
+    targets = np.zeros((len(dataset), len(chosen)), np.float32)
+    pairs = [(row, number[word]) for row, words in enumerate(lists) for word in words if word in number]
+    if pairs:
+        targets[tuple(np.array(pairs).T)] = 1.0
+    missing = [name for name in chosen if name not in every]
+    if missing and complete:
+        raise DataError(
+            f"{dataset.source}: column '{column}' has no label '{missing[0]}'; it has {shown(every) or 'none'}"
+            f"{nearest(missing[0], every)}"
+        )
+    return replace(dataset, targets=targets, target_names=chosen)
+
+
+def with_flags(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The samples with columns of 0 and 1, one for each label, as targets; DataError for a gap or another number."""
+    made = with_numbers(dataset, names)
+    assert made.targets is not None
+    bad = ~np.isin(made.targets, (0.0, 1.0))
+    if bad.any():
+        row, label = np.argwhere(bad)[0]
+        text = _column(dataset, names[label])[row]
+        raise DataError(
+            f"{dataset.source} id {dataset.ids[row]}: label '{names[label]}' is '{text}', expected 0 or 1 in every sample"
+        )
+    return made
+
+
+def check_occurring(dataset: Dataset, truth: Floats, names: Sequence[str]) -> None:
+    """Raise DataError if a label is in no sample or in all of them. truth: (sample, label) 0 and 1."""
+    shares = truth.mean(axis=0)
+    for name, share in zip(names, shares.tolist(), strict=True):
+        if share in (0.0, 1.0):
+            where = "no sample" if share == 0 else "every sample"
+            raise DataError(
+                f"{dataset.source}: label '{name}' is in {where}, so there is nothing to learn; leave it out of the labels"
+            )
+
+
+def _column(dataset: Dataset, name: str) -> Strings:
+    found = one_named(dataset.columns, name)
+    if not found:
+        there = shown(dataset.columns) or "none"
+        raise DataError(f"{dataset.source}: no column '{name}'; available columns: {there}{nearest(name, dataset.columns)}")
+    return dataset.columns[found]
+
+
+def _numbers(dataset: Dataset, name: str) -> Floats:
+    words = np.char.strip(_column(dataset, name))
+    gaps = np.isin(np.char.lower(words), list(_GAPS))
+    try:
+        values = np.where(gaps, "nan", words).astype(np.float64)
+    except ValueError:
+        at = next(row for row, word in enumerate(np.where(gaps, "nan", words).tolist()) if not _is_number(word))
+        raise DataError(
+            f"{dataset.source} id {dataset.ids[at]}: {name} is '{words[at]}', expected a number or an empty entry; "
+            f"name columns of numbers in data.targets"
+        ) from None
+    return np.where(np.isfinite(values), values, np.nan).astype(np.float32)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _words(entry: str) -> list[str]:
+    """The labels of one entry."""
+    text = entry.strip()
+    if text[:1] in ("{", "[", "("):
+        try:
+            return [class_word(str(word)) for word in ast.literal_eval(text)]
+        except (ValueError, SyntaxError, TypeError):
+            return [class_word(word) for word in re.findall(r"[\w.+-]+", text)]
+    return [class_word(word) for word in _SEPARATORS.split(text) if word.strip()]
+
+
+def targets_listed(names: Sequence[str], units: Sequence[str]) -> str:
+    """Names with their units, for messages: teff (K), logg (dex)."""
+    full = [*units, *("" for _ in names[len(units) :])]
+    return listed(f"{name} ({unit})" if unit else name for name, unit in zip(names, full, strict=True))

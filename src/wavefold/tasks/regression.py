@@ -1,0 +1,291 @@
+"""Regression: each sample has one or more numbers, with gaps, and a prediction is their means and standard deviations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from wavefold.core.errors import DataError, UserError, plural
+from wavefold.core.records import RunInfo, Scores
+from wavefold.core.registry import build_part
+from wavefold.data.dataset import Dataset, Ints, Strings
+from wavefold.data.targets import targets_listed, with_numbers
+from wavefold.ensemble.calibrate import NoCalibration
+from wavefold.ensemble.combine import EnsembleParts
+from wavefold.ensemble.decide import keep_probabilities
+from wavefold.ensemble.mixture import Mixture
+from wavefold.ensemble.spread import SpreadScale
+from wavefold.evaluation.metric import Metric
+from wavefold.evaluation.regression_metrics import regression_metrics
+from wavefold.models import REGRESSORS
+from wavefold.models.heads import Numbers
+from wavefold.recipe import Recipe, StageRecipe
+from wavefold.reports.held_out import HeldOut
+from wavefold.reports.number_sections import number_histograms, number_members, residual_chapters
+from wavefold.reports.page import Block, Chapter, Table, Words
+from wavefold.tasks.samples.predictions import Predictions, csv_of_columns
+from wavefold.tasks.samples.target import State, Truth, Values, check_unused
+from wavefold.tasks.samples.task import SampleTask
+from wavefold.training.regression_losses import REGRESSION_LOSSES
+
+_BINS = 10  # quantiles of the first number that a split balances
+_RARE = 30  # known truths, below which the report warns
+
+
+@dataclass(frozen=True)
+class NumberPredictions(Predictions):
+    """Predicted numbers: `probabilities` and `decided` are (sample, 2 T), T means and then T standard deviations."""
+
+    per_name: ClassVar[int] = 2
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return id, each number and its standard deviation, <name>_spread, each (sample,)."""
+        names = [*self.classes, *(f"{name}_spread" for name in self.classes)]
+        return {"id": self.ids, **dict(zip(names, self.probabilities.T, strict=True))}
+
+    def csv_rows(self) -> Iterator[Sequence[Any]]:
+        """Every column under a header."""
+        return csv_of_columns(self)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """ids, names, values and spreads, the last two (sample, T)."""
+        values, spreads = np.split(self.probabilities, 2, axis=1)
+        names = {"ids": np.asarray(self.ids, np.str_), "names": np.array(self.classes, np.str_)}
+        return {**names, "values": values, "spreads": spreads}
+
+    def messages(self) -> list[dict[str, Any]]:
+        """For each sample id, values and standard deviations by name."""
+        values, spreads = (self.by_name(part) for part in np.split(self.probabilities, 2, axis=1))
+        return [{"id": i, "values": v, "spreads": s} for i, v, s in zip(self.ids.tolist(), values, spreads, strict=True)]
+
+
+class Regression(SampleTask):
+    """Numbers for each sample. truth: (N, T), NaN where unknown; predictions: means and standard deviations (N, 2 T)."""
+
+    name = "regression"
+    losses = REGRESSION_LOSSES
+    fitted = REGRESSORS
+    parts = EnsembleParts(
+        {"mean": Mixture}, {"none": NoCalibration, "spread": SpreadScale}, {"probabilities": keep_probabilities}
+    )
+    prior_name = "mean"
+    prior_words = "predicting the mean"
+    words = "numbers"
+    kind = "values"
+    output = "values"
+    difference_words = "a prediction, in standard deviations"
+    worst_words = "the largest errors in units of the spread of all truths"
+    unsure_words = "the widest predicted spread"
+    explained_words = "a higher first number"
+
+    def check(self, recipe: Recipe) -> None:
+        """One target or more, and none of the keys of classes."""
+        names, units = self.names(recipe), recipe.data.target_units or []
+        if not names:
+            raise UserError("data.targets: must name the columns to predict, such as --set 'data.targets=[\"teff\"]'")
+        if units and len(units) != len(names):
+            raise UserError(
+                f"data.target_units: {plural(len(units), 'unit')} for {plural(len(names), 'target')}; expected one each"
+            )
+        why = "applies only to classification; regression has data.targets"
+        check_unused(recipe, "data", ("classes", "label"), why)
+        check_unused(recipe, "batches", ("fractions",), why)
+        check_unused(recipe, "combine", ("threshold",), why)
+        check_unused(recipe, "output", ("per", "submission"), why)
+        for number, stage in enumerate(recipe.stage):
+            self._check_ranks(recipe, stage.best, f"stage.{number}.best")
+        self._check_ranks(recipe, recipe.output.metric, "output.metric")
+        self._loss(recipe, len(names))
+
+    def _check_ranks(self, recipe: Recipe, name: str, place: str) -> None:
+        metric = self.metrics(self.names(recipe)).get(name)
+        if metric is not None and not metric.ranks:
+            raise UserError(f"{place}: '{name}' is best at 0.95, so it cannot rank predictions; choose another metric")
+
+    def names(self, recipe: Recipe) -> tuple[str, ...]:
+        """The recipe's targets."""
+        return tuple(recipe.data.targets or ())
+
+    def with_truth(self, recipe: Recipe, dataset: Dataset, info: RunInfo | None) -> Dataset:
+        """Read the numbers of the targets' columns."""
+        return with_numbers(dataset, info.classes if info else self.names(recipe))
+
+    def has_truth(self, recipe: Recipe, dataset: Dataset) -> bool:
+        """Whether the source has a column of every target."""
+        return set(self.names(recipe)) <= set(dataset.columns)
+
+    def outputs(self, dataset: Dataset) -> tuple[str, ...]:
+        """The names of the numbers."""
+        return dataset.target_names
+
+    def truth(self, dataset: Dataset) -> Truth:
+        """The numbers, NaN where unknown."""
+        if dataset.targets is None:
+            raise DataError(f"{dataset.source}: has no numbers to predict; training and scoring need them")
+        return dataset.targets
+
+    def check_truth(self, dataset: Dataset) -> None:
+        """Each target needs two different known values."""
+        for name, values in zip(dataset.target_names, self.truth(dataset).T, strict=True):
+            if len(np.unique(values[~np.isnan(values)])) < 2:
+                raise DataError(f"{dataset.source}: {name} has no two different values, so there is nothing to learn")
+
+    def example(self, count: int) -> Truth:
+        """Two samples."""
+        return np.array([[0.0] * count, [1.0] * count], np.float32)
+
+    def strata(self, dataset: Dataset) -> Ints:
+        """Tenths of the first target, its gaps a stratum of their own; one stratum for few samples."""
+        first = self.truth(dataset)[:, 0]
+        if len(first) < 4 * _BINS:
+            return np.zeros(len(first), np.int64)
+        edges = np.nanquantile(first, np.linspace(0, 1, _BINS + 1)[1:-1])
+        bins: Ints = np.searchsorted(edges, first, side="right").astype(np.int64)
+        gaps = np.isnan(first)
+        return np.where(gaps, _BINS if gaps.sum() >= _BINS else 0, bins)
+
+    def strata_names(self, dataset: Dataset) -> tuple[str, ...]:
+        """None: the strata are tenths."""
+        return ()
+
+    def loss(self, stage: StageRecipe, place: str, truth: Truth, count: int) -> nn.Module:
+        """A loss of standardised numbers."""
+        loss: nn.Module = build_part(REGRESSION_LOSSES, stage.loss, stage.options, place, targets=count)
+        return loss
+
+    def _loss(self, recipe: Recipe, count: int) -> Any:
+        """The loss of the last stage, whose outputs the net has; UserError if another stage needs a net of another width."""
+        losses = [self.loss(s, f"stage.{i}", np.empty(0), count) for i, s in enumerate(recipe.stage) if s.epochs]
+        widths = [loss.outputs_per_target for loss in losses]
+        if len(set(widths)) > 1:
+            raise UserError(
+                "stage: the losses of the stages need nets with different outputs; use one of mse, mae and huber in all, or "
+                "gaussian in all, or quantile in all"
+            )
+        return losses[-1] if losses else REGRESSION_LOSSES["mse"](count)
+
+    def width(self, recipe: Recipe, count: int) -> int:
+        """One to three values for each number, as the loss needs."""
+        return count * int(self._loss(recipe, count).outputs_per_target)
+
+    def columns(self, count: int) -> int:
+        """A mean and a standard deviation for each number."""
+        return 2 * count
+
+    def scaling(self, truth: Truth) -> State:
+        """Mean and standard deviation of the training part, by target."""
+        deviation = np.nanstd(truth.astype(np.float64), axis=0)
+        return {"mean": np.nanmean(truth.astype(np.float64), axis=0), "deviation": np.where(deviation > 0, deviation, 1.0)}
+
+    def learned(self, truth: Truth, scaling: State) -> Truth:
+        """Standardised numbers."""
+        return ((truth - scaling["mean"]) / scaling["deviation"]).astype(np.float32)
+
+    def head(self, recipe: Recipe, count: int, scaling: State) -> nn.Module:
+        """Standardised outputs to means and standard deviations in the numbers' units."""
+        return Numbers(self._loss(recipe, count).predictions, scaling["mean"].tolist(), scaling["deviation"].tolist())
+
+    def prior(self, truth: Truth, count: int) -> Values:
+        """Mean and standard deviation of the training part."""
+        known = self.scaling(truth)
+        return np.concatenate([known["mean"], known["deviation"]])
+
+    def average(self, folds: Sequence[Values]) -> Values:
+        """The mixture of what the folds predict."""
+        return Mixture().probabilities(np.stack(folds))
+
+    def metrics(self, names: Sequence[str], units: Sequence[str] = ()) -> Mapping[str, Metric]:
+        """Errors of one number, or of each of several; coverage of the spread."""
+        return regression_metrics(names, units)
+
+    def shown(self, metric: str, names: Sequence[str]) -> list[str]:
+        """The recipe's metric; for one number all metrics, for several RMSE of each, then the rest."""
+        every = list(self.metrics(names))
+        first = [metric, *(name for name in every if name.startswith("rmse-"))]
+        return list(dict.fromkeys([*first, *every]))
+
+    def notes(self, recipe: Recipe, dataset: Dataset, folds: Sequence[Any]) -> list[str]:
+        """How many truths are unknown."""
+        gaps = np.isnan(self.truth(dataset)).sum(axis=0).tolist()
+        few = [f"{name} {n:,}" for name, n in zip(dataset.target_names, gaps, strict=True) if n]
+        return [f"unknown values, left out of training and scores of their target: {', '.join(few)}"] if few else []
+
+    def predictions(self, recipe: Recipe, ids: Strings, names: Sequence[str], values: Values, decided: Values) -> Predictions:
+        """Numbers with their standard deviations."""
+        return NumberPredictions(ids, tuple(names), values, values)
+
+    def scale_of(self, predictions: Values) -> Values:
+        """The standard deviation of the predictions, by column."""
+        spread = predictions.std(axis=0)
+        half = len(spread) // 2
+        size = np.where(spread[:half] > 0, spread[:half], 1.0)
+        return np.concatenate([size, size])
+
+    def explained(self, values: Values) -> Ints:
+        """The first number."""
+        return np.zeros(len(values), np.int64)
+
+    def describe(self, dataset: Dataset) -> list[str]:
+        """Range and gaps of each target."""
+        parts = []
+        for name, values in zip(dataset.target_names, self.truth(dataset).T, strict=True):
+            gaps = int(np.isnan(values).sum())
+            parts.append(f"{name} {np.nanmin(values):g} to {np.nanmax(values):g}{f' ({gaps:,} unknown)' if gaps else ''}")
+        return [f"targets: {', '.join(parts)}"]
+
+    def sections(self, held: HeldOut, info: RunInfo, dataset: Dataset | None, note: str) -> list[Chapter]:
+        """Residuals against truth and signal to noise, and coverage of the spread."""
+        return residual_chapters(held, info, dataset, note)
+
+    def member_table(self, held: HeldOut, recipe: Recipe, scores: Scores) -> Table:
+        """The members beside the ensemble."""
+        return number_members(held, recipe, scores)
+
+    def worst(self, predictions: Values, truth: Truth, count: int) -> Ints:
+        """The rows with the largest error of any target, in units of the truths' spread."""
+        return np.argsort(-self._error(predictions, truth), kind="stable")[:count].astype(np.int64)
+
+    def least_certain(self, predictions: Values, count: int) -> Ints:
+        """The rows with the widest spread of any target, in units of the predictions' own."""
+        spread = predictions[:, predictions.shape[1] // 2 :] / self.scale_of(predictions)[: predictions.shape[1] // 2]
+        return np.argsort(-spread.max(axis=1), kind="stable")[:count].astype(np.int64)
+
+    def typical(self, predictions: Values, truth: Truth, count: int) -> Ints:
+        """Rows with small errors, evenly spread over the first target."""
+        near = np.argsort(self._error(predictions, truth), kind="stable")[: max(count, len(truth) // 4)]
+        ordered = near[np.argsort(predictions[near, 0], kind="stable")]
+        return ordered[np.unique(np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(np.int64))]
+
+    def _error(self, predictions: Values, truth: Truth) -> Values:
+        deviation = np.where(np.nanstd(truth, axis=0) > 0, np.nanstd(truth, axis=0), 1.0)
+        off = np.abs(predictions[:, : truth.shape[1]] - truth) / deviation
+        error: Values = np.where(np.isnan(off), 0.0, off).max(axis=1)
+        return error
+
+    def titles(self, names: Sequence[str], predictions: Values, truth: Truth) -> list[str]:
+        """Each number with its spread, and the true one."""
+        titles = []
+        for row, true in zip(predictions, truth, strict=True):
+            means, spreads = np.split(row, 2)
+            each = zip(names, means, spreads, true, strict=True)
+            titles.append(", ".join(f"{n} {m:.4g} ± {s:.2g} ({'?' if np.isnan(t) else f'{t:.4g}'})" for n, m, s, t in each))
+        return titles
+
+    def rare(self, dataset: Dataset, train: Ints) -> list[Block]:
+        """A warning on targets with few known values."""
+        known = (~np.isnan(self.truth(dataset)[train])).sum(axis=0).tolist()
+        few = [f"{name} ({n})" for name, n in zip(dataset.target_names, known, strict=True) if n < _RARE]
+        return [Words(f"Fewer than {_RARE} known training values of {', '.join(few)}.", "warning")] if few else []
+
+    def truth_chapters(self, dataset: Dataset) -> list[Chapter]:
+        """A histogram of each target."""
+        return number_histograms(dataset)
+
+
+TASK = Regression()
+__all__ = ["TASK", "NumberPredictions", "Regression", "targets_listed"]
