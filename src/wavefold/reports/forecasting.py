@@ -10,19 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wavefold.core.errors import UserError
+from wavefold.core.errors import UserError, plural
 from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Floats, Ints
 from wavefold.data.series import Series, Windows, time_word
 from wavefold.data.statistics import drift
 from wavefold.data.windows import TimeSplit
+from wavefold.evaluation.forecast_metrics import metric_unit
 from wavefold.evaluation.spectrum import radial_power
+from wavefold.evaluation.standing import standing
 from wavefold.plots.canvas import lead_word
 from wavefold.plots.charts import by_lead, forecast_player, in_order, map_grid, power_spectrum, scores_with_intervals
 from wavefold.recipe import Recipe, digest_of
-from wavefold.reports.classification import drifted, headline, learning_chapter, number, repeat_chapter
+from wavefold.reports.classification import drifted, learning_chapter, number, repeat_chapter
 from wavefold.reports.explore_frames import cells_of
 from wavefold.reports.page import Block, Chapter, Page, Table, Words
+from wavefold.reports.score_table import named_unit, with_interval
 from wavefold.tasks.frames.fit import truth_of
 from wavefold.tasks.frames.inference import Forecaster, where_seen
 from wavefold.tasks.frames.reading import frames_of, read_frames, split_windows, windows_in, with_truth
@@ -40,7 +43,7 @@ def report_frames(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page:
     """Build the report page of a forecasting run. data: new location of its frames, or '' if they have not moved."""
     scores, metadata = run.scores, run.metadata
     again = _frames_again(run, recipe, data, warn)
-    chapters = [_score(scores, metadata), _by_lead(scores), learning_chapter(run, recipe, scores["metric"])]
+    chapters = [_score(scores), _by_lead(scores), learning_chapter(run, recipe, scores["metric"])]
     if again is not None:
         chapters += _forecasts(run, recipe, *again)
     chapters.append(repeat_chapter(run, recipe, scores))
@@ -48,30 +51,55 @@ def report_frames(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page:
         title=f"{metadata['recipe']}: run report",
         lead=f"Run {run.folder}, trained on {metadata['source']}.",
         chapters=chapters,
-        headline=headline(scores, metadata),
+        headline=_headline(scores),
     )
 
 
-def _score(scores: Mapping[str, Any], metadata: Mapping[str, Any]) -> Chapter:
+def _headline(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The ensemble's score with its interval, the numbers of windows, and the scores of the baselines."""
+    metric, name = scores["metric"], named_unit(scores["metric"], scores["unit"])
+    value, low, high = scores["score"][metric]
+    ends = "" if low is None else f" [{number(low)}, {number(high)}]"
+    counts = [("test windows", f"{scores['n']:,}"), ("training windows", f"{scores['learned_from']:,}")]
+    beside = [(f"{row['name']} (baseline)", number(row[metric][0])) for row in scores["baselines"]]
+    return [(f"{name}{ends}", number(value)), *counts, *beside]
+
+
+def _score(scores: Mapping[str, Any]) -> Chapter:
     metric = scores["metric"]
     alone = [] if len(scores["members"]) < 2 else [(r["name"], "member", r) for r in scores["members"]]
     beside = [(f"{r['name']} (baseline)", "baseline", r) for r in scores["baselines"]]
     rows = [("ensemble", "ensemble", scores["score"]), *alone, *beside]
     value, low, high = np.array([row[metric] for _, _, row in rows], np.float64).T
-    blocks: list[Block] = [Words(note, "warning") for note in scores["notes"]]
-    unit = scores["unit"] if metric in ("rmse", "mae") else ""
-    across = f"{metric} ({unit})" if unit else metric
-    blocks.append(scores_with_intervals([n for n, _, _ in rows], value, low, high, across, [k for _, k, _ in rows]))
-    others = [m for m, v in scores["score"].items() if isinstance(v, float | int)]
-    ends = [[name, f"{number(row[metric][0])} [{number(row[metric][1])}, {number(row[metric][2])}]"] for name, _, row in rows]
-    cells = [[number(row.get(m)) for m in others] for _, _, row in rows]
-    blocks.append(Table(["", metric, *others], [[*a, *b] for a, b in zip(ends, cells, strict=True)]))
+    stands, name = standing(scores), named_unit(metric, scores["unit"])
+    blocks: list[Block] = [Words(stands.line, stands.kind), *(Words(note, "warning") for note in scores["notes"])]
+    blocks.append(scores_with_intervals([n for n, _, _ in rows], value, low, high, name, [k for _, k, _ in rows]))
+    names = list(scores["score"]["by-lead"])
+    cells = [[row_name, *(_cell(row[m]) for m in names)] for row_name, _, row in rows]
+    blocks.append(Table(["", *(named_unit(m, scores["unit"]) for m in names)], cells, "Over all leads."))
+    blocks += _differences(scores)
     better = "higher is better" if scores["higher_is_better"] else "lower is better"
     where = (
-        f"over all leads of {scores['n']:,} window{'s' if scores['n'] != 1 else ''} "
-        f"in {scores['blocks']} block{'s' if scores['blocks'] != 1 else ''} of time, with 95 % intervals"
+        f"over all leads of {plural(scores['n'], 'window')} in {plural(scores['blocks'], 'block')} of time"
+        f"{', with 95 % intervals' if np.isfinite(low).any() else ''}"
     )
-    return Chapter("Score", blocks, f"{metric}{f' in {unit}' if unit else ''} ({better}) {where}.")
+    return Chapter("Score", blocks, f"{name} ({better}) {where}.")
+
+
+def _cell(value: float | list[float | None] | None) -> str:
+    return with_interval(value, number) if isinstance(value, list) else number(value)
+
+
+def _differences(scores: Mapping[str, Any]) -> list[Block]:
+    """A table of ensemble - baseline on the same windows, by metric; none for runs of earlier versions."""
+    rows = [row for row in scores["baselines"] if "differences" in row]
+    if not rows:
+        return []
+    cells = [
+        [named_unit(name, scores["unit"]), *(_cell(row["differences"][name]) for row in rows)]
+        for name in scores["score"]["by-lead"]
+    ]
+    return [Table(["", *(f"ensemble - {row['name']}" for row in rows)], cells, "Paired differences over all leads.")]
 
 
 def _by_lead(scores: Mapping[str, Any]) -> Chapter:
@@ -81,7 +109,7 @@ def _by_lead(scores: Mapping[str, Any]) -> Chapter:
     there = scores["score"]["by-lead"]
     blocks: list[Block] = []
     for metric in dict.fromkeys([scores["metric"], *(m for m in _CURVES if m in there)]):
-        unit = scores["unit"] if metric in ("rmse", "mae") else ""
+        unit = metric_unit(metric, scores["unit"])
         blocks.append(by_lead({name: _known(row["by-lead"][metric]) for name, row in rows.items()}, metric, leads, unit))
     skill = {f"against {r['name']}": _known([v[0] for v in r["skill"]]) for r in scores["baselines"]}
     if skill:

@@ -20,8 +20,9 @@ from wavefold.data import SERIES_SIMULATORS, SERIES_WRITERS
 from wavefold.data.fingerprints import count_known, save_fingerprints
 from wavefold.data.lazy import part_of
 from wavefold.data.series import Series, Windows
+from wavefold.evaluation.forecast_metrics import metric_unit
 from wavefold.recipe import Recipe, digest_of
-from wavefold.tasks.samples.context import run_metadata
+from wavefold.tasks.frames.climatology import with_climatology, without_climatology
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.evaluate import Evaluation, evaluate_windows, evaluation_notes, frame_notes
 from wavefold.tasks.frames.fit import (
@@ -45,6 +46,7 @@ from wavefold.tasks.frames.reading import (
     with_truth,
 )
 from wavefold.tasks.frames.scaling import scaling_of
+from wavefold.tasks.samples.context import run_metadata
 from wavefold.training.monitor import TrainingMonitor
 from wavefold.transforms.frame_scaling import frames_at
 
@@ -57,6 +59,7 @@ def begin_frames(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool
 def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *, simulated: bool = False) -> ForecastContext:
     """Do the same for frames in memory. targets: number of leading channels to forecast."""
     windows = windows_in(recipe, series)
+    recipe, _ = with_climatology(recipe, series)
     context = ForecastContext(run, recipe, series, windows, split_windows(recipe, windows), targets)
     for number, member in enumerate(recipe.member):
         new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
@@ -92,8 +95,8 @@ def fit_and_evaluate_frames(context: ForecastContext) -> None:
 
 def forecast(run: RunFolder, recipe: Recipe, source: str, *, size: int) -> Forecasts:
     """Forecast whole frames after the end of every segment of a source, in their own unit. size: batch size in windows."""
-    forecaster, series = _open(run, recipe, source)
-    return forecasts_of(forecaster, series, size)
+    series, targets = _read(run, recipe, source)
+    return forecasts_of(Forecaster(run, recipe, targets), series, size)
 
 
 @dataclass(frozen=True)
@@ -108,17 +111,22 @@ class FrameScore:
         row = results["score"]
         value, *ends = (_number(v) for v in row[metric])
         others = {name: _number(v) for name, v in row.items() if name not in (metric, "by-lead", "interval-by-lead")}
-        beside = {b["name"]: {"value": _number(b[metric][0]), "by_lead": b["by-lead"][metric]} for b in results["baselines"]}
         return {
             "metric": metric,
+            "unit": metric_unit(metric, results["unit"]),
             "value": value,
             "interval": ends,
             "n": results["n"],
             "others": others,
             "step": results["step"],
             "by_lead": row["by-lead"],
-            "baselines": beside,
+            "baselines": {row["name"]: self._beside(row) for row in results["baselines"]},
         }
+
+    def _beside(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        metric = self.results["metric"]
+        kept = {"by_lead": row["by-lead"][metric], "differences": row["differences"]}
+        return {"value": _number(row[metric][0]), **kept}
 
 
 def _number(value: float | None) -> float | None:
@@ -136,8 +144,9 @@ def evaluate_source(
     run: RunFolder, recipe: Recipe, source: str, *, warn: Callable[[str], None] = print
 ) -> tuple[Forecaster, Evaluation]:
     """Load a run's forecaster and evaluate it and its baselines on every window of a source."""
-    forecaster, series = _open(run, recipe, source)
-    windows = windows_in(recipe, series)
+    series, targets = _read(run, recipe, source)
+    recipe, left_out = without_climatology(recipe, series, run.metadata)
+    forecaster, windows = Forecaster(run, recipe, targets), windows_in(recipe, series)
     frames = frames_of(windows)
     seen = count_known(run.folder / "seen.npy", part_of(series.frames, frames))
     if seen:
@@ -145,7 +154,7 @@ def evaluate_source(
             f"{seen:,} of these {len(frames):,} frames {'were' if seen != 1 else 'was'} used for training or validation, "
             "so the score is optimistic"
         )
-    for note in series.notes:
+    for note in [*series.notes, *left_out]:
         warn(note)
     return forecaster, evaluate_windows(forecaster, windows, value_range(recipe, run.metadata))
 
@@ -178,6 +187,7 @@ def _results(context: ForecastContext) -> dict[str, Any]:
         notes.append(
             "no test part: scores are optimistic, since these windows chose the weights; use `wavefold score` on other frames"
         )
+    notes += with_climatology(context.recipe, context.series)[1]
     notes += frame_notes(context.recipe, context.series, context.windows, context.split) + evaluation_notes(results)
     clear_pictures(context.run.folder / "pictures")
     if context.recipe.output.pictures:
@@ -185,11 +195,11 @@ def _results(context: ForecastContext) -> dict[str, Any]:
     return {**results, "learned_from": len(context.split.train), "notes": notes}
 
 
-def _open(run: RunFolder, recipe: Recipe, source: str) -> tuple[Forecaster, Series]:
-    """Load a run's forecaster and read matching frames."""
+def _read(run: RunFolder, recipe: Recipe, source: str) -> tuple[Series, int]:
+    """Read frames that match the run's, target channels first; also returns the number of targets."""
     series, targets = read_frames(recipe, source)
     check_like(series, run.metadata)
-    return Forecaster(run, recipe, targets), series
+    return series, targets
 
 
 def _metadata_of(context: ForecastContext, simulated: bool) -> dict[str, Any]:
@@ -204,6 +214,7 @@ def _metadata_of(context: ForecastContext, simulated: bool) -> dict[str, Any]:
         "targets": context.targets,
         "unit": series.unit,
         "step": series.step,
+        "timed": series.times is not None,
         "range": training_range(series, train, context.targets),
     }
     return run_metadata(context.recipe, digest_of([series.digest, list(series.channels), list(series.frames.shape)]), known)
