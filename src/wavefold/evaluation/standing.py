@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from wavefold.evaluation.forecast_metrics import is_higher_better, metric_unit
 
+Kind = Literal["good", "plain", "warning"]
+
 _SAME_ORDER = {"rmse": "mse", "mse-sum": "mse", "mae-sum": "mae"}  # metrics that rank forecasts as another one does
 
 
@@ -17,7 +19,7 @@ class Standing:
     """The sentence, and whether it is good news: "plain" if there is no interval that could show it."""
 
     line: str
-    kind: Literal["good", "plain", "warning"]
+    kind: Kind
 
 
 def standing_line(
@@ -51,12 +53,13 @@ def standing(scores: Mapping[str, Any]) -> Standing:
     if not rows:
         return Standing(_nothing_to_say(scores), "warning")
     best = (max if higher else min)(rows, key=lambda row: row[metric][0])
-    ends = [math.nan if v is None else v for v in best["differences"][metric]]
-    line = standing_line(best["name"], metric, ends[0], ends[1], ends[2], higher, metric_unit(metric, scores["unit"]))
+    difference, low, high = (math.nan if v is None else v for v in best["differences"][metric])
+    line = standing_line(best["name"], metric, difference, low, high, higher, metric_unit(metric, scores["unit"]))
     lost = {row["name"]: _lost(row, metric) for row in scores["baselines"]}
-    losses = [f"to {name} by {', '.join(metrics)}" for name, metrics in lost.items() if metrics]
-    kind: Literal["good", "plain", "warning"] = "good" if _known(*ends) else "plain"
-    return Standing(f"{line}; loses {'; '.join(losses)}" if losses else line, kind if is_better(*ends, higher) else "warning")
+    losses = "; ".join(f"to {name} by {', '.join(metrics)}" for name, metrics in lost.items() if metrics)
+    proven: Kind = "good" if _known(low, high) else "plain"
+    kind = proven if is_better(difference, low, high, higher) else "warning"
+    return Standing(f"{line}; loses {losses}" if losses else line, kind)
 
 
 def _nothing_to_say(scores: Mapping[str, Any]) -> str:
