@@ -18,8 +18,12 @@ from wavefold.cli import main
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.run import RunFolder
 from wavefold.domains.maps import arrays
+from wavefold.evaluation.standing import standing
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
+from wavefold.reports.score_table import lead_table, score_rows
+from wavefold.tasks.frames.evaluate import evaluate_windows, evaluation_notes
+from wavefold.tasks.frames.fit import new_baseline
 from wavefold.tasks.frames.inference import Forecaster
 from wavefold.tasks.frames.reading import read_frames, windows_in
 from wavefold.tasks.samples.inference import recipe_of
@@ -187,17 +191,21 @@ def test_score_of_the_test_parts_frames_is_what_training_said(trained, tmp_path)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""  # nothing of it was learned from
     found = json.loads(result.stdout, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    assert list(found) == ["metric", "value", "interval", "n", "others", "step", "by_lead", "baselines"]
+    assert list(found) == ["metric", "unit", "value", "interval", "n", "others", "step", "by_lead", "baselines"]
     scores = folder.scores
     assert found["metric"] == "mse"
     assert found["n"] == scores["n"] == sum(row["part"] == "test" for row in split)
     assert found["value"] == pytest.approx(scores["score"]["mse"][0], rel=1e-6)
-    assert found["interval"][0] <= found["value"] <= found["interval"][1]
+    assert found["unit"] == "K^2"
+    assert found["interval"] == [None, None]  # three blocks of time
     assert found["by_lead"]["rmse"] == pytest.approx(scores["score"]["by-lead"]["rmse"], rel=1e-6)
     assert found["step"] == 3600
     assert found["others"]["csi"] == found["others"]["csi-0"]
     assert found["others"]["bias-1e+09"] is None  # no cell is ever so high
-    assert list(found["baselines"]) == ["persistence", "mean"]
+    assert list(found["baselines"]) == ["persistence", "mean", "climatology"]
+    assert list(found["baselines"]["mean"]["differences"]) == [n for n in scores["score"] if "-lead" not in n]
+    difference = found["value"] - found["baselines"]["mean"]["value"]
+    assert found["baselines"]["mean"]["differences"]["mse"] == pytest.approx([difference, None, None])
     assert found["baselines"]["mean"]["value"] == pytest.approx(scores["baselines"][1]["mse"][0])
     assert found["baselines"]["mean"]["by_lead"] == pytest.approx(scores["baselines"][1]["by-lead"]["mse"])
     assert scores["baselines"][0]["skill"][0][0] == pytest.approx(
@@ -295,7 +303,7 @@ def test_later_frames_have_no_say_in_a_forecast(trained):
     later = series.frames.copy()
     later[24:] = 1e6
     (_, here), (_, there) = (next(predict.answers(windows.of(series.with_frames(frames)))) for frames in (series.frames, later))
-    assert list(here) == ["ensemble", "persistence", "mean"]
+    assert list(here) == ["ensemble", "persistence", "mean", "climatology"]
     for name, said in here.items():
         np.testing.assert_array_equal(said, there[name])
     earlier = series.frames.copy()
@@ -616,7 +624,8 @@ def test_check_and_show_say_what_there_is(trained):
     assert lines[4] == (
         f"split by time: {counts['train']} training, {counts['validation']} validation and {counts['test']} test windows"
     )
-    assert "of time as long as a window: the intervals are unreliable" in lines[5]
+    assert lines[5] == "baselines: persistence, mean, climatology"
+    assert lines[6] == "note: fewer than 10 blocks of time (3): no interval is given"
     assert lines[-1] == "frames: no problems found"
     layers = run("show", "frames", "--model", "--set", "data.shape=[2,16,16]").output
     assert layers.startswith("member 0: simvp, 20 to 20 frames of 2 x 16 x 16\n")
@@ -751,3 +760,158 @@ def test_frames_of_one_value_are_not_taken_for_known_ones(tmp_path):
     api.score(made, str(rain(0)), warn=fields.append)
     assert len(fields) == 1
     assert "were used for training or validation" in fields[0]
+
+
+class Constant:
+    """A forecaster that says the same number in every cell, beside real persistence and mean."""
+
+    targets = 1
+
+    def __init__(self, recipe: Recipe, value: float) -> None:
+        self.recipe, self.value = recipe, value
+
+    def answers(self, windows):
+        past, ahead = windows.values()[:, :, : windows.past], windows.clock()
+        beside = {name: new_baseline(name, self.recipe).forecast(past, ahead) for name in self.recipe.output.baselines}
+        yield slice(0, len(windows)), {"ensemble": np.full_like(beside["mean"], self.value), **beside}
+
+
+def scores_of(folder: Path, frames: np.ndarray, value: float, **changes: object) -> dict:
+    """Scores, as scores.json holds them, of a constant forecast of maps in K."""
+    recipe = small(**changes)
+    series, _ = read_frames(recipe, str(keep(folder, frames, unit=np.array("K"))))
+    results = evaluate_windows(Constant(recipe, value), windows_in(recipe, series), 4.0).results()
+    return json.loads(json.dumps({**results, "notes": evaluation_notes(results)}, allow_nan=False))
+
+
+def spikes(count: int) -> np.ndarray:
+    """Maps of 0 with 4 in one cell of twenty: the last map is often right, and where it is wrong, very wrong."""
+    return 4.0 * (np.random.default_rng(0).random((count, 16, 16)) < 0.05)
+
+
+def test_what_persistence_wins_is_said_beside_what_it_loses(tmp_path):
+    scores = scores_of(tmp_path, spikes(90), 0.4)
+    persistence, mean = scores["baselines"]
+    assert persistence["differences"]["mse"][2] < 0 < persistence["differences"]["mae"][1]
+    line = standing(scores).line
+    assert line.startswith("better than mean by mse (difference -0.")
+    assert " K^2 [-0." in line
+    assert "; loses to persistence by mae" in line
+    assert line.endswith("; to mean by mae")
+    assert standing(scores).kind == "good"
+    lines = lead_table(scores).splitlines()
+    assert lines[0] == line
+    table = {row.split("  ")[0]: row.split()[-3:] for row in lines}
+    for name in scores["score"]["by-lead"]:  # every metric, of the ensemble and of each baseline
+        unit = {"mse": " (K^2)", "mse-sum": " (K^2)", "mae": " (K)", "rmse": " (K)", "mae-sum": " (K)", "psnr": " (dB)"}
+        shown = [row[name][0] if name == "mse" else row[name] for row in (scores["score"], persistence, mean)]
+        assert table[name + unit.get(name, "")] == [f"{value:.4g}" for value in shown], name
+
+
+def test_an_ensemble_no_better_than_a_baseline_is_said_first(tmp_path):
+    scores = scores_of(tmp_path, wandering(90)[..., 0], 0.0, **{"output.metric": "ssim"})
+    assert standing(scores).kind == "warning"
+    assert lead_table(scores).startswith("not better than persistence by ssim (difference -0.")
+    assert "; loses to persistence by mse, mae, psnr" in lead_table(scores).splitlines()[0]
+    assert lead_table(
+        scores_of(tmp_path, spikes(90), 0.0, **{"output.baselines": ["mean"], "output.metric": "mae"})
+    ).startswith("better than mean by mae (difference -0.")
+    rows = {**scores, "baselines": []}
+    assert standing(rows).line.startswith("not compared with any baseline: output.baselines is empty")
+    old = [{name: value for name, value in row.items() if name != "differences"} for row in scores["baselines"]]
+    assert "the run is of an earlier version" in standing({**scores, "baselines": old}).line
+    small_frames = scores_of(tmp_path, spikes(90)[:, :6, :6], 0.0, **{"output.metric": "ssim"})
+    assert standing(small_frames).line == "not compared with the baselines: ssim is undefined here"
+    assert "ssim                      –" in lead_table(small_frames)
+
+
+@pytest.mark.parametrize(("frames", "blocks"), [(59, 9), (60, 10)])
+def test_nine_blocks_of_time_give_no_interval_and_ten_give_one(frames, blocks, tmp_path):
+    for crop in ([], [8, 8]):  # crops of one time are no independent units
+        scores = scores_of(tmp_path, spikes(frames), 0.2, windows={"past": 4, "ahead": 2, "crop": crop})
+        assert scores["blocks"] == blocks
+        row, text, few = scores["baselines"][0], lead_table(scores), blocks < 10
+        found = [scores["score"]["mse"], row["mse"], *row["differences"].values(), *row["difference"], *row["skill"]]
+        found += [[0.0, *ends] for ends in scores["score"]["interval-by-lead"]]
+        assert all((ends[1:] == [None, None]) == few for ends in found if ends[0] is not None)
+        assert ("[" in text) != few
+        assert standing(scores).kind == ("plain" if few else "good")
+        assert ("; too few independent blocks for an interval)" in text.splitlines()[0]) == few
+        assert ("note: fewer than 10 blocks of time (9): no interval is given" in text) == few
+        assert ("[" in "".join(cells[1] for cells in score_rows(scores)[1])) != few
+
+
+@pytest.mark.parametrize(
+    ("step", "change", "period"),
+    [
+        ("1 h", {}, 86400.0),
+        ("1 h", {"output.period": 43200.0}, 43200.0),
+        ("1 D", {}, 31556952.0),
+        ("7 D", {}, 31556952.0),
+        ("1 D", {"output.period": 604800.0}, 604800.0),
+        ("5 h", {}, None),
+        ("1 h", {"output.baselines": []}, None),
+        ("", {}, None),
+    ],
+)
+def test_climatology_is_a_baseline_where_times_are_known(step, change, period, tmp_path):
+    number, _, unit = step.partition(" ")
+    times = {"time": np.datetime64("2020-01-01", "s") + np.arange(70) * np.timedelta64(int(number), unit)} if step else {}
+    data = keep(tmp_path, wandering(70), **times)
+    recipe, named = small(**change), change.get("output.baselines", ["persistence", "mean"])
+    expected = [*named, "climatology"] if period else named
+    settings = ["--set", "windows.past=4", "--set", "windows.ahead=2"]
+    for key, value in change.items():
+        settings += ["--set", f"{key}={json.dumps(value)}"]
+    said = run("check", "frames", "--data", data, *settings).output
+    assert f"baselines: {', '.join(expected) or 'none'}\n" in said
+    assert ("no climatology among the baselines: climatology.period: 86400 seconds" in said) == (step == "5 h")
+    made = train(recipe, data, tmp_path / "run")
+    assert [row["name"] for row in made.scores["baselines"]] == expected
+    assert any(note.startswith("no climatology") for note in made.scores["notes"]) == (step == "5 h")
+    if period:
+        assert recipe_of(made).output.period == period
+    assert list(api.score(made, str(data), warn=quiet).as_json()["baselines"]) == expected
+    before = (made.folder / "scores.json").stat().st_mtime_ns
+    train(recipe, data, tmp_path / "run")
+    assert (made.folder / "scores.json").stat().st_mtime_ns == before
+
+
+def test_frames_that_climatology_cannot_forecast_are_scored_without_it(trained, tmp_path):
+    folder, _ = trained
+    names = {"channels": np.array(["wind", "warmth", "rain"]), "unit": np.array("K")}
+    for frames, why in (
+        (wandering(20, 3, seed=1, size=(9, 21)), "these frames have 9 x 21 cells, those of the run 16 x 16"),
+        (wandering(20, 3, seed=1), "these frames have no times"),
+    ):
+        said: list[str] = []
+        found = api.score(folder, str(keep(tmp_path, frames, **names)), warn=said.append).as_json()
+        assert list(found["baselines"]) == ["persistence", "mean"]
+        assert said == [f"not compared with climatology: {why}"]
+
+
+def test_hourly_temperature_is_compared_with_the_hour_of_the_day(real, tmp_path):
+    data = real("era5_uk_t2m/era5_uk_t2m.npz")
+    series = {"variable": "t2m_centi_c", "scale": 0.01, "unit": "degC"}
+    recipe = small(series=series, windows={"past": 6, "ahead": 3, "stride": 3}, **{"split.test": 0.2, "output.metric": "rmse"})
+    made = train(recipe, data, tmp_path / "run")
+    scores = made.scores
+    parts = {"train": [], "test": []}
+    for row in rows_of(made.folder / "splits.csv"):
+        parts.get(row["part"], []).append(int(row["frame"]))
+    with np.load(data) as kept:
+        celsius, hour = kept["t2m_centi_c"] * 0.01, kept["hours_since_1970"] % 24
+    known = np.unique(np.add.outer(parts["train"], np.arange(9)))
+    later = np.add.outer(parts["test"], 6 + np.arange(3)).ravel()
+    usual = np.stack([celsius[known][hour[known] == h].mean(axis=0) for h in range(24)])
+    climatology = scores["baselines"][2]
+    assert climatology["name"] == "climatology"
+    expected = np.sqrt(((celsius[later] - usual[hour[later]]) ** 2).mean())
+    assert climatology["rmse"][0] == pytest.approx(expected, rel=1e-5)
+    assert scores["blocks"] >= 10
+    low, high = climatology["differences"]["rmse"][1:]
+    assert low < scores["score"]["rmse"][0] - climatology["rmse"][0] < high < 0
+    lines = api.describe_scores(made).splitlines()
+    assert "better than persistence by rmse (difference -" in lines[0]
+    assert " degC [-" in lines[0]
+    assert any(line.startswith("mse (degC^2) ") for line in lines)

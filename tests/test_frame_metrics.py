@@ -8,7 +8,8 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from wavefold.core.errors import DataError, UserError
-from wavefold.evaluation.forecast_metrics import FrameScores, metrics_of_frames
+from wavefold.evaluation.forecast_metrics import FrameScores, is_higher_better, metric_unit, metrics_of_frames
+from wavefold.evaluation.standing import standing_line
 
 METRICS = metrics_of_frames(40.0, (7.0, 20.0), (1, 5))
 NAN = math.nan
@@ -146,14 +147,14 @@ def test_frames_without_any_truth_and_small_frames_are_undefined():
 
 
 def test_batches_merge_to_the_whole_in_any_order_and_either_kind_of_array():
-    forecast, truth = made(count=7)
+    forecast, truth = made(count=11)
     whole = scored(forecast, truth)
     first, second = FrameScores(METRICS), FrameScores(METRICS)
     first.add(forecast[:2], truth[:2])
     first.add(torch.from_numpy(forecast[2:3]), torch.from_numpy(truth[2:3]).double())
     second.add(forecast[3:], truth[3:])
     first.merge(second)
-    assert len(first) == 7
+    assert len(first) == 11
     backwards = scored(forecast[::-1], truth[::-1])
     for name in METRICS:
         assert np.allclose(first.rows()[name], whole.rows()[name], rtol=1e-12)
@@ -199,8 +200,85 @@ def test_groups_are_drawn_whole():
     assert np.isnan(repeated.interval_by_lead("mse", np.zeros(60))).all()
 
 
+@pytest.mark.parametrize("count", [9, 10])
+def test_nine_units_give_no_interval_and_ten_give_one(count):
+    forecast, truth = made(count=3 * count, size=(4, 4), leads=2)
+    ours, theirs = scored(forecast, truth), scored(truth + 2 * (forecast - truth), truth)
+    blocks = np.repeat(np.arange(count), 3)
+    ends = [
+        *ours.interval("mae", blocks),
+        *ours.difference("mae", theirs, blocks)[1:],
+        *ours.skill("mse", theirs, blocks)[1:],
+        *ours.interval_by_lead("mae", blocks).ravel(),
+        *ours.difference_by_lead("mae", theirs, blocks)[1],
+    ]
+    assert np.isfinite(ends).tolist() == [count == 10] * len(ends)
+    assert ours.difference("mae", theirs, blocks)[0] == pytest.approx(ours.value("mae") - theirs.value("mae"))
+
+
+def test_a_difference_over_all_leads_is_of_their_sums():
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=(20, 1, 3, 4, 4))
+    truth[:, :, 1:, :2] = NAN  # later leads have fewer cells
+    off = rng.normal(size=truth.shape) * np.arange(1, 4)[:, None, None]
+    ours, theirs = scored(truth + off, truth), scored(truth + 1.5 * off, truth)
+    value, low, high = ours.difference("mse", theirs)
+    assert value == pytest.approx((off[~np.isnan(truth)] ** 2).mean() * (1 - 1.5**2))
+    assert low < value < high < 0
+    assert ours.interval("mse")[0] * (1 - 1.5**2) == pytest.approx(high)  # the same resamples: all are scaled alike
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "expected"),
+    [
+        ("mse", "K", "K^2"),
+        ("mse", "mm/h", "(mm/h)^2"),
+        ("mse-sum", "m s-1", "(m s-1)^2"),
+        ("mse", "", ""),
+        ("rmse", "mm/h", "mm/h"),
+        ("mae-sum", "K", "K"),
+        ("psnr", "", "dB"),
+        ("ssim", "K", ""),
+        ("csi-7", "dBZ", ""),
+    ],
+)
+def test_every_metric_has_its_unit(name, unit, expected):
+    assert metric_unit(name, unit) == expected
+
+
+def test_metrics_rank_as_they_say():
+    for name, metric in METRICS.items():
+        assert is_higher_better(name) in (metric.higher_is_better, None)
+    assert {name for name in METRICS if is_higher_better(name) is None} == {"bias-7", "bias-20", "sharpness"}
+
+
+@pytest.mark.parametrize(
+    ("ends", "higher", "said"),
+    [
+        ((-0.12, -0.2, -0.05), False, "better than mean by mse (difference -0.12 K^2 [-0.2, -0.05])"),
+        ((-0.12, -0.2, 0.05), False, "not better than mean by mse (difference -0.12 K^2 [-0.2, 0.05])"),
+        ((0.01, -0.02, 0.04), False, "not better than mean by mse (difference 0.01 K^2 [-0.02, 0.04])"),
+        ((0.03, 0.02, 0.04), False, "not better than mean by mse (difference 0.03 K^2 [0.02, 0.04])"),
+        ((0.03, 0.02, 0.04), True, "better than mean by mse (difference 0.03 K^2 [0.02, 0.04])"),
+        ((-1234.5, -2000.4, -0.0), False, "not better than mean by mse (difference -1,234 K^2 [-2,000, -0])"),
+        (
+            (-0.1, NAN, NAN),
+            False,
+            "better than mean by mse (difference -0.1 K^2; too few independent blocks for an interval)",
+        ),
+        (
+            (0.0, NAN, NAN),
+            False,
+            "not better than mean by mse (difference 0 K^2; too few independent blocks for an interval)",
+        ),
+    ],
+)
+def test_a_difference_is_said_with_its_sign_and_interval(ends, higher, said):
+    assert standing_line("mean", "mse", *ends, higher, "K^2") == said
+
+
 def test_the_same_seed_draws_the_same():
-    scores = scored(*made())
+    scores = scored(*made(count=12))
     assert scores.interval("mae", seed=3) == scores.interval("mae", seed=3)
     assert scores.interval("mae", seed=3) != scores.interval("mae", seed=4)
 
@@ -224,7 +302,7 @@ def test_a_paired_difference_is_surer_than_two_intervals():
 
 
 def test_skill_is_the_share_of_another_s_error_that_is_gone():
-    _, truth = made(count=8)
+    _, truth = made(count=10)
     ours, theirs = scored(truth + 1.0, truth), scored(truth + 2.0, truth)
     assert ours.skill("mse", theirs) == pytest.approx((0.75, 0.75, 0.75), abs=1e-5)
     assert ours.skill_by_lead("mae", theirs)[0] == pytest.approx([0.5, 0.5, 0.5], abs=1e-5)

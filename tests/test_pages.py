@@ -19,6 +19,7 @@ from wavefold import api
 from wavefold.cli import main
 from wavefold.core.errors import UserError
 from wavefold.core.run import RunFolder
+from wavefold.evaluation.standing import standing
 from wavefold.plots import charts
 from wavefold.recipe import Recipe
 from wavefold.tasks.samples.report import HeldOut, number
@@ -306,6 +307,34 @@ def test_report_of_forecasts(frames_run):
     assert "Importance of past frames" in said
     text = (frames_run.folder / "report.html").read_text()
     assert "persistence" in text
+
+
+@pytest.mark.parametrize("count", [90, 160])
+def test_report_of_forecasts_begins_with_how_they_stand(count, tmp_path):
+    frames = np.random.default_rng(0).normal(size=(count, 12, 12)).cumsum(axis=0).astype(np.float32)
+    times = np.datetime64("2020-01-01", "s") + np.arange(count) * np.timedelta64(3600, "s")
+    np.savez(tmp_path / "maps.npz", frames=frames, time=times, unit=np.array("mm/h"))
+    changes = {"windows": {"past": 3, "ahead": 2}, "split.test": 0.45, "stage.*.epochs": 1, "output.pictures": False}
+    recipe = Recipe.load("frames").quickly().with_({**changes, "member.0.width": 4, "member.0.hidden": 8})
+    run = api.train(recipe, data=str(tmp_path / "maps.npz"), out=tmp_path / "run", log=lambda line: None)
+    said, scores, few = words_of(api.report(run, warn=lambda line: pytest.fail(line))), run.scores, count == 90
+    assert (scores["blocks"] < 10) == few
+    stands = standing(scores)
+    assert " by mse (difference " in stands.line
+    assert "(mm/h)^2" in stands.line
+    begins = said.index(stands.line)
+    assert said[:begins].endswith("Warning ") == (stands.kind == "warning")
+    assert all(begins < said.index(later) for later in [*scores["notes"], "Paired differences over all leads"])
+    assert ("fewer than 10 blocks of time" in said) == few
+    assert ("with 95 % intervals" in said) != few
+    persistence = scores["baselines"][0]
+    for name, unit in {"mse": " ((mm/h)^2)", "mae": " (mm/h)", "rmse": " (mm/h)", "psnr": " (dB)", "ssim": ""}.items():
+        value, low, high = persistence["differences"][name]
+        ends = "" if few else f" [{number(low)}, {number(high)}]"
+        assert f" {name}{unit} {number(value)}{ends} " in said
+    assert f"{number(scores['score']['mse'][0])} [" in said or few
+    assert "[–" not in said
+    assert "ensemble - climatology" in said
 
 
 def test_report_of_cadences(tmp_path):

@@ -48,7 +48,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a readable JSON file atomically: indented by two spaces, keys in the given order, null for NaN and infinity."""
-    write_text(path, json.dumps(_without_nan(value), indent=2) + "\n")
+    write_text(path, json.dumps(without_nan(value), indent=2) + "\n")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -62,11 +62,12 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Plain values with None for NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
-        return {name: _without_nan(v) for name, v in value.items()}
+        return {name: without_nan(v) for name, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
+        return [without_nan(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no NaN
 
 

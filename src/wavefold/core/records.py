@@ -70,6 +70,7 @@ class RunInfo(_Record):
     channels: tuple[str, ...] = ()  # the channels to forecast come first
     targets: int = 0  # number of channels to forecast
     step: float | None = None  # seconds
+    timed: bool = True  # whether the frames have times
     range: float = 0.0  # of the target channels in the training part
 
     @property

@@ -12,6 +12,7 @@ cells whose truth is NaN are ignored. Sums are float64.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,7 @@ Measure = Callable[[Frames, Frames], Tensor]
 Ends = tuple[float, float, float]  # a value and the ends of its 95 % interval
 EndsByLead = tuple[Values, Values, Values]  # (T,) each
 
+FEWEST_UNITS = 10  # windows or groups, below which an interval would be too narrow to mean anything
 _CELLS = 500_000  # measured at once, 4 MB: twice as fast if it fits into the processor's cache
 _WEIGHTS = 2_000_000  # of resamples held at once: 16 MB
 _MOST_DB = 100.0  # PSNR of an exactly forecast frame, which would be infinite
@@ -77,6 +79,23 @@ def metrics_of_frames(
     for threshold in thresholds:
         metrics |= _event_metrics(float(threshold), _odd(scales))
     return metrics
+
+
+def metric_unit(name: str, unit: str) -> str:
+    """The unit of a metric of frames whose values are in `unit`: K^2 for mse, dB for psnr; '' for a ratio or if unknown."""
+    short = name.partition("-")[0]
+    if short == "mse" and unit:
+        return f"({unit})^2" if _COMPOUND.search(unit) else f"{unit}^2"
+    return {"mae": unit, "rmse": unit, "psnr": "dB"}.get(short, "")
+
+
+def is_higher_better(name: str) -> bool | None:
+    """Whether forecasts are ranked by a metric from high to low; None for bias and sharpness, which are best at 1."""
+    short = name.partition("-")[0]
+    return None if short in ("bias", "sharpness") else short not in ("mse", "mae", "rmse")
+
+
+_COMPOUND = re.compile(r"[\s*/^.-]")  # in a unit, whose square needs brackets
 
 
 class FrameScores:
@@ -127,7 +146,7 @@ class FrameScores:
         """Ends of the 95 % percentile bootstrap interval over windows, or over whole groups.
 
         groups: (N,) names of the resampling units: windows that share frames belong to one block of time. (NaN, NaN) if there
-        are fewer than two windows or groups.
+        are fewer than ten windows or groups, of which the interval would be too narrow by construction.
         """
         value = self._metric(name).value
         low, high = _ends(lambda sums: value(sums.sum(axis=1)), [self._sums(name)], groups, seed, resamples)
@@ -164,7 +183,7 @@ class FrameScores:
     def _whole(
         self, compare: _Compare, name: str, other: FrameScores, groups: ArrayLike | None, seed: int, resamples: int
     ) -> Ends:
-        value, low, high = self._paired(compare, name, other, groups, seed, resamples, leads=False)
+        (value,), (low,), (high,) = self._paired(compare, name, other, groups, seed, resamples, leads=False)
         return float(value), float(low), float(high)
 
     def _paired(
@@ -177,15 +196,17 @@ class FrameScores:
         resamples: int,
         leads: bool = True,
     ) -> EndsByLead:
-        metric, mine, theirs = self._metric(name), self._sums(name), other._sums(name)
-        if mine.shape != theirs.shape:
-            raise DataError(f"{name}: sums of shape {mine.shape} (window, lead, k) do not match {theirs.shape}")
+        metric, pair = self._metric(name), [self._sums(name), other._sums(name)]
+        if pair[0].shape != pair[1].shape:
+            raise DataError(f"{name}: sums of shape {pair[0].shape} (window, lead, k) do not match {pair[1].shape}")
+        if not leads:
+            pair = [sums.sum(axis=1, keepdims=True) for sums in pair]
 
-        def compared(a: Values, b: Values) -> Values:  # (..., T, k) each
-            return compare(*(metric.value(sums if leads else sums.sum(axis=-2)) for sums in (a, b)))
+        def compared(mine: Values, theirs: Values) -> Values:  # (..., T, k) each
+            return compare(metric.value(mine), metric.value(theirs))
 
-        low, high = _ends(compared, [mine, theirs], groups, seed, resamples)
-        return compared(mine.sum(axis=0), theirs.sum(axis=0)), low, high
+        low, high = _ends(compared, pair, groups, seed, resamples)
+        return compared(*(sums.sum(axis=0) for sums in pair)), low, high
 
     def _skill(self, name: str) -> _Compare:
         if self._metric(name).higher_is_better:
@@ -313,7 +334,7 @@ def _ends(
 ) -> tuple[Values, Values]:
     """2.5 and 97.5 % quantiles of a function of sums (R, T, k), with the same windows or groups resampled for all `rows`."""
     by_unit = [_by_group(sums, groups) for sums in rows]
-    if len(by_unit[0]) < 2:
+    if len(by_unit[0]) < FEWEST_UNITS:
         nothing = np.full_like(function(*(sums.sum(axis=0, keepdims=True) for sums in rows))[0], np.nan)
         return nothing, nothing
     drawn = [function(*(np.tensordot(w, sums, 1) for sums in by_unit)) for w in _draws(len(by_unit[0]), resamples, seed)]

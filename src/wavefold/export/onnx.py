@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wavefold.core.files import without_nan
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_whole
 from wavefold.core.registry import optional
@@ -268,4 +269,4 @@ def _strip(model: Any) -> None:
 
 def words_of(values: object) -> str:
     """Return a list or mapping as JSON, to be stored as metadata."""
-    return json.dumps(values, ensure_ascii=False)
+    return json.dumps(without_nan(values), ensure_ascii=False)

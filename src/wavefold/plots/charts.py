@@ -192,9 +192,14 @@ def reliability_diagram(
 def scores_with_intervals(
     names: Sequence[str], values: ArrayLike, lows: ArrayLike, highs: ArrayLike, metric: str, kinds: Sequence[str]
 ) -> Figure:
-    """Draw scores as dots with 95 % intervals. values, lows, highs: (score,); kinds: "ensemble", "member", "baseline" ..."""
+    """Draw scores as dots with 95 % intervals, if there are any.
+
+    values, lows, highs: (score,), ends NaN without an interval; kinds: "ensemble", "member", "baseline" ...
+    """
     score, low, high = (np.asarray(v, np.float64) for v in (values, lows, highs))
     labels = _unlike([inert(name, 36) for name in names])
+    given = bool(np.isfinite(low).any())
+    ends = " (%{customdata[0]:.4f} to %{customdata[1]:.4f})" if given else ""
     traces = []
     for kind in dict.fromkeys(kinds):
         rows = [place for place, own in enumerate(kinds) if own == kind]
@@ -203,14 +208,14 @@ def scores_with_intervals(
             **{"type": "scatter", "mode": "markers", "x": score[rows], "y": [labels[row] for row in rows], "name": inert(kind)},
             **{"marker": {"color": colour, "size": 10}, "customdata": np.stack([low[rows], high[rows]], 1)},
             "error_x": {**_around(score[rows], low[rows], high[rows]), "color": colour},
-            "hovertemplate": "%{y}: %{x:.4f} (%{customdata[0]:.4f} to %{customdata[1]:.4f})<extra></extra>",
+            "hovertemplate": f"%{{y}}: %{{x:.4f}}{ends}<extra></extra>",
         }
         traces.append(trace)
     layout = _layout(inert(metric), "", showlegend=len(traces) > 1)
     order = {"categoryorder": "array", "categoryarray": labels, "autorange": "reversed"}
     layout["yaxis"] |= {"type": "category", **order}
     said = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, score, strict=True))
-    note = "Dots are scores, lines are 95 % intervals."
+    note = "Dots are scores, lines are 95 % intervals." if given else "Dots are scores; no intervals are given."
     return Figure(checked(traces, layout), f"{metric}: {said}", note, 120 + 30 * max(3, len(labels)))
 
 

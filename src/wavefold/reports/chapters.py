@@ -15,9 +15,11 @@ from wavefold.core.errors import UserError, listed, plural
 from wavefold.core.records import Measure, RunInfo, ScoreRow, Scores
 from wavefold.core.run import RunFolder
 from wavefold.data.statistics import Drift
+from wavefold.evaluation.standing import standing_kind
 from wavefold.plots.charts import learning_curves, scores_with_intervals
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Block, Chapter, Facts, Table, Words
+from wavefold.reports.score_table import with_interval
 
 Values = NDArray[np.float64]
 
@@ -50,16 +52,15 @@ def number(value: float | None) -> str:
 
 def measured_words(measured: Measure) -> str:
     """A value with its interval, if it has one."""
-    ends = "" if np.isnan(measured.low) else f" [{number(measured.low)}, {number(measured.high)}]"
-    return f"{number(measured.value)}{ends}"
+    return with_interval(measured, number)
 
 
 def score_chapter(scores: Scores, info: RunInfo) -> Chapter:
     """How the ensemble stands to the best baseline; scores of all predictors with counts, intervals and notes."""
-    rows = _rows(scores)
+    rows = predictor_rows(scores)
     measured = [row.measure(scores.metric) for _, _, row in rows]
     value, low, high = np.array(measured, np.float64).T
-    blocks: list[Block] = [*_standing(scores), *(Words(note, "warning") for note in _notes(scores, info))]
+    blocks: list[Block] = [*standing_block(scores), *(Words(note, "warning") for note in _notes(scores, info))]
     names, kinds = [name for name, _, _ in rows], [kind for _, kind, _ in rows]
     blocks.append(scores_with_intervals(names, value, low, high, metric_words(scores), kinds))
     blocks.append(_score_table(scores, rows))
@@ -72,10 +73,10 @@ def score_chapter(scores: Scores, info: RunInfo) -> Chapter:
     return Chapter("Score", blocks, lead)
 
 
-def _standing(scores: Scores) -> list[Block]:
+def standing_block(scores: Scores) -> list[Block]:
     """How the ensemble stands to the best baseline, as good news or as a warning."""
     line = scores.standing
-    return [Words(f"The ensemble is {line}.", "good" if line.startswith("better") else "warning")] if line else []
+    return [Words(f"The ensemble is {line}.", standing_kind(line))] if line else []
 
 
 def _notes(scores: Scores, info: RunInfo) -> list[str]:
@@ -84,7 +85,7 @@ def _notes(scores: Scores, info: RunInfo) -> list[str]:
     return [*([simulated] if info.simulated and not said else []), *scores.notes]
 
 
-def _rows(scores: Scores) -> list[tuple[str, str, ScoreRow]]:
+def predictor_rows(scores: Scores) -> list[tuple[str, str, ScoreRow]]:
     """Rows of the score table: (name, kind, metrics)."""
     alone = len(scores.members) == 1  # then the ensemble equals the member
     members = [] if alone else [(row.name, "member", row) for row in scores.members]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from wavefold.plots.canvas import lead_word
 def score_table(scores: Scores) -> str:
     """Return the score table of a run on samples as text: how it stands to the baselines, counts, a row each, and the notes."""
     names = list(dict.fromkeys([scores.metric, *scores.score.with_interval()]))[:_COLUMNS]
-    heads = [f"l1 per {scores.per:,}" if name == "l1" and scores.per else _with_unit(name, scores) for name in names]
+    heads = [f"l1 per {scores.per:,}" if name == "l1" and scores.per else with_unit(name, scores) for name in names]
     lines = [
         *([scores.standing] if scores.standing else []),
         f"trained on {plural(scores.learned_from, 'sample')}, tested on "
@@ -38,7 +38,8 @@ def _rows(scores: Scores) -> list[ScoreRow]:
     return [scores.score.model_copy(update={"name": "ensemble"}), *scores.members, *named]
 
 
-def _with_unit(name: str, scores: Scores) -> str:
+def with_unit(name: str, scores: Scores) -> str:
+    """A metric with its unit: mse (K^2)."""
     return f"{name} ({scores.units[name]})" if name in scores.units else name
 
 
@@ -52,31 +53,20 @@ def _by_fold(scores: Scores) -> list[str]:
 def score_rows(scores: Scores) -> tuple[list[str], list[list[str]]]:
     """The recipe's metric of ensemble, members and baselines as a table's header and rows."""
     cells = [[row.name, _cell(scores.metric, row.measure(scores.metric))] for row in _rows(scores)]
-    return ["", f"{_with_unit(scores.metric, scores)} [95 % interval]"], cells
+    return ["", f"{with_unit(scores.metric, scores)} [95 % interval]"], cells
 
 
-def lead_table(scores: Mapping[str, Any]) -> str:
-    """Return the score table of a forecaster as text: the metric over all leads and at some, other metrics, and the notes."""
-    metric, leads = scores["metric"], scores["leads"]
-    shown = sorted({round(k) for k in np.linspace(0, leads - 1, min(_LEADS, leads))})
-    rows = [{"name": "ensemble", **scores["score"]}, *scores["members"]]
-    rows += [{**row, "name": f"{row['name']} (baseline)"} for row in scores["baselines"]]
-    unit = f" in {scores['unit']}" if scores["unit"] and metric in ("rmse", "mae") else ""
-    seconds = f" in {clock(scores['seconds'])}" if "seconds" in scores else ""
-    learned = (
-        f"trained on {scores['learned_from']:,} window{'s' if scores['learned_from'] != 1 else ''}, "
-        if "learned_from" in scores
-        else ""
-    )
-    heads = "".join(f"{lead_word(k + 1, scores['step']):<11}" for k in shown)
+def lead_table(scores: Scores) -> str:
+    """Return the scores of a forecaster as text: how it stands, the metric by lead, every metric, and the notes."""
+    shown = sorted({round(k) for k in np.linspace(0, scores.leads - 1, min(_LEADS, scores.leads))})
+    heads = "".join(f"{lead_word(k + 1, scores.step or 0.0):<11}" for k in shown)
     lines = [
-        f"{learned}tested on {scores['n']:,}{' other' if learned else ''} window{'s' if scores['n'] != 1 else ''} in "
-        f"{scores['blocks']} block{'s' if scores['blocks'] != 1 else ''} of time{seconds}; "
-        f"{metric}{unit} with its 95 % interval, then by lead",
+        scores.standing or "not compared with any baseline",
+        _tested(scores),
         f"{'':<26}{'all leads':<34}{heads}".rstrip(),
-        *(_lead_line(row, metric, shown) for row in rows),
-        *(f"{name} {value:.4g}" for name, value in scores["score"].items() if _is_other(name, value, metric)),
-        *(f"note: {note}" for note in scores.get("notes", [])),
+        *(_lead_line(row, scores.metric, shown) for row in _rows(scores)),
+        *_metric_lines(scores),
+        *(f"note: {note}" for note in scores.notes),
     ]
     return "\n".join(lines)
 
@@ -84,15 +74,43 @@ def lead_table(scores: Mapping[str, Any]) -> str:
 _LEADS = 6  # leads with a column of their own
 
 
-def _lead_line(row: Mapping[str, Any], metric: str, shown: Sequence[int]) -> str:
-    value, low, high = ("?" if v is None or v != v else f"{v:.4g}" for v in row[metric])
-    cells = [row["by-lead"][metric][k] for k in shown]
-    words = "".join(f"{'?' if v is None else f'{v:.4g}':<11}" for v in cells)
-    return f"{row['name']:<26}{f'{value} [{low}, {high}]':<34}{words}".rstrip()
+def _tested(scores: Scores) -> str:
+    """How many windows were tested, and what the rows below show."""
+    learned = f"trained on {plural(scores.learned_from, 'window')}, " if scores.learned_from else ""
+    seconds = f" in {clock(scores.seconds)}" if scores.seconds else ""
+    unit = scores.units.get(scores.metric, "")
+    interval = "" if math.isnan(scores.score.measure(scores.metric).low) else " with its 95 % interval"
+    return (
+        f"{learned}tested on {scores.n:,}{' other' if learned else ''} window{'s' if scores.n != 1 else ''} in "
+        f"{plural(scores.blocks, 'block')} of time{seconds}; "
+        f"{scores.metric}{f' in {unit}' if unit else ''}{interval}, then by lead"
+    )
 
 
-def _is_other(name: str, value: Any, metric: str) -> bool:
-    return name != metric and isinstance(value, float) and value == value
+def _lead_line(row: ScoreRow, metric: str, shown: Sequence[int]) -> str:
+    words = "".join(f"{_short(row.by_lead[metric][k]):<11}" for k in shown)
+    return f"{row.name:<26}{with_interval(row.measure(metric), _short):<34}{words}".rstrip()
+
+
+def _metric_lines(scores: Scores) -> list[str]:
+    """Every metric over all leads, with its unit, of the ensemble and of each baseline beside it."""
+    rows, heads = [scores.score, *scores.baselines], ["ensemble", *(row.name for row in scores.baselines)]
+    lines = [f"{'all leads':<26}{''.join(f'{head:<14}' for head in heads)}".rstrip()]
+    for name in scores.score.by_lead:
+        cells = "".join(f"{_short(row.value(name)):<14}" for row in rows)
+        lines.append(f"{with_unit(name, scores):<26}{cells}".rstrip())
+    return lines
+
+
+def with_interval(measured: Measure, words: Callable[[float], str]) -> str:
+    """A value and its interval; the value alone where there is no interval. words: formats a number."""
+    if math.isnan(measured.low):
+        return words(measured.value)
+    return f"{words(measured.value)} [{words(measured.low)}, {words(measured.high)}]"
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.4g}"
 
 
 def _line(name: str, cells: Sequence[str]) -> str:
@@ -100,12 +118,11 @@ def _line(name: str, cells: Sequence[str]) -> str:
 
 
 def _cell(name: str, measured: Measure) -> str:
-    value, low, high = ("?" if v != v else _number(name, v) for v in measured)
-    return f"{value} [{low}, {high}]" if measured.low == measured.low else value
+    return with_interval(measured, lambda value: _number(name, value))
 
 
 def _number(name: str, value: float) -> str:
-    return f"{value:,.0f}" if name == "l1" or abs(value) >= _LARGE else f"{value:.4f}"
+    return "?" if math.isnan(value) else f"{value:,.0f}" if name == "l1" or abs(value) >= _LARGE else f"{value:.4f}"
 
 
 _LARGE = 1000  # from which decimals are left out

@@ -37,7 +37,7 @@ class Cycle:
 
     def fit(self, frames: Signals, clock: NDArray[np.float64], step: float) -> None:
         """Fit the means. frames: (time, channel, row, column); clock: (time,) seconds; step: seconds between frames."""
-        count = self._phases(step)
+        count = self.phases(step)
         self._origin = float(clock[0]) if len(clock) else 0.0
         phase = self._phase(clock, count)
         sums, counts = np.zeros((count, *frames.shape[1:])), np.zeros((count, *frames.shape[1:]), np.int32)
@@ -63,7 +63,7 @@ class Cycle:
         """Restore what `state` returned."""
         self._means, self._origin = state["means"], float(state["origin"])
 
-    def _phases(self, step: float) -> int:
+    def phases(self, step: float) -> int:
         """Number of phases for frames `step` seconds apart; UserError if the period is not a whole number of steps."""
         key = f"{self._place}.period"
         if not step > 0:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.process import is_main_process
+from wavefold.core.records import RunInfo
 from wavefold.core.progress import Progress
 from wavefold.data.dataset import Floats, Ints
 from wavefold.data.lazy import Lazy, row_blocks
@@ -48,7 +49,7 @@ class Found:
 
 def search_scans(
     predict: Predict,
-    metadata: Mapping[str, Any],
+    metadata: RunInfo,
     scans: Sequence[str],
     *,
     out: str,
@@ -65,12 +66,12 @@ def search_scans(
     candidates = candidates_of(found, observation)
     write_candidates(out, candidates)
     if out != "-":
-        draw_candidates(pictures_folder(out), found, observation, metadata["shape"][2], warn=warn)
+        draw_candidates(pictures_folder(out), found, observation, metadata.shape[2], warn=warn)
     return candidates
 
 
 def search_observation(
-    predict: Predict, metadata: Mapping[str, Any], observation: Observation, *, threshold: float = 0.5, warn: Log = print
+    predict: Predict, metadata: RunInfo, observation: Observation, *, threshold: float = 0.5, warn: Log = print
 ) -> list[Found]:
     """Find all needles in an observation with a run; returns merged detections, the best first.
 
@@ -86,11 +87,11 @@ def search_observation(
     return merge(find_lines(observation, shape[2], predict, threshold=threshold, warn=warn), observation.starts, shape[1])
 
 
-def check_scans(metadata: Mapping[str, Any], observation: Observation) -> tuple[int, int, int]:
+def check_scans(metadata: RunInfo, observation: Observation) -> tuple[int, int, int]:
     """The window shape a run was trained on; UserError if it is not a cadence shape or does not fit the scans."""
-    shape, name = metadata["shape"], observation.scans[0].path.name
-    if len(shape) != 3 or shape[0] != PANELS or len(metadata["classes"]) != 2:
-        kind = f"{' x '.join(map(str, shape))} values in {len(metadata['classes'])} classes"
+    shape, name = metadata.shape, observation.scans[0].path.name
+    if len(shape) != 3 or shape[0] != PANELS or len(metadata.classes) != 2:
+        kind = f"{' x '.join(map(str, shape))} values in {len(metadata.classes)} classes"
         raise UserError(
             f"{name}: searching six scans needs a run trained on cadences with two classes; this run was trained on {kind}"
         )

@@ -36,4 +36,7 @@ class ForecastContext:
     def scores_digest(self) -> str:
         """A digest of everything scores.json depends on besides the members."""
         weights = [m.weight for m in self.recipe.member]
-        return digest_of([self.recipe.tree()["output"], weights, RUN_FORMAT])
+        return digest_of([self.recipe.tree()["output"], weights, RUN_FORMAT, _SCORES])
+
+
+_SCORES = 2  # version of what scores.json holds; finished runs of earlier ones are scored again

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import listed
 from wavefold.core.progress import Progress
+from wavefold.core.records import SCORES_FORMAT, ScoreRow, Scores
 from wavefold.data.dataset import Ints
 from wavefold.data.series import Series, Windows
 from wavefold.data.windows import TimeSplit, time_blocks
-from wavefold.evaluation.forecast_metrics import FrameScores
+from wavefold.evaluation.forecast_metrics import FEWEST_UNITS, FrameScores, is_higher_better, metric_unit
+from wavefold.evaluation.standing import standing
 from wavefold.recipe import Recipe
 from wavefold.tasks.frames.fit import metrics_of, truth_of
 from wavefold.tasks.frames.inference import Forecaster
 from wavefold.tasks.frames.reading import sections, with_truth
 
 Values = NDArray[np.float64]
-
-_FEW = 4  # blocks of time, below which an interval is unreliable
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Evaluation:
     windows: Windows
     scores: dict[str, FrameScores]  # by forecaster: the ensemble, then members, then baselines
     errors: Values  # (target, row, column) mean square error of the ensemble; NaN without truth, or for crops
-    blocks: NDArray[np.str_]  # (sample,) resampling units for intervals
+    blocks: NDArray[np.str_]  # (sample,) block of time of each window, the resampling units of intervals
 
     @property
     def metric(self) -> str:
@@ -43,9 +43,10 @@ class Evaluation:
     def row(self, name: str) -> dict[str, Any]:
         """All metrics over all leads and by lead; the recipe's metric with its intervals."""
         scores, others = self.scores[name], [m for m in self.metric_names if m != self.metric]
+        own = np.array([scores.value(self.metric), *scores.interval(self.metric, **self._drawn)])
         return {
-            self.metric: [scores.value(self.metric), *scores.interval(self.metric, **self._drawn)],
-            **{other: scores.value(other) for other in others},
+            self.metric: plain(own),
+            **dict(zip(others, plain(np.array([scores.value(other) for other in others])), strict=True)),
             "by-lead": {m: plain(scores.by_lead(m)) for m in self.metric_names},
             "interval-by-lead": plain(self.ends(name, self.metric)),
         }
@@ -55,30 +56,43 @@ class Evaluation:
         return self.scores[name].interval_by_lead(metric, **self._drawn)
 
     def skill(self, baseline: str) -> dict[str, Any]:
-        """Difference of the ensemble from a baseline and skill (1 - mse / baseline mse), by lead, with intervals."""
+        """Differences, ensemble - baseline, of each metric over all leads; of the recipe's, and skill, by lead; with intervals.
+
+        Skill is 1 - mse / baseline mse.
+        """
         ours, theirs = self.scores["ensemble"], self.scores[baseline]
         value, low, high = ours.difference_by_lead(self.metric, theirs, **self._drawn)
         skill = ours.skill_by_lead("mse", theirs, **self._drawn)
-        return {"difference": plain(np.stack([value, low, high], axis=-1)), "skill": plain(np.stack(skill, axis=-1))}
-
-    def results(self) -> dict[str, Any]:
-        """The scores of the windows for scores.json."""
-        names, baselines = list(self.scores), list(self.recipe.output.baselines)
-        members = [name for name in names[1:] if name not in baselines]
-        series = self.windows.series
+        whole = {name: ours.difference(name, theirs, **self._drawn) for name in self.metric_names}
         return {
-            "metric": self.metric,
-            "higher_is_better": metrics_of(self.recipe, 1.0)[self.metric].higher_is_better,
-            "unit": series.unit,
-            "n": len(self.windows),
-            "blocks": len(set(time_blocks(self.windows).tolist())),
-            "drawn": len(set(self.blocks.tolist())),  # resampling units of intervals
-            "leads": self.windows.ahead,
-            "step": series.step,
-            "score": self.row("ensemble"),
-            "members": [{"name": name, **self.row(name)} for name in members],
-            "baselines": [{"name": name, **self.row(name), **self.skill(name)} for name in baselines],
+            "differences": {name: plain(np.array(ends)) for name, ends in whole.items()},
+            "difference": plain(np.stack([value, low, high], axis=-1)),
+            "skill": plain(np.stack(skill, axis=-1)),
         }
+
+    def results(self) -> Scores:
+        """The scores of the windows, without notes."""
+        names, baselines, series = list(self.scores), list(self.recipe.output.baselines), self.windows.series
+        members = [name for name in names[1:] if name not in baselines]
+        rows = [ScoreRow(name=name, **self.row(name), **self.skill(name)) for name in baselines]
+        units = {name: unit for name in self.metric_names if (unit := metric_unit(name, series.unit))}
+        higher = {name: better for name in self.metric_names if (better := is_higher_better(name)) is not None}
+        return Scores(
+            format=SCORES_FORMAT,
+            task=self.recipe.kind,
+            metric=self.metric,
+            higher_is_better=metrics_of(self.recipe, 1.0)[self.metric].higher_is_better,
+            standing=standing(self.metric, rows, higher, units, losses=True),
+            units=units,
+            unit=series.unit,
+            n=len(self.windows),
+            blocks=len(set(self.blocks.tolist())),
+            leads=self.windows.ahead,
+            step=series.step,
+            score=ScoreRow(**self.row("ensemble")),
+            members=[ScoreRow(name=name, **self.row(name)) for name in members],
+            baselines=rows,
+        )
 
     @property
     def _drawn(self) -> dict[str, Any]:
@@ -106,17 +120,8 @@ def evaluate_windows(forecaster: Forecaster, windows: Windows, data_range: float
                 errors += np.nansum(off, axis=(0, 2))
                 counted += np.isfinite(off).sum(axis=(0, 2))
             progress.update(rows.stop)
-    blocks = drawn_whole(windows)
     mean = np.where(counted > 0, errors / np.maximum(counted, 1), np.nan)
-    return Evaluation(forecaster.recipe, windows, scores, mean, blocks)
-
-
-def drawn_whole(windows: Windows) -> NDArray[np.str_]:
-    """Resampling units of intervals, (sample,): blocks of time as long as a window; or crop positions, if only one block."""
-    blocks: NDArray[np.str_] = time_blocks(windows)
-    if len(set(blocks.tolist())) > 1:
-        return blocks
-    return np.char.add(np.char.add(windows.top.astype(np.str_), ","), windows.left.astype(np.str_))
+    return Evaluation(forecaster.recipe, windows, scores, mean, time_blocks(windows))
 
 
 def frame_notes(recipe: Recipe, series: Series, windows: Windows, split: TimeSplit) -> list[str]:
@@ -128,27 +133,19 @@ def frame_notes(recipe: Recipe, series: Series, windows: Windows, split: TimeSpl
     return notes
 
 
-def interval_notes(blocks: int, drawn: int) -> list[str]:
-    """A note if intervals rest on few blocks of time. drawn: number of resampling units."""
-    if blocks >= _FEW:
-        return []
-    places = " (resampled over crop positions)" if blocks < drawn else ""
-    return [
-        f"the test windows span only {blocks} block{'s' if blocks != 1 else ''} of time as long as a window: "
-        f"the intervals{places} are unreliable; raise split.test or add frames"
-    ]
+def interval_notes(blocks: int) -> list[str]:
+    """A note if there are too few blocks of time, each as long as a window, for an interval."""
+    return [f"fewer than {FEWEST_UNITS} blocks of time ({blocks}): no interval is given"] if blocks < FEWEST_UNITS else []
 
 
-def evaluation_notes(results: Mapping[str, Any]) -> list[str]:
-    """Notes on unreliable intervals, and on baselines that the ensemble does not beat, with the leads."""
-    notes, metric = interval_notes(results["blocks"], results["drawn"]), results["metric"]
-    better = 1 if results["higher_is_better"] else -1
-    for row in results["baselines"]:
-        differences = np.array(row["difference"], np.float64)
-        lost = better * differences[:, 0] <= 0  # False where the metric is undefined
+def evaluation_notes(results: Scores) -> list[str]:
+    """Notes on missing intervals, and on baselines that the ensemble does not beat, with the leads."""
+    notes, better = interval_notes(results.blocks), 1 if results.higher_is_better else -1
+    for row in results.baselines:
+        lost = better * np.array(row.difference, np.float64)[:, 0] <= 0  # False where the metric is undefined
         if lost.any():
             where = "at any lead" if lost.all() else f"at lead {_ranges(np.flatnonzero(lost) + 1)}"
-            notes.append(f"no better than {row['name']} by {metric} {where}")
+            notes.append(f"no better than {row.name} by {results.metric} {where}")
     return notes
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from wavefold.core import version
 from wavefold.core.errors import UserError, listed
 from wavefold.core.files import write_whole
+from wavefold.core.records import RunInfo
 from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Floats
 from wavefold.data.series import Seconds, Series, Windows
@@ -102,7 +103,7 @@ def forecaster_module(run: RunFolder, recipe: Recipe, *, member: int | None = No
     nets = [load_forecaster(run, recipe, number) for number in chosen]
     steps = [step.module() for step in _learned_steps(run, recipe)]
     weights = [recipe.member[number].weight for number in chosen]
-    whole = WholeForecaster(steps, nets, weights, past=windows.past, targets=metadata["targets"])
+    whole = WholeForecaster(steps, nets, weights, past=windows.past, targets=metadata.targets)
     return whole.eval().requires_grad_(False)
 
 
@@ -131,7 +132,7 @@ def export_forecaster(
         with warnings.catch_warnings():  # two inputs share one free axis on purpose
             warnings.filterwarnings("ignore", "# The axis name: sample", UserWarning)
             write_onnx(made, whole, examples, inputs=inputs, outputs=["forecast"], metadata=stored)
-        answers = Forecaster(run, recipe, metadata["targets"])
+        answers = Forecaster(run, recipe, metadata.targets)
         name = "ensemble" if member is None or len(recipe.member) == 1 else answers.names[member]
         difference = _compared(OnnxModel(made), answers, name, windows, _CLOSE_CARRIED if _is_carried(whole) else _CLOSE)
         content = made.read_bytes()
@@ -167,10 +168,10 @@ def _is_carried(whole: nn.Module) -> bool:
     return any(isinstance(part, FirstForecast) and part.start in _CARRIED for part in whole.modules())
 
 
-def _examples(metadata: Mapping[str, Any], recipe: Recipe, clock: bool) -> tuple[list[Tensor], list[str]]:
+def _examples(metadata: RunInfo, recipe: Recipe, clock: bool) -> tuple[list[Tensor], list[str]]:
     """Two example samples for each input, and the input names."""
     _, windows = sections(recipe)
-    channels, rows, columns = metadata["shape"]
+    channels, rows, columns = metadata.shape
     frames = torch.zeros(2, channels, windows.past, rows, columns)
     seconds = torch.zeros(2, windows.past + windows.ahead, dtype=torch.float64)
     return ([frames, seconds], ["frames", "clock"]) if clock else ([frames], ["frames"])
@@ -178,28 +179,27 @@ def _examples(metadata: Mapping[str, Any], recipe: Recipe, clock: bool) -> tuple
 
 def _metadata(run: RunFolder, recipe: Recipe, member: int | None, clock: bool) -> dict[str, str]:
     """Metadata of the file; lists, numbers and mappings are encoded as JSON."""
-    metadata, scores, (_, windows) = run.metadata, run.scores, sections(recipe)
+    info, scores, (_, windows) = run.metadata, run.scores, sections(recipe)
     alone = member is not None and len(recipe.member) > 1
-    row = scores["members"][member] if alone else scores["score"]
-    metric = scores["metric"]
-    value, *ends = row[metric]
+    row = scores.members[member] if alone and member is not None else scores.score
+    value, *ends = row.measure(scores.metric)
     scaling = [{"step": s.step, **s.options} for s in recipe.prepare if s.step in FRAME_TRANSFORMS]
     lists = {
-        "channels": metadata["channels"],
-        "targets": metadata["channels"][: metadata["targets"]],
-        "shape": metadata["shape"],
-        "step": metadata["step"],
+        "channels": list(info.channels),
+        "targets": list(info.channels[: info.targets]),
+        "shape": list(info.shape),
+        "step": info.step,
         "past": windows.past,
         "ahead": windows.ahead,
         "scaling": scaling,
         "members": [{"model": recipe.member[n].model, "weight": recipe.member[n].weight} for n in _chosen(recipe, member)],
         "score": value,
         "interval": ends,
-        "n": scores["n"],
-        "baselines": {baseline["name"]: baseline[metric][0] for baseline in scores["baselines"]},
-        "simulated": metadata["simulated"],
+        "n": scores.n,
+        "baselines": {baseline.name: baseline.value(scores.metric) for baseline in scores.baselines},
+        "simulated": info.simulated,
     }
-    words = {"kind": "frames", "unit": metadata["unit"], "metric": metric, "recipe": metadata["recipe"]}
+    words = {"kind": "frames", "unit": info.unit, "metric": scores.metric, "recipe": info.recipe}
     words |= {"recipe_toml": run.recipe_text, "wavefold": version.__version__, "run": run.digest}
     if clock:
         words["clock"] = "seconds since 1970-01-01 UTC, as in the frames' source; for frames without times, frame number x step"
@@ -214,7 +214,7 @@ def _windows_to_check(run: RunFolder, recipe: Recipe) -> tuple[Windows, str]:
             raise UserError(f"{source}: no such file or folder")
         series, _ = read_frames(recipe, source)
         check_like(series, run.metadata)
-        if list(series.frames.shape[1:]) != run.metadata["shape"]:
+        if series.frames.shape[1:] != run.metadata.shape:
             raise UserError(f"{source}: the size of the frames has changed since training")
         return _some_whole(windows_in(recipe, series)), ""
     except UserError as error:
@@ -235,13 +235,13 @@ def _made_up(run: RunFolder, recipe: Recipe) -> Windows:
     """Windows of random frames, from 0 to 1 after scaling; one cell in a hundred is missing."""
     metadata, (_, wanted), rng = run.metadata, sections(recipe), np.random.default_rng(0)
     count = wanted.past + wanted.ahead + 1
-    frames = rng.random((count, *metadata["shape"]), np.float32)
-    clock = np.arange(count) * (metadata["step"] or 1.0)
+    frames = rng.random((count, *metadata.shape), np.float32)
+    clock = np.arange(count) * (metadata.step or 1.0)
     for step in reversed(_learned_steps(run, recipe)):
         frames = step.undo(frames, clock)
     frames = np.where(rng.random(frames.shape) < 0.01, np.float32(np.nan), frames)
     start, name = np.zeros(1, np.int64), np.array(["simulated"])
-    series = Series(frames, start, name, step=metadata["step"], channels=tuple(metadata["channels"]), unit=metadata["unit"])
+    series = Series(frames, start, name, step=metadata.step or 0.0, channels=metadata.channels, unit=metadata.unit)
     first, none = np.arange(2), np.zeros(2, np.int64)
     return Windows(series, first, none, none, wanted.past, wanted.ahead, series.size)
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from wavefold.core.device import best_device, seed_step
 from wavefold.core.errors import DataError, UserError
+from wavefold.core.records import RunInfo
 from wavefold.core.random import key as make_key
 from wavefold.core.registry import build_part, pick
 from wavefold.data.series import Series, Windows
@@ -75,9 +76,9 @@ def training_range(series: Series, windows: Windows, targets: int) -> float:
     return float(np.nanmax(frames) - np.nanmin(frames)) or 1.0
 
 
-def value_range(recipe: Recipe, metadata: Mapping[str, Any]) -> float:
+def value_range(recipe: Recipe, info: RunInfo) -> float:
     """The data range for SSIM and PSNR: the recipe's, if set, or that of the training part."""
-    return recipe.output.range or float(metadata["range"])
+    return recipe.output.range or info.range
 
 
 def new_frame_changes(recipe: Recipe) -> tuple[Change, ...]:

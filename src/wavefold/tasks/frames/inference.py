@@ -77,7 +77,7 @@ class Forecaster:
 def load_forecaster(run: RunFolder, recipe: Recipe, number: int) -> nn.Module:
     """Load a member's net with its weights, on the CPU."""
     member, metadata = recipe.member[number], run.metadata
-    net = new_forecaster(member, len(metadata["channels"]), metadata["targets"], recipe, 0)
+    net = new_forecaster(member, len(metadata.channels), metadata.targets, recipe, 0)
     net.load_state_dict(read_weights(run.member(0, number, member.model)))
     return net
 

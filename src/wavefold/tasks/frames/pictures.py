@@ -10,6 +10,7 @@ import torch
 
 from wavefold.core.errors import UserError
 from wavefold.data.series import Windows
+from wavefold.evaluation.forecast_metrics import metric_unit
 from wavefold.evaluation.spectrum import radial_power
 from wavefold.plots.animation import animate
 from wavefold.plots.canvas import Field
@@ -60,7 +61,7 @@ def _draw_skill(folder: Path, evaluation: Evaluation) -> None:
     for metric in dict.fromkeys([evaluation.metric, *(m for m in ("rmse", "csi", "ssim") if m in evaluation.metric_names)]):
         curves = {name: evaluation.scores[name].by_lead(metric) for name in names}
         ends = {name: evaluation.ends(name, metric) for name in names}
-        unit = series.unit if metric in ("rmse", "mae") else ""
+        unit = metric_unit(metric, series.unit)
         draw_skill(folder / f"{metric}.png", curves, metric, unit=unit, step=series.step, intervals=ends)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
+from wavefold.core.records import RunInfo
 from wavefold.core.registry import build_part
 from wavefold.data.series import Series, Windows
 from wavefold.data.series_options import Events, Reading
@@ -79,16 +80,16 @@ def frames_of(windows: Windows) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.flatnonzero(np.cumsum(touched)[:-1])
 
 
-def check_like(series: Series, metadata: dict[str, Any]) -> None:
+def check_like(series: Series, info: RunInfo) -> None:
     """Raise UserError if the channels, unit or step of frames differ from those of the training data, if both are known."""
-    learned, place = tuple(metadata["channels"]), series.source
+    learned, place = info.channels, series.source
     alone = len(series.channels) == len(learned) == 1  # a single channel needs no name
     if series.channels != learned and not alone:
         raise UserError(f"{place}: channels are {listed(series.channels)}; the run was trained on {listed(learned)}")
-    if series.unit and metadata["unit"] and series.unit != metadata["unit"]:
-        raise UserError(f"{place}: unit is '{series.unit}'; the run was trained on '{metadata['unit']}'")
-    if series.step and metadata["step"] and abs(series.step - metadata["step"]) > _SLACK * metadata["step"]:
-        raise UserError(f"{place}: the step is {series.step:g} s; the run was trained on a step of {metadata['step']:g} s")
+    if series.unit and info.unit and series.unit != info.unit:
+        raise UserError(f"{place}: unit is '{series.unit}'; the run was trained on '{info.unit}'")
+    if series.step and info.step and abs(series.step - info.step) > _SLACK * info.step:
+        raise UserError(f"{place}: the step is {series.step:g} s; the run was trained on a step of {info.step:g} s")
 
 
 _SLACK = 0.12  # relative tolerance of a step; months differ by that much

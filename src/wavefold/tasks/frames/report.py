@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wavefold.core.errors import UserError
+from wavefold.core.errors import UserError, plural
+from wavefold.core.records import Scores
 from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Floats, Ints
 from wavefold.data.series import Series, Windows, time_word
 from wavefold.data.statistics import drift
 from wavefold.data.windows import TimeSplit
+from wavefold.evaluation.forecast_metrics import metric_unit
 from wavefold.evaluation.spectrum import radial_power
+from wavefold.evaluation.standing import standing
 from wavefold.plots.canvas import lead_word
 from wavefold.plots.charts import by_lead, forecast_player, in_order, map_grid, power_spectrum, scores_with_intervals
 from wavefold.recipe import Recipe, digest_of
+from wavefold.reports.chapters import drifted, headline, learning_chapter, measured_words, number, predictor_rows, repeat_chapter, standing_block
 from wavefold.reports.page import Block, Chapter, Page, Table, Words
+from wavefold.reports.score_table import with_unit
 from wavefold.tasks.frames.explore import cells_of
 from wavefold.tasks.frames.fit import truth_of
 from wavefold.tasks.frames.inference import Forecaster, where_seen
@@ -38,59 +43,65 @@ _PANELS = 8  # leads per figure of maps
 
 def report_frames(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page:
     """Build the report page of a forecasting run. data: new location of its frames, or '' if they have not moved."""
-    scores, metadata = run.scores, run.metadata
+    scores, info = run.scores, run.metadata
     again = _frames_again(run, recipe, data, warn)
-    chapters = [_score(scores, metadata), _by_lead(scores), learning_chapter(run, recipe, scores["metric"])]
+    chapters = [_score(scores), _by_lead(scores), learning_chapter(run, recipe, scores.metric)]
     if again is not None:
         chapters += _forecasts(run, recipe, *again)
-    chapters.append(repeat_chapter(run, recipe, scores))
+    chapters.append(repeat_chapter(run, recipe))
     return Page(
-        title=f"{metadata['recipe']}: run report",
-        lead=f"Run {run.folder}, trained on {metadata['source']}.",
+        title=f"{info.recipe}: run report",
+        lead=f"Run {run.folder}, trained on {info.source}.",
         chapters=chapters,
-        headline=headline(scores, metadata),
+        headline=headline(scores, "windows"),
     )
 
 
-def _score(scores: Mapping[str, Any], metadata: Mapping[str, Any]) -> Chapter:
-    metric = scores["metric"]
-    alone = [] if len(scores["members"]) < 2 else [(r["name"], "member", r) for r in scores["members"]]
-    beside = [(f"{r['name']} (baseline)", "baseline", r) for r in scores["baselines"]]
-    rows = [("ensemble", "ensemble", scores["score"]), *alone, *beside]
-    value, low, high = np.array([row[metric] for _, _, row in rows], np.float64).T
-    blocks: list[Block] = [Words(note, "warning") for note in scores["notes"]]
-    unit = scores["unit"] if metric in ("rmse", "mae") else ""
-    across = f"{metric} ({unit})" if unit else metric
-    blocks.append(scores_with_intervals([n for n, _, _ in rows], value, low, high, across, [k for _, k, _ in rows]))
-    others = [m for m, v in scores["score"].items() if isinstance(v, float | int)]
-    ends = [[name, f"{number(row[metric][0])} [{number(row[metric][1])}, {number(row[metric][2])}]"] for name, _, row in rows]
-    cells = [[number(row.get(m)) for m in others] for _, _, row in rows]
-    blocks.append(Table(["", metric, *others], [[*a, *b] for a, b in zip(ends, cells, strict=True)]))
-    better = "higher is better" if scores["higher_is_better"] else "lower is better"
+def _score(scores: Scores) -> Chapter:
+    rows = predictor_rows(scores)
+    value, low, high = np.array([row.measure(scores.metric) for _, _, row in rows], np.float64).T
+    name, kinds = with_unit(scores.metric, scores), [kind for _, kind, _ in rows]
+    blocks: list[Block] = [*standing_block(scores), *(Words(note, "warning") for note in scores.notes)]
+    blocks.append(scores_with_intervals([n for n, _, _ in rows], value, low, high, name, kinds))
+    names = list(scores.score.by_lead)
+    cells = [[row_name, *(measured_words(row.measure(m)) for m in names)] for row_name, _, row in rows]
+    blocks.append(Table(["", *(with_unit(m, scores) for m in names)], cells, "Over all leads."))
+    blocks += _differences(scores)
+    better = "higher is better" if scores.higher_is_better else "lower is better"
     where = (
-        f"over all leads of {scores['n']:,} window{'s' if scores['n'] != 1 else ''} "
-        f"in {scores['blocks']} block{'s' if scores['blocks'] != 1 else ''} of time, with 95 % intervals"
+        f"over all leads of {plural(scores.n, 'window')} in {plural(scores.blocks, 'block')} of time"
+        f"{', with 95 % intervals' if np.isfinite(low).any() else ''}"
     )
-    return Chapter("Score", blocks, f"{metric}{f' in {unit}' if unit else ''} ({better}) {where}.")
+    return Chapter("Score", blocks, f"{name} ({better}) {where}.")
 
 
-def _by_lead(scores: Mapping[str, Any]) -> Chapter:
+def _differences(scores: Scores) -> list[Block]:
+    """A table of ensemble - baseline on the same windows, by metric; none for runs of earlier versions."""
+    rows = [row for row in scores.baselines if row.differences]
+    if not rows:
+        return []
+    cells = [
+        [with_unit(name, scores), *(measured_words(row.compared(name)) for row in rows)] for name in scores.score.by_lead
+    ]
+    return [Table(["", *(f"ensemble - {row.name}" for row in rows)], cells, "Paired differences over all leads.")]
+
+
+def _by_lead(scores: Scores) -> Chapter:
     """Metrics by lead time of the ensemble and the baselines; and skill against each baseline."""
-    leads = [lead_word(k + 1, scores["step"]) for k in range(scores["leads"])]
-    rows = {"ensemble": scores["score"], **{r["name"]: r for r in scores["baselines"]}}
-    there = scores["score"]["by-lead"]
+    leads = [lead_word(k + 1, scores.step or 0.0) for k in range(scores.leads)]
+    rows = {"ensemble": scores.score, **{row.name: row for row in scores.baselines}}
     blocks: list[Block] = []
-    for metric in dict.fromkeys([scores["metric"], *(m for m in _CURVES if m in there)]):
-        unit = scores["unit"] if metric in ("rmse", "mae") else ""
-        blocks.append(by_lead({name: _known(row["by-lead"][metric]) for name, row in rows.items()}, metric, leads, unit))
-    skill = {f"against {r['name']}": _known([v[0] for v in r["skill"]]) for r in scores["baselines"]}
+    for metric in dict.fromkeys([scores.metric, *(m for m in _CURVES if m in scores.score.by_lead)]):
+        lines = {name: _known(row.by_lead[metric]) for name, row in rows.items()}
+        blocks.append(by_lead(lines, metric, leads, scores.units.get(metric, "")))
+    skill = {f"against {row.name}": _known([v[0] for v in row.skill]) for row in scores.baselines}
     if skill:
         blocks.append(by_lead(skill, "skill", leads, "1 - mse / baseline mse"))
     lead = "Skill above 0 is better than the baseline; 1 is perfect."
     return Chapter("Skill by lead time", blocks, lead)
 
 
-def _known(values: list[float | None]) -> list[float]:
+def _known(values: Sequence[float | None]) -> list[float]:
     return [np.nan if v is None else v for v in values]
 
 
@@ -105,10 +116,10 @@ def _frames_again(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> tuple
         warn(f"{error}; the report shows no forecasts (give the location of the frames with --data)")
         return None
     own = digest_of([series.digest, list(series.channels), list(series.frames.shape)])
-    if own != run.metadata["identity"]["data"]:
+    if own != run.metadata.identity.data:
         if data:
             raise UserError(
-                f"{data}: does not match the training data of the run, {run.metadata['source']}; "
+                f"{data}: does not match the training data of the run, {run.metadata.source}; "
                 "give their location with --data, or omit it"
             )
         warn(f"{source}: no longer matches the training data; the report shows no forecasts (give their location with --data)")

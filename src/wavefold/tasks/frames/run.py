@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from wavefold.core.files import write_arrays, write_json, write_text
 from wavefold.core.process import is_main_process
+from wavefold.core.records import RunInfo, ScoreRow, Scores
 from wavefold.core.registry import pick
 from wavefold.core.run import RunFolder, start_run
 from wavefold.data import SERIES_SIMULATORS, SERIES_WRITERS
@@ -21,6 +22,7 @@ from wavefold.data.fingerprints import count_known, save_fingerprints
 from wavefold.data.lazy import part_of
 from wavefold.data.series import Series, Windows
 from wavefold.recipe import Recipe, digest_of
+from wavefold.tasks.frames.climatology import with_climatology, without_climatology
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.evaluate import Evaluation, evaluate_windows, evaluation_notes, frame_notes
 from wavefold.tasks.frames.fit import (
@@ -44,7 +46,8 @@ from wavefold.tasks.frames.reading import (
     with_truth,
 )
 from wavefold.tasks.frames.scaling import scaling_of
-from wavefold.tasks.samples.context import run_metadata
+from wavefold.reports.score_table import lead_table
+from wavefold.tasks.run_info import new_run_info
 from wavefold.training.monitor import TrainingMonitor
 from wavefold.transforms.frame_scaling import frames_at
 
@@ -57,6 +60,7 @@ def begin_frames(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool
 def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *, simulated: bool = False) -> ForecastContext:
     """Do the same for frames in memory. targets: number of leading channels to forecast."""
     windows = windows_in(recipe, series)
+    recipe, _ = with_climatology(recipe, series)
     context = ForecastContext(run, recipe, series, windows, split_windows(recipe, windows), targets)
     for number, member in enumerate(recipe.member):
         new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
@@ -66,7 +70,7 @@ def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *
     fresh = not kept.exists()
     if fresh:  # before the run is created, so that a failing step leaves no folder
         scaling.fit(series, frames_of(windows.take(context.split.train)))
-    start_run(run.folder, {**_metadata_of(context, simulated), "folds": 1}, recipe.toml(), context.scores_digest)
+    start_run(run.folder, _info_of(context, simulated), recipe.toml(), context.scores_digest)
     if fresh:
         scaling.save(kept)
     return context
@@ -86,58 +90,66 @@ def fit_and_evaluate_frames(context: ForecastContext) -> None:
     _keep_baselines(context)
     results = _results(context)
     seconds = sum(float((folder / "seconds.json").read_text()) for _, _, folder in context.members)
-    results["seconds"] = round(seconds + time.monotonic() - begun, 1)
-    write_json(context.run.folder / "scores.json", {**results, "judged": context.scores_digest})
+    took = {"seconds": round(seconds + time.monotonic() - begun, 1), "judged": context.scores_digest}
+    write_json(context.run.folder / "scores.json", {**results.as_json(), **took})
 
 
 def forecast(run: RunFolder, recipe: Recipe, source: str, *, size: int) -> Forecasts:
     """Forecast whole frames after the end of every segment of a source, in their own unit. size: batch size in windows."""
-    forecaster, series = _open(run, recipe, source)
-    return forecasts_of(forecaster, series, size)
+    series, targets = _read(run, recipe, source)
+    return forecasts_of(Forecaster(run, recipe, targets), series, size)
 
 
 @dataclass(frozen=True)
 class FrameScore:
     """Scores of a run on some windows, as printed by `wavefold score`."""
 
-    results: Mapping[str, Any]
+    results: Scores
 
     def as_json(self) -> dict[str, Any]:
         """The object printed by `wavefold score --json`; undefined values are None."""
-        results, metric = self.results, self.results["metric"]
-        row = results["score"]
-        value, *ends = (_number(v) for v in row[metric])
-        others = {name: _number(v) for name, v in row.items() if name not in (metric, "by-lead", "interval-by-lead")}
-        beside = {b["name"]: {"value": _number(b[metric][0]), "by_lead": b["by-lead"][metric]} for b in results["baselines"]}
+        results, row = self.results, self.results.score
+        value, *ends = (_number(v) for v in row.measure(results.metric))
         return {
-            "metric": metric,
+            "metric": results.metric,
+            "unit": results.units.get(results.metric, ""),
             "value": value,
             "interval": ends,
-            "n": results["n"],
-            "others": others,
-            "step": results["step"],
-            "by_lead": row["by-lead"],
-            "baselines": beside,
+            "n": results.n,
+            "others": {name: _number(m.value) for name, m in row.measures.items() if name != results.metric},
+            "step": results.step,
+            "by_lead": dict(row.by_lead),
+            "standing": results.standing,
+            "baselines": {row.name: self._beside(row) for row in results.baselines},
         }
 
+    def _beside(self, row: ScoreRow) -> dict[str, Any]:
+        metric = self.results.metric
+        return {"value": _number(row.value(metric)), "by_lead": row.by_lead[metric], "differences": dict(row.differences)}
 
-def _number(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else value
+    def text(self) -> str:
+        """The lines that `wavefold score` prints."""
+        return lead_table(self.results)
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def score_frames(run: RunFolder, recipe: Recipe, source: str, *, warn: Callable[[str], None]) -> FrameScore:
     """Score a run and its baselines on every window of a source."""
     _, evaluation = evaluate_source(run, recipe, source, warn=warn)
     results = evaluation.results()
-    return FrameScore({**results, "notes": evaluation_notes(results)})
+    return FrameScore(results.model_copy(update={"notes": tuple(evaluation_notes(results))}))
 
 
 def evaluate_source(
     run: RunFolder, recipe: Recipe, source: str, *, warn: Callable[[str], None] = print
 ) -> tuple[Forecaster, Evaluation]:
     """Load a run's forecaster and evaluate it and its baselines on every window of a source."""
-    forecaster, series = _open(run, recipe, source)
-    windows = windows_in(recipe, series)
+    series, targets = _read(run, recipe, source)
+    recipe, left_out = without_climatology(recipe, series, run.metadata)
+    forecaster, windows = Forecaster(run, recipe, targets), windows_in(recipe, series)
     frames = frames_of(windows)
     seen = count_known(run.folder / "seen.npy", part_of(series.frames, frames))
     if seen:
@@ -145,7 +157,7 @@ def evaluate_source(
             f"{seen:,} of these {len(frames):,} frames {'were' if seen != 1 else 'was'} used for training or validation, "
             "so the score is optimistic"
         )
-    for note in series.notes:
+    for note in [*series.notes, *left_out]:
         warn(note)
     return forecaster, evaluate_windows(forecaster, windows, value_range(recipe, run.metadata))
 
@@ -164,49 +176,53 @@ def tested(context: ForecastContext) -> Windows:
     return context.windows.take(context.split.test if len(context.split.test) else context.split.validation)
 
 
-def _results(context: ForecastContext) -> dict[str, Any]:
+def _results(context: ForecastContext) -> Scores:
     """Evaluate and draw pictures; returns the contents of scores.json except the time."""
     forecaster = Forecaster(context.run, context.recipe, context.targets)
     evaluation: Evaluation = evaluate_windows(forecaster, tested(context), value_range(context.recipe, context.run.metadata))
     results = evaluation.results()
     notes = (
         ["trained and tested on simulated frames: the scores may not hold for real data"]
-        if context.run.metadata["simulated"]
+        if context.run.metadata.simulated
         else []
     )
     if not len(context.split.test):
         notes.append(
             "no test part: scores are optimistic, since these windows chose the weights; use `wavefold score` on other frames"
         )
+    notes += with_climatology(context.recipe, context.series)[1]
     notes += frame_notes(context.recipe, context.series, context.windows, context.split) + evaluation_notes(results)
     clear_pictures(context.run.folder / "pictures")
     if context.recipe.output.pictures:
         notes += draw_evaluation(context.run.folder / "pictures", forecaster, evaluation)
-    return {**results, "learned_from": len(context.split.train), "notes": notes}
+    return results.model_copy(update={"learned_from": len(context.split.train), "notes": tuple(notes)})
 
 
-def _open(run: RunFolder, recipe: Recipe, source: str) -> tuple[Forecaster, Series]:
-    """Load a run's forecaster and read matching frames."""
+def _read(run: RunFolder, recipe: Recipe, source: str) -> tuple[Series, int]:
+    """Read frames that match the run's, target channels first; also returns the number of targets."""
     series, targets = read_frames(recipe, source)
     check_like(series, run.metadata)
-    return Forecaster(run, recipe, targets), series
+    return series, targets
 
 
-def _metadata_of(context: ForecastContext, simulated: bool) -> dict[str, Any]:
+def _info_of(context: ForecastContext, simulated: bool) -> RunInfo:
     series, train = context.series, context.windows.take(context.split.train)
-    known = {
-        "source": series.source,
-        "simulated": simulated,
-        "samples": len(context.windows),
-        "frames": len(series),
-        "shape": list(series.frames.shape[1:]),
-        "channels": list(series.channels),
-        "targets": context.targets,
-        "unit": series.unit,
-        "step": series.step,
-        "range": training_range(series, train, context.targets),
-    }
-    return run_metadata(context.recipe, digest_of([series.digest, list(series.channels), list(series.frames.shape)]), known)
+    return new_run_info(
+        context.recipe,
+        digest_of([series.digest, list(series.channels), list(series.frames.shape)]),
+        source=series.source,
+        simulated=simulated,
+        samples=len(context.windows),
+        frames=len(series),
+        shape=series.frames.shape[1:],
+        channels=series.channels,
+        targets=context.targets,
+        unit=series.unit,
+        step=series.step,
+        timed=series.times is not None,
+        range=training_range(series, train, context.targets),
+        folds=1,
+    )
 
 
 def _keep_parts(context: ForecastContext) -> None:

@@ -11,11 +11,13 @@ from wavefold.data import SERIES_SIMULATORS, SERIES_WRITERS
 from wavefold.data.series import Series, time_word
 from wavefold.data.series_reader import SERIES_LAYOUTS
 from wavefold.data.windows import time_blocks
+from wavefold.evaluation.forecast_metrics import is_higher_better
 from wavefold.models import count_parameters, describe
 from wavefold.models.forecast_baselines import BASELINES
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe, StageRecipe
-from wavefold.tasks.frames.evaluate import drawn_whole, frame_notes, interval_notes
+from wavefold.tasks.frames.climatology import with_climatology
+from wavefold.tasks.frames.evaluate import frame_notes, interval_notes
 from wavefold.tasks.frames.fit import check_baselines, metrics_of, new_baseline, new_forecaster, training_range
 from wavefold.tasks.frames.reading import FRAME_SPLITS, read_frames, sections, split_windows, windows_in
 from wavefold.training.forecast_losses import FRAME_LOSSES, frame_loss
@@ -65,6 +67,7 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
     series, targets = read_frames(recipe, source)
     windows = windows_in(recipe, series)
     parts = split_windows(recipe, windows)
+    recipe, left_out = with_climatology(recipe, series)
     check_baselines(recipe, series)
     training_range(series, windows.take(parts.train), targets)
     past, ahead = sections(recipe)[1].past, sections(recipe)[1].ahead
@@ -77,11 +80,11 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
         f"{len(windows):,} windows of {past} past and {ahead} later frames of {windows.size[0]} x {windows.size[1]}",
         f"split by time: {len(parts.train):,} training, {len(parts.validation):,} validation and "
         f"{len(parts.test):,} test windows",
+        f"baselines: {listed(recipe.output.baselines) or 'none'}",
     ]
-    notes = frame_notes(recipe, series, windows, parts)
+    notes = left_out + frame_notes(recipe, series, windows, parts)
     if len(parts.test):
-        there = windows.take(parts.test)
-        notes += interval_notes(len(set(time_blocks(there).tolist())), len(set(drawn_whole(there).tolist())))
+        notes += interval_notes(len(set(time_blocks(windows.take(parts.test)).tolist())))
     return lines + [f"note: {note}" for note in notes]
 
 
@@ -165,7 +168,7 @@ def _check_metric(recipe: Recipe, name: str, place: str) -> None:
             "--set output.thresholds=[7,20]"
         )
     pick(known, name, place)
-    if name.startswith(("bias-", "sharpness")):
+    if is_higher_better(name) is None:
         raise UserError(f"{place}: '{name}' is best at 1, so it cannot rank forecasts; choose another metric")
 
 

@@ -45,18 +45,3 @@ class Context:
         left_out = [d.left_out for d in (self.dataset, *self.tests)]
         weights = [m.weight for m in self.recipe.member]
         return digest_of([tree["combine"], weights, tree["output"], [t.digest for t in self.tests], left_out, RUN_FORMAT])
-
-
-def new_run_info(recipe: Recipe, data_digest: str, **known: Any) -> RunInfo:
-    """The contents of run.json: identity, data, command and environment."""
-    return RunInfo(
-        recipe=recipe.name,
-        identity=Identity(recipe=recipe.digest(), data=data_digest, format=RUN_FORMAT),
-        **known,
-        command=tuple(sys.argv),
-        wavefold=version.__version__,
-        python=platform.python_version(),
-        torch=torch.__version__,
-        numpy=np.__version__,
-        machine=f"{platform.machine()}, {torch.get_num_threads()} threads, {best_device().type}",
-    )

@@ -20,7 +20,7 @@ from wavefold.data.split import Fold
 from wavefold.ensemble.combine import CrossFitted, Ensemble, OutOfFold, cross_fit, fit_decision, load_decision
 from wavefold.evaluation.intervals import bootstrap_interval, paired_difference
 from wavefold.evaluation.metrics import Metric
-from wavefold.evaluation.standing import standing_line
+from wavefold.evaluation.standing import standing
 from wavefold.recipe import Recipe
 from wavefold.tasks.samples.context import Context
 from wavefold.tasks.samples.predictions import Predictions
@@ -57,7 +57,8 @@ def evaluate(context: Context) -> tuple[Scores, Predictions]:
         score=ScoreRow(**ours),
         choices=choices,
         members=[ScoreRow(name=f"{n} {m.model}", **evaluator.alone(n)) for n, m in enumerate(recipe.member)],
-        **standing_of(evaluator.metric, baselines),
+        baselines=baselines,
+        standing=standing(evaluator.metric.name, baselines, evaluator.higher, evaluator.units),
         notes=[*_notes(context), *notes, *_no_better(evaluator, ours, baselines[0])],
         **({"folds": evaluator.by_fold(whole.probabilities, decided)} if len(context.folds) > 1 else {}),
     )
@@ -148,6 +149,11 @@ class _Evaluator:
     def units(self) -> dict[str, str]:
         """The units of metrics that have one."""
         return {name: metric.unit for name, metric in self.metrics.items() if metric.unit}
+
+    @property
+    def higher(self) -> dict[str, bool]:
+        """The metrics that rank, and whether more is better."""
+        return {name: metric.higher_is_better for name, metric in self.metrics.items() if metric.ranks}
 
     @property
     def learns_decision(self) -> bool:
@@ -263,17 +269,6 @@ def decide_prior(recipe: Recipe, prior: Values) -> Values:
     target, name = target_of(recipe), recipe.combine.decide
     rule = target.parts.decision(name, target.options(recipe, name))
     return target.decided_prior(prior) if rule.learns else rule.apply(prior)
-
-
-def standing_of(metric: Metric, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
-    """The baselines, and a line on how the ensemble stands to the best of them; nothing if there are none."""
-    sign = 1 if metric.higher_is_better else -1
-    known = [row for row in baselines if not np.isnan(row.value(metric.name))]
-    if not known:
-        return {}
-    best = max(known, key=lambda row: sign * row.value(metric.name))
-    line = standing_line(best.name, metric.name, *best.compared(metric.name), metric.higher_is_better, metric.unit)
-    return {"standing": line, "baselines": tuple(baselines)}
 
 
 def _gather(context: Context, part: str) -> OutOfFold:

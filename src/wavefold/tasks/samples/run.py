@@ -25,9 +25,11 @@ from wavefold.data.fingerprints import count_known, save_fingerprints
 from wavefold.evaluation.intervals import paired_difference
 from wavefold.evaluation.metric import Metric
 from wavefold.evaluation.metrics import Score, cut_score, score
+from wavefold.evaluation.standing import standing
 from wavefold.recipe import Recipe
-from wavefold.tasks.samples.context import Context, new_run_info
-from wavefold.tasks.samples.evaluate import decide, decide_prior, evaluate, standing_of
+from wavefold.tasks.run_info import new_run_info
+from wavefold.tasks.samples.context import Context
+from wavefold.tasks.samples.evaluate import decide, decide_prior, evaluate
 from wavefold.tasks.samples.fit import fit_fold, new_monitor
 from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.predictions import Predictions, write_predictions
@@ -116,7 +118,8 @@ def score_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, war
     shown = decided if metric.decided else values
     cuts = {column: cut_score(metric, shown, truth, words, **drawn) for column, words in marks.items()}
     baselines = _compared(run, recipe, dataset, size, metric, shown, truth, drawn)
-    return replace(whole, by=cuts, per=recipe.output.per, **standing_of(metric, baselines))
+    line = standing(metric.name, baselines, {metric.name: metric.higher_is_better}, {metric.name: metric.unit})
+    return replace(whole, by=cuts, per=recipe.output.per, standing=line, baselines=tuple(baselines))
 
 
 def _compared(
