@@ -26,9 +26,12 @@ from wavefold.recipe import Recipe
 from wavefold.serving.app import ServedModel
 from wavefold.serving.forecasting import served_forecaster
 from wavefold.serving.parsers import InputBatch
+from wavefold.serving.responses import CSV, JSON, Answer
+from wavefold.serving.schemas import prediction_model
 from wavefold.tasks.samples.evaluate import decided_by
 from wavefold.tasks.samples.explain import pieces_of
 from wavefold.tasks.samples.inference import Members, recipe_of
+from wavefold.tasks.samples.predictions import Predictions
 from wavefold.tasks.samples.reading import check_shape
 
 Values = NDArray[np.float64]
@@ -53,19 +56,54 @@ def served_run(run: RunFolder, *, log: Log = print) -> ServedModel:
     return ServedModel(
         title=metadata["recipe"],
         kind="classes",
+        key="signals",
+        name="predictions",
+        row=prediction_model(metadata["classes"]),
         metadata={**_fields_of(recipe, metadata, scores, run.recipe_text, engine), "axis": _ends(axis.title, axis.values)},
         shape=shape,
         predict=predict,
         example=example,
-        classes=tuple(metadata["classes"]),
+        answer=prediction_answer(metadata["classes"], lambda odds: decided_by(recipe, recipe.combine.decide, odds)),
+        offers=(JSON, CSV),
         read=lambda path: _read(recipe, metadata, path),
         suffixes=_suffixes(shape, metadata, recipe.data.simulator),
         csv=len(shape) == 2 and shape[0] == 1,
         explain=_explain,
-        decide=lambda probabilities: decided_by(recipe, recipe.combine.decide, probabilities),
         axis=axis.values,
         axis_title=axis.title,
     )
+
+
+def prediction_answer(
+    classes: Sequence[str], decide: Callable[[Values], Values]
+) -> Callable[[InputBatch, NDArray[Any]], Answer]:
+    """Return what makes an answer of probabilities (sample, class). decide: from these to the decisions, of that shape too."""
+
+    def answer(batch: InputBatch, probabilities: NDArray[Any]) -> Answer:
+        def predictions() -> Predictions:
+            names: Any = np.array(batch.ids, object)  # str_ would strip a trailing NUL
+            decided = np.asarray(decide(probabilities), np.float64)
+            return Predictions(names, tuple(classes), np.asarray(probabilities, np.float64), decided)
+
+        return Answer(lambda: _rows(predictions()), columns=lambda: predictions().columns())
+
+    return answer
+
+
+def _rows(predictions: Predictions) -> list[dict[str, Any]]:
+    """The id, the most probable class, probabilities by class and decisions by class of each sample."""
+    classes = predictions.classes
+    odds, decided = np.round(predictions.probabilities, 7).tolist(), np.round(predictions.decided, 7).tolist()
+    named = [classes[i] for i in predictions.probabilities.argmax(axis=1)]
+    return [
+        {
+            "id": id_,
+            "class": name,
+            "probabilities": dict(zip(classes, p, strict=True)),
+            "decided": dict(zip(classes, d, strict=True)),
+        }
+        for id_, name, p, d in zip(predictions.ids.tolist(), named, odds, decided, strict=True)
+    ]
 
 
 def score_fields(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,10 +215,8 @@ def _of_arrays(archive: zipfile.ZipFile, shape: tuple[int, ...]) -> InputBatch:
         stored = read_header(content[:HEAD], len(content), name)
         if stored.shape != shape:
             raise DataError(f"{name}: shape is {' x '.join(map(str, stored.shape))}, expected {' x '.join(map(str, shape))}")
-        room = stored.room(1)
-        room.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8, offset=stored.offset)
         ids.append(name.removesuffix(".npy"))
-        signals.append(stored.turned(room)[0].astype(np.float32))
+        signals.append(stored.values(content).astype(np.float32))
     if not ids:
         raise DataError("the zip has no .npy file; expected one per sample")
     return InputBatch(ids, np.stack(signals))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wavefold.core import version
 from wavefold.core.errors import DataError, UserError
@@ -23,11 +24,13 @@ from wavefold.export.served import onnx_model
 from wavefold.recipe import Recipe
 from wavefold.serving.app import ServedModel
 from wavefold.serving.parsers import InputBatch
-from wavefold.tasks.samples.inference import recipe_of
+from wavefold.serving.responses import JSON, NPY, TOLD, Answer, rounded
+from wavefold.serving.schemas import Forecast
 from wavefold.tasks.frames.inference import Forecaster, last_windows, where_seen
 from wavefold.tasks.frames.reading import check_like, read_frames, sections
+from wavefold.tasks.samples.inference import recipe_of
 
-Predict = Callable[[Floats, Seconds], Floats]
+Predict = Callable[..., Floats]  # from past frames, and the times of the last ones if it needs them
 
 _MOST = 1 << 30  # bytes of a grid's variables, decompressed
 _HDF = b"\x89HDF"
@@ -42,17 +45,35 @@ def served_forecaster(run: RunFolder, *, log: Callable[[str], None] = print) -> 
     return ServedModel(
         title=metadata["recipe"],
         kind="frames",
+        key="frames",
+        name="forecasts",
+        row=Forecast,
         metadata={**_fields_of(recipe, metadata, scores), "timed": timed, "engine": engine, "recipe_toml": run.recipe_text},
         shape=(channels, windows.past, rows, columns),
         predict=predict,
+        answer=forecast_answer(metadata["channels"][: metadata["targets"]]),
+        offers=(JSON, NPY),
+        lines=False,
+        npy=True,
         example=_example(recipe, metadata),
         read=lambda path: _read(recipe, metadata, path),
         suffixes=(".npz", ".npy", ".nc"),
         nan=True,
         timed=timed,
-        targets=tuple(metadata["channels"][: metadata["targets"]]),
         axis_title="column",
     )
+
+
+def forecast_answer(targets: Sequence[str]) -> Callable[[InputBatch, NDArray[Any]], Answer]:
+    """Return what makes an answer of forecast frames (sample, target, ahead, row, column)."""
+
+    def answer(batch: InputBatch, frames: NDArray[Any]) -> Answer:
+        def rows() -> list[dict[str, Any]]:
+            return [{"id": name, "frames": rounded(one, TOLD)} for name, one in zip(batch.ids, frames, strict=True)]
+
+        return Answer(rows, array=lambda: np.asarray(frames, np.float32), more={"targets": list(targets)})
+
+    return answer
 
 
 def check_grid_file(path: Path, most: int = _MOST) -> None:
@@ -94,9 +115,10 @@ class Torch:
         self._metadata, (_, self._windows) = run.metadata, sections(recipe)
         self._forecaster = Forecaster(run, recipe, self._metadata["targets"])
 
-    def forecast(self, frames: Floats, times: Seconds) -> Floats:
+    def forecast(self, frames: Floats, times: Seconds | None = None) -> Floats:
         """Forecast the later frames, (sample, target, ahead, row, column). times: (sample,) of the last past frame."""
         count, channels, past, rows, columns = frames.shape
+        times = np.zeros(count) if times is None else times
         series = Series(
             frames.swapaxes(1, 2).reshape(count * past, channels, rows, columns),
             np.arange(count) * past,
@@ -126,9 +148,8 @@ def _asker(run: RunFolder, recipe: Recipe, log: Callable[[str], None]) -> tuple[
         return Torch(run, recipe).forecast, f"torch ({line})", forecaster_module(run, recipe).needs_clock
     timed, step, (_, windows) = "clock" in model.inputs, float(run.metadata["step"] or 1.0), sections(recipe)
 
-    def predict(frames: Floats, times: Seconds) -> Floats:
-        clock = [_clock(times, step, windows.past, windows.ahead)] if timed else []
-        predicted: Floats = model.predict(frames, *clock)
+    def predict(frames: Floats, *times: Seconds) -> Floats:
+        predicted: Floats = model.predict(frames, *(_clock(last, step, windows.past, windows.ahead) for last in times))
         return predicted
 
     return predict, "ONNX Runtime", timed
