@@ -20,9 +20,9 @@ from wavefold.core.run import RunFolder
 from wavefold.domains.maps import arrays
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
+from wavefold.tasks.samples.inference import recipe_of
 from wavefold.tasks.frames.inference import Forecaster
 from wavefold.tasks.frames.reading import read_frames, windows_in
-from wavefold.tasks.samples.inference import recipe_of
 from wavefold.transforms import frame_scaling
 
 SMALL = {

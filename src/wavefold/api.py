@@ -44,16 +44,6 @@ from wavefold.reports.page import write_page
 from wavefold.reports.score_table import lead_table, score_rows, score_table
 from wavefold.serving.app import Limits, check_server, new_app, run_server
 from wavefold.serving.classification import served_run
-from wavefold.tasks.frames.forecasts import Forecasts, check_forecast_target, write_forecasts
-from wavefold.tasks.frames.run import (
-    FrameScore,
-    begin_frames,
-    fit_and_evaluate_frames,
-    forecast,
-    score_frames,
-    simulate_frames,
-)
-from wavefold.tasks.frames.validation import check_frame_recipe, check_frames, describe_forecasters
 from wavefold.tasks.samples.inference import probabilities_for, recipe_of
 from wavefold.tasks.samples.predictions import Predictions, check_target, write_predictions
 from wavefold.tasks.samples.reading import read_for, split_samples
@@ -65,6 +55,16 @@ from wavefold.tasks.samples.run import (
     simulate_samples,
 )
 from wavefold.tasks.samples.validation import check_data, check_recipe, describe_members
+from wavefold.tasks.frames.forecasts import Forecasts, check_forecast_target, write_forecasts
+from wavefold.tasks.frames.run import (
+    FrameScore,
+    begin_frames,
+    fit_and_evaluate_frames,
+    forecast,
+    score_frames,
+    simulate_frames,
+)
+from wavefold.tasks.frames.validation import check_frame_recipe, check_frames, describe_forecasters
 
 __all__ = [
     "Run",

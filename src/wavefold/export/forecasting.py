@@ -29,11 +29,11 @@ from wavefold.data.series import Seconds, Series, Windows
 from wavefold.export.onnx import OnnxModel, check_onnx, words_of, write_onnx
 from wavefold.models.first_forecast import FirstForecast
 from wavefold.recipe import Recipe
+from wavefold.tasks.samples.inference import recipe_of
 from wavefold.tasks.frames.fit import truth_of
 from wavefold.tasks.frames.inference import Forecaster, load_forecaster, where_seen
 from wavefold.tasks.frames.reading import check_like, read_frames, sections, windows_in
 from wavefold.tasks.frames.scaling import scaling_of
-from wavefold.tasks.samples.inference import recipe_of
 from wavefold.training.forecast_set import past_of
 from wavefold.transforms.frame_scale import FRAME_TRANSFORMS, FrameModule, FrameTransform
 

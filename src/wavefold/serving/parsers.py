@@ -100,7 +100,7 @@ def json_samples(body: bytes, form: Form) -> InputBatch:
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
         raise _refused(twice[:80], "appears more than once")
-    fields = {key: document[key] for key in keys}
+    fields: dict[str, Any] = {key: document[key] for key in keys}
     if form.key in fields:
         fields[form.key] = _numbers(fields[form.key], body.count(b"[") - len(keys) + 1, form)
     for key in ("ids", "times"):
@@ -281,7 +281,7 @@ def _numbered(count: int) -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def _place(at: Sequence[int]) -> str:
+def _place(at: Sequence[Any]) -> str:
     return "".join(f"[{number}]" for number in at)
 
 

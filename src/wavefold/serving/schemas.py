@@ -66,7 +66,7 @@ def query_model(suffixes: Sequence[str], *, rows: bool) -> type[BaseModel]:
     if suffixes:
         pattern = rf"^[A-Za-z0-9_-]{{1,80}}({'|'.join(map(re.escape, suffixes))})$"
         words = "For application/octet-stream: the file name, of which only the suffix matters."
-        about = {"validate_default": True, "description": words, "json_schema_extra": {"pattern": pattern}}
+        about: dict[str, Any] = {"validate_default": True, "description": words, "json_schema_extra": {"pattern": pattern}}
         name: Any = Field(f"sample{suffixes[0]}", alias="name", **about)
         fields["suffix"] = (Annotated[str, AfterValidator(suffix_of)], name)
     if rows:

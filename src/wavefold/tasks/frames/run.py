@@ -21,6 +21,7 @@ from wavefold.data.fingerprints import count_known, save_fingerprints
 from wavefold.data.lazy import part_of
 from wavefold.data.series import Series, Windows
 from wavefold.recipe import Recipe, digest_of
+from wavefold.tasks.samples.context import run_metadata
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.evaluate import Evaluation, evaluate_windows, evaluation_notes, frame_notes
 from wavefold.tasks.frames.fit import (
@@ -44,7 +45,6 @@ from wavefold.tasks.frames.reading import (
     with_truth,
 )
 from wavefold.tasks.frames.scaling import scaling_of
-from wavefold.tasks.samples.context import run_metadata
 from wavefold.training.monitor import TrainingMonitor
 from wavefold.transforms.frame_scaling import frames_at
 
