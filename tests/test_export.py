@@ -21,7 +21,7 @@ from wavefold.models import CLASSIFIERS, MODELS, prepare_for_prediction
 from wavefold.models.views import Views, answers_of
 from wavefold.recipe import Recipe
 from wavefold.tasks.samples.ensemble_module import ensemble_module
-from wavefold.tasks.samples.inference import recipe_of
+from wavefold.tasks.base import recipe_of
 from wavefold.transforms import TRANSFORMS
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'wavefold[onnx]'")

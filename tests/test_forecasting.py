@@ -26,7 +26,7 @@ from wavefold.tasks.frames.evaluate import evaluate_windows, evaluation_notes
 from wavefold.tasks.frames.fit import new_baseline
 from wavefold.tasks.frames.inference import Forecaster
 from wavefold.tasks.frames.reading import read_frames, windows_in
-from wavefold.tasks.samples.inference import recipe_of
+from wavefold.tasks.base import recipe_of
 from wavefold.transforms import frame_scaling
 
 SMALL = {

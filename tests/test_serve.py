@@ -27,7 +27,8 @@ from wavefold.serving import forecasting as frames_story
 from wavefold.serving.app import Limits, ServedModel, new_app, run_server
 from wavefold.serving.parsers import InputBatch
 from wavefold.serving.queue import InferenceQueue
-from wavefold.tasks.samples.inference import recipe_of
+from wavefold.serving.schemas import Forecast, prediction_model
+from wavefold.tasks.base import recipe_of
 from wavefold.tasks.samples.reading import read_like
 
 NAN = float("nan")
@@ -58,31 +59,40 @@ FAKE = ServedModel(
     shape=(1, 3),
     predict=halves,
     example=np.array([[0.5, 0.25, 0.0]], np.float32),
-    classes=("down", "up"),
+    key="signals",
+    name="predictions",
+    row=prediction_model(("down", "up")),
+    answer=story.prediction_answer(("down", "up"), lambda p: (p > 0.5).astype(float)),
+    offers=("application/json", "text/csv"),
     read=read,
     suffixes=(".npy", ".csv", ".zip"),
     csv=True,
     explain=explain,
-    decide=lambda p: (p > 0.5).astype(float),
 )
 TWO = replace(FAKE, shape=(2, 3), example=np.zeros((2, 3), np.float32), csv=False, suffixes=(), read=None)
 
 
-def later(frames, times):
+def later(frames, times=0.0):
     """Forecasts by hand: the last frame, once and twice, with the hour added."""
     last = frames[:, :, -1:]
-    return np.concatenate([last, 2 * last], axis=2) + times[:, None, None, None, None]
+    return np.concatenate([last, 2 * last], axis=2) + np.reshape(times, (-1, 1, 1, 1, 1))
 
 
 FRAMES = ServedModel(
     title="fake frames",
     kind="frames",
+    key="frames",
+    name="forecasts",
+    row=Forecast,
+    answer=frames_story.forecast_answer(("t2m",)),
+    offers=("application/json", "application/x-npy"),
+    lines=False,
+    npy=True,
     metadata={},
     shape=(1, 2, 1, 2),
     predict=later,
     example=np.zeros((1, 2, 1, 2), np.float32),
     nan=True,
-    targets=("t2m",),
 )
 
 
@@ -155,28 +165,37 @@ def test_samples_of_two_channels_are_nested_once_more():
 @pytest.mark.parametrize(
     ("body", "field", "word"),
     [
-        ({"signals": [[1, 2, 3], [1, 2]]}, "signals[1]", "signals[1]: got 2 values, expected 3"),
-        ({"signals": [[[1, 2, 3]], [[1, 2]]]}, "signals[1][0]", "got 2 values, expected 3"),
-        ({"signals": [[1, 2, 3], 4]}, "signals[1]", "got 4, expected a list of 3 values"),
-        ({"signals": [[1, "2", 3]]}, "signals[0][1]", 'got "2", expected a number'),
-        ({"signals": [[1, None, 3]]}, "signals[0][1]", "got null, expected a number"),
-        ({"signals": [[1, True, 3]]}, "signals[0][1]", "got true, expected a number"),
-        ({"signals": [[1, 1e39, 3]]}, "signals[0][1]", "got 1e+39, expected a finite float32 number"),
-        ({"signals": [1, 10**400, 3]}, "the body", "a number with 401 digits"),
-        ({"signals": [1, 10**50, 3]}, "signals[1]", "got 1e+50, expected a finite float32 number"),
-        ({"signals": []}, "signals", "contains no samples"),
-        ({"signals": [1, [], 3]}, "signals[1]", "got a list, expected a number"),
-        ({"signals": [1, [2, 2], []]}, "signals[1]", "got a list, expected a number"),
-        ({"signals": [[1, 2, 3], [1, [2], 3]]}, "signals[1][1]", "got a list, expected a number"),
+        (
+            {"signals": [[1, 2, 3], [1, 2]]},
+            "signals[1]",
+            "signals[1]: list should have at least 3 items",
+        ),
+        ({"signals": [[1, 2, 3], [1, 2], [1, 2, 3, 4]]}, "signals[1]", "at least 3 items after validation, not 2"),
+        ({"signals": [[1, 2], [1, 2, 3, 4]]}, "signals[0]", "at least 3 items after validation, not 2"),
+        ({"signals": [[[1, 2, 3]], [[1, 2]]]}, "signals[1][0]", "at least 3 items after validation, not 2"),
+        ({"signals": [[1, 2, 3], 4]}, "signals[1]", "should be a valid list"),
+        ({"signals": [[1, "2", 3]]}, "signals[0][1]", 'should be a valid number; got "2"'),
+        ({"signals": [[1, None, 3]]}, "signals[0][1]", "should be a valid number; got null"),
+        ({"signals": [[1, True, 3]]}, "signals[0][1]", "should be a valid number; got true"),
+        ({"signals": [[1, 1e39, 3]]}, "signals[0][1]", "should be less than or equal to 34028"),
+        ({"signals": [[1, -1e39, 3]]}, "signals[0][1]", "should be greater than or equal to -34028"),
+        ({"signals": [1, 10**400, 3]}, "signals[1]", "should be a valid number"),
+        ({"signals": [1, 10**50, 3]}, "signals[1]", "should be less than or equal to 34028"),
+        ({"signals": []}, "signals", "at least 3 items after validation, not 0"),
+        ({"signals": [1, [], 3]}, "signals[1]", "should be a valid number"),
+        ({"signals": [1, [2, 2], []]}, "signals[1]", "should be a valid number"),
+        ({"signals": [[1, 2, 3], [1, [2], 3]]}, "signals[1][1]", "should be a valid number"),
         ({"a\nb": 1}, "a\nb", "'a\\nb' is not one of signals, ids"),
         ({"signals": 3}, "signals", "0 lists deep"),
         ({"signal": [1, 2, 3]}, "signal", "did you mean 'signals'?"),
-        ({}, "signals", "missing, expected samples"),
-        ({"signals": [1, 2, 3], "ids": ["a", "b"]}, "ids", "got 2 strings, expected 1"),
-        ({"signals": [1, 2, 3], "ids": [7]}, "ids[0]", "got 7, expected a string"),
-        ({"signals": [1, 2, 3], "ids": None}, "ids", "got null, expected a list"),
-        ({"signals": [1, 2, 3], "ids": "a"}, "ids", 'got "a", expected a list'),
-        ([1, 2, 3], "the body", "got a list, expected an object"),
+        ({"signals": [1, 2, 3], "id": ["a"]}, "id", "did you mean 'ids'?"),
+        ({}, "signals", "required"),
+        ({"signals": [1, 2, 3], "ids": ["a", "b"]}, "ids", "got 2 values, expected 1"),
+        ({"signals": [1, 2, 3], "ids": [7]}, "ids[0]", "should be a valid string"),
+        ({"signals": [1, 2, 3], "ids": ["a" * 201]}, "ids[0]", "at most 200 characters"),
+        ({"signals": [1, 2, 3], "ids": None}, "ids", "should be a valid list; got null"),
+        ({"signals": [1, 2, 3], "ids": "a"}, "ids", 'should be a valid list; got "a"'),
+        ([1, 2, 3], "the body", 'expected an object {"signals": [...]}'),
     ],
 )
 def test_a_fault_in_json_is_named(body, field, word):
@@ -210,8 +229,8 @@ def test_large_whole_numbers_are_numbers():
 def test_rows_of_numbers_are_samples():
     assert ups(Client().post(content=b"1,0,0\n-1,.5,+1.\r\n\n", **typed("text/csv; charset=utf-8"))) == [1, 0]
     for body, word in [
-        (b"1,0,0\n1,0\n", "line 2: got 2 values, expected 3"),
-        (b"1,,0\n", "line 1, value 2"),
+        (b"1,0,0\n1,0\n", "line 2: has 2 values, expected 3"),
+        (b"1,,0\n", "line 1: value 2 is ''"),
         (b"1,-,0", "'-'"),
     ]:
         assert word in refused(Client().post(content=body, **typed("text/csv")))
@@ -244,6 +263,10 @@ def header(text: bytes) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
+def shaped(shape: bytes, descr: bytes = b"'<f4'") -> bytes:
+    return header(b"{'descr': %s, 'fortran_order': False, 'shape': %s, }" % (descr, shape))
+
+
 @pytest.mark.parametrize(
     ("body", "word"),
     [
@@ -252,14 +275,31 @@ def header(text: bytes) -> bytes:
         (npy(np.array([1j, 0, 0])), "expected float32"),
         (npy(np.zeros((2, 4))), "expected one or more samples of 1 x 3"),
         (npy(np.zeros((0, 3))), "contains no samples"),
-        (npy(np.zeros(3))[:-1], "its header says 24"),
-        (header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (4000000000, 4000000000), }"), "contains 0 bytes"),
-        (header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -3), }") + bytes(12), "the body"),
-        (header(b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,), }"), "header does not describe"),
-        (header(b"__import__('os').getcwd()"), "header does not describe"),
-        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "header does not describe"),
+        (npy(np.zeros(3))[:-1], "is truncated, 151 of 152 bytes"),
+        (npy(np.zeros(3)) + b"1", "has 1 more bytes than its header says"),
+        (
+            header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (4000000000, 4000000000), }"),
+            "expected a plain array of numbers",
+        ),
+        (header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4000000000, 4000000000), }"), "expected a plain array"),
+        (
+            header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }" % (b"1," * 65)) + bytes(4),
+            "expected a plain array",
+        ),
+        (header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (400, 4), }"), "is truncated, 128 of 6,528 bytes"),
+        (
+            header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -3), }") + bytes(12),
+            "expected a plain array of numbers",
+        ),
+        (header(b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,), }"), "expected a plain array"),
+        (header(b"{'descr': 'f4,f4', 'fortran_order': False, 'shape': (3,), }"), "expected a plain array"),
+        (header(b"{'descr': '(9,)f4', 'fortran_order': False, 'shape': (3,), }"), "expected a plain array"),
+        (header(b"__import__('os').getcwd()"), "expected a plain array"),
+        (header(b"(" * 110), "expected a plain array"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "is truncated in its header"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(5000), "has a header of 4,294,967,307 bytes"),
         (b"PK\x03\x04", "expected a NumPy .npy file"),
-        (b"", "expected a NumPy .npy file"),
+        (b"", "is empty, expected a NumPy array"),
     ],
 )
 def test_what_is_no_array_of_samples_is_refused(body, word):
@@ -526,7 +566,7 @@ def test_a_sample_is_explained():
     assert answer["map"] == [[1.0, 0.5, 0.0]]
     assert answer["class"] == "up"
     assert answer["ids"] == ["a", "b"]
-    assert Client(replace(FAKE, explain=None)).post("/explain", json={"signals": [1, 0, 0]}).json()["map"] is None
+    refused(Client(replace(FAKE, explain=None)).post("/explain", json={"signals": [1, 0, 0]}), 404)
 
 
 def test_a_sample_that_is_not_there_is_404():
@@ -548,30 +588,31 @@ def test_frames_are_answered_by_frames():
 
 def test_targets_of_other_sizes_keep_their_digits():
     both = np.array([101325.25, 0.00512], np.float32).reshape(1, 2, 1, 1, 1)
-    served = replace(FRAMES, predict=lambda frames, times: np.broadcast_to(both, (len(frames), 2, 2, 1, 2)), targets=("p", "q"))
+    answer = frames_story.forecast_answer(("p", "q"))
+    served = replace(FRAMES, predict=lambda frames: np.broadcast_to(both, (len(frames), 2, 2, 1, 2)), answer=answer)
     said = Client(served).post(json={"frames": [[[1, 2]], [[3, 4]]]}).json()["forecasts"][0]["frames"]
     assert [target[1][0][0] for target in said] == pytest.approx([101325.25, 0.00512], rel=1e-7)
 
 
 def test_samples_and_answers_are_held_within_bounds():
     gate = Gate()
-    client = Client(replace(FAKE, predict=gate), body=1000)
-    rows = np.ones((290, 3), np.int8)  # of 3,480 bytes as float32
+    client = Client(replace(FAKE, predict=gate, shape=(1, 100)), body=2000)
+    rows = np.ones((18, 100), np.int8)  # of 7,200 bytes as float32
     array = {"content": npy(rows), **typed("application/x-npy")}
 
     async def story():
         transport = httpx.ASGITransport(client.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as asking:
-            first = asyncio.create_task(asking.post("/predict", content=npy(rows[:250]), headers=array["headers"]))
+            first = asyncio.create_task(asking.post("/predict", content=npy(rows[:14]), headers=array["headers"]))
             await asyncio.to_thread(gate.entered.wait, 10)
             refusal = await asking.post("/predict", **array)
             gate.open.set()
-            return refusal, await first, await asking.post("/predict", content=npy(rows[:250]), headers=array["headers"])
+            return refusal, await first, await asking.post("/predict", content=npy(rows[:14]), headers=array["headers"])
 
     refusal, *answers = asyncio.run(story())
     assert "fill the memory" in refused(refusal, 503)
-    assert [len(ups(answer)) for answer in answers] == [250, 250]
-    wide = replace(FRAMES, predict=lambda frames, times: np.zeros((len(frames), 1, 60, 1, 2)))
+    assert [len(ups(answer)) for answer in answers] == [14, 14]
+    wide = replace(FRAMES, predict=lambda frames: np.zeros((len(frames), 1, 60, 1, 2)))
     sent = {"json": {"frames": [[[1, 2]], [[3, 4]]]}}
     assert "takes more than 4,000 bytes" in refused(Client(wide, body=1000).post(**sent), 413)
     assert Client(wide, body=1000).post(**sent, headers={"accept": "application/x-npy"}).status_code == 200
@@ -871,5 +912,8 @@ def test_rows_of_numbers_without_a_header_are_answered_as_predict_does(beats):
 
 
 def test_what_json_has_no_word_for_is_named():
-    for body, word in ((b'{"signals": [NaN, 1, 2]}', "NaN is not a JSON value"), (b'{"signals": [1, 2', "incomplete")):
+    for body, word in (
+        (b'{"signals": [NaN, 1, 2]}', "signals[0]: input should be a finite"),
+        (b'{"signals": [1, 2', "line 1 column 17"),
+    ):
         assert word in refused(Client().post(content=body, **typed("application/json")))

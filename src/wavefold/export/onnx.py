@@ -20,9 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wavefold.core.files import without_nan
 from wavefold.core.errors import UserError
-from wavefold.core.files import write_whole
+from wavefold.core.files import without_nan, write_whole
 from wavefold.core.registry import optional
 
 _format = optional("onnx", extra="onnx")

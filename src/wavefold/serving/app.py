@@ -13,7 +13,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from typing import Annotated, Any
 
 from jinja2 import Environment, PackageLoader
 
@@ -21,18 +21,38 @@ from wavefold.core import version
 from wavefold.core.errors import UserError
 from wavefold.core.registry import optional
 from wavefold.plots.plot import plotly_script
-from wavefold.serving.handlers import Limits, Reply, RequestHandler, ServedModel, in_bounds, refuse
-from wavefold.serving.openapi import description_of_explain, description_of_get, description_of_predict
-from wavefold.serving.parsers import RequestError
+from wavefold.serving.handlers import (
+    FILE,
+    Limits,
+    Reply,
+    RequestHandler,
+    ServedModel,
+    Taken,
+    body_types,
+    in_bounds,
+    refuse,
+)
+from wavefold.serving.parsers import RequestError, refusal_of
+from wavefold.serving.responses import CSV, JSON, NPY, rounded
+from wavefold.serving.schemas import Refusal, answer_model, explanation_model, query_model
 
 __all__ = ["Limits", "ServedModel", "check_server", "new_app", "run_server"]
 
 fastapi = optional("fastapi", extra="serve")
 uvicorn = optional("uvicorn", extra="serve")
 
-Taken = Callable[[Any], Awaitable[Reply]]  # request handler
-
 _CONNECTIONS = 2048  # open at once
+_SHOWN = 400  # most values in an example: a longer one would dominate the document
+_RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
+_ERRORS: dict[int, dict[str, Any]] = {
+    404: {"description": "The requested sample is not in the body."},
+    408: {"description": "The body did not arrive within the time limit."},
+    413: {"description": "The body exceeds the limit on bytes or samples."},
+    415: {"description": "The content type of the body is not supported."},
+    422: {"description": "The body or the query is invalid; `field` names the invalid part."},
+    500: {"description": "The model failed; the server keeps running."},
+    503: {"description": "Too many requests are waiting, or the response took too long; try again later.", "headers": _RETRY},
+}
 _SAFE = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -58,6 +78,7 @@ def new_app(served: ServedModel, limits: Limits | None = None) -> Any:
     about = f"{served.title}. At most {_limit_words(handler.limits)}."
     plain = {"docs_url": None, "redoc_url": None, "lifespan": lifespan}  # those pages load scripts from other sites
     app = fastapi.FastAPI(title=f"Wavefold: {served.title}", version=version.__version__, description=about, **plain)
+    app.add_exception_handler(fastapi.exceptions.RequestValidationError, _bad_query)
     for status in (404, 405):
         app.add_exception_handler(status, _not_there)
     _add_routes(app, handler)
@@ -81,36 +102,73 @@ def run_server(app: Any, host: str, port: int, *, log: Callable[[str], None]) ->
 
 
 def _add_routes(app: Any, handler: RequestHandler) -> None:
-    _route(app, "/predict", _within(handler, handler.predict), "POST", **description_of_predict(handler.served, handler.form))
-    if handler.served.kind == "classes":
-        _route(
-            app, "/explain", _within(handler, handler.explain), "POST", **description_of_explain(handler.served, handler.form)
-        )
-    _route(app, "/health", handler.health, **description_of_get("Server status"))
-    _route(app, "/model", handler.model, **description_of_get("The model's inputs, outputs and scores"))
-    _route(app, "/example", handler.example, **description_of_get("An example body for POST /predict"))
+    served = handler.served
+    answer = answer_model(served.name, served.row)
+    others = {kind: {"schema": {"type": "string"}} for kind in served.offers if kind != JSON}
+    words = f"A sample has {handler.form.words} values. Concurrent requests are run as one batch."
+    _post(app, "/predict", handler, handler.predict, "Predict samples", words, answer, content=others)
+    if served.explain:
+        words = "The answer for a sample, and how much each part of the sample supports it."
+        _post(app, "/explain", handler, handler.explain, "Explain one sample", words, explanation_model(served.row))
+    _get(app, "/health", handler.health, "Server status")
+    _get(app, "/model", handler.model, "The model's inputs, outputs and scores")
+    _get(app, "/example", handler.example, "An example body for POST /predict")
     for path, taken in {"/": _page_of(handler), "/plotly.js": _script, "/axis": handler.axis}.items():
-        _route(app, path, taken, include_in_schema=False)
+        _get(app, path, taken)
 
 
-def _within(handler: RequestHandler, taken: Taken) -> Taken:
-    async def bounded(request: Any) -> Reply:
-        return await in_bounds(handler, taken, request)
+def _get(app: Any, path: str, taken: Callable[[], Awaitable[Reply]], summary: str = "") -> None:
+    """Add a GET; without a summary it is for the page only, and not documented."""
 
-    return bounded
+    async def endpoint() -> Any:
+        return _response(await taken())
+
+    described = {"response_model": dict[str, Any], "operation_id": path.strip("/") or "page"}
+    app.add_api_route(path, endpoint, summary=summary, include_in_schema=bool(summary), **described)
 
 
-def _route(app: Any, path: str, taken: Taken, method: str = "GET", **described: Any) -> None:
-    async def endpoint(request: Any) -> Any:
-        return _response(await taken(request))
+def _post(
+    app: Any, path: str, handler: RequestHandler, taken: Taken, summary: str, words: str, answer: Any, **more: Any
+) -> None:
+    """Add a POST of samples; the handler parses its body, within limits, and FastAPI its query. more: of the response."""
+    explained = path == "/explain"
+    errors = {status: {"model": Refusal, **said} for status, said in _ERRORS.items() if status != 404 or explained}
 
-    endpoint.__annotations__ = {"request": fastapi.Request}  # FastAPI injects by type, and may be missing at import
-    plain = {"response_class": fastapi.Response, "response_model": None, "operation_id": path.strip("/") or "page"}
-    app.add_api_route(path, endpoint, methods=[method], **plain, **described)
+    async def endpoint(request: Any, query: Any) -> Any:
+        return _response(await in_bounds(handler, taken, request, query))
+
+    query = query_model(handler.served.suffixes, rows=explained)
+    endpoint.__annotations__ = {"request": fastapi.Request, "query": Annotated[query, fastapi.Query()]}
+    described = {"summary": summary, "description": words, "operation_id": path.strip("/"), "response_model": answer}
+    body = {"requestBody": {"required": True, "content": _bodies(handler)}}
+    responses = {200: {"description": f"{summary}: the answer.", **more}, **errors}
+    app.add_api_route(path, endpoint, methods=["POST"], openapi_extra=body, responses=responses, **described)
+
+
+def _bodies(handler: RequestHandler) -> dict[str, Any]:
+    """The accepted bodies by content type, as OpenAPI describes them, with an example of those that can be short."""
+    served, form, example = handler.served, handler.form, handler.served.example
+    text = f"A .npy array of one sample of {form.words} numbers, or of several."
+    file = f"A file in the system's own format; its name ends in {', '.join(served.suffixes)}."
+    binary = {"type": "string", "format": "binary"}
+    json: dict[str, Any] = {"schema": form.model.model_json_schema()}
+    rows: dict[str, Any] = {"schema": {"type": "string"}}
+    if example.size <= _SHOWN:
+        times = {"times": [0.0]} if served.timed else {}
+        json["examples"] = {"one": {"value": {form.key: [rounded(example)], "ids": ["mine"], **times}}}
+        rows["examples"] = {"one": {"value": ",".join(f"{v:.4g}" for v in example.ravel()) + "\n"}}
+    arrays, files = {"schema": {**binary, "description": text}}, {"schema": {**binary, "description": file}}
+    return {kind: {JSON: json, CSV: rows, NPY: arrays, FILE: files}[kind] for kind in body_types(served)}
 
 
 def _response(reply: Reply) -> Any:
     return fastapi.Response(reply.content, reply.status, headers={**_SAFE, **reply.headers}, media_type=reply.kind)
+
+
+async def _bad_query(request: Any, error: Any) -> Any:
+    """The response for a query that its model does not accept."""
+    first = error.errors()[0]
+    return _response(refuse(refusal_of(first["loc"][1:], first["msg"], first["input"])))
 
 
 async def _not_there(request: Any, error: Any) -> Any:
@@ -119,11 +177,11 @@ async def _not_there(request: Any, error: Any) -> Any:
     return _response(refuse(RequestError(error.status_code, line, headers=error.headers)))
 
 
-def _page_of(handler: RequestHandler) -> Taken:
+def _page_of(handler: RequestHandler) -> Callable[[], Awaitable[Reply]]:
     """GET /: the page to drop a file on."""
     template = Environment(loader=PackageLoader("wavefold.serving"), autoescape=True).get_template("serve.html")
 
-    async def page(request: Any) -> Reply:
+    async def page() -> Reply:
         nonce = secrets.token_urlsafe(16)
         text = template.render(served=handler.served, form=handler.form, limits=handler.limits, nonce=nonce)
         headers = {"Content-Security-Policy": _PAGE_POLICY.format(nonce=nonce), "Cache-Control": "no-store"}
@@ -132,7 +190,7 @@ def _page_of(handler: RequestHandler) -> Taken:
     return page
 
 
-async def _script(request: Any) -> Reply:
+async def _script() -> Reply:
     """GET /plotly.js, served from the plotly package."""
     return Reply(plotly_script().encode(), "text/javascript; charset=utf-8", headers={"Cache-Control": "max-age=86400"})
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from wavefold.core import version
-from wavefold.core.errors import UserError, listed
+from wavefold.core.errors import UserError, listed, plural
 from wavefold.data.dataset import Floats
 from wavefold.serving.files import check_file
 from wavefold.serving.parsers import (
@@ -32,33 +32,20 @@ from wavefold.serving.parsers import (
     npy_samples,
     npy_values,
     row_samples,
-    shown_place,
 )
 from wavefold.serving.queue import InferenceQueue, QueueClosed
-from wavefold.serving.responses import (
-    CSV,
-    JSON,
-    NPY,
-    TOLD,
-    json_bytes,
-    new_predictions,
-    npy_bytes,
-    prediction_csv,
-    prediction_rows,
-    preferred,
-    rounded,
-)
+from wavefold.serving.responses import CSV, JSON, NPY, Answer, json_bytes, preferred, rounded
 
 Predict = Callable[..., NDArray[Any]]
+Taken = Callable[[Any, Any], Awaitable["Reply"]]  # from a request and its parsed query
 Made = TypeVar("Made")
-_FILE = "application/octet-stream"
+FILE = "application/octet-stream"
 _SMALL = 1 << 16  # bytes or values handled in the event loop: passing them to a thread costs more
 _HELD = 4  # memory of all requests together, in bodies of the largest size
-_JSON_BYTES = 40  # memory of a number while written as JSON: a Python float and its text
+_TEXT_BYTES = 40  # memory of a number while written as text: a Python float and its digits
 _THREADS = 2  # threads that parse bodies, read files and write responses
 _EXPLAINING = 2  # explanations at once
 _RETRY = {"Retry-After": "1"}
-_NAME = re.compile(r"[\w. ()+,=@#-]{1,200}", re.ASCII)
 _log = logging.getLogger("wavefold.serve")
 
 
@@ -67,20 +54,24 @@ class ServedModel:
     """A run in the form that the server needs."""
 
     title: str
-    kind: Literal["classes", "frames"]
+    kind: str  # "classes", "frames" or another word, by which the page draws answers
+    key: str  # of the samples in a JSON body
+    name: str  # of the rows in a JSON response
+    row: type[BaseModel]  # documents one of these rows
     metadata: Mapping[str, Any]  # content of GET /model, JSON values
     shape: tuple[int, ...]  # of one sample: (channel, ...), or of past frames (channel, past, row, column)
-    predict: Predict  # signals to probabilities (sample, class); past frames and times to (sample, target, ahead, row, column)
+    predict: Predict  # from signals, and their times if `timed`, to (sample, ...)
+    answer: Callable[[InputBatch, NDArray[Any]], Answer]  # from samples and what `predict` says of them
     example: Floats  # one sample, of that shape
-    classes: tuple[str, ...] = ()
+    offers: tuple[str, ...] = (JSON,)  # content types that an answer has
+    lines: bool = True  # whether a sample may be a line of numbers
     read: Callable[[Path], InputBatch] | None = None  # reads a file in the system's format; UserError if it is invalid
     suffixes: tuple[str, ...] = ()  # of such files, in lower case; the first is the default
     csv: bool = False  # whether `read` also takes a CSV of samples
+    npy: bool = False  # whether `read` also takes a .npy file; otherwise it is an array of samples
     explain: Callable[[Floats, Predict], Floats] | None = None  # from one sample and the model to a map of the same shape
-    decide: Callable[[NDArray[Any]], NDArray[Any]] | None = None  # from probabilities to decisions, both (sample, class)
     nan: bool = False  # whether values may be missing
     timed: bool = False  # whether each sample needs the time of its last frame
-    targets: tuple[str, ...] = ()  # forecast channels
     axis: NDArray[np.float64] | None = None  # (position,)
     axis_title: str = "position"
 
@@ -106,6 +97,11 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def body_types(served: ServedModel) -> list[str]:
+    """Return the content types that a body may have."""
+    return [JSON, *([CSV] if served.lines else []), NPY, *([FILE] if served.suffixes else [])]
+
+
 def refuse(refusal: RequestError) -> Reply:
     """Return the response for an invalid request: a one-line error and the name of the field."""
     content = {"error": refusal.error, "field": refusal.at or None}
@@ -117,8 +113,7 @@ class RequestHandler:
 
     def __init__(self, served: ServedModel, limits: Limits) -> None:
         self.served, self.limits = served, limits
-        key = "signals" if served.kind == "classes" else "frames"
-        self.form = Form(key, served.shape, limits.rows, nan=served.nan, timed=served.timed)
+        self.form = Form(served.key, served.shape, limits.rows, nan=served.nan, timed=served.timed)
         self._explaining = threading.BoundedSemaphore(_EXPLAINING)
         self._inside, self._held = 0, 0
         self.open()
@@ -135,53 +130,43 @@ class RequestHandler:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._explainers.shutdown(wait=False, cancel_futures=True)
 
-    async def predict(self, request: Any) -> Reply:
+    async def predict(self, request: Any, query: Any) -> Reply:
         """POST /predict."""
-        accept = request.headers.get("accept", "")
+        kind = preferred(request.headers.get("accept", ""), self.served.offers)
         with self._room() as hold:
-            requested = await self._requested(request, hold)
-            values = await self._answered(requested)
-            if self.served.kind == "classes":
-                return await self._soon(values.size, self._predictions, requested, values, preferred(accept, (JSON, CSV)))
-            kind = preferred(accept, (JSON, NPY))
-            hold(values.size * (_JSON_BYTES if kind == JSON else values.itemsize))
-            return await self._soon(values.size, self._forecasts, requested, values, kind)
+            batch = await self._requested(request, query, hold)
+            values = await self._answered(batch)
+            hold(values.nbytes if kind == NPY else values.size * _TEXT_BYTES)
+            content = await self._soon(values.size, self.served.answer(batch, values).content, kind, self.served.name)
+        return Reply(content, f"{CSV}; charset=utf-8" if kind == CSV else kind)
 
-    async def explain(self, request: Any) -> Reply:
+    async def explain(self, request: Any, query: Any) -> Reply:
         """POST /explain: one sample with its prediction and the contribution of each position."""
-        row = _row_number(request)
         with self._room() as hold:
-            requested = await self._requested(request, hold)
-        if row >= len(requested.ids):
-            raise RequestError(
-                404,
-                f"row: no sample {row}; the body has {len(requested.ids)} sample{'s' if len(requested.ids) != 1 else ''}",
-                "row",
-            )
-        one = requested.signals[row : row + 1]
-        values = await self._answered(InputBatch(requested.ids[row : row + 1], one, None))
-        explained = await self._map(one)
-        message = prediction_rows(
-            new_predictions(requested.ids[row : row + 1], self.served.classes, values, self._decided(values))
-        )[0]
-        drawn = {"signal": rounded(one[0]), "map": None if explained is None else rounded(explained)}
-        return Reply(json_bytes({**message, "row": row, "ids": requested.ids, **drawn}))
+            batch = await self._requested(request, query, hold)
+        count, row = len(batch.ids), query.row
+        if row >= count:
+            raise RequestError(404, f"row: no sample {row}; the body has {plural(count, 'sample')}", "row")
+        one = InputBatch(batch.ids[row : row + 1], batch.signals[row : row + 1])
+        values = await self._answered(one)
+        drawn = {"signal": rounded(one.signals[0]), "map": rounded(await self._map(one.signals[0]))}
+        return Reply(json_bytes({**self.served.answer(one, values).rows()[0], "row": row, "ids": batch.ids, **drawn}))
 
-    async def health(self, request: Any) -> Reply:
+    async def health(self) -> Reply:
         """GET /health."""
         return Reply(json_bytes({"status": "ok", "waiting": self._inside, "version": version.__version__}))
 
-    async def model(self, request: Any) -> Reply:
+    async def model(self) -> Reply:
         """GET /model."""
         own = {"title": self.served.title, "kind": self.served.kind, "suffixes": self.served.suffixes, "csv": self.served.csv}
         return Reply(json_bytes({**own, **self.served.metadata, "limits": asdict(self.limits)}))
 
-    async def example(self, request: Any) -> Reply:
+    async def example(self) -> Reply:
         """GET /example: a body for POST /predict."""
         times = {"times": [0.0]} if self.served.timed else {}
         return Reply(json_bytes({self.form.key: [rounded(self.served.example)], "ids": ["example"], **times}))
 
-    async def axis(self, request: Any) -> Reply:
+    async def axis(self) -> Reply:
         """GET /axis: the axis on which the page draws signals."""
         axis = self.served.axis
         values = np.arange(self.served.shape[-1]) if axis is None else axis
@@ -193,7 +178,7 @@ class RequestHandler:
         if self._inside >= self.limits.queue:
             raise RequestError(
                 503,
-                f"limit of {self._inside:,} request{'s' if self._inside != 1 else ''} at once reached; try again",
+                f"limit of {plural(self._inside, 'request')} at once reached; try again",
                 headers=_RETRY,
             )
         self._inside += 1
@@ -202,15 +187,14 @@ class RequestHandler:
         finally:
             self._inside -= 1
 
-    async def _requested(self, request: Any, hold: Callable[[int], None]) -> InputBatch:
+    async def _requested(self, request: Any, query: Any, hold: Callable[[int], None]) -> InputBatch:
         """Parse the samples of a request; they replace the body in the memory count."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        known = [JSON, *([CSV] if self._takes_csv() else []), NPY, *([_FILE] if self.served.suffixes else [])]
-        suffix = _suffix_of(request, self.served.suffixes)
+        known = body_types(self.served)
         if kind not in known:
             raise RequestError(415, f"content-type: {kind[:80] or 'none'} is not one of {listed(known)}", "content-type")
         body = await _body(request, self.limits.body, hold)
-        requested = await self._soon(_SMALL + 1 if kind == _FILE else len(body), self._read, kind, body, suffix)
+        requested = await self._soon(_SMALL + 1 if kind == FILE else len(body), self._read, kind, body, query)
         hold(requested.signals.nbytes - len(body))
         if self.served.timed and requested.times is None:
             raise RequestError(
@@ -224,23 +208,20 @@ class RequestHandler:
             return work(*given)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
 
-    def _takes_csv(self) -> bool:
-        return self.served.kind == "classes"
-
-    def _read(self, kind: str, body: bytes, suffix: str) -> InputBatch:
+    def _read(self, kind: str, body: bytes, query: Any) -> InputBatch:
         if kind == JSON:
             return json_samples(body, self.form)
         if kind == NPY:
             return npy_samples(body, self.form)
-        if kind == _FILE:
-            return self._of_file(body, suffix)
+        if kind == FILE:
+            return self._of_file(body, query.suffix)
         if holds_numbers_only(body) or not (self.served.csv and self.served.read):
             return row_samples(body, self.form)
         return self._of_file(body, ".csv")
 
     def _of_file(self, body: bytes, suffix: str) -> InputBatch:
         """Read the samples of a file in the system's format, written to a new folder under a fixed name."""
-        if suffix == ".npy" and self.served.kind == "classes":
+        if suffix == ".npy" and not self.served.npy:
             return npy_samples(body, self.form)
         if suffix == ".npy":
             npy_values(body)  # checks its header against its length
@@ -262,45 +243,28 @@ class RequestHandler:
 
     async def _answered(self, requested: InputBatch) -> NDArray[Any]:
         """Run the model; RequestError for samples whose prediction is not finite."""
-        arrays = (requested.signals,) if self.served.kind == "classes" else (requested.signals, _times_of(requested))
-        values = await self._queue.predict(*arrays)
-        bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1) if not self.served.nan else np.zeros(len(values), bool)
-        if bad.any():
-            place = shown_place(self.form.key, int(bad.argmax()))
+        times = [requested.times] if self.served.timed and requested.times is not None else []
+        values = await self._queue.predict(requested.signals, *times)
+        good = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if not self.served.nan and not good.all():
+            place = f"{self.form.key}[{good.argmin()}]"
             raise RequestError(422, f"{place}: too far from the training data, the prediction overflows", place)
         return values
 
-    async def _map(self, sample: Floats) -> Floats | None:
-        """The contribution of each position of one sample (1, ...), as (...)."""
-        explain = self.served.explain
-        if explain is None:
-            return None
+    async def _map(self, sample: Floats) -> Floats:
+        """The contribution of each position of one sample (channel, ...)."""
         if not self._explaining.acquire(blocking=False):
             raise RequestError(503, f"limit of {_EXPLAINING} explanations at once reached; try again", headers=_RETRY)
 
+        assert self.served.explain is not None
         end = time.monotonic() + self.limits.seconds
 
         def predict(signals: Floats) -> NDArray[Any]:
             return self._queue.predict_and_wait(signals, seconds=max(0.0, end - time.monotonic()))
 
-        made = self._explainers.submit(explain, sample[0], predict)
+        made = self._explainers.submit(self.served.explain, sample, predict)
         made.add_done_callback(lambda _: self._explaining.release())  # also if it never started
         return await asyncio.wrap_future(made)
-
-    def _decided(self, values: NDArray[Any]) -> NDArray[Any]:
-        return values if self.served.decide is None else self.served.decide(values)
-
-    def _predictions(self, requested: InputBatch, values: NDArray[Any], kind: str) -> Reply:
-        predictions = new_predictions(requested.ids, self.served.classes, values, self._decided(values))
-        if kind == CSV:
-            return Reply(prediction_csv(predictions), f"{CSV}; charset=utf-8")
-        return Reply(json_bytes({"predictions": prediction_rows(predictions)}))
-
-    def _forecasts(self, requested: InputBatch, values: NDArray[Any], kind: str) -> Reply:
-        if kind == NPY:
-            return Reply(npy_bytes(np.asarray(values, np.float32)), NPY)
-        rows = [{"id": name, "frames": rounded(one, TOLD)} for name, one in zip(requested.ids, values, strict=True)]
-        return Reply(json_bytes({"forecasts": rows, "targets": list(self.served.targets)}))
 
     @contextmanager
     def _room(self) -> Iterator[Callable[[int], None]]:
@@ -323,12 +287,13 @@ class RequestHandler:
             self._held -= mine
 
 
-async def in_bounds(handler: RequestHandler, taken: Callable[[Any], Awaitable[Reply]], request: Any) -> Reply:
+async def in_bounds(handler: RequestHandler, taken: Taken, request: Any, query: Any) -> Reply:
     """Return the response within the time limit, or an error response."""
     try:
+        _check_once(request)
         with handler.admitted():
             async with asyncio.timeout(handler.limits.seconds):
-                return await taken(request)
+                return await taken(request, query)
     except RequestError as refusal:
         return refuse(refusal)
     except TimeoutError:
@@ -342,6 +307,12 @@ async def in_bounds(handler: RequestHandler, taken: Callable[[Any], Awaitable[Re
     except Exception as error:
         _log.exception("a request failed")
         return refuse(RequestError(500, f"the model failed: {_one_line(error)}"))
+
+
+def _check_once(request: Any) -> None:
+    for name in ("name", "row"):
+        if len(request.query_params.getlist(name)) > 1:
+            raise RequestError(422, f"{name}: appears more than once", name)
 
 
 _READING = "wavefold.reading"  # in a request's scope while its body arrives
@@ -371,31 +342,6 @@ async def _pieces(request: Any) -> AsyncIterator[bytes]:
             yield piece
     except Exception:
         raise RequestError(408, "the body is incomplete: the client disconnected", "the body") from None
-
-
-def _suffix_of(request: Any, suffixes: Sequence[str]) -> str:
-    """The suffix of the query's `name`, one of `suffixes`; the rest of the name is ignored."""
-    if not suffixes:
-        return ""
-    names = request.query_params.getlist("name")
-    if not names:
-        return suffixes[0]
-    name = names[-1]
-    found = [suffix for suffix in suffixes if name.lower().endswith(suffix) and len(name) > len(suffix)]
-    if len(names) > 1 or not found or not _NAME.fullmatch(name):
-        raise RequestError(422, f"name: {name[:80]!r} is not a plain file name that ends in one of {listed(suffixes)}", "name")
-    return max(found, key=len)
-
-
-def _row_number(request: Any) -> int:
-    words = request.query_params.getlist("row") or ["0"]
-    if len(words) > 1 or not re.fullmatch(r"[0-9]{1,7}", words[0]) or int(words[0]) > 1_000_000:
-        raise RequestError(422, f"row: {words[-1][:40]!r} is not a sample number, expected 0 or more", "row")
-    return int(words[0])
-
-
-def _times_of(requested: InputBatch) -> NDArray[np.float64]:
-    return np.zeros(len(requested.ids)) if requested.times is None else requested.times
 
 
 def _one_line(error: Exception) -> str:

@@ -6,16 +6,44 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.tasks.samples.predictions import Predictions
+from wavefold.core.records import Scores
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 DRAWN, TOLD = 6, 8  # digits of a channel's largest value: for drawing, and for forecasts (float32 precision)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is answered for the samples of a request, made when it is asked for, in a thread if it is large."""
+
+    rows: Callable[[], list[dict[str, Any]]]  # a JSON object per sample
+    columns: Callable[[], Mapping[str, NDArray[Any]]] | None = None  # each (sample,), for CSV
+    array: Callable[[], NDArray[Any]] | None = None  # (sample, ...), for .npy
+    more: Mapping[str, Any] = field(default_factory=dict)  # further fields of the JSON object
+
+    def content(self, kind: str, name: str) -> bytes:
+        """Return the response of a content type. name: the key of the rows in JSON."""
+        if kind == CSV and self.columns:
+            return csv_bytes(self.columns())
+        if kind == NPY and self.array:
+            return npy_bytes(self.array())
+        return json_bytes({name: self.rows(), **self.more})
+
+
+def score_fields(scores: Scores) -> dict[str, Any]:
+    """The score of a run for GET /model: metric, value, 95 % interval, n, baseline scores and notes."""
+    value, *interval = (_defined(v) for v in scores.score.measure(scores.metric))
+    measured = [(row.name, [_defined(v) for v in row.measure(scores.metric)]) for row in scores.baselines]
+    beside = [{"name": name, "value": values[0], "interval": values[1:]} for name, values in measured]
+    fields = {"metric": scores.metric, "value": value, "interval": interval, "n": scores.n, "per": scores.per}
+    return {"score": fields, "baselines": beside, "standing": scores.standing, "notes": list(scores.notes)}
 
 
 def preferred(accept: str, offers: Sequence[str]) -> str:
@@ -45,38 +73,13 @@ def json_bytes(value: Any) -> bytes:
         return json.dumps(_defined(value)).encode()
 
 
-def prediction_rows(predictions: Predictions) -> list[dict[str, Any]]:
-    """Return id, most probable class, probabilities by class and decisions by class for each sample."""
-    classes = predictions.classes
-    odds, decided = np.round(predictions.probabilities, 7).tolist(), np.round(predictions.decided, 7).tolist()
-    named = [classes[i] for i in predictions.probabilities.argmax(axis=1)]
-    return [
-        {
-            "id": id_,
-            "class": name,
-            "probabilities": dict(zip(classes, p, strict=True)),
-            "decided": dict(zip(classes, d, strict=True)),
-        }
-        for id_, name, p, d in zip(predictions.ids.tolist(), named, odds, decided, strict=True)
-    ]
-
-
-def prediction_csv(predictions: Predictions) -> bytes:
-    """Return CSV, one row per sample: id, label_<class> (the decision), probability_<class>, predicted."""
-    columns = {name: [_cell(v) for v in values.tolist()] for name, values in predictions.columns().items()}
+def csv_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return columns (sample,) as CSV with a header, floats to eight digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    writer.writerows(zip(*([_cell(v) for v in values.tolist()] for values in columns.values()), strict=True))
     return text.getvalue().encode()
-
-
-def new_predictions(
-    ids: Sequence[str], classes: Sequence[str], probabilities: NDArray[Any], decided: NDArray[Any]
-) -> Predictions:
-    """Build the Predictions for the samples of a request."""
-    names: Any = np.array(ids, object)  # str_ would strip a trailing NUL
-    return Predictions(names, tuple(classes), np.asarray(probabilities, np.float64), np.asarray(decided, np.float64))
 
 
 def npy_bytes(values: NDArray[Any]) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import nn
 
 from wavefold.core.errors import DataError, UserError, listed, plural
@@ -25,6 +26,7 @@ from wavefold.reports.chapters import some_of
 from wavefold.reports.class_sections import agreement, calibration, class_balance, errors_by_class
 from wavefold.reports.held_out import HeldOut
 from wavefold.reports.page import Block, Chapter, Table, Words
+from wavefold.serving.schemas import prediction_model
 from wavefold.tasks.samples.target import State, Truth, Values, check_unused
 from wavefold.tasks.samples.task import SampleTask
 from wavefold.training.losses import LOSSES
@@ -150,6 +152,10 @@ class Classification(SampleTask):
     worst_words = "the lowest predicted probability of the true class"
     unsure_words = "nearly tied class probabilities"
     explained_words = "the predicted class"
+
+    def row_model(self, names: Sequence[str]) -> type[BaseModel]:
+        """What the server answers for a sample."""
+        return prediction_model(names)
 
     def sections(self, held: HeldOut, info: RunInfo, dataset: Dataset | None, note: str) -> list[Chapter]:
         """Confusion matrix and calibration."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from torch import nn
 
 from wavefold.core.errors import DataError, UserError
@@ -30,6 +31,7 @@ from wavefold.recipe import Recipe, StageRecipe
 from wavefold.reports.held_out import HeldOut
 from wavefold.reports.label_sections import label_balance, label_chapters, label_members
 from wavefold.reports.page import Block, Chapter, Table, Words
+from wavefold.serving.schemas import labels_model
 from wavefold.tasks.samples.predictions import Predictions, csv_of_columns
 from wavefold.tasks.samples.target import State, Truth, Values, check_unused
 from wavefold.tasks.samples.task import SampleTask
@@ -170,6 +172,10 @@ class MultiLabel(SampleTask):
         counts = self.truth(dataset).sum(axis=0).astype(int).tolist()
         each = (f"{name} {n:,} ({n / len(dataset):.1%})" for name, n in zip(dataset.target_names, counts, strict=True))
         return [f"labels: {', '.join(each)}"]
+
+    def row_model(self, names: Sequence[str]) -> type[BaseModel]:
+        """What the server answers for a sample."""
+        return labels_model(names)
 
     def sections(self, held: HeldOut, info: RunInfo, dataset: Dataset | None, note: str) -> list[Chapter]:
         """Scores and calibration of each label."""

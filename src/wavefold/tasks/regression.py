@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from torch import nn
 
 from wavefold.core.errors import DataError, UserError, plural
@@ -28,6 +29,7 @@ from wavefold.recipe import Recipe, StageRecipe
 from wavefold.reports.held_out import HeldOut
 from wavefold.reports.number_sections import number_histograms, number_members, residual_chapters
 from wavefold.reports.page import Block, Chapter, Table, Words
+from wavefold.serving.schemas import values_model
 from wavefold.tasks.samples.predictions import Predictions, csv_of_columns
 from wavefold.tasks.samples.target import State, Truth, Values, check_unused
 from wavefold.tasks.samples.task import SampleTask
@@ -237,6 +239,10 @@ class Regression(SampleTask):
             gaps = int(np.isnan(values).sum())
             parts.append(f"{name} {np.nanmin(values):g} to {np.nanmax(values):g}{f' ({gaps:,} unknown)' if gaps else ''}")
         return [f"targets: {', '.join(parts)}"]
+
+    def row_model(self, names: Sequence[str]) -> type[BaseModel]:
+        """What the server answers for a sample."""
+        return values_model(names)
 
     def sections(self, held: HeldOut, info: RunInfo, dataset: Dataset | None, note: str) -> list[Chapter]:
         """Residuals against truth and signal to noise, and coverage of the spread."""

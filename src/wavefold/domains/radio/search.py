@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.process import is_main_process
-from wavefold.core.records import RunInfo
 from wavefold.core.progress import Progress
+from wavefold.core.records import RunInfo
 from wavefold.data.dataset import Floats, Ints
 from wavefold.data.lazy import Lazy, row_blocks
 from wavefold.domains.radio.cadence import ON, PANELS

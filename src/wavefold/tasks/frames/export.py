@@ -9,7 +9,7 @@ and columns are those of the training frames.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wavefold.core import version
-from wavefold.core.errors import UserError, listed
+from wavefold.core.errors import UserError, listed, plural
 from wavefold.core.files import write_whole
 from wavefold.core.records import RunInfo
 from wavefold.core.run import RunFolder
@@ -30,11 +30,11 @@ from wavefold.data.series import Seconds, Series, Windows
 from wavefold.export.onnx import OnnxModel, check_onnx, words_of, write_onnx
 from wavefold.models.first_forecast import FirstForecast
 from wavefold.recipe import Recipe
+from wavefold.tasks.base import recipe_of
 from wavefold.tasks.frames.fit import truth_of
 from wavefold.tasks.frames.inference import Forecaster, load_forecaster, where_seen
 from wavefold.tasks.frames.reading import check_like, read_frames, sections, windows_in
 from wavefold.tasks.frames.scaling import scaling_of
-from wavefold.tasks.samples.inference import recipe_of
 from wavefold.training.forecast_set import past_of
 from wavefold.transforms.frame_scale import FRAME_TRANSFORMS, FrameModule, FrameTransform
 
@@ -53,7 +53,14 @@ class Exported:
     largest_difference: float  # from torch, in standard deviations of the later frames
     windows: int  # it was verified on
     simulated: bool  # whether they were simulated because the run's frames are gone
-    metadata: Mapping[str, str]  # stored in the file
+    bytes: int
+
+    def line(self) -> str:
+        """Summarize the export in one line."""
+        return (
+            f"{self.path}: {self.bytes / 1e6:.1f} MB; forecasts of {plural(self.windows, 'window')} match torch to "
+            f"{self.largest_difference:.0e} of the standard deviation of the later frames"
+        )
 
 
 class WholeForecaster(nn.Module):
@@ -137,11 +144,7 @@ def export_forecaster(
         difference = _compared(OnnxModel(made), answers, name, windows, _CLOSE_CARRIED if _is_carried(whole) else _CLOSE)
         content = made.read_bytes()
     write_whole(Path(out), lambda stream: stream.write(content))
-    log(
-        f"{out}: {len(content) / 1e6:.1f} MB; forecasts of {len(windows)} window{'s' if len(windows) != 1 else ''} match torch "
-        f"to {difference:.0e} of the standard deviation of the later frames"
-    )
-    return Exported(Path(out), difference, len(windows), bool(note), metadata)
+    return Exported(Path(out), difference, len(windows), bool(note), len(content))
 
 
 def clock_of(windows: Windows) -> Seconds:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ from torch import nn
 
 from wavefold.core.device import best_device, seed_step
 from wavefold.core.errors import DataError, UserError
-from wavefold.core.records import RunInfo
 from wavefold.core.random import key as make_key
+from wavefold.core.records import RunInfo
 from wavefold.core.registry import build_part, pick
 from wavefold.data.series import Series, Windows
 from wavefold.evaluation.forecast_metrics import FrameMetric, FrameScores, metrics_of_frames

@@ -17,20 +17,25 @@ from wavefold.data.dataset import Floats, Ints
 from wavefold.data.series import Series, Windows, time_word
 from wavefold.data.statistics import drift
 from wavefold.data.windows import TimeSplit
-from wavefold.evaluation.forecast_metrics import metric_unit
 from wavefold.evaluation.spectrum import radial_power
-from wavefold.evaluation.standing import standing
 from wavefold.plots.canvas import lead_word
 from wavefold.plots.charts import by_lead, forecast_player, in_order, map_grid, power_spectrum, scores_with_intervals
 from wavefold.recipe import Recipe, digest_of
-from wavefold.reports.chapters import drifted, headline, learning_chapter, measured_words, number, predictor_rows, repeat_chapter, standing_block
+from wavefold.reports.chapters import (
+    drifted,
+    headline,
+    learning_chapter,
+    measured_words,
+    predictor_rows,
+    repeat_chapter,
+    standing_block,
+)
 from wavefold.reports.page import Block, Chapter, Page, Table, Words
 from wavefold.reports.score_table import with_unit
 from wavefold.tasks.frames.explore import cells_of
 from wavefold.tasks.frames.fit import truth_of
 from wavefold.tasks.frames.inference import Forecaster, where_seen
 from wavefold.tasks.frames.reading import frames_of, read_frames, split_windows, windows_in, with_truth
-from wavefold.tasks.samples.report import drifted, headline, learning_chapter, number, repeat_chapter
 
 Log = Callable[[str], None]
 Values = NDArray[np.float64]
@@ -80,9 +85,7 @@ def _differences(scores: Scores) -> list[Block]:
     rows = [row for row in scores.baselines if row.differences]
     if not rows:
         return []
-    cells = [
-        [with_unit(name, scores), *(measured_words(row.compared(name)) for row in rows)] for name in scores.score.by_lead
-    ]
+    cells = [[with_unit(name, scores), *(measured_words(row.compared(name)) for row in rows)] for name in scores.score.by_lead]
     return [Table(["", *(f"ensemble - {row.name}" for row in rows)], cells, "Paired differences over all leads.")]
 
 

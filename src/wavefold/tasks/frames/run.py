@@ -22,6 +22,7 @@ from wavefold.data.fingerprints import count_known, save_fingerprints
 from wavefold.data.lazy import part_of
 from wavefold.data.series import Series, Windows
 from wavefold.recipe import Recipe, digest_of
+from wavefold.reports.score_table import lead_table
 from wavefold.tasks.frames.climatology import with_climatology, without_climatology
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.evaluate import Evaluation, evaluate_windows, evaluation_notes, frame_notes
@@ -46,7 +47,6 @@ from wavefold.tasks.frames.reading import (
     with_truth,
 )
 from wavefold.tasks.frames.scaling import scaling_of
-from wavefold.reports.score_table import lead_table
 from wavefold.tasks.run_info import new_run_info
 from wavefold.training.monitor import TrainingMonitor
 from wavefold.transforms.frame_scaling import frames_at

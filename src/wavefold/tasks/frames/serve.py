@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wavefold.core import version
 from wavefold.core.errors import DataError, UserError
+from wavefold.core.records import RunInfo
 from wavefold.core.run import RunFolder
 from wavefold.data import SERIES_SIMULATORS
 from wavefold.data.dataset import Floats
@@ -20,14 +22,16 @@ from wavefold.data.lazy import Ints
 from wavefold.data.series import Seconds, Series, Windows, later
 from wavefold.export.served import onnx_model
 from wavefold.recipe import Recipe
-from wavefold.serving.app import ServedModel
+from wavefold.serving.handlers import ServedModel
 from wavefold.serving.parsers import InputBatch
+from wavefold.serving.responses import JSON, NPY, TOLD, Answer, rounded, score_fields
+from wavefold.serving.schemas import Forecast
+from wavefold.tasks.base import recipe_of
 from wavefold.tasks.frames.export import export_forecaster, forecaster_module
 from wavefold.tasks.frames.inference import Forecaster, last_windows, where_seen
 from wavefold.tasks.frames.reading import check_like, read_frames, sections
-from wavefold.tasks.samples.inference import recipe_of
 
-Predict = Callable[[Floats, Seconds], Floats]
+Predict = Callable[..., Floats]  # from past frames, and the times of the last ones if it needs them
 
 _MOST = 1 << 30  # bytes of a grid's variables, decompressed
 _HDF = b"\x89HDF"
@@ -35,24 +39,42 @@ _HDF = b"\x89HDF"
 
 def served_forecaster(run: RunFolder, *, log: Callable[[str], None] = print) -> ServedModel:
     """Load a finished forecasting run for serving. say: receives a line if torch is used instead of ONNX Runtime."""
-    recipe, metadata, scores = recipe_of(run), run.metadata, run.scores
+    recipe, info = recipe_of(run), run.metadata
     _, windows = sections(recipe)
-    channels, rows, columns = metadata["shape"]
+    channels, rows, columns = info.shape
     predict, engine, timed = _asker(run, recipe, log)
     return ServedModel(
-        title=metadata["recipe"],
+        title=info.recipe,
         kind="frames",
-        metadata={**_fields_of(recipe, metadata, scores), "timed": timed, "engine": engine, "recipe_toml": run.recipe_text},
+        key="frames",
+        name="forecasts",
+        row=Forecast,
+        metadata={**_fields_of(run, recipe), "timed": timed, "engine": engine, "recipe_toml": run.recipe_text},
         shape=(channels, windows.past, rows, columns),
         predict=predict,
-        example=_example(recipe, metadata),
-        read=lambda path: _read(recipe, metadata, path),
+        answer=forecast_answer(info.channels[: info.targets]),
+        offers=(JSON, NPY),
+        lines=False,
+        npy=True,
+        example=_example(recipe, info),
+        read=lambda path: _read(recipe, info, path),
         suffixes=(".npz", ".npy", ".nc"),
         nan=True,
         timed=timed,
-        targets=tuple(metadata["channels"][: metadata["targets"]]),
         axis_title="column",
     )
+
+
+def forecast_answer(targets: Sequence[str]) -> Callable[[InputBatch, NDArray[Any]], Answer]:
+    """Return what makes an answer of forecast frames (sample, target, ahead, row, column)."""
+
+    def answer(batch: InputBatch, frames: NDArray[Any]) -> Answer:
+        def rows() -> list[dict[str, Any]]:
+            return [{"id": name, "frames": rounded(one, TOLD)} for name, one in zip(batch.ids, frames, strict=True)]
+
+        return Answer(rows, array=lambda: np.asarray(frames, np.float32), more={"targets": list(targets)})
+
+    return answer
 
 
 def check_grid_file(path: Path, most: int = _MOST) -> None:
@@ -91,29 +113,30 @@ class Torch:
     """A run's members in torch, loaded once: past frames (sample, channel, past, row, column) to later ones."""
 
     def __init__(self, run: RunFolder, recipe: Recipe) -> None:
-        self._metadata, (_, self._windows) = run.metadata, sections(recipe)
-        self._forecaster = Forecaster(run, recipe, self._metadata["targets"])
+        self._info, (_, self._windows) = run.metadata, sections(recipe)
+        self._forecaster = Forecaster(run, recipe, self._info.targets)
 
-    def forecast(self, frames: Floats, times: Seconds) -> Floats:
+    def forecast(self, frames: Floats, times: Seconds | None = None) -> Floats:
         """Forecast the later frames, (sample, target, ahead, row, column). times: (sample,) of the last past frame."""
         count, channels, past, rows, columns = frames.shape
+        times = np.zeros(count) if times is None else times
         series = Series(
             frames.swapaxes(1, 2).reshape(count * past, channels, rows, columns),
             np.arange(count) * past,
             np.arange(count).astype(np.str_),
             times=_before(times, self._step, past).ravel(),
-            step=self._metadata["step"],
-            channels=tuple(self._metadata["channels"]),
-            unit=self._metadata["unit"],
+            step=self._info.step or 0.0,
+            channels=self._info.channels,
+            unit=self._info.unit,
         )
         none: Ints = np.zeros(count, np.int64)
         windows = Windows(series, series.starts, none, none, past, self._windows.ahead, (rows, columns))
         made = np.concatenate([predicted for _, predicted in self._forecaster.forecast(windows)])
-        return where_seen(made, frames[:, : self._metadata["targets"]])
+        return where_seen(made, frames[:, : self._info.targets])
 
     @property
     def _step(self) -> float:
-        return float(self._metadata["step"] or 1.0)
+        return float(self._info.step or 1.0)
 
 
 def _asker(run: RunFolder, recipe: Recipe, log: Callable[[str], None]) -> tuple[Predict, str, bool]:
@@ -124,11 +147,10 @@ def _asker(run: RunFolder, recipe: Recipe, log: Callable[[str], None]) -> tuple[
         line = (str(error).splitlines() or [type(error).__name__])[0]
         log(f"using torch instead of ONNX Runtime: {line}")
         return Torch(run, recipe).forecast, f"torch ({line})", forecaster_module(run, recipe).needs_clock
-    timed, step, (_, windows) = "clock" in model.inputs, float(run.metadata["step"] or 1.0), sections(recipe)
+    timed, step, (_, windows) = "clock" in model.inputs, float(run.metadata.step or 1.0), sections(recipe)
 
-    def predict(frames: Floats, times: Seconds) -> Floats:
-        clock = [_clock(times, step, windows.past, windows.ahead)] if timed else []
-        predicted: Floats = model.predict(frames, *clock)
+    def predict(frames: Floats, *times: Seconds) -> Floats:
+        predicted: Floats = model.predict(frames, *(_clock(last, step, windows.past, windows.ahead) for last in times))
         return predicted
 
     return predict, "ONNX Runtime", timed
@@ -144,23 +166,23 @@ def _clock(times: Seconds, step: float, past: int, ahead: int) -> Seconds:
     return later(times[:, None], step, np.arange(1 - past, ahead + 1))
 
 
-def _read(recipe: Recipe, metadata: Mapping[str, Any], path: Path) -> InputBatch:
+def _read(recipe: Recipe, info: RunInfo, path: Path) -> InputBatch:
     """Read the last past frames of each segment of an uploaded temporary file."""
     if path.suffix == ".npz" and not zipfile.is_zipfile(path):
         raise DataError(f"{path.name}: is not a valid .npz file")
     check_grid_file(path)
     series, _ = read_frames(recipe, str(path))
-    check_like(series, dict(metadata))
+    check_like(series, info)
     windows, long = last_windows(recipe, series)
     past = replace(windows, ahead=0)
     times = series.clock(windows.first + windows.past - 1)
     return InputBatch(series.names[long].tolist(), past.values(), times)
 
 
-def _example(recipe: Recipe, metadata: Mapping[str, Any]) -> Floats:
+def _example(recipe: Recipe, info: RunInfo) -> Floats:
     """Past frames of a simulated series of the run's shape, or zeros if the simulator does not support it."""
     _, windows = sections(recipe)
-    channels, rows, columns = metadata["shape"]
+    channels, rows, columns = info.shape
     shape = (channels, windows.past, rows, columns)
     try:
         make = SERIES_SIMULATORS[recipe.data.simulator]
@@ -173,13 +195,9 @@ def _example(recipe: Recipe, metadata: Mapping[str, Any]) -> Floats:
     return np.zeros(shape, np.float32)
 
 
-def _fields_of(recipe: Recipe, metadata: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
-    _, windows = sections(recipe)
-    metric = scores["metric"]
-    value, *interval = scores["score"][metric][:3]
-    known = {name: metadata[name] for name in ("recipe", "channels", "targets", "shape", "unit", "step", "simulated")}
-    beside = [{"name": b["name"], "value": b[metric][0], "interval": b[metric][1:3]} for b in scores["baselines"]]
-    score = {"metric": metric, "value": value, "interval": interval, "n": scores["n"], "per": 0}
-    more = {"past": windows.past, "ahead": windows.ahead, "learned_from": scores.get("learned_from")}
-    notes = {"baselines": beside, "notes": list(scores.get("notes", [])), "score": score}
-    return {**known, **more, **notes, "wavefold": version.__version__}
+def _fields_of(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
+    info, (_, windows) = run.metadata, sections(recipe)
+    known = {"recipe": info.recipe, "task": recipe.kind, "channels": list(info.channels), "targets": info.targets}
+    known |= {"shape": list(info.shape), "unit": info.unit, "step": info.step, "simulated": info.simulated}
+    more = {"past": windows.past, "ahead": windows.ahead, "learned_from": run.scores.learned_from}
+    return {**known, **more, **score_fields(run.scores), "wavefold": version.__version__}

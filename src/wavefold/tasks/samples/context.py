@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import torch
-
-from wavefold.core import version
-from wavefold.core.device import best_device
-from wavefold.core.records import Identity, RunInfo
 from wavefold.core.run import RUN_FORMAT, RunFolder
 from wavefold.data.dataset import Dataset
 from wavefold.data.split import Fold

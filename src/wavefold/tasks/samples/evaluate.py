@@ -103,12 +103,10 @@ def data_notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[
     return (notes if left_out else []) + target_of(recipe).notes(recipe, dataset, folds) + _straddling(recipe, dataset, folds)
 
 
-def decide(run: RunFolder, recipe: Recipe, probabilities: Values, file: str = "ensemble.npz") -> Values:
-    """Apply a run's decision to predictions of its ensemble, or of its baseline; both (sample, ...)."""
+def decision_of(run: RunFolder, recipe: Recipe, file: str = "ensemble.npz") -> Any:
+    """The decision of a run's ensemble, or of its baseline, as fitted."""
     target, name = target_of(recipe), recipe.combine.decide
-    decision = target.parts.decision(name, target.options(recipe, name))
-    decided: Values = load_decision(decision, run.folder / file).apply(probabilities)
-    return decided
+    return load_decision(target.parts.decision(name, target.options(recipe, name)), run.folder / file)
 
 
 @dataclass(frozen=True)

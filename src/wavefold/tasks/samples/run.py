@@ -29,7 +29,7 @@ from wavefold.evaluation.standing import standing
 from wavefold.recipe import Recipe
 from wavefold.tasks.run_info import new_run_info
 from wavefold.tasks.samples.context import Context
-from wavefold.tasks.samples.evaluate import decide, decide_prior, evaluate
+from wavefold.tasks.samples.evaluate import decide_prior, decision_of, evaluate
 from wavefold.tasks.samples.fit import fit_fold, new_monitor
 from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.predictions import Predictions, write_predictions
@@ -86,7 +86,9 @@ def fit_and_evaluate_samples(context: Context) -> None:
 
 def _predicted(run: RunFolder, recipe: Recipe, dataset: Dataset, size: int = 512) -> Predictions:
     values = predictions_for(run, dataset, size)
-    return target_of(recipe).predictions(recipe, dataset.ids, run.metadata.classes, values, decide(run, recipe, values))
+    return target_of(recipe).predictions(
+        recipe, dataset.ids, run.metadata.classes, values, decision_of(run, recipe).apply(values)
+    )
 
 
 def predict_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predictions:
@@ -107,11 +109,8 @@ def score_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, war
     marks = {column: column_marks(dataset, column) for column in by}
     values = predictions_for(run, dataset, size)
     _warn_of_known(run, dataset, warn)
-    decided, truth, metrics = (
-        decide(run, recipe, values),
-        target.truth(dataset),
-        target.metrics(run.metadata.classes, run.metadata.units),
-    )
+    decided, truth = decision_of(run, recipe).apply(values), target.truth(dataset)
+    metrics = target.metrics(run.metadata.classes, run.metadata.units)
     drawn: dict[str, Any] = {"groups": dataset.groups if recipe.split.group else None, "seed": recipe.seed}
     metric = metrics[recipe.output.metric]
     whole = score(values, truth, metric=metric.name, table=metrics, decided=decided, **drawn)
@@ -150,7 +149,7 @@ def baselines_for(run: RunFolder, recipe: Recipe, dataset: Dataset, size: int) -
     yield target_of(recipe).prior_name, prior, decide_prior(recipe, prior)
     if recipe.output.baseline:
         values = predictions_for(run, dataset, size, baseline=True)
-        yield recipe.output.baseline, values, decide(run, recipe, values, "baseline.npz")
+        yield recipe.output.baseline, values, decision_of(run, recipe, "baseline.npz").apply(values)
 
 
 def _warn_of_known(run: RunFolder, dataset: Dataset, warn: Log) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from wavefold.core import version
 from wavefold.core.errors import DataError, UserError, listed
+from wavefold.core.records import RunInfo
 from wavefold.core.run import RunFolder
 from wavefold.data import LAYOUTS, SIMULATORS, read
 from wavefold.data.axes import axis_of
@@ -22,14 +24,17 @@ from wavefold.domains.base import domain_of
 from wavefold.export.served import onnx_model
 from wavefold.models.saliency import occlusion
 from wavefold.recipe import Recipe
-from wavefold.serving.app import ServedModel
+from wavefold.serving.handlers import ServedModel
 from wavefold.serving.parsers import InputBatch
-from wavefold.tasks.frames.serve import served_forecaster
-from wavefold.tasks.samples.evaluate import decided_by
+from wavefold.serving.responses import CSV, JSON, Answer, score_fields
+from wavefold.tasks.base import recipe_of
+from wavefold.tasks.samples.evaluate import decision_of
 from wavefold.tasks.samples.explain import pieces_of
 from wavefold.tasks.samples.export import export_run
-from wavefold.tasks.samples.inference import Members, recipe_of
+from wavefold.tasks.samples.inference import Members
+from wavefold.tasks.samples.predictions import Predictions
 from wavefold.tasks.samples.reading import check_shape
+from wavefold.tasks.samples.target import Target, target_of
 
 Values = NDArray[np.float64]
 Log = Callable[[str], None]
@@ -39,54 +44,60 @@ _RATES = (20.0, 20000.0)  # sampling rate of a WFDB record in Hz: least, most
 
 
 def served_run(run: RunFolder, *, log: Log = print) -> ServedModel:
-    """Load a finished run for serving. say: receives a line if torch is used instead of ONNX Runtime."""
-    recipe = recipe_of(run)
-    if recipe.windows:
-        return served_forecaster(run, log=log)
-    metadata, scores = run.metadata, run.scores
-    predict, engine = _asker(run, recipe, log)
-    shape, example = tuple(metadata["shape"]), example_of(recipe, metadata)
+    """Load a finished run for serving. log: receives a line if torch is used instead of ONNX Runtime."""
+    recipe, info = recipe_of(run), run.metadata
+    target, (predict, engine) = target_of(recipe), _asker(run, recipe, log)
+    example = example_of(recipe, info)
     axis = axis_of(
-        Dataset(example[None], np.array(["example"]), unit=metadata["unit"], axis=_positions(metadata)),
+        Dataset(example[None], np.array(["example"]), unit=info.unit, axis=_positions(info)),
         domain_of(recipe.data.simulator).axis_title,
     )
     return ServedModel(
-        title=metadata["recipe"],
-        kind="classes",
-        metadata={**_fields_of(recipe, metadata, scores, run.recipe_text, engine), "axis": _ends(axis.title, axis.values)},
-        shape=shape,
+        title=info.recipe,
+        kind=target.kind,
+        key="signals",
+        name="predictions",
+        row=target.row_model(info.classes),
+        metadata={**_fields_of(run, recipe, engine), "axis": _ends(axis.title, axis.values)},
+        shape=info.shape,
         predict=predict,
         example=example,
-        classes=tuple(metadata["classes"]),
-        read=lambda path: _read(recipe, metadata, path),
-        suffixes=_suffixes(shape, metadata, recipe.data.simulator),
-        csv=len(shape) == 2 and shape[0] == 1,
-        explain=_explain,
-        decide=lambda probabilities: decided_by(recipe, recipe.combine.decide, probabilities),
+        answer=prediction_answer(run, recipe),
+        offers=(JSON, CSV),
+        read=lambda path: _read(recipe, info, path),
+        suffixes=_suffixes(info, recipe.data.simulator),
+        csv=len(info.shape) == 2 and info.shape[0] == 1,
+        explain=partial(_explain, target),
         axis=axis.values,
         axis_title=axis.title,
     )
 
 
-def score_fields(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The score of a run for GET /model: metric, value, 95 % interval, n, and baseline scores."""
-    metric = scores["metric"]
-    value, *interval = scores["score"][metric][:3]
-    beside = [{"name": b["name"], "value": b[metric][0], "interval": b[metric][1:3]} for b in scores["baselines"]]
-    fields = {"metric": metric, "value": value, "interval": interval, "n": scores["n"], "per": scores.get("per", 0)}
-    return {"score": fields, "baselines": beside, "notes": list(scores.get("notes", []))}
+def prediction_answer(run: RunFolder, recipe: Recipe) -> Callable[[InputBatch, NDArray[Any]], Answer]:
+    """Return what makes an answer of a run's predictions (sample, ...)."""
+    target, rule = target_of(recipe), decision_of(run, recipe)
+
+    def answer(batch: InputBatch, values: NDArray[Any]) -> Answer:
+        def predictions() -> Predictions:
+            names: Any = np.array(batch.ids, object)  # str_ would strip a trailing NUL
+            exact = np.asarray(values, np.float64)
+            return target.predictions(recipe, names, run.metadata.classes, exact, rule.apply(exact))
+
+        return Answer(lambda: predictions().messages(), columns=lambda: predictions().columns())
+
+    return answer
 
 
-def example_of(recipe: Recipe, metadata: Mapping[str, Any]) -> Floats:
+def example_of(recipe: Recipe, info: RunInfo) -> Floats:
     """One simulated sample of the run's shape, or a sine wave if the simulator does not support the shape."""
-    shape = tuple(metadata["shape"])
     try:
-        made = SIMULATORS[recipe.data.simulator](2, 1, shape=shape, classes=recipe.data.classes).signals[:1]
+        names = list(target_of(recipe).names(recipe))
+        made = SIMULATORS[recipe.data.simulator](2, 1, shape=info.shape, classes=names).signals[:1]
     except (UserError, ValueError):
         made = np.empty(0, np.float32)
-    if made.shape[1:] == shape and np.isfinite(made).all():
+    if made.shape[1:] == info.shape and np.isfinite(made).all():
         return np.asarray(made[0], np.float32)
-    wave = np.sin(np.linspace(0, 20, int(np.prod(shape)))).reshape(shape)
+    wave = np.sin(np.linspace(0, 20, int(np.prod(info.shape)))).reshape(info.shape)
     return wave.astype(np.float32)
 
 
@@ -97,24 +108,24 @@ def _asker(run: RunFolder, recipe: Recipe, log: Log) -> tuple[Callable[..., NDAr
     except Exception as error:  # fall back to torch whatever fails in the export
         line = (str(error).splitlines() or [type(error).__name__])[0]
         log(f"using torch instead of ONNX Runtime: {line}")
-        return Members(run, recipe).probabilities, f"torch ({line})"
+        return Members(run, recipe).predictions, f"torch ({line})"
 
 
-def _fields_of(
-    recipe: Recipe, metadata: Mapping[str, Any], scores: Mapping[str, Any], text: str, engine: str
-) -> dict[str, Any]:
-    known = {name: metadata[name] for name in ("recipe", "classes", "shape", "unit", "samples", "simulated")}
-    more = {"decision": recipe.combine.decide, "learned_from": scores["learned_from"], "engine": engine}
-    return {**known, **score_fields(scores), **more, "wavefold": version.__version__, "recipe_toml": text}
+def _fields_of(run: RunFolder, recipe: Recipe, engine: str) -> dict[str, Any]:
+    info = run.metadata
+    known = {"recipe": info.recipe, "task": recipe.kind, "classes": list(info.classes), "units": list(info.units)}
+    known |= {"shape": list(info.shape), "unit": info.unit, "samples": info.samples, "simulated": info.simulated}
+    more = {"decision": recipe.combine.decide, "learned_from": run.scores.learned_from, "engine": engine}
+    return {**known, **score_fields(run.scores), **more, "wavefold": version.__version__, "recipe_toml": run.recipe_text}
 
 
-def _ends(title: str, values: Values) -> dict[str, Any]:
-    return {"title": title, "first": float(values[0]), "last": float(values[-1])}
+def _ends(title: str, values: Values | None) -> dict[str, Any] | None:
+    return None if values is None else {"title": title, "first": float(values[0]), "last": float(values[-1])}
 
 
-def _positions(metadata: Mapping[str, Any]) -> Values | None:
+def _positions(info: RunInfo) -> Values | None:
     """The axis at every position, interpolated from the marks stored in the run."""
-    marks, length = metadata.get("axis"), metadata["shape"][-1]
+    marks, length = info.axis, info.shape[-1]
     if not marks:
         return None
     at = np.linspace(0, length - 1, len(marks)).round()
@@ -122,37 +133,35 @@ def _positions(metadata: Mapping[str, Any]) -> Values | None:
     return positions
 
 
-def _explain(sample: Floats, predict: Callable[[Floats], NDArray[Any]]) -> Floats:
+def _explain(target: Target, sample: Floats, predict: Callable[[Floats], NDArray[Any]]) -> Floats:
     """Saliency map of a sample (channel, ...) by occlusion: each segment is replaced by the mean of its channel."""
-    predicted = predict(sample[None])[0]
-    axes = tuple(range(1, sample.ndim))
-    origin = sample.mean(axis=axes, keepdims=True)
-    explained: Floats = occlusion(
-        predict, sample[None], np.array([predicted.argmax()]), pieces=pieces_of(sample.shape), origin=origin
-    )[0]
+    column = target.explained(np.asarray(predict(sample[None]), np.float64))
+    origin = sample.mean(axis=tuple(range(1, sample.ndim)), keepdims=True)
+    explained: Floats = occlusion(predict, sample[None], column, pieces=pieces_of(sample.shape), origin=origin)[0]
     return explained
 
 
-def _suffixes(shape: Sequence[int], metadata: Mapping[str, Any], simulator: str) -> tuple[str, ...]:
-    """The file suffixes accepted for samples of this shape, those of the layouts of the simulator's domain among them."""
+def _suffixes(info: RunInfo, simulator: str) -> tuple[str, ...]:
+    """The file suffixes accepted for samples of a run's shape, those of the layouts of the simulator's domain among them."""
+    shape = info.shape
     if len(shape) > 2:
         own: tuple[str, ...] = (".npy", ".zip")
     elif shape[0] > 1:
         own = (".npy", ".ts")
     else:
-        fits = (".fits", ".fit", ".fits.gz", ".fit.gz") if metadata.get("grid") else ()
+        fits = (".fits", ".fit", ".fits.gz", ".fit.gz") if info.grid else ()
         own = (".npy", ".csv", ".csv.gz", ".txt", ".ts", ".zip", *fits)
     layouts = domain_of(simulator).layouts.values()  # those that read files as they are, without a grid of the run's
     return tuple(dict.fromkeys([*own, *(end for layout in layouts if "grid" not in layout.options for end in layout.suffixes)]))
 
 
-def _read(recipe: Recipe, metadata: Mapping[str, Any], path: Path) -> InputBatch:
+def _read(recipe: Recipe, info: RunInfo, path: Path) -> InputBatch:
     """Read the samples of an uploaded temporary file, without caching."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if any(name.endswith(".npy") for name in names):
-                return _of_arrays(archive, tuple(metadata["shape"]))
+                return _of_arrays(archive, info.shape)
             if any(name.endswith(".hea") for name in names):
                 folder = path.with_name("records")
                 folder.mkdir()
@@ -160,9 +169,9 @@ def _read(recipe: Recipe, metadata: Mapping[str, Any], path: Path) -> InputBatch
                 path = folder
     named = recipe.data.layout  # of many files: a table may be sent instead
     layout = named if named != "auto" and LAYOUTS[named].one_file else "auto"
-    grid = metadata.get("grid") or recipe.data.grid
-    dataset = read(path, layout=layout, classes=tuple(metadata["classes"]), labels=False, cache=False, grid=grid)
-    check_shape(dataset, metadata)
+    grid = info.grid or recipe.data.grid
+    dataset = read(path, layout=layout, labels=False, cache=False, grid=grid)
+    check_shape(dataset, info)
     return InputBatch(dataset.ids.tolist(), np.asarray(dataset.signals[: len(dataset)], np.float32))
 
 
@@ -177,10 +186,8 @@ def _of_arrays(archive: zipfile.ZipFile, shape: tuple[int, ...]) -> InputBatch:
         stored = read_header(content[:HEAD], len(content), name)
         if stored.shape != shape:
             raise DataError(f"{name}: shape is {' x '.join(map(str, stored.shape))}, expected {' x '.join(map(str, shape))}")
-        room = stored.room(1)
-        room.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8, offset=stored.offset)
         ids.append(name.removesuffix(".npy"))
-        signals.append(stored.turned(room)[0].astype(np.float32))
+        signals.append(stored.values(content).astype(np.float32))
     if not ids:
         raise DataError("the zip has no .npy file; expected one per sample")
     return InputBatch(ids, np.stack(signals))

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from torch import nn
 
 from wavefold.core.errors import UserError, listed
@@ -161,6 +162,10 @@ class Target(ABC):
     def predictions(self, recipe: Recipe, ids: Strings, names: Sequence[str], values: Values, decided: Values) -> Predictions:
         """The predictions as they are written to files and sent by the server."""
         return Predictions(ids, tuple(names), values, decided, recipe.output.submission)
+
+    @abstractmethod
+    def row_model(self, names: Sequence[str]) -> type[BaseModel]:
+        """Documents what the server answers for a sample."""
 
     def explained(self, values: Values) -> Ints:
         """The column of each prediction that is explained, (N,)."""
