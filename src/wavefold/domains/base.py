@@ -48,6 +48,8 @@ class Domain:
     series_writers: Mapping[str, Callable[..., Path]] = field(default_factory=dict)
     models: Mapping[str, type[nn.Module]] = field(default_factory=dict)
     classifiers: Mapping[str, type] = field(default_factory=dict)
+    regressors: Mapping[str, type] = field(default_factory=dict)
+    labellers: Mapping[str, type] = field(default_factory=dict)
     forecasters: Mapping[str, type[nn.Module]] = field(default_factory=dict)
     transforms: Mapping[str, Any] = field(default_factory=dict)
     augmentations: Mapping[str, Any] = field(default_factory=dict)

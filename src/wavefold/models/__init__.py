@@ -1,4 +1,4 @@
-"""Models: nets trained by the training loop, and classifiers fitted in one step. One file per family."""
+"""Models: nets trained by the training loop, and members that are fitted in one step. One file per family."""
 
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -10,7 +10,9 @@ from wavefold.models.classical import Boosting, ExtraTrees, Logistic, RandomFore
 from wavefold.models.cnn import Net1, Net2, Net3, Net5
 from wavefold.models.cnn_lstm import LSTM, Net4
 from wavefold.models.kernels import KernelClassifier
+from wavefold.models.labellers import LABELLERS
 from wavefold.models.layers import prepare_for_prediction
+from wavefold.models.regressors import REGRESSORS
 from wavefold.models.repvgg import RepVGG
 from wavefold.models.resnet import Net6
 from wavefold.models.sklearn_adapter import (
@@ -54,4 +56,14 @@ CLASSIFIERS: Table[type] = Table(
     },
 )
 
-__all__ = ["CLASSIFIERS", "MODELS", "Layer", "count_parameters", "describe", "prepare_for_prediction", "sklearn_member"]
+__all__ = [
+    "CLASSIFIERS",
+    "LABELLERS",
+    "MODELS",
+    "REGRESSORS",
+    "Layer",
+    "count_parameters",
+    "describe",
+    "prepare_for_prediction",
+    "sklearn_member",
+]

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_json, write_whole
@@ -111,36 +112,35 @@ class KernelFeatures:
                 kernel += 1
 
 
-class KernelClassifier:
-    """Kernel features and multinomial logistic regression, fitted in one step; deterministic for a given seed."""
+class Head(Protocol):
+    """What is fitted on features: it predicts, and is kept as tensors."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors to save with safetensors."""
+        ...
+
+    def module(self) -> nn.Module:
+        """A torch module from features (N, feature) to answers (N, answer) float64."""
+        ...
+
+    @classmethod
+    def from_tensors(cls, kept: dict[str, Tensor]) -> Self:
+        """Rebuild the head from what `tensors` returned."""
+        ...
+
+
+class KernelMember:
+    """What members on kernel features share: features, blocks of rows, files and the torch module. A subclass fits the head."""
+
+    head_type: ClassVar[type[Head]]
 
     def __init__(self, *, seed: int, features: int = 9996, rows: int | None = 20000) -> None:
         if rows is not None:
             need_least("kernels", 1, rows=rows)
         self.seed, self.rows = seed, rows
         self.features = KernelFeatures(features)
-        self.head: LinearHead | None = None
+        self.head: Any = None  # of head_type, once fitted
         self.shape: tuple[int, ...] = ()  # (channel, position) of the training signals
-
-    def fit(self, signals: Floats, labels: Ints, classes: int) -> KernelClassifier:
-        """Fit on signals (sample, channel, position), or on a stratified subset of about `rows` if there are more."""
-        rng = np.random.default_rng(self.seed)
-        if self.rows is not None and len(labels) > self.rows:
-            kept = stratified(labels, self.rows, rng)
-            signals, labels = signals[kept], labels[kept]
-        self.shape = signals.shape[1:]
-        self.features.fit(signals, rng)
-        self.head = fit_linear(self.features.apply(signals), labels, classes, rng)
-        return self
-
-    def probabilities(self, signals: Floats) -> NDArray[np.float64]:
-        """Class probabilities (sample, class) of signals (sample, channel, position)."""
-        if self.head is None:
-            raise UserError("kernels: not fitted yet; call fit first")
-        if signals.shape[1:] != self.shape:
-            raise UserError(f"kernels: got signals of shape {signals.shape[1:]}, but it was fitted on {self.shape}")
-        starts = range(0, max(len(signals), 1), _ROWS)
-        return np.concatenate([self.head.probabilities(self.features.apply(signals[n : n + _ROWS])) for n in starts])
 
     def save(self, folder: Path) -> None:
         """Write weights and biases to kernels.safetensors and the rest to kernels.json."""
@@ -154,26 +154,59 @@ class KernelClassifier:
         write_json(folder / "kernels.json", chosen | drawn)
 
     def module(self, shape: Sequence[int]) -> nn.Module:
-        """`probabilities` in torch: signals (N, channel, position) to (N, class) float64. shape: of one sample."""
-        if self.head is None:
-            raise UserError("kernels: not fitted yet; call fit first")
-        if tuple(shape) != self.shape:
-            raise UserError(f"kernels: got signals of shape {tuple(shape)}, but it was fitted on {self.shape}")
+        """The member in torch: signals (N, channel, position) to its float64 answers (N, answer). shape: of one sample."""
+        self._check(shape)
         drawn = self.features
         net = KernelNet(self.shape, _KERNELS, dilations=drawn.dilations, subsets=drawn.subsets, biases=drawn.biases)
         return nn.Sequential(net, self.head.module())
 
     @classmethod
-    def load(cls, folder: Path) -> KernelClassifier:
-        """The classifier that `save` wrote."""
+    def load(cls, folder: Path) -> Self:
+        """The member that `save` wrote."""
         kept = json.loads((folder / "kernels.json").read_text())
         tensors = load_file(folder / "kernels.safetensors")
         made = cls(seed=kept["seed"], features=kept["features"], rows=kept["rows"])
-        made.shape, made.head = tuple(kept["shape"]), LinearHead.from_tensors(tensors)
+        made.shape, made.head = tuple(kept["shape"]), cls.head_type.from_tensors(tensors)
         made.features.dilations = kept["dilations"]
         made.features.subsets = [[tuple(subset) for subset in pairs] for pairs in kept["subsets"]]
         made.features.biases = [tensors[f"biases.{n}"].numpy() for n in range(len(kept["dilations"]))]
         return made
+
+    def _draw(self, signals: Floats, rng: Generator) -> Floats:
+        """The features (sample, feature) of training signals, after drawing kernels for them."""
+        self.shape = signals.shape[1:]
+        return self.features.fit(signals, rng).apply(signals)
+
+    def _in_blocks(self, signals: Floats) -> Iterator[Floats]:
+        """Yield the features of `signals` block by block; one empty block if there are none."""
+        self._check(signals.shape[1:])
+        for start in range(0, max(len(signals), 1), _ROWS):
+            yield self.features.apply(signals[start : start + _ROWS])
+
+    def _check(self, shape: Sequence[int]) -> None:
+        if self.head is None:
+            raise UserError("kernels: not fitted yet; call fit first")
+        if tuple(shape) != self.shape:
+            raise UserError(f"kernels: got signals of shape {tuple(shape)}, but it was fitted on {self.shape}")
+
+
+class KernelClassifier(KernelMember):
+    """Kernel features and multinomial logistic regression, fitted in one step; deterministic for a given seed."""
+
+    head_type = LinearHead
+
+    def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
+        """Fit on signals (sample, channel, position), or on a stratified subset of about `rows` if there are more."""
+        rng = np.random.default_rng(self.seed)
+        if self.rows is not None and len(labels) > self.rows:
+            kept = stratified(labels, self.rows, rng)
+            signals, labels = signals[kept], labels[kept]
+        self.head = fit_linear(self._draw(signals, rng), labels, classes, rng)
+        return self
+
+    def probabilities(self, signals: Floats) -> NDArray[np.float64]:
+        """Class probabilities (sample, class) of signals (sample, channel, position)."""
+        return np.concatenate([self.head.probabilities(features) for features in self._in_blocks(signals)])
 
 
 def _spread(count: int, length: int) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 
 from wavefold.data.dataset import Floats, Ints
 
-_STRENGTHS = (1.0, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # strong first: each fit starts from the last
-_HELD = 5  # one row in five is held out to choose the strength
+STRENGTHS = (1.0, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # strong first: each fit starts from the last
+HELD = 5  # one row in five is held out to choose the strength
 _FLAT = 1e-6  # features that vary less than this are ignored rather than amplified
 
 
@@ -48,7 +49,7 @@ class LinearHead:
         return _LinearModule(self)
 
     @classmethod
-    def from_tensors(cls, kept: dict[str, Tensor]) -> LinearHead:
+    def from_tensors(cls, kept: dict[str, Tensor]) -> Self:
         """Rebuild the head from what `tensors` returned."""
         return cls(kept["mean"], kept["spread"], kept["weight"], kept["bias"], float(kept["strength"]))
 
@@ -72,13 +73,19 @@ class _LinearModule(nn.Module):
 def fit_linear(features: Floats, labels: Ints, classes: int, rng: Generator) -> LinearHead:
     """Fit a head to features (sample, feature) and class numbers (sample,); scales `features` in place to spare memory."""
     x, y = torch.as_tensor(features), torch.as_tensor(labels)
-    spread, mean = torch.std_mean(x, dim=0, correction=0)
-    spread = torch.where(spread > _FLAT, spread, torch.inf)
-    x.sub_(mean).div_(spread)
-    held = stratified(labels, len(labels) // _HELD, rng)
+    mean, spread = standardise(x)
+    held = stratified(labels, len(labels) // HELD, rng)
     strength, start = _choose(x, y, classes, held)
     weights = _fit(x, y, start, strength)
     return LinearHead(mean, spread, weights[:, :-1].clone(), weights[:, -1].clone(), strength)
+
+
+def standardise(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread (feature,) of x (sample, feature), which is scaled in place; the spread of a flat feature is infinite."""
+    spread, mean = torch.std_mean(x, dim=0, correction=0)
+    spread = torch.where(spread > _FLAT, spread, torch.inf)
+    x.sub_(mean).div_(spread)
+    return mean, spread
 
 
 def stratified(labels: Ints, count: int, rng: Generator) -> Ints:
@@ -92,23 +99,24 @@ def stratified(labels: Ints, count: int, rng: Generator) -> Ints:
 
 def _choose(x: Tensor, y: Tensor, classes: int, held: Ints) -> tuple[float, Tensor]:
     """The strength with the lowest log loss on held-out rows, tried from strong to weak until it worsens; its weights."""
-    best = (_STRENGTHS[1], torch.zeros(classes, x.shape[1] + 1))
+    best = (STRENGTHS[1], torch.zeros(classes, x.shape[1] + 1))
     learn = torch.ones(len(x), dtype=torch.bool)
     learn[held] = False
     if len(held) == 0 or not learn.any():
         return best  # too few rows to choose
     learned, known, validated, truth = x[learn], y[learn], x[~learn], y[~learn]
     least = math.inf
-    for strength in _STRENGTHS:
+    for strength in STRENGTHS:
         weights = _fit(learned, known, best[1], strength)
-        loss = float(F.cross_entropy(_scores(validated, weights), truth))
+        loss = float(F.cross_entropy(linear_scores(validated, weights), truth))
         if loss > least:
             break
         least, best = loss, (strength, weights)
     return best
 
 
-def _scores(x: Tensor, weights: Tensor) -> Tensor:
+def linear_scores(x: Tensor, weights: Tensor) -> Tensor:
+    """Scores (sample, class) of features (sample, feature) and weights (class, feature + 1), whose last column is the bias."""
     return (weights[:, :-1] @ x.t()).t() + weights[:, -1]  # in this order its gradient is six times as fast as F.linear's
 
 
@@ -120,7 +128,7 @@ def _fit(x: Tensor, y: Tensor, start: Tensor, strength: float) -> Tensor:
 
     def loss() -> Tensor:
         search.zero_grad()
-        value = F.cross_entropy(_scores(x, weights), y) + strength / 2 * weights[:, :-1].square().sum()
+        value = F.cross_entropy(linear_scores(x, weights), y) + strength / 2 * weights[:, :-1].square().sum()
         value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         return value
 
