@@ -24,8 +24,8 @@ import torch
 from onnx import helper, numpy_helper
 
 from wavefold.core.run import open_run
-from wavefold.tasks.samples.export import export_run
 from wavefold.export.onnx import OnnxModel
+from wavefold.tasks.samples.export import export_run
 from wavefold.tasks.samples.inference import Members, recipe_of
 
 BATCHES = (1, 32)

@@ -36,10 +36,10 @@ from wavefold.data.windows import cut_windows
 from wavefold.plots.canvas import Field
 from wavefold.plots.forecast_picture import draw_forecast
 from wavefold.recipe import Recipe
+from wavefold.tasks.base import recipe_of
 from wavefold.tasks.frames.fit import new_forecaster
 from wavefold.tasks.frames.inference import Forecaster
 from wavefold.tasks.frames.run import begin_series, evaluate_source, fit_and_evaluate_frames
-from wavefold.tasks.base import recipe_of
 
 HERE = Path(__file__).resolve().parent
 REAL = Path(os.environ.get("WAVEFOLD_DATA") or HERE.parents[1] / "shared" / "data")

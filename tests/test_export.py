@@ -15,13 +15,13 @@ from wavefold.domains.radio.dedoppler import DeDoppler
 from wavefold.domains.radio.on_off import OnOff
 from wavefold.ensemble import COMBINERS, Ensemble
 from wavefold.ensemble.calibrate import Temperature
-from wavefold.tasks.samples.export import export_run
 from wavefold.export.onnx import OnnxModel, count_nodes, write_onnx
 from wavefold.models import CLASSIFIERS, MODELS, prepare_for_prediction
 from wavefold.models.views import Views, answers_of
 from wavefold.recipe import Recipe
-from wavefold.tasks.samples.ensemble_module import ensemble_module
 from wavefold.tasks.base import recipe_of
+from wavefold.tasks.samples.ensemble_module import ensemble_module
+from wavefold.tasks.samples.export import export_run
 from wavefold.transforms import TRANSFORMS
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'wavefold[onnx]'")

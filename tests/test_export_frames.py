@@ -12,9 +12,9 @@ import torch
 
 from wavefold.core.errors import UserError
 from wavefold.core.run import RunFolder
-from wavefold.tasks.frames.export import export_forecaster, forecaster_module
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
+from wavefold.tasks.frames.export import export_forecaster, forecaster_module
 from wavefold.tasks.frames.inference import Forecaster, forecasts_of
 from wavefold.tasks.frames.reading import read_frames
 from wavefold.tasks.frames.run import begin_frames, fit_and_evaluate_frames

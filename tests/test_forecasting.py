@@ -22,11 +22,11 @@ from wavefold.evaluation.standing import standing
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
 from wavefold.reports.score_table import lead_table, score_rows
+from wavefold.tasks.base import recipe_of
 from wavefold.tasks.frames.evaluate import evaluate_windows, evaluation_notes
 from wavefold.tasks.frames.fit import new_baseline
 from wavefold.tasks.frames.inference import Forecaster
 from wavefold.tasks.frames.reading import read_frames, windows_in
-from wavefold.tasks.base import recipe_of
 from wavefold.transforms import frame_scaling
 
 SMALL = {

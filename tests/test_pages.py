@@ -22,9 +22,9 @@ from wavefold.core.run import RunFolder
 from wavefold.evaluation.standing import standing
 from wavefold.plots import charts
 from wavefold.recipe import Recipe
-from wavefold.tasks.samples.report import HeldOut, number
 from wavefold.tasks.samples.explain import GRADIENTS, OCCLUSION, explain
 from wavefold.tasks.samples.reading import read_for, split_samples
+from wavefold.tasks.samples.report import HeldOut, number
 
 SMALL = {"data.count": 160, "data.shape": [1, 64], "stage.*.epochs": 2, "batches.size": 32}
 

@@ -55,6 +55,7 @@ class Domain:
     augmentations: Mapping[str, Any] = field(default_factory=dict)
     mixers: Mapping[str, Any] = field(default_factory=dict)
     balancers: Mapping[str, Any] = field(default_factory=dict)
+    tasks: Mapping[str, Any] = field(default_factory=dict)  # as `tasks/base.py` defines them
     losses: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     regression_losses: Mapping[str, Any] = field(default_factory=dict)
