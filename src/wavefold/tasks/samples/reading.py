@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, MissingGroup, UserError, listed, nearest
-from wavefold.core.registry import build_part
+from wavefold.core.registry import build_part, pick
 from wavefold.core.run import LIMITED
 from wavefold.data import read, test_files
 from wavefold.data.dataset import Dataset, Strings, shape_words
@@ -56,9 +57,17 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
         raise DataError(
             f"{dataset.source}: all samples are of class '{dataset.classes[labels[0]]}'; training needs at least two classes"
         )
-    given = {"labels": labels, "groups": dataset.groups if recipe.split.group else None, "classes": dataset.classes}
+    given: dict[str, Any] = {
+        "labels": labels,
+        "groups": dataset.groups if recipe.split.group else None,
+        "classes": dataset.classes,
+    }
+    given |= {"seed": recipe.seed, "columns": dataset.columns}
+    takes = signature(pick(SPLITS, recipe.split.way, "split.way")).parameters
     with _named(dataset.source):
-        folds: list[Fold] = build_part(SPLITS, recipe.split.way, recipe.split.options, "split", seed=recipe.seed, **given)
+        folds: list[Fold] = build_part(
+            SPLITS, recipe.split.way, recipe.split.options, "split", **{k: v for k, v in given.items() if k in takes}
+        )
     validation_split = len(folds[0].validation) if len(folds) == 1 else len(labels) - max(len(f.test) for f in folds)
     needed = COMBINERS[recipe.combine.by].needs
     if validation_split < needed:

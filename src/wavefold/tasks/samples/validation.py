@@ -43,7 +43,7 @@ def check_recipe(recipe: Recipe) -> None:
     pick(SIMULATORS, recipe.data.simulator, "data.simulator")
     pick(WRITERS, recipe.data.writes, "data.writes")
     _check_steps(recipe)
-    given = ("labels", "groups", "seed", "classes")
+    given = ("labels", "groups", "seed", "classes", "columns")
     check_options(pick(SPLITS, recipe.split.way, "split.way"), recipe.split.options, "split", given, ("way", "group"))
     check_fractions(recipe.batches.fractions)
     _check_members(recipe)
