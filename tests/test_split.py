@@ -7,8 +7,11 @@ import pytest
 
 from wavefold.core.errors import UserError
 from wavefold.core.registry import build_part
-from wavefold.data.dataset import Ints
+from wavefold.data.dataset import Dataset, Ints
 from wavefold.data.split import SPLITS, Fold, column, holdout, kfold
+from wavefold.recipe import Recipe
+from wavefold.tasks.samples.reading import split_samples
+from wavefold.tasks.samples.validation import check_recipe
 
 STRATIFIED = ["holdout", "kfold"]  # the parts of `column` are named by the data
 SHARES = [0.6, 0.25, 0.1, 0.05]
@@ -213,6 +216,18 @@ def test_a_column_names_the_parts():
     assert fold.number == 0
     fold = column(np.zeros(7), column="fold", test=["10.0", "1"], columns=FOLDS, groups=np.array(list("abcdbad")))[0]
     assert [part.tolist() for part in parts(fold)] == [[1, 2, 4], [], [0, 3, 5, 6]]
+
+
+def test_a_recipe_splits_by_a_column_and_may_not_set_what_it_is_given():
+    named = {"way": "column", "column": "fold", "test": ["10"], "validation": ["9", "1"]}
+    recipe = Recipe.load("heartbeat").with_({"split": named, "combine.by": "mean"})
+    check_recipe(recipe)
+    ids = np.array(list("abcdefg"))
+    dataset = Dataset(np.zeros((7, 1, 205), np.float32), ids, np.arange(7) % 2, ("n", "v"), columns=FOLDS)
+    assert [part.tolist() for part in parts(split_samples(recipe, dataset)[0])] == [[1, 2], [0, 4, 5], [3, 6]]
+    with pytest.raises(UserError, match=r"split\.columns: no such option"):
+        check_recipe(recipe.with_({"split.columns": {}}))
+    assert len(split_samples(recipe.with_({"split": {"way": "kfold", "folds": 2}}), dataset)) == 2
 
 
 @pytest.mark.parametrize(
