@@ -14,7 +14,7 @@ from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS, Ensemble, OutO
 from wavefold.ensemble.calibrate import Temperature
 from wavefold.ensemble.decide import l1_decision, one_hot, over_thresholds
 from wavefold.ensemble.mixture import Mixture
-from wavefold.ensemble.spread import SpreadScale
+from wavefold.ensemble.spread_scale import SpreadScale
 from wavefold.ensemble.thresholds import LabelThresholds
 from wavefold.ensemble.vote import Mean, mean_vote
 

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from wavefold.core.errors import UserError
-from wavefold.data.dataset import Ints
-from wavefold.data.split import SPLITS, Fold, holdout, kfold
+from wavefold.core.registry import build_part
+from wavefold.data.dataset import Dataset, Ints
+from wavefold.data.split import SPLITS, Fold, column, holdout, kfold
+from wavefold.recipe import Recipe
+from wavefold.tasks.samples.reading import split_samples
+from wavefold.tasks.samples.validation import check_recipe
 
+STRATIFIED = ["holdout", "kfold"]  # the parts of `column` are named by the data
 SHARES = [0.6, 0.25, 0.1, 0.05]
 
 
@@ -44,7 +49,7 @@ def test_a_class_of_two_is_tested_and_learned():
     assert [np.count_nonzero(labels[p] == 1) for p in parts(fold)] == [1, 0, 1]
 
 
-@pytest.mark.parametrize("name", sorted(SPLITS))
+@pytest.mark.parametrize("name", STRATIFIED)
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("grouped", [False, True])
 def test_every_split_covers_all_samples_once_in_sorted_parts(name, seed, grouped):
@@ -55,7 +60,7 @@ def test_every_split_covers_all_samples_once_in_sorted_parts(name, seed, grouped
         assert all(len(p) and np.all(np.diff(p) > 0) for p in parts(fold))
 
 
-@pytest.mark.parametrize("name", sorted(SPLITS))
+@pytest.mark.parametrize("name", STRATIFIED)
 @pytest.mark.parametrize("seed", range(5))
 def test_groups_never_straddle(name, seed):
     rng = np.random.default_rng(seed)
@@ -110,7 +115,7 @@ def test_each_repeat_tests_every_sample_once_in_another_shuffle(grouped):
     assert len({tuple(f.test) for f in folds}) == 12
 
 
-@pytest.mark.parametrize("name", sorted(SPLITS))
+@pytest.mark.parametrize("name", STRATIFIED)
 def test_a_seed_decides_the_split(name):
     labels, groups = some_labels(200, 0), np.arange(200) // 4
     for g in (None, groups):
@@ -119,7 +124,7 @@ def test_a_seed_decides_the_split(name):
         assert not same(one, other)
 
 
-@pytest.mark.parametrize("name", sorted(SPLITS))
+@pytest.mark.parametrize("name", STRATIFIED)
 def test_no_validation_is_an_empty_part(name):
     fold = SPLITS[name](some_labels(100, 0), validation=0)[0]
     assert len(fold.validation) == 0
@@ -147,5 +152,114 @@ def test_no_validation_is_an_empty_part(name):
     ],
 )
 def test_what_cannot_be_split_is_named(call, words):
+    with pytest.raises(UserError, match=words):
+        call()
+
+
+def several_labels(count: int = 600, seed: int = 0) -> np.ndarray:
+    """Five labels, two of them rare; some samples have none."""
+    return (np.random.default_rng(seed).random((count, 5)) < [0.4, 0.25, 0.2, 0.05, 0.02]).astype(float)
+
+
+@pytest.mark.parametrize("name", STRATIFIED)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("grouped", [False, True])
+def test_several_labels_are_split_whole_and_by_seed(name, seed, grouped):
+    labels = several_labels(seed=seed)
+    groups = np.random.default_rng(seed).integers(0, 90, 600).astype(str) if grouped else None
+    folds = SPLITS[name](labels, groups=groups, seed=seed)
+    for fold in folds:
+        assert np.array_equal(np.sort(np.concatenate(parts(fold))), np.arange(600))
+        assert all(len(p) and np.all(np.diff(p) > 0) for p in parts(fold))
+        if groups is not None:
+            train, validation, test = (set(groups[p]) for p in parts(fold))
+            assert not train & validation | train & test | validation & test
+    assert same(folds[0], SPLITS[name](labels, groups=groups, seed=seed)[0])
+    assert not same(folds[0], SPLITS[name](labels, groups=groups, seed=seed + 1)[0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_label_has_its_share_of_each_part(seed):
+    labels = several_labels(seed=seed)
+    total = labels.sum(axis=0)
+    fold = holdout(labels, fraction=0.25, validation=0.2, seed=seed)[0]
+    for part, share in zip(parts(fold), (0.6, 0.15, 0.25), strict=True):
+        assert labels[part].sum(axis=0) == pytest.approx(share * total, abs=2)
+        assert len(part) == pytest.approx(share * 600, abs=2)
+    tested = [fold.test for fold in kfold(labels, folds=4, seed=seed)]
+    assert np.ptp([labels[test].sum(axis=0) for test in tested], axis=0).max() <= 2
+    assert np.ptp([len(test) for test in tested]) <= 2
+
+
+def test_rare_labels_of_groups_are_spread():
+    labels, groups = several_labels(2000), np.arange(2000) // 8
+    for fold in kfold(labels, folds=4, groups=groups):
+        np.testing.assert_allclose(labels[fold.test].sum(axis=0) / labels.sum(axis=0), 0.25, atol=0.03)
+
+
+def test_no_part_of_a_few_samples_with_several_labels_is_empty():
+    labels = np.array([[1, 1], [1, 0], [0, 0], [0, 0]])
+    for fold in kfold(labels, folds=4, validation=0.01):
+        assert [len(p) for p in parts(fold)] == [2, 1, 1]
+    assert [len(p) for p in parts(holdout(labels, fraction=0.01, validation=0.01)[0])] == [2, 1, 1]
+    pairs = holdout(np.repeat(labels, 2, axis=0), fraction=0.01, validation=0.01, groups=np.arange(8) // 2)[0]
+    assert [len(p) for p in parts(pairs)] == [4, 2, 2]
+
+
+FOLDS = {"fold": np.array(["1", "2", "", "10", "9", "1", "10"])}
+
+
+def test_a_column_names_the_parts():
+    options = {"column": "fold", "test": ["10"], "validation": ["9"]}
+    fold = build_part(SPLITS, "column", options, "split", labels=np.zeros(7), columns=FOLDS)[0]
+    assert [part.tolist() for part in parts(fold)] == [[0, 1, 2, 5], [4], [3, 6]]
+    assert fold.number == 0
+    fold = column(np.zeros(7), column="fold", test=["10.0", "1"], columns=FOLDS, groups=np.array(list("abcdbad")))[0]
+    assert [part.tolist() for part in parts(fold)] == [[1, 2, 4], [], [0, 3, 5, 6]]
+
+
+def test_a_recipe_splits_by_a_column_and_may_not_set_what_it_is_given():
+    named = {"way": "column", "column": "fold", "test": ["10"], "validation": ["9", "1"]}
+    recipe = Recipe.load("heartbeat").with_({"split": named, "combine.by": "mean"})
+    check_recipe(recipe)
+    ids = np.array(list("abcdefg"))
+    dataset = Dataset(np.zeros((7, 1, 205), np.float32), ids, np.arange(7) % 2, ("n", "v"), columns=FOLDS)
+    assert [part.tolist() for part in parts(split_samples(recipe, dataset)[0])] == [[1, 2], [0, 4, 5], [3, 6]]
+    with pytest.raises(UserError, match=r"split\.columns: no such option"):
+        check_recipe(recipe.with_({"split.columns": {}}))
+    assert len(split_samples(recipe.with_({"split": {"way": "kfold", "folds": 2}}), dataset)) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"column": "folds", "test": ["1"]}, "no column 'folds'; available columns: fold; did you mean 'fold'"),
+        ({"test": ["11"]}, "split.test: '11' does not occur in column 'fold'; its values: .*10"),
+        ({"test": ["1"], "validation": ["8"]}, "split.validation: '8' does not occur"),
+        ({"test": []}, "split.test: names no value"),
+        ({"test": ["1", "9"], "validation": ["9"]}, "'9' also names the test part"),
+        ({"test": ["1", "2", "", "9", "10"]}, "leave one or more for training"),
+        (
+            {"test": ["10"], "groups": np.array(list("aabbcdd"))},
+            "puts samples of 2 groups into more than one part, first of 'b'",
+        ),
+        ({"test": ["10"], "groups": np.array(list("abcabca"))}, "puts samples of 1 group into more than one part"),
+    ],
+)
+def test_a_column_that_cannot_split_is_named(options, words):
+    with pytest.raises(UserError, match=words):
+        column(np.zeros(7), **{"column": "fold", "columns": FOLDS, **options})
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: kfold(several_labels(3), folds=4), "3 samples with labels; a stratified split of 4 folds needs at least 4"),
+        (lambda: holdout(several_labels(2)), "1 sample with labels; splitting the samples outside the test part"),
+        (lambda: holdout(several_labels(0)), "no samples to split"),
+        (lambda: kfold(several_labels(9), folds=3, groups=np.arange(9) % 2), "2 groups of samples; .* at least 3"),
+    ],
+)
+def test_too_few_samples_with_several_labels_are_named(call, words):
     with pytest.raises(UserError, match=words):
         call()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -80,7 +80,7 @@ class RunInfo(_Record):
 
 
 class ScoreRow(_Record):
-    """The metrics of one predictor: a metric is a number, or value and interval."""
+    """The metrics of one predictor: a metric is a number, or value and interval; ScoreRow.of makes one."""
 
     name: str = ""
     by: str = ""  # of an alternative ensemble: combiner, calibration, decision
@@ -94,6 +94,11 @@ class ScoreRow(_Record):
     difference: tuple[Triple, ...] = ()  # of the ensemble from this baseline, by lead
     skill: tuple[Triple, ...] = ()
     differences: Mapping[str, Triple] = {}  # metric -> of the ensemble from this baseline, with its interval
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], **more: Any) -> Self:
+        """A row from metrics by name, with fields such as `name`."""
+        return cls.model_validate({**more, **row})
 
     @property
     def measures(self) -> dict[str, Measure]:

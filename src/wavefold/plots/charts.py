@@ -244,7 +244,7 @@ def histogram(values: Mapping[str, ArrayLike], title: str, log: bool = False) ->
 
 def scatter(points: Mapping[str, tuple[ArrayLike, ArrayLike]], across: str, up: str, guide: str = "zero") -> Figure:
     """Draw dots, one colour per set: name to (x, y). guide: a line at "zero", or the "diagonal"."""
-    traces, ends = [], [np.inf, -np.inf]
+    traces, ends = list[dict[str, Any]](), [np.inf, -np.inf]
     for number, (name, (x, y)) in enumerate(points.items()):
         here = np.isfinite(np.asarray(x, np.float64)) & np.isfinite(np.asarray(y, np.float64))
         left, right = np.asarray(x, np.float64)[here], np.asarray(y, np.float64)[here]
@@ -252,9 +252,9 @@ def scatter(points: Mapping[str, tuple[ArrayLike, ArrayLike]], across: str, up: 
         look = {"color": _colour(number), "size": 5, "opacity": 0.6}
         traces.append({"type": "scattergl", "mode": "markers", "x": left, "y": right, "name": inert(name, 30), "marker": look})
     if ends[0] <= ends[1]:
-        line = {"color": LINES[6], "width": 1, "dash": "dot"}
-        heights = ends if guide == "diagonal" else [0.0, 0.0]
-        traces.append({"type": "scatter", "mode": "lines", "x": ends, "y": heights, "line": line, "showlegend": False})
+        line: dict[str, Any] = {"type": "scatter", "mode": "lines", "showlegend": False}
+        line |= {"x": ends, "y": ends if guide == "diagonal" else [0.0, 0.0]}
+        traces.append({**line, "line": {"color": LINES[6], "width": 1, "dash": "dot"}})
     layout = _layout(inert(across), inert(up), showlegend=len(points) > 1)
     return Figure(checked(traces, layout), f"{up} against {across}: {', '.join(points)}", tall=340)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from types import GenericAlias
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -41,9 +42,10 @@ def prediction_model(classes: Sequence[str]) -> type[BaseModel]:
 
 def labels_model(labels: Sequence[str]) -> type[BaseModel]:
     """Return the model of a sample's labels: those decided, and probabilities and decisions (0 or 1) by label."""
-    by_label, fields = numbers_model(labels), {"id": (str, ...), "labels": (list[_one_of(labels)], ...)}
-    made: dict[str, Any] = {**fields, "probabilities": (by_label, ...), "decided": (by_label, ...)}
-    return create_model("Prediction", **made)
+    by_label = numbers_model(labels)
+    some: Any = GenericAlias(list, _one_of(labels))
+    fields: dict[str, Any] = {"labels": (some, ...), "probabilities": (by_label, ...), "decided": (by_label, ...)}
+    return create_model("Prediction", id=(str, ...), **fields)
 
 
 def values_model(names: Sequence[str]) -> type[BaseModel]:

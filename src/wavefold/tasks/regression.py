@@ -20,7 +20,7 @@ from wavefold.ensemble.calibrate import NoCalibration
 from wavefold.ensemble.combine import EnsembleParts
 from wavefold.ensemble.decide import keep_probabilities
 from wavefold.ensemble.mixture import Mixture
-from wavefold.ensemble.spread import SpreadScale
+from wavefold.ensemble.spread_scale import SpreadScale
 from wavefold.evaluation.metric import Metric
 from wavefold.evaluation.regression_metrics import regression_metrics
 from wavefold.models import REGRESSORS

@@ -74,7 +74,7 @@ class Evaluation:
         """The scores of the windows, without notes."""
         names, baselines, series = list(self.scores), list(self.recipe.output.baselines), self.windows.series
         members = [name for name in names[1:] if name not in baselines]
-        rows = [ScoreRow(name=name, **self.row(name), **self.skill(name)) for name in baselines]
+        rows = tuple(ScoreRow.of({**self.row(name), **self.skill(name)}, name=name) for name in baselines)
         units = {name: unit for name in self.metric_names if (unit := metric_unit(name, series.unit))}
         higher = {name: better for name in self.metric_names if (better := is_higher_better(name)) is not None}
         return Scores(
@@ -89,8 +89,8 @@ class Evaluation:
             blocks=len(set(self.blocks.tolist())),
             leads=self.windows.ahead,
             step=series.step,
-            score=ScoreRow(**self.row("ensemble")),
-            members=[ScoreRow(name=name, **self.row(name)) for name in members],
+            score=ScoreRow.of(self.row("ensemble")),
+            members=tuple(ScoreRow.of(self.row(name), name=name) for name in members),
             baselines=rows,
         )
 

@@ -239,7 +239,7 @@ def _made_up(run: RunFolder, recipe: Recipe) -> Windows:
     metadata, (_, wanted), rng = run.metadata, sections(recipe), np.random.default_rng(0)
     count = wanted.past + wanted.ahead + 1
     frames = rng.random((count, *metadata.shape), np.float32)
-    clock = np.arange(count) * (metadata.step or 1.0)
+    clock = np.arange(count, dtype=np.float64) * float(metadata.step or 1.0)
     for step in reversed(_learned_steps(run, recipe)):
         frames = step.undo(frames, clock)
     frames = np.where(rng.random(frames.shape) < 0.01, np.float32(np.nan), frames)

@@ -54,14 +54,15 @@ def evaluate(context: Context) -> tuple[Scores, Predictions]:
         n=len(np.unique(evaluator.tested.rows)),
         rows=len(evaluator.tested.rows),  # more than n if folds are repeated
         learned_from=round(float(np.mean([len(f.train) for f in context.folds]))),
-        score=ScoreRow(**ours),
-        choices=choices,
-        members=[ScoreRow(name=f"{n} {m.model}", **evaluator.alone(n)) for n, m in enumerate(recipe.member)],
-        baselines=baselines,
+        score=ScoreRow.of(ours),
+        choices=tuple(choices),
+        members=tuple(ScoreRow.of(evaluator.alone(n), name=f"{n} {m.model}") for n, m in enumerate(recipe.member)),
+        baselines=tuple(baselines),
         standing=standing(evaluator.metric.name, baselines, evaluator.higher, evaluator.units),
-        notes=[*_notes(context), *notes, *_no_better(evaluator, ours, baselines[0])],
-        **({"folds": evaluator.by_fold(whole.probabilities, decided)} if len(context.folds) > 1 else {}),
+        notes=(*_notes(context), *notes, *_no_better(evaluator, ours, baselines[0])),
     )
+    if len(context.folds) > 1:
+        results = results.model_copy(update={"folds": tuple(evaluator.by_fold(whole.probabilities, decided))})
     names = evaluator.target.outputs(dataset)
     return results, evaluator.target.predictions(
         recipe, dataset.ids[evaluator.tested.rows], names, whole.probabilities, decided
@@ -186,7 +187,7 @@ class _Evaluator:
                 continue
             for (calibrate, answer), decided in product(made, parts.decisions):
                 row = self.row(answer.probabilities, answer.decided[decided])
-                choices.append(ScoreRow(by=by, calibrate=calibrate, decide=decided, **row))
+                choices.append(ScoreRow.of(row, by=by, calibrate=calibrate, decide=decided))
         return choices, notes
 
     def row(self, probabilities: Values, decided: Values) -> dict[str, Any]:
@@ -205,7 +206,7 @@ class _Evaluator:
         for fold in np.unique(self.tested.fold):
             here = self.tested.fold == fold
             measured = {self.metric.name: self._measure(self.metric, probabilities, decided, here)}
-            rows.append(ScoreRow(fold=int(fold), n=int(here.sum()), **measured))
+            rows.append(ScoreRow.of(measured, fold=int(fold), n=int(here.sum())))
         return rows
 
     def differences(self, ours: CrossFitted, theirs: CrossFitted) -> dict[str, list[float]]:
@@ -252,14 +253,11 @@ def _baselines(context: Context, evaluator: _Evaluator, ours: CrossFitted) -> li
     made = [(evaluator.target.prior_name, CrossFitted(prior, {name: decide_prior(recipe, prior)}))]
     if recipe.output.baseline:
         made.append((recipe.output.baseline, evaluator.of_one(len(recipe.member))))
-    return [
-        ScoreRow(
-            name=baseline,
-            **evaluator.row(theirs.probabilities, theirs.decided[name]),
-            differences=evaluator.differences(ours, theirs),
-        )
-        for baseline, theirs in made
-    ]
+    rows = []
+    for baseline, theirs in made:
+        row = evaluator.row(theirs.probabilities, theirs.decided[name])
+        rows.append(ScoreRow.of(row, name=baseline, differences=evaluator.differences(ours, theirs)))
+    return rows
 
 
 def decide_prior(recipe: Recipe, prior: Values) -> Values:

@@ -55,8 +55,9 @@ class Members:
         by, file = ("mean", "baseline.npz") if baseline else (recipe.combine.by, "ensemble.npz")
         self._ensemble = Ensemble.load(by, recipe.combine.calibrate, run.folder / file, self._target.parts)
         self._transforms = [transforms_of(run, recipe, fold) for fold in folds]
-        members = [(BASELINE, Member(model=recipe.output.baseline))] if baseline else list(enumerate(recipe.member))
-        self._members = [[_Member(run, recipe, fold, *member, size) for member in members] for fold in folds]
+        alone: list[tuple[int | str, Member]] = [(BASELINE, Member(model=recipe.output.baseline))]
+        members = alone if baseline else list(enumerate(recipe.member))
+        self._members = [[_Member(run, recipe, fold, n, member, size) for n, member in members] for fold in folds]
 
     def predictions(self, signals: Floats) -> Values:
         """The ensemble's predictions for signals (sample, channel, ...), averaged over folds: (sample, ...)."""

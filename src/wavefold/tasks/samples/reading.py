@@ -58,7 +58,8 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     groups = dataset.groups if recipe.split.group else None
     strata = {"labels": target.strata(dataset), "classes": target.strata_names(dataset)}
     known = {**strata, "groups": groups, "columns": dataset.columns}
-    named = inspect.signature(pick(SPLITS, recipe.split.way, "split.way")).parameters
+    way: Callable[..., list[Fold]] = pick(SPLITS, recipe.split.way, "split.way")
+    named = inspect.signature(way).parameters
     given: dict[str, Any] = {name: value for name, value in {**known, "seed": recipe.seed}.items() if name in named}
     with _named(dataset.source):
         folds: list[Fold] = build_part(SPLITS, recipe.split.way, recipe.split.options, "split", **given)

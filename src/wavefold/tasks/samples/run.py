@@ -136,7 +136,7 @@ def _compared(
     for name, values, decided in baselines_for(run, recipe, dataset, size):
         theirs = decided if metric.decided else values
         differences = {metric.name: paired_difference(metric, ours, theirs, truth, **drawn)}
-        rows.append(ScoreRow(name=name, differences=differences, **{metric.name: metric.function(theirs, truth)}))
+        rows.append(ScoreRow.of({metric.name: metric.function(theirs, truth)}, name=name, differences=differences))
     return rows
 
 

@@ -113,7 +113,8 @@ def _asker(run: RunFolder, recipe: Recipe, log: Log) -> tuple[Callable[..., NDAr
 
 def _fields_of(run: RunFolder, recipe: Recipe, engine: str) -> dict[str, Any]:
     info = run.metadata
-    known = {"recipe": info.recipe, "task": recipe.kind, "classes": list(info.classes), "units": list(info.units)}
+    known: dict[str, Any] = {"recipe": info.recipe, "task": recipe.kind}
+    known |= {"classes": list(info.classes), "units": list(info.units)}
     known |= {"shape": list(info.shape), "unit": info.unit, "samples": info.samples, "simulated": info.simulated}
     more = {"decision": recipe.combine.decide, "learned_from": run.scores.learned_from, "engine": engine}
     return {**known, **score_fields(run.scores), **more, "wavefold": version.__version__, "recipe_toml": run.recipe_text}

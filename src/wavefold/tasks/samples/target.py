@@ -169,7 +169,8 @@ class Target(ABC):
 
     def explained(self, values: Values) -> Ints:
         """The column of each prediction that is explained, (N,)."""
-        return values.argmax(axis=1).astype(np.int64)
+        columns: Ints = values.argmax(axis=1).astype(np.int64)
+        return columns
 
     def scale_of(self, predictions: Values) -> Values:
         """What differences of an exported file are measured by, (P,)."""
