@@ -296,11 +296,14 @@ def _files_of(run: Path) -> Iterator[tuple[str, str]]:
 
 
 def _intervals_of(scores: Facts) -> Iterator[tuple[str, list[float]]]:
-    """Each metric that has an interval: value, low and high, by what was scored; rounded, for people and other platforms."""
+    """Each metric scored with its interval: value, low and high, by what was scored; rounded, for people and other platforms.
+
+    The value stands for both ends where too few samples give no interval.
+    """
     for row in ({"name": "ensemble", **scores["score"]}, *scores["members"], *scores["baselines"]):
         for metric, value in row.items():
-            if isinstance(value, list) and len(value) == 3 and all(isinstance(v, float) for v in value):
-                yield f"{row['name']} {metric}", [float(f"{v:.5g}") for v in value]
+            if isinstance(value, list) and len(value) == 3 and isinstance(value[0], float):
+                yield f"{row['name']} {metric}", [float(f"{value[0] if v is None else v:.5g}") for v in value]
 
 
 # Layouts: a small file of each, and what its reader makes of it
