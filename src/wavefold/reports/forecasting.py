@@ -42,14 +42,14 @@ _PANELS = 8  # leads per figure of maps
 def report_frames(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page:
     """Build the report page of a forecasting run. data: new location of its frames, or '' if they have not moved."""
     scores, metadata = run.scores, run.metadata
-    again = _frames_again(run, recipe, data, warn)
+    again, stands = _frames_again(run, recipe, data, warn), standing(scores).line
     chapters = [_score(scores), _by_lead(scores), learning_chapter(run, recipe, scores["metric"])]
     if again is not None:
         chapters += _forecasts(run, recipe, *again)
     chapters.append(repeat_chapter(run, recipe, scores))
     return Page(
         title=f"{metadata['recipe']}: run report",
-        lead=f"Run {run.folder}, trained on {metadata['source']}.",
+        lead=f"{stands[0].upper()}{stands[1:]}.\n\nRun {run.folder}, trained on {metadata['source']}.",
         chapters=chapters,
         headline=_headline(scores),
     )
