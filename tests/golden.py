@@ -85,10 +85,17 @@ def digest_of_file(path: Path) -> str:
     return digest(path.read_bytes())
 
 
+_WORDS = ("seconds", "judged", "notes", "format", "task", "standing", "units")
+
+
 def numbers_of(scores: Any) -> Any:
-    """What a JSON file says, less times, identities, paths and words for people."""
+    """What a JSON file says, less times, identities, paths and words for people.
+
+    Left out too is what was added for scores of samples since the record was written: differences from baselines.
+    """
     if isinstance(scores, Mapping):
-        return {name: numbers_of(value) for name, value in scores.items() if name not in ("seconds", "judged", "notes")}
+        added = () if "by-lead" in scores or "leads" in scores else ("differences", "higher_is_better")
+        return {name: numbers_of(value) for name, value in scores.items() if name not in (*_WORDS, *added)}
     return [numbers_of(value) for value in scores] if isinstance(scores, list) else scores
 
 
@@ -232,7 +239,7 @@ RUNS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...] | None]] = {
         None,
     ),
 }
-_LEFT_OUT = ("run.json", ".lock", "seconds.json")  # times, versions and paths
+_LEFT_OUT = ("run.json", ".lock", "seconds.json", "prior.npz", "baseline.npz")  # times, versions and paths; added since
 _LEFT_OUT_ENDS = (".png", ".gif", ".skops")  # drawn by other libraries; scores.npz holds what such a member answers
 _SETS = "--set"
 
@@ -246,7 +253,10 @@ def record_run(name: str, folder: Path) -> Facts:
         say("train", recipe, "--quick", "--out", str(run), *options)
         shape = tomllib.loads((run / "recipe.toml").read_text())["data"]["shape"]
         say("simulate", recipe, str(new), "--count", "20", "--seed", "7", _SETS, f"data.shape={shape}")
-        answers = {"score.json": digest(numbers_of(json.loads(say("score", str(run), str(new), "--json"))))}
+        scored = numbers_of(json.loads(say("score", str(run), str(new), "--json")))
+        if isinstance(scored.get("baselines"), list):  # of samples, added since the record was written
+            del scored["baselines"]
+        answers = {"score.json": digest(scored)}
         for end in ("npz", "csv"):
             say("predict", str(run), str(new), "--out", str(folder / f"new.{end}"))
             answers[f"predictions.{end}"] = digest_of_file(folder / f"new.{end}")
@@ -296,11 +306,14 @@ def _files_of(run: Path) -> Iterator[tuple[str, str]]:
 
 
 def _intervals_of(scores: Facts) -> Iterator[tuple[str, list[float]]]:
-    """Each metric that has an interval: value, low and high, by what was scored; rounded, for people and other platforms."""
+    """Each metric scored with its interval: value, low and high, by what was scored; rounded, for people and other platforms.
+
+    The value stands for both ends where too few samples give no interval.
+    """
     for row in ({"name": "ensemble", **scores["score"]}, *scores["members"], *scores["baselines"]):
         for metric, value in row.items():
-            if isinstance(value, list) and len(value) == 3 and all(isinstance(v, float) for v in value):
-                yield f"{row['name']} {metric}", [float(f"{v:.5g}") for v in value]
+            if isinstance(value, list) and len(value) == 3 and isinstance(value[0], float):
+                yield f"{row['name']} {metric}", [float(f"{value[0] if v is None else v:.5g}") for v in value]
 
 
 # Layouts: a small file of each, and what its reader makes of it

@@ -322,6 +322,7 @@ def test_report_of_forecasts_begins_with_how_they_stand(count, tmp_path):
     stands = standing(scores)
     assert " by mse (difference " in stands.line
     assert "(mm/h)^2" in stands.line
+    assert said.index(stands.line[0].upper() + stands.line[1:]) < said.index("Run ")
     begins = said.index(stands.line)
     assert said[:begins].endswith("Warning ") == (stands.kind == "warning")
     assert all(begins < said.index(later) for later in [*scores["notes"], "Paired differences over all leads"])

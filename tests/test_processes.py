@@ -29,7 +29,7 @@ def train(recipe: str, settings: list[str], data: Path, out: Path, processes: in
     words += [w for s in settings for w in ("--set", s)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("ensemble") == 1
+    assert done.stdout.count("tested on ") == 1
     return json.loads((out / "scores.json").read_text())
 
 

@@ -24,6 +24,12 @@ from wavefold.reports.score_table import with_interval
 Values = NDArray[np.float64]
 
 
+def report_lead(run: RunFolder, scores: Scores, info: RunInfo) -> str:
+    """How the ensemble stands to the best baseline, and which run it is."""
+    stands = f"The ensemble is {scores.standing}.\n\n" if scores.standing else ""
+    return f"{stands}Run {run.folder}, trained on {info.source}."
+
+
 def headline(scores: Scores, samples: str = "samples") -> list[tuple[str, str]]:
     """The score with its interval, the sample counts and the scores of the baselines. samples: the domain's word for them."""
     measured = scores.score.measure(scores.metric)

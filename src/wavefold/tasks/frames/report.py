@@ -28,6 +28,7 @@ from wavefold.reports.chapters import (
     measured_words,
     predictor_rows,
     repeat_chapter,
+    report_lead,
     standing_block,
 )
 from wavefold.reports.page import Block, Chapter, Page, Table, Words
@@ -56,7 +57,7 @@ def report_frames(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page:
     chapters.append(repeat_chapter(run, recipe))
     return Page(
         title=f"{info.recipe}: run report",
-        lead=f"Run {run.folder}, trained on {info.source}.",
+        lead=report_lead(run, scores, info),
         chapters=chapters,
         headline=headline(scores, "windows"),
     )

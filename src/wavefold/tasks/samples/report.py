@@ -18,7 +18,16 @@ from wavefold.data.statistics import drift
 from wavefold.domains.base import Domain, domain_of
 from wavefold.plots.plot import Figure
 from wavefold.recipe import Recipe
-from wavefold.reports.chapters import drifted, headline, learning_chapter, metric_words, number, repeat_chapter, score_chapter
+from wavefold.reports.chapters import (
+    drifted,
+    headline,
+    learning_chapter,
+    metric_words,
+    number,
+    repeat_chapter,
+    report_lead,
+    score_chapter,
+)
 from wavefold.reports.held_out import HeldOut
 from wavefold.reports.page import Block, Chapter, Page, Table, Words
 from wavefold.tasks.samples.explain import Explained, explain
@@ -46,7 +55,7 @@ def report_samples(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page
     ]
     return Page(
         title=f"{info.recipe}: run report",
-        lead=f"Run {run.folder}, trained on {info.source}.",
+        lead=report_lead(run, scores, info),
         chapters=chapters,
         headline=headline(scores, domain_of(recipe.data.simulator).words.sample[1]),
     )
