@@ -215,13 +215,16 @@ def fit_decision(
     return decision.fit(ensemble.probabilities(scores), labels) if decision.learns else decision
 
 
-def _sample_parts(labels: Ints, samples: Ints, seed: int) -> Ints:
-    """(row,) part numbers: classes spread evenly, all rows of a sample in one part."""
+def _sample_parts(labels: NDArray[Any], samples: Ints, seed: int) -> Ints:
+    """(row,) part numbers: classes, if labels are numbers of classes, spread evenly, all rows of a sample in one part."""
     _, first, sample = np.unique(samples, return_index=True, return_inverse=True)
-    return even_parts(labels[first], _PARTS, seed)[sample]
+    classes = labels[first] if labels.ndim == 1 else np.zeros(len(first), np.int64)
+    return even_parts(classes, _PARTS, seed)[sample]
 
 
-def _unseen_answers(combiner: Any, members: Values, labels: Ints, parts: Ints, seed: int) -> tuple[Values, NDArray[np.bool_]]:
+def _unseen_answers(
+    combiner: Any, members: Values, labels: NDArray[Any], parts: Ints, seed: int
+) -> tuple[Values, NDArray[np.bool_]]:
     """Predictions (row, class) for each part by a fit on the others, and a mask (row,) of rows whose class is in that fit.
 
     A fit on the other parts lacks a class whose rows are all in one part; the fit on all rows has it.
@@ -230,5 +233,5 @@ def _unseen_answers(combiner: Any, members: Values, labels: Ints, parts: Ints, s
     for part in np.unique(parts):
         held = parts == part
         answers[held] = combiner.fit(members[:, ~held], labels[~held], seed).probabilities(members[:, held])
-        known[held] = np.isin(labels[held], labels[~held])
+        known[held] = np.isin(labels[held], labels[~held]) if labels.ndim == 1 else True
     return answers, known

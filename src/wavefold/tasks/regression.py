@@ -21,6 +21,7 @@ from wavefold.ensemble.combine import EnsembleParts
 from wavefold.ensemble.decide import keep_probabilities
 from wavefold.ensemble.mixture import Mixture
 from wavefold.ensemble.spread_scale import SpreadScale
+from wavefold.ensemble.stack_numbers import StackNumbers
 from wavefold.evaluation.metric import Metric
 from wavefold.evaluation.regression_metrics import regression_metrics
 from wavefold.models import REGRESSORS
@@ -73,7 +74,9 @@ class Regression(SampleTask):
     losses = REGRESSION_LOSSES
     fitted = REGRESSORS
     parts = EnsembleParts(
-        {"mean": Mixture}, {"none": NoCalibration, "spread": SpreadScale}, {"probabilities": keep_probabilities}
+        {"mean": Mixture, "stack": StackNumbers},
+        {"none": NoCalibration, "spread": SpreadScale},
+        {"probabilities": keep_probabilities},
     )
     prior_name = "mean"
     prior_words = "predicting the mean"
