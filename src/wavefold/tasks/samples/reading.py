@@ -183,7 +183,13 @@ def axis_words(marks: Sequence[float], unit: str) -> str:
 def _reading(recipe: Recipe, metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Arguments of `read` from a recipe, and from a run's metadata if samples must match its training data."""
     data = recipe.data
-    fields: dict[str, Any] = {"layout": data.layout, "label_column": data.label, "grid": data.grid, "skip_bad": data.skip_bad}
+    fields: dict[str, Any] = {
+        "layout": data.layout,
+        "label_column": data.label,
+        "grid": data.grid,
+        "rate": data.rate,
+        "skip_bad": data.skip_bad,
+    }
     if metadata is None:
         return fields
     return {**fields, "classes": tuple(metadata["classes"]), "grid": metadata.get("grid") or data.grid}
