@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
 
 from wavefold.core.errors import DataError, MissingGroup, UserError
 from wavefold.data import LAYOUTS, read
+from wavefold.data.dataset import Dataset
 from wavefold.data.sources import find
+from wavefold.domains.heartbeat.format16 import read_format16
 from wavefold.domains.heartbeat.ptbxl import superclasses
+from wavefold.domains.heartbeat.simulate_ecg12 import CLASSES, simulate_ecg12
 from wavefold.domains.heartbeat.twelve_leads import LEADS
+from wavefold.domains.heartbeat.wfdb import read_record, wfdb
+from wavefold.domains.heartbeat.write_ptbxl import write_ptbxl
 
 pytest.importorskip("wfdb", reason="records are read with wfdb: pip install 'wavefold[ecg]'")
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # of wfdb, when pandas 3.1 is there
@@ -106,7 +115,7 @@ def test_the_table_itself_is_read_and_any_column_may_be_the_label(tmp_path: Path
     data = read(ptbxl(tmp_path) / "ptbxl_database.csv", label_column="diagnostic_superclass")
     assert data.classes == ("CD;HYP;MI", "NORM")
     assert data.known_labels().tolist() == [1, 0]
-    with pytest.raises(DataError, match="no column 'diagnostic_superclas'.*did you mean 'diagnostic_superclass'"):
+    with pytest.raises(DataError, match=r"no column 'diagnostic_superclas'.*did you mean 'diagnostic_superclass'"):
         read(tmp_path, label_column="diagnostic_superclas")
 
 
@@ -140,7 +149,7 @@ def test_the_rate_is_the_one_wanted_or_the_lower(tmp_path: Path, there: Sequence
 
 
 def test_rates_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="data.rate: 250 values per second.* 100 .* 500"):
+    with pytest.raises(UserError, match=r"data.rate: 250 values per second.* 100 .* 500"):
         read(ptbxl(tmp_path), labels=False, rate=250)
     assert "00001_hr.hea: file not found" in refused(tmp_path, rate=500)
     assert "found no record of filename_lr or filename_hr" in refused(ptbxl(tmp_path / "none", rates=()))
@@ -286,3 +295,124 @@ def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
     assert "contains no ptbxl_database.csv" in refused(tmp_path, layout="ptbxl")
     (tmp_path / "7.hea").write_text("7\n")
     assert "7.hea: states no rate" in refused(tmp_path, layout="cinc")
+
+
+@pytest.mark.parametrize("gain", ["1000.0(0)/mV", "200(30)/uV", "200", "0"])
+def test_the_plain_kind_is_read_as_the_package_reads_it(tmp_path: Path, gain: str) -> None:
+    stored = counts(3, 50)
+    stored[2, 7] = -32768
+    record(tmp_path / "7", stored, gain=gain, notes=["#Age: 74", "# Dx: 1,2"], suffix=".mat")
+    ours, theirs = read_format16(tmp_path / "7"), wfdb.rdrecord(str(tmp_path / "7"))
+    assert ours is not None
+    np.testing.assert_array_equal(ours.values, theirs.p_signal)
+    assert (list(ours.leads), list(ours.units), ours.rate) == (theirs.sig_name, theirs.units, theirs.fs)
+    assert list(ours.comments) == theirs.comments
+
+
+def test_other_kinds_are_left_to_the_package(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).uniform(-1, 1, (1000, 12))
+    wfdb.wrsamp("7", 100, ["mV"] * 12, list(LEADS), p_signal=values, fmt=["212"] * 12, write_dir=str(tmp_path))
+    assert read_format16(tmp_path / "7") is None
+    np.testing.assert_allclose(read_record(tmp_path / "7").values, values, atol=1e-3)
+    np.testing.assert_allclose(read(tmp_path, layout="cinc", labels=False).signals[0], values.T, atol=1e-3)
+
+
+def test_simulated_records_are_written_and_read_back(tmp_path: Path) -> None:
+    data = simulate_ecg12(60, 3)
+    assert write_ptbxl(data, tmp_path) == tmp_path / "ptbxl_database.csv"
+    back = read(tmp_path, labels=False)
+    np.testing.assert_allclose(back.signals, data.signals, atol=0.000501)  # half a 16-bit step of 0.001 mV
+    assert (back.ids.tolist(), back.unit) == (data.ids.tolist(), data.unit)
+    assert data.targets is not None
+    assert data.groups is not None
+    assert back.groups is not None
+    assert back.groups.tolist() == data.groups.tolist()
+    there = [{name for name, has in zip(CLASSES, row, strict=True) if has} for row in data.targets]
+    assert [set(word.split(";")) for word in back.columns["diagnostic_superclass"].tolist()] == there
+    folds = dict(zip(data.groups.tolist(), back.columns["strat_fold"].tolist(), strict=True))
+    assert [folds[group] for group in data.groups.tolist()] == back.columns["strat_fold"].tolist()
+    assert set(folds.values()) == {str(fold) for fold in range(1, 11)}
+    theirs = wfdb.rdrecord(str(tmp_path / "records100/00000/00001_lr"), physical=False)
+    assert theirs.checksum == theirs.calc_checksum()
+    assert theirs.init_value == theirs.d_signal[0].tolist()
+    assert not list(tmp_path.rglob(".unfinished"))
+
+
+def test_class_labels_and_none_are_written_too(tmp_path: Path) -> None:
+    signals = np.zeros((2, 12, 5000), np.float32)
+    data = Dataset(signals, np.array(["8", "9"]), labels=np.array([1, 0]), classes=("a", 'b "c"'), unit="1/500 s")
+    back = read(write_ptbxl(data, tmp_path / "labels"), label_column="diagnostic_superclass")
+    assert (back.classes, back.known_labels().tolist(), back.unit) == (data.classes, [1, 0], "1/500 s")
+    bare = read(write_ptbxl(replace(data, labels=None), tmp_path / "bare"))
+    assert bare.labels is None
+    assert bare.columns["scp_codes"].tolist() == ["SR", "SR"]
+
+
+def test_what_the_layout_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    data = Dataset(np.zeros((2, 12, 1000), np.float32), np.array(["8", "9"]))
+    big = data.signals.copy()
+    big[1, 3, 5] = 40
+    with pytest.raises(DataError, match=r"id '9' has the value 40; 16-bit records need values up to 32\.767 mV"):
+        write_ptbxl(replace(data, signals=big), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    for wrong, words in (({"signals": big[:, :8]}, "samples have shape 8 x 1000"), ({"unit": "1/250 s"}, "are 1/250 s apart")):
+        with pytest.raises(DataError, match=words):
+            write_ptbxl(replace(data, **wrong), tmp_path)  # type: ignore[arg-type]  # one of two fields
+    with pytest.raises(DataError, match="contains a line break"):
+        write_ptbxl(replace(data, columns={"report": np.array(["a\nb", "c"])}), tmp_path)
+    write_ptbxl(data, tmp_path)
+    with pytest.raises(UserError, match=r"ptbxl_database\.csv: already exists"):
+        write_ptbxl(data, tmp_path)
+    (tmp_path / "ptbxl_database.csv").unlink()
+    with pytest.raises(UserError, match="records100: already exists"):
+        write_ptbxl(data, tmp_path)
+    (tmp_path / "records100/.unfinished").touch()  # a process killed before the CSV
+    assert len(read(write_ptbxl(data, tmp_path))) == 2
+
+
+def test_simulated_labels_and_patients() -> None:
+    data = simulate_ecg12(2000, 0, shape=(12, 100))
+    assert data.targets is not None
+    assert data.groups is not None
+    np.testing.assert_allclose(data.targets.mean(axis=0), [0.44, 0.25, 0.24, 0.22, 0.12], atol=0.05)  # PTB-XL's shares
+    assert ((data.targets[:, 0] == 1) == (data.targets[:, 1:].sum(axis=1) == 0)).all()
+    assert 0.15 < (data.targets.sum(axis=1) > 1).mean() < 0.4
+    assert max(Counter(data.groups.tolist()).values()) > 2
+    some = simulate_ecg12(50, 0, shape=(12, 100), classes=("CD", "NORM"))
+    assert some.target_names == ("CD", "NORM")
+    assert some.targets is not None
+    assert (some.targets.sum(axis=1) == 1).all()
+
+
+def test_limb_leads_follow_from_two() -> None:
+    one, two, three, right, left, foot = simulate_ecg12(5, 1).signals[:, :6].swapaxes(0, 1)
+    for lead, sum_ in ((three, two - one), (right, -(one + two) / 2), (left, one - two / 2), (foot, two - one / 2)):
+        np.testing.assert_allclose(lead, sum_, atol=1e-5)
+
+
+def test_labels_can_be_learned_but_not_perfectly() -> None:
+    data = simulate_ecg12(1200, 2, shape=(12, 300))
+    assert data.targets is not None
+    spread = np.concatenate(
+        [data.signals.std(axis=2), *(np.percentile(data.signals, q, axis=2) for q in (1, 20, 50, 80, 99))], 1
+    )
+    for label in range(5):
+        model = LogisticRegression(max_iter=2000, C=0.1).fit(
+            StandardScaler().fit_transform(spread)[:800], data.targets[:800, label]
+        )
+        scores = model.predict_proba(StandardScaler().fit_transform(spread)[800:])[:, 1]
+        assert 0.65 < roc_auc_score(data.targets[800:, label], scores) < 0.97
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shape": (1, 1000)}, r"simulator 'ecg12' needs \[12, length\], got \[1, 1000\]"),
+        ({"shape": (12, 9)}, "3 records of 9 values requested"),
+        ({"classes": ("NORM", "STT")}, "class 'STT' is not one of NORM, .* did you mean 'STTC'"),
+        ({"classes": ()}, "classes none; expected different ones"),
+    ],
+)
+def test_simulator_refuses_what_it_cannot_make(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        simulate_ecg12(3, 0, **change)

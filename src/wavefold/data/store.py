@@ -74,9 +74,10 @@ def fill(
 ) -> Filled:
     """Parse `entries`, one row of `width` values each, into an array in `folder`, resuming what a killed call left there.
 
-    name: of the source, for the progress line. channels: of a row, one after the other. unit: word for the entries. known: errors of entries that need not be parsed. The first bad entry raises
-    DataError; with skip_bad, bad entries are skipped, unless nothing is left. alone: with at least this many entries, all
-    processors parse blocks of `block` entries (fewer if rows are long); with fewer, this process parses them alone.
+    name: of the source, for the progress line. channels: of a row, one after the other. unit: word for the entries. known:
+    errors of entries that need not be parsed. The first bad entry raises DataError; with skip_bad, bad entries are skipped,
+    unless nothing is left. alone: with at least this many entries, all processors parse blocks of `block` entries (fewer if
+    rows are long); with fewer, this process parses them alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _KEPT).unlink(missing_ok=True)

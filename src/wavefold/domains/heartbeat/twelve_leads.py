@@ -10,7 +10,8 @@ import numpy as np
 from wavefold.core.errors import DataError, listed
 from wavefold.data.dataset import Floats
 from wavefold.data.store import Block
-from wavefold.domains.heartbeat.wfdb import Record, read_record
+from wavefold.domains.heartbeat.format16 import Record
+from wavefold.domains.heartbeat.wfdb import read_record
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 SECONDS = 10

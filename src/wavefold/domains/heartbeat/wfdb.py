@@ -16,7 +16,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from wavefold.core.progress import Progress
 from wavefold.core.registry import optional
 from wavefold.data.dataset import Floats, Ints, Strings
 from wavefold.data.table import Table
+from wavefold.domains.heartbeat.format16 import Record, read_format16
 
 wfdb = optional("wfdb", extra="ecg")
 
@@ -45,22 +45,13 @@ _WINDOW = 10 * RATE
 _CUT = 1.2  # beat intervals
 
 
-@dataclass(frozen=True)
-class Record:
-    """One WFDB record as its header describes it."""
-
-    name: str
-    values: NDArray[np.float64]  # (position, lead) in physical units; NaN where marked as invalid
-    leads: tuple[str, ...]
-    units: tuple[str, ...]  # (lead,)
-    rate: float  # values per second
-    comments: tuple[str, ...]  # of the header, without "#"
-
-
 def read_record(path: Path) -> Record:
     """Read one record. path: without suffix. DataError if it is missing or cannot be read, whatever the package raises."""
     if not path.with_name(f"{path.name}.hea").is_file():
         raise DataError(f"{path.name}.hea: file not found")
+    plain = read_format16(path)
+    if plain is not None:
+        return plain
     found = _of_package(path, lambda: wfdb.rdrecord(str(path)))
     values, rate = found.p_signal, float(found.fs or 0)
     if values is None or values.ndim != 2 or not values.size or not 0 < rate < np.inf:
