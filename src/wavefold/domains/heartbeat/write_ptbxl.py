@@ -7,8 +7,6 @@ contains the file `.unfinished`: one with that file and without the CSV was left
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,6 +20,7 @@ from wavefold.core.errors import DataError, UserError
 from wavefold.core.files import write_text
 from wavefold.core.process import is_main_process
 from wavefold.core.progress import Progress
+from wavefold.data.csv_rows import csv_rows
 from wavefold.data.dataset import Dataset, Floats
 from wavefold.data.lazy import row_blocks
 from wavefold.domains.heartbeat.ptbxl import CODES, DATABASE, RATES, STATEMENTS
@@ -133,11 +132,7 @@ def _table(dataset: Dataset, paths: Sequence[str], rate: int) -> str:
         RATES[rate]: paths,
     }
     columns = {**columns, **{name: words.tolist() for name, words in dataset.columns.items() if name not in columns}}
-    lines = [list(columns), *zip(*columns.values(), strict=True)]
-    bad = next((word for line in lines for word in map(str, line) if "\n" in word or "\r" in word), None)
-    if bad is not None:
-        raise DataError(f"{DATABASE}: {bad!r} contains a line break; the layout uses one line per record")
-    return _csv(lines)
+    return csv_rows([list(columns), *zip(*columns.values(), strict=True)], DATABASE)
 
 
 def _labels(dataset: Dataset) -> tuple[Sequence[str], NDArray[np.bool_]]:
@@ -152,10 +147,4 @@ def _labels(dataset: Dataset) -> tuple[Sequence[str], NDArray[np.bool_]]:
 def _statements(names: Sequence[str]) -> str:
     head = ["", "description", "diagnostic", "form", "rhythm", "diagnostic_class"]
     rows = [[name, f"simulated {name}", "1.0", "", "", name] for name in names]
-    return _csv([head, *rows, ["SR", "sinus rhythm", "", "", "1.0", ""]])
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return csv_rows([head, *rows, ["SR", "sinus rhythm", "", "", "1.0", ""]], STATEMENTS)
