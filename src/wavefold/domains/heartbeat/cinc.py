@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,13 +20,12 @@ from wavefold.core.errors import DataError
 from wavefold.data.bundles import files_below, natural
 from wavefold.data.csv_text import column_place
 from wavefold.data.dataset import Strings
-from wavefold.data.store import Filled, fill, working_folder
+from wavefold.data.store import Filled
 from wavefold.data.table import Table
-from wavefold.domains.heartbeat.twelve_leads import LEADS, length_at, parse_records
+from wavefold.domains.heartbeat.twelve_leads import LEADS, fill_records
 
 NOTES = ("Dx", "Age", "Sex")  # comments of the headers that become columns
 COLUMNS = (*NOTES, "record")
-_ALONE = 4096  # minimum records to use all processors: a record takes about 1 ms, starting workers about 2 s
 _LOOKED_AT = 64  # headers sampled to find the usual rate
 _DIAGNOSIS = re.compile(rb"^#\s*Dx\s*:", re.MULTILINE | re.IGNORECASE)
 _HEAD = 1 << 14  # bytes of a header that are looked at
@@ -56,11 +54,7 @@ def read_cinc(
     root = path if path.is_dir() else path.parent
     entries = _entries(path)
     rate = _usual_rate(root, list(entries.values()))
-    parse = partial(parse_records, folder=str(root), rate=rate, notes=NOTES)
-    width = len(LEADS) * length_at(rate)
-    with working_folder(store) as folder:
-        how = {"name": path.name, "unit": "records", "channels": len(LEADS), "skip_bad": skip_bad, "alone": _ALONE}
-        filled = fill(folder, list(entries.values()), width, parse, **how)  # type: ignore[arg-type]  # options of several types
+    filled = fill_records(root, list(entries.values()), rate, store, notes=NOTES, skip_bad=skip_bad)
     table = _table(filled, np.array(list(entries), np.str_), rate)
     return table.labelled(label_column, path.name) if labels else table
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,8 @@ import numpy as np
 from wavefold.core.errors import DataError, UserError
 from wavefold.data.csv_text import column_place, missing, one_named, read_words
 from wavefold.data.dataset import Ints, Strings, check_ids
-from wavefold.data.store import fill, working_folder
 from wavefold.data.table import Table
-from wavefold.domains.heartbeat.twelve_leads import LEADS, length_at, parse_records
+from wavefold.domains.heartbeat.twelve_leads import fill_records
 
 DATABASE = "ptbxl_database.csv"
 STATEMENTS = "scp_statements.csv"
@@ -30,7 +28,6 @@ SUPERCLASS = "diagnostic_superclass"
 RATES = {100: "filename_lr", 500: "filename_hr"}  # values per second -> column of the records' paths
 JOINT = ";"  # between the words of one field
 _EXAMPLE = f"ecg_id,patient_id,{CODES},strat_fold,filename_lr"
-_ALONE = 4096  # minimum records to use all processors: a record takes about 1 ms, starting workers about 2 s
 _YES = ("1", "1.0", "True")
 
 
@@ -58,11 +55,7 @@ def read_ptbxl(
     ids = check_ids(_column(columns, "ecg_id", file.name), lines, file.name)
     names = _files(columns, lines, file, rate := _rate(columns, file, rate))
     codes = _codes(_column(columns, CODES, file.name), lines, file.name)
-    parse = partial(parse_records, folder=str(file.parent), rate=rate)
-    width = len(LEADS) * length_at(rate)
-    with working_folder(store) as folder:
-        how = {"name": file.parent.name, "unit": "records", "channels": len(LEADS), "skip_bad": skip_bad, "alone": _ALONE}
-        filled = fill(folder, names, width, parse, **how)  # type: ignore[arg-type]  # options of several types
+    filled = fill_records(file.parent, names, rate, store, skip_bad=skip_bad)
     words = {name: np.array(column, np.str_) for name, column in columns.items()} | _meanings(codes, file.parent)
     table = Table(
         signals=filled.signals,

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from wavefold.core.errors import DataError, listed
 from wavefold.data.dataset import Floats
-from wavefold.data.store import Block
+from wavefold.data.store import Block, Filled, fill, working_folder
 from wavefold.domains.heartbeat.format16 import Record
 from wavefold.domains.heartbeat.wfdb import read_record
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 SECONDS = 10
+_ALONE = 4096  # minimum records to use all processors: a record takes about 1 ms, starting workers about 2 s
 _MILLIVOLT = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}  # both of Unicode's micro signs
+
+
+def fill_records(
+    root: Path, entries: Sequence[str], rate: float, store: Path | None, *, notes: Sequence[str] = (), skip_bad: bool = False
+) -> Filled:
+    """Read records into one array (sample, 12, position) in `store` or a temporary folder; DataError names the first bad one.
+
+    root, entries, rate, notes: as in `parse_records`. skip_bad: leave bad ones out.
+    """
+    parse = partial(parse_records, folder=str(root), rate=rate, notes=notes)
+    width, leads = len(LEADS) * length_at(rate), len(LEADS)
+    with working_folder(store) as folder:
+        return fill(
+            folder, entries, width, parse, name=root.name, channels=leads, unit="records", skip_bad=skip_bad, alone=_ALONE
+        )
 
 
 def parse_records(entries: Sequence[str], *, folder: str, rate: float, notes: Sequence[str] = ()) -> Block:

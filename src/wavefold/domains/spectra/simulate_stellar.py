@@ -101,7 +101,8 @@ def draw_spectra(stars: _F, axis: _F, rng: Generator) -> Floats:
     count = len(stars)
     turning = np.where(stars[:, 0] > 6300, np.abs(rng.normal(0, 80, count)), 5.0)  # km/s; hot stars rotate fast
     shift = 1 + np.clip(rng.normal(0, 60, count), -300, 300) / LIGHT
-    star = _Star(*stars.T, shift, np.hypot(BLUR, turning))
+    teff, logg, feh = stars.T
+    star = _Star(teff, logg, feh, shift, np.hypot(BLUR, turning))
     depth = np.zeros((count, len(axis) + 1), np.float32)  # optical depth; the last column collects what falls outside
     _add_hydrogen(depth, axis, star, rng)
     _add_metals(depth, axis, star, rng)
