@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from wavefold.domains.heartbeat.simulate_ecg12 import CLASSES, simulate_ecg12
 from wavefold.domains.heartbeat.twelve_leads import LEADS
 from wavefold.domains.heartbeat.wfdb import read_record, wfdb
 from wavefold.domains.heartbeat.write_ptbxl import write_ptbxl
+from wavefold.recipe import Recipe
+from wavefold.tasks.samples.reading import read_for
 
 pytest.importorskip("wfdb", reason="records are read with wfdb: pip install 'wavefold[ecg]'")
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # of wfdb, when pandas 3.1 is there
@@ -146,6 +148,11 @@ def test_the_rate_is_the_one_wanted_or_the_lower(tmp_path: Path, there: Sequence
     assert data.unit == f"1/{got} s"
     assert data.signals.shape == (2, 12, 10 * got)
     np.testing.assert_array_equal(data.signals[0], (counts(1, 10 * got) / 1000).astype(np.float32))
+
+
+def test_a_recipe_names_the_rate(tmp_path: Path) -> None:
+    recipe = Recipe.load("heartbeat").with_({"data.rate": 500, "data.label": "scp_codes"})
+    assert read_for(recipe, str(ptbxl(tmp_path, rates=(100, 500)))).unit == "1/500 s"
 
 
 def test_rates_that_are_not_there(tmp_path: Path) -> None:
@@ -288,6 +295,15 @@ def test_few_headers_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("wavefold.domains.heartbeat.cinc.open", counted, raising=False)
     assert LAYOUTS["cinc"].sniff(tmp_path) == 0
     assert len(opened) == 5
+
+
+@pytest.mark.parametrize(
+    "name", ["KeyError-wfdb_records.py-131", "TypeError-wfdb_records.py-131", "ValueError-wfdb_records.py-119"]
+)
+def test_damaged_records_that_were_found_are_refused_in_one_line(real: Callable[[str], Path], name: str) -> None:
+    with pytest.raises(DataError) as error:
+        read(real("../cases/damaged") / f"wfdb-{name}")
+    assert "\n" not in str(error.value)
 
 
 def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
