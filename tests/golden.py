@@ -463,6 +463,35 @@ def _wfdb(folder: Path) -> Facts:
     return samples(folder, "wfdb", digits=4)
 
 
+def _write_leads(base: Path, number: int, notes: str = "") -> None:
+    """A record of 12 leads at 100 Hz, 10 seconds and a little more, in 16-bit values; written without the project's writers."""
+    names = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
+    values = np.random.default_rng(number).integers(-900, 900, (1010, 12))
+    lines = [f"{base.name} 12 100 1010", *(f"{base.name}.dat 16 1000(3)/mV 16 0 0 0 0 {name}" for name in names), notes]
+    base.with_name(f"{base.name}.hea").write_text("\n".join(lines) + "\n")
+    base.with_name(f"{base.name}.dat").write_bytes(values.astype("<i2").tobytes())
+
+
+def _ptbxl(folder: Path) -> Facts:
+    (folder / "records100").mkdir()
+    rows = []
+    for number, codes in enumerate(("{'NORM': 100.0, 'SR': 0.0}", "{'IMI': 15.0, 'CLBBB': 0.0}", "{'SR': 0.0}"), 1):
+        _write_leads(folder / f"records100/{number}_lr", number)
+        rows.append(f'{number},{number // 2}.0,"{codes}",{number},records100/{number}_lr')
+    head = "ecg_id,patient_id,scp_codes,strat_fold,filename_lr"
+    (folder / "ptbxl_database.csv").write_text("\n".join([head, *rows]) + "\n")
+    meanings = ",diagnostic,diagnostic_class\nNORM,1.0,NORM\nIMI,1.0,MI\nCLBBB,1.0,CD\nSR,,\n"
+    (folder / "scp_statements.csv").write_text(meanings)
+    return samples(folder, "ptbxl", labels=False)
+
+
+def _cinc(folder: Path) -> Facts:
+    for number, codes in enumerate(("426783006", "164889003, 426783006", "")):
+        (folder / f"g{number % 2}").mkdir(exist_ok=True)
+        _write_leads(folder / f"g{number % 2}/A{number}", number, f"#Age: {50 + number}\n# Sex: Male\n#Dx: {codes}")
+    return samples(folder, "cinc", labels=False)
+
+
 def _spectra(folder: Path) -> Facts:
     texts = {f"{7 * i + 3}": ",".join(f"{v:.5g}" for v in row) for i, row in enumerate(fixed(5, 30) * 300)}
     with zipfile.ZipFile(folder / "train_data.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -643,6 +672,8 @@ SAMPLES: dict[str, Callable[[Path], Facts]] = {
     "ts": _ts,
     "arrays": _arrays,
     "wfdb": _wfdb,
+    "ptbxl": _ptbxl,
+    "cinc": _cinc,
     "spectra": _spectra,
     "fits": _fits,
     "cadence": _cadence,

@@ -29,7 +29,7 @@ def test_shares_are_exact() -> None:
 
 @pytest.mark.parametrize("name", SIMULATORS)
 def test_same_seed_same_beats(name: str) -> None:
-    shape = (6, 32, 32) if name == "cadence" else (1, 205)
+    shape = {"cadence": (6, 32, 32), "ecg12": (12, 205)}.get(name, (1, 205))
     one, again, other = (SIMULATORS[name](50, seed, shape=shape) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one.signals[:], again.signals[:])
     assert not np.array_equal(one.signals[:], other.signals[:])
@@ -76,7 +76,7 @@ def test_written_beats_read_back_the_same(tmp_path: Path) -> None:
     assert first.endswith(f",{data.classes[int(data.known_labels()[0])]}.0")
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", sorted({*WRITERS} - {"ptbxl"}))  # that one has 16-bit steps; see test_ptbxl.py
 def test_any_float32_is_written_as_exactly_as_the_layout_can(tmp_path: Path, name: str) -> None:
     values = np.float32([[[1e-30, -2.5, 3.0e38, 0.1]], [[1.0, 1.1e-7, 0.0, 1 - 2**-24]]])
     if name == "cadence":  # six panels of half precision

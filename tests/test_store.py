@@ -57,6 +57,15 @@ def test_rows_come_in_the_order_of_the_entries(tmp_path: Path, options: dict[str
     assert np.load(tmp_path / SIGNALS)[0].tolist() == [[0, 1, 2]]
 
 
+def test_a_row_may_have_several_channels(tmp_path: Path) -> None:
+    entries = ["5", "bad", "7"]
+    for _ in range(2):  # the second call finds the first one's rows
+        result = filled(tmp_path, entries, channels=WIDTH, skip_bad=True)
+        assert result.signals.tolist() == [[[5], [6], [7]], [[7], [8], [9]]]
+    settle(tmp_path)
+    assert np.load(tmp_path / SIGNALS).shape == (2, WIDTH, 1)
+
+
 @pytest.mark.parametrize("alone", [0, 100])
 @pytest.mark.parametrize("block", [1, 3, 100])
 def test_the_first_bad_entry_is_named_whoever_finds_it(tmp_path: Path, alone: int, block: int) -> None:

@@ -51,6 +51,7 @@ class Data(Section):
     limit: int = Field(0, ge=0)  # maximum number of samples, stratified by class; 0 takes all
     skip_bad: bool = False  # skip samples that cannot be read; the run lists them
     grid: list[float] | None = Field(None, min_length=3, max_length=3)  # first, last, step in angstrom, for FITS
+    rate: int | None = Field(None, ge=1)  # values per second, for sources that have several
     simulator: str
     writes: str  # layout of simulated samples
     count: int = Field(4000, ge=1)  # simulated samples, if no data are given

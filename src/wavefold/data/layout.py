@@ -50,7 +50,7 @@ class Layout:
     row: str = "line"  # the word for a sample's place in error messages
     header: tuple[str, ...] = ()  # columns that a CSV of this layout must have
     columns: tuple[str, ...] = ()  # columns that the files themselves provide
-    options: tuple[str, ...] = ()  # such as "grid"
+    options: tuple[str, ...] = ()  # such as "grid" and "rate"
     groups: tuple[str, ...] = ()  # default group columns of this layout, tried before the usual ones
 
 

@@ -32,10 +32,11 @@ def read(
     classes: Sequence[str] | None = None,
     label_column: str = "",
     labels: bool = True,
-    grouped: bool | None = None,
     cache: bool = True,
     grid: Sequence[float] | None = None,
+    rate: int = 0,
     skip_bad: bool = False,
+    grouped: bool | None = None,
 ) -> Dataset:
     """Read a file, a folder or `physionet:<database>` into signals (sample, channel, position), ids, labels and groups.
 
@@ -44,14 +45,17 @@ def read(
     record, group, patient, subject, star, source_key and background that exists, otherwise stars found from `ra` and `dec`
     (degrees), as "star" does. classes: class names that labels must belong to, as in evaluation; None uses those in the
     source. label_column: "" means the layout's default. labels: False for inference, when label and group columns may be
-    missing and labels are not checked. grouped: whether a named group column must exist,
-    by default if labels are read. cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder.
-    grid: for FITS files, the first and last wavelength and the step in angstrom. skip_bad: in a multi-file source, skip
-    files that cannot be read and list them in left_out; otherwise the first one raises DataError.
+    missing and labels are not checked. cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder.
+    grid: for FITS files, the first and last wavelength and the step in angstrom. rate: for PTB-XL, values per second, 100 or
+    500; 0 takes the lower one that is there. skip_bad: in a multi-file source, skip files that cannot be read and list them
+    in left_out; otherwise the first one raises DataError. grouped: whether a named group column must exist; None means as
+    `labels`.
     """
     check_layout(layout)
     found = find(_local(source), layout)
-    table, digest = _table(found, label_column, group, labels, cache, grid, skip_bad)
+    columns: dict[str, Any] = {"label_column": label_column, "group": group, "labels": labels}
+    options = {"grid": grid and [float(v) for v in grid], "rate": rate}
+    table, digest = _table(found, columns, cache, options, skip_bad)
     names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
     numbers = None if table.words is None else _numbers(table.words, names, table, found)
     groups, grouping = _groups(table, group, found, needed=labels if grouped is None else grouped)
@@ -95,15 +99,13 @@ def _local(source: str | Path) -> Path:
 
 
 def _table(
-    found: Found, label_column: str, group: str, labels: bool, cache: bool, grid: Sequence[float] | None, skip_bad: bool
+    found: Found, columns: Mapping[str, Any], cache: bool, options: Mapping[str, Any], skip_bad: bool
 ) -> tuple[Table, str]:
-    columns: dict[str, Any] = {"label_column": label_column, "group": group, "labels": labels}
     layout = LAYOUTS[found.layout]
     if layout.keeps == "nothing":
         return with_digest(layout.read(found.path, **columns, skip_bad=skip_bad))
     if layout.keeps == "rows":
-        options = {"grid": grid and [float(v) for v in grid]} if "grid" in layout.options else {}
-        return _many(found, columns, cache, options, skip_bad)
+        return _many(found, columns, cache, {name: options[name] for name in layout.options}, skip_bad)
     if cache:
         return cached(found.files, {"layout": found.layout, **columns}, lambda: _parse(found, columns))
     return _parse(found, columns), content_digest(found.files)

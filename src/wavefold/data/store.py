@@ -39,7 +39,7 @@ _HEADER = 128  # bytes before the values in numpy's format, for a small header; 
 class Block:
     """A parser's result for some files, one row per file, in order."""
 
-    rows: Floats  # (sample, position); a bad row may hold anything
+    rows: Floats  # (sample, position), channels one after the other; a bad row may hold anything
     problems: Sequence[str]  # (sample,) '' for a good row, else a one-line error about its file
     facts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # text found beside the values: name -> (sample,)
 
@@ -51,7 +51,7 @@ Parse = Callable[[Sequence[str]], Block]  # takes file names; must be picklable,
 class Filled:
     """The good rows of many files, in the files' order, and the problems of the others."""
 
-    signals: Floats  # (sample, 1, position), memory-mapped copy-on-write: changes stay in memory
+    signals: Floats  # (sample, channel, position), memory-mapped copy-on-write: changes stay in memory
     kept: Ints  # (sample,) index of each among the entries
     problems: Mapping[int, str]  # index among the entries -> error
     facts: Mapping[str, Sequence[str]]  # name -> (sample,) text
@@ -65,6 +65,8 @@ def fill(
     parse: Parse,
     *,
     name: str,
+    channels: int = 1,
+    unit: str = "spectra",
     known: Mapping[int, str] | None = None,
     skip_bad: bool = False,
     block: int = 256,
@@ -72,21 +74,22 @@ def fill(
 ) -> Filled:
     """Parse `entries`, one row of `width` values each, into an array in `folder`, resuming what a killed call left there.
 
-    name: of the source, for the progress line. known: errors of entries that need not be parsed. The first bad entry raises
-    DataError; with skip_bad, bad entries are skipped, unless nothing is left. alone: with at least this many entries, all
-    processors parse blocks of `block` entries (fewer if rows are long); with fewer, this process parses them alone.
+    name: of the source, for the progress line. channels: of a row, one after the other. unit: word for the entries. known:
+    errors of entries that need not be parsed. The first bad entry raises DataError; with skip_bad, bad entries are skipped,
+    unless nothing is left. alone: with at least this many entries, all processors parse blocks of `block` entries (fewer if
+    rows are long); with fewer, this process parses them alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _KEPT).unlink(missing_ok=True)
     block = max(1, min(block, _VALUES // width))
-    work = _Work(str(folder / SIGNALS), tuple(entries), width, parse, known or {}, block)
-    with Progress(f"reading {name}", len(entries), "spectra") as progress:
+    work = _Work(str(folder / SIGNALS), tuple(entries), channels, width, parse, known or {}, block)
+    with Progress(f"reading {name}", len(entries), unit) as progress:
         done = _go_on(folder, work, progress, skip_bad, jobs=1 if len(entries) < alone else _processors())
     problems = {work.first(b) + int(i): why for b in sorted(done) for i, why in done[b]["problems"].items()}
     if problems and not skip_bad:
         raise DataError(problems[min(problems)])
     if len(problems) == len(entries):
-        raise DataError(f"{name}: none of the {len(entries):,} spectra can be read; the first error: {problems[0]}")
+        raise DataError(f"{name}: none of the {len(entries):,} {unit} can be read; the first error: {problems[0]}")
     return _whole(folder, work, problems, _facts(work, done, problems))
 
 
@@ -113,7 +116,7 @@ def working_folder(store: Path | None) -> Iterator[Path]:
             if error.errno != errno.ENOSPC:
                 raise
             raise UserError(
-                f"{tempfile.gettempdir()}: not enough disk space for the spectra ({error.strerror}); set TMPDIR "
+                f"{tempfile.gettempdir()}: not enough disk space for the signals ({error.strerror}); set TMPDIR "
                 "to a larger disk"
             ) from None
 
@@ -124,10 +127,14 @@ class _Work:
 
     path: str
     entries: tuple[str, ...]
+    channels: int
     width: int
     parse: Parse
     known: Mapping[int, str]
     block: int
+
+    def shape(self, count: int) -> tuple[int, int, int]:
+        return count, self.channels, self.width // self.channels
 
     def blocks(self) -> range:
         return range(-(-len(self.entries) // self.block))
@@ -227,7 +234,7 @@ def _count(work: _Work, done: Mapping[int, Any]) -> int:
 
 def _done_before(folder: Path, work: _Work) -> dict[int, dict[str, Any]]:
     """Return the lines of blocks whose rows are in the array; creates the array if it is missing or does not match."""
-    shape = (len(work.entries), 1, work.width)
+    shape = work.shape(len(work.entries))
     with suppress(OSError, ValueError, EOFError):
         if np.load(folder / SIGNALS, mmap_mode="r", allow_pickle=False).shape == shape:
             done = {line["block"]: line for line in _lines(folder / _BLOCKS) if _is_there(line, work)}
@@ -296,7 +303,7 @@ def _whole(folder: Path, work: _Work, problems: Mapping[int, str], facts: Mappin
     kept = np.array([i for i in range(len(work.entries)) if i not in problems], np.int64)
     path = folder / (_KEPT if problems else SIGNALS)
     if problems:
-        _squeeze(folder / SIGNALS, path, kept, work.width)
+        _squeeze(folder / SIGNALS, path, kept, work)
     digest = hashlib.sha256()
     with open(path, "r+b") as stream:
         os.fsync(stream.fileno())  # before anything records that it is complete
@@ -307,10 +314,11 @@ def _whole(folder: Path, work: _Work, problems: Mapping[int, str], facts: Mappin
     return Filled(signals, kept, problems, facts, digest.hexdigest())
 
 
-def _squeeze(path: Path, target: Path, kept: Ints, width: int) -> None:
+def _squeeze(path: Path, target: Path, kept: Ints, work: _Work) -> None:
     """Copy the kept rows to an array without the others."""
+    width = work.width
     step = max(_PIECE // (4 * width), 1)
-    _make_array(target, (len(kept), 1, width))
+    _make_array(target, work.shape(len(kept)))
     with open(path, "rb") as old, open(target, "r+b") as new:
         new.seek(_HEADER)
         for start in range(0, len(kept), step):

@@ -124,6 +124,10 @@ class Regression(SampleTask):
         """Whether the source has a column of every target."""
         return set(self.names(recipe)) <= set(dataset.columns)
 
+    def classes_of(self, names: Sequence[str]) -> list[str]:
+        """None: simulators know their own numbers."""
+        return []
+
     def outputs(self, dataset: Dataset) -> tuple[str, ...]:
         """The names of the numbers."""
         return dataset.target_names

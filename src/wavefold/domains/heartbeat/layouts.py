@@ -1,4 +1,4 @@
-"""Layouts of heartbeat files: the contest's CSV, and WFDB records, in a folder or singly."""
+"""Layouts of heartbeat files: the contest's CSV; WFDB records, cut into beats or whole; and PTB-XL."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from pathlib import Path
 from wavefold.core.errors import DataError
 from wavefold.data.layout import Found, Layout
 from wavefold.data.sources import check_exists, files_of, locate_table, sniff_table
+from wavefold.domains.heartbeat.cinc import COLUMNS, first_headers, has_diagnoses, read_cinc
 from wavefold.domains.heartbeat.contest_csv import SIGNALS, read_contest
+from wavefold.domains.heartbeat.ptbxl import DATABASE, STATEMENTS, SUPERCLASS, read_ptbxl
 from wavefold.domains.heartbeat.wfdb import read_wfdb
 
 _CSV = (".csv", ".csv.gz")
 _RECORD = (".hea", ".dat", ".atr")
+_WHOLE = (".hea", ".dat", ".mat")
 
 
 def sniff_records(path: Path) -> float:
-    """Return 1 for the path of a record, with or without .hea; 0.8 for a folder of records; else 0."""
+    """Return 0.9 for the path of a record, with or without .hea; 0.8 for a folder of records; else 0."""
     if _header(path).is_file() and not path.is_dir():
-        return 1.0
+        return 0.9
     return 0.8 if path.is_dir() and any(path.glob("*.hea")) else 0.0
 
 
@@ -37,14 +40,58 @@ def locate_records(path: Path) -> Found:
 
 def locate_only_records(path: Path) -> Found:
     """Locate records as `locate_records` does; DataError if the folder also contains a training file, which is ambiguous."""
-    if path.is_dir() and (tables := files_of(path, "train")):
-        raise DataError(f"{path.name}: contains both .hea files and {tables[0].name}; give the path of one")
+    _check_only_records(path)
     return locate_records(path)
+
+
+def sniff_whole_records(path: Path) -> float:
+    """Return 1 for the header of a record with a diagnosis and without beats, 0.85 for a folder of such, 0.65 for one above."""
+    header = _header(path)
+    if header.is_file() and not path.is_dir():
+        return 1.0 if not header.with_suffix(".atr").exists() and has_diagnoses([header]) else 0.0
+    headers = first_headers(path) if path.is_dir() else []
+    if not has_diagnoses(headers):
+        return 0.0
+    return 0.85 if headers[0].parent == path else 0.65
+
+
+def locate_whole_records(path: Path) -> Found:
+    """Locate one record, or the records of a folder and its subfolders; DataError if the folder has a training file too."""
+    header = _header(path)
+    if header.is_file() and not path.is_dir():
+        beside = (f for f in header.parent.iterdir() if f.suffix in _WHOLE)
+        return Found(header, "cinc", tuple(sorted(f for f in beside if f.stem == header.stem)))
+    check_exists(path)
+    if path.is_file():
+        raise DataError(f"{path.name}: not a .hea file; layout cinc needs a folder of .hea files and signals, or one .hea")
+    _check_only_records(path)
+    return Found(path, "cinc", (), folder=path, suffixes=_WHOLE)
+
+
+def sniff_ptbxl(path: Path) -> float:
+    """Return 0.95 for a folder with PTB-XL's table of records, and for that table; else 0."""
+    return 0.95 if (path / DATABASE).is_file() or (path.name == DATABASE and path.is_file()) else 0.0
+
+
+def locate_ptbxl(path: Path) -> Found:
+    """Locate PTB-XL's table in a folder or by itself, with the statements beside it; DataError if it is not there."""
+    check_exists(path)
+    table = path if path.is_file() else path / DATABASE
+    if not table.is_file():
+        raise DataError(f"{path.name}: contains no {DATABASE}, expected the folder of PTB-XL")
+    statements = table.with_name(STATEMENTS)
+    files = (table, statements) if statements.is_file() else (table,)
+    return Found(table, "ptbxl", files, folder=table.parent, suffixes=_WHOLE)
 
 
 def tests_beside_records(folder: Path) -> list[Path]:
     """Test files of a folder that also contains a training file; records have none."""
     return files_of(folder, "test") if files_of(folder, "train") else []
+
+
+def _check_only_records(path: Path) -> None:
+    if path.is_dir() and (tables := files_of(path, "train")):
+        raise DataError(f"{path.name}: contains both .hea files and {tables[0].name}; give the path of one")
 
 
 def _header(path: Path) -> Path:
@@ -75,5 +122,26 @@ LAYOUTS = {
         suffixes=(".zip",),
         one_file=False,
         row="sample",
+    ),
+    "ptbxl": Layout(
+        read_ptbxl,
+        sniff=sniff_ptbxl,
+        locate=locate_ptbxl,
+        suffixes=(".zip",),
+        keeps="rows",
+        one_file=False,
+        columns=(SUPERCLASS,),
+        options=("rate",),
+        groups=("patient_id",),
+    ),
+    "cinc": Layout(
+        read_cinc,
+        sniff=sniff_whole_records,
+        locate=locate_whole_records,
+        suffixes=(".zip",),
+        keeps="rows",
+        one_file=False,
+        row="sample",
+        columns=COLUMNS,
     ),
 }

@@ -15,8 +15,10 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ from wavefold.core.progress import Progress
 from wavefold.core.registry import optional
 from wavefold.data.dataset import Floats, Ints, Strings
 from wavefold.data.table import Table
+from wavefold.domains.heartbeat.format16 import Record, read_format16
 
 wfdb = optional("wfdb", extra="ecg")
 
@@ -40,6 +43,27 @@ RATE = 125  # values per second, as in the contest
 LENGTH = 205  # values, as in the contest
 _WINDOW = 10 * RATE
 _CUT = 1.2  # beat intervals
+
+
+def read_record(path: Path) -> Record:
+    """Read one record. path: without suffix. DataError if it is missing or cannot be read, whatever the package raises."""
+    if not path.with_name(f"{path.name}.hea").is_file():
+        raise DataError(f"{path.name}.hea: file not found")
+    plain = read_format16(path)
+    if plain is not None:
+        return plain
+    found = _of_package(path, lambda: wfdb.rdrecord(str(path)))
+    values, rate = found.p_signal, float(found.fs or 0)
+    if values is None or values.ndim != 2 or not values.size or not 0 < rate < np.inf:
+        raise DataError(f"{path.name}: cannot be read as a WFDB record (no signals, or no rate)")
+    return Record(
+        name=path.name,
+        values=values,
+        leads=tuple(str(name) for name in found.sig_name),
+        units=tuple(str(unit) for unit in found.units),
+        rate=rate,
+        comments=tuple(found.comments or ()),
+    )
 
 
 def read_wfdb(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
@@ -117,6 +141,8 @@ def cut_beats(signal: Floats, peaks: Ints) -> tuple[Floats, Ints]:
 
 def window_intervals(peaks: Ints) -> NDArray[np.float64]:
     """The median beat interval of each peak's 10-second window, or of the record if the window has only one peak."""
+    if not len(peaks):
+        return np.zeros(0)
     whole = float(np.median(np.diff(peaks))) if len(peaks) > 1 else 0.0
     window = peaks // _WINDOW
     medians = np.full(int(window.max(initial=0)) + 1, whole, np.float64)
@@ -132,15 +158,25 @@ def _beats(path: Path) -> tuple[Floats, Ints, Strings]:
     missing = [end for end in (".hea", ".atr") if not path.with_name(path.name + end).exists()]
     if missing:
         raise DataError(f"{path.name}{missing[0]}: file not found; the .atr file must mark the R peaks at which beats are cut")
-    try:
-        record, marks = wfdb.rdrecord(str(path)), wfdb.rdann(str(path), "atr")
-    except (OSError, ValueError, IndexError) as error:
-        raise DataError(f"{path.name}: cannot be read as a WFDB record ({str(error)[:100]})") from None
-    lead = record.sig_name.index("MLII") if "MLII" in record.sig_name else 0
-    ratio = Fraction(RATE / record.fs).limit_denominator(1000)
-    signal = resample_poly(record.p_signal[:, lead], ratio.numerator, ratio.denominator)
+    record, marks = read_record(path), _of_package(path, lambda: wfdb.rdann(str(path), "atr"))
+    lead = record.leads.index("MLII") if "MLII" in record.leads else 0
+    ratio = Fraction(RATE / record.rate).limit_denominator(1000)
+    if not ratio:
+        raise DataError(f"{path.name}: has {record.rate:g} values per second, expected at most {1000 * RATE:,}")
+    signal = resample_poly(record.values[:, lead], ratio.numerator, ratio.denominator)
     words = np.array([SYMBOLS.get(symbol, "") for symbol in marks.symbol], np.str_)
     samples = np.asarray(marks.sample, np.int64)[words != ""]
     peaks = np.round(samples * ratio.numerator / ratio.denominator).astype(np.int64)
     beats, kept = cut_beats(signal, peaks)
     return beats, samples[kept], words[words != ""][kept]
+
+
+def _of_package(path: Path, read: Callable[[], Any]) -> Any:
+    """What the package reads; DataError in one line for whatever it raises for a damaged record."""
+    try:
+        return read()
+    except UserError:  # the package is missing
+        raise
+    except Exception as error:  # damaged headers raise KeyError, TypeError, AttributeError, ...
+        why = f"{type(error).__name__} {' '.join(str(error).split())}".strip()[:100]
+        raise DataError(f"{path.name}: cannot be read as a WFDB record ({why})") from None

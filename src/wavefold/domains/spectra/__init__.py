@@ -4,13 +4,14 @@ from wavefold.domains.base import Domain, Words
 from wavefold.domains.spectra.continuum import Continuum
 from wavefold.domains.spectra.layouts import LAYOUTS
 from wavefold.domains.spectra.simulate import simulate_spectra
+from wavefold.domains.spectra.simulate_stellar import simulate_stellar
 from wavefold.domains.spectra.write import write_spectra
 
 DOMAIN = Domain(
     name="spectra",
     words=Words(sample=("spectrum", "spectra"), group=("star", "stars")),
     layouts=LAYOUTS,
-    simulators={"spectra": simulate_spectra},
+    simulators={"spectra": simulate_spectra, "stellar_parameters": simulate_stellar},
     writers={"spectra": write_spectra},
     transforms={"continuum": Continuum},
 )

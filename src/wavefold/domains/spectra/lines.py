@@ -42,6 +42,7 @@ CALCIUM_I = vacuum([4226.728])
 MAGNESIUM_B = vacuum([5167.322, 5172.684, 5183.604])  # Mg I
 SODIUM_D = vacuum([5889.951, 5895.924])  # Na I
 CALCIUM_TRIPLET = vacuum([8498.023, 8542.091, 8662.141])  # Ca II
+STRONTIUM = vacuum([4077.709, 4215.519])  # Sr II
 CALCIUM_TRIPLET_STRENGTH = np.array([0.4, 1.0, 0.8])
 # Metals from 3700 to 6700: the strongest lines of Fe I and Fe II, with Mg I, Al I, Ca I, Ti, Cr I, Mn I, Ni I, Sr II and Ba II.
 # At this resolution they and their neighbours form the dense line pattern of cool stars. Strong, medium and weak lines.

@@ -105,7 +105,7 @@ def _rows(recipe: Recipe, info: RunInfo, source: str, log: Log) -> tuple[Floats,
     except (UserError, OSError) as error:
         make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
         log(f"{source}: cannot be read again ({error}); comparing on simulated samples instead")
-        return _some(make(64, recipe.seed, shape=info.shape, classes=list(info.classes))), False
+        return _some(make(64, recipe.seed, shape=info.shape, classes=target_of(recipe).classes_of(info.classes))), False
 
 
 def _some(dataset: Dataset) -> Floats:

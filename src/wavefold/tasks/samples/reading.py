@@ -195,7 +195,8 @@ def _reading(recipe: Recipe, info: RunInfo | None = None) -> dict[str, Any]:
     """Arguments of `read` from a recipe, and from a run if samples must match its training data."""
     data, numbered = recipe.data, target_of(recipe).numbered
     label = data.label if numbered else ""
-    fields: dict[str, Any] = {"layout": data.layout, "label_column": label, "grid": data.grid, "skip_bad": data.skip_bad}
+    fields: dict[str, Any] = {"layout": data.layout, "label_column": label, "grid": data.grid, "rate": data.rate or 0}
+    fields["skip_bad"] = data.skip_bad
     if info is None:
         return fields
     classes = {"classes": info.classes} if numbered else {}

@@ -165,7 +165,8 @@ def _warn_of_known(run: RunFolder, dataset: Dataset, warn: Log) -> None:
 def simulate_samples(recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
     """Write simulated samples in the file layout of the recipe's real data."""
     make = pick(SIMULATORS, recipe.data.simulator, "data.simulator")
-    names = list(target_of(recipe).names(recipe))
+    target = target_of(recipe)
+    names = target.classes_of(target.names(recipe))
     dataset = make(count, seed, shape=recipe.data.shape, classes=names, **_backgrounds(recipe, make))
     return pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
 

@@ -91,7 +91,8 @@ def prediction_answer(run: RunFolder, recipe: Recipe) -> Callable[[InputBatch, N
 def example_of(recipe: Recipe, info: RunInfo) -> Floats:
     """One simulated sample of the run's shape, or a sine wave if the simulator does not support the shape."""
     try:
-        names = list(target_of(recipe).names(recipe))
+        target = target_of(recipe)
+        names = target.classes_of(target.names(recipe))
         made = SIMULATORS[recipe.data.simulator](2, 1, shape=info.shape, classes=names).signals[:1]
     except (UserError, ValueError):
         made = np.empty(0, np.float32)

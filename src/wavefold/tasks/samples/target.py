@@ -220,6 +220,10 @@ class Target(ABC):
 
     # shared
 
+    def classes_of(self, names: Sequence[str]) -> list[str]:
+        """The classes that a simulator is asked for, from the names of the outputs."""
+        return list(names)
+
     def new_fitted(self, model: str, options: Mapping[str, Any], place: str, seed: int) -> Any:
         """Build a model that is fitted in one step."""
         return build_part(self.fitted, model, options, place, seed=seed)
