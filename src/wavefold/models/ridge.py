@@ -108,41 +108,49 @@ def _fit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     spread, mean = torch.std_mean(x, dim=0, correction=0)
     spread = torch.where(spread > _FLAT * spread.max(), spread, torch.inf)
     scaled = (x - mean) / spread
+    rest = scaled.mean(0, dtype=torch.float64)  # what rounding left of the mean: it would count as a feature of its own
+    scaled.sub_(rest)
     values, left = _decompose(scaled)
     centre = y.mean(0)
     across = left.t() @ (y - centre)
     penalties = _STRENGTHS * (values.sum() / len(x))
     errors, chosen = _leave_one_out(left, values, y - centre, penalties).min(0)
     inner = across / (values[:, None] + penalties[chosen])
-    weight = _transposed_product(scaled, left @ inner).t() / spread
-    deviation = errors.sqrt().maximum(_rounding(y))
-    return weight, torch.stack([centre - weight @ mean.double(), deviation, _STRENGTHS[chosen]])
+    scores = _transposed_product(scaled, left @ inner).t()
+    weight = scores / spread
+    bias = centre - scores @ rest - weight @ mean.double()
+    return weight, torch.stack([bias, errors.sqrt().maximum(_rounding(y)), _STRENGTHS[chosen]])
 
 
 def _decompose(x: Tensor) -> tuple[Tensor, Tensor]:
     """Squared singular values (k,) and left singular vectors (row, k) of x, in float64."""
     wide = x.shape[0] <= x.shape[1]
-    values, vectors = torch.linalg.eigh(_gram(x if wide else x.t()))
+    values, vectors = torch.linalg.eigh(_centred(_gram(x)) if wide else _gram(x.t()))
     kept = values > _SMALL * values.max()
     values, vectors = values[kept], vectors[:, kept]
     if not wide:
-        vectors = torch.cat([rows.double() @ vectors for rows in x.split(_BLOCK)]) / values.sqrt()
+        vectors = torch.cat([rows.double() @ vectors for rows in torch.split(x, _BLOCK)]) / values.sqrt()
     return values, vectors
 
 
 def _gram(x: Tensor) -> Tensor:
     """x @ x.T in float64."""
     total = torch.zeros(len(x), len(x), dtype=torch.float64)
-    for columns in x.split(_BLOCK, 1):
+    for columns in torch.split(x, _BLOCK, 1):
         part = columns.double()
         total.addmm_(part, part.t())
     return total
 
 
+def _centred(gram: Tensor) -> Tensor:
+    """The Gram matrix of rows whose mean is zero to the last bit, not to float32 precision only."""
+    return gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
+
+
 def _leave_one_out(left: Tensor, values: Tensor, y: Tensor, penalties: Tensor) -> Tensor:
     """Mean squared leave-one-out residuals (penalty, target) of centred targets y (row, target)."""
     shrunk = values[:, None] / (values[:, None] + penalties)  # (k, penalty)
-    levers = torch.cat([rows.square() @ shrunk for rows in left.split(_BLOCK)])
+    levers = torch.cat([rows.square() @ shrunk for rows in torch.split(left, _BLOCK)])
     spare = (1 - 1 / len(y) - levers).clamp(min=_LEAST)  # (row, penalty)
     across = left.t() @ y
     residuals = [(y - left @ (across * shrunk[:, [n]])) / spare[:, [n]] for n in range(len(penalties))]
@@ -151,7 +159,7 @@ def _leave_one_out(left: Tensor, values: Tensor, y: Tensor, penalties: Tensor) -
 
 def _transposed_product(x: Tensor, other: Tensor) -> Tensor:
     """x.T @ other in float64."""
-    return torch.cat([columns.double().t() @ other for columns in x.split(_BLOCK, 1)])
+    return torch.cat([columns.double().t() @ other for columns in torch.split(x, _BLOCK, 1)])
 
 
 def _rounding(y: Tensor) -> Tensor:
