@@ -94,7 +94,7 @@ def numbers_of(scores: Any) -> Any:
     Left out too is what was added for scores of samples since the record was written: differences from baselines.
     """
     if isinstance(scores, Mapping):
-        added = () if "by-lead" in scores or "leads" in scores else ("differences", "higher_is_better")
+        added = () if {"by-lead", "by_lead", "leads"} & set(scores) else ("differences", "higher_is_better")
         return {name: numbers_of(value) for name, value in scores.items() if name not in (*_WORDS, *added)}
     return [numbers_of(value) for value in scores] if isinstance(scores, list) else scores
 
@@ -239,7 +239,7 @@ RUNS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...] | None]] = {
         None,
     ),
 }
-_LEFT_OUT = ("run.json", ".lock", "seconds.json", "prior.npz", "baseline.npz")  # times, versions and paths; added since
+_LEFT_OUT = ("run.json", ".lock", "seconds.json", "prior.npz")  # times, versions and paths; added since
 _LEFT_OUT_ENDS = (".png", ".gif", ".skops")  # drawn by other libraries; scores.npz holds what such a member answers
 _SETS = "--set"
 
@@ -296,7 +296,7 @@ def _files_of(run: Path) -> Iterator[tuple[str, str]]:
     made = {}
     for path in sorted(p for p in run.rglob("*") if p.is_file()):
         name = path.relative_to(run).as_posix()
-        if path.name in _LEFT_OUT or path.suffix in _LEFT_OUT_ENDS:
+        if path.name in _LEFT_OUT or path.suffix in _LEFT_OUT_ENDS or path.match("baseline-*.npz"):
             continue
         if name.startswith("simulated/"):
             made[name] = digest_of_file(path)

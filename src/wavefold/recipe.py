@@ -166,7 +166,7 @@ class Output(Section):
     metric: str
     per: int = Field(0, ge=0)  # number of rows to quote a summed metric for; 0 quotes the sum
     baseline: str = ""  # a classifier trained on the same part, for comparison
-    baselines: list[str] = []  # of forecasts, for comparison
+    baselines: list[str] = []  # further ones; of forecasts, all of them
     period: float = Field(86400.0, gt=0, allow_inf_nan=False)  # seconds, cycle of the baseline 'climatology'
     thresholds: list[float] = []  # for CSI and FSS, in the unit of the frames; `csi` and `fss` use the first one
     scales: list[Annotated[int, Field(ge=1)]] = [1]  # cells, for FSS
@@ -174,6 +174,11 @@ class Output(Section):
     pictures: bool = True  # of forecasts, if the extra `pictures` is installed
     tensorboard: bool = False
     submission: Literal["labels", "types", "target"] = "labels"  # columns of the CSV, a name in SUBMISSIONS
+
+    @property
+    def compared(self) -> list[str]:
+        """The names of all baselines."""
+        return [*([self.baseline] if self.baseline else []), *self.baselines]
 
 
 class Recipe(Section):

@@ -31,7 +31,7 @@ IN_MEMORY = ("data.npz", "data.csv", "data.nc")  # the run's copy of data passed
 
 # files that belong to a run; --fresh deletes nothing else
 _OURS = re.compile(
-    r"recipe\.toml|run\.json|splits\.csv|left_out\.csv|seen\.npy|scores\.json|(ensemble|baseline|prior)\.npz|held_out\.(csv|npz)|report\.html|served\.onnx|submission.*\.csv|simulated|data\.(npz|csv|nc)|pictures|fold\d+|"
+    r"recipe\.toml|run\.json|splits\.csv|left_out\.csv|seen\.npy|scores\.json|(ensemble|prior|baseline-.*)\.npz|held_out\.(csv|npz)|report\.html|served\.onnx|submission.*\.csv|simulated|data\.(npz|csv|nc)|pictures|fold\d+|"
     r"\.lock|\..*\.part"
 )
 

@@ -122,7 +122,11 @@ def _cell(name: str, measured: Measure) -> str:
 
 
 def _number(name: str, value: float) -> str:
-    return "?" if math.isnan(value) else f"{value:,.0f}" if name == "l1" or abs(value) >= _LARGE else f"{value:.4f}"
+    if math.isnan(value):
+        return "?"
+    return (
+        f"{value:,.0f}" if name == "l1" or abs(value) >= _LARGE else f"{value:.1f}" if abs(value) >= _MIDDLE else f"{value:.4f}"
+    )
 
 
-_LARGE = 1000  # from which decimals are left out
+_LARGE, _MIDDLE = 1000, 10  # from which all, or all but one, of the decimals are left out

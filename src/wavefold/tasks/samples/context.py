@@ -24,10 +24,9 @@ class Context:
 
     @property
     def members(self) -> list[tuple[int | str, Member]]:
-        """The members with their numbers; the baseline, if any, is last."""
+        """The members with their numbers; the baselines come last."""
         members: list[tuple[int | str, Member]] = list(enumerate(self.recipe.member))
-        baseline = self.recipe.output.baseline
-        return members + ([(BASELINE, Member(model=baseline))] if baseline else [])
+        return members + [(BASELINE, Member(model=name)) for name in self.recipe.output.compared]
 
     @property
     def scores_digest(self) -> str:
@@ -36,3 +35,8 @@ class Context:
         left_out = [d.left_out for d in (self.dataset, *self.tests)]
         weights = [m.weight for m in self.recipe.member]
         return digest_of([tree["combine"], weights, tree["output"], [t.digest for t in self.tests], left_out, RUN_FORMAT])
+
+
+def baseline_file(name: str) -> str:
+    """The file with the fitted calibration and decision of a baseline."""
+    return f"baseline-{name}.npz"

@@ -22,7 +22,7 @@ from wavefold.evaluation.intervals import bootstrap_interval, paired_difference
 from wavefold.evaluation.metrics import Metric
 from wavefold.evaluation.standing import standing
 from wavefold.recipe import Recipe
-from wavefold.tasks.samples.context import Context
+from wavefold.tasks.samples.context import Context, baseline_file
 from wavefold.tasks.samples.predictions import Predictions
 from wavefold.tasks.samples.target import Target, target_of
 
@@ -75,8 +75,8 @@ def _keep_ensembles(context: Context, evaluator: _Evaluator) -> None:
     members = range(len(recipe.member))
     _keep_ensemble(folder / "ensemble.npz", evaluator, members, recipe.combine.by)
     write_arrays(folder / "prior.npz", {"prior": evaluator.target.average(_priors(context))[0]})
-    if recipe.output.baseline:
-        _keep_ensemble(folder / "baseline.npz", evaluator, [len(members)], "mean")
+    for number, name in enumerate(recipe.output.compared, start=len(members)):
+        _keep_ensemble(folder / baseline_file(name), evaluator, [number], "mean")
 
 
 def _keep_ensemble(path: Path, evaluator: _Evaluator, members: Sequence[int], by: str) -> None:
@@ -120,7 +120,7 @@ class _Evaluator:
 
     recipe: Recipe
     dataset: Dataset
-    tested: OutOfFold  # every member's scores of the test parts, with the baseline last
+    tested: OutOfFold  # every member's scores of the test parts, with the baselines last
     learned: OutOfFold
 
     @classmethod
@@ -240,10 +240,10 @@ class _Evaluator:
 
 
 def _combining(recipe: Recipe, by: str, members: Sequence[int]) -> dict[str, Any]:
-    """Options of a combiner of some members; the mean uses their weights. The baseline's number is one past the last member."""
+    """Options of a combiner of some members; the mean uses their weights. Baselines have the numbers after those of members."""
     if by == "mean":
-        weights = [*(m.weight for m in recipe.member), 1.0]
-        return {"weights": [weights[n] for n in members]}
+        weights = [m.weight for m in recipe.member]
+        return {"weights": [weights[n] if n < len(weights) else 1.0 for n in members]}
     return recipe.combine.options if by == recipe.combine.by else {}
 
 
@@ -251,8 +251,7 @@ def _baselines(context: Context, evaluator: _Evaluator, ours: CrossFitted) -> li
     """Scores of the baselines, and how the ensemble differs from each."""
     recipe, name, prior = context.recipe, context.recipe.combine.decide, _prior(context)
     made = [(evaluator.target.prior_name, CrossFitted(prior, {name: decide_prior(recipe, prior)}))]
-    if recipe.output.baseline:
-        made.append((recipe.output.baseline, evaluator.of_one(len(recipe.member))))
+    made += [(other, evaluator.of_one(n)) for n, other in enumerate(recipe.output.compared, start=len(recipe.member))]
     rows = []
     for baseline, theirs in made:
         row = evaluator.row(theirs.probabilities, theirs.decided[name])

@@ -18,7 +18,7 @@ from wavefold.data.lazy import blocks_of
 from wavefold.ensemble import Ensemble
 from wavefold.recipe import Member, Recipe
 from wavefold.tasks.base import recipe_of
-from wavefold.tasks.samples.context import BASELINE
+from wavefold.tasks.samples.context import BASELINE, baseline_file
 from wavefold.tasks.samples.fit import for_inference, new_net
 from wavefold.tasks.samples.target import target_of
 from wavefold.training.checkpoint import read_weights
@@ -29,12 +29,12 @@ Values = NDArray[np.float64]
 
 
 def predictions_for(
-    run: RunFolder, dataset: Dataset, size: int = 512, member: int | None = None, *, baseline: bool = False
+    run: RunFolder, dataset: Dataset, size: int = 512, member: int | None = None, *, baseline: str = ""
 ) -> Values:
     """Predict new samples with a run's full ensemble, (sample, ...): class probabilities, or what its task predicts.
 
     Each fold's members are combined and calibrated as in the evaluation, and the folds are averaged. The result does not
-    depend on the batch size. member: predict with this one alone, before calibration. baseline: predict with the baseline.
+    depend on the batch size. member: predict with this one alone, before calibration. baseline: predict with this one.
     """
     recipe = recipe_of(run)
     requested = Members(run, recipe, size, baseline=baseline)
@@ -47,15 +47,15 @@ def predictions_for(
 class Members:
     """The members of all folds of a run, with their transforms and combiner; each is loaded once, on first use.
 
-    baseline: the baseline in place of the members.
+    baseline: one of the run's baselines, in place of the members.
     """
 
-    def __init__(self, run: RunFolder, recipe: Recipe, size: int = 512, *, baseline: bool = False) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe, size: int = 512, *, baseline: str = "") -> None:
         folds, self._target = range(run.metadata.folds), target_of(recipe)
-        by, file = ("mean", "baseline.npz") if baseline else (recipe.combine.by, "ensemble.npz")
+        by, file = ("mean", baseline_file(baseline)) if baseline else (recipe.combine.by, "ensemble.npz")
         self._ensemble = Ensemble.load(by, recipe.combine.calibrate, run.folder / file, self._target.parts)
         self._transforms = [transforms_of(run, recipe, fold) for fold in folds]
-        alone: list[tuple[int | str, Member]] = [(BASELINE, Member(model=recipe.output.baseline))]
+        alone: list[tuple[int | str, Member]] = [(BASELINE, Member(model=baseline))]
         members = alone if baseline else list(enumerate(recipe.member))
         self._members = [[_Member(run, recipe, fold, n, member, size) for n, member in members] for fold in folds]
 

@@ -28,7 +28,7 @@ from wavefold.evaluation.metrics import Score, cut_score, score
 from wavefold.evaluation.standing import standing
 from wavefold.recipe import Recipe
 from wavefold.tasks.run_info import new_run_info
-from wavefold.tasks.samples.context import Context
+from wavefold.tasks.samples.context import Context, baseline_file
 from wavefold.tasks.samples.evaluate import decide_prior, decision_of, evaluate
 from wavefold.tasks.samples.fit import fit_fold, new_monitor
 from wavefold.tasks.samples.inference import predictions_for
@@ -147,9 +147,9 @@ def baselines_for(run: RunFolder, recipe: Recipe, dataset: Dataset, size: int) -
     with np.load(run.folder / "prior.npz", allow_pickle=False) as kept:
         prior = np.repeat(kept["prior"][None], len(dataset), axis=0)
     yield target_of(recipe).prior_name, prior, decide_prior(recipe, prior)
-    if recipe.output.baseline:
-        values = predictions_for(run, dataset, size, baseline=True)
-        yield recipe.output.baseline, values, decision_of(run, recipe, "baseline.npz").apply(values)
+    for name in recipe.output.compared:
+        values = predictions_for(run, dataset, size, baseline=name)
+        yield name, values, decision_of(run, recipe, baseline_file(name)).apply(values)
 
 
 def _warn_of_known(run: RunFolder, dataset: Dataset, warn: Log) -> None:

@@ -33,7 +33,7 @@ def check_recipe(recipe: Recipe) -> None:
     """
     target = target_of(recipe)
     recipe.quickly()
-    of_forecasts = recipe.changed("output", ("baselines", "period", "thresholds", "scales", "range"))
+    of_forecasts = recipe.changed("output", ("period", "thresholds", "scales", "range"))
     if changed := of_forecasts + recipe.changed("data", ("digits",)):
         raise UserError(f"{changed[0]}: applies only to forecasting recipes, which have a [windows] section; remove it")
     target.check(recipe)
@@ -53,8 +53,10 @@ def check_recipe(recipe: Recipe) -> None:
         _check_stage(recipe, stage, f"stage.{i}")
     _check_combining(recipe)
     pick(target.metrics(target.names(recipe)), recipe.output.metric, "output.metric")
-    if recipe.output.baseline:
-        pick(target.fitted, recipe.output.baseline, "output.baseline")
+    for name in recipe.output.compared:
+        pick(target.fitted, name, "output.baseline" if name == recipe.output.baseline else "output.baselines")
+    if len(set(recipe.output.compared)) < len(recipe.output.compared):
+        raise UserError("output.baselines: names a baseline twice; name each once")
 
 
 def _check_combining(recipe: Recipe) -> None:
@@ -173,9 +175,8 @@ def _check_stage(recipe: Recipe, stage: StageRecipe, place: str) -> None:
 def _need_memory(recipe: Recipe) -> list[str]:
     """The recipe entries that need all training signals in memory, as named in errors."""
     balancers = [f"prepare.{i}: '{step.step}'" for i, step in enumerate(recipe.prepare) if step.step in BALANCERS]
-    named = {f"member.{i}": member.model for i, member in enumerate(recipe.member)} | {
-        "output.baseline": recipe.output.baseline
-    }
+    named = {f"member.{i}": member.model for i, member in enumerate(recipe.member)}
+    named |= {f"output.baselines: {name}": name for name in recipe.output.compared}
     kinds = target_of(recipe).fitted
     fitted = {place: name for place, name in named.items() if name in kinds}
     return balancers + [f"{place}: '{name}'" for place, name in fitted.items() if not reads_lazily(kinds[name])]
