@@ -33,10 +33,13 @@ class Forecast(BaseModel):
 
 
 def prediction_model(classes: Sequence[str]) -> type[BaseModel]:
-    """Return the model of a sample's prediction: its most probable class, and probabilities and decisions by class."""
+    """Return the model of a sample's prediction: its most probable class, and probabilities and decisions by class.
+
+    Classes are aliases, since a class may have any name.
+    """
     named: dict[str, Any] = {f"class_{number}": (float, Field(alias=name)) for number, name in enumerate(classes)}
     by_class = create_model("ByClass", **named)
-    one_of: Any = Literal[tuple(classes)]  # a class may have any name, so that it is an alias
+    one_of: Any = Literal[tuple(classes)]
     fields: dict[str, Any] = {"id": (str, ...), "named": (one_of, Field(alias="class"))}
     return create_model("Prediction", **fields, probabilities=(by_class, ...), decided=(by_class, ...))
 
@@ -54,7 +57,7 @@ def explanation_model(row: type[BaseModel]) -> type[BaseModel]:
 
 
 def query_model(suffixes: Sequence[str], *, rows: bool) -> type[BaseModel]:
-    """Return the model of a query: `name`, if files are taken, and `row`, if one sample is asked for."""
+    """Return the model of a query: `name`, of which the suffix is kept, if files are taken; `row`, if one sample is asked for."""
 
     def suffix_of(name: str) -> str:
         found = [suffix for suffix in suffixes if name.lower().endswith(suffix) and len(name) > len(suffix)]
@@ -67,8 +70,7 @@ def query_model(suffixes: Sequence[str], *, rows: bool) -> type[BaseModel]:
         pattern = rf"^[A-Za-z0-9_-]{{1,80}}({'|'.join(map(re.escape, suffixes))})$"
         words = "For application/octet-stream: the file name, of which only the suffix matters."
         about: dict[str, Any] = {"validate_default": True, "description": words, "json_schema_extra": {"pattern": pattern}}
-        name: Any = Field(f"sample{suffixes[0]}", alias="name", **about)
-        fields["suffix"] = (Annotated[str, AfterValidator(suffix_of)], name)
+        fields["name"] = (Annotated[str, AfterValidator(suffix_of)], Field(f"sample{suffixes[0]}", **about))
     if rows:
         fields["row"] = (int, Field(0, ge=0, le=1_000_000, description="Which sample of the body, counted from 0."))
     return create_model("Query", **fields)
