@@ -44,9 +44,9 @@ def prediction_model(classes: Sequence[str]) -> type[BaseModel]:
     return create_model("Prediction", **fields, probabilities=(by_class, ...), decided=(by_class, ...))
 
 
-def answer_model(name: str, row: type[BaseModel]) -> type[BaseModel]:
+def answer_model(name: str, row: Any) -> type[BaseModel]:
     """Return the model of a response: rows under a name."""
-    fields: dict[str, Any] = {name: (list[row], ...)}  # type: ignore[valid-type]
+    fields: dict[str, Any] = {name: (list[row], ...)}
     return create_model("Answer", __config__=ConfigDict(extra="allow"), **fields)
 
 
@@ -57,7 +57,7 @@ def explanation_model(row: type[BaseModel]) -> type[BaseModel]:
 
 
 def query_model(suffixes: Sequence[str], *, rows: bool) -> type[BaseModel]:
-    """Return the model of a query: `name`, of which the suffix is kept, if files are taken; `row`, if one sample is asked for."""
+    """Return the model of a query: `name`, of which the suffix is kept, if files are taken; `row`, if `rows`."""
 
     def suffix_of(name: str) -> str:
         found = [suffix for suffix in suffixes if name.lower().endswith(suffix) and len(name) > len(suffix)]
