@@ -191,7 +191,7 @@ def test_samples_of_two_channels_are_nested_once_more():
         ({"signals": 3}, "signals", "0 lists deep"),
         ({"signal": [1, 2, 3]}, "signal", "did you mean 'signals'?"),
         ({"signals": [1, 2, 3], "id": ["a"]}, "id", "did you mean 'ids'?"),
-        ({}, "signals", "required"),
+        ({}, "signals", "missing, expected signals, ids of samples of 1 x 3 values"),
         ({"signals": [1, 2, 3], "ids": ["a", "b"]}, "ids", "got 2 values, expected 1"),
         ({"signals": [1, 2, 3], "ids": [7]}, "ids[0]", "should be a valid string"),
         ({"signals": [1, 2, 3], "ids": ["a" * 201]}, "ids[0]", "at most 200 characters"),
