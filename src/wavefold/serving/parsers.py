@@ -99,7 +99,7 @@ def json_samples(body: bytes, form: Form) -> InputBatch:
     keys = list(islice(document.keys(), _MOST_KEYS + 1))
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
-        raise _refused(twice[:80], "appears more than once")
+        raise RequestError(422, f"{twice[:80]!r} appears more than once", twice[:80])
     fields: dict[str, Any] = {key: document[key] for key in keys}
     if form.key in fields:
         fields[form.key] = _numbers(fields[form.key], body, body.count(b"[") - len(keys) + 1, form)
@@ -125,6 +125,8 @@ def _checked(validate: Callable[[Any], Made], value: Any, form: Form, at: tuple[
     if unknown is not None:
         known = f"{unknown!r} is not one of {listed(form.keys)}{nearest(unknown, form.keys)}"
         raise RequestError(422, known, unknown)
+    if first["type"] == "missing":
+        raise _refused(str(first["loc"][0]), f"missing, expected {listed(form.keys)} of samples of {form.words} values")
     raise refusal_of((*at, *first["loc"]), first["msg"], first["input"])
 
 
