@@ -31,7 +31,7 @@ import numpy as np
 SERVE = """
 import sys
 from pathlib import Path
-from wavefold.core.run import open_run
+from wavefold.api import open_run
 from wavefold.serving.app import new_app, run_server
 from wavefold.tasks.samples.serve import served_run
 log = lambda line: print(line, flush=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from pydantic import create_model
 
 from wavefold import api
 from wavefold.core.errors import UserError
@@ -27,6 +28,7 @@ from wavefold.serving import forecasting as frames_story
 from wavefold.serving.app import Limits, ServedModel, new_app, run_server
 from wavefold.serving.parsers import InputBatch
 from wavefold.serving.queue import InferenceQueue
+from wavefold.serving.responses import Answer
 from wavefold.serving.schemas import Forecast, prediction_model
 from wavefold.tasks.base import recipe_of
 from wavefold.tasks.samples.reading import read_like
@@ -189,7 +191,7 @@ def test_samples_of_two_channels_are_nested_once_more():
         ({"signals": 3}, "signals", "0 lists deep"),
         ({"signal": [1, 2, 3]}, "signal", "did you mean 'signals'?"),
         ({"signals": [1, 2, 3], "id": ["a"]}, "id", "did you mean 'ids'?"),
-        ({}, "signals", "required"),
+        ({}, "signals", "missing, expected signals, ids of samples of 1 x 3 values"),
         ({"signals": [1, 2, 3], "ids": ["a", "b"]}, "ids", "got 2 values, expected 1"),
         ({"signals": [1, 2, 3], "ids": [7]}, "ids[0]", "should be a valid string"),
         ({"signals": [1, 2, 3], "ids": ["a" * 201]}, "ids[0]", "at most 200 characters"),
@@ -202,6 +204,35 @@ def test_a_fault_in_json_is_named(body, field, word):
     response = Client().post(json=body)
     assert word in refused(response)
     assert response.json()["field"] == field
+
+
+def test_a_list_longer_than_simdjson_counts_is_refused():
+    body = b'{"signals": [[' + b"0," * (1 << 24) + b"1]]}"
+    assert "at most 3 items" in refused(Client().post(content=body, **typed("application/json")))
+
+
+def test_answers_of_any_kind_are_rows():
+    row = create_model("Row", id=(str, ...), value=(float, ...))
+
+    def answer(batch, values):
+        rows = [{"id": name, "value": value} for name, value in zip(batch.ids, values.tolist(), strict=True)]
+        return Answer(lambda: rows, array=lambda: values, more={"unit": "m"})
+
+    served = replace(FAKE, kind="values", name="values", row=row, answer=answer, predict=lambda s: s[:, 0, 0], explain=None)
+    client = Client(replace(served, offers=("application/json", "application/x-npy")))
+    sent = {"json": {"signals": [[1.5, 0, 0], [2, 0, 0]], "ids": ["a", "b"]}}
+    for accept in ("application/json", "text/csv"):
+        said = client.post(**sent, headers={"accept": accept}).json()
+        assert said == {"values": [{"id": "a", "value": 1.5}, {"id": "b", "value": 2}], "unit": "m"}
+    array = client.post(**sent, headers={"accept": "application/x-npy"})
+    assert np.load(io.BytesIO(array.content)).tolist() == [1.5, 2]
+    refused(client.post("/explain", **sent), 404)
+    document = client.get("/openapi.json").json()
+    assert set(document["components"]["schemas"]["Row"]["properties"]) == {"id", "value"}
+    assert set(document["paths"]["/predict"]["post"]["responses"]["200"]["content"]) == {
+        "application/json",
+        "application/x-npy",
+    }
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"signals": [NaN, 0, 0]}', b'{"signals": [1,2,3], "signals": [1,2,3]}'])
@@ -571,7 +602,7 @@ def test_a_sample_is_explained():
 
 def test_a_sample_that_is_not_there_is_404():
     assert "no sample 1; the body has 1 sample" in refused(Client().post("/explain?row=1", json={"signals": [1, 0, 0]}), 404)
-    for row in ("-1", "x", "1&row=2", "99999999999"):
+    for row in ("-1", "x", "1&row=2", "0&row=0", "99999999999", "1.5", ""):
         assert "row" in refused(Client().post(f"/explain?row={row}", json={"signals": [1, 0, 0]}))
 
 

@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import create_model
 
 from test_serve import FAKE, FRAMES, Gate
 from wavefold.serving.app import Limits, new_app
+from wavefold.serving.classification import prediction_answer
+from wavefold.serving.responses import Answer
+from wavefold.serving.schemas import prediction_model
 
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
@@ -30,7 +34,8 @@ CURVES = replace(
         "baselines": [{"name": "majority", "value": 0.5, "interval": [0.4, 0.6]}],
         "engine": "ONNX Runtime",
     },
-    classes=(BAD, LONG),
+    row=prediction_model((BAD, LONG)),
+    answer=prediction_answer((BAD, LONG), np.round),
     axis=np.array([400.0, 500.0, 600.0]),
     axis_title="wavelength (nm)",
 )
@@ -38,6 +43,18 @@ PANELS = replace(
     CURVES, shape=(6, 4, 5), example=np.arange(120, dtype=np.float32).reshape(6, 4, 5), axis=None, read=None, suffixes=()
 )
 FILMS = replace(FRAMES, title="fake frames", shape=(1, 2, 6, 8), example=np.ones((1, 2, 6, 8), np.float32))
+NUMBERS = replace(
+    CURVES,
+    kind="values",
+    explain=None,
+    name="values",
+    row=create_model("Row", id=(str, ...), values=(dict[str, float], ...)),
+    predict=lambda signals: signals[:, 0, 0],
+    answer=lambda batch, values: Answer(
+        lambda: [{"id": i, "values": {"<b>": float(v)}} for i, v in zip(batch.ids, values, strict=True)]
+    ),
+    offers=("application/json",),
+)
 ROWS = b"id,a,b,c\nfirst,-1,0,0\nsecond,0.5,0.25,-0.5\n"
 
 
@@ -66,7 +83,7 @@ class Site:
 @pytest.fixture(scope="module")
 def sites() -> Iterator[dict[str, Site]]:
     """Servers of each kind."""
-    made = {"curves": Site(CURVES, body=1000), "panels": Site(PANELS), "films": Site(FILMS)}
+    made = {"curves": Site(CURVES, body=1000), "panels": Site(PANELS), "films": Site(FILMS), "numbers": Site(NUMBERS)}
     yield made
     for site in made.values():
         site.close()
@@ -143,7 +160,7 @@ def test_a_chosen_file_that_is_bad_is_told_in_one_line_and_the_next_one_comes(ch
     opened.wait_for("#wrong", "sample.csv: is no such file")
     assert not opened.page.locator("#answer").is_visible()
     opened.give("beats.exe", b"MZ")
-    opened.wait_for("#wrong", "is not a plain file name that ends in one of .npy, .csv, .zip")
+    opened.wait_for("#wrong", "expected a plain file name that ends in one of .npy, .csv, .zip")
     opened.give("long.csv", bytes(1001))
     opened.wait_for("#wrong", "long.csv has 1,001 bytes; the limit is 1,000")
     opened.give("beats.csv", ROWS)
@@ -174,8 +191,19 @@ def test_a_forecast_is_shown_frame_by_frame(chromium, sites):
     opened.wait_for("#leadword", "2 frames ahead")
     assert opened.page.evaluate(first) == 98
     opened.give("film.npy", stream.getvalue()[:-1])
-    opened.wait_for("#wrong", "its header says 384")
+    opened.wait_for("#wrong", "is truncated, 511 of 512 bytes")
     opened.check("422")
+
+
+def test_an_answer_of_another_kind_is_shown_as_a_table(chromium, sites):
+    opened = Opened(chromium, sites["numbers"])
+    opened.give("beats.csv", ROWS)
+    opened.wait_for("#said", "2 samples")
+    cells = opened.page.locator("#rows td").all_text_contents()
+    assert opened.page.locator("#rows th").all_text_contents() == ["id", "values"]
+    assert cells == ["first", '{"<b>":-1}', "second", '{"<b>":0.5}']
+    assert not opened.page.locator("#chart").is_visible()
+    opened.check()
 
 
 @pytest.mark.parametrize("kind", ["curves", "panels", "films"])

@@ -44,15 +44,7 @@ uvicorn = optional("uvicorn", extra="serve")
 _CONNECTIONS = 2048  # open at once
 _SHOWN = 400  # most values in an example: a longer one would dominate the document
 _RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
-_ERRORS: dict[int, dict[str, Any]] = {
-    404: {"description": "The requested sample is not in the body."},
-    408: {"description": "The body did not arrive within the time limit."},
-    413: {"description": "The body exceeds the limit on bytes or samples."},
-    415: {"description": "The content type of the body is not supported."},
-    422: {"description": "The body or the query is invalid; `field` names the invalid part."},
-    500: {"description": "The model failed; the server keeps running."},
-    503: {"description": "Too many requests are waiting, or the response took too long; try again later.", "headers": _RETRY},
-}
+_TEXT = {"schema": {"type": "string"}}
 _SAFE = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -104,7 +96,7 @@ def run_server(app: Any, host: str, port: int, *, log: Callable[[str], None]) ->
 def _add_routes(app: Any, handler: RequestHandler) -> None:
     served = handler.served
     answer = answer_model(served.name, served.row)
-    others = {kind: {"schema": {"type": "string"}} for kind in served.offers if kind != JSON}
+    others = {kind: {CSV: _TEXT, NPY: _binary("The array of all samples.")}[kind] for kind in served.offers if kind != JSON}
     words = f"A sample has {handler.form.words} values. Concurrent requests are run as one batch."
     _post(app, "/predict", handler, handler.predict, "Predict samples", words, answer, content=others)
     if served.explain:
@@ -132,7 +124,7 @@ def _post(
 ) -> None:
     """Add a POST of samples; the handler parses its body, within limits, and FastAPI its query. more: of the response."""
     explained = path == "/explain"
-    errors = {status: {"model": Refusal, **said} for status, said in _ERRORS.items() if status != 404 or explained}
+    errors = {status: {"model": Refusal} for status in (*([404] if explained else []), 408, 413, 415, 422, 500)}
 
     async def endpoint(request: Any, query: Any) -> Any:
         return _response(await in_bounds(handler, taken, request, query))
@@ -141,24 +133,26 @@ def _post(
     endpoint.__annotations__ = {"request": fastapi.Request, "query": Annotated[query, fastapi.Query()]}
     described = {"summary": summary, "description": words, "operation_id": path.strip("/"), "response_model": answer}
     body = {"requestBody": {"required": True, "content": _bodies(handler)}}
-    responses = {200: {"description": f"{summary}: the answer.", **more}, **errors}
+    responses = {200: more, **errors, 503: {"model": Refusal, "headers": _RETRY}}
     app.add_api_route(path, endpoint, methods=["POST"], openapi_extra=body, responses=responses, **described)
 
 
 def _bodies(handler: RequestHandler) -> dict[str, Any]:
     """The accepted bodies by content type, as OpenAPI describes them, with an example of those that can be short."""
     served, form, example = handler.served, handler.form, handler.served.example
-    text = f"A .npy array of one sample of {form.words} numbers, or of several."
-    file = f"A file in the system's own format; its name ends in {', '.join(served.suffixes)}."
-    binary = {"type": "string", "format": "binary"}
     json: dict[str, Any] = {"schema": form.model.model_json_schema()}
-    rows: dict[str, Any] = {"schema": {"type": "string"}}
+    rows: dict[str, Any] = {**_TEXT}
     if example.size <= _SHOWN:
         times = {"times": [0.0]} if served.timed else {}
         json["examples"] = {"one": {"value": {form.key: [rounded(example)], "ids": ["mine"], **times}}}
         rows["examples"] = {"one": {"value": ",".join(f"{v:.4g}" for v in example.ravel()) + "\n"}}
-    arrays, files = {"schema": {**binary, "description": text}}, {"schema": {**binary, "description": file}}
+    arrays = _binary(f"A .npy array of one sample of {form.words} numbers, or of several.")
+    files = _binary(f"A file in the system's own format; its name ends in {', '.join(served.suffixes)}.")
     return {kind: {JSON: json, CSV: rows, NPY: arrays, FILE: files}[kind] for kind in body_types(served)}
+
+
+def _binary(description: str) -> dict[str, Any]:
+    return {"schema": {"type": "string", "format": "binary", "description": description}}
 
 
 def _response(reply: Reply) -> Any:

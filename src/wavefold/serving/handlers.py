@@ -176,11 +176,7 @@ class RequestHandler:
     def admitted(self) -> Iterator[None]:
         """Count a request; RequestError if there are too many."""
         if self._inside >= self.limits.queue:
-            raise RequestError(
-                503,
-                f"limit of {plural(self._inside, 'request')} at once reached; try again",
-                headers=_RETRY,
-            )
+            raise RequestError(503, f"limit of {plural(self._inside, 'request')} at once reached; try again", headers=_RETRY)
         self._inside += 1
         try:
             yield
@@ -198,7 +194,7 @@ class RequestHandler:
         hold(requested.signals.nbytes - len(body))
         if self.served.timed and requested.times is None:
             raise RequestError(
-                422, "times: missing, expected the time of each sample's last frame in seconds since 1970-01-01 UTC", "times"
+                422, "times: missing, expected seconds since 1970-01-01 UTC of each sample's last frame", "times"
             )
         return requested
 
@@ -214,7 +210,7 @@ class RequestHandler:
         if kind == NPY:
             return npy_samples(body, self.form)
         if kind == FILE:
-            return self._of_file(body, query.suffix)
+            return self._of_file(body, query.name)
         if holds_numbers_only(body) or not (self.served.csv and self.served.read):
             return row_samples(body, self.form)
         return self._of_file(body, ".csv")

@@ -99,10 +99,10 @@ def json_samples(body: bytes, form: Form) -> InputBatch:
     keys = list(islice(document.keys(), _MOST_KEYS + 1))
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
-        raise _refused(twice[:80], "appears more than once")
+        raise RequestError(422, f"{twice[:80]!r} appears more than once", twice[:80])
     fields: dict[str, Any] = {key: document[key] for key in keys}
     if form.key in fields:
-        fields[form.key] = _numbers(fields[form.key], body.count(b"[") - len(keys) + 1, form)
+        fields[form.key] = _numbers(fields[form.key], body, body.count(b"[") - len(keys) + 1, form)
     for key in ("ids", "times"):
         if isinstance(fields.get(key), simdjson.Array):
             fields[key] = list(islice(fields[key], form.rows + 1))
@@ -125,6 +125,8 @@ def _checked(validate: Callable[[Any], Made], value: Any, form: Form, at: tuple[
     if unknown is not None:
         known = f"{unknown!r} is not one of {listed(form.keys)}{nearest(unknown, form.keys)}"
         raise RequestError(422, known, unknown)
+    if first["type"] == "missing":
+        raise _refused(str(first["loc"][0]), f"missing, expected {listed(form.keys)} of samples of {form.words} values")
     raise refusal_of((*at, *first["loc"]), first["msg"], first["input"])
 
 
@@ -140,25 +142,29 @@ def _parsed(body: bytes) -> Any:
     try:
         return simdjson.Parser().parse(body)
     except (ValueError, RuntimeError):  # RuntimeError: an integer beyond 64 bits; ValueError: NaN, or no JSON
-        pass
+        return _plain(body)
+
+
+def _plain(body: bytes) -> Any:
+    """A JSON document as Python objects; simdjson's own as_list writes past its end for 2 ** 24 items or more."""
     try:
         return from_json(body)
     except ValueError as error:
         raise _refused("the body", f"not valid JSON ({error})") from None
 
 
-def _numbers(value: Any, lists: int, form: Form) -> Floats:
-    """Convert nested lists to (sample, channel, ...) float32. lists: upper bound on their number."""
+def _numbers(value: Any, body: bytes, lists: int, form: Form) -> Floats:
+    """Convert nested lists of a body to (sample, channel, ...) float32. lists: upper bound on their number."""
     sizes = _sizes(value, max(form.layouts))
     layout = form.layouts.get(len(sizes))
     if layout is None:
         raise _refused(form.key, f"nested {plural(len(sizes), 'list')} deep, expected {listed(form.layouts)}, of {form.words}")
     if layout[0] is None:
         _check_count(sizes[0], form)
-    array, fits = isinstance(value, simdjson.Array), _fit(sizes, layout)
-    flat = _flat(value, sizes, lists) if array and fits else None
+    array = isinstance(value, simdjson.Array)
+    flat = _flat(value, sizes, lists) if array and _fit(sizes, layout) else None
     if flat is None:
-        plain = value.as_list() if array else value
+        plain = _plain(body)[form.key] if array else value
         flat = np.array(_checked(form.lists[len(sizes)].validate_python, plain, form, (form.key,)), np.float64)
     return flat.astype(np.float32).reshape(-1, *form.shape)
 

@@ -66,7 +66,7 @@ def _one_of(names: Sequence[str]) -> Any:
 
 def answer_model(name: str, row: type[BaseModel]) -> type[BaseModel]:
     """Return the model of a response: rows under a name."""
-    fields: dict[str, Any] = {name: (list[row], ...)}  # type: ignore[valid-type]
+    fields: dict[str, Any] = {name: (list[row], ...)}
     return create_model("Answer", __config__=ConfigDict(extra="allow"), **fields)
 
 
@@ -77,7 +77,7 @@ def explanation_model(row: type[BaseModel]) -> type[BaseModel]:
 
 
 def query_model(suffixes: Sequence[str], *, rows: bool) -> type[BaseModel]:
-    """Return the model of a query: `name`, if files are taken, and `row`, if one sample is asked for."""
+    """Return the model of a query: `name`, of which the suffix is kept, if files are taken; `row`, if `rows`."""
 
     def suffix_of(name: str) -> str:
         found = [suffix for suffix in suffixes if name.lower().endswith(suffix) and len(name) > len(suffix)]
@@ -90,8 +90,7 @@ def query_model(suffixes: Sequence[str], *, rows: bool) -> type[BaseModel]:
         pattern = rf"^[A-Za-z0-9_-]{{1,80}}({'|'.join(map(re.escape, suffixes))})$"
         words = "For application/octet-stream: the file name, of which only the suffix matters."
         about: dict[str, Any] = {"validate_default": True, "description": words, "json_schema_extra": {"pattern": pattern}}
-        name: Any = Field(f"sample{suffixes[0]}", alias="name", **about)
-        fields["suffix"] = (Annotated[str, AfterValidator(suffix_of)], name)
+        fields["name"] = (Annotated[str, AfterValidator(suffix_of)], Field(f"sample{suffixes[0]}", **about))
     if rows:
         fields["row"] = (int, Field(0, ge=0, le=1_000_000, description="Which sample of the body, counted from 0."))
     return create_model("Query", **fields)
