@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from test_serve import FAKE, FRAMES, Gate
+from test_serve import FAKE, FRAMES, Gate, by_class
 from wavefold.serving.app import Limits, new_app
+from wavefold.serving.schemas import prediction_model
 
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
@@ -30,7 +31,8 @@ CURVES = replace(
         "baselines": [{"name": "majority", "value": 0.5, "interval": [0.4, 0.6]}],
         "engine": "ONNX Runtime",
     },
-    classes=(BAD, LONG),
+    row=prediction_model((BAD, LONG)),
+    answer=by_class((BAD, LONG)),
     axis=np.array([400.0, 500.0, 600.0]),
     axis_title="wavelength (nm)",
 )
