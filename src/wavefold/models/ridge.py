@@ -126,14 +126,14 @@ def _decompose(x: Tensor) -> tuple[Tensor, Tensor]:
     kept = values > _SMALL * values.max()
     values, vectors = values[kept], vectors[:, kept]
     if not wide:
-        vectors = torch.cat([rows.double() @ vectors for rows in x.split(_BLOCK)]) / values.sqrt()
+        vectors = torch.cat([rows.double() @ vectors for rows in torch.split(x, _BLOCK)]) / values.sqrt()
     return values, vectors
 
 
 def _gram(x: Tensor) -> Tensor:
     """x @ x.T in float64."""
     total = torch.zeros(len(x), len(x), dtype=torch.float64)
-    for columns in x.split(_BLOCK, 1):
+    for columns in torch.split(x, _BLOCK, 1):
         part = columns.double()
         total.addmm_(part, part.t())
     return total
@@ -142,7 +142,7 @@ def _gram(x: Tensor) -> Tensor:
 def _leave_one_out(left: Tensor, values: Tensor, y: Tensor, penalties: Tensor) -> Tensor:
     """Mean squared leave-one-out residuals (penalty, target) of centred targets y (row, target)."""
     shrunk = values[:, None] / (values[:, None] + penalties)  # (k, penalty)
-    levers = torch.cat([rows.square() @ shrunk for rows in left.split(_BLOCK)])
+    levers = torch.cat([rows.square() @ shrunk for rows in torch.split(left, _BLOCK)])
     spare = (1 - 1 / len(y) - levers).clamp(min=_LEAST)  # (row, penalty)
     across = left.t() @ y
     residuals = [(y - left @ (across * shrunk[:, [n]])) / spare[:, [n]] for n in range(len(penalties))]
@@ -151,7 +151,7 @@ def _leave_one_out(left: Tensor, values: Tensor, y: Tensor, penalties: Tensor) -
 
 def _transposed_product(x: Tensor, other: Tensor) -> Tensor:
     """x.T @ other in float64."""
-    return torch.cat([columns.double().t() @ other for columns in x.split(_BLOCK, 1)])
+    return torch.cat([columns.double().t() @ other for columns in torch.split(x, _BLOCK, 1)])
 
 
 def _rounding(y: Tensor) -> Tensor:
