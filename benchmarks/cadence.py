@@ -25,8 +25,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from wavefold.api import probabilities_for
-from wavefold.core.run import open_run
+from wavefold.api import open_run
 from wavefold.data import SIMULATORS, read
 from wavefold.data.dataset import Dataset
 from wavefold.data.lazy import Lazy
@@ -37,6 +36,7 @@ from wavefold.domains.radio.picture import draw_cadence
 from wavefold.ensemble import Ensemble
 from wavefold.evaluation.metrics import METRICS, interval
 from wavefold.models import CLASSIFIERS
+from wavefold.tasks.samples.inference import predictions_for
 
 HERE = Path(__file__).resolve().parent
 TRAIN, TEST = (5000, 1), (2000, 2)  # count, seed
@@ -166,7 +166,7 @@ def _wavefold(*words: str) -> None:
 
 
 def _ask(folder: Path, name: str, dataset: Dataset) -> Any:
-    return probabilities_for(open_run(folder / name), dataset)[:, 1]
+    return predictions_for(open_run(folder / name), dataset)[:, 1]
 
 
 def _search(run: Path, dataset: Dataset) -> Any:

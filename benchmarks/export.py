@@ -23,10 +23,11 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
-from wavefold.core.run import open_run
+from wavefold.api import open_run
 from wavefold.export.onnx import OnnxModel
+from wavefold.tasks.base import recipe_of
 from wavefold.tasks.samples.export import export_run
-from wavefold.tasks.samples.inference import Members, recipe_of
+from wavefold.tasks.samples.inference import Members
 
 BATCHES = (1, 32)
 HEAD = ["date", "what", "peer", "peer_rate", "our_rate", "unit", "ratio", "machine", "command"]
@@ -51,7 +52,7 @@ def compare(folder: Path, rounds: int, rows: int) -> list[list[str]]:
     """One run against each peer, as lines of the CSV."""
     run = open_run(folder)
     name, lines = recipe_of(run).name, []
-    signals = np.random.default_rng(0).normal(size=(rows, *run.metadata["shape"])).astype(np.float32)
+    signals = np.random.default_rng(0).normal(size=(rows, *run.metadata.shape)).astype(np.float32)
     with tempfile.TemporaryDirectory() as place:
         fields = export_run(run, Path(place) / "m.onnx", log=print)
         print(fields.line())
@@ -60,7 +61,7 @@ def compare(folder: Path, rounds: int, rows: int) -> list[list[str]]:
         flat = OnnxModel(Path(place) / "flat.onnx")
         assert np.abs(flat.predict(signals[:8]) - ours.predict(signals[:8])).max() < 1e-5
         requested = {
-            "torch and numpy, members loaded once": Members(run, recipe_of(run)).probabilities,
+            "torch and numpy, members loaded once": Members(run, recipe_of(run)).predictions,
             "the same file with 1-D convolutions": flat.predict,
         }
         for size in BATCHES:

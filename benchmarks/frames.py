@@ -27,7 +27,9 @@ import numpy as np
 import torch
 from scipy.ndimage import convolve, gaussian_filter
 
-from wavefold.core.run import RunFolder, lock_folder, open_run
+from wavefold.api import open_run
+from wavefold.core.records import Scores
+from wavefold.core.run import RunFolder, lock_folder
 from wavefold.data import SERIES_SIMULATORS
 from wavefold.data.series import Series
 from wavefold.data.series_options import Events, Reading
@@ -135,7 +137,7 @@ def radar(folder: Path) -> None:
     _, evaluation = evaluate_source(run, recipe, str(folder / "fmi.npz"))
     leads = (1, 3, 6, 12, 20)
     shown = dict.fromkeys(("rmse", "csi-7", "csi-20", "fss-20-9", "ssim", "sharpness"), leads)
-    _keep("radar", {**evaluation.results(), "seconds": run.scores["seconds"]}, shown)
+    _keep("radar", evaluation.results().model_copy(update={"seconds": run.scores.seconds}), shown)
 
 
 def losses(folder: Path) -> None:
@@ -195,7 +197,7 @@ def _on_digits(folder: Path, run_name: str, recipe: Recipe, steps: int, side: in
         context = begin_series(recipe.with_({"split": {"way": "time", **shares}}), series, 1, run, simulated=True)
         fit_and_evaluate_frames(context)
     shown = {"mse-sum": (1, 5, 10), "ssim": (1, 5, 10), "mae-sum": (), "psnr": (), "sharpness": (10,)}
-    _keep(run_name.split("-")[0], {**run.scores, "note": f"{count:,} sequences of {side} x {side}"}, shown, who=who)
+    _keep(run_name.split("-")[0], run.scores, shown, who=who, note=f"{count:,} sequences of {side} x {side}")
 
 
 def _digits(count: int, side: int) -> Series:
@@ -216,7 +218,7 @@ def _recipe(name: str, changes: Mapping[str, Any]) -> Recipe:
     return Recipe.load(name).with_(changes)
 
 
-def _train(recipe: Recipe, folder: Path, data: Path) -> dict[str, Any]:
+def _train(recipe: Recipe, folder: Path, data: Path) -> Scores:
     """Train by the command that users have; what scores.json says."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f"{folder.name}.toml"
@@ -261,21 +263,21 @@ def _events(given: Mapping[str, Any], smooth: float) -> Events:
     return Events(box=tuple(given["box"]), cells=tuple(given["cells"]), kinds=kinds, smooth=smooth)
 
 
-def _keep(study: str, scores: Mapping[str, Any], shown: Mapping[str, Sequence[int]], who: str = "ensemble") -> None:
+def _keep(study: str, scores: Scores, shown: Mapping[str, Sequence[int]], who: str = "ensemble", note: str = "") -> None:
     """Rows of a score: who, metric, lead (0 is all), value; the recipe's metric and differences with their interval."""
-    rows, main = [], scores["metric"]
-    every = [(who, scores["score"]), *((row["name"], row) for row in [*scores["members"], *scores["baselines"]])]
+    rows, main = [], scores.metric
+    every = [(who, scores.score), *((row.name, row) for row in [*scores.members, *scores.baselines])]
     for name, row in every:
         for metric, leads in shown.items():
-            ends = row[main][1:] if metric == main else ["", ""]
-            value = row[main][0] if metric == main else row[metric]
-            rows.append([study, name, metric, 0, scores["n"], scores["blocks"], value, *ends])
+            value, *ends = row.measure(metric)
+            ends = ends if metric == main else ["", ""]
+            rows.append([study, name, metric, 0, scores.n, scores.blocks, value, *ends])
             for lead in leads:
-                ends = row["interval-by-lead"][lead - 1] if metric == main else ["", ""]
-                rows.append([study, name, metric, lead, scores["n"], scores["blocks"], row["by-lead"][metric][lead - 1], *ends])
-        for lead, ends in enumerate(row.get("difference", []), 1):
-            rows.append([study, f"{who} less {name}", main, lead, scores["n"], scores["blocks"], *ends])
-    _write(rows, scores.get("seconds", ""), scores.get("note", ""))
+                ends = row.interval_by_lead[lead - 1] if metric == main else ["", ""]
+                rows.append([study, name, metric, lead, scores.n, scores.blocks, row.by_lead[metric][lead - 1], *ends])
+        for lead, ends in enumerate(row.difference, 1):
+            rows.append([study, f"{who} less {name}", main, lead, scores.n, scores.blocks, *ends])
+    _write(rows, "" if scores.seconds is None else scores.seconds, note)
     for row in rows:
         if row[3] == 0:
             print(*row[:4], *(f"{v:.4g}" for v in row[6:] if isinstance(v, float)))
@@ -290,7 +292,7 @@ def _write(rows: Sequence[Sequence[Any]], seconds: Any = "", note: str = "") -> 
             heads = "date study who metric lead windows blocks value low high seconds note commit command"
             writer.writerow(heads.split())
         for row in rows:
-            numbers = [f"{v:.5g}" if isinstance(v, float) else "" if v is None else v for v in row]
+            numbers = ["" if v is None or v != v else f"{v:.5g}" if isinstance(v, float) else v for v in row]
             command = f"python benchmarks/frames.py {' '.join([*sys.argv[1:2], 'DIR', *sys.argv[3:]])}"
             writer.writerow([datetime.date.today(), *numbers, seconds, note, _commit(), command])
 

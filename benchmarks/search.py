@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.core.run import open_run
+from wavefold.api import open_run
+from wavefold.data.dataset import Dataset
+from wavefold.data.lazy import Lazy
 from wavefold.domains.radio.cadence import ON, PANELS
 from wavefold.domains.radio.filterbank import Header
 from wavefold.domains.radio.observation import open_observation, write_observation
 from wavefold.domains.radio.search import search_observation
+from wavefold.tasks.samples.inference import predictions_for
 
 HEADER = Header(fch1=8421.0, foff=-2.7939677238464355e-06, tsamp=18.253611008, tstart=59000.0, source_name="SIMULATED")
 STRENGTH = 4.0  # of a needle's pixel, in residual standard deviations
@@ -55,15 +58,20 @@ def observe(rng: np.random.Generator, lines: NDArray[np.float64], rows: int, cha
 def main(folder: str, channels: int = 1 << 18, needles: int = 40) -> None:
     """Write, search, tell."""
     run = open_run(Path(folder))
-    rows, width = run.metadata["shape"][1:]
+    rows, width = run.metadata.shape[1:]
     rng = np.random.default_rng(0)
+
+    def predict(windows: Lazy) -> NDArray[np.float64]:
+        ids = np.arange(len(windows)).astype(np.str_)
+        return predictions_for(run, Dataset(windows, ids, classes=run.metadata.classes, source="windows"))[:, -1]
+
     lines = draw_lines(rng, needles, rows, channels)
     with tempfile.TemporaryDirectory() as place:
         observation = open_observation(
             write_observation(Path(place), observe(rng, lines, rows, channels), HEADER, gap=HEADER.tsamp)
         )
         begun = time.perf_counter()
-        found = search_observation(run, observation)
+        found = search_observation(predict, run.metadata, observation)
         seconds = time.perf_counter() - begun
     windows = (channels - width) // (width // 2) + 1
     true = [min((abs(f.channel - place) + 100 * abs(f.drift - drift) for f in found), default=99) < 8 for place, drift in lines]

@@ -33,9 +33,11 @@ import sys
 from pathlib import Path
 from wavefold.api import open_run
 from wavefold.serving.app import new_app, run_server
-from wavefold.tasks.samples.serve import served_run
+from wavefold.tasks.base import recipe_of, task_of
 log = lambda line: print(line, flush=True)
-run_server(new_app(served_run(open_run(Path(sys.argv[1])), log=log)), "127.0.0.1", 0, log=log)
+run = open_run(Path(sys.argv[1]))
+recipe = recipe_of(run)
+run_server(new_app(task_of(recipe).served(run, recipe, log=log)), "127.0.0.1", 0, log=log)
 """
 HEAD = ("run", "engine", "clients", "rows", "seconds", "requests", "errors", "requests/s", "rows/s", "p50 ms", "p99 ms")
 MORE = ("machine", "date")

@@ -29,9 +29,9 @@ from wavefold.models.heads import Softmax
 from wavefold.recipe import Recipe
 from wavefold.tasks.samples.reading import split_samples
 from wavefold.training.checkpoint import CheckpointFile
-from wavefold.training.loop import Stage, TrainingSet, fit_stage, predict_all
+from wavefold.training.loop import Stage, fit_stage, predict_all
 from wavefold.training.losses import LOSSES
-from wavefold.training.sampler import ByClass, class_fractions
+from wavefold.training.sampler import ByClass, TrainingSet, class_fractions
 from wavefold.transforms import TRANSFORMS
 
 DRAWS = 2000

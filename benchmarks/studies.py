@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import datetime
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from wavefold.api import open_run
 
 HERE = Path(__file__).resolve().parent
 COLUMNS = ["date", "study", "name", "l1_per_20000", "l1_low", "l1_high", "accuracy", "accuracy_low", "accuracy_high"]
@@ -32,8 +33,9 @@ def run_study(recipe: str, studies: Mapping[str, Trainings]) -> None:
 
 def write_rows(study: str, name: str, out: Path, command: str) -> None:
     """Append a row for the ensemble, each member and each baseline of a run."""
-    scores, metadata = (json.loads((out / name).read_text()) for name in ("scores.json", "run.json"))
-    rows = [{"name": "ensemble", **scores["score"]}, *scores["members"], *scores["baselines"]]
+    run = open_run(out)
+    scores = run.scores
+    rows = [scores.score.model_copy(update={"name": "ensemble"}), *scores.members, *scores.baselines]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True)
     path = HERE / "results.csv"
     fresh = not path.exists()
@@ -42,8 +44,8 @@ def write_rows(study: str, name: str, out: Path, command: str) -> None:
         if fresh:
             writer.writerow(COLUMNS)
         for row in rows:
-            l1 = [f"{v:.5g}" for v in row["l1"]] if scores["per"] else ["", "", ""]  # quoted where it is the metric
-            values = [f"{v:.5g}" for metric in ("accuracy", "macro-f1") for v in row[metric]]
-            by_class = " ".join(f"{v:.4f}" for v in row["f1-by-class"])
-            about = [scores["n"], scores["seconds"], metadata["machine"], commit.stdout.strip(), command]
-            writer.writerow([datetime.date.today(), study, f"{name}: {row['name']}", *l1, *values, by_class, *about])
+            l1 = [f"{v:.5g}" for v in row.measure("l1")] if scores.per else ["", "", ""]  # quoted where it is the metric
+            values = [f"{v:.5g}" for metric in ("accuracy", "macro-f1") for v in row.measure(metric)]
+            by_class = " ".join(f"{v:.4f}" for v in row.f1_by_class)
+            about = [scores.n, scores.seconds, run.metadata.machine, commit.stdout.strip(), command]
+            writer.writerow([datetime.date.today(), study, f"{name}: {row.name}", *l1, *values, by_class, *about])

@@ -76,7 +76,7 @@ def test_frames_of_columns_are_read_as_a_table(library, tmp_path):
     signals, labels = waves()
     columns = {"id": [f"s{i}" for i in range(len(signals))], **{f"t{k}": signals[:, k] for k in range(40)}, "kind": labels}
     run = train(frames.DataFrame(columns), tmp_path / "run", labels="kind")
-    assert run.metadata["classes"] == ["fast", "slow"]
+    assert run.metadata.classes == ("fast", "slow")
     new, _ = waves(10, 1)
     predictions = run.predict(frames.DataFrame({f"t{k}": new[:, k] for k in range(40)}))
     assert len(predictions) == 10
@@ -99,7 +99,7 @@ def test_maps_train_and_forecast_from_xarray_and_arrays(tmp_path):
     maps = xarray.DataArray(frames, dims=("time", "y", "x"), coords={"time": clock}, name="rain", attrs={"units": "mm/h"})
     options = {"quick": True, "overrides": MAPS, "log": quiet}
     run = wavefold.train("frames", maps, out=tmp_path / "maps", **options)
-    assert run.metadata["unit"] == "mm/h"
+    assert run.metadata.unit == "mm/h"
     forecasts = run.predict(maps)
     assert forecasts.frames.shape[2:] == (2, 8, 8)
     plain = wavefold.train("frames", frames, out=tmp_path / "array", **options)
@@ -149,4 +149,4 @@ def test_bad_data_in_memory_leave_nothing_and_good_ones_train_after_them(tmp_pat
     with pytest.raises(DataError, match=r"labels: shape \(30,\); expected one for each of 90 samples"):
         train(signals, tmp_path / "run", labels=labels[:30])
     assert not (tmp_path / "run").exists()
-    assert train(signals, tmp_path / "run", labels=labels).metadata["samples"] == 90
+    assert train(signals, tmp_path / "run", labels=labels).metadata.samples == 90

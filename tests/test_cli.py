@@ -14,9 +14,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from wavefold import api
 from wavefold.cli import main
 from wavefold.recipe import Recipe
+from wavefold.tasks.samples.task import SampleTask
 
 TINY = ["--set", 'member=[{model="logistic"}]', "--set", "output.baseline="]
 
@@ -93,11 +93,14 @@ def test_score_json_is_the_contract(trained):
     result = run("score", *trained, "--json")
     assert "used for training" in result.stderr
     found = json.loads(result.stdout)
-    assert list(found) == ["metric", "value", "interval", "n", "others"]
+    assert list(found) == ["metric", "value", "interval", "n", "others", "standing", "baselines"]
     assert found["metric"] == "l1"
     assert found["n"] == 200
+    assert found["standing"].startswith(("better than majority by l1 (", "not better than majority by l1 ("))
+    assert [row["name"] for row in found["baselines"]] == ["majority"]
     assert set(found["others"]) == {"accuracy", "macro-f1", "auc", "log-loss", "ece"}
-    plain = run("score", *trained).output
+    plain = run("score", *trained).stdout
+    assert plain.splitlines()[0] == found["standing"]
     assert "n 200" in plain
     assert "accuracy" in plain
 
@@ -205,10 +208,10 @@ def test_a_users_mistake_exits_with_2_and_one_line(words, expected, tmp_path, mo
 
 
 def test_our_own_mistake_exits_with_1_and_debug_shows_it(monkeypatch):
-    def broken(recipe):
+    def broken(task, recipe):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(api, "check_recipe", broken)
+    monkeypatch.setattr(SampleTask, "check_recipe", broken)
     result = run("check", "heartbeat")
     assert result.exit_code == 1
     assert "ZeroDivisionError" in result.output

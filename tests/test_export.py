@@ -227,7 +227,7 @@ def test_the_file_tells_what_it_is(run, exported):
     model = OnnxModel(exported.path)
     assert (model.inputs, model.outputs) == (["signals"], ["probabilities"])
     fields = model.metadata
-    assert json.loads(fields["classes"]) == run.metadata["classes"]
+    assert json.loads(fields["classes"]) == list(run.metadata.classes)
     assert json.loads(fields["shape"]) == [1, 40]
     assert fields["decision"] == "l1"
     assert json.loads(fields["score"])["n"] == 120

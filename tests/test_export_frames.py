@@ -128,7 +128,7 @@ def test_every_net_is_written_and_agrees(every_net: RunFolder, number: int, tmp_
 def test_the_ensemble_s_file_forecasts_what_the_run_does(with_clock: tuple[RunFolder, Path, list[str]]) -> None:
     run, path, said = with_clock
     recipe = Recipe.from_toml(run.recipe_text, "recipe.toml")
-    series, targets = read_frames(recipe, run.metadata["source"])
+    series, targets = read_frames(recipe, run.metadata.source)
     expected = forecasts_of(Forecaster(run, recipe, targets), series)
     frames = series.frames[-PAST:].swapaxes(0, 1)[None]
     clock = series.times[-1] + 3600.0 * np.arange(1 - PAST, AHEAD + 1)
@@ -148,8 +148,8 @@ def test_the_file_says_what_it_is(with_clock: tuple[RunFolder, Path, list[str]])
     lists = {
         name: json.loads(fields[name]) for name in ("channels", "targets", "past", "ahead", "step", "shape", "n", "interval")
     }
-    assert lists.pop("interval") == run.scores["score"]["mse"][1:]
-    assert lists.pop("n") == run.scores["n"]
+    np.testing.assert_array_equal(lists.pop("interval"), run.scores.score.measure("mse")[1:])
+    assert lists.pop("n") == run.scores.n
     assert lists == {
         **{"channels": ["rain", "warmth"], "targets": ["rain"], "shape": [2, 9, 10]},
         **{"past": PAST, "ahead": AHEAD, "step": 3600.0},

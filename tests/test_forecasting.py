@@ -16,9 +16,10 @@ from scipy.io import netcdf_file
 from wavefold import api
 from wavefold.cli import main
 from wavefold.core.errors import DataError, UserError
+from wavefold.core.records import Scores
 from wavefold.core.run import RunFolder
 from wavefold.domains.maps import arrays
-from wavefold.evaluation.standing import standing
+from wavefold.evaluation.standing import standing, standing_kind
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
 from wavefold.reports.score_table import lead_table, score_rows
@@ -116,8 +117,8 @@ def test_quick_ends_with_scores_and_pictures_and_again_does_nothing(name, tmp_pa
     assert "simulated frames: the scores may not hold for real data" in first.output
     scores = api.open_run(tmp_path / "run").scores
     ahead = {"frames": 6, "frames_next": 1}[name]
-    assert len(scores["score"]["by-lead"]["mse"]) == scores["leads"] == ahead
-    assert [b["name"] for b in scores["baselines"]] == ["persistence", "mean"]
+    assert len(scores.score.by_lead["mse"]) == scores.leads == ahead
+    assert [b.name for b in scores.baselines] == ["persistence", "mean"]
     there = {p.name for p in (tmp_path / "run" / "pictures").iterdir()}
     assert there == {*("forecast.png", "forecast.gif", "errors.png", "spectrum.png"), *("mse.png", "rmse.png", "ssim.png")}
     parts = [row["part"] for row in rows_of(tmp_path / "run" / "splits.csv")]
@@ -165,7 +166,7 @@ def test_killed_at_any_step_a_run_ends_with_the_same_bits(net, tmp_path, monkeyp
         **{"stage.*.epochs": 2, "stage.*.average": 0.5, "batches.save_every": 0.0, "batches.size": 20},
     )
     whole = train(recipe, data, tmp_path / "whole")
-    assert [m["name"] for m in whole.scores["members"]] == [f"0 {net}", f"1 {net}"]
+    assert [m.name for m in whole.scores.members] == [f"0 {net}", f"1 {net}"]
     assert len((whole.member(0, 0, net) / "metrics.jsonl").read_text().splitlines()) == 2
     out, said = tmp_path / "killed", []
     for count in (2, 6, 9, 5, 14, 3):
@@ -191,25 +192,26 @@ def test_score_of_the_test_parts_frames_is_what_training_said(trained, tmp_path)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""  # nothing of it was learned from
     found = json.loads(result.stdout, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    assert list(found) == ["metric", "unit", "value", "interval", "n", "others", "step", "by_lead", "baselines"]
+    assert list(found) == ["metric", "unit", "value", "interval", "n", "others", "step", "by_lead", "standing", "baselines"]
+    assert found["standing"].startswith(("better than ", "not better than "))
     scores = folder.scores
     assert found["metric"] == "mse"
-    assert found["n"] == scores["n"] == sum(row["part"] == "test" for row in split)
-    assert found["value"] == pytest.approx(scores["score"]["mse"][0], rel=1e-6)
+    assert found["n"] == scores.n == sum(row["part"] == "test" for row in split)
+    assert found["value"] == pytest.approx(scores.score.value("mse"), rel=1e-6)
     assert found["unit"] == "K^2"
     assert found["interval"] == [None, None]  # three blocks of time
-    assert found["by_lead"]["rmse"] == pytest.approx(scores["score"]["by-lead"]["rmse"], rel=1e-6)
+    assert found["by_lead"]["rmse"] == pytest.approx(scores.score.by_lead["rmse"], rel=1e-6)
     assert found["step"] == 3600
     assert found["others"]["csi"] == found["others"]["csi-0"]
     assert found["others"]["bias-1e+09"] is None  # no cell is ever so high
     assert list(found["baselines"]) == ["persistence", "mean", "climatology"]
-    assert list(found["baselines"]["mean"]["differences"]) == [n for n in scores["score"] if "-lead" not in n]
+    assert list(found["baselines"]["mean"]["differences"]) == list(scores.score.measures)
     difference = found["value"] - found["baselines"]["mean"]["value"]
     assert found["baselines"]["mean"]["differences"]["mse"] == pytest.approx([difference, None, None])
-    assert found["baselines"]["mean"]["value"] == pytest.approx(scores["baselines"][1]["mse"][0])
-    assert found["baselines"]["mean"]["by_lead"] == pytest.approx(scores["baselines"][1]["by-lead"]["mse"])
-    assert scores["baselines"][0]["skill"][0][0] == pytest.approx(
-        1 - scores["score"]["by-lead"]["mse"][0] / scores["baselines"][0]["by-lead"]["mse"][0]
+    assert found["baselines"]["mean"]["value"] == pytest.approx(scores.baselines[1].value("mse"))
+    assert found["baselines"]["mean"]["by_lead"] == pytest.approx(scores.baselines[1].by_lead["mse"])
+    assert scores.baselines[0].skill[0][0] == pytest.approx(
+        1 - scores.score.by_lead["mse"][0] / scores.baselines[0].by_lead["mse"][0]
     )
     plain = run("score", folder.folder, data)
     assert "of these 120 frames were used for training or validation" in plain.stderr
@@ -278,8 +280,8 @@ def test_predict_writes_each_form_of_the_frames_to_come(trained, tmp_path):
 
 def test_channels_to_forecast_come_first_and_the_others_are_shown(trained):
     folder, data = trained
-    assert folder.metadata["channels"] == ["rain", "wind", "warmth"]
-    assert folder.metadata["targets"] == 2
+    assert folder.metadata.channels == ("rain", "wind", "warmth")
+    assert folder.metadata.targets == 2
     recipe = recipe_of(folder)
     series, targets = read_frames(recipe, str(data))
     with np.load(data) as kept:
@@ -321,8 +323,8 @@ def test_test_frames_change_nothing_that_is_learned(trained, tmp_path):
     other = train(recipe_of(folder), keep(tmp_path, **arrays), tmp_path / "run")
     for name in ("prepare.npz", "baselines.npz", "0-simvp/weights.safetensors", "0-simvp/metrics.jsonl"):
         assert (other.folder / "fold0" / name).read_bytes() == (folder.folder / "fold0" / name).read_bytes(), name
-    assert other.scores["score"]["mse"] != folder.scores["score"]["mse"]
-    assert other.metadata["range"] == folder.metadata["range"]
+    assert other.scores.score.value("mse") != folder.scores.score.value("mse")
+    assert other.metadata.range == folder.metadata.range
 
 
 @pytest.mark.parametrize("crop", [[], [8, 8]])
@@ -333,9 +335,9 @@ def test_forecasts_are_in_the_frames_own_unit(crop, tmp_path):
     recipe = still(prepare=[{"step": "standardise", "per": "cell"}], windows=windows, **{"output.metric": "mae"})
     made = train(recipe, data, tmp_path / "run")
     scores = made.scores
-    assert scores["score"]["mae"][0] == pytest.approx(scores["baselines"][0]["mae"][0], rel=0.2)  # persistence, nearly
-    assert scores["score"]["mae"][0] < 1
-    assert scores["n"] == 4 * (4 if crop else 1)
+    assert scores.score.value("mae") == pytest.approx(scores.baselines[0].value("mae"), rel=0.2)  # persistence, nearly
+    assert scores.score.value("mae") < 1
+    assert scores.n == 4 * (4 if crop else 1)
     with np.load(data) as kept:
         last = kept["frames"][-1]
     forecasts = api.predict(made, str(data), out=str(tmp_path / "next.npz"))
@@ -351,11 +353,11 @@ def test_a_cycle_that_is_taken_off_comes_back_at_the_forecasts_time(crop, tmp_pa
     output = {"output.baselines": ["persistence", "climatology"], "output.period": 21600.0, "output.metric": "mae"}
     made = train(still(prepare=steps, windows={"past": 4, "ahead": 3, "crop": crop}, **output), data, tmp_path / "run")
     scores = made.scores
-    persistence, climatology = scores["baselines"]
-    assert scores["score"]["mae"][0] < 0.1
-    assert climatology["mae"][0] < 1e-3
-    assert persistence["mae"][0] > 5
-    assert climatology["skill"] != persistence["skill"]
+    persistence, climatology = scores.baselines
+    assert scores.score.value("mae") < 0.1
+    assert climatology.value("mae") < 1e-3
+    assert persistence.value("mae") > 5
+    assert climatology.skill != persistence.skill
     forecasts = api.predict(made, str(data), out=str(tmp_path / "next.npz"))
     with np.load(data) as kept:
         np.testing.assert_allclose(forecasts.frames[0, 0], kept["frames"][[66, 67, 68]], atol=0.5)  # the same phases
@@ -364,11 +366,11 @@ def test_a_cycle_that_is_taken_off_comes_back_at_the_forecasts_time(crop, tmp_pa
 def test_past_and_truth_are_the_right_frames(tmp_path):
     data = keep(tmp_path, counting(60))
     made = train(still(prepare=[], **{"output.metric": "mae"}), data, tmp_path / "run")
-    persistence, mean = made.scores["baselines"]
-    assert persistence["by-lead"]["mae"] == [1, 2]
-    assert mean["by-lead"]["mae"] == [2.5, 3.5]
-    assert persistence["by-lead"]["mse"] == [1, 4]
-    np.testing.assert_allclose(made.scores["score"]["by-lead"]["mae"], [1, 2], rtol=0.5)
+    persistence, mean = made.scores.baselines
+    assert persistence.by_lead["mae"] == (1, 2)
+    assert mean.by_lead["mae"] == (2.5, 3.5)
+    assert persistence.by_lead["mse"] == (1, 4)
+    np.testing.assert_allclose(made.scores.score.by_lead["mae"], [1, 2], rtol=0.5)
     many = np.stack([counting(9) + begin for begin in (0, 100, 200)])[..., None]  # (sequence, time, row, column, channel)
     forecasts = api.predict(made, str(keep(tmp_path / "many", many)), out=str(tmp_path / "x.npz"))
     assert len(forecasts) == 3
@@ -390,12 +392,12 @@ def test_cells_without_a_value_are_in_no_score(tmp_path):
     scores = made.scores
     assert any(
         note.endswith("of the cells in the test part's later frames are missing; they are excluded from the scores")
-        for note in scores["notes"]
+        for note in scores.notes
     )
-    persistence = scores["baselines"][0]["by-lead"]["mae"]
+    persistence = scores.baselines[0].by_lead["mae"]
     assert 1 <= persistence[0] < 1.5  # a cell without a value has its latest one
-    assert np.isfinite(scores["score"]["by-lead"]["mse"]).all()
-    assert scores["score"]["mae-sum"] < scores["score"]["mae"][0] * (256 - 20) * 0.9
+    assert np.isfinite(scores.score.by_lead["mse"]).all()
+    assert scores.score.value("mae-sum") < scores.score.value("mae") * (256 - 20) * 0.9
     history = [json.loads(line) for line in (made.member(0, 0, "simvp") / "metrics.jsonl").read_text().splitlines()]
     assert np.isfinite(history[0]["loss"])
     assert (made.folder / "pictures" / "forecast.png").exists()
@@ -425,9 +427,9 @@ def test_the_sources_own_builds_train(name, tmp_path):
     net = {"member": [{"model": "conv_lstm", "hidden": 4}], "prepare": [{"step": "min_max"}], "stage": [SOURCE[name]]}
     recipe = Recipe.load(name).quickly().with_({**net, "output.pictures": False, "data.count": 12})
     made = api.train(recipe, out=tmp_path / "run", log=quiet)
-    assert 0 < made.scores["score"]["mse"][0] < 1
+    assert 0 < made.scores.score.value("mse") < 1
     forecasts = api.predict(made, str(made.folder / "simulated" / "frames.npz"), out=str(tmp_path / "x.npz"))
-    assert forecasts.frames.shape == (12, len(made.metadata["channels"]), made.scores["leads"], 16, 16)
+    assert forecasts.frames.shape == (12, len(made.metadata.channels), made.scores.leads, 16, 16)
     assert 0 <= forecasts.frames.min() <= forecasts.frames.max() <= 1
 
 
@@ -453,7 +455,7 @@ def test_no_window_crosses_a_gap(tmp_path):
     made = train(small(**{"output.baselines": ["persistence"]}), data, tmp_path / "run")
     first = [int(row["frame"]) for row in rows_of(made.folder / "splits.csv")]
     assert not {25, 26, 27, 28, 29} & set(first)
-    assert any("1 gap in time" in note for note in made.scores["notes"])
+    assert any("1 gap in time" in note for note in made.scores.notes)
     forecasts = api.predict(made, str(data), out=str(tmp_path / "x.npz"))
     assert forecasts.times[:, 0].tolist() == [hours(31)[-1].tolist(), hours(42, "2020-03-01")[-1].tolist()]
 
@@ -462,7 +464,7 @@ def test_a_run_without_a_test_part_says_whom_it_flatters(tmp_path):
     made = train(small(**{"split.test": 0.0}), keep(tmp_path, wandering(50)), tmp_path / "run")
     assert any(
         note.startswith("no test part: scores are optimistic, since these windows chose the weights")
-        for note in made.scores["notes"]
+        for note in made.scores.notes
     )
     parts = {row["part"] for row in rows_of(made.folder / "splits.csv")}
     assert parts == {"train", "validation"}
@@ -475,18 +477,18 @@ def test_another_measure_uses_the_members_that_are_there(tmp_path):
     data = keep(tmp_path, wandering(60))
     made = train(small(), data, tmp_path / "run")
     weights = made.member(0, 0, "simvp") / "weights.safetensors"
-    before, stamp = made.scores["score"], weights.stat().st_mtime_ns
+    before, stamp = made.scores.score, weights.stat().st_mtime_ns
     more = {"output.metric": "ssim", "output.range": 1000.0, "output.thresholds": [0.0], "output.baselines": ["mean"]}
     train(small(**more), data, tmp_path / "run")
     after = made.scores
     assert weights.stat().st_mtime_ns == stamp
-    assert after["metric"] == "ssim"
-    assert after["score"]["mse"] == before["mse"][0]
-    assert after["score"]["ssim"][0] > before["ssim"] + 0.01  # of a larger range, the same errors are smaller ones
-    assert "csi" in after["score"]
-    assert [b["name"] for b in after["baselines"]] == ["mean"]
+    assert after.metric == "ssim"
+    assert after.score.value("mse") == before.value("mse")
+    assert after.score.value("ssim") > before.value("ssim") + 0.01  # of a larger range, the same errors are smaller ones
+    assert "csi" in after.score.measures
+    assert [b.name for b in after.baselines] == ["mean"]
     train(small(), data, tmp_path / "run")
-    assert made.scores["score"] == before
+    assert made.scores.score == before
 
 
 def test_fresh_leaves_nothing_of_the_run_before(tmp_path):
@@ -653,8 +655,8 @@ def test_simulate_writes_what_train_reads_and_events_become_frames(tmp_path):
     table = {"box": [0.0, 1.0, 0.0, 1.0], "cells": [8, 8]}
     recipe = small(**{"series.events": table, "series.targets": ["theft"], "data.shape": [2, 8, 8]})
     made = train(recipe, tmp_path / "crimes.csv", tmp_path / "run")
-    assert made.metadata["channels"] == ["theft", "fire"]
-    assert made.metadata["targets"] == 1
+    assert made.metadata.channels == ("theft", "fire")
+    assert made.metadata.targets == 1
     series, _ = read_frames(recipe, str(tmp_path / "crimes.csv"))
     assert series.frames[:, 0].sum() == (kinds == "theft").sum()
 
@@ -690,7 +692,7 @@ def test_ssim_is_of_the_recipes_range_and_else_of_the_channels_to_forecast(tmp_p
     data = keep(tmp_path, frames, channels=np.array(["rain", "pressure"]))
     of_rain = {"series.targets": ["rain"]}
     made = train(small(**of_rain), data, tmp_path / "run")
-    assert made.metadata["range"] <= np.ptp(frames[..., 0])
+    assert made.metadata.range <= np.ptp(frames[..., 0])
     made = train(
         small(**of_rain, **{"output.range": 500.0, "split.validation": 0.0, "split.test": 0.9, "split.gap": 0}),
         data,
@@ -698,7 +700,7 @@ def test_ssim_is_of_the_recipes_range_and_else_of_the_channels_to_forecast(tmp_p
     )
     test = keep(tmp_path, frames[6:], name="test.npz", channels=np.array(["rain", "pressure"]))
     again = api.score(made, str(test), warn=quiet).as_json()
-    assert again["others"]["ssim"] == pytest.approx(made.scores["score"]["ssim"], rel=1e-6)
+    assert again["others"]["ssim"] == pytest.approx(made.scores.score.value("ssim"), rel=1e-6)
 
 
 def test_a_cycle_is_learned_whole_from_a_part_of_the_frames(tmp_path, monkeypatch):
@@ -707,7 +709,7 @@ def test_a_cycle_is_learned_whole_from_a_part_of_the_frames(tmp_path, monkeypatc
     half = 135  # of the frames to learn from, which spread evenly were every second hour
     monkeypatch.setattr(frame_scaling, "_IN_MEMORY", 16 * 16 * 4 * half)
     made = train(small(**{"output.baselines": ["climatology"]}), data, tmp_path / "run")
-    assert made.scores["baselines"][0]["mse"][0] == pytest.approx(0, abs=1e-6)
+    assert made.scores.baselines[0].value("mse") == pytest.approx(0, abs=1e-6)
 
 
 def test_a_test_part_without_a_value_is_told_before_any_training(tmp_path):
@@ -731,7 +733,7 @@ def test_months_are_forecast_by_the_calendar(tmp_path):
     cut = {"split.gap": 0, "split.validation": 0.0, "split.test": 0.4, "output.period": year}
     data = keep(tmp_path, yearly, time=months)
     made = train(still(**whole, **cut, **{"output.baselines": ["climatology"]}), data, tmp_path / "run")
-    assert made.scores["baselines"][0]["mse"][0] == pytest.approx(0, abs=1e-6)
+    assert made.scores.baselines[0].value("mse") == pytest.approx(0, abs=1e-6)
     later = api.predict(made, str(data), out=str(tmp_path / "x.npz"))
     assert later.times[0].tolist() == (np.datetime64("2010-01", "M") + np.arange(24)).astype("datetime64[s]").tolist()
     np.testing.assert_allclose(later.frames[0, 0, :, 0, 0], np.arange(24) % 12, atol=0.2)
@@ -744,7 +746,7 @@ def test_fresh_data_that_cannot_be_learned_from_leave_the_run_that_is_there(tmp_
     empty = keep(tmp_path, frames, name="empty.npz")
     with pytest.raises(DataError, match="have no value"):
         train(small(), empty, made.folder, fresh=True)
-    assert made.scores["n"]
+    assert made.scores.n
     assert run("score", made.folder, empty, "--skip-bad").output.count("--skip-bad") == 1
 
 
@@ -776,12 +778,12 @@ class Constant:
         yield slice(0, len(windows)), {"ensemble": np.full_like(beside["mean"], self.value), **beside}
 
 
-def scores_of(folder: Path, frames: np.ndarray, value: float, **changes: object) -> dict:
-    """Scores, as scores.json holds them, of a constant forecast of maps in K."""
+def scores_of(folder: Path, frames: np.ndarray, value: float, **changes: object) -> Scores:
+    """Scores, as read from scores.json, of a constant forecast of maps in K."""
     recipe = small(**changes)
     series, _ = read_frames(recipe, str(keep(folder, frames, unit=np.array("K"))))
     results = evaluate_windows(Constant(recipe, value), windows_in(recipe, series), 4.0).results()
-    return json.loads(json.dumps({**results, "notes": evaluation_notes(results)}, allow_nan=False))
+    return Scores.model_validate_json(json.dumps({**results.as_json(), "notes": evaluation_notes(results)}, allow_nan=False))
 
 
 def spikes(count: int) -> np.ndarray:
@@ -791,37 +793,38 @@ def spikes(count: int) -> np.ndarray:
 
 def test_what_persistence_wins_is_said_beside_what_it_loses(tmp_path):
     scores = scores_of(tmp_path, spikes(90), 0.4)
-    persistence, mean = scores["baselines"]
-    assert persistence["differences"]["mse"][2] < 0 < persistence["differences"]["mae"][1]
-    line = standing(scores).line
+    persistence, mean = scores.baselines
+    assert persistence.compared("mse").high < 0 < persistence.compared("mae").low
+    line = scores.standing
     assert line.startswith("better than mean by mse (difference -0.")
     assert " K^2 [-0." in line
     assert "; loses to persistence by mae" in line
     assert line.endswith("; to mean by mae")
-    assert standing(scores).kind == "good"
+    assert standing_kind(scores.standing) == "good"
     lines = lead_table(scores).splitlines()
     assert lines[0] == line
     table = {row.split("  ")[0]: row.split()[-3:] for row in lines}
-    for name in scores["score"]["by-lead"]:  # every metric, of the ensemble and of each baseline
+    for name in scores.score.by_lead:  # every metric, of the ensemble and of each baseline
         unit = {"mse": " (K^2)", "mse-sum": " (K^2)", "mae": " (K)", "rmse": " (K)", "mae-sum": " (K)", "psnr": " (dB)"}
-        shown = [row[name][0] if name == "mse" else row[name] for row in (scores["score"], persistence, mean)]
+        shown = [row.value(name) for row in (scores.score, persistence, mean)]
         assert table[name + unit.get(name, "")] == [f"{value:.4g}" for value in shown], name
 
 
 def test_an_ensemble_no_better_than_a_baseline_is_said_first(tmp_path):
     scores = scores_of(tmp_path, wandering(90)[..., 0], 0.0, **{"output.metric": "ssim"})
-    assert standing(scores).kind == "warning"
+    assert standing_kind(scores.standing) == "warning"
     assert lead_table(scores).startswith("not better than persistence by ssim (difference -0.")
     assert "; loses to persistence by mse, mae, psnr" in lead_table(scores).splitlines()[0]
     assert lead_table(
         scores_of(tmp_path, spikes(90), 0.0, **{"output.baselines": ["mean"], "output.metric": "mae"})
     ).startswith("better than mean by mae (difference -0.")
-    rows = {**scores, "baselines": []}
-    assert standing(rows).line.startswith("not compared with any baseline: output.baselines is empty")
-    old = [{name: value for name, value in row.items() if name != "differences"} for row in scores["baselines"]]
-    assert "the run is of an earlier version" in standing({**scores, "baselines": old}).line
+    alone = scores_of(tmp_path, wandering(90)[..., 0], 0.0, **{"output.baselines": []})
+    assert alone.standing == ""
+    assert lead_table(alone).startswith("not compared with any baseline\n")
+    old = [row.model_copy(update={"differences": {}}) for row in scores.baselines]  # of an earlier version
+    assert standing("ssim", old, {"ssim": True}, {}) == ""
     small_frames = scores_of(tmp_path, spikes(90)[:, :6, :6], 0.0, **{"output.metric": "ssim"})
-    assert standing(small_frames).line == "not compared with the baselines: ssim is undefined here"
+    assert lead_table(small_frames).startswith("not compared with any baseline\n")
     assert "ssim                      –" in lead_table(small_frames)
 
 
@@ -829,13 +832,13 @@ def test_an_ensemble_no_better_than_a_baseline_is_said_first(tmp_path):
 def test_nine_blocks_of_time_give_no_interval_and_ten_give_one(frames, blocks, tmp_path):
     for crop in ([], [8, 8]):  # crops of one time are no independent units
         scores = scores_of(tmp_path, spikes(frames), 0.2, windows={"past": 4, "ahead": 2, "crop": crop})
-        assert scores["blocks"] == blocks
-        row, text, few = scores["baselines"][0], lead_table(scores), blocks < 10
-        found = [scores["score"]["mse"], row["mse"], *row["differences"].values(), *row["difference"], *row["skill"]]
-        found += [[0.0, *ends] for ends in scores["score"]["interval-by-lead"]]
-        assert all((ends[1:] == [None, None]) == few for ends in found if ends[0] is not None)
+        assert scores.blocks == blocks
+        row, text, few = scores.baselines[0], lead_table(scores), blocks < 10
+        found = [scores.score.measure("mse"), row.measure("mse"), *row.differences.values(), *row.difference, *row.skill]
+        found += [(0.0, *ends) for ends in scores.score.interval_by_lead]
+        assert all((np.isnan(np.array(ends[1:], float)).all()) == few for ends in found if ends[0] is not None)
         assert ("[" in text) != few
-        assert standing(scores).kind == ("plain" if few else "good")
+        assert standing_kind(scores.standing) == ("plain" if few else "good")
         assert ("; too few independent blocks for an interval)" in text.splitlines()[0]) == few
         assert ("note: fewer than 10 blocks of time (9): no interval is given" in text) == few
         assert ("[" in "".join(cells[1] for cells in score_rows(scores)[1])) != few
@@ -867,8 +870,8 @@ def test_climatology_is_a_baseline_where_times_are_known(step, change, period, t
     assert f"baselines: {', '.join(expected) or 'none'}\n" in said
     assert ("no climatology among the baselines: climatology.period: 86400 seconds" in said) == (step == "5 h")
     made = train(recipe, data, tmp_path / "run")
-    assert [row["name"] for row in made.scores["baselines"]] == expected
-    assert any(note.startswith("no climatology") for note in made.scores["notes"]) == (step == "5 h")
+    assert [row.name for row in made.scores.baselines] == expected
+    assert any(note.startswith("no climatology") for note in made.scores.notes) == (step == "5 h")
     if period:
         assert recipe_of(made).output.period == period
     assert list(api.score(made, str(data), warn=quiet).as_json()["baselines"]) == expected
@@ -904,13 +907,13 @@ def test_hourly_temperature_is_compared_with_the_hour_of_the_day(real, tmp_path)
     known = np.unique(np.add.outer(parts["train"], np.arange(9)))
     later = np.add.outer(parts["test"], 6 + np.arange(3)).ravel()
     usual = np.stack([celsius[known][hour[known] == h].mean(axis=0) for h in range(24)])
-    climatology = scores["baselines"][2]
-    assert climatology["name"] == "climatology"
+    climatology = scores.baselines[2]
+    assert climatology.name == "climatology"
     expected = np.sqrt(((celsius[later] - usual[hour[later]]) ** 2).mean())
-    assert climatology["rmse"][0] == pytest.approx(expected, rel=1e-5)
-    assert scores["blocks"] >= 10
-    low, high = climatology["differences"]["rmse"][1:]
-    assert low < scores["score"]["rmse"][0] - climatology["rmse"][0] < high < 0
+    assert climatology.value("rmse") == pytest.approx(expected, rel=1e-5)
+    assert scores.blocks >= 10
+    low, high = climatology.compared("rmse")[1:]
+    assert low < scores.score.value("rmse") - climatology.value("rmse") < high < 0
     lines = api.describe_scores(made).splitlines()
     assert "better than persistence by rmse (difference -" in lines[0]
     assert " degC [-" in lines[0]

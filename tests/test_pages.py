@@ -19,7 +19,7 @@ from wavefold import api
 from wavefold.cli import main
 from wavefold.core.errors import UserError
 from wavefold.core.run import RunFolder
-from wavefold.evaluation.standing import standing
+from wavefold.evaluation.standing import standing_kind
 from wavefold.plots import charts
 from wavefold.recipe import Recipe
 from wavefold.tasks.samples.explain import GRADIENTS, OCCLUSION, explain
@@ -201,7 +201,7 @@ def test_report_holds_the_run(beats_run):
         "Reproduce this run",
     ):
         assert title in said
-    assert number(scores["score"]["l1"][0]) in said
+    assert number(scores.score.value("l1")) in said
     assert "majority (baseline)" in said
     assert "the scores may not hold for real data" in said
 
@@ -209,7 +209,7 @@ def test_report_holds_the_run(beats_run):
 def test_held_out_agrees_with_the_scores(beats_run):
     with np.load(beats_run.folder / "held_out.npz", allow_pickle=False) as kept:
         right = (kept["probabilities"].argmax(axis=1) == kept["labels"]).mean()
-        assert right == pytest.approx(beats_run.scores["score"]["accuracy"][0])
+        assert right == pytest.approx(beats_run.scores.score.value("accuracy"))
         assert kept["members"].shape == (2, *kept["probabilities"].shape)
 
 
@@ -318,22 +318,22 @@ def test_report_of_forecasts_begins_with_how_they_stand(count, tmp_path):
     recipe = Recipe.load("frames").quickly().with_({**changes, "member.0.width": 4, "member.0.hidden": 8})
     run = api.train(recipe, data=str(tmp_path / "maps.npz"), out=tmp_path / "run", log=lambda line: None)
     said, scores, few = words_of(api.report(run, warn=lambda line: pytest.fail(line))), run.scores, count == 90
-    assert (scores["blocks"] < 10) == few
-    stands = standing(scores)
-    assert " by mse (difference " in stands.line
-    assert "(mm/h)^2" in stands.line
-    assert said.index(stands.line[0].upper() + stands.line[1:]) < said.index("Run ")
-    begins = said.index(stands.line)
-    assert said[:begins].endswith("Warning ") == (stands.kind == "warning")
-    assert all(begins < said.index(later) for later in [*scores["notes"], "Paired differences over all leads"])
+    assert (scores.blocks < 10) == few
+    line = scores.standing
+    assert " by mse (difference " in line
+    assert "(mm/h)^2" in line
+    assert said.index(line[0].upper() + line[1:]) < said.index("Run ")
+    begins = said.index(line)
+    assert said[:begins].endswith("Warning ") == (standing_kind(line) == "warning")
+    assert all(begins < said.index(later) for later in [*scores.notes, "Paired differences over all leads"])
     assert ("fewer than 10 blocks of time" in said) == few
     assert ("with 95 % intervals" in said) != few
-    persistence = scores["baselines"][0]
+    persistence = scores.baselines[0]
     for name, unit in {"mse": " ((mm/h)^2)", "mae": " (mm/h)", "rmse": " (mm/h)", "psnr": " (dB)", "ssim": ""}.items():
-        value, low, high = persistence["differences"][name]
+        value, low, high = persistence.compared(name)
         ends = "" if few else f" [{number(low)}, {number(high)}]"
         assert f" {name}{unit} {number(value)}{ends} " in said
-    assert f"{number(scores['score']['mse'][0])} [" in said or few
+    assert f"{number(scores.score.value('mse'))} [" in said or few
     assert "[–" not in said
     assert "ensemble - climatology" in said
 

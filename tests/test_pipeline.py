@@ -11,11 +11,14 @@ import pytest
 
 from wavefold import api
 from wavefold.core.errors import DataError, UserError
-from wavefold.core.run import RunFolder, lock_folder
+from wavefold.core.records import Identity
+from wavefold.core.run import RUN_FORMAT, RunFolder, lock_folder
 from wavefold.data import read
 from wavefold.data.lazy import by_blocks
 from wavefold.ensemble import CALIBRATIONS, COMBINERS, DECISIONS
 from wavefold.recipe import Recipe
+from wavefold.tasks.samples.inference import predictions_for
+from wavefold.tasks.samples.reading import read_for
 
 SMALL = {
     "split.validation": 0.2,
@@ -66,16 +69,16 @@ def test_a_run_keeps_what_design_says(trained):
 
 def test_scores_of_every_choice_stand_side_by_side(trained):
     scores = trained[0].scores
-    made = {(c["by"], c["calibrate"], c["decide"]) for c in scores["choices"]}
+    made = {(c.by, c.calibrate, c.decide) for c in scores.choices}
     assert made == {(b, c, d) for b in COMBINERS for c in CALIBRATIONS for d in DECISIONS}
-    assert [m["name"] for m in scores["members"]] == ["0 net3", "1 logistic"]
-    assert [b["name"] for b in scores["baselines"]] == ["majority", "logistic"]
-    for row in [scores["score"], *scores["choices"], *scores["members"], *scores["baselines"]]:
+    assert [m.name for m in scores.members] == ["0 net3", "1 logistic"]
+    assert [b.name for b in scores.baselines] == ["majority", "logistic"]
+    for row in [scores.score, *scores.choices, *scores.members, *scores.baselines]:
         for name in ("l1", "accuracy", "macro-f1"):
-            value, low, high = row[name]
+            value, low, high = row.measure(name)
             assert low <= value <= high
-    chosen = [c for c in scores["choices"] if (c["by"], c["calibrate"], c["decide"]) == ("mean", "temperature", "l1")]
-    assert chosen[0]["l1"] == scores["score"]["l1"]
+    chosen = [c for c in scores.choices if (c.by, c.calibrate, c.decide) == ("mean", "temperature", "l1")]
+    assert chosen[0].measure("l1") == scores.score.measure("l1")
 
 
 def test_held_out_predictions_are_of_the_test_part_and_give_the_score(trained):
@@ -87,7 +90,7 @@ def test_held_out_predictions_are_of_the_test_part_and_give_the_score(trained):
     labels = dict(zip(dataset.ids.tolist(), dataset.labels.tolist(), strict=True))
     cost = sum(abs(float(r[f"label_{k}"]) - (labels[r["id"]] == k)) for r in rows for k in range(4))
     scores = run.scores
-    assert cost * scores["per"] / scores["rows"] == pytest.approx(scores["score"]["l1"][0])
+    assert cost * scores.per / scores.rows == pytest.approx(scores.score.value("l1"))
 
 
 @pytest.mark.parametrize("size", [1, 7, 512])
@@ -98,7 +101,7 @@ def test_every_row_is_predicted_in_order_whatever_the_batch(trained, size, tmp_p
     with np.load(out) as kept:
         assert kept["ids"].tolist() == read(str(data)).ids.tolist()
         np.testing.assert_allclose(kept["probabilities"].sum(axis=1), 1)
-        whole = api.probabilities_for(run, read(str(data)), 64)
+        whole = predictions_for(run, read(str(data)), 64)
         np.testing.assert_allclose(kept["probabilities"], whole, atol=1e-5)
 
 
@@ -106,7 +109,7 @@ def test_score_of_a_source_is_what_its_predictions_say(trained):
     run, data = trained
     result = api.score(run, str(data))
     dataset = read(str(data))
-    probabilities = api.probabilities_for(run, dataset)
+    probabilities = predictions_for(run, dataset)
     assert result.metric == "l1"
     assert result.n == len(dataset)
     assert result.others["accuracy"] == pytest.approx((probabilities.argmax(axis=1) == dataset.labels).mean())
@@ -126,7 +129,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(trained):
 
 def test_another_version_of_the_same_format_goes_on_and_scores(tmp_path, contest_csv_of, monkeypatch):
     data = contest_csv_of(tmp_path, 240)
-    monkeypatch.setattr("wavefold.tasks.samples.fit._fit_classifier", _stopped)
+    monkeypatch.setattr("wavefold.tasks.samples.fit._fit_at_once", _stopped)
     with pytest.raises(KeyboardInterrupt):
         train(small(), data, tmp_path / "run")
     monkeypatch.undo()
@@ -140,7 +143,7 @@ def test_another_version_of_the_same_format_goes_on_and_scores(tmp_path, contest
     train(small(), data, run.folder)
     assert (run.folder / "scores.json").stat().st_mtime_ns == scores_digest
     assert api.score(run, str(data), warn=quiet).n == 240
-    assert run.metadata["wavefold"] not in json.dumps(run.metadata["identity"])
+    assert run.metadata.wavefold not in run.metadata.identity.model_dump_json()
 
 
 def _stopped(*_):
@@ -150,18 +153,18 @@ def _stopped(*_):
 def test_a_run_of_an_earlier_format_is_not_trained_on_but_answers(trained, tmp_path):
     run, data = trained
     old = RunFolder(shutil.copytree(run.folder, tmp_path / "old"))
-    metadata = old.metadata
+    metadata = json.loads((old.folder / "run.json").read_text())
     identity = {"recipe": "of then", "data": metadata["identity"]["data"], "wavefold": metadata.pop("wavefold")}
     (old.folder / "run.json").write_text(json.dumps({**metadata, "identity": identity}))
     with pytest.raises(UserError, match=r"old: was made by an earlier format of wavefold.*--fresh.*another --out") as caught:
         train(small(), data, old.folder)
     assert "\n" not in str(caught.value)
-    assert old.metadata["identity"] == identity
+    assert old.metadata.identity == Identity(**identity)
     assert (old.folder / "scores.json").exists()
     assert api.score(old, str(data), warn=quiet).value == api.score(run, str(data), warn=quiet).value
     assert len(api.predict(old, str(data), out=str(tmp_path / "p.csv"))) == 240
     assert f"{identity['wavefold']}" in api.report(old, warn=quiet).read_text()
-    assert "format" in train(small(), data, old.folder, fresh=True).metadata["identity"]
+    assert train(small(), data, old.folder, fresh=True).metadata.identity.format == RUN_FORMAT
 
 
 def test_another_length_is_refused_and_another_length_trains(trained, tmp_path, contest_csv_of):
@@ -169,7 +172,7 @@ def test_another_length_is_refused_and_another_length_trains(trained, tmp_path, 
     with pytest.raises(DataError, match=r"1 channel of 140 values.*1 of 205"):
         api.predict(trained[0], str(shorter), out=str(tmp_path / "x.csv"))
     run = train(small(), shorter, tmp_path / "run")
-    assert run.metadata["shape"] == [1, 140]
+    assert run.metadata.shape == (1, 140)
 
 
 def test_folds_score_every_sample_once_a_repeat(tmp_path, contest_csv_of):
@@ -177,9 +180,9 @@ def test_folds_score_every_sample_once_a_repeat(tmp_path, contest_csv_of):
     split = {"way": "kfold", "folds": 3, "repeats": 2, "validation": 0.2}
     recipe = small(split=split, member=[{"model": "logistic"}])
     run = train(recipe, data, tmp_path / "run")
-    assert run.scores["n"] == 200
-    assert run.scores["rows"] == 400
-    assert run.metadata["folds"] == 6
+    assert run.scores.n == 200
+    assert run.scores.rows == 400
+    assert run.metadata.folds == 6
     tested = [r["id"] for r in table(run.folder / "splits.csv") if r["part"] == "test"]
     assert sorted(tested) == sorted(read(str(data)).ids.tolist() * 2)
 
@@ -187,10 +190,10 @@ def test_folds_score_every_sample_once_a_repeat(tmp_path, contest_csv_of):
 def test_a_score_for_known_groups_says_so_and_group_folds_keep_groups_whole(tmp_path, contest_csv_of):
     data = contest_csv_of(tmp_path / "data", 400)
     known = train(small(), data, tmp_path / "known")
-    assert any("both the training and the test part" in note for note in known.scores["notes"])
+    assert any("both the training and the test part" in note for note in known.scores.notes)
     split = {"way": "kfold", "folds": 2, "group": "record", "validation": 0.2}
     unseen = train(small(split=split), data, tmp_path / "unseen")
-    assert not any("both the training and the test part" in note for note in unseen.scores["notes"])
+    assert not any("both the training and the test part" in note for note in unseen.scores.notes)
     groups = dict(zip(*(a.tolist() for a in (read(str(data)).ids, read(str(data)).groups)), strict=True))
     for fold in ("0", "1"):
         rows = [r for r in table(unseen.folder / "splits.csv") if r["fold"] == fold]
@@ -231,8 +234,8 @@ def test_a_folder_with_a_test_file_gives_a_submission(tmp_path, contest_csv_of):
     assert [r[0] for r in rows[1:]] == [line.split(",")[0] for line in lines]
 
 
-def test_describe_members_counts_parameters():
-    text = api.describe_members(Recipe.load("heartbeat").with_({"member": [{"model": "net1"}]}))
+def test_describe_nets_counts_parameters():
+    text = api.describe_nets(Recipe.load("heartbeat").with_({"member": [{"model": "net1"}]}))
     assert text.endswith("\n  1,306,118 parameters")  # 1,306,116 of the source's layers and 2 of its first batch norm
 
 
@@ -243,10 +246,8 @@ def test_another_way_to_combine_uses_the_members_that_are_there(tmp_path, contes
     before = weights.stat().st_mtime_ns
     train(small(combine={"by": "stack_logistic", "decide": "argmax"}), data, tmp_path / "run")
     assert weights.stat().st_mtime_ns == before
-    chosen = [
-        c for c in run.scores["choices"] if (c["by"], c["calibrate"], c["decide"]) == ("stack_logistic", "none", "argmax")
-    ]
-    assert run.scores["score"]["l1"] == chosen[0]["l1"]
+    chosen = [c for c in run.scores.choices if (c.by, c.calibrate, c.decide) == ("stack_logistic", "none", "argmax")]
+    assert run.scores.score.measure("l1") == chosen[0].measure("l1")
     api.predict(run, str(data), out=str(tmp_path / "x.csv"))
 
 
@@ -279,7 +280,7 @@ def test_two_trainings_cannot_share_a_folder(tmp_path, contest_csv):
 def test_without_data_simulated_samples_are_kept_and_told(tmp_path):
     recipe = small(**{"data.count": 120})
     first = api.train(recipe, out=tmp_path / "run", log=quiet)
-    assert "simulated samples" in first.scores["notes"][0]
+    assert "simulated samples" in first.scores.notes[0]
     stamp = (tmp_path / "run" / "simulated" / "train.csv").stat().st_mtime_ns
     api.train(recipe, out=tmp_path / "run", log=quiet)
     assert (tmp_path / "run" / "simulated" / "train.csv").stat().st_mtime_ns == stamp
@@ -292,7 +293,7 @@ def test_what_a_kill_left_of_the_simulating_is_made_anew(tmp_path):
     part.mkdir(parents=True)
     (part / "train.csv").write_text("whole, but not yet in its place")
     run = api.train(small(**{"data.count": 120}), out=tmp_path / "run", log=quiet)
-    assert run.metadata["samples"] == 120
+    assert run.metadata.samples == 120
     assert not part.exists()
 
 
@@ -337,7 +338,7 @@ def test_a_limit_keeps_the_shares_of_a_file_sorted_by_class(tmp_path, contest_cs
     data = contest_csv_of(tmp_path / "data", 400)
     head, *lines = data.read_text().splitlines()
     data.write_text("\n".join([head, *sorted(lines, key=lambda line: line.rpartition(",")[2])]) + "\n")
-    labels = api.read_for(small(**{"data.limit": 100}), str(data)).labels
+    labels = read_for(small(**{"data.limit": 100}), str(data)).labels
     assert np.bincount(labels).tolist() == pytest.approx([64, 5, 14, 17], abs=1)
     one = tmp_path / "one.csv"
     one.write_text("\n".join([head, *(line for line in lines if line.endswith(",0.0"))]) + "\n")

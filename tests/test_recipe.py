@@ -7,6 +7,7 @@ import pytest
 from wavefold import api
 from wavefold.core.errors import UserError
 from wavefold.recipe import Recipe, StageRecipe, parse_override, recipe_names, recipe_text
+from wavefold.tasks.samples.validation import check_recipe
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -43,7 +44,7 @@ def test_a_recipe_is_right_and_opens_with_what_it_is(name):
 )
 def test_a_mistyped_value_is_named_with_the_nearest_right_word(change, words):
     with pytest.raises(UserError) as caught:
-        api.check_recipe(Recipe.load("heartbeat").with_(dict([parse_override(change)])))
+        check_recipe(Recipe.load("heartbeat").with_(dict([parse_override(change)])))
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -66,13 +67,13 @@ def test_another_part_starts_with_its_own_options():
     assert recipe.split.options == {"folds": 3}
     assert recipe.stage[0].options == {}
     assert recipe.stage[0].epochs == Recipe.load("heartbeat").stage[0].epochs
-    api.check_recipe(recipe)
+    check_recipe(recipe)
 
 
 def test_an_option_may_bear_the_name_of_another_sections_part():
     recipe = Recipe.load("spectra").with_({"prepare.0.constant": 100.0, "prepare.0.by": "constant"})
     assert recipe.prepare[0].options == {"by": "constant", "constant": 100.0}
-    api.check_recipe(recipe)
+    check_recipe(recipe)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_an_option_may_bear_the_name_of_another_sections_part():
 )
 def test_fractions_are_words_or_shares_by_class(change, words):
     with pytest.raises(UserError) as caught:
-        api.check_recipe(Recipe.load("spectra").with_(dict([parse_override(change)])))
+        check_recipe(Recipe.load("spectra").with_(dict([parse_override(change)])))
     for word in words:
         assert word in str(caught.value)
 

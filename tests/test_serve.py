@@ -23,14 +23,16 @@ from wavefold.core.errors import UserError
 from wavefold.core.run import RunFolder
 from wavefold.recipe import Recipe
 from wavefold.serving import app
-from wavefold.serving import classification as story
-from wavefold.serving import forecasting as frames_story
 from wavefold.serving.app import Limits, ServedModel, new_app, run_server
 from wavefold.serving.parsers import InputBatch
 from wavefold.serving.queue import InferenceQueue
 from wavefold.serving.responses import Answer
 from wavefold.serving.schemas import Forecast, prediction_model
 from wavefold.tasks.base import recipe_of
+from wavefold.tasks.frames import serve as frames_story
+from wavefold.tasks.samples import serve as story
+from wavefold.tasks.samples.inference import predictions_for
+from wavefold.tasks.samples.predictions import Predictions
 from wavefold.tasks.samples.reading import read_like
 
 NAN = float("nan")
@@ -54,6 +56,16 @@ def explain(sample, predict):
     return (sample * predict(np.stack([sample, -sample]))[0, 1]).astype(np.float32)
 
 
+def by_class(classes):
+    """Answers of probabilities of these classes, decided where they are above a half."""
+
+    def answer(batch, odds):
+        said = Predictions(np.array(batch.ids, object), classes, np.asarray(odds, np.float64), (odds > 0.5).astype(float))
+        return Answer(said.messages, columns=said.columns)
+
+    return answer
+
+
 FAKE = ServedModel(
     title="a fake",
     kind="classes",
@@ -64,7 +76,7 @@ FAKE = ServedModel(
     key="signals",
     name="predictions",
     row=prediction_model(("down", "up")),
-    answer=story.prediction_answer(("down", "up"), lambda p: (p > 0.5).astype(float)),
+    answer=by_class(("down", "up")),
     offers=("application/json", "text/csv"),
     read=read,
     suffixes=(".npy", ".csv", ".zip"),
@@ -793,7 +805,7 @@ def test_a_run_answers_as_predict_does(beats, no_onnx):
     assert said[-1] == "using torch instead of ONNX Runtime: member.0: cannot be written"
     assert served.metadata["engine"].startswith("torch")
     client, rows = Client(served), beat_rows(beats)
-    expected = api.probabilities_for(beats, rows)
+    expected = predictions_for(beats, rows)
     text = "\n".join(f'{i},"{",".join(map(str, s[0]))}"' for i, s in zip(rows.ids, rows.signals.tolist(), strict=True))
     own = f"id,heartbeat_signals\n{text}\n".encode()
     for answer in (
@@ -833,7 +845,7 @@ def test_onnx_runtime_answers_where_it_can(beats):
     rows = beat_rows(beats)
     assert served.metadata["engine"] == "ONNX Runtime"
     assert odds(Client(served).post(json={"signals": rows.signals.tolist()})) == pytest.approx(
-        api.probabilities_for(beats, rows), abs=1e-5
+        predictions_for(beats, rows), abs=1e-5
     )
 
 
@@ -939,7 +951,7 @@ def test_rows_of_numbers_without_a_header_are_answered_as_predict_does(beats):
     rows = beat_rows(beats)
     text = "".join(",".join(map(repr, sample[0].tolist())) + "\n" for sample in rows.signals)
     answer = Client(story.served_run(beats)).post(content=text.encode(), **typed("text/csv"))
-    np.testing.assert_allclose(odds(answer), api.probabilities_for(beats, rows), atol=2e-5)
+    np.testing.assert_allclose(odds(answer), predictions_for(beats, rows), atol=2e-5)
 
 
 def test_what_json_has_no_word_for_is_named():

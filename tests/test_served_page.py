@@ -15,7 +15,6 @@ from pydantic import create_model
 
 from test_serve import FAKE, FRAMES, Gate
 from wavefold.serving.app import Limits, new_app
-from wavefold.serving.classification import prediction_answer
 from wavefold.serving.responses import Answer
 from wavefold.serving.schemas import prediction_model
 
@@ -35,7 +34,7 @@ CURVES = replace(
         "engine": "ONNX Runtime",
     },
     row=prediction_model((BAD, LONG)),
-    answer=prediction_answer((BAD, LONG), np.round),
+    answer=by_class((BAD, LONG)),
     axis=np.array([400.0, 500.0, 600.0]),
     axis_title="wavelength (nm)",
 )

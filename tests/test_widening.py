@@ -22,6 +22,9 @@ from wavefold.models import MODELS, describe
 from wavefold.models.views import Views
 from wavefold.recipe import Member, Recipe
 from wavefold.tasks.samples import fit, reading
+from wavefold.tasks.samples.inference import predictions_for
+from wavefold.tasks.samples.reading import read_for
+from wavefold.tasks.samples.validation import check_data, check_recipe
 from wavefold.training.losses import LOSSES
 from wavefold.training.sampler import Draw, EachOnce, Mix, OnDemand, TrainingSet
 from wavefold.transforms import AUGMENTATIONS, MIXERS, TRANSFORMS, Mixup, Scale, Standardise
@@ -89,7 +92,7 @@ def recipe(**more) -> Recipe:
 
 
 def checked(**more) -> None:
-    api.check_recipe(recipe(**more))
+    check_recipe(recipe(**more))
 
 
 @pytest.fixture(autouse=True)
@@ -132,20 +135,20 @@ def test_a_run_of_cadences_tells_folds_intervals_and_cuts(given, tmp_path):
     dataset = cadences()
     run = train(given, replace(dataset, signals=Source(dataset.signals).lazy()), tmp_path / "run")
     scores = run.scores
-    assert [fold["n"] for fold in scores["folds"]] == [24, 24]
-    for row in (scores["score"], scores["members"][0], scores["folds"][0]):
-        value, low, high = row["auc"]
+    assert [fold.n for fold in scores.folds] == [24, 24]
+    for row in (scores.score, scores.members[0], scores.folds[0]):
+        value, low, high = row.measure("auc")
         assert low <= value <= high
     assert "\nby fold: auc " in api.describe_scores(run)
     new = cadences(40, seed=1)
     result = api.score(run, given(new), by=["family", "snr"], warn=lambda line: None)
-    requested = api.probabilities_for(run, new)
+    requested = predictions_for(run, new)
     rows = (new.columns["family"] == "sine") | (new.labels == 0)
     fields = json.loads(json.dumps(result.as_json()))
     assert fields["by"]["family"]["sine"]["value"] == METRICS["auc"].function(requested[rows], new.labels[rows])
     assert fields["by"]["family"]["sine"]["n"] == 10
     assert list(fields["by"]["snr"]) == ["1.5 to 11", "11 to 20.5", "20.5 to 30", "30 to 39.5"]
-    assert "auc by family:\n  linear" in api.describe_score(run, result)
+    assert "auc by family:\n  linear" in result.text()
     assert "by" not in api.score(run, given(new), warn=lambda line: None).as_json()
     with pytest.raises(UserError, match=r"no column 'famly' to group by.*did you mean 'family'"):
         api.score(run, given(new), by=["famly"])
@@ -153,8 +156,8 @@ def test_a_run_of_cadences_tells_folds_intervals_and_cuts(given, tmp_path):
 
 def test_answers_depend_on_neither_the_batch_nor_the_way_of_reading(given, tmp_path):
     run, new = train(given, cadences(), tmp_path / "run"), cadences(30, seed=2)
-    whole = api.probabilities_for(run, new)
-    lazy = api.probabilities_for(run, replace(new, signals=Source(new.signals).lazy()), size=7)
+    whole = predictions_for(run, new)
+    lazy = predictions_for(run, replace(new, signals=Source(new.signals).lazy()), size=7)
     np.testing.assert_allclose(whole, lazy, atol=1e-6)
     odd = replace(new, signals=new.signals[..., :6])
     with pytest.raises(DataError, match="samples are 6 x 4 x 6; the run was trained on 6 x 4 x 8"):
@@ -190,7 +193,7 @@ def test_what_does_not_fit_the_data_is_told_before_any_training(given, tmp_path)
         train(given, beats, tmp_path / "run")
     flipped = Recipe.load("heartbeat").with_({"member": [{"model": "net3", "flips": ["time"]}]})
     with pytest.raises(UserError, match=r"member\.0\.flips: only signals \(sample, panel, time, frequency\)"):
-        api.check_recipe(flipped)
+        check_recipe(flipped)
     many = Lazy(lambda rows: np.zeros((len(rows), *ONE), np.float32), np.arange(9), (6, 9000, 20000))
     with pytest.raises(UserError, match=r"prepare\.0: 'smote' needs all signals in memory.*these 3 samples .* 13\.0 GB"):
         train(
@@ -208,7 +211,7 @@ def test_a_classifier_that_needs_all_signals_is_told_before_any_training(given, 
     with pytest.raises(UserError, match=r"output\.baseline: 'logistic' needs all signals in memory"):
         train(lambda _: fields, None, tmp_path / "run", recipe(prepare=[]))
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("fold*"))
-    lines = api.check_data(recipe(prepare=[], output={"metric": "auc", "baseline": "dedoppler"}), fields)
+    lines = check_data(recipe(prepare=[], output={"metric": "auc", "baseline": "dedoppler"}), fields)
     assert lines[0].startswith("48 samples, 6 x 4000 x 4000")
 
 
@@ -222,10 +225,10 @@ def test_a_classifier_that_needs_all_signals_is_told_before_any_training(given, 
 def test_a_step_of_cadences_is_refused_for_beats_before_any_training(step, words, given):
     beats = Recipe.load("heartbeat").with_({"prepare": [{"step": step}]})
     with pytest.raises(UserError, match=words):
-        api.check_recipe(beats)
+        check_recipe(beats)
     chosen = recipe(prepare=[{"step": step}], member=[{"model": "net1"}])
     with pytest.raises(UserError, match=words):
-        api.check_data(chosen, given(replace(cadences(), signals=np.zeros((48, 1, 205), np.float32))))
+        check_data(chosen, given(replace(cadences(), signals=np.zeros((48, 1, 205), np.float32))))
 
 
 def test_of_two_classes_the_last_is_looked_for_and_the_recipe_may_order_them(given):
@@ -234,13 +237,13 @@ def test_of_two_classes_the_last_is_looked_for_and_the_recipe_may_order_them(giv
         "note: class 'none' is taken as the positive class; if it is 'needle', add --set 'data.classes=[\"none\",\"needle\"]'"
     )
     chosen = recipe(output={"metric": "auc", "submission": "target"})
-    assert note in api.check_data(chosen, given(named))
-    assert not [line for line in api.check_data(chosen, given(cadences())) if "looked for" in line]
+    assert note in check_data(chosen, given(named))
+    assert not [line for line in check_data(chosen, given(cadences())) if "looked for" in line]
     ordered = chosen.with_({"data.classes": ["none", "needle"]})
-    dataset = api.read_for(ordered, given(named))
+    dataset = read_for(ordered, given(named))
     assert dataset.classes == ("none", "needle")
     np.testing.assert_array_equal(dataset.labels, cadences().labels)
-    assert not [line for line in api.check_data(ordered, given(named)) if "looked for" in line]
+    assert not [line for line in check_data(ordered, given(named)) if "looked for" in line]
 
 
 def test_what_was_seen_is_marked_once(given, tmp_path, monkeypatch):
@@ -255,7 +258,7 @@ def test_what_was_seen_is_marked_once(given, tmp_path, monkeypatch):
 def test_check_says_shape_and_extent_of_a_few(given):
     dataset = cadences(100)
     source = Source(dataset.signals)
-    lines = api.check_data(recipe(), given(replace(dataset, signals=source.lazy())))
+    lines = check_data(recipe(), given(replace(dataset, signals=source.lazy())))
     assert lines[0].startswith("100 samples, 6 x 4 x 8 values from -")
     assert lines[0].endswith("(in 64 samples checked)")
     assert source.most == 1
@@ -263,7 +266,7 @@ def test_check_says_shape_and_extent_of_a_few(given):
 
 
 def test_summaries_of_nets_of_two_axes_count_a_shared_layer_once():
-    assert api.describe_members(recipe()).startswith("member 0: tiny, 6 x 4 x 8 to 2 classes\n  first")
+    assert api.describe_nets(recipe()).startswith("member 0: tiny, 6 x 4 x 8 to 2 classes\n  first")
     shared = nn.Conv2d(6, 6, 1)
     layers = describe(nn.Sequential(shared, shared), *ONE)
     assert [(layer.shape, layer.parameters) for layer in layers] == [(ONE, 42)]

@@ -66,7 +66,7 @@ def _one_of(names: Sequence[str]) -> Any:
 
 def answer_model(name: str, row: type[BaseModel]) -> type[BaseModel]:
     """Return the model of a response: rows under a name."""
-    fields: dict[str, Any] = {name: (list[row], ...)}
+    fields: dict[str, Any] = {name: (list[row], ...)}  # type: ignore[valid-type]  # a type made at run time
     return create_model("Answer", __config__=ConfigDict(extra="allow"), **fields)
 
 
