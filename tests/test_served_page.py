@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydantic import create_model
 
-from test_serve import FAKE, FRAMES, Gate
+from test_serve import FAKE, FRAMES, Gate, by_class
 from wavefold.serving.app import Limits, new_app
 from wavefold.serving.responses import Answer
 from wavefold.serving.schemas import prediction_model

@@ -44,7 +44,7 @@ class _RegressionLoss(nn.Module, ABC):
 
     def split(self, outputs: Tensor) -> Tensor:
         """(N, outputs_per_target T) to (outputs_per_target, N, T), in full precision."""
-        return outputs.float().unflatten(1, (self.outputs_per_target, self.targets)).transpose(0, 1)
+        return torch.unflatten(outputs.float(), 1, (self.outputs_per_target, self.targets)).transpose(0, 1)
 
     @abstractmethod
     def entries(self, parts: Tensor, targets: Tensor) -> Tensor:
