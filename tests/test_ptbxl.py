@@ -20,7 +20,7 @@ from wavefold.data import LAYOUTS, read
 from wavefold.data.dataset import Dataset
 from wavefold.data.sources import find
 from wavefold.domains.heartbeat.format16 import read_format16
-from wavefold.domains.heartbeat.ptbxl import superclasses
+from wavefold.domains.heartbeat.ptbxl import OWN_SUPERCLASSES, superclasses
 from wavefold.domains.heartbeat.simulate_ecg12 import CLASSES, simulate_ecg12
 from wavefold.domains.heartbeat.twelve_leads import LEADS
 from wavefold.domains.heartbeat.wfdb import read_record, wfdb
@@ -132,7 +132,9 @@ def test_the_cache_gives_the_same_and_sees_a_changed_record(tmp_path: Path) -> N
 
 
 def test_without_statements_there_are_codes_only(tmp_path: Path) -> None:
-    assert "diagnostic_superclass" not in read(ptbxl(tmp_path, statements=False), labels=False).columns
+    alone = read(ptbxl(tmp_path, statements=False), labels=False)
+    assert alone.columns["diagnostic_superclass"].tolist() == ["NORM", "CD;HYP;MI"]
+    assert Counter(OWN_SUPERCLASSES.values()) == {"NORM": 1, "MI": 14, "STTC": 13, "CD": 11, "HYP": 5}
     (tmp_path / "scp_statements.csv").write_text("code,diagnostic\nNORM,1.0\n")
     assert "scp_statements.csv line 1: no column 'diagnostic_class'" in refused(tmp_path)
 

@@ -24,15 +24,16 @@ _FLAT = 1e-12  # smallest share of the truths' variation that is not rounding
 def regression_metrics(names: Sequence[str], units: Sequence[str] = ()) -> dict[str, Metric]:
     """All metrics by name. names: of the T targets; units: theirs, for display.
 
-    For one target rmse, mae, r2, median-ae (median absolute error) and coverage: the share of truths within the mean +- 1.96
-    spreads, nominally .95, so that neither more nor less is better. For several r2, coverage and nrmse (rmse / standard
-    deviation of the truths), each the mean over targets, and the five of each target as rmse-NAME and so on. r2 and nrmse
+    For one target rmse, mae, r2, median-ae (median absolute error), nrmse (rmse / standard deviation of the truths) and
+    coverage: the share of truths within the mean +- 1.96 spreads, nominally .95, so that neither more nor less is better. For
+    several r2, nrmse and coverage, each the mean over targets, and all but nrmse of each target as rmse-NAME and so on. r2 and nrmse
     are NaN where the truths do not vary, every metric where none is known. UserError if names repeat or units do not match.
     """
     _check_names(names, units)
-    if len(names) == 1:
-        return _of_one(0, 1, "", (*units, "")[0])
     every = range(len(names))
+    if len(names) == 1:
+        nrmse = Metric("nrmse", partial(_mean_of, _nrmse, every), higher_is_better=False)
+        return {**_of_one(0, 1, "", (*units, "")[0]), "nrmse": nrmse}
     metrics = {
         "r2": Metric("r2", partial(_mean_of, _r2, every), higher_is_better=True),
         "nrmse": Metric("nrmse", partial(_mean_of, _nrmse, every), higher_is_better=False),

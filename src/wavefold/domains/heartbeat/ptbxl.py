@@ -2,7 +2,7 @@
 
 The CSV has one row per record: `ecg_id`, `patient_id`, `scp_codes` such as "{'NORM': 100.0, 'SR': 0.0}", `strat_fold`, and the
 record's path at 100 Hz (`filename_lr`) and at 500 Hz (`filename_hr`). `scp_statements.csv` beside it gives the diagnostic
-superclass of each code. A record has the superclasses of all its diagnostic codes, whatever their likelihood (Strodthoff et al.
+superclass of each code; without it those of PTB-XL itself are used. A record has the superclasses of all its diagnostic codes, whatever their likelihood (Strodthoff et al.
 2020, IEEE J. Biomed. Health Inform. 25, 1519).
 """
 
@@ -27,6 +27,15 @@ CODES = "scp_codes"
 SUPERCLASS = "diagnostic_superclass"
 RATES = {100: "filename_lr", 500: "filename_hr"}  # values per second -> column of the records' paths
 JOINT = ";"  # between the words of one field
+# the diagnostic codes of PTB-XL's own statements, for folders that lack the file
+_OF_SUPERCLASS = {
+    "NORM": "NORM",
+    "MI": "IMI ASMI ILMI AMI ALMI INJAS LMI INJAL IPLMI IPMI INJIN INJLA PMI INJIL",
+    "STTC": "NDT NST_ DIG LNGQT ISC_ ISCAL ISCIN ISCIL ISCAS ISCLA ANEUR EL ISCAN",
+    "CD": "LAFB IRBBB 1AVB IVCD CRBBB CLBBB LPFB WPW ILBBB 3AVB 2AVB",
+    "HYP": "LVH LAO/LAE RVH RAO/RAE SEHYP",
+}
+OWN_SUPERCLASSES = {code: name for name, codes in _OF_SUPERCLASS.items() for code in codes.split()}
 _EXAMPLE = f"ecg_id,patient_id,{CODES},strat_fold,filename_lr"
 _YES = ("1", "1.0", "True")
 
@@ -44,8 +53,8 @@ def read_ptbxl(
     """Records (sample, 12, position) in millivolt of the CSV at `path` or of its folder; ids are `ecg_id`.
 
     Leads are I, II, III, aVR, aVL, aVF, V1 to V6. rate: 100 or 500 values per second, else UserError; 0 takes the lower one
-    that is there. Columns: all of the CSV, with `scp_codes` as "NORM;SR", and `diagnostic_superclass` such as "CD;MI" if
-    `scp_statements.csv` is there. label_column: any of these; "" means none. group is ignored: all columns are kept. With
+    that is there. Columns: all of the CSV, with `scp_codes` as "NORM;SR", and `diagnostic_superclass` such as "CD;MI".
+    label_column: any of these; "" means none. group is ignored: all columns are kept. With
     skip_bad, unreadable records are listed in left_out; otherwise the first one raises DataError.
     """
     file = path / DATABASE if path.is_dir() else path
@@ -131,11 +140,9 @@ def _keys(word: str, place: str) -> tuple[str, ...]:
 
 
 def _meanings(codes: Sequence[tuple[str, ...]], folder: Path) -> dict[str, Strings]:
-    """The codes as text and, if the statements are there, the superclasses in alphabetical order."""
-    found = {CODES: np.array([JOINT.join(row) for row in codes], np.str_)}
+    """The codes as text, and their superclasses in alphabetical order: those of the statements, if these are there."""
     statements = folder / STATEMENTS
-    if statements.is_file():
-        of = superclasses(statements)
-        rows = {row: JOINT.join(sorted({of[code] for code in row if code in of})) for row in set(codes)}
-        found[SUPERCLASS] = np.array([rows[row] for row in codes], np.str_)
-    return found
+    of = superclasses(statements) if statements.is_file() else OWN_SUPERCLASSES
+    rows = {row: JOINT.join(sorted({of[code] for code in row if code in of})) for row in set(codes)}
+    words = {CODES: [JOINT.join(row) for row in codes], SUPERCLASS: [rows[row] for row in codes]}
+    return {name: np.array(column, np.str_) for name, column in words.items()}
