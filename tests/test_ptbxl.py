@@ -131,7 +131,7 @@ def test_the_cache_gives_the_same_and_sees_a_changed_record(tmp_path: Path) -> N
     assert read(folder, labels=False).digest != first.digest
 
 
-def test_without_statements_there_are_codes_only(tmp_path: Path) -> None:
+def test_without_statements_the_superclasses_are_those_of_ptbxl_itself(tmp_path: Path) -> None:
     alone = read(ptbxl(tmp_path, statements=False), labels=False)
     assert alone.columns["diagnostic_superclass"].tolist() == ["NORM", "CD;HYP;MI"]
     assert Counter(OWN_SUPERCLASSES.values()) == {"NORM": 1, "MI": 14, "STTC": 13, "CD": 11, "HYP": 5}

@@ -26,8 +26,9 @@ def regression_metrics(names: Sequence[str], units: Sequence[str] = ()) -> dict[
 
     For one target rmse, mae, r2, median-ae (median absolute error), nrmse (rmse / standard deviation of the truths) and
     coverage: the share of truths within the mean +- 1.96 spreads, nominally .95, so that neither more nor less is better. For
-    several r2, nrmse and coverage, each the mean over targets, and all but nrmse of each target as rmse-NAME and so on. r2 and nrmse
-    are NaN where the truths do not vary, every metric where none is known. UserError if names repeat or units do not match.
+    several r2, nrmse and coverage, each the mean over targets, and all but nrmse of each target as rmse-NAME and so on. r2 and
+    nrmse are NaN where the truths do not vary, every metric where none is known. UserError if names repeat or units do not
+    match.
     """
     _check_names(names, units)
     every = range(len(names))

@@ -25,6 +25,7 @@ from wavefold.models.classical import in_rows
 from wavefold.models.kernels import KernelMember
 from wavefold.models.layers import need_least
 from wavefold.models.ridge import Reals, RidgeHead, fit_ridge
+from wavefold.models.svr import SupportVectors
 
 
 class KernelRegressor(KernelMember):
@@ -99,4 +100,4 @@ class PcaRidge:
         return self.head
 
 
-REGRESSORS: Table[type] = Table("regressors", {"kernels": KernelRegressor, "pca_ridge": PcaRidge})
+REGRESSORS: Table[type] = Table("regressors", {"kernels": KernelRegressor, "pca_ridge": PcaRidge, "svr": SupportVectors})

@@ -2,8 +2,8 @@
 
 The CSV has one row per record: `ecg_id`, `patient_id`, `scp_codes` such as "{'NORM': 100.0, 'SR': 0.0}", `strat_fold`, and the
 record's path at 100 Hz (`filename_lr`) and at 500 Hz (`filename_hr`). `scp_statements.csv` beside it gives the diagnostic
-superclass of each code; without it those of PTB-XL itself are used. A record has the superclasses of all its diagnostic codes, whatever their likelihood (Strodthoff et al.
-2020, IEEE J. Biomed. Health Inform. 25, 1519).
+superclass of each code; without it those of PTB-XL itself are used. A record has the superclasses of all its diagnostic codes,
+whatever their likelihood (Strodthoff et al. 2020, IEEE J. Biomed. Health Inform. 25, 1519).
 """
 
 from __future__ import annotations
