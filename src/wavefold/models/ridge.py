@@ -7,7 +7,7 @@ all targets that are known for the same rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -24,15 +24,22 @@ _STRENGTHS = torch.logspace(3, -6, 28, dtype=torch.float64)  # strong first, so 
 _FLAT = 1e-6  # features that vary less than this share of the most variable one are ignored rather than amplified
 _SMALL = 1e-12  # smallest eigenvalue that is kept, as a share of the largest
 _LEAST = 1e-10  # lower limit of 1 - leverage
+_MARGIN = 0.1  # of the range of the training targets, by which predictions may exceed it
 _BLOCK = 1024  # rows or columns converted to float64 at once
 
 
 @dataclass(frozen=True)
 class RidgeHead:
-    """Fitted weights, all float64: means are features @ weight.T + bias, in the targets' units."""
+    """Fitted weights, all float64: means are features @ weight.T + bias, in the targets' units.
+
+    Means are held within `low` and `high`, a tenth of their range beyond the training targets: a linear head has no bounds,
+    and one odd sample far from all others would otherwise be predicted far outside.
+    """
 
     weight: Tensor  # (target, feature)
     bias: Tensor  # (target,)
+    low: Tensor  # (target,)
+    high: Tensor  # (target,)
     deviation: Tensor  # (target,) root mean square of the leave-one-out residuals
     strength: Tensor  # (target,) the chosen penalty per mean squared norm of a row
 
@@ -42,7 +49,7 @@ class RidgeHead:
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors to save with safetensors."""
-        return {"weight": self.weight, "bias": self.bias, "deviation": self.deviation, "strength": self.strength}
+        return {part.name: getattr(self, part.name) for part in fields(self)}
 
     def module(self) -> nn.Module:
         """`predict` as a torch module: features (N, feature) to (N, 2 x target) float64."""
@@ -52,26 +59,28 @@ class RidgeHead:
         """The same regression on signals x (value,), where its features are components (feature, value) @ (x - centre)."""
         weight = self.weight @ torch.as_tensor(components).double()
         bias = self.bias - weight @ torch.as_tensor(centre).double()
-        return RidgeHead(weight, bias, self.deviation, self.strength)
+        return replace(self, weight=weight, bias=bias)
 
     @classmethod
     def from_tensors(cls, kept: dict[str, Tensor]) -> Self:
         """Rebuild the head from what `tensors` returned."""
-        return cls(kept["weight"], kept["bias"], kept["deviation"], kept["strength"])
+        return cls(**{part.name: kept[part.name] for part in fields(cls)})
 
 
 class _RidgeModule(nn.Module):
     weight: Tensor
     bias: Tensor
+    low: Tensor
+    high: Tensor
     deviation: Tensor
 
     def __init__(self, head: RidgeHead) -> None:
         super().__init__()
-        for name in ("weight", "bias", "deviation"):
+        for name in ("weight", "bias", "low", "high", "deviation"):
             self.register_buffer(name, getattr(head, name))
 
     def forward(self, features: Tensor) -> Tensor:
-        means = features.double() @ self.weight.t() + self.bias
+        means = torch.minimum(torch.maximum(features.double() @ self.weight.t() + self.bias, self.low), self.high)
         return torch.cat([means, torch.zeros_like(means) + self.deviation], 1)
 
 
@@ -90,7 +99,10 @@ def fit_ridge(features: Floats, targets: NDArray[np.floating], part: str) -> Rid
         rows = slice(None) if mask.all() else mask
         y = torch.from_numpy(targets[rows][:, of].astype(np.float64))
         weights[of], facts[:, of] = _fit(torch.as_tensor(features[rows]), y)
-    return RidgeHead(weights, *facts.clone().unbind())
+    low, high = (torch.from_numpy(of(targets.astype(np.float64), axis=0)) for of in (np.nanmin, np.nanmax))
+    margin = _MARGIN * (high - low)
+    bias, deviation, strength = facts.clone().unbind()
+    return RidgeHead(weights, bias, low - margin, high + margin, deviation, strength)
 
 
 def _need_two(known: NDArray[np.bool_], part: str) -> None:
