@@ -86,7 +86,7 @@ def with_clock(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Pat
     members: list[dict[str, object]] = [{"model": "blend", "blurs": [1.0]}, {"model": "blend", "blurs": [2.0], "weight": 3.0}]
     prepare: list[dict[str, object]] = [{"step": "anomaly"}, {"step": "standardise", "per": "cell"}]
     run = trained(folder, members, prepare)
-    export_forecaster(run, folder / "model.onnx", log=said.append)
+    said.append(export_forecaster(run, folder / "model.onnx", log=said.append).line())
     return run, folder / "model.onnx", said
 
 
@@ -148,7 +148,8 @@ def test_the_file_says_what_it_is(with_clock: tuple[RunFolder, Path, list[str]])
     lists = {
         name: json.loads(fields[name]) for name in ("channels", "targets", "past", "ahead", "step", "shape", "n", "interval")
     }
-    np.testing.assert_array_equal(lists.pop("interval"), run.scores.score.measure("mse")[1:])
+    assert run.scores.blocks < 10
+    assert lists.pop("interval") == [None, None]
     assert lists.pop("n") == run.scores.n
     assert lists == {
         **{"channels": ["rain", "warmth"], "targets": ["rain"], "shape": [2, 9, 10]},

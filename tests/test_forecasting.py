@@ -673,8 +673,10 @@ def test_a_recipe_of_frames_needs_windows_and_one_of_samples_needs_classes(tmp_p
     with pytest.raises(UserError, match=r"windows: must be set if there is a \[series\]"):
         Recipe.checked(tree, "mine")
     tree.pop("series")
-    with pytest.raises(UserError, match=r"data\.classes: must name two or more"):
-        Recipe.checked(tree, "mine")
+    with pytest.raises(UserError, match=r"applies only to forecasting recipes, which have a \[windows\] section"):
+        api.check(Recipe.checked({**tree, "quick": {}}, "mine"))
+    with pytest.raises(UserError, match=r"heartbeat: data\.classes: must name two or more"):
+        api.check(Recipe.load("heartbeat").with_({"data.classes": []}))
 
 
 def test_the_parts_of_time_are_a_window_apart(trained):
@@ -775,7 +777,7 @@ class Constant:
     def answers(self, windows):
         past, ahead = windows.values()[:, :, : windows.past], windows.clock()
         beside = {name: new_baseline(name, self.recipe).forecast(past, ahead) for name in self.recipe.output.baselines}
-        yield slice(0, len(windows)), {"ensemble": np.full_like(beside["mean"], self.value), **beside}
+        yield slice(0, len(windows)), {"ensemble": np.full_like(windows.values()[:, :, windows.past :], self.value), **beside}
 
 
 def scores_of(folder: Path, frames: np.ndarray, value: float, **changes: object) -> Scores:

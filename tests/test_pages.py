@@ -322,8 +322,9 @@ def test_report_of_forecasts_begins_with_how_they_stand(count, tmp_path):
     line = scores.standing
     assert " by mse (difference " in line
     assert "(mm/h)^2" in line
-    assert said.index(line[0].upper() + line[1:]) < said.index("Run ")
-    begins = said.index(line)
+    stands = f"The ensemble is {line}."
+    assert said.index(stands) < said.index("Run ")
+    begins = said.index(stands, said.index("Run "))
     assert said[:begins].endswith("Warning ") == (standing_kind(line) == "warning")
     assert all(begins < said.index(later) for later in [*scores.notes, "Paired differences over all leads"])
     assert ("fewer than 10 blocks of time" in said) == few

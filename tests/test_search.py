@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from wavefold import api
 from wavefold.cli import main
 from wavefold.core.errors import DataError, UserError
+from wavefold.core.records import Identity, RunInfo
 from wavefold.domains.radio.cadence import ON
 from wavefold.domains.radio.candidates import Candidate, write_candidates
 from wavefold.domains.radio.filterbank import Header
@@ -27,7 +28,15 @@ from wavefold.recipe import Recipe
 HEADER = Header(fch1=8400.0, foff=-2.8e-6, tsamp=18.0, tstart=59000.0)
 ROWS, CHANNELS, WIDTH = 16, 640, 64
 LINES = ((100.0, 0.2), (301.0, -0.25), (420.0, 0.0))  # channel at the first row, channels a row
-FACTS = {"shape": [6, ROWS, WIDTH], "classes": ["0", "1"]}
+FACTS = RunInfo(
+    recipe="r",
+    identity=Identity(recipe="a", data="b"),
+    source="s",
+    simulated=True,
+    samples=1,
+    shape=(6, ROWS, WIDTH),
+    classes=("0", "1"),
+)
 
 
 STARTS = [18 * panel for panel in range(6)]  # 36 s, two rows, from one scan to the next
@@ -156,18 +165,18 @@ def test_merging_keeps_the_best_of_each_line_in_a_fixed_order():
     ("metadata", "kind", "said"),
     [
         (
-            {"shape": [6, 273, 64]},
+            {"shape": (6, 273, 64)},
             UserError,
             r"scan0\.fil has 16 rows, but the run was trained on 273; .*data\.shape=\[6,16,64\]",
         ),
-        ({"shape": [1, 205]}, UserError, r"cadences with two classes; this run was trained on 1 x 205 values in 2 classes"),
-        ({"classes": ["a", "b", "c"]}, UserError, r"6 x 16 x 64 values in 3 classes"),
-        ({"shape": [6, 16, 1024]}, DataError, r"has 640 channels; the run needs windows of 1024 channels"),
+        ({"shape": (1, 205)}, UserError, r"cadences with two classes; this run was trained on 1 x 205 values in 2 classes"),
+        ({"classes": ("a", "b", "c")}, UserError, r"6 x 16 x 64 values in 3 classes"),
+        ({"shape": (6, 16, 1024)}, DataError, r"has 640 channels; the run needs windows of 1024 channels"),
     ],
 )
 def test_scans_that_a_run_cannot_search_are_one_line(observation, metadata, kind, said):
     with pytest.raises(kind, match=said):
-        check_scans({**FACTS, **metadata}, observation)
+        check_scans(FACTS.model_copy(update=metadata), observation)
     assert check_scans(FACTS, observation) == (6, ROWS, WIDTH)
 
 

@@ -850,7 +850,7 @@ def test_onnx_runtime_answers_where_it_can(beats):
 
 
 def test_frames_are_forecast_as_predict_does(maps, no_onnx, tmp_path):
-    served = story.served_run(maps, log=lambda line: None)
+    served = frames_story.served_forecaster(maps, log=lambda line: None)
     path = next((maps.folder / "simulated").glob("*.npz"))
     expected = api.predict(maps, str(path), out=str(tmp_path / "later.npz")).frames
     headers = typed("application/octet-stream", "application/x-npy")

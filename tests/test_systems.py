@@ -12,6 +12,7 @@ import pytest
 
 from wavefold.core import files
 from wavefold.core.errors import UserError
+from wavefold.core.records import Identity, RunInfo
 from wavefold.core.run import lock_folder
 from wavefold.data.cache import cache_folder
 from wavefold.data.lazy import by_blocks
@@ -69,10 +70,11 @@ def test_a_folder_is_held_once_swept_and_left_as_it_was(tmp_path):
             pass
         assert folder.is_dir()
     assert not folder.exists()  # nothing was kept
+    info = RunInfo(recipe="r", identity=Identity(recipe="a", data="b"), source="s", simulated=True, samples=1, shape=(1,))
     for fresh, left in ((False, {"run.json"}), (True, set())):
         with lock_folder(folder, fresh=fresh):
             (folder / ".half.part").write_text("")
-            (folder / "run.json").write_text('{"identity": {}}')
+            (folder / "run.json").write_text(info.model_dump_json())
         with lock_folder(folder, fresh=fresh):
             assert {path.name for path in folder.iterdir()} - {".lock"} == left
 

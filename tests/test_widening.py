@@ -171,7 +171,7 @@ def test_answers_depend_on_neither_the_batch_nor_the_way_of_reading(given, tmp_p
             {"member": [{"model": "net1"}]},
             r"member\.0\.model: 'net1' expects signals \(sample, channel, position\), .* 6 x 4 x 8",
         ),
-        ({"member": [{"model": "logistic", "flips": ["time"]}]}, r"member\.0\.flips: 'logistic' is a classifier"),
+        ({"member": [{"model": "logistic", "flips": ["time"]}]}, r"member\.0\.flips: 'logistic' is not a net"),
         (
             {"prepare": [{"step": "mixup", "label": "max"}], "data": {"classes": ["a", "b", "c"]}},
             r"mixup\.label: 'max' needs 2",
@@ -238,12 +238,12 @@ def test_of_two_classes_the_last_is_looked_for_and_the_recipe_may_order_them(giv
     )
     chosen = recipe(output={"metric": "auc", "submission": "target"})
     assert note in check_data(chosen, given(named))
-    assert not [line for line in check_data(chosen, given(cadences())) if "looked for" in line]
+    assert not [line for line in check_data(chosen, given(cadences())) if "the positive class" in line]
     ordered = chosen.with_({"data.classes": ["none", "needle"]})
     dataset = read_for(ordered, given(named))
     assert dataset.classes == ("none", "needle")
     np.testing.assert_array_equal(dataset.labels, cadences().labels)
-    assert not [line for line in check_data(ordered, given(named)) if "looked for" in line]
+    assert not [line for line in check_data(ordered, given(named)) if "the positive class" in line]
 
 
 def test_what_was_seen_is_marked_once(given, tmp_path, monkeypatch):
