@@ -21,10 +21,10 @@ from wavefold.core.registry import build_part, pick
 from wavefold.data.dataset import Floats, Ints, shape_words
 from wavefold.ensemble.calibrate import NoCalibration
 from wavefold.estimators.errors import BadValue, as_value_errors
-from wavefold.estimators.fitted import Fitted, FittedAtOnce, FittedNet, NetName, Values, new_net
+from wavefold.estimators.fitted import Fitted, FittedAtOnce, FittedNet, NetName, new_net
 from wavefold.estimators.parameters import Wanted, need_parameters
 from wavefold.estimators.steps import Step, TrainingPart, prepared_part, random_changes, taken
-from wavefold.estimators.targets import Target, Truth
+from wavefold.estimators.targets import Target, Truth, Values
 from wavefold.estimators.trainer import inference_device, isolated_rng, training_device
 from wavefold.estimators.validation_split import validation_split
 from wavefold.models import MODELS
@@ -160,7 +160,8 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         samples = Samples(_signals(values), known, None if weights is None else weights.astype(np.float32), names)
         samples = samples if weights is None else samples.at(weights > 0)
         target, truth = self._target(samples.truth)
-        return target, Samples(samples.signals, truth, samples.weights, samples.groups)
+        equal = samples.weights is None or not np.ptp(samples.weights)
+        return target, Samples(samples.signals, truth, None if equal else samples.weights, samples.groups)
 
     def _check_names(self, target: Target) -> None:
         tables: dict[str, Mapping[str, Any]] = {"optimiser": OPTIMISERS, "schedule": SCHEDULES}

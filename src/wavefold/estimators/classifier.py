@@ -15,10 +15,10 @@ from wavefold.core.errors import plural
 from wavefold.ensemble.thresholds import LabelThresholds
 from wavefold.estimators.base import Samples, SignalEstimator
 from wavefold.estimators.errors import BadValue
-from wavefold.estimators.fitted import NetName, Values
+from wavefold.estimators.fitted import NetName
 from wavefold.estimators.parameters import BATCH, LEARNING, NAME, SWITCH, WEIGHTS
 from wavefold.estimators.steps import Step
-from wavefold.estimators.targets import Classes, Labels, Target, Truth
+from wavefold.estimators.targets import Classes, Labels, Target, Truth, Values
 
 _SMALLEST = 1e-12  # minimum probability before taking its logarithm
 _PARAMETERS = {

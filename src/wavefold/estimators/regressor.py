@@ -12,10 +12,10 @@ from sklearn.base import RegressorMixin
 from wavefold.core.errors import plural
 from wavefold.estimators.base import SignalEstimator
 from wavefold.estimators.errors import BadValue
-from wavefold.estimators.fitted import NetName, Values
+from wavefold.estimators.fitted import NetName
 from wavefold.estimators.parameters import BATCH, LEARNING, NAME, SWITCH
 from wavefold.estimators.steps import Step
-from wavefold.estimators.targets import Reals, Target, Truth
+from wavefold.estimators.targets import Reals, Target, Truth, Values
 
 _PARAMETERS = {
     **LEARNING,
@@ -53,7 +53,7 @@ class SignalRegressor(RegressorMixin, SignalEstimator):  # type: ignore[misc]  #
         *,
         model_options: Mapping[str, Any] | None = None,
         prepare: Sequence[Step] = ("standardise",),
-        loss: str = "gaussian",
+        loss: str = "huber",
         loss_options: Mapping[str, Any] | None = None,
         epochs: int = 20,
         batch_size: int | Literal["auto"] = "auto",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from wavefold.core.errors import listed
@@ -116,13 +116,13 @@ class Classes(Target):
 class LabelTemperature(Temperature):
     """One temperature for the odds of all labels. probabilities and labels: (N, K)."""
 
-    def fit(self, probabilities: Values, labels: Truth) -> Self:
+    def fit(self, probabilities: ArrayLike, labels: ArrayLike) -> Self:
         """Fit it on samples that the model was not trained on."""
-        return super().fit(_as_pairs(probabilities), labels.reshape(-1))
+        return super().fit(_as_pairs(probabilities), np.asarray(labels).reshape(-1))
 
-    def apply(self, probabilities: Values) -> Values:
+    def apply(self, probabilities: ArrayLike) -> Values:
         """The calibrated probabilities, (N, K)."""
-        return super().apply(_as_pairs(probabilities))[:, 1].reshape(probabilities.shape)
+        return super().apply(_as_pairs(probabilities))[:, 1].reshape(np.shape(probabilities))
 
 
 class Labels(Target):
@@ -206,7 +206,7 @@ class Reals(Target):
         return Numbers(loss.predictions, self.mean.tolist(), self.deviation.tolist())
 
 
-def _as_pairs(probabilities: Values) -> Values:
+def _as_pairs(probabilities: ArrayLike) -> Values:
     """Each label on its own as two classes: (N, K) to (N K, 2)."""
     present = np.asarray(probabilities, np.float64).reshape(-1)
     return np.stack([1 - present, present], axis=1)
