@@ -107,7 +107,7 @@ def _measure_again(model: nn.Module, part: Source, check: Check, stage: Stage) -
     if not norms:
         return
     before, usual = check(model).get(stage.metric), to_cpu(model.state_dict())
-    _measure_norms(model, norms, part, make_key(stage.key, stage.number, stage.epochs))
+    _measure_norms(model, norms, part, make_key(stage.key, stage.number, int(stage.epochs)))
     if before is not None and _worse(check(model)[stage.metric], before, stage.higher_is_better):
         model.load_state_dict(usual)
 
