@@ -41,5 +41,6 @@ def _lacking(back: Labels, learned: Labels) -> NDArray[np.bool_]:
     """Which samples held back have a class, or a label that is present or absent, that no training sample has."""
     if back.ndim == 1:
         return ~np.isin(back, learned)
-    lacking: NDArray[np.bool_] = (back == 1) & ~(learned == 1).any(axis=0) | (back == 0) & ~(learned == 0).any(axis=0)
-    return lacking.any(axis=1)
+    alone = (back == 1) & ~(learned == 1).any(axis=0) | (back == 0) & ~(learned == 0).any(axis=0)
+    lacking: NDArray[np.bool_] = np.any(alone, axis=1)
+    return lacking
