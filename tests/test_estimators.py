@@ -22,10 +22,11 @@ from torch import nn
 
 import wavefold
 from wavefold.data import SERIES_SIMULATORS
-from wavefold.estimators import FrameForecaster, SignalClassifier
+from wavefold.estimators import FrameForecaster, SignalClassifier, SignalRegressor
 from wavefold.estimators.validation_split import validation_split
-from wavefold.models import CLASSIFIERS
+from wavefold.models import CLASSIFIERS, LABELLERS, REGRESSORS
 from wavefold.training.losses import LOSSES
+from wavefold.training.regression_losses import REGRESSION_LOSSES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "estimators.md"
 PLAIN = {"model": "repvgg", "model_options": {"width": 8, "blocks": [1]}, "random_state": 0, "device": "cpu"}
@@ -89,7 +90,27 @@ class Dense(nn.Module):
         return self.layers(signals)
 
 
-@parametrize_with_checks([SignalClassifier(**QUICK)], expected_failed_checks=lambda _: CANNOT)
+DENSE = {**QUICK, "model": Dense, "model_options": None, "epochs": 12}  # the tables of the checks have no order of columns
+
+
+def humps(count: int = 160, length: int = 24, seed: int = 0):
+    """Signals with a hump, and its height and place."""
+    rng = np.random.default_rng(seed)
+    height, place = rng.uniform(1, 3, count), rng.uniform(6, 18, count)
+    signals = height[:, None] * np.exp(-((np.arange(length) - place[:, None]) ** 2) / 8)
+    return (signals + 0.05 * rng.standard_normal(signals.shape)).astype(np.float32), 100 + 10 * height, place
+
+
+def tones(count: int = 160, seed: int = 0):
+    """Signals with a slow tone, a fast one, both or none, and the label matrix (sample, slow and fast)."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((count, 2)) < (0.5, 0.3)).astype(np.int64)
+    phase = rng.uniform(0, 2 * np.pi, (count, 2, 1))
+    waves = np.sin(2 * np.pi * np.array([2.0, 6.0])[:, None] * np.arange(40) / 40 + phase)
+    return ((labels[..., None] * waves).sum(axis=1) + 0.3 * rng.standard_normal((count, 40))).astype(np.float32), labels
+
+
+@parametrize_with_checks([SignalClassifier(**QUICK), SignalRegressor(**DENSE)], expected_failed_checks=lambda _: CANNOT)
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
@@ -332,6 +353,13 @@ def test_a_wrong_kind_of_parameter_of_the_classifier_is_named():
     named_wrong(SignalClassifier.fit, SignalClassifier, wrong, *waves())
 
 
+def test_a_wrong_kind_of_parameter_of_the_regressor_is_named():
+    wrong = {**WRONG, **{name: OF_CLASSIFIER[name] for name in ("batch_size", "best", "calibrate", "warm_start")}}
+    wrong["allow_missing"] = (["yes", None, 1], "True or False")
+    assert set(wrong) == set(SignalRegressor().get_params())
+    named_wrong(SignalRegressor.fit, SignalRegressor, wrong, *humps()[:2])
+
+
 def test_a_wrong_kind_of_parameter_of_the_forecaster_is_named():
     wrong = {**WRONG, **OF_FORECASTER}
     assert set(wrong) == set(FrameForecaster().get_params())
@@ -414,6 +442,223 @@ def test_every_classifier_that_is_fitted_whole_can_be_named():
     for name in sorted(set(CLASSIFIERS) - {"dedoppler", "lightgbm"}):
         classifier = SignalClassifier(name, random_state=0, validation_fraction=0).fit(signals, labels)
         np.testing.assert_allclose(classifier.predict_proba(signals).sum(axis=1), 1, err_msg=name)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_numbers_are_learned_with_their_standard_deviations(several):
+    signals, height, place = humps(400)
+    numbers = np.stack([height, place], axis=1) if several else height
+    regressor = SignalRegressor(**{**DENSE, "epochs": 30}, validation_fraction=0.25).fit(signals[:300], numbers[:300])
+    means, deviations = regressor.predict(signals[300:], return_std=True)
+    assert means.shape == deviations.shape == numbers[300:].shape
+    assert regressor.score(signals[300:], numbers[300:]) > 0.8
+    assert np.array_equal(regressor.predict(signals[300:]), means)
+    within = np.abs(means - numbers[300:]) < 1.96 * deviations
+    assert 0.85 < within.mean() < 1
+    assert set(regressor.history_[0]) >= ({"r2", "nrmse"} if several else {"r2", "rmse", "mae"})
+
+
+def test_standard_deviations_are_calibrated_on_the_validation_part():
+    signals, height, _ = humps(300)
+    given = {**DENSE, "loss": "mse", "validation_fraction": 0.3}
+    told = SignalRegressor(**given).fit(signals, height).predict(signals, return_std=True)[1]
+    untold = SignalRegressor(**given, calibrate="none").fit(signals, height).predict(signals, return_std=True)[1]
+    assert np.ptp(told) == np.ptp(untold) == 0  # squared errors learn no deviation of a sample's own
+    assert untold[0] == pytest.approx(height.std(), rel=0.1)
+    assert told[0] < untold[0] / 2
+
+
+def test_a_gap_in_y_is_refused_unless_it_is_said_to_mean_unknown():
+    signals, height, place = humps()
+    numbers = np.stack([height, place], axis=1)
+    numbers[::3, 0] = np.nan
+    numbers[1] = np.nan
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        SignalRegressor(**DENSE).fit(signals, numbers)
+    regressor = SignalRegressor(**DENSE, allow_missing=True)
+    with_gaps = regressor.fit(signals, numbers).predict(signals)
+    assert np.isfinite(with_gaps).all()
+    left = np.arange(len(signals)) != 1
+    assert np.array_equal(regressor.fit(signals[left], numbers[left]).predict(signals), with_gaps)
+    with pytest.raises(ValueError, match="infinity"):
+        regressor.fit(signals, np.where(np.isnan(numbers), np.inf, numbers))
+    numbers[:, 1] = np.nan
+    with pytest.raises(ValueError, match="y: no known number of target 1 in the training part; leave it out"):
+        regressor.fit(signals, numbers)
+
+
+def test_the_regressor_keeps_seeds_weights_groups_and_pickles_as_the_classifier_does():
+    signals, height, _ = humps()
+    weights = np.where(np.arange(len(height)) % 5, 1.0, 0.0)
+    left, before = weights > 0, torch.get_rng_state()
+    fits = [SignalRegressor(**DENSE).fit(signals, height, sample_weight=weights) for _ in range(2)]
+    assert torch.equal(before, torch.get_rng_state())
+    said = fits[0].predict(signals)
+    assert np.array_equal(said, fits[1].predict(signals))
+    assert np.array_equal(said, SignalRegressor(**DENSE).fit(signals[left], height[left]).predict(signals))
+    assert np.array_equal(said, pickle.loads(pickle.dumps(fits[0])).predict(signals))
+    groups = np.arange(len(height)) // 10
+    grouped = SignalRegressor(**DENSE, validation_fraction=0.3).fit(signals, height, groups=groups)
+    assert not np.array_equal(grouped.predict(signals), said)
+
+
+@pytest.mark.parametrize("name", sorted(REGRESSORS))
+def test_every_regressor_that_is_fitted_at_once_can_be_named(name):
+    signals, height, place = humps()
+    numbers = np.stack([height, place], axis=1)
+    regressor = SignalRegressor(name, random_state=0, allow_missing=True).fit(signals, np.where(height > 128, np.nan, height))
+    assert regressor.predict(signals).shape == (160,)
+    several = SignalRegressor(name, random_state=0).fit(signals, numbers)
+    assert several.score(signals, numbers) > 0.8
+    packed = pickle.loads(pickle.dumps(several))
+    assert np.array_equal(packed.predict(signals, return_std=True), several.predict(signals, return_std=True))
+
+
+def test_warm_start_goes_on_with_numbers_and_refuses_others():
+    signals, height, place = humps()
+    regressor = SignalRegressor(**DENSE, warm_start=True).fit(signals, height)
+    first = regressor.history_[0]["loss"]
+    assert regressor.fit(signals, height).history_[0]["loss"] < first
+    with pytest.raises(ValueError, match="warm_start: X or y has another shape"):
+        regressor.fit(signals, np.stack([height, place], axis=1))
+
+
+NUMBER_CHANGES = {
+    **{
+        "model": "net6",
+        "model_options": {"width": 4},
+        "prepare": ("scale",),
+        "loss": "gaussian",
+        "loss_options": {"delta": 0.1},
+    },
+    **{"epochs": 3, "batch_size": 16, "learning_rate": 1e-4, "optimiser": "adadelta", "weight_decay": 0.9},
+    **{
+        "schedule": "constant",
+        "average": 5.0,
+        "best": "mae",
+        "validation_fraction": 0.4,
+        "calibrate": "none",
+        "random_state": 5,
+    },
+}
+
+
+def test_every_parameter_of_the_regressor_has_its_test():
+    elsewhere = {"device", "warm_start", "patience", "allow_missing"}
+    assert set(NUMBER_CHANGES) | elsewhere == set(SignalRegressor().get_params())
+
+
+@pytest.mark.parametrize("name", sorted({*NUMBER_CHANGES} - {"best"}))
+def test_a_parameter_of_the_regressor_is_obeyed(name):
+    signals, height, _ = humps()
+    usual = {**DENSE, "epochs": 4}
+    said = [SignalRegressor(**g).fit(signals, height) for g in (usual, {**usual, name: NUMBER_CHANGES[name]})]
+    assert not np.array_equal(*(np.stack(fit.predict(signals, return_std=True)) for fit in said))
+
+
+def test_the_best_metric_of_the_regressor_chooses_the_epoch_and_patience_ends_early():
+    signals, _, _ = humps()
+    noise = np.random.default_rng(0).standard_normal(160)  # nothing to learn
+    fits = [SignalRegressor(**{**DENSE, "epochs": 30, "patience": 2, "best": b}).fit(signals, noise) for b in ("r2", "mae")]
+    assert fits[0].n_iter_ < 30
+    assert min(line["mae"] for line in fits[1].history_) == [line["mae"] for line in fits[1].history_ if line["kept"]][-1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"model": "lightgbm"}, "model: 'lightgbm' is not one of auto, .*pca_ridge"),
+        ({"loss": "cross_entropy"}, "loss: 'cross_entropy' is not one of mse"),
+        ({"best": "coverage"}, "best: 'coverage' is not one of rmse"),
+        ({"calibrate": "temperature"}, "calibrate: 'temperature' is not one of none or spread|calibrate: .*spread"),
+        ({"prepare": ("smote",)}, "prepare.0.step: 'smote' needs one class per sample"),
+        ({"prepare": ("mixup",)}, "prepare.0.step: 'mixup' needs one class per sample"),
+        ({"loss_options": {"beta": 1.0}}, "loss.beta: no such option"),
+    ],
+)
+def test_what_is_wrong_with_a_regressor_is_a_value_error(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        SignalRegressor(**{**DENSE, **wrong}).fit(*humps()[:2])
+
+
+@pytest.mark.parametrize("name", REGRESSION_LOSSES)
+def test_every_loss_of_numbers_gives_standard_deviations(name):
+    signals, height, _ = humps()
+    deviations = SignalRegressor(**{**DENSE, "loss": name}).fit(signals, height).predict(signals, return_std=True)[1]
+    assert (deviations > 0).all()
+
+
+@pytest.mark.parametrize("model", ["repvgg", *sorted(LABELLERS)])
+def test_a_label_matrix_is_learned_label_by_label(model):
+    signals, labels = tones(300)
+    options = {**QUICK, "model": model, "model_options": QUICK["model_options"] if model == "repvgg" else None}
+    classifier = SignalClassifier(**options, validation_fraction=0.2).fit(signals, labels)
+    later, truth = tones(200, seed=9)
+    probabilities, predicted = classifier.predict_proba(later), classifier.predict(later)
+    assert probabilities.shape == predicted.shape == (200, 2)
+    assert set(np.unique(predicted)) == {0, 1}
+    assert (predicted == truth).mean() > 0.85
+    assert list(classifier.classes_) == [0, 1]
+    assert np.array_equal(predicted, probabilities > classifier.thresholds_.thresholds)
+    odds = np.log(probabilities / (1 - probabilities))
+    np.testing.assert_allclose(classifier.decision_function(later), odds, atol=1e-6)
+    assert classifier.score(later, truth) == (predicted == truth).all(axis=1).mean()
+    assert np.array_equal(pickle.loads(pickle.dumps(classifier)).predict_proba(later), probabilities)
+
+
+def test_thresholds_of_labels_are_half_without_a_validation_part():
+    signals, labels = tones()
+    classifier = SignalClassifier(**QUICK, validation_fraction=0).fit(signals, labels)
+    assert np.array_equal(classifier.predict(signals), classifier.predict_proba(signals) > 0.5)
+    assert classifier.temperature_ == 1.0
+    assert SignalClassifier(**QUICK, validation_fraction=0.3).fit(signals, labels).temperature_ != 1.0
+
+
+def test_labels_are_weighted_and_a_weight_of_zero_is_leaving_out():
+    signals, labels = tones()
+    labels = labels[np.random.default_rng(0).permutation(160)]  # nothing to tell them by
+    plain = SignalClassifier(**QUICK).fit(signals, labels).predict_proba(signals)
+    balanced = SignalClassifier(**QUICK, class_weight="balanced").fit(signals, labels).predict_proba(signals)
+    assert balanced[:, 1].mean() > plain[:, 1].mean() + 0.05
+    weights = np.where(np.arange(160) % 4, 1.0, 0.0)
+    weighed = SignalClassifier(**QUICK).fit(signals, labels, sample_weight=weights).predict_proba(signals)
+    left = SignalClassifier(**QUICK).fit(signals[weights > 0], labels[weights > 0]).predict_proba(signals)
+    assert np.array_equal(weighed, left)
+
+
+def test_labels_are_all_in_the_training_part():
+    labels = np.zeros((200, 3), np.int64)
+    labels[::2, 0], labels[:60, 1], labels[:4, 2] = 1, 1, 1
+    groups = np.arange(200) // 4  # the third label is one patient's
+    for seed in range(10):
+        for given in (None, groups):
+            learned, back = validation_split(labels, 0.2, given, seed)
+            assert labels[learned].any(axis=0).all()
+            assert sorted([*learned, *back]) == list(range(200))
+            assert given is None or not set(given[learned]) & set(given[back])
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "words"),
+    [
+        (lambda y: y * [0, 1], {}, "y: column 0 is 0 in every sample; expected 0 and 1 in each column, so leave it out"),
+        (lambda y: y | [0, 1], {}, "y: column 1 is 1 in every sample"),
+        (lambda y: 2 * y, {}, "y: label [01] of sample .* is 2; expected 0 or 1"),
+        (lambda y: y.astype(str), {}, "y: label 0 of sample 0 is [01]; expected 0 or 1"),
+        (lambda y: y, {"class_weight": {0: 1.0, 1: 2.0}}, "class_weight: weights by class are for one class per sample"),
+        (lambda y: y, {"class_weight": "balanced", "loss": "asymmetric"}, "class_weight: 'balanced' weights the loss 'bce'"),
+        (lambda y: y, {"loss": "l1"}, "loss: 'l1' is not one of bce"),
+        (lambda y: y, {"model": "logistic"}, "model: 'logistic' is not one of"),
+        (lambda y: y, {"prepare": ("repeat",)}, "prepare.0.step: 'repeat' needs one class per sample"),
+        (lambda y: y, {"prepare": ({"step": "mixup", "label": "mix"},)}, "prepare.0.step: 'mixup' needs one class"),
+        (lambda y: y, {"model": "kernels", "model_options": None, "class_weight": "balanced"}, "'kernels' accepts neither"),
+    ],
+)
+def test_what_is_wrong_with_a_label_matrix_is_named(change, given, words):
+    signals, labels = tones(60)
+    with pytest.raises(ValueError, match=words) as fields:
+        SignalClassifier(**{**QUICK, **given}).fit(signals, change(labels))
+    assert "\n" not in str(fields.value)
 
 
 def test_a_forecaster_beats_the_last_frame_where_frames_fade():
@@ -504,6 +749,7 @@ def test_frames_of_other_axes_are_refused():
 def test_the_public_names_are_there_and_cost_nothing_before():
     assert {*wavefold.__all__} <= {*dir(wavefold)}
     assert wavefold.SignalClassifier is SignalClassifier
+    assert wavefold.SignalRegressor is SignalRegressor
     assert all(getattr(wavefold, name) for name in wavefold.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'SignalClassifer'"):
         _ = wavefold.SignalClassifer

@@ -11,7 +11,7 @@ from wavefold.core.version import __version__
 if TYPE_CHECKING:
     from wavefold.api import Run, check, look, open_run, simulate, train
     from wavefold.domains.base import Domain
-    from wavefold.estimators import FrameForecaster, SignalClassifier
+    from wavefold.estimators import FrameForecaster, SignalClassifier, SignalRegressor
     from wavefold.recipe import Recipe
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Recipe",
     "Run",
     "SignalClassifier",
+    "SignalRegressor",
     "__version__",
     "check",
     "look",
@@ -30,7 +31,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Run", "check", "look", "open_run", "simulate", "train"), "wavefold.api"),
-    **dict.fromkeys(("FrameForecaster", "SignalClassifier"), "wavefold.estimators"),
+    **dict.fromkeys(("FrameForecaster", "SignalClassifier", "SignalRegressor"), "wavefold.estimators"),
     "Domain": "wavefold.domains.base",
     "Recipe": "wavefold.recipe",
 }

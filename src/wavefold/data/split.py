@@ -26,6 +26,8 @@ from wavefold.data.dataset import Ints, Strings, class_names, class_word
 Labels = NDArray[Any]  # (sample,) int64 class numbers, or (sample, label) 0 and 1
 Groups = NDArray[Any]  # (sample,) any values that can be compared
 
+_TENTHS = 10
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -121,6 +123,19 @@ def column(
     _check_straddling(groups, part, column)
     train, checked, tested = (np.flatnonzero(part == p) for p in range(3))
     return [Fold(0, train, checked, tested)]
+
+
+def tenths(numbers: NDArray[np.floating]) -> Ints:
+    """The tenths that numbers fall in, as classes that a split balances, (sample,); one class for few samples.
+
+    numbers: (sample,), NaN where unknown; ten or more unknown ones are a class of their own.
+    """
+    gaps = np.isnan(numbers)
+    if len(numbers) < 4 * _TENTHS or gaps.all():
+        return np.zeros(len(numbers), np.int64)
+    edges = np.nanquantile(numbers, np.linspace(0, 1, _TENTHS + 1)[1:-1])
+    bins: Ints = np.searchsorted(edges, numbers, side="right").astype(np.int64)
+    return np.where(gaps, _TENTHS if gaps.sum() >= _TENTHS else 0, bins)
 
 
 def _check_named(named: Mapping[str, Sequence[str]], words: Strings, column: str) -> None:

@@ -9,21 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from wavefold.core.registry import build_part, pick
 from wavefold.data.dataset import Floats, shape_words
 from wavefold.estimators.errors import BadValue, need_takes
+from wavefold.estimators.targets import Target, Values
 from wavefold.estimators.trainer import isolated_rng
-from wavefold.models import CLASSIFIERS, MODELS, prepare_for_prediction
+from wavefold.models import MODELS, prepare_for_prediction
 from wavefold.models.forecasters import FORECASTERS
-from wavefold.models.heads import Softmax
 from wavefold.training.loop import predict_all
 
-Values = NDArray[np.float64]
 NetName = str | type[nn.Module]
 _SMALL = 64  # maximum values per sample at which float64 costs only some tenths of a millisecond a sample (net4: 3 ms)
 
@@ -31,8 +28,8 @@ _SMALL = 64  # maximum values per sample at which float64 costs only some tenths
 class Fitted(Protocol):
     """A fitted model that predicts from prepared signals."""
 
-    def probabilities(self, signals: Floats, device: torch.device) -> Values:
-        """Class probabilities, (sample, class), of signals (sample, channel, ...)."""
+    def predict(self, signals: Floats, head: nn.Module, device: torch.device) -> Values:
+        """Predictions, (sample, P), of signals (sample, channel, ...). head: from what a net returns to them."""
 
 
 class FittedNet:
@@ -61,52 +58,52 @@ class FittedNet:
         net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})
         return net
 
-    def probabilities(self, signals: Floats, device: torch.device) -> Values:
-        """Class probabilities, (sample, class), of signals (sample, channel, ...)."""
+    def predict(self, signals: Floats, head: nn.Module, device: torch.device) -> Values:
+        """Predictions, (sample, P), of signals (sample, channel, ...). head: from what the net returns to them."""
         dtype = torch.float64 if self._exact and math.prod(signals.shape[1:]) <= _SMALL else torch.float32
-        return predict_all(self.on(device, dtype), Softmax(), torch.from_numpy(signals).to(dtype))
+        return predict_all(self.on(device, dtype), head, torch.from_numpy(signals).to(dtype))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_built": {}}
 
 
-class FittedClassifier:
-    """A fitted classifier of CLASSIFIERS; pickled as its short name and the files that it writes itself."""
+class FittedAtOnce:
+    """A model that was fitted in one step; pickled as its short name and the files that it writes itself."""
 
-    def __init__(self, name: str, classifier: Any) -> None:
-        self.name, self.classifier = name, classifier
+    def __init__(self, name: str, model: Any, target: Target) -> None:
+        self.name, self.model, self.target = name, model, target
 
-    def probabilities(self, signals: Floats, device: torch.device) -> Values:
-        """Class probabilities, (sample, class), of signals (sample, channel, ...); the classifier chooses its own device."""
-        predicted: Values = self.classifier.probabilities(signals)
-        return predicted
+    def predict(self, signals: Floats, head: nn.Module, device: torch.device) -> Values:
+        """Predictions, (sample, P), of signals (sample, channel, ...); the model needs no head and chooses its own device."""
+        return self.target.ask(self.model, signals)
 
     def __getstate__(self) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
-            self.classifier.save(Path(folder))
+            self.model.save(Path(folder))
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        return {"name": self.name, "files": files}
+        return {"name": self.name, "target": self.target, "files": files}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name, content in state["files"].items():
                 (Path(folder) / name).write_bytes(content)
-            self.name = state["name"]
-            kind: Any = pick(CLASSIFIERS, self.name, "model")
-            self.classifier = kind.load(Path(folder))
+            self.name, self.target = state["name"], state["target"]
+            kind: Any = pick(self.target.fitted, self.name, "model")
+            self.model = kind.load(Path(folder))
 
 
-def new_net(model: NetName, options: Mapping[str, Any], shape: Sequence[int], classes: int) -> nn.Module:
+def new_net(model: NetName, options: Mapping[str, Any], shape: Sequence[int], width: int) -> nn.Module:
     """Build a net for signals by its short name or class; torch's generator draws weights. shape: (channel, ...) of a sample.
 
-    It receives channels and length, or channels, rows and columns if its constructor has rows; and classes.
+    It receives channels and length, or channels, rows and columns if its constructor has rows; and as `classes` the width,
+    the values that it returns for a sample.
     """
     kind = pick(MODELS, model, "model") if isinstance(model, str) else model
     axes = ("channels", "rows", "columns") if "rows" in inspect.signature(kind).parameters else ("channels", "length")
     if len(shape) != len(axes):
         words = " and ".join([", ".join(axes[:-1]), axes[-1]])
         raise BadValue(f"model: '{_word(model)}' takes samples with {words}; a sample in X is {shape_words(shape)}")
-    return _built(MODELS, model, options, {**dict(zip(axes, shape, strict=True)), "classes": classes})
+    return _built(MODELS, model, options, {**dict(zip(axes, shape, strict=True)), "classes": width})
 
 
 def new_forecaster(model: NetName, options: Mapping[str, Any], given: Mapping[str, int]) -> nn.Module:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wavefold.core.random import key as make_key
 from wavefold.core.registry import build_part, pick
@@ -22,10 +23,10 @@ Named = tuple[str, str, dict[str, Any]]  # place, short name, options
 
 @dataclass(frozen=True)
 class TrainingPart:
-    """The prepared training data of a classifier; synthetic samples come last."""
+    """The prepared training data; synthetic samples come last."""
 
     signals: Floats  # (sample, channel, ...)
-    labels: Ints  # (sample,)
+    truth: NDArray[Any]  # (sample,) or (sample, output)
     weights: Floats | None  # (sample,) weights of mean 1; None if all are equal
     transforms: tuple[Transform, ...]  # fitted, to apply to other signals
 
@@ -43,24 +44,29 @@ def named_steps(steps: Sequence[Step], known: Mapping[str, object]) -> list[Name
     return named
 
 
-def prepared_part(steps: Sequence[Step], signals: Floats, labels: Ints, weights: Floats | None, *, seed: int) -> TrainingPart:
+def prepared_part(
+    steps: Sequence[Step], signals: Floats, truth: NDArray[Any], weights: Floats | None, *, seed: int, numbered: bool = True
+) -> TrainingPart:
     """Apply the steps in order to the training part: fit and apply transforms, and balance rare classes.
 
-    signals: (sample, channel, ...); labels, weights: (sample,). A synthetic sample gets the mean weight of its class.
+    signals: (sample, channel, ...); truth: (sample,) or (sample, output); weights: (sample,). numbered: truth is one class
+    number for each sample; if not, balancers and mixers are refused. A synthetic sample gets the mean weight of its class.
     """
     learned: list[Transform] = []
     for place, name, options in named_steps(steps, STEPS):
+        if not numbered and (name in BALANCERS or name in MIXERS):
+            raise BadValue(f"{place}.step: '{name}' needs one class per sample, (sample,), in y; leave it out")
         if name in TRANSFORMS:
             transform: Transform = build_part(TRANSFORMS, name, options, place)
-            transform.fit(signals, labels)
+            transform.fit(signals, truth)
             signals = transform.apply(signals)
             learned.append(transform)
         elif name in BALANCERS:
-            balancer, first = build_part(BALANCERS, name, options, place), len(labels)
+            balancer, first = build_part(BALANCERS, name, options, place), len(truth)
             draw = make_key(seed, len(learned)) & 0x7FFFFFFF
-            signals, labels, _ = balancer.resample(signals, labels, draw)
-            weights = None if weights is None else _with_invented(weights, labels, first)
-    return TrainingPart(np.ascontiguousarray(signals, np.float32), labels, weights, tuple(learned))
+            signals, truth, _ = balancer.resample(signals, truth, draw)
+            weights = None if weights is None else _with_invented(weights, truth, first)
+    return TrainingPart(np.ascontiguousarray(signals, np.float32), truth, weights, tuple(learned))
 
 
 def taken(transforms: Sequence[Transform], signals: Floats) -> Floats:

@@ -15,6 +15,7 @@ from wavefold.core.errors import DataError, UserError, plural
 from wavefold.core.records import RunInfo, Scores
 from wavefold.core.registry import build_part
 from wavefold.data.dataset import Dataset, Ints, Strings
+from wavefold.data.split import tenths
 from wavefold.data.targets import targets_listed, with_numbers
 from wavefold.ensemble.calibrate import NoCalibration
 from wavefold.ensemble.combine import EnsembleParts
@@ -36,7 +37,6 @@ from wavefold.tasks.samples.target import State, Truth, Values, check_unused
 from wavefold.tasks.samples.task import SampleTask
 from wavefold.training.regression_losses import REGRESSION_LOSSES
 
-_BINS = 10  # quantiles of the first number that a split balances
 _RARE = 30  # known truths, below which the report warns
 
 
@@ -150,13 +150,7 @@ class Regression(SampleTask):
 
     def strata(self, dataset: Dataset) -> Ints:
         """Tenths of the first target, its gaps a stratum of their own; one stratum for few samples."""
-        first = self.truth(dataset)[:, 0]
-        if len(first) < 4 * _BINS:
-            return np.zeros(len(first), np.int64)
-        edges = np.nanquantile(first, np.linspace(0, 1, _BINS + 1)[1:-1])
-        bins: Ints = np.searchsorted(edges, first, side="right").astype(np.int64)
-        gaps = np.isnan(first)
-        return np.where(gaps, _BINS if gaps.sum() >= _BINS else 0, bins)
+        return tenths(self.truth(dataset)[:, 0])
 
     def strata_names(self, dataset: Dataset) -> tuple[str, ...]:
         """None: the strata are tenths."""

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,8 @@ def new_stage(
     settings: Any, number: int, loss: Callable[..., Tensor], metric: str, *, higher_is_better: bool, key: int
 ) -> Stage:
     """A stage from an object with the fields of a recipe's stage: that stage itself, or an estimator."""
-    same = {name: getattr(settings, name) for name in _STAGE_KEYS}
+    values = {name: getattr(settings, name) for name in _STAGE_KEYS}
+    same = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
     return Stage(number=number, loss=loss, metric=metric, higher_is_better=higher_is_better, key=key, **same)
 
 

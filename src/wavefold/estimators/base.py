@@ -1,0 +1,272 @@
+"""What estimators of signals share: reading X, y and weights, preparing, training with a validation part, calibrating."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from wavefold.core.device import seed_step
+from wavefold.core.registry import build_part, pick
+from wavefold.data.dataset import Floats, Ints, shape_words
+from wavefold.ensemble.calibrate import NoCalibration
+from wavefold.estimators.errors import BadValue, as_value_errors
+from wavefold.estimators.fitted import Fitted, FittedAtOnce, FittedNet, NetName, new_net
+from wavefold.estimators.parameters import Wanted, need_parameters
+from wavefold.estimators.steps import Step, TrainingPart, prepared_part, random_changes, taken
+from wavefold.estimators.targets import Target, Truth, Values
+from wavefold.estimators.trainer import inference_device, isolated_rng, training_device
+from wavefold.estimators.validation_split import validation_split
+from wavefold.models import MODELS
+from wavefold.training.fit_net import Nowhere, Silent, fit_net, new_stage
+from wavefold.training.loop import OPTIMISERS, predict_all
+from wavefold.training.sampler import EachOnce, TrainingSet
+from wavefold.training.schedule import SCHEDULES
+
+_STEPS = 16  # minimum steps per epoch, so that a few hundred samples suffice; limited by the batch sizes below
+_BATCHES = (8, 128)
+_LONG = 36  # minimum number of positions for "auto" to choose net1
+_READ: dict[str, Any] = {"dtype": np.float32, "allow_nd": True}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of non-zero weight."""
+
+    signals: Floats  # (sample, channel, ...)
+    truth: Truth  # (sample,) or (sample, output)
+    weights: Floats | None = None  # (sample,); None if all are equal
+    groups: NDArray[Any] | None = None
+
+    def at(self, rows: Ints | NDArray[np.bool_]) -> Samples:
+        """Some of the samples."""
+        weights, groups = (None if values is None else values[rows] for values in (self.weights, self.groups))
+        return Samples(self.signals[rows], self.truth[rows], weights, groups)
+
+    def rows(self) -> Ints:
+        """Rows in proportion to their weights, evenly spread; as many as there are samples."""
+        if self.weights is None:
+            return np.arange(len(self.truth))
+        ends = np.cumsum(self.weights, dtype=np.float64)
+        rows: Ints = np.searchsorted(ends, ends[-1] * (np.arange(len(ends)) + 0.5) / len(ends))
+        return rows
+
+
+class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """The base of `SignalClassifier` and `SignalRegressor`, which have the parameters."""
+
+    model: NetName
+    model_options: Mapping[str, Any] | None
+    prepare: Sequence[Step]
+    loss: str
+    loss_options: Mapping[str, Any] | None
+    batch_size: int | Literal["auto"]
+    best: str
+    validation_fraction: float
+    calibrate: str
+    warm_start: bool
+    device: Literal["auto", "cpu", "cuda"]
+    random_state: int | np.random.RandomState | None
+
+    _parameters: ClassVar[Mapping[str, Wanted]]
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None
+    ) -> Self:
+        """Train on signals and what is known of them.
+
+        X: (sample, position), (sample, channel, position) or (sample, channel, row, column). y: (sample,) or (sample, output).
+        sample_weight: (sample,) weights in the loss; samples of weight 0 are left out. groups: (sample,) groups that are never
+        split between the training and validation parts.
+        """
+        with as_value_errors(), isolated_rng():
+            need_parameters(self, self._parameters)
+            target, samples = self._read(X, y, sample_weight, groups)
+            self._check_names(target)
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            fraction = float(self.validation_fraction)
+            learned, back = validation_split(target.strata(samples.truth), fraction, samples.groups, seed)
+            part = prepared_part(self.prepare, *_weighed(samples.at(learned)), seed=seed, numbered=target.numbered)
+            self.prepare_, held = part.transforms, samples.at(back)
+            validation = Samples(taken(self.prepare_, held.signals), held.truth, held.weights)
+            earlier = self._earlier(target, samples.signals.shape[1:])
+            self.target_, self.shape_ = target.scaled(part.truth), samples.signals.shape[1:]
+            self._learn(part, validation, earlier, seed)
+            self._calibrate(validation)
+        return self
+
+    def _predictions(self, X: ArrayLike) -> Values:
+        """Calibrated predictions, (sample, P)."""
+        check_is_fitted(self)
+        with as_value_errors():
+            signals = _signals(validate_data(self, X, reset=False, **_READ))
+            if signals.shape[1:] != self.shape_:
+                raise BadValue(
+                    f"X: a sample is {shape_words(signals.shape[1:])}; expected {shape_words(self.shape_)}, as in fit"
+                )
+            values: Values = self.calibration_.apply(self._raw(taken(self.prepare_, signals)))
+        return values
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _reading(self) -> Mapping[str, Any]:
+        """How scikit-learn's `check_array` reads y."""
+        return {"dtype": None}
+
+    @abstractmethod
+    def _checked(self, y: NDArray[Any]) -> NDArray[Any]:
+        """What y is, as (sample,) or (sample, output); BadValue if it cannot be learned."""
+
+    @abstractmethod
+    def _target(self, y: NDArray[Any]) -> tuple[Target, Truth]:
+        """The kind of target and the truth of the samples of non-zero weight."""
+
+    def _weights(self, sample_weight: ArrayLike | None, y: NDArray[Any]) -> Values | None:
+        """The sample weights, (sample,); None if all are equal."""
+        if sample_weight is None:
+            return None
+        weights = np.array(sample_weight, np.float64)
+        if weights.shape != (len(y),):
+            raise BadValue(f"sample_weight: shape {weights.shape}; expected ({len(y)},), one number per sample")
+        if not np.isfinite(weights).all() or (weights < 0).any():
+            raise BadValue("sample_weight: contains a number that is negative or not finite; expected 0 or more")
+        if not weights.any():
+            raise BadValue("sample_weight: every weight is zero; expected at least one above 0")
+        return weights
+
+    def _read(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, groups: ArrayLike | None
+    ) -> tuple[Target, Samples]:
+        """The target and the samples of non-zero weight."""
+        read = {"ensure_2d": False, "accept_sparse": "csr", **self._reading()}
+        values, given = validate_data(self, X, y, validate_separately=(_READ, read))
+        known = self._checked(given.toarray() if hasattr(given, "toarray") else given)
+        check_consistent_length(values, known, groups)
+        weights = self._weights(sample_weight, known)
+        names = None if groups is None else np.asarray(groups)
+        samples = Samples(_signals(values), known, None if weights is None else weights.astype(np.float32), names)
+        samples = samples if weights is None else samples.at(weights > 0)
+        target, truth = self._target(samples.truth)
+        equal = samples.weights is None or not np.ptp(samples.weights)
+        return target, Samples(samples.signals, truth, None if equal else samples.weights, samples.groups)
+
+    def _check_names(self, target: Target) -> None:
+        tables: dict[str, Mapping[str, Any]] = {"optimiser": OPTIMISERS, "schedule": SCHEDULES}
+        tables |= {"best": target.metrics, "calibrate": target.calibrations}
+        for name, table in tables.items():
+            pick(table, getattr(self, name), name)
+        if isinstance(self.model, str):
+            pick({"auto": None, **MODELS, **target.fitted}, self.model, "model")
+
+    def _earlier(self, target: Target, shape: Sequence[int]) -> nn.Module | None:
+        """The net of an earlier fit to continue from, if there is one and warm_start is set."""
+        net = getattr(self, "net_", None)
+        if not self.warm_start or not isinstance(net, FittedNet):
+            return None
+        if type(target) is not type(self.target_) or target.width() != self.target_.width() or shape != self.shape_:
+            raise BadValue("warm_start: X or y has another shape or other classes than in the fit before; set it to False")
+        return net.as_taught()
+
+    def _learn(self, part: TrainingPart, validation: Samples, earlier: nn.Module | None, seed: int) -> None:
+        """Fit the model on the training part; sets `net_`, `history_` and `n_iter_`."""
+        if isinstance(self.model, str) and self.model in self.target_.fitted:
+            self.net_: Fitted = self._fit_at_once(part, seed)
+            self.history_: list[dict[str, Any]] = []
+        else:
+            self.net_, self.history_ = self._taught(part, validation, earlier, seed)
+        self.n_iter_ = max(1, len(self.history_))
+
+    def _fit_at_once(self, part: TrainingPart, seed: int) -> FittedAtOnce:
+        assert isinstance(self.model, str)
+        if part.weights is not None or getattr(self, "class_weight", None) is not None:
+            raise BadValue(f"sample_weight: '{self.model}' accepts neither sample_weight nor class_weight; nets do")
+        model = build_part(self.target_.fitted, self.model, self.model_options or {}, "model", seed=seed)
+        model.fit(part.signals, part.truth, self.target_.outputs)
+        return FittedAtOnce(self.model, model, self.target_)
+
+    def _taught(
+        self, part: TrainingPart, validation: Samples, earlier: nn.Module | None, seed: int
+    ) -> tuple[FittedNet, list[dict[str, Any]]]:
+        device, shape, target = training_device(self.device), part.signals.shape[1:], self.target_
+        model, options = _net_for(self.model, shape), dict(self.model_options or {})
+        seed_step(seed)
+        net = earlier or new_net(model, options, shape, target.width())
+        source = self._source(part, device)
+        loss = target.new_loss(part.truth).to(device)
+        metric = target.metrics[self.best]
+        stage = new_stage(self, 0, loss, self.best, higher_is_better=metric.higher_is_better, key=seed)
+        check = _checker(validation, target, self.best)
+        state = fit_net(net.to(device), source, check, [stage], file=Nowhere(), watch=Silent(), measure=True)
+        ours = isinstance(model, str)
+        if ours:
+            options.pop("pretrained", None)  # the state dict holds all weights
+        return FittedNet(partial(new_net, model, options, shape, target.width()), net.state_dict(), exact=ours), state.history
+
+    def _source(self, part: TrainingPart, device: torch.device) -> TrainingSet:
+        signals, truth = (torch.from_numpy(v).to(device) for v in (part.signals, self.target_.learned(part.truth)))
+        weights = None if part.weights is None else torch.from_numpy(part.weights).to(device)
+        count, rows = len(truth), torch.arange(len(truth), device=device)
+        size = int(np.clip(count // _STEPS, *_BATCHES)) if self.batch_size == "auto" else int(self.batch_size)
+        changes = random_changes(self.prepare, part.signals.shape[1:], self.target_.outputs)
+        return TrainingSet(signals, truth, rows, EachOnce(count, size), changes, self.target_.outputs, weights)
+
+    def _raw(self, prepared: Floats) -> Values:
+        """Predictions before calibration. prepared: signals as the net takes them."""
+        return self.net_.predict(prepared, self.target_.head(), inference_device(self.device))
+
+    def _calibrate(self, validation: Samples) -> None:
+        """Fit the calibration on the validation part; without one, predictions are unchanged. Sets `calibration_`."""
+        self.calibration_ = NoCalibration()
+        if len(validation.truth):
+            rows = validation.rows()
+            made = self.target_.calibrations[self.calibrate]()
+            self.calibration_ = made.fit(self._raw(validation.signals)[rows], validation.truth[rows])
+
+
+def _checker(validation: Samples, target: Target, best: str) -> Callable[[nn.Module], dict[str, float]]:
+    """The check after each epoch: weighted metrics of a model on the validation part."""
+    truth, metrics = validation.truth, target.metrics
+    names = dict.fromkeys((*target.shown, best))
+    counted = np.ones((1, len(truth))) if validation.weights is None else validation.weights[None].astype(np.float64)
+
+    def check(model: nn.Module) -> dict[str, float]:
+        if not len(truth):
+            return {}
+        predicted = predict_all(model, target.head(), validation.signals)
+        return {name: float(metrics[name].weighted(predicted, truth)(counted)[0]) for name in names}
+
+    return check
+
+
+def _signals(values: NDArray[Any]) -> Floats:
+    """Values as signals (sample, channel, ...); copied if they are read-only."""
+    if values.ndim > 4:
+        raise BadValue(f"X: {values.ndim} axes; expected (sample, position), (sample, channel, position) or four axes")
+    signals: Floats = np.ascontiguousarray(values if values.ndim > 2 else values[:, None])
+    return signals if signals.flags.writeable else signals.copy()
+
+
+def _weighed(samples: Samples) -> tuple[Floats, Truth, Floats | None]:
+    """Signals, truth and weights of mean 1."""
+    weights = None if samples.weights is None else samples.weights / samples.weights.mean()
+    return samples.signals, samples.truth, weights
+
+
+def _net_for(model: NetName, shape: Sequence[int]) -> NetName:
+    """The net selected by "auto". shape: (channel, ..., position) of a sample."""
+    if model != "auto":
+        return model
+    return "net1" if shape[-1] >= _LONG else "net6"
