@@ -85,7 +85,7 @@ def test_gaps_are_left_out_of_their_target_only(stars: Run) -> None:
 def test_predicted_numbers_are_written_with_their_spread(stars: Run, tmp_path: Path) -> None:
     source = str(stars.folder / "simulated")
     made = stars.predict(source, out=tmp_path / "new.csv", warn=lambda line: None)
-    rows = list(csv.DictReader((tmp_path / "new.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "new.csv").read_text().splitlines()))
     assert list(rows[0]) == ["id", "teff", "logg", "feh", "teff_spread", "logg_spread", "feh_spread"]
     np.testing.assert_allclose([float(row["teff"]) for row in rows], made.probabilities[:, 0], rtol=1e-6)
     assert all(float(row["logg_spread"]) > 0 for row in rows)
@@ -183,9 +183,20 @@ def test_labels_have_thresholds_chosen_on_samples_that_are_not_tested(hearts: Ru
 def test_the_parts_are_those_that_a_column_names(hearts: Run) -> None:
     folds = read(hearts.source, labels=False, rate=100).columns["strat_fold"]
     ids = read(hearts.source, labels=False, rate=100).ids
-    parts = {row["id"]: row["part"] for row in csv.DictReader((hearts.folder / "splits.csv").open())}
+    parts = {row["id"]: row["part"] for row in csv.DictReader((hearts.folder / "splits.csv").read_text().splitlines())}
     wanted = {"10": "test", "9": "validation"}
     assert parts == {name: wanted.get(fold, "train") for name, fold in zip(ids.tolist(), folds.tolist(), strict=True)}
+
+
+def test_samples_are_mixed_in_both(tmp_path: Path) -> None:
+    for name, changes in (("stellar_parameters", STARS), ("ecg12", {**HEARTS, "data.count": 100})):
+        mixed = {
+            **changes,
+            "member": [{"model": "net6"}],
+            "prepare": [{"step": "standardise"}, {"step": "mixup", "label": "mix"}],
+        }
+        run = wavefold.train(name, out=tmp_path / name, overrides=mixed, log=lambda line: None)
+        assert np.isfinite(run.scores.score.value(run.scores.metric))
 
 
 def test_several_folds_and_the_same_bits_again(tmp_path: Path) -> None:
@@ -204,8 +215,8 @@ REFUSED = [
     ("stellar_parameters", {"data.target_units": ["K"]}, "data.target_units: 1 unit for 3 targets"),
     ("stellar_parameters", {"data.classes": ["a", "b"]}, "data.classes: applies only to classification"),
     ("stellar_parameters", {"output.metric": "coverage"}, "'coverage' is best at 0.95, so it cannot rank predictions"),
-    ("stellar_parameters", {"stage.0.loss": "cross_entropy"}, "stage.0.loss: 'cross_entropy' is not one of"),
-    ("stellar_parameters", {"prepare.0": {"step": "repeat"}}, "prepare.0.step: 'repeat' is not one of"),
+    ("stellar_parameters", {"stage.0.loss": "cross_entropy"}, "stage.0: 'cross_entropy' is not one of"),
+    ("stellar_parameters", {"prepare": [{"step": "repeat"}]}, "prepare.0.step: 'repeat' is not one of"),
     ("stellar_parameters", {"output.baselines": ["kernels"]}, "output.baselines: names a baseline twice"),
     ("ecg12", {"data.label": ""}, "data.label: must name the column that lists each sample's labels"),
     ("ecg12", {"batches.fractions": "equal"}, "batches.fractions: does not apply to multi-label recipes"),

@@ -217,7 +217,7 @@ class TrainingSet:
     """The training samples, on the training device or read onto it when needed."""
 
     signals: Tensor | OnDemand  # (sample, channel, ...)
-    labels: Tensor  # (sample,) int64
+    labels: Tensor  # (sample,) int64 class numbers, or (sample, output) float32
     samples: Tensor  # (sample,) int64, numbers that key each sample's random draws
     batches: Batches
     augmentations: tuple[Augment | Mix, ...] = ()
@@ -226,7 +226,7 @@ class TrainingSet:
 
     @property
     def mixes(self) -> bool:
-        """Whether targets are class shares instead of class numbers, because a step mixes samples."""
+        """Whether each batch brings its own targets, because a step mixes samples."""
         return any(isinstance(step, Mix) for step in self.augmentations)
 
     @property
@@ -262,7 +262,8 @@ class TrainingSet:
     def _made(self, plan: _Plan, signals: Tensor) -> Pair:
         """Apply the augmentation steps. signals: those of the plan's rows."""
         labels, samples = self.labels[plan.rows], self.samples[plan.rows]
-        targets = F.one_hot(labels, self.classes).float() if self.mixes else labels
+        numbered = not labels.is_floating_point()
+        targets = F.one_hot(labels, self.classes).float() if self.mixes and numbered else labels
         for number, step in enumerate(self.augmentations):
             key = make_key(plan.draw.key, number)
             if isinstance(step, Mix):
