@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,16 @@ def test_the_parts_are_those_that_a_column_names(hearts: Run) -> None:
     parts = {row["id"]: row["part"] for row in csv.DictReader((hearts.folder / "splits.csv").read_text().splitlines())}
     wanted = {"10": "test", "9": "validation"}
     assert parts == {name: wanted.get(fold, "train") for name, fold in zip(ids.tolist(), folds.tolist(), strict=True)}
+
+
+def test_a_damaged_member_is_named_with_advice(stars: Run, tmp_path: Path) -> None:
+    copy = shutil.copytree(stars.folder, tmp_path / "run")
+    for content in ("{", "{}"):
+        (copy / "fold0/0-svr/svr.json").write_text(content)
+        done = said("predict", str(copy), str(stars.folder / "simulated"), "--out", str(tmp_path / "new.csv"))
+        assert done.exit_code == 2
+        assert "0-svr: the files of 'svr' are missing or damaged; delete" in done.stderr
+    assert not (tmp_path / "new.csv").exists()
 
 
 def test_samples_are_mixed_in_both(tmp_path: Path) -> None:

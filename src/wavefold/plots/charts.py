@@ -250,7 +250,7 @@ def scatter(points: Mapping[str, tuple[ArrayLike, ArrayLike]], across: str, up: 
         left, right = np.asarray(x, np.float64)[here], np.asarray(y, np.float64)[here]
         ends = [min(ends[0], left.min(initial=np.inf)), max(ends[1], left.max(initial=-np.inf))]
         look = {"color": _colour(number), "size": 5, "opacity": 0.6}
-        traces.append({"type": "scattergl", "mode": "markers", "x": left, "y": right, "name": inert(name, 30), "marker": look})
+        traces.append({"type": "scatter", "mode": "markers", "x": left, "y": right, "name": inert(name, 30), "marker": look})
     if ends[0] <= ends[1]:
         line: dict[str, Any] = {"type": "scatter", "mode": "lines", "showlegend": False}
         line |= {"x": ends, "y": ends if guide == "diagonal" else [0.0, 0.0]}

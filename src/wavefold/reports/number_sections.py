@@ -20,7 +20,7 @@ Values = NDArray[np.float64]
 
 _SIGNAL_TO_NOISE = ("snr", "snrg", "snr_g", "sn", "sn_g", "snr_median", "snrr")  # columns, the first that is there
 _NOMINAL = (0.5, 0.68, 0.8, 0.9, 0.95)  # shares of the truths that intervals should hold
-_DOTS = 5000  # drawn at most
+_DOTS = 2000  # drawn at most
 
 
 def residual_chapters(held: HeldOut, info: RunInfo, dataset: Dataset | None, note: str) -> list[Chapter]:

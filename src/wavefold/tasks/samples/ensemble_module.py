@@ -17,7 +17,7 @@ from wavefold.ensemble import Ensemble
 from wavefold.models import MODELS
 from wavefold.models.views import answers_of
 from wavefold.recipe import Recipe
-from wavefold.tasks.samples.inference import member_net, scaling_of, transforms_of
+from wavefold.tasks.samples.inference import load_fitted, member_net, scaling_of, transforms_of
 from wavefold.tasks.samples.target import target_of
 
 __all__ = ["EnsembleModule", "ensemble_module"]
@@ -124,7 +124,7 @@ def _module(run: RunFolder, recipe: Recipe, number: int, fold: int, shape: Seque
             f"member {number}: '{member.model}' cannot be converted to a net; choose another with --member or train without "
             f"it (supported models: {able})"
         )
-    module: nn.Module = kind.load(folder).module(shape)
+    module: nn.Module = load_fitted(recipe, member.model, folder).module(shape)
     return module
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import nn
 
 from wavefold.core.device import best_device
+from wavefold.core.errors import UserError
 from wavefold.core.registry import build_part
 from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Dataset, Floats
@@ -92,6 +95,18 @@ def scaling_of(run: RunFolder, fold: int) -> dict[str, NDArray[Any]]:
         return {k.removeprefix("truth."): kept[k] for k in kept if k.startswith("truth.")}
 
 
+def load_fitted(recipe: Recipe, model: str, folder: Path) -> Any:
+    """Load a model that was fitted in one step; UserError, with advice, if its files are missing or damaged."""
+    kind: Any = target_of(recipe).fitted[model]
+    try:
+        return kind.load(folder)
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError, zipfile.BadZipFile):
+        raise UserError(
+            f"{folder}: the files of '{model}' are missing or damaged; delete {folder} and the run's scores.json, then repeat "
+            "the training command"
+        ) from None
+
+
 def member_net(member: Member, folder: Path, shape: Sequence[int], width: int) -> nn.Module:
     """Load a member that is a net, ready for inference, from its fold folder. shape: (sample, ...) of its prepared signals."""
     own = member.model_dump(exclude={"pretrained"})  # all weights come from the run
@@ -122,8 +137,7 @@ class _Member:
         return self._ask(signals)
 
     def _of_fitted(self) -> Callable[[Floats], Values]:
-        kind: Any = self._target.fitted[self._member.model]
-        fitted = kind.load(self._folder)
+        fitted = load_fitted(self._recipe, self._member.model, self._folder)
         return lambda signals: self._target.ask(fitted, signals)
 
     def _of_net(self, shape: Sequence[int]) -> Callable[[Floats], Values]:
