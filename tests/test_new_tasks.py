@@ -256,6 +256,44 @@ def test_two_stages_need_nets_of_one_width() -> None:
     wavefold.check(recipe.with_({"stage.0.loss": "quantile"}))
 
 
+def test_numbers_and_labels_in_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    signals, numbers = rng.normal(size=(90, 40)), rng.normal(size=(90, 2))
+    signals[:, :20] += numbers[:, :1]
+    small = {"member": [{"model": "pca_ridge", "components": 5}], "output.baselines": [], "prepare": [{"step": "standardise"}]}
+    stars = {**small, "data.targets": ["teff", "logg"], "data.target_units": ["K", "dex"]}
+    quiet: dict[str, Any] = {"log": lambda line: None}
+    run = wavefold.train("stellar_parameters", signals, labels=numbers, out=tmp_path / "a", overrides=stars, **quiet)
+    assert run.scores.score.value("r2-teff") > 0.8
+    assert run.predict(signals[:7], warn=lambda line: None).probabilities.shape == (7, 4)
+    assert run.score(signals, labels=numbers, warn=lambda line: None).as_json()["n"] == 90
+    with pytest.raises(UserError, match=r"labels: shape \(90, 2\); expected \(sample, 3\), in the order teff, logg, feh"):
+        wavefold.train("stellar_parameters", signals, labels=numbers, out=tmp_path / "b", overrides=small, **quiet)
+    hearts = {"data.classes": ["up", "down"], "split": {"way": "holdout", "validation": 0.2}}
+    hearts |= {"member": [{"model": "kernels", "features": 84}], "prepare": [{"step": "standardise"}]}
+    flags = (numbers > 0).astype(int)
+    run = wavefold.train("ecg12", signals, labels=flags, out=tmp_path / "c", overrides=hearts, **quiet)
+    assert run.metadata.classes == ("up", "down")
+    assert run.scores.score.value("auc") > 0.6
+
+
+def test_a_frame_with_several_columns_to_predict(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=(60, 2))
+    frame = pandas.DataFrame(rng.normal(size=(60, 30)) + numbers[:, :1], columns=[str(i) for i in range(30)])
+    frame["depth"], frame["width"] = numbers[:, 0], numbers[:, 1]
+    small = {"member": [{"model": "pca_ridge", "components": 5}], "output.baselines": [], "output.baseline": ""}
+    small |= {"data.target_units": ["", ""], "prepare": [{"step": "standardise"}]}
+    given: dict[str, Any] = {"labels": ["depth", "width"], "out": tmp_path / "run", "overrides": small}
+    run = wavefold.train("stellar_parameters", frame, **given, log=lambda line: None)
+    assert run.metadata.shape == (1, 30)  # the numbers to predict are no part of the signal
+    assert run.metadata.classes == ("depth", "width")
+    assert run.scores.score.value("r2-depth") > 0.8
+    frame.to_csv(tmp_path / "stars.csv", index=False)
+    assert run.score(tmp_path / "stars.csv", warn=lambda line: None).as_json()["n"] == 60
+
+
 def test_real_stars_and_their_gaps(real: Any) -> None:
     lines = wavefold.check("stellar_parameters", real("miles"))
     assert "targets: teff 2748 to 36000 (3 unknown), logg 0 to 5.5 (3 unknown), feh -2.93 to 1.65 (28 unknown)" in lines

@@ -151,11 +151,14 @@ def train(
 
     recipe: a name, a TOML file or a Recipe. data: a path; a pandas or polars frame; an array (sample, position) or (sample,
     channel, position) with one of `labels` per sample; for forecasts an xarray object or an array (time, row, column). The run
-    keeps a copy of data passed in memory. labels, groups: arrays, or column names. out: the run's folder, runs/RECIPE or
-    runs/RECIPE-quick by default. fresh: delete the run in that folder first. Repeating the call resumes where the last one
+    keeps a copy of data passed in memory. labels: an array (sample,) of classes, (sample, target) of numbers or (sample, label)
+    of 0 and 1; or the name of a column, or of several of a frame. groups: an array, or the name of a column. out: the run's
+    folder, runs/RECIPE or runs/RECIPE-quick by default. fresh: delete the run in that folder first. Repeating the call resumes
+    where the last one
     stopped and gives bit-identical results. If only combination or evaluation changed, the trained members are reused.
     """
-    chosen = resolve(recipe, quick=quick, overrides={**_columns(labels, groups), **(overrides or {})}, skip_bad=skip_bad)
+    chosen = resolve(recipe, quick=quick, overrides={**_named(data, labels, groups), **(overrides or {})}, skip_bad=skip_bad)
+    chosen = _with_matrix(chosen, labels)
     chosen = chosen if is_path(data) else chosen.with_({"data.layout": "auto"})
     folder = Path(out or Path("runs") / (f"{chosen.name}-quick" if quick else chosen.name))
     return _train(chosen, data, folder, (labels, groups), fresh=fresh, log=log)
@@ -193,8 +196,8 @@ def _source(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], log: L
     if is_path(data):
         return str(data) or _simulated(out / "simulated", recipe, log)
     with tempfile.TemporaryDirectory(dir=out, prefix=".data.", suffix=".part") as folder:
-        labels, groups = (None if isinstance(word, str) else word for word in words)
-        made = write_data(data, Path(folder), labels, groups, series=task_of(recipe).series)
+        groups = None if isinstance(words[1], str) else words[1]
+        made = write_data(data, Path(folder), _columns(recipe, data, words[0]), groups, series=task_of(recipe).series)
         kept = out / made.name
         if kept.exists() and kept.read_bytes() != made.read_bytes():
             raise UserError(f"{out}: holds a run of other data; pass fresh=True to replace it, or choose another out")
@@ -214,22 +217,43 @@ def _unkept(copy: Path | None, out: Path) -> Iterator[None]:
         raise
 
 
-def _columns(labels: Any, groups: Any) -> dict[str, str]:
-    """The overrides for labels and groups that are column names, or for an array of groups."""
-    named = {"data.label": labels} if isinstance(labels, str) else {}
+def _named(data: Any, labels: Any, groups: Any) -> dict[str, Any]:
+    """The overrides for labels and groups that are names of columns, or for an array of groups."""
+    named: dict[str, Any] = {"data.label": labels} if isinstance(labels, str) else {}
+    if _are_names(data, labels):
+        named = {"data.targets": list(labels)}
     if isinstance(groups, str):
         return {**named, "split.group": groups}
     return named if groups is None else {**named, "split.group": "group"}
 
 
+def _are_names(data: Any, labels: Any) -> bool:
+    """Whether labels are the names of several columns of a frame."""
+    frame = hasattr(data, "to_csv") or hasattr(data, "write_csv")
+    return frame and isinstance(labels, list | tuple) and len(labels) > 0 and all(isinstance(name, str) for name in labels)
+
+
+def _with_matrix(recipe: Recipe, labels: Any) -> Recipe:
+    """The recipe for labels that are an array: each of its columns becomes a column of the data."""
+    if labels is None or isinstance(labels, str) or np.ndim(labels) < 2:
+        return recipe
+    return recipe.with_({"data.targets": list(task_of(recipe).columns_of(recipe, labels))})
+
+
+def _columns(recipe: Recipe, data: Any, labels: Any) -> dict[str, Any]:
+    """The columns of labels that are an array; none if they are names."""
+    named = labels is None or isinstance(labels, str) or _are_names(data, labels)
+    return {} if named else task_of(recipe).columns_of(recipe, labels)
+
+
 @contextmanager
-def _as_path(data: Any, labels: Any = None, *, series: bool = False) -> Iterator[str]:
+def _as_path(recipe: Recipe, data: Any, labels: Any = None) -> Iterator[str]:
     """The path of the data; data passed in memory are written to a temporary folder."""
     if is_path(data):
         yield str(data)
         return
     with tempfile.TemporaryDirectory(prefix="wavefold-") as folder:
-        yield str(write_data(data, Path(folder), labels, series=series))
+        yield str(write_data(data, Path(folder), _columns(recipe, data, labels), series=task_of(recipe).series))
 
 
 def look(recipe: Recipe | str | Path, source: str, *, out: Path) -> Path:
@@ -315,7 +339,7 @@ def predict(
     if target:
         task.check_target(target)
         _check_out(target, [source], run)
-    with _as_path(data, series=task.series) as path:
+    with _as_path(recipe, data) as path:
         predictions = task.predict(run, recipe, path, size=size, warn=warn)
     if target:
         with _disk_errors(Path(target), "no partial file was left"):
@@ -380,7 +404,7 @@ def score(
     task = task_of(recipe)
     if by and task.series:
         raise UserError("--by: applies only to labelled samples; forecasts are scored by lead time")
-    with _as_path(data, labels, series=task.series) as path:
+    with _as_path(recipe, data, labels) as path:
         return task.score(run, recipe, path, size=size, warn=warn, by=by)
 
 

@@ -1,6 +1,7 @@
-"""Reads samples from an .npz with `signals` (or `X`) and optionally `labels` (or `y`), `ids` and `groups`.
+"""Reads samples from an .npz with `signals` (or `X`) and optionally `labels` (or `y`), `ids`, `groups` and further columns.
 
-signals: (sample, position) or (sample, channel, position), numeric. Nothing is unpickled.
+signals: (sample, position) or (sample, channel, position), numeric; every other array (sample,) is a column. Nothing is
+unpickled.
 """
 
 from __future__ import annotations
@@ -38,8 +39,14 @@ def read_arrays(path: Path, *, label_column: str = "", group: str = "", labels: 
         ids=check_ids(ids.tolist(), numbers, path.name),
         lines=numbers,
         words=label_words(words["labels"].tolist()) if labels and words["labels"] is not None else None,
-        columns={} if words["groups"] is None else {"group": words["groups"]},
+        columns={**_further(arrays, len(signals)), **({} if words["groups"] is None else {"group": words["groups"]})},
     )
+
+
+def _further(arrays: Mapping[str, NDArray[np.generic]], count: int) -> dict[str, Strings]:
+    """The arrays without a meaning of their own that have one value for each sample."""
+    own = {name for names in _NAMES.values() for name in names}
+    return {name: array.astype(np.str_) for name, array in arrays.items() if name not in own and array.shape == (count,)}
 
 
 def _loaded(path: Path) -> dict[str, NDArray[np.generic]]:

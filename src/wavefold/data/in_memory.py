@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,27 @@ from numpy.typing import ArrayLike
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_arrays, write_whole
 
+_NONE: Mapping[str, ArrayLike] = {}
+
 
 def is_path(data: object) -> bool:
     """Whether `data` is a path rather than the data themselves."""
     return isinstance(data, str | os.PathLike)
 
 
-def write_data(data: Any, folder: Path, labels: Any = None, groups: ArrayLike | None = None, *, series: bool = False) -> Path:
+def write_data(
+    data: Any, folder: Path, columns: Mapping[str, ArrayLike] = _NONE, groups: ArrayLike | None = None, *, series: bool = False
+) -> Path:
     """Write data as `data.csv`, `data.nc` or `data.npz` in a folder; return the file's path.
 
     data: a pandas or polars frame, an xarray object, or an array: (sample, position) or (sample, channel, position); with
-    `series`, (time, row, column) or (time, channel, row, column). labels, groups: one per sample of an array. UserError for
-    anything else.
+    `series`, (time, row, column) or (time, channel, row, column). columns, groups: one value for each sample of an array.
+    UserError for anything else.
     """
     if hasattr(data, "to_netcdf"):
         return _written(folder / "data.nc", data, "to_netcdf")
     if hasattr(data, "to_csv") or hasattr(data, "write_csv"):
-        if groups is not None or not (labels is None or isinstance(labels, str)):
+        if groups is not None or columns:
             raise UserError("data: a frame holds its labels and groups as columns; name them by labels= and groups=")
         return _written_table(folder / "data.csv", data)
     array = np.asarray(data)
@@ -38,8 +42,8 @@ def write_data(data: Any, folder: Path, labels: Any = None, groups: ArrayLike | 
     if series:
         write_arrays(folder / "data.npz", {"frames": array})
     else:
-        further = {name: np.asarray(_strings(v)) for name, v in {"labels": labels, "groups": groups}.items() if v is not None}
-        write_arrays(folder / "data.npz", {"signals": array, **further})
+        further = dict(columns) if groups is None else {**columns, "groups": groups}
+        write_arrays(folder / "data.npz", {"signals": array, **{name: np.array(_strings(v)) for name, v in further.items()}})
     return folder / "data.npz"
 
 

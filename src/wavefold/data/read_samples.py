@@ -37,6 +37,7 @@ def read(
     rate: int = 0,
     skip_bad: bool = False,
     grouped: bool | None = None,
+    apart: Sequence[str] = (),
 ) -> Dataset:
     """Read a file, a folder or `physionet:<database>` into signals (sample, channel, position), ids, labels and groups.
 
@@ -49,12 +50,12 @@ def read(
     grid: for FITS files, the first and last wavelength and the step in angstrom. rate: for PTB-XL, values per second, 100 or
     500; 0 takes the lower one that is there. skip_bad: in a multi-file source, skip files that cannot be read and list them
     in left_out; otherwise the first one raises DataError. grouped: whether a named group column must exist; None means as
-    `labels`.
+    `labels`. apart: columns of a wide CSV that are not measurements, such as numbers to predict.
     """
     check_layout(layout)
     found = find(_local(source), layout)
     columns: dict[str, Any] = {"label_column": label_column, "group": group, "labels": labels}
-    options = {"grid": grid and [float(v) for v in grid], "rate": rate}
+    options = {"grid": grid and [float(v) for v in grid], "rate": rate, "apart": [name for name in apart if name]}
     table, digest = _table(found, columns, cache, options, skip_bad)
     names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
     numbers = None if table.words is None else _numbers(table.words, names, table, found)
@@ -106,6 +107,7 @@ def _table(
         return with_digest(layout.read(found.path, **columns, skip_bad=skip_bad))
     if layout.keeps == "rows":
         return _many(found, columns, cache, {name: options[name] for name in layout.options}, skip_bad)
+    columns = {**columns, **{name: list(options[name]) for name in layout.options if options[name]}}
     if cache:
         return cached(found.files, {"layout": found.layout, **columns}, lambda: _parse(found, columns))
     return _parse(found, columns), content_digest(found.files)

@@ -135,6 +135,7 @@ LAYOUTS: Table[Layout] = Table(
             locate=partial(locate_table, layout="wide"),
             test_files=_tests,
             suffixes=(".csv", ".csv.gz"),
+            options=("apart",),
         ),
         "ts": Layout(
             read_ts,

@@ -34,18 +34,18 @@ LABELS = ("label", "type", "class", "target")
 WORDS = ("id", UNNAMED.lower(), *GROUPS, *LABELS)  # non-measurement columns, in lower case
 
 
-def read_wide(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
+def read_wide(path: Path, *, label_column: str = "", group: str = "", labels: bool = True, apart: Sequence[str] = ()) -> Table:
     """Read signals (sample, 1, position), ids, labels and further columns of a wide CSV; DataError names line and id.
 
     label_column: "" takes the one column named label, type, class or target, else a last column named y; a named column must
-    exist if labels are wanted. group: a column that is not a measurement, if there is one with that name.
+    exist if labels are wanted. group, apart: columns that are not measurements, those that there are.
     """
     rows = _Rows(path.name)
     for first, lines in line_blocks(path):
         if first == 1:
             columns = column_names(lines[0], path.name, numbered=True)
             label = _label_of(columns, path.name, label_column) if labels else ""
-            named = {one_named(columns, word) for word in (group, label_column)}
+            named = {one_named(columns, word) for word in (group, label_column, *apart)}
             rows.head(columns, label, {*named, label, *_likely_labels(columns)})
         rows.add(lines[first == 1 :], first + (first == 1))
     return rows.table()

@@ -47,6 +47,9 @@ class Task(Protocol):
     def simulate(self, recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
         """Write simulated data in the file layout of the recipe's real data."""
 
+    def columns_of(self, recipe: Recipe, labels: Any) -> dict[str, Any]:
+        """The columns, name to (sample,), that hold labels passed in memory."""
+
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Any:
         """Read and split all data and open the run, before any training; returns the context of `fit_and_evaluate`."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from wavefold.core.errors import UserError
 from wavefold.core.records import Scores
 from wavefold.core.run import RunFolder
 from wavefold.recipe import Recipe
@@ -51,6 +53,10 @@ class Forecasting:
     def simulate(self, recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
         """Write simulated sequences in the file layout of the recipe's real data."""
         return simulate_frames(recipe, folder, count=count, seed=seed)
+
+    def columns_of(self, recipe: Recipe, labels: Any) -> dict[str, Any]:
+        """None: frames have no labels."""
+        raise UserError("labels: frames have none; they are forecast from the frames before them")
 
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> ForecastContext:
         """Read, cut and split all data and open the run."""

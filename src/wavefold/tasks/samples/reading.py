@@ -196,7 +196,7 @@ def _reading(recipe: Recipe, info: RunInfo | None = None) -> dict[str, Any]:
     data, numbered = recipe.data, target_of(recipe).numbered
     label = data.label if numbered else ""
     fields: dict[str, Any] = {"layout": data.layout, "label_column": label, "grid": data.grid, "rate": data.rate or 0}
-    fields["skip_bad"] = data.skip_bad
+    fields |= {"skip_bad": data.skip_bad, "apart": () if numbered else (*(data.targets or ()), data.label)}
     if info is None:
         return fields
     classes = {"classes": info.classes} if numbered else {}

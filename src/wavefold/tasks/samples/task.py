@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from wavefold.core.errors import UserError, listed
 from wavefold.core.records import Scores
 from wavefold.core.run import RunFolder
 from wavefold.evaluation.metrics import Score
@@ -51,6 +55,18 @@ class SampleTask(Target):
     def simulate(self, recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
         """Write simulated samples in the file layout of the recipe's real data."""
         return simulate_samples(recipe, folder, count=count, seed=seed)
+
+    def columns_of(self, recipe: Recipe, labels: Any) -> dict[str, Any]:
+        """The columns that hold labels passed in memory: one of classes, or one for each number or label of a matrix."""
+        given = np.asarray(labels)
+        if self.numbered:
+            return {"labels": labels}
+        names, matrix = self.names(recipe), given.reshape(len(given), -1) if given.ndim else given
+        if matrix.ndim != 2 or matrix.shape[1] != len(names):
+            raise UserError(
+                f"labels: shape {given.shape}; expected (sample, {len(names)}), in the order {listed(names)} of the recipe"
+            )
+        return dict(zip(names, matrix.T, strict=True))
 
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Context:
         """Read and split all data and open the run."""
