@@ -229,6 +229,8 @@ REFUSED = [
     ("stellar_parameters", {"stage.0.loss": "cross_entropy"}, "stage.0: 'cross_entropy' is not one of"),
     ("stellar_parameters", {"prepare": [{"step": "repeat"}]}, "prepare.0.step: 'repeat' is not one of"),
     ("stellar_parameters", {"output.baselines": ["kernels"]}, "output.baselines: names a baseline twice"),
+    ("stellar_parameters", {"data.targets": ["teff", "TEFF", "feh"]}, "data.targets: names 'teff' twice"),
+    ("ecg12", {"data.classes": ["NORM", "MI", "NORM"]}, "data.classes: names 'NORM' twice"),
     ("ecg12", {"data.label": ""}, "data.label: must name the column that lists each sample's labels"),
     ("ecg12", {"batches.fractions": "equal"}, "batches.fractions: does not apply to multi-label recipes"),
     ("ecg12", {"combine.threshold": 0.3}, "combine.threshold: thresholds of labels are learned"),
@@ -297,5 +299,5 @@ def test_a_frame_with_several_columns_to_predict(tmp_path: Path) -> None:
 def test_real_stars_and_their_gaps(real: Any) -> None:
     lines = wavefold.check("stellar_parameters", real("miles"))
     assert "targets: teff 2748 to 36000 (3 unknown), logg 0 to 5.5 (3 unknown), feh -2.93 to 1.65 (28 unknown)" in lines
-    with pytest.raises(UserError, match=r"id \S+: type is '[A-Z]', expected a number or an empty entry"):
+    with pytest.raises(UserError, match=r"id \S+: type is '[A-Z]', expected a finite number or an empty entry"):
         wavefold.check(Recipe.load("stellar_parameters").with_({"data.targets": ["type", "logg", "feh"]}), real("miles"))

@@ -19,7 +19,7 @@ def table(**columns: list[str]) -> Dataset:
 
 
 def test_numbers_with_gaps_in_the_order_asked_for() -> None:
-    made = with_numbers(table(teff=["5777", " 6000.5 ", "", "NaN"], logg=["4.4", "-9999", "inf", "2"]), ["logg", "teff"])
+    made = with_numbers(table(teff=["5777", " 6000.5 ", "", "NaN"], logg=["4.4", "-9.999e3", "-999.00", "2"]), ["logg", "teff"])
     assert made.target_names == ("logg", "teff")
     assert made.targets is not None
     np.testing.assert_array_equal(made.targets, np.array([[4.4, 5777], [np.nan, 6000.5], [np.nan] * 2, [2, np.nan]], "f4"))
@@ -29,8 +29,11 @@ def test_numbers_with_gaps_in_the_order_asked_for() -> None:
 
 
 def test_a_text_target_is_one_line() -> None:
-    with pytest.raises(DataError, match=r"stars.csv id s1: teff is 'hot', expected a number or an empty entry"):
+    with pytest.raises(DataError, match=r"stars.csv id s1: teff is 'hot', expected a finite number or an empty entry"):
         with_numbers(table(teff=["5777", "hot"]), ["teff"])
+    for word in ("inf", "-Infinity", "1e39", "5_000", "0x10"):
+        with pytest.raises(DataError, match=f"id s1: teff is '{word}', expected a finite number"):
+            with_numbers(table(teff=["5777", word]), ["teff"])
     with pytest.raises(DataError, match=r"stars.csv: no column 'tef'; available columns: teff; did you mean 'teff'\?"):
         with_numbers(table(teff=["5777"]), ["tef"])
 
@@ -57,8 +60,8 @@ def test_flags_must_be_0_or_1_and_have_no_gap() -> None:
     made = with_flags(table(a=["0", "1.0"], b=["1", "0"]), ["a", "b"])
     assert made.targets is not None
     np.testing.assert_array_equal(made.targets, np.array([[0, 1], [1, 0]], "f4"))
-    for bad in ("", "2", "nan"):
-        with pytest.raises(DataError, match=rf"stars.csv id s1: label 'b' is '{bad}', expected 0 or 1 in every sample"):
+    for bad in ("", "2", "nan", "yes"):
+        with pytest.raises(DataError, match=rf"stars.csv id s1: b is '{bad}', expected 0 or 1 in every sample"):
             with_flags(table(a=["0", "1"], b=["1", bad]), ["a", "b"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,10 @@ from wavefold.core.errors import DataError, listed, nearest
 from wavefold.data.csv_text import one_named, shown
 from wavefold.data.dataset import Dataset, Floats, Strings, class_names, class_word
 
-_GAPS = frozenset(("", "nan", "na", "n/a", "none", "null", "-", "--", "-9999", "-9999.0", "-999", "-999.0"))
+_GAPS = ("", "nan", "na", "n/a", "none", "null", "-", "--")
+_MISSING = (-9999.0, -999.0)  # that catalogues write for unknown values, however they are spelled
+_LARGEST = float(np.finfo(np.float32).max)
+_FLAG = "0 or 1 in every sample"
 _SEPARATORS = re.compile(r"[;|,]")
 
 
@@ -50,16 +54,13 @@ def with_labels(dataset: Dataset, column: str, names: Sequence[str], *, complete
 
 def with_flags(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """The samples with columns of 0 and 1, one for each label, as targets; DataError for a gap or another number."""
-    made = with_numbers(dataset, names)
-    assert made.targets is not None
-    bad = ~np.isin(made.targets, (0.0, 1.0))
+    targets = np.stack([_numbers(dataset, name, _FLAG) for name in names], axis=1)
+    bad = ~np.isin(targets, (0.0, 1.0))
     if bad.any():
         row, label = np.argwhere(bad)[0]
         text = _column(dataset, names[label])[row]
-        raise DataError(
-            f"{dataset.source} id {dataset.ids[row]}: label '{names[label]}' is '{text}', expected 0 or 1 in every sample"
-        )
-    return made
+        raise DataError(f"{dataset.source} id {dataset.ids[row]}: {names[label]} is '{text}', expected {_FLAG}")
+    return replace(dataset, targets=targets, target_names=tuple(names))
 
 
 def check_occurring(dataset: Dataset, truth: Floats, names: Sequence[str]) -> None:
@@ -81,26 +82,28 @@ def _column(dataset: Dataset, name: str) -> Strings:
     return dataset.columns[found]
 
 
-def _numbers(dataset: Dataset, name: str) -> Floats:
+def _numbers(dataset: Dataset, name: str, expected: str = "a finite number or an empty entry") -> Floats:
     words = np.char.strip(_column(dataset, name))
-    gaps = np.isin(np.char.lower(words), list(_GAPS))
+    gaps = np.isin(np.char.lower(words), _GAPS)
+    numeric = np.where(gaps, "nan", words)
     try:
-        values = np.where(gaps, "nan", words).astype(np.float64)
+        values = numeric.astype(np.float64)
     except ValueError:
-        at = next(row for row, word in enumerate(np.where(gaps, "nan", words).tolist()) if not _is_number(word))
-        raise DataError(
-            f"{dataset.source} id {dataset.ids[at]}: {name} is '{words[at]}', expected a number or an empty entry; "
-            f"name columns of numbers in data.targets"
-        ) from None
-    return np.where(np.isfinite(values), values, np.nan).astype(np.float32)
+        values = np.array([_number(word) for word in numeric.tolist()])
+    unknown = gaps | np.isin(values, _MISSING)
+    bad = ~unknown & (~(np.abs(values) <= _LARGEST) | (np.char.find(words, "_") >= 0))
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise DataError(f"{dataset.source} id {dataset.ids[at]}: {name} is '{words[at]}', expected {expected}")
+    return np.where(unknown, np.nan, values).astype(np.float32)
 
 
-def _is_number(word: str) -> bool:
+def _number(word: str) -> float:
+    """The number that a word spells; infinity, which no value may be, if it spells none."""
     try:
-        float(word)
+        return float(word)
     except ValueError:
-        return False
-    return True
+        return math.inf
 
 
 def _words(entry: str) -> list[str]:

@@ -67,7 +67,8 @@ class Score:
             value, low, high = (v * self.per / self.n for v in (self.value, *self.interval))
             lines.append(f"l1 per {plural(self.per, 'row')} {value:,.0f} [{low:,.0f}, {high:,.0f}]")
         lines += [
-            f"{name} {value:.4f}{f' {self.units[name]}' if name in self.units else ''}" for name, value in self.others.items()
+            f"{name} {_text(value)}{f' {self.units[name]}' if name in self.units else ''}"
+            for name, value in self.others.items()
         ]
         for column, cuts in self.by.items():
             lines += [f"{self.metric} by {column}:", *(f"  {value:<20} {cut.line()}" for value, cut in cuts.items())]
@@ -167,13 +168,22 @@ def cut_score(
     """
     part, (odds, known) = _metric(metric), _checked(values, truth)
     cuts = {}
-    for mark in class_names([m for m in marks.tolist() if m]):
+    for mark in sorted(class_names([m for m in marks.tolist() if m]), key=_start):
         own = marks == mark
         rows = own | ~np.isin(known, known[own]) if known.ndim == 1 else own
         units = None if groups is None else np.asarray(groups)[rows]
         ends = interval(part, odds[rows], known[rows], groups=units, seed=seed)
         cuts[mark] = Cut(part.function(odds[rows], known[rows]), ends, int(own.sum()))
     return cuts
+
+
+def _start(mark: str) -> tuple[float, str]:
+    """Sorts ranges such as "8.4 to 16.6" by their first number, after it other marks in their own order."""
+    low, to, _ = mark.partition(" to ")
+    try:
+        return (float(low), "") if to else (math.inf, "")
+    except ValueError:
+        return math.inf, ""
 
 
 def f1_by_class(probabilities: ArrayLike, labels: ArrayLike) -> list[float]:

@@ -109,11 +109,15 @@ def number_histograms(dataset: Dataset) -> list[Chapter]:
     blocks: list[Block] = [
         histogram({name: values}, name) for name, values in zip(dataset.target_names, dataset.targets.T, strict=True)
     ]
-    rows = [
-        [name, int((~np.isnan(v)).sum()), int(np.isnan(v).sum()), *(number(float(q)) for q in np.nanquantile(v, (0, 0.5, 1)))]
-        for name, v in zip(dataset.target_names, dataset.targets.T, strict=True)
-    ]
+    rows = [[name, *_counted(values)] for name, values in zip(dataset.target_names, dataset.targets.T, strict=True)]
     return [Chapter("Targets", [*blocks, Table(["target", "known", "unknown", "least", "median", "most"], rows)])]
+
+
+def _counted(values: NDArray[np.float32]) -> list[object]:
+    """Known and unknown values, least, median and most."""
+    known = values[~np.isnan(values)]
+    ends = np.quantile(known, (0, 0.5, 1)).tolist() if len(known) else [np.nan] * 3
+    return [len(known), len(values) - len(known), *map(number, ends)]
 
 
 def _title(info: RunInfo, k: int) -> str:

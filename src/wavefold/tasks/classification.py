@@ -90,6 +90,9 @@ class Classification(SampleTask):
                 "training needs at least two classes"
             )
 
+    def check_folds(self, dataset: Dataset, folds: Sequence[Fold]) -> None:
+        """Nothing further: splits keep every class in the training part where they can."""
+
     def example(self, count: int) -> Ints:
         """One sample of each class."""
         return np.arange(count)

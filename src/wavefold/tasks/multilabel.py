@@ -17,6 +17,7 @@ from wavefold.core.records import RunInfo, Scores
 from wavefold.core.registry import build_part
 from wavefold.data.csv_text import one_named
 from wavefold.data.dataset import Dataset, Ints, Strings
+from wavefold.data.split import Fold
 from wavefold.data.targets import check_occurring, with_flags, with_labels
 from wavefold.ensemble.calibrate import NoCalibration
 from wavefold.ensemble.combine import EnsembleParts
@@ -33,7 +34,7 @@ from wavefold.reports.label_sections import label_balance, label_chapters, label
 from wavefold.reports.page import Block, Chapter, Table, Words
 from wavefold.serving.schemas import labels_model
 from wavefold.tasks.samples.predictions import Predictions, csv_of_columns
-from wavefold.tasks.samples.target import State, Truth, Values, check_unused
+from wavefold.tasks.samples.target import State, Truth, Values, check_once, check_unused
 from wavefold.tasks.samples.task import SampleTask
 from wavefold.training.multilabel_losses import MULTILABEL_LOSSES
 
@@ -94,6 +95,7 @@ class MultiLabel(SampleTask):
             raise UserError(
                 "data.label: must name the column that lists each sample's labels; or data.targets the columns of 0 and 1"
             )
+        check_once(self.names(recipe), "data.classes")
         if len(self.names(recipe)) < 1:
             raise UserError("data.classes: must name the labels to learn")
         why = "does not apply to multi-label recipes"
@@ -131,6 +133,16 @@ class MultiLabel(SampleTask):
     def check_truth(self, dataset: Dataset) -> None:
         """Each label must be in some samples and not in all."""
         check_occurring(dataset, self.truth(dataset), dataset.target_names)
+
+    def check_folds(self, dataset: Dataset, folds: Sequence[Fold]) -> None:
+        """Each label must be in some samples of every training part."""
+        for fold in folds:
+            counts = self.truth(dataset)[fold.train].sum(axis=0).tolist()
+            for name, count in zip(dataset.target_names, counts, strict=True):
+                if not count:
+                    raise DataError(
+                        f"{dataset.source}: label '{name}' is in no sample of the training part; add samples, or leave it out"
+                    )
 
     def example(self, count: int) -> Truth:
         """Two samples, one with every label."""

@@ -14,8 +14,9 @@ from torch import nn
 from wavefold.core.errors import DataError, UserError, plural
 from wavefold.core.records import RunInfo, Scores
 from wavefold.core.registry import build_part
+from wavefold.data.csv_text import one_named
 from wavefold.data.dataset import Dataset, Ints, Strings
-from wavefold.data.split import tenths
+from wavefold.data.split import Fold, tenths
 from wavefold.data.targets import targets_listed, with_numbers
 from wavefold.ensemble.calibrate import NoCalibration
 from wavefold.ensemble.combine import EnsembleParts
@@ -33,10 +34,11 @@ from wavefold.reports.number_sections import number_histograms, number_members, 
 from wavefold.reports.page import Block, Chapter, Table, Words
 from wavefold.serving.schemas import values_model
 from wavefold.tasks.samples.predictions import Predictions, csv_of_columns
-from wavefold.tasks.samples.target import State, Truth, Values, check_unused
+from wavefold.tasks.samples.target import State, Truth, Values, check_once, check_unused
 from wavefold.tasks.samples.task import SampleTask
 from wavefold.training.regression_losses import REGRESSION_LOSSES
 
+_FEWEST = 10  # known training values of a number
 _RARE = 30  # known truths, below which the report warns
 
 
@@ -91,6 +93,7 @@ class Regression(SampleTask):
     def check(self, recipe: Recipe) -> None:
         """One target or more, and none of the keys of classes."""
         names, units = self.names(recipe), recipe.data.target_units or []
+        check_once(names, "data.targets")
         if not names:
             raise UserError("data.targets: must name the columns to predict, such as --set 'data.targets=[\"teff\"]'")
         if units and len(units) != len(names):
@@ -122,7 +125,7 @@ class Regression(SampleTask):
 
     def has_truth(self, recipe: Recipe, dataset: Dataset) -> bool:
         """Whether the source has a column of every target."""
-        return set(self.names(recipe)) <= set(dataset.columns)
+        return all(one_named(dataset.columns, name) for name in self.names(recipe))
 
     def classes_of(self, names: Sequence[str]) -> list[str]:
         """None: simulators know their own numbers."""
@@ -142,7 +145,21 @@ class Regression(SampleTask):
         """Each target needs two different known values."""
         for name, values in zip(dataset.target_names, self.truth(dataset).T, strict=True):
             if len(np.unique(values[~np.isnan(values)])) < 2:
-                raise DataError(f"{dataset.source}: {name} has no two different values, so there is nothing to learn")
+                raise DataError(
+                    f"{dataset.source}: {name} has no two different values, so there is nothing to learn; leave it out of "
+                    "data.targets"
+                )
+
+    def check_folds(self, dataset: Dataset, folds: Sequence[Fold]) -> None:
+        """Each target needs ten known values in every training part."""
+        for fold in folds:
+            known = (~np.isnan(self.truth(dataset)[fold.train])).sum(axis=0).tolist()
+            for name, count in zip(dataset.target_names, known, strict=True):
+                if count < _FEWEST:
+                    raise DataError(
+                        f"{dataset.source}: {name} has {plural(count, 'known value')} in the training part, regression needs "
+                        f"{_FEWEST}; add samples, or leave it out of data.targets"
+                    )
 
     def example(self, count: int) -> Truth:
         """Two samples."""
@@ -212,7 +229,7 @@ class Regression(SampleTask):
         first = [metric, *(name for name in every if name.startswith("rmse-"))]
         return list(dict.fromkeys([*first, *every]))
 
-    def notes(self, recipe: Recipe, dataset: Dataset, folds: Sequence[Any]) -> list[str]:
+    def notes(self, recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
         """How many truths are unknown."""
         gaps = np.isnan(self.truth(dataset)).sum(axis=0).tolist()
         few = [f"{name} {n:,}" for name, n in zip(dataset.target_names, gaps, strict=True) if n]
@@ -223,11 +240,10 @@ class Regression(SampleTask):
         return NumberPredictions(ids, tuple(names), values, values)
 
     def scale_of(self, predictions: Values) -> Values:
-        """The standard deviation of the predictions, by column."""
-        spread = predictions.std(axis=0)
-        half = len(spread) // 2
-        size = np.where(spread[:half] > 0, spread[:half], 1.0)
-        return np.concatenate([size, size])
+        """The standard deviation of the predictions, or what they are expected to be off by if that is more, by column."""
+        means, spreads = np.split(predictions, 2, axis=1)
+        size = np.maximum(means.std(axis=0), spreads.mean(axis=0))
+        return np.tile(np.where(size > 0, size, 1.0), 2)
 
     def explained(self, values: Values) -> Ints:
         """The first number."""

@@ -63,9 +63,11 @@ def read_ptbxl(
         column_place([*columns, SUPERCLASS], label_column, file.name)
     ids = check_ids(_column(columns, "ecg_id", file.name), lines, file.name)
     names = _files(columns, lines, file, rate := _rate(columns, file, rate))
-    codes = _codes(_column(columns, CODES, file.name), lines, file.name)
+    codes = _codes(_column(columns, CODES, file.name), lines, file.name) if labels or one_named(columns, CODES) else None
     filled = fill_records(file.parent, names, rate, store, skip_bad=skip_bad)
-    words = {name: np.array(column, np.str_) for name, column in columns.items()} | _meanings(codes, file.parent)
+    words = {name: np.array(column, np.str_) for name, column in columns.items()} | (
+        {} if codes is None else _meanings(codes, file.parent)
+    )
     table = Table(
         signals=filled.signals,
         ids=ids[filled.kept],

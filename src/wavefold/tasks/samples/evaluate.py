@@ -297,7 +297,7 @@ def _no_better(evaluator: _Evaluator, ours: Mapping[str, Any], prior: ScoreRow) 
     """A note if the ensemble is no better than the baseline that ignores the signals."""
     metric = evaluator.metric
     value, theirs = ours[metric.name][0], prior.value(metric.name)
-    if value > theirs if metric.higher_is_better else value < theirs:
+    if np.isnan([value, theirs]).any() or (value > theirs if metric.higher_is_better else value < theirs):
         return []
     what = evaluator.target.prior_words
     return [f"no better than {what}; try more epochs, smaller batches or more samples"]

@@ -17,6 +17,7 @@ from wavefold.core.records import RunInfo
 from wavefold.core.registry import build_part, pick
 from wavefold.core.run import LIMITED
 from wavefold.data import read, test_files
+from wavefold.data.csv_text import one_named
 from wavefold.data.dataset import Dataset, Strings, shape_words
 from wavefold.data.split import SPLITS, Fold, holdout
 from wavefold.recipe import Recipe, digest_of
@@ -63,6 +64,7 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     given: dict[str, Any] = {name: value for name, value in {**known, "seed": recipe.seed}.items() if name in named}
     with _named(dataset.source):
         folds: list[Fold] = build_part(SPLITS, recipe.split.way, recipe.split.options, "split", **given)
+    target.check_folds(dataset, folds)
     held = len(folds[0].validation) if len(folds) == 1 else len(dataset) - max(len(f.test) for f in folds)
     needed = target.parts.combiners[recipe.combine.by].needs
     if held < needed:
@@ -134,12 +136,13 @@ def column_marks(dataset: Dataset, column: str) -> Strings:
 
     A numeric column with more than 12 distinct values is binned at the quartiles of its nonzero values; zeros become "".
     """
-    if column not in dataset.columns:
+    found = one_named(dataset.columns, column)
+    if not found:
         there = listed(dataset.columns) or "none"
         raise UserError(
             f"{dataset.source}: no column '{column}' to group by; available columns: {there}{nearest(column, dataset.columns)}"
         )
-    words = dataset.columns[column]
+    words = dataset.columns[found]
     if len(set(words.tolist()) - {""}) <= _WORDS:
         return words
     try:

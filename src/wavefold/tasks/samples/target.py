@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import nn
 
-from wavefold.core.errors import UserError, listed
+from wavefold.core.errors import UserError
 from wavefold.core.records import RunInfo, Scores
 from wavefold.core.registry import build_part
 from wavefold.data.dataset import Dataset, Floats, Ints, Strings
@@ -79,6 +79,10 @@ class Target(ABC):
     @abstractmethod
     def check_truth(self, dataset: Dataset) -> None:
         """Raise DataError if nothing can be learned from the truth."""
+
+    @abstractmethod
+    def check_folds(self, dataset: Dataset, folds: Sequence[Fold]) -> None:
+        """Raise DataError if nothing can be learned from the training part of a fold."""
 
     @abstractmethod
     def example(self, count: int) -> Truth:
@@ -249,9 +253,9 @@ def check_unused(recipe: Recipe, section: str, keys: Sequence[str], why: str) ->
         raise UserError(f"{changed[0]}: {why}; remove it")
 
 
-def known(names: Sequence[str]) -> str:
-    """Names for a message."""
-    return listed(names) if len(names) <= _LISTED else f"{listed(names[:_LISTED])} and {len(names) - _LISTED} more"
-
-
-_LISTED = 12
+def check_once(names: Sequence[str], place: str) -> None:
+    """Raise UserError if a list names something twice, in whatever case."""
+    lower = [name.lower() for name in names]
+    twice = [name for name, word in zip(names, lower, strict=True) if lower.count(word) > 1]
+    if twice:
+        raise UserError(f"{place}: names '{twice[0]}' twice; name each once")
