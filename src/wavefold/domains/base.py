@@ -39,6 +39,7 @@ class Domain:
 
     name: str
     words: Words = Words()
+    words_by_simulator: Mapping[str, Words] = field(default_factory=dict)  # for recipes with samples of another kind
     layouts: Mapping[str, Layout] = field(default_factory=dict)
     remotes: Mapping[str, Fetch] = field(default_factory=dict)  # "physionet:" -> function that fetches the rest of the name
     simulators: Mapping[str, Callable[..., Dataset]] = field(default_factory=dict)  # (count, seed, *, shape, classes)
@@ -73,3 +74,9 @@ def domain_of(simulator: str) -> Domain:
     """Return the domain that a recipe's simulator belongs to, or an empty domain if none has it."""
     found = (d for d in installed_domains().values() if simulator in d.simulators or simulator in d.series_simulators)
     return next(found, Domain(name=""))
+
+
+def words_of(simulator: str) -> Words:
+    """The terms for the samples of a recipe, by its simulator."""
+    domain = domain_of(simulator)
+    return domain.words_by_simulator.get(simulator, domain.words)

@@ -12,6 +12,7 @@ from wavefold.domains.heartbeat.write_ptbxl import write_ptbxl
 DOMAIN = Domain(
     name="heartbeat",
     words=Words(sample=("beat", "beats"), group=("patient", "patients")),
+    words_by_simulator={"ecg12": Words(sample=("record", "records"), group=("patient", "patients"))},
     layouts=LAYOUTS,
     remotes={"physionet:": fetch},
     simulators={"ecg": simulate_beats, "ecg12": simulate_ecg12},

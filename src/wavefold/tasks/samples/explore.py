@@ -15,7 +15,7 @@ from wavefold.data.axes import Axis, axis_of
 from wavefold.data.dataset import Dataset, Ints, Strings, shape_words
 from wavefold.data.quality import NearDuplicates, duplicates, label_conflicts, leaks, near_duplicates, near_to
 from wavefold.data.statistics import ClassStatistics, ValueRanges, class_statistics, value_ranges
-from wavefold.domains.base import Domain, domain_of
+from wavefold.domains.base import Domain, domain_of, words_of
 from wavefold.plots.charts import histogram, mean_and_spread
 from wavefold.recipe import Recipe
 from wavefold.reports.chapters import some_of
@@ -47,7 +47,7 @@ def explore_samples(recipe: Recipe, source: str) -> Page:
         title=f"{named}: data overview",
         lead=f"{dataset.source}, read with recipe '{recipe.name}'. No model was trained.",
         chapters=chapters,
-        headline=_headline(dataset, found, domain.words.sample[1]),
+        headline=_headline(dataset, found, words_of(recipe.data.simulator).sample[1]),
     )
 
 

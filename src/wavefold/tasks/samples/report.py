@@ -15,7 +15,7 @@ from wavefold.data.axes import axis_of
 from wavefold.data.dataset import Dataset, Ints
 from wavefold.data.split import Fold
 from wavefold.data.statistics import drift
-from wavefold.domains.base import Domain, domain_of
+from wavefold.domains.base import Domain, domain_of, words_of
 from wavefold.plots.plot import Figure
 from wavefold.recipe import Recipe
 from wavefold.reports.chapters import (
@@ -57,7 +57,7 @@ def report_samples(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> Page
         title=f"{info.recipe}: run report",
         lead=report_lead(run, scores, info),
         chapters=chapters,
-        headline=headline(scores, domain_of(recipe.data.simulator).words.sample[1]),
+        headline=headline(scores, words_of(recipe.data.simulator).sample[1]),
     )
 
 
@@ -192,7 +192,7 @@ def _some(rows: Ints) -> Ints:
 
 def _groups_shown(recipe: Recipe, dataset: Dataset, train: Ints, test: Ints) -> list[Block]:
     if dataset.groups is None:
-        own = domain_of(recipe.data.simulator).words
+        own = words_of(recipe.data.simulator)
         lacking = f"The {own.sample[1]} have no groups (such as {own.group[0]}), so leakage between the parts is not checked."
         return [Words(lacking, "warning")]
     learned, tested = set(dataset.groups[train].tolist()), set(dataset.groups[test].tolist())
