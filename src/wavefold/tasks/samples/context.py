@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wavefold.core.records import SCORES_FORMAT
 from wavefold.core.run import RUN_FORMAT, RunFolder
 from wavefold.data.dataset import Dataset
 from wavefold.data.split import Fold
@@ -34,7 +35,9 @@ class Context:
         tree = self.recipe.tree()
         left_out = [d.left_out for d in (self.dataset, *self.tests)]
         weights = [m.weight for m in self.recipe.member]
-        return digest_of([tree["combine"], weights, tree["output"], [t.digest for t in self.tests], left_out, RUN_FORMAT])
+        return digest_of(
+            [tree["combine"], weights, tree["output"], [t.digest for t in self.tests], left_out, RUN_FORMAT, SCORES_FORMAT]
+        )
 
 
 def baseline_file(name: str) -> str:
