@@ -248,6 +248,13 @@ def test_a_recipe_that_cannot_be_is_one_line(name: str, changes: dict[str, Any],
     assert "\n" not in str(refused.value)
 
 
+def test_a_rate_that_the_simulator_does_not_have(tmp_path: Path) -> None:
+    done = said("simulate", "ecg12", str(tmp_path / "new"), "--count", "20", "--set", "data.rate=500")
+    assert done.exit_code == 2
+    assert "data.rate: simulator 'ecg12' makes steps of 1/100 s, not of 1/500 s; leave it out" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def test_two_stages_need_nets_of_one_width() -> None:
     recipe = Recipe.load("stellar_parameters")
     stages = [stage.model_dump() for stage in recipe.stage]

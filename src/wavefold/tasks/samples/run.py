@@ -168,6 +168,11 @@ def simulate_samples(recipe: Recipe, folder: Path, *, count: int, seed: int) -> 
     target = target_of(recipe)
     names = target.classes_of(target.names(recipe))
     dataset = make(count, seed, shape=recipe.data.shape, classes=names, **_backgrounds(recipe, make))
+    rate = recipe.data.rate
+    if rate and dataset.unit and dataset.unit != f"1/{rate} s":
+        raise UserError(
+            f"data.rate: simulator '{recipe.data.simulator}' makes steps of {dataset.unit}, not of 1/{rate} s; leave it out"
+        )
     return pick(WRITERS, recipe.data.writes, "data.writes")(dataset, folder)
 
 
