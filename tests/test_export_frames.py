@@ -24,7 +24,7 @@ pytest.importorskip("onnxruntime")
 from wavefold.export.onnx import OnnxModel
 
 PAST, AHEAD = 3, 2
-WRITES = "wavefold.tasks.frames.export.write_onnx"
+WRITES = "wavefold.export.verified.write_onnx"
 SMALL = {
     "blend": {"blurs": [1.0]},
     "conv_lstm": {"hidden": 4, "depth": 1, "activation": "linear"},
@@ -116,7 +116,7 @@ def test_what_a_step_refuses_is_no_value_in_torch() -> None:
 def test_every_net_is_written_and_agrees(every_net: RunFolder, number: int, tmp_path: Path) -> None:
     made = export_forecaster(every_net, tmp_path / "model.onnx", member=number, log=lambda line: None)
     assert made.largest_difference < 1e-5
-    assert not made.simulated
+    assert " real window" in made.compared
     model = OnnxModel(made.path)
     assert (model.inputs, model.outputs) == (["frames"], ["forecast"])
     frames = np.random.default_rng(1).normal(50, 3, (3, 2, PAST, 9, 10)).astype(np.float32)
@@ -171,7 +171,7 @@ def test_a_moved_source_is_said_and_simulated(
     metadata = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**metadata, "source": str(tmp_path / "gone.npz")}))
     made = export_forecaster(RunFolder(folder), tmp_path / "model.onnx", log=said.append)
-    assert made.simulated
+    assert " simulated window" in made.compared
     assert said[0].startswith(f"{tmp_path / 'gone.npz'}: no such file or folder; verifying on simulated frames")
 
 

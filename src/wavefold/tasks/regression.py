@@ -85,6 +85,7 @@ class Regression(SampleTask):
     words = "numbers"
     kind = "values"
     output = "values"
+    difference_unit = "standard deviations"
     difference_words = "a prediction, in standard deviations"
     worst_words = "the largest errors in units of the spread of all truths"
     unsure_words = "the widest predicted spread"

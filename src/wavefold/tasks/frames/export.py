@@ -8,11 +8,9 @@ and columns are those of the training frames.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,12 +20,12 @@ from torch import Tensor, nn
 
 from wavefold.core import version
 from wavefold.core.errors import UserError, listed, plural
-from wavefold.core.files import write_whole
 from wavefold.core.records import RunInfo
 from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Floats
 from wavefold.data.series import Seconds, Series, Windows
-from wavefold.export.onnx import OnnxModel, check_onnx, words_of, write_onnx
+from wavefold.export.onnx import OnnxModel, check_onnx, words_of
+from wavefold.export.verified import Exported, write_verified
 from wavefold.models.first_forecast import FirstForecast
 from wavefold.recipe import Recipe
 from wavefold.tasks.base import recipe_of
@@ -43,24 +41,6 @@ _CLOSE_CARRIED = 1e-2  # the same for single cells after advection, where rounde
 _ROUNDING = 2  # tolerance in float32 steps of the largest value
 _CARRIED = ("advection", "spectral")
 _MOST_WINDOWS, _VALUES = 8, 1 << 23  # windows to verify a file on; values in all of them
-
-
-@dataclass(frozen=True)
-class Exported:
-    """An exported file and the result of its verification."""
-
-    path: Path
-    largest_difference: float  # from torch, in standard deviations of the later frames
-    windows: int  # it was verified on
-    simulated: bool  # whether they were simulated because the run's frames are gone
-    bytes: int
-
-    def line(self) -> str:
-        """Summarize the export in one line."""
-        return (
-            f"{self.path}: {self.bytes / 1e6:.1f} MB; forecasts of {plural(self.windows, 'window')} match torch to "
-            f"{self.largest_difference:.0e} of the standard deviation of the later frames"
-        )
 
 
 class WholeForecaster(nn.Module):
@@ -133,18 +113,18 @@ def export_forecaster(
         log(note)
     if _is_carried(whole):
         log("exporting the motion-based first forecast takes a minute or more")
-    with TemporaryDirectory() as folder:
-        made = Path(folder) / "forecast.onnx"
-        examples, inputs = _examples(metadata, recipe, whole.needs_clock)
-        with warnings.catch_warnings():  # two inputs share one free axis on purpose
-            warnings.filterwarnings("ignore", "# The axis name: sample", UserWarning)
-            write_onnx(made, whole, examples, inputs=inputs, outputs=["forecast"], metadata=stored)
-        answers = Forecaster(run, recipe, metadata.targets)
-        name = "ensemble" if member is None or len(recipe.member) == 1 else answers.names[member]
-        difference = _compared(OnnxModel(made), answers, name, windows, _CLOSE_CARRIED if _is_carried(whole) else _CLOSE)
-        content = made.read_bytes()
-    write_whole(Path(out), lambda stream: stream.write(content))
-    return Exported(Path(out), difference, len(windows), bool(note), len(content))
+    examples, inputs = _examples(metadata, recipe, whole.needs_clock)
+    answers = Forecaster(run, recipe, metadata.targets)
+    name = "ensemble" if member is None or len(recipe.member) == 1 else answers.names[member]
+    close = _CLOSE_CARRIED if _is_carried(whole) else _CLOSE
+
+    def compare(model: OnnxModel) -> float:
+        return _compared(model, answers, name, windows, close)
+
+    made = write_verified(Path(out), whole, examples, compare, names=(inputs, ["forecast"]), metadata=stored)
+    chosen = f"{len(windows)} {'simulated' if note else 'real'} window{'s' if len(windows) != 1 else ''}"
+    unit = "standard deviations of the later frames"
+    return Exported(Path(out), made[0], unit, chosen, plural(len(whole.nets), "net"), made[1])
 
 
 def clock_of(windows: Windows) -> Seconds:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +11,13 @@ from numpy.typing import NDArray
 
 from wavefold.core import version
 from wavefold.core.errors import UserError
-from wavefold.core.files import write_whole
 from wavefold.core.records import RunInfo
 from wavefold.core.registry import pick
 from wavefold.core.run import RunFolder
 from wavefold.data import SIMULATORS, test_files
 from wavefold.data.dataset import Dataset, Floats
-from wavefold.export.onnx import OnnxModel, check_onnx, words_of, write_onnx
+from wavefold.export.onnx import OnnxModel, check_onnx, words_of
+from wavefold.export.verified import Exported, write_verified
 from wavefold.models import MODELS
 from wavefold.recipe import Recipe
 from wavefold.tasks.base import recipe_of
@@ -29,35 +26,12 @@ from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.reading import read_like
 from wavefold.tasks.samples.target import target_of
 
-__all__ = ["Exported", "export_run"]
-
 Log = Callable[[str], None]
 Values = NDArray[np.floating]
 
 _CLOSE = 1e-5  # largest allowed difference from torch in a probability
 _ROWS = 512  # compared at most
 _ODD = 1, 7  # further batch sizes: the result must not depend on the batch
-
-
-@dataclass(frozen=True)
-class Exported:
-    """The exported file and how closely it matches torch."""
-
-    path: Path
-    largest_difference: float  # from torch, in a probability
-    rows: int  # compared
-    real: bool  # whether the rows came from the run's source; otherwise they were simulated
-    contents: str  # "3 nets and kernel features, 4 folds"
-    bytes: int
-
-    def line(self) -> str:
-        """Summarize the export in one line."""
-        kind = "real" if self.real else "simulated"
-        where = (
-            f"largest difference from torch {self.largest_difference:.1e} "
-            f"on {self.rows} {kind} row{'s' if self.rows != 1 else ''}"
-        )
-        return f"{self.path}: {self.contents}, {self.bytes / 1e6:.1f} MB; {where}"
 
 
 def export_run(run: RunFolder, out: str | Path, *, member: int | None = None, log: Log = print) -> Exported:
@@ -74,26 +48,20 @@ def export_run(run: RunFolder, out: str | Path, *, member: int | None = None, lo
     net = ensemble_module(run, recipe, members=None if member is None else [member])
     signals, real = _rows(recipe, info, run.source, log)
     expected = predictions_for(run, Dataset(signals, np.arange(len(signals)).astype(np.str_)), member=member)
-    with _beside(Path(out)) as path:
-        example = torch.from_numpy(signals[:1].repeat(2, axis=0))
-        fields = _metadata(run, recipe, member)
-        write_onnx(path, net, [example], inputs=["signals"], outputs=[target.output], metadata=fields)
-        difference = _difference(OnnxModel(path), signals, expected, target.scale_of(expected))
+
+    def compare(model: OnnxModel) -> float:
+        difference = _difference(model, signals, expected, target.scale_of(expected))
         if not difference <= _CLOSE:
             raise UserError(
                 f"{out}: ONNX Runtime differs from torch by {difference:.1e} in {target.difference_words}, more than "
                 f"{_CLOSE:.0e}: no file was written; export members one by one with --member to find the cause"
             )
-        content = path.read_bytes()
-    write_whole(Path(out), lambda stream: stream.write(content))
-    return Exported(Path(out), difference, len(signals), real, _contents(recipe, info, member), len(content))
+        return difference
 
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A temporary path at which to write and verify the file."""
-    with tempfile.TemporaryDirectory(prefix="wavefold-export-") as folder:
-        yield Path(folder) / out.name
+    example, names = torch.from_numpy(signals[:1].repeat(2, axis=0)), (["signals"], [target.output])
+    made = write_verified(Path(out), net, [example], compare, names=names, metadata=_metadata(run, recipe, member))
+    rows = f"{len(signals)} {'real' if real else 'simulated'} row{'s' if len(signals) != 1 else ''}"
+    return Exported(Path(out), made[0], target.difference_unit, rows, _contents(recipe, info, member), made[1])
 
 
 def _rows(recipe: Recipe, info: RunInfo, source: str, log: Log) -> tuple[Floats, bool]:

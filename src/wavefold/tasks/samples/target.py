@@ -47,6 +47,7 @@ class Target(ABC):
     words: str  # for its outputs: "classes"
     kind: str  # word for the server's page and description
     output: str = "probabilities"  # name of what an exported file returns
+    difference_unit: str = ""  # of these differences, "" for probabilities
     difference_words: str = "a probability"  # what the differences of an exported file are measured in
     numbered: bool = False  # whether each sample has one class, which the reader numbers
 
