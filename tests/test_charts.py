@@ -39,6 +39,7 @@ ALL = {
     ),
     "histogram": lambda n: charts.histogram({n: [1, 2, 3.5], "b": [np.nan, 2]}, n, log=True),
     "map_grid": lambda n: charts.map_grid(MAPS, [n, "b", "c"], n, across=n, up=n),
+    "scatter": lambda n: charts.scatter({n: ([1, np.nan, 3], [0.5, 1, -1])}, n, n, "diagonal"),
     "by_lead": lambda n: charts.by_lead({n: [1, 2], "b": [3, np.nan]}, n, [n, "+2 h"], n),
     "forecast_player": lambda n: charts.forecast_player(MAPS, MAPS + 1, MAPS[:2], [n] * 5, n),
     "in_order": lambda n: charts.in_order({n: [1.0, np.nan], "b": [2.0, 3.0]}, [n, "b"], n, n),

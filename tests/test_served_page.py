@@ -41,7 +41,7 @@ CURVES = replace(
 PANELS = replace(
     CURVES, shape=(6, 4, 5), example=np.arange(120, dtype=np.float32).reshape(6, 4, 5), axis=None, read=None, suffixes=()
 )
-FILMS = replace(FRAMES, title="fake frames", shape=(1, 2, 6, 8), example=np.ones((1, 2, 6, 8), np.float32))
+FILMS = replace(FRAMES, metadata={"engine": "ONNX Runtime"}, shape=(1, 2, 6, 8), example=np.ones((1, 2, 6, 8), np.float32))
 NUMBERS = replace(
     CURVES,
     kind="values",

@@ -55,7 +55,10 @@ class Classification(SampleTask):
     def check(self, recipe: Recipe) -> None:
         """Two classes at least; no key of other targets."""
         if len(recipe.data.classes) < 2:
-            raise UserError(f"{recipe.name}: data.classes: must name two or more classes")
+            raise UserError(
+                f"{recipe.name}: data.classes: must name two or more classes; a forecasting recipe has a [windows] section "
+                "instead"
+            )
         check_unused(recipe, "data", ("targets", "target_units"), "applies only to regression and multi-label recipes")
 
     def names(self, recipe: Recipe) -> tuple[str, ...]:

@@ -176,7 +176,8 @@ def _need_memory(recipe: Recipe) -> list[str]:
     """The recipe entries that need all training signals in memory, as named in errors."""
     balancers = [f"prepare.{i}: '{step.step}'" for i, step in enumerate(recipe.prepare) if step.step in BALANCERS]
     named = {f"member.{i}": member.model for i, member in enumerate(recipe.member)}
-    named |= {f"output.baselines: {name}": name for name in recipe.output.compared}
+    named |= {f"output.baselines.{i}": name for i, name in enumerate(recipe.output.baselines)}
+    named |= {"output.baseline": recipe.output.baseline}
     kinds = target_of(recipe).fitted
     fitted = {place: name for place, name in named.items() if name in kinds}
     return balancers + [f"{place}: '{name}'" for place, name in fitted.items() if not reads_lazily(kinds[name])]
