@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from wavefold.core.errors import DataError, listed, nearest
+from wavefold.core.errors import DataError, nearest
 from wavefold.data.csv_text import one_named, shown
 from wavefold.data.dataset import Dataset, Floats, Strings, class_names, class_word
 
@@ -115,9 +115,3 @@ def _words(entry: str) -> list[str]:
         except (ValueError, SyntaxError, TypeError):
             return [class_word(word) for word in re.findall(r"[\w.+-]+", text)]
     return [class_word(word) for word in _SEPARATORS.split(text) if word.strip()]
-
-
-def targets_listed(names: Sequence[str], units: Sequence[str]) -> str:
-    """Names with their units, for messages: teff (K), logg (dex)."""
-    full = [*units, *("" for _ in names[len(units) :])]
-    return listed(f"{name} ({unit})" if unit else name for name, unit in zip(names, full, strict=True))

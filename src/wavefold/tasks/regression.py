@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import nn
 
@@ -17,7 +15,7 @@ from wavefold.core.registry import build_part
 from wavefold.data.csv_text import one_named
 from wavefold.data.dataset import Dataset, Ints, Strings
 from wavefold.data.split import Fold, tenths
-from wavefold.data.targets import targets_listed, with_numbers
+from wavefold.data.targets import with_numbers
 from wavefold.ensemble.calibrate import NoCalibration
 from wavefold.ensemble.combine import EnsembleParts
 from wavefold.ensemble.decide import keep_probabilities
@@ -33,40 +31,14 @@ from wavefold.reports.held_out import HeldOut
 from wavefold.reports.number_sections import number_histograms, number_members, residual_chapters
 from wavefold.reports.page import Block, Chapter, Table, Words
 from wavefold.serving.schemas import values_model
-from wavefold.tasks.samples.predictions import Predictions, csv_of_columns
+from wavefold.tasks.samples.predicted_numbers import NumberPredictions
+from wavefold.tasks.samples.predictions import Predictions
 from wavefold.tasks.samples.target import State, Truth, Values, check_once, check_unused
 from wavefold.tasks.samples.task import SampleTask
 from wavefold.training.regression_losses import REGRESSION_LOSSES
 
 _FEWEST = 10  # known training values of a number
 _RARE = 30  # known truths, below which the report warns
-
-
-@dataclass(frozen=True)
-class NumberPredictions(Predictions):
-    """Predicted numbers: `probabilities` and `decided` are (sample, 2 T), T means and then T standard deviations."""
-
-    per_name: ClassVar[int] = 2
-
-    def columns(self) -> dict[str, NDArray[Any]]:
-        """Return id, each number and its standard deviation, <name>_spread, each (sample,)."""
-        names = [*self.classes, *(f"{name}_spread" for name in self.classes)]
-        return {"id": self.ids, **dict(zip(names, self.probabilities.T, strict=True))}
-
-    def csv_rows(self) -> Iterator[Sequence[Any]]:
-        """Every column under a header."""
-        return csv_of_columns(self)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """ids, names, values and spreads, the last two (sample, T)."""
-        values, spreads = np.split(self.probabilities, 2, axis=1)
-        names = {"ids": np.asarray(self.ids, np.str_), "names": np.array(self.classes, np.str_)}
-        return {**names, "values": values, "spreads": spreads}
-
-    def messages(self) -> list[dict[str, Any]]:
-        """For each sample id, values and standard deviations by name."""
-        values, spreads = (self.by_name(part) for part in np.split(self.probabilities, 2, axis=1))
-        return [{"id": i, "values": v, "spreads": s} for i, v, s in zip(self.ids.tolist(), values, spreads, strict=True)]
 
 
 class Regression(SampleTask):
@@ -312,4 +284,3 @@ class Regression(SampleTask):
 
 
 TASK = Regression()
-__all__ = ["TASK", "NumberPredictions", "Regression", "targets_listed"]
