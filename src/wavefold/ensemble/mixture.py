@@ -5,34 +5,23 @@ Legend: M members, R rows, T targets. Predictions (M, R, 2T): T means, then T sp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
-
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from wavefold.core.errors import DataError
+from wavefold.ensemble.vote import Mean, WeightsModule
 
 Values = NDArray[np.float64]
 
 
-class Mixture:
+class Mixture(Mean):
     """Mean and standard deviation of the members' mixture of Gaussians: nothing to fit.
 
     Its variance is the members' mean variance plus the variance of their means, so members that disagree make it wider
     (as in Lakshminarayanan and others 2017). weights: one per member, equal by default.
     """
-
-    learns, needs = False, 1
-
-    def __init__(self, weights: Sequence[float] | None = None) -> None:
-        self.weights = weights
-
-    def fit(self, members: ArrayLike, targets: ArrayLike, seed: int) -> Self:
-        """Do nothing: a mixture learns nothing."""
-        return self
 
     def probabilities(self, members: ArrayLike) -> Values:
         """Means and spreads (R, 2T) from members (M, R, 2T)."""
@@ -44,25 +33,12 @@ class Mixture:
         mixed: Values = _MixtureModule(self.weights)(torch.from_numpy(given)).numpy()
         return mixed
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """weights: (member,), if given."""
-        return {} if self.weights is None else {"weights": np.array(self.weights, np.float64)}
-
-    def load(self, state: Mapping[str, NDArray[Any]]) -> Self:
-        """Restore the weights."""
-        self.weights = state["weights"].tolist() if "weights" in state else None
-        return self
-
     def module(self) -> nn.Module:
         """The same in torch: (M, N, 2T) float64 to (N, 2T)."""
         return _MixtureModule(self.weights)
 
 
-class _MixtureModule(nn.Module):
-    def __init__(self, weights: Sequence[float] | None) -> None:
-        super().__init__()
-        self.weights = None if weights is None else list(weights)
-
+class _MixtureModule(WeightsModule):
     def forward(self, members: Tensor) -> Tensor:
         weights = torch.tensor(self.weights or [1.0] * len(members), dtype=members.dtype)
         shares = (weights / weights.sum())[:, None, None]

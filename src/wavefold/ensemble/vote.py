@@ -63,11 +63,15 @@ class Mean:
         return _MeanModule(self.weights)
 
 
-class _MeanModule(nn.Module):
+class WeightsModule(nn.Module):
+    """Holds the members' weights; None where all are equal."""
+
     def __init__(self, weights: Sequence[float] | None) -> None:
         super().__init__()
         self.weights = None if weights is None else list(weights)
 
+
+class _MeanModule(WeightsModule):
     def forward(self, scores: Tensor) -> Tensor:
         weights = torch.tensor(self.weights or [1.0] * len(scores), dtype=scores.dtype)
         return (weights[:, None, None] * scores).sum(0) / weights.sum()
