@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,18 +24,17 @@ from wavefold.core.files import NO_ROOM
 from wavefold.core.interrupt import stop_on_signals
 from wavefold.core.outputs import PAGES, check_fresh, check_output
 from wavefold.core.process import is_main_process
-from wavefold.core.registry import installed_domains
 from wavefold.core.run import RunFolder, lock_folder
 from wavefold.data.dataset import Dataset
-from wavefold.data.in_memory import is_path, write_data
+from wavefold.data.in_memory import Data, is_frame, is_path, write_data
 from wavefold.data.lazy import Lazy
 from wavefold.data.sources import files_read
-from wavefold.domains.base import domain_of
+from wavefold.domains.base import domain_of, domains
 from wavefold.recipe import Recipe
 from wavefold.reports.page import write_page
 from wavefold.reports.score_table import score_rows
 from wavefold.serving.app import Limits, check_server, new_app, run_server
-from wavefold.tasks.base import Scored, recipe_of, task_of
+from wavefold.tasks.base import Predicted, Scored, recipe_of, task_of
 from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.predictions import check_target
 
@@ -68,21 +66,32 @@ class Run(RunFolder):
     `metadata` holds the contents of run.json, `scores` those of scores.json (`core/records.py`).
     """
 
-    def predict(self, data: Any, out: str | Path = "", **options: Any) -> Any:
+    def predict(
+        self, data: Data, out: str | Path = "", *, size: int = 512, skip_bad: bool = False, warn: Log = print
+    ) -> Predicted:
         """Predict every sample of a path, a data frame or an array, or forecast the frames that follow; see `predict`."""
-        return predict(self, data, out=out, **options)
+        return predict(self, data, out=out, size=size, skip_bad=skip_bad, warn=warn)
 
-    def score(self, data: Any, labels: Any = None, **options: Any) -> Scored:
+    def score(
+        self,
+        data: Data,
+        labels: ArrayLike | None = None,
+        *,
+        size: int = 512,
+        skip_bad: bool = False,
+        warn: Log = print,
+        by: Sequence[str] = (),
+    ) -> Scored:
         """Score on other labelled data, or on other frames; see `score`."""
-        return score(self, data, labels=labels, **options)
+        return score(self, data, labels=labels, size=size, skip_bad=skip_bad, warn=warn, by=by)
 
-    def report(self, out: str | Path = "", **options: Any) -> Path:
+    def report(self, out: str | Path = "", *, data: str = "", warn: Log = print) -> Path:
         """Write a page about the run; see `report`."""
-        return report(self, out=Path(out) if out else None, **options)
+        return report(self, out=Path(out) if out else None, data=data, warn=warn)
 
-    def export(self, out: str | Path = "model.onnx", **options: Any) -> Path:
+    def export(self, out: str | Path = "model.onnx", *, member: int | None = None, log: Log = print) -> Path:
         """Write the run as one ONNX file; see `export`."""
-        return export(self, out=Path(out), **options)
+        return export(self, out=Path(out), member=member, log=log)
 
     def serve(self, *, host: str = "127.0.0.1", port: int = 8000, log: Log = print) -> None:
         """Serve predictions over HTTP until stopped."""
@@ -111,7 +120,7 @@ def resolve(
     recipe: Recipe | str | Path,
     *,
     quick: bool = False,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, object] | None = None,
     skip_bad: bool = False,
 ) -> Recipe:
     """Load a recipe by name or TOML file, apply its [quick] values if asked, then the overrides: {"stage.*.epochs": 5}."""
@@ -136,13 +145,13 @@ def describe_nets(recipe: Recipe) -> str:
 @stop_on_signals()
 def train(
     recipe: Recipe | str | Path,
-    data: Any = "",
+    data: Data = "",
     *,
     out: str | Path = "",
-    labels: Any = None,
-    groups: ArrayLike | str | None = None,
+    labels: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     quick: bool = False,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, object] | None = None,
     fresh: bool = False,
     skip_bad: bool = False,
     log: Log = print,
@@ -164,7 +173,10 @@ def train(
     return _train(chosen, data, folder, (labels, groups), fresh=fresh, log=log)
 
 
-def _train(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], *, fresh: bool, log: Log) -> Run:
+_Named = tuple[ArrayLike | None, ArrayLike | None]  # labels and groups: arrays, or names of columns
+
+
+def _train(recipe: Recipe, data: Data, out: Path, words: _Named, *, fresh: bool, log: Log) -> Run:
     check(recipe)
     make_deterministic()
     path = str(data) if is_path(data) else ""
@@ -181,17 +193,17 @@ def _train(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], *, fres
         with main_process_first():
             source = _source(recipe, data, out, words, log)
             with _unkept(None if is_path(data) else Path(source), out):
-                context = task.begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
+                fit_and_evaluate = task.begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
         if not (out / "scores.json").exists():
             if is_main_process() and begun:
                 log(f"{out}: resuming where the last training stopped")
-            task.fit_and_evaluate(context)
+            fit_and_evaluate()
     if is_main_process():
         log(describe_scores(RunFolder(out)))
     return Run(out)
 
 
-def _source(recipe: Recipe, data: Any, out: Path, words: tuple[Any, Any], log: Log) -> str:
+def _source(recipe: Recipe, data: Data, out: Path, words: _Named, log: Log) -> str:
     """The path of the data: as given, simulated into the run's folder, or a copy there of data passed in memory."""
     if is_path(data):
         return str(data) or _simulated(out / "simulated", recipe, log)
@@ -217,37 +229,38 @@ def _unkept(copy: Path | None, out: Path) -> Iterator[None]:
         raise
 
 
-def _named(data: Any, labels: Any, groups: Any) -> dict[str, Any]:
+def _named(data: Data, labels: ArrayLike | None, groups: ArrayLike | None) -> dict[str, object]:
     """The overrides for labels and groups that are names of columns, or for an array of groups."""
-    named: dict[str, Any] = {"data.label": labels} if isinstance(labels, str) else {}
-    if _are_names(data, labels):
-        named = {"data.targets": list(labels)}
+    named: dict[str, object] = {"data.label": labels} if isinstance(labels, str) else {}
+    if columns := _column_names(data, labels):
+        named = {"data.targets": columns}
     if isinstance(groups, str):
         return {**named, "split.group": groups}
     return named if groups is None else {**named, "split.group": "group"}
 
 
-def _are_names(data: Any, labels: Any) -> bool:
-    """Whether labels are the names of several columns of a frame."""
-    frame = hasattr(data, "to_csv") or hasattr(data, "write_csv")
-    return frame and isinstance(labels, list | tuple) and len(labels) > 0 and all(isinstance(name, str) for name in labels)
+def _column_names(data: Data, labels: ArrayLike | None) -> list[str]:
+    """The labels, if they are the names of several columns of a frame; else none."""
+    names = [name for name in labels if isinstance(name, str)] if isinstance(labels, list | tuple) else []
+    return names if is_frame(data) and isinstance(labels, list | tuple) and len(names) == len(labels) else []
 
 
-def _with_matrix(recipe: Recipe, labels: Any) -> Recipe:
+def _with_matrix(recipe: Recipe, labels: ArrayLike | None) -> Recipe:
     """The recipe for labels that are an array: each of its columns becomes a column of the data."""
     if labels is None or isinstance(labels, str) or np.ndim(labels) < 2:
         return recipe
     return recipe.with_({"data.targets": list(task_of(recipe).columns_of(recipe, labels))})
 
 
-def _columns(recipe: Recipe, data: Any, labels: Any) -> dict[str, Any]:
+def _columns(recipe: Recipe, data: Data, labels: ArrayLike | None) -> dict[str, ArrayLike]:
     """The columns of labels that are an array; none if they are names."""
-    named = labels is None or isinstance(labels, str) or _are_names(data, labels)
-    return {} if named else task_of(recipe).columns_of(recipe, labels)
+    if labels is None or isinstance(labels, str) or _column_names(data, labels):
+        return {}
+    return task_of(recipe).columns_of(recipe, labels)
 
 
 @contextmanager
-def _as_path(recipe: Recipe, data: Any, labels: Any = None) -> Iterator[str]:
+def _as_path(recipe: Recipe, data: Data, labels: ArrayLike | None = None) -> Iterator[str]:
     """The path of the data; data passed in memory are written to a temporary folder."""
     if is_path(data):
         yield str(data)
@@ -326,8 +339,8 @@ def serve(run: RunFolder, *, host: str, port: int, log: Log = print) -> None:
 
 
 def predict(
-    run: RunFolder, data: Any, *, out: str | Path = "", size: int = 512, skip_bad: bool = False, warn: Log = print
-) -> Any:
+    run: RunFolder, data: Data, *, out: str | Path = "", size: int = 512, skip_bad: bool = False, warn: Log = print
+) -> Predicted:
     """Predict every sample of a source, in order, or forecast the frames after the end of every segment.
 
     data: as in `train`, without labels; in a folder, its only test file is used, or else its training file. out: a file for the
@@ -343,11 +356,11 @@ def predict(
         predictions = task.predict(run, recipe, path, size=size, warn=warn)
     if target:
         with _disk_errors(Path(target), "no partial file was left"):
-            task.write(target, predictions)
+            predictions.write(target)
     return predictions
 
 
-def _recipe_for(run: RunFolder, data: Any, skip_bad: bool) -> Recipe:
+def _recipe_for(run: RunFolder, data: Data, skip_bad: bool) -> Recipe:
     """A run's recipe for other data; UserError if its task has no samples to skip."""
     recipe = recipe_of(run)
     if skip_bad and task_of(recipe).series:
@@ -357,7 +370,7 @@ def _recipe_for(run: RunFolder, data: Any, skip_bad: bool) -> Recipe:
 
 def search(
     run: RunFolder, scans: Sequence[str], *, out: str, threshold: float = 0.5, size: int = 512, warn: Log = print
-) -> list[Any]:
+) -> Sequence[object]:
     """Search the six scans of a cadence, filterbank files in time order, for needles; writes them to `out`, best first.
 
     Pictures of the best go to the folder `<stem of out>_pictures` beside it, unless `out` is '-'. Lines may drift by up to half
@@ -381,14 +394,14 @@ def search(
 
 def is_scan(path: str) -> bool:
     """Whether a file is a scan, several of which a domain searches together."""
-    return any(domain.searches is not None and domain.searches(path) for domain in installed_domains().values())
+    return any(domain.searches is not None and domain.searches(path) for domain in domains().values())
 
 
 def score(
     run: RunFolder,
-    data: Any,
+    data: Data,
     *,
-    labels: Any = None,
+    labels: ArrayLike | None = None,
     size: int = 512,
     skip_bad: bool = False,
     warn: Log = print,

@@ -6,7 +6,8 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,6 +15,9 @@ from click.shell_completion import CompletionItem
 from wavefold.core.errors import UserError, plural
 from wavefold.core.interrupt import Interrupted
 from wavefold.core.version import __version__
+
+if TYPE_CHECKING:
+    from wavefold.recipe import Recipe
 
 
 class RecipeName(click.types.StringParamType):
@@ -47,10 +51,11 @@ SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help=
 class Words(click.Group):
     """Command group that prints errors as one line; user errors exit with 2, internal errors with 1."""
 
-    def invoke(self, context: click.Context) -> Any:
+    def invoke(self, context: click.Context) -> object:
         """Run the command and report its errors."""
         try:
-            return super().invoke(context)
+            done: object = super().invoke(context)
+            return done
         except UserError as error:
             if context.params.get("debug"):
                 raise
@@ -273,17 +278,18 @@ def _warn(line: str) -> None:
     click.echo(f"wavefold: {line}", err=True)
 
 
-def _api() -> Any:
+def _api() -> ModuleType:
     from wavefold import api  # noqa: PLC0415
 
     return api
 
 
-def _resolve(name: str, changes: tuple[str, ...], skip_bad: bool = False) -> Any:
-    return _api().resolve(name, overrides=_overrides(changes), skip_bad=skip_bad)
+def _resolve(name: str, changes: tuple[str, ...], skip_bad: bool = False) -> Recipe:
+    made: Recipe = _api().resolve(name, overrides=_overrides(changes), skip_bad=skip_bad)
+    return made
 
 
-def _overrides(changes: tuple[str, ...]) -> dict[str, Any]:
+def _overrides(changes: tuple[str, ...]) -> dict[str, object]:
     from wavefold.recipe import parse_override  # noqa: PLC0415
 
     return dict(parse_override(change) for change in changes)

@@ -197,7 +197,7 @@ class Recipe(Section):
     stage: list[StageRecipe] = Field(min_length=1)
     combine: Combine = Combine()
     output: Output
-    quick: dict[str, Any] = {}
+    quick: dict[str, object] = {}
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -236,14 +236,14 @@ class Recipe(Section):
         return cls.checked(tree, place)
 
     @classmethod
-    def checked(cls, tree: Mapping[str, Any], place: str) -> Self:
+    def checked(cls, tree: Mapping[str, object], place: str) -> Self:
         """Validate a tree of plain values as a recipe; UserError for the first invalid key or value."""
         try:
             return cls.model_validate(_with_usual(tree))
         except ValidationError as error:
             raise UserError(f"{place}: {_first_problem(cls, error)}") from None
 
-    def with_(self, overrides: Mapping[str, Any]) -> Self:
+    def with_(self, overrides: Mapping[str, object]) -> Self:
         """A copy with values changed: {"stage.*.epochs": 5, "split.fraction": 0.2}.
 
         Naming another part (split.way, member.0.model) drops the options of the previous one.
@@ -260,9 +260,10 @@ class Recipe(Section):
         """The recipe with its own [quick] overrides: the whole pipeline in seconds."""
         return self.with_(self.quick)
 
-    def tree(self) -> dict[str, Any]:
+    def tree(self) -> dict[str, object]:
         """Plain values, as TOML holds them."""
-        return json.loads(self.model_dump_json(exclude_none=True))  # type: ignore[no-any-return]  # a dict, as dumped
+        made: dict[str, object] = json.loads(self.model_dump_json(exclude_none=True))
+        return made
 
     def toml(self) -> str:
         """The resolved recipe as TOML."""
@@ -277,7 +278,7 @@ class Recipe(Section):
         return digest_of(tree)
 
 
-def _with_usual(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_usual(tree: Mapping[str, object]) -> Mapping[str, object]:
     """The tree with today's names of keys, and with the metric that usually selects weights in its task."""
     stages, kind = tree.get("stage"), _kind_of(tree.get("task"), tree.get("windows"))
     if not isinstance(stages, list):
@@ -289,8 +290,8 @@ def _with_usual(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 _USUALLY_BEST = {"forecasting": "mse", "regression": "r2", "multilabel": "auc"}  # task -> metric; else log-loss
 
 
-def _kind_of(task: str | None, windows: object) -> str:
-    return task or ("classification" if windows is None else "forecasting")
+def _kind_of(task: object, windows: object) -> str:
+    return str(task or ("classification" if windows is None else "forecasting"))
 
 
 _OLD_KEYS = {"rate": "learning_rate"}  # of a stage: recipes and overrides of earlier versions are read
@@ -301,7 +302,7 @@ def _note_old_keys(keys: Iterable[str], place: str) -> None:
         print(f"wavefold: {place}: the key '{key}' is now '{_OLD_KEYS[key]}'; it is still read", file=sys.stderr)
 
 
-def _renamed(stage: Mapping[str, Any]) -> dict[str, Any]:
+def _renamed(stage: Mapping[str, object]) -> dict[str, object]:
     return {_OLD_KEYS.get(key, key): value for key, value in stage.items()}
 
 
@@ -311,7 +312,7 @@ def _today(path: str) -> str:
     return path[: -len(key)] + _OLD_KEYS[key] if section == "stage" and key in _OLD_KEYS else path
 
 
-def digest_of(value: Any) -> str:
+def digest_of(value: object) -> str:
     """SHA-256 of plain values, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
@@ -334,7 +335,7 @@ def recipe_text(name: str) -> str:
     raise UserError(f"recipe '{name}': not found; expected a TOML file or one of {listed(known)}{nearest(name, known)}")
 
 
-def parse_override(text: str) -> tuple[str, Any]:
+def parse_override(text: str) -> tuple[str, object]:
     """Parse KEY=VALUE from the command line; VALUE is TOML, or a plain word."""
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
@@ -373,7 +374,7 @@ def _names_part(path: Sequence[str]) -> bool:
     return path[0] in _NAMING and path[-1] == _NAMING[path[0]][0]
 
 
-def _set(node: Any, path: Sequence[str], value: Any, whole: str) -> None:
+def _set(node: object, path: Sequence[str], value: object, whole: str) -> None:
     """Set the value at a path in a tree; '*' takes every entry of a list, a number takes one."""
     head, rest = path[0], path[1:]
     if isinstance(node, list):
@@ -395,7 +396,7 @@ def _set(node: Any, path: Sequence[str], value: Any, whole: str) -> None:
         _set(node[head], rest, value, whole)
 
 
-def _entries(node: list[Any], head: str, whole: str) -> list[Any]:
+def _entries(node: list[object], head: str, whole: str) -> list[object]:
     if head == "*":
         return node
     if not head.isdigit() or int(head) >= len(node):

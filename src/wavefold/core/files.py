@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +46,12 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda stream: stream.write(text.encode()))
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write a readable JSON file atomically: indented by two spaces, keys in the given order, null for NaN and infinity."""
     write_text(path, json.dumps(without_nan(value), indent=2) + "\n")
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     """Write named arrays to one .npz file atomically; read it with numpy.load(path, allow_pickle=False)."""
     write_whole(path, lambda stream: np.savez(stream, **dict(arrays)))  # type: ignore[arg-type]  # names as keywords
 
@@ -62,7 +62,7 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def without_nan(value: Any) -> Any:
+def without_nan(value: object) -> object:
     """Plain values with None for NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {name: without_nan(v) for name, v in value.items()}

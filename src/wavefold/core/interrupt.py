@@ -6,15 +6,18 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from signal import Handlers
 from types import FrameType
-from typing import Any
 
 from wavefold.core.process import process_count
 
 _ONE = 0.5  # seconds within which a second signal is a repeat of the first: `timeout` and wrappers send it twice
-_USUAL: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+_USUAL: dict[int, Callable[[int, FrameType | None], object] | Handlers] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
 
 
 class Interrupted(KeyboardInterrupt):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -96,7 +96,7 @@ class ScoreRow(_Record):
     differences: Mapping[str, Triple] = {}  # metric -> of the ensemble from this baseline, with its interval
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], **more: Any) -> Self:
+    def of(cls, row: Mapping[str, object], **more: object) -> Self:
         """A row from metrics by name, with fields such as `name`."""
         return cls.model_validate({**more, **row})
 
@@ -150,6 +150,6 @@ class Scores(_Record):
     step: float | None = None  # seconds
 
 
-def _measure(value: Any) -> Measure:
-    given = [math.nan if v is None else float(v) for v in (value if isinstance(value, list | tuple) else [value])]
+def _measure(value: float | Sequence[float | None] | None) -> Measure:
+    given = [math.nan if v is None else float(v) for v in (value if isinstance(value, Sequence) else [value])]
     return Measure(*given[:3])

@@ -11,12 +11,12 @@ import importlib
 import importlib.util
 import inspect
 import json
-from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, get_type_hints
+from typing import TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -33,7 +33,11 @@ def pick(table: Mapping[str, T], name: str, place: str) -> T:
 
 
 def check_options(
-    part: Any, options: Mapping[str, object], place: str, given: Collection[str] = (), beside: Collection[str] = ()
+    part: Callable[..., object],
+    options: Mapping[str, object],
+    place: str,
+    given: Collection[str] = (),
+    beside: Collection[str] = (),
 ) -> None:
     """Raise UserError unless every option is a keyword of `part` with the right type and no required one is missing.
 
@@ -43,25 +47,27 @@ def check_options(
     known = {
         k: p for k, p in inspect.signature(part).parameters.items() if k not in (*given, "self") and p.kind != p.VAR_POSITIONAL
     }
-    hints = get_type_hints(part.__init__ if inspect.isclass(part) else part)
+    hints = _hints(part)
     for key, value in options.items():
         if key not in known:
             near = nearest(key, [*known, *beside]) or (f"; it takes {listed(known)}" if known else "; it takes no options")
             raise UserError(f"{place}.{key}: no such option{near}")
-        _check_type(hints.get(key, Any), value, f"{place}.{key}")
+        _check_type(hints.get(key, object), value, f"{place}.{key}")
     missing = [k for k, p in known.items() if p.default is p.empty and p.kind != p.VAR_KEYWORD and k not in options]
     if missing:
         raise UserError(f"{place}.{missing[0]}: must be set")
 
 
-def build_part(table: Mapping[str, Any], name: str, options: Mapping[str, object], place: str, **given: object) -> Any:
+def build_part(
+    table: Mapping[str, Callable[..., T]], name: str, options: Mapping[str, object], place: str, **given: object
+) -> T:
     """Build the part with a short name from a recipe's options and the caller's own arguments."""
-    part = pick(table, name, place)
+    part, hints = pick(table, name, place), _hints(table[name])
     check_options(part, options, place, given)
-    return part(**given, **{k: _typed(part, k, v) for k, v in options.items()})
+    return part(**given, **{k: _typed(hints.get(k, object), v) for k, v in options.items()})
 
 
-def optional(module: str, extra: str) -> Any:
+def optional(module: str, extra: str) -> ModuleType:
     """A package from an optional extra, imported on first use; if it is missing, the error names the extra."""
     return _Optional(module, extra)
 
@@ -71,7 +77,7 @@ class _Optional(ModuleType):
         super().__init__(module)
         self._extra = extra
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         try:
             return getattr(importlib.import_module(self.__name__), name)
         except ModuleNotFoundError as error:
@@ -80,16 +86,20 @@ class _Optional(ModuleType):
             ) from error
 
 
-def _check_type(hint: Any, value: object, place: str) -> None:
+def _check_type(hint: type, value: object, place: str) -> None:
     try:
-        TypeAdapter(hint).validate_json(json.dumps(value, default=str), strict=True)
+        _typed(hint, value)
     except ValidationError as error:
         raise UserError(f"{place}: {value!r}: {error.errors()[0]['msg'].lower()}") from None
 
 
-def _typed(part: Any, key: str, value: object) -> object:
-    hint = get_type_hints(part.__init__ if inspect.isclass(part) else part).get(key, Any)
+def _typed(hint: type[T], value: object) -> T:
     return TypeAdapter(hint).validate_json(json.dumps(value, default=str), strict=True)
+
+
+def _hints(part: Callable[..., object]) -> dict[str, type]:
+    """The types of a part's options."""
+    return get_type_hints(part.__init__ if inspect.isclass(part) else part)
 
 
 class Table(MutableMapping[str, T]):
@@ -121,20 +131,20 @@ class Table(MutableMapping[str, T]):
     def _filled(self) -> dict[str, T]:
         if self._entries is None:
             entries = dict(self._own)
-            for domain in installed_domains().values():
-                _add(entries, getattr(domain, self.kind), self.kind, f"domain '{domain.name}'")
+            for name, domain in installed_domains().items():
+                _add(entries, getattr(domain, self.kind), self.kind, f"domain '{name}'")
             for point in entry_points(group=f"wavefold.{self.kind}"):
-                _add(entries, {point.name: _loaded(point)}, self.kind, _package(point))
+                _load_into(entries, point, self.kind)
             self._entries = entries
         return self._entries
 
 
 @cache
-def installed_domains() -> dict[str, Any]:
+def installed_domains() -> dict[str, object]:
     """Every installed domain by name, sorted; UserError if two packages use the same name."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for point in entry_points(group="wavefold.domains"):
-        _add(found, {point.name: _loaded(point)}, "domain", _package(point))
+        _load_into(found, point, "domain")
     return dict(sorted(found.items()))
 
 
@@ -156,11 +166,12 @@ def _add(entries: dict[str, T], more: Mapping[str, T], kind: str, source: str) -
         entries[name] = entry
 
 
-def _loaded(point: EntryPoint) -> Any:
+def _load_into(entries: dict[str, T], point: EntryPoint, kind: str) -> None:
     try:
-        return point.load()
+        part: T = point.load()
     except (ImportError, AttributeError) as error:
         raise UserError(f"'{point.name}' of {_package(point)} cannot be loaded ({error}); update or uninstall it") from error
+    _add(entries, {point.name: part}, kind, _package(point))
 
 
 def _package(point: EntryPoint) -> str:

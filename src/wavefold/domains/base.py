@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
+from wavefold.core.errors import UserError
 from wavefold.core.registry import installed_domains
 from wavefold.data.axes import Axis
 from wavefold.data.dataset import Dataset, Floats
@@ -17,7 +17,7 @@ from wavefold.data.series import Series
 from wavefold.plots.plot import Figure
 from wavefold.plots.signal_charts import draw_explanations, draw_samples
 
-Search = Callable[..., list[Any]]  # (predict, metadata, files, *, out, threshold, warn)
+Search = Callable[..., Sequence[object]]  # (predict, metadata, files, *, out, threshold, warn)
 DrawSamples = Callable[[Floats, Sequence[str], Axis, Sequence[int] | None], Figure]
 DrawExplanations = Callable[[Floats, Mapping[str, Floats], Sequence[str], Axis], list[tuple[str, Figure]]]
 
@@ -52,16 +52,16 @@ class Domain:
     regressors: Mapping[str, type] = field(default_factory=dict)
     labellers: Mapping[str, type] = field(default_factory=dict)
     forecasters: Mapping[str, type[nn.Module]] = field(default_factory=dict)
-    transforms: Mapping[str, Any] = field(default_factory=dict)
-    augmentations: Mapping[str, Any] = field(default_factory=dict)
-    mixers: Mapping[str, Any] = field(default_factory=dict)
-    balancers: Mapping[str, Any] = field(default_factory=dict)
-    tasks: Mapping[str, Any] = field(default_factory=dict)  # as `tasks/base.py` defines them
-    losses: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    regression_losses: Mapping[str, Any] = field(default_factory=dict)
-    multilabel_losses: Mapping[str, Any] = field(default_factory=dict)
-    multilabel_metrics: Mapping[str, Any] = field(default_factory=dict)
+    transforms: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    augmentations: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    mixers: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    balancers: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    tasks: Mapping[str, object] = field(default_factory=dict)  # as `tasks/base.py` defines them
+    losses: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    metrics: Mapping[str, object] = field(default_factory=dict)
+    regression_losses: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    multilabel_losses: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    multilabel_metrics: Mapping[str, object] = field(default_factory=dict)
     mirrors: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)  # symmetries named in member.flips
     searches: Callable[[str], bool] | None = None  # whether `search` accepts a file
     search: Search | None = None  # searches whole observations, several files at once; returns the candidates it lists
@@ -70,9 +70,18 @@ class Domain:
     draw_explanations: DrawExplanations = draw_explanations
 
 
+def domains() -> dict[str, Domain]:
+    """Every installed domain by name; UserError if an entry point names something else."""
+    found = installed_domains()
+    for name, domain in found.items():
+        if not isinstance(domain, Domain):
+            raise UserError(f"domain '{name}': {type(domain).__name__} is no wavefold.domains.base.Domain; fix its entry point")
+    return {name: domain for name, domain in found.items() if isinstance(domain, Domain)}
+
+
 def domain_of(simulator: str) -> Domain:
     """Return the domain that a recipe's simulator belongs to, or an empty domain if none has it."""
-    found = (d for d in installed_domains().values() if simulator in d.simulators or simulator in d.series_simulators)
+    found = (d for d in domains().values() if simulator in d.simulators or simulator in d.series_simulators)
     return next(found, Domain(name=""))
 
 

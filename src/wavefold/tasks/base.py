@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from numpy.typing import ArrayLike
 
 from wavefold.core.records import Scores
 from wavefold.core.registry import Table, pick
@@ -22,11 +24,20 @@ Log = Callable[[str], None]
 class Scored(Protocol):
     """What `score` returns."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The object that `wavefold score --json` prints."""
 
     def text(self) -> str:
         """The lines that `wavefold score` prints."""
+
+
+class Predicted(Protocol):
+    """What `predict` returns."""
+
+    def __len__(self) -> int: ...
+
+    def write(self, path: str | Path) -> None:
+        """Write a file in the form that its suffix names; "-" is CSV to standard output."""
 
 
 class Task(Protocol):
@@ -47,23 +58,17 @@ class Task(Protocol):
     def simulate(self, recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
         """Write simulated data in the file layout of the recipe's real data."""
 
-    def columns_of(self, recipe: Recipe, labels: Any) -> dict[str, Any]:
+    def columns_of(self, recipe: Recipe, labels: ArrayLike) -> dict[str, ArrayLike]:
         """The columns, name to (sample,), that hold labels passed in memory."""
 
-    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Any:
-        """Read and split all data and open the run, before any training; returns the context of `fit_and_evaluate`."""
+    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
+        """Read and split all data and open the run; returns what then fits every member and scores (scores.json comes last)."""
 
-    def fit_and_evaluate(self, context: Any) -> None:
-        """Fit every member and score on held-out data; scores.json is written last."""
-
-    def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Any:
+    def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predicted:
         """Predict new data. size: batch size; warn: receives a line for each sample left out."""
 
     def check_target(self, path: str) -> None:
         """Raise UserError, before any work, if predictions cannot be written to such a file."""
-
-    def write(self, path: str, predictions: Any) -> None:
-        """Write predictions in the format given by the suffix."""
 
     def score(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log, by: Sequence[str]) -> Scored:
         """Score on labelled data: the recipe's metric with its interval, and others."""

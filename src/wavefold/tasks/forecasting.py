@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+
+from numpy.typing import ArrayLike
 
 from wavefold.core.errors import UserError
 from wavefold.core.records import Scores
@@ -13,10 +15,9 @@ from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
 from wavefold.reports.score_table import lead_table
 from wavefold.serving.handlers import ServedModel
-from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.explore import explore_frames
 from wavefold.tasks.frames.export import export_forecaster
-from wavefold.tasks.frames.forecasts import Forecasts, check_forecast_target, write_forecasts
+from wavefold.tasks.frames.forecasts import Forecasts, check_forecast_target
 from wavefold.tasks.frames.report import report_frames
 from wavefold.tasks.frames.run import (
     FrameScore,
@@ -54,17 +55,13 @@ class Forecasting:
         """Write simulated sequences in the file layout of the recipe's real data."""
         return simulate_frames(recipe, folder, count=count, seed=seed)
 
-    def columns_of(self, recipe: Recipe, labels: Any) -> dict[str, Any]:
+    def columns_of(self, recipe: Recipe, labels: ArrayLike) -> dict[str, ArrayLike]:
         """None: frames have no labels."""
         raise UserError("labels: frames have none; they are forecast from the frames before them")
 
-    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> ForecastContext:
-        """Read, cut and split all data and open the run."""
-        return begin_frames(recipe, source, run, simulated=simulated)
-
-    def fit_and_evaluate(self, context: ForecastContext) -> None:
-        """Fit every member, then score."""
-        fit_and_evaluate_frames(context)
+    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
+        """Read, cut and split all data and open the run; returns what fits every member, then scores."""
+        return partial(fit_and_evaluate_frames, begin_frames(recipe, source, run, simulated=simulated))
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Forecasts:
         """Forecast the frames after the end of every segment."""
@@ -73,10 +70,6 @@ class Forecasting:
     def check_target(self, path: str) -> None:
         """Raise UserError if the suffix is unknown or its package is missing."""
         check_forecast_target(path)
-
-    def write(self, path: str, predictions: Forecasts) -> None:
-        """Write forecasts in the format given by the suffix."""
-        write_forecasts(path, predictions)
 
     def score(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log, by: Sequence[str]) -> FrameScore:
         """Score a run and its baselines on every window of a source."""

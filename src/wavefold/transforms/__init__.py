@@ -1,5 +1,7 @@
 """Data preparation: scaling, balancing, augmentation and mixing, with one table for each."""
 
+from collections.abc import Callable
+
 from wavefold.core.registry import Table
 from wavefold.transforms.augment import Augmentation, Gain, Noise, Shift, Stretch, Wander
 from wavefold.transforms.balance import Balancer, GanBalance, Repeat, Smote
@@ -10,7 +12,7 @@ TRANSFORMS: Table[type[Transform]] = Table("transforms", {"scale": Scale, "stand
 AUGMENTATIONS: Table[type[Augmentation]] = Table(
     "augmentations", {"noise": Noise, "shift": Shift, "gain": Gain, "stretch": Stretch, "wander": Wander}
 )
-MIXERS: Table[type[Mixer] | type[PairMixer]] = Table("mixers", {"mixup": Mixup})
+MIXERS: Table[Callable[..., Mixer | PairMixer]] = Table("mixers", {"mixup": Mixup})
 BALANCERS: Table[type[Balancer]] = Table("balancers", {"smote": Smote, "gan": GanBalance, "repeat": Repeat})
 
 __all__ = [

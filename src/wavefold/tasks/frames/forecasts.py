@@ -68,6 +68,10 @@ class Forecasts:
                     f"forecasts of shape {self.frames.shape}: {name} has shape {np.shape(values)}, expected {shape}"
                 )
 
+    def write(self, path: str | Path) -> None:
+        """Write a file in the form that its suffix names; "-" is CSV to standard output."""
+        write_forecasts(path, self)
+
     @property
     def times(self) -> NDArray[np.datetime64] | None:
         """The time of each frame to the second, (sample, lead); None if there are no times."""

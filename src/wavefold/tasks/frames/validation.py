@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -26,7 +28,7 @@ from wavefold.training.schedule import SCHEDULES
 from wavefold.transforms.frame_scale import FRAME_TRANSFORMS
 from wavefold.transforms.mirror import FRAME_AUGMENTATIONS
 
-STEPS = {**FRAME_TRANSFORMS, **FRAME_AUGMENTATIONS}
+STEPS: dict[str, Callable[..., object]] = {**FRAME_TRANSFORMS, **FRAME_AUGMENTATIONS}
 
 
 def check_frame_recipe(recipe: Recipe) -> None:

@@ -148,7 +148,7 @@ def net_axes(member: Member, shape: Sequence[int], place: str = "member") -> tup
 _LINE = ("channels", "length"), "(sample, channel, position)"
 _SQUARE = ("channels", "rows", "columns"), "(sample, channel, row, column)"
 
-STEPS = {**TRANSFORMS, **BALANCERS, **AUGMENTATIONS, **MIXERS}
+STEPS: dict[str, Callable[..., object]] = {**TRANSFORMS, **BALANCERS, **AUGMENTATIONS, **MIXERS}
 
 
 def new_changes(steps: Sequence[Step], shape: Sequence[int], classes: int) -> tuple[Augment | Mix, ...]:

@@ -48,6 +48,10 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def write(self, path: str | Path) -> None:
+        """Write a file in the form that its suffix names; "-" is CSV to standard output."""
+        write_predictions(path, self)
+
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return id, label_<class>, probability_<class> and predicted, each (sample,)."""
         labels = {f"label_{name}": self.decided[:, i] for i, name in enumerate(self.classes)}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from wavefold.core.errors import UserError, listed
 from wavefold.core.records import Scores
@@ -16,10 +17,9 @@ from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
 from wavefold.reports.score_table import score_table
 from wavefold.serving.handlers import ServedModel
-from wavefold.tasks.samples.context import Context
 from wavefold.tasks.samples.explore import explore_samples
 from wavefold.tasks.samples.export import export_run
-from wavefold.tasks.samples.predictions import Predictions, check_target, write_predictions
+from wavefold.tasks.samples.predictions import Predictions, check_target
 from wavefold.tasks.samples.report import report_samples
 from wavefold.tasks.samples.run import (
     begin_samples,
@@ -56,7 +56,7 @@ class SampleTask(Target):
         """Write simulated samples in the file layout of the recipe's real data."""
         return simulate_samples(recipe, folder, count=count, seed=seed)
 
-    def columns_of(self, recipe: Recipe, labels: Any) -> dict[str, Any]:
+    def columns_of(self, recipe: Recipe, labels: ArrayLike) -> dict[str, ArrayLike]:
         """The columns that hold labels passed in memory: one of classes, or one for each number or label of a matrix."""
         given = np.asarray(labels)
         if self.numbered:
@@ -68,13 +68,9 @@ class SampleTask(Target):
             )
         return dict(zip(names, matrix.T, strict=True))
 
-    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Context:
-        """Read and split all data and open the run."""
-        return begin_samples(recipe, source, run, simulated=simulated)
-
-    def fit_and_evaluate(self, context: Context) -> None:
-        """Fit every fold, then score."""
-        fit_and_evaluate_samples(context)
+    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
+        """Read and split all data and open the run; returns what fits every fold, then scores."""
+        return partial(fit_and_evaluate_samples, begin_samples(recipe, source, run, simulated=simulated))
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predictions:
         """Predict every sample of a source, in order."""
@@ -83,10 +79,6 @@ class SampleTask(Target):
     def check_target(self, path: str) -> None:
         """Raise UserError if the suffix is unknown or its package is missing."""
         check_target(path)
-
-    def write(self, path: str, predictions: Predictions) -> None:
-        """Write predictions in the format given by the suffix."""
-        write_predictions(path, predictions)
 
     def score(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log, by: Sequence[str]) -> Score:
         """Score a run on a labelled source."""
