@@ -63,6 +63,8 @@ class RunInfo(_Record):
     machine: str = ""
     axis: tuple[float, ...] | None = None  # at 33 positions
     grid: tuple[float, ...] | None = None  # first, last, step
+    attrs: Mapping[str, str] = {}  # what the source states of all signals or frames: signal, values' unit, clock
+    positions: tuple[str, ...] = ()  # names of a sample's positions, if they are columns of a table
     left_out: int = 0  # samples
     classes: tuple[str, ...] = ()  # names of classes, of labels, or of numbers to predict
     units: tuple[str, ...] = ()  # of the numbers to predict

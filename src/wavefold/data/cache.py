@@ -34,7 +34,7 @@ from wavefold.data.layout import Found
 from wavefold.data.store import settle
 from wavefold.data.table import Table
 
-VERSION = 4  # of the readers' output; increment it to rebuild all entries
+VERSION = 5  # of the readers' output; increment it to rebuild all entries
 _EDGE = 1 << 16  # bytes at either end that are hashed
 _NO_PLACE = (*NO_ROOM, errno.ENOTDIR, errno.EEXIST)
 _DAY = 86_400  # s; no reading or fetching takes that long between two files
@@ -171,6 +171,9 @@ def _load(entry: Path, facts: Mapping[str, Any]) -> tuple[Table, str] | None:
             unit=source["unit"],
             axis=_array(entry, "axis") if source["measured"] else None,
             left_out=tuple((id_, why) for id_, why in source["left_out"]),
+            attrs=source["attrs"],
+            positions=tuple(source["positions"]),
+            notes=tuple(source["notes"]),
         )
         return (table, source["sha256"]) if _fits(table) else None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
@@ -208,6 +211,7 @@ def _write(part: Path, table: Table, facts: Mapping[str, Any], there: Sequence[s
             write_whole(part / f"{name}.npy", partial(np.save, arr=array, allow_pickle=False))
     fields = {"labelled": table.words is not None, "columns": list(table.columns), "classes": table.classes}
     fields |= {"measured": table.axis is not None, "left_out": table.left_out}
+    fields |= {"attrs": dict(table.attrs), "positions": table.positions, "notes": table.notes}
     write_json(part / "source.json", {**facts, **fields, "unit": table.unit})
 
 

@@ -17,6 +17,7 @@ from wavefold.core.errors import DataError, listed, nearest, plural
 from wavefold.data.lazy import Floats, Ints, Signals, part_of
 
 __all__ = [
+    "UNIT",
     "Dataset",
     "Floats",
     "Ints",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 Strings = NDArray[np.str_]
+UNIT = "unit"  # the key of `attrs` for the unit of the values
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Dataset:
     axis: NDArray[np.float64] | None = None  # (position,) wavelength or time of each position, if known
     left_out: tuple[tuple[str, str], ...] = ()  # (id, reason) of samples skipped because they could not be read
     columns: Mapping[str, Strings] = field(default_factory=dict)  # further text columns, name -> (sample,)
+    attrs: Mapping[str, str] = field(default_factory=dict)  # what the source states of all signals: signal, values' unit, clock
+    positions: tuple[str, ...] = ()  # names of the positions, if they are columns of a table
+    notes: tuple[str, ...] = ()  # what the reader guessed or passed over, as lines for the user
     targets: Floats | None = None  # (sample, target): numbers to predict, NaN where unknown; or 0 and 1 for each label
     target_names: tuple[str, ...] = ()  # names of the numbers, or of the labels, in the order of `targets`
 

@@ -73,6 +73,9 @@ def read(
         axis=table.axis,
         left_out=table.left_out,
         columns=table.columns,
+        attrs=table.attrs,
+        positions=table.positions,
+        notes=table.notes,
     )
 
 

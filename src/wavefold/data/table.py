@@ -31,6 +31,9 @@ class Table:
     axis: NDArray[np.float64] | None = None  # (position,) wavelength of each position, if known
     left_out: tuple[tuple[str, str], ...] = ()  # (id, reason) of unreadable samples that were skipped
     digest: str = ""  # SHA-256 of the signals' bytes, if the reader provides it
+    attrs: Mapping[str, str] = field(default_factory=dict)  # what the source states of all signals: signal, values' unit, clock
+    positions: tuple[str, ...] = ()  # names of the positions, if they are columns of a table
+    notes: tuple[str, ...] = ()  # what the reader guessed or passed over, as lines for the user
 
     def labelled(self, label_column: str, name: str) -> Table:
         """Take labels from a column ("" is `type`, else `class` if no sample lacks one); DataError if a named one is absent."""

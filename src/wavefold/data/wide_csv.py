@@ -105,6 +105,7 @@ class _Rows:
             lines=lines,
             words=None if labels is None else label_words(labels),
             columns={k: np.array(v, np.str_) for k, v in words.items()},
+            positions=tuple(self.columns[self._front : len(self.columns) - self._back]),
         )
 
     def _named(self, row: int) -> str:

@@ -99,9 +99,10 @@ def _keep_held_out(context: Context, evaluator: _Evaluator, probabilities: Value
 
 def data_notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
     """Notes on how the data affect the recipe's settings."""
-    left_out = len(dataset.left_out)
+    left_out, said = len(dataset.left_out), list(dataset.notes)
     notes = [f"{plural(left_out, 'sample')} could not be read and {'were' if left_out != 1 else 'was'} skipped"]
-    return (notes if left_out else []) + target_of(recipe).notes(recipe, dataset, folds) + _straddling(recipe, dataset, folds)
+    made = target_of(recipe).notes(recipe, dataset, folds)
+    return said + (notes if left_out else []) + made + _straddling(recipe, dataset, folds)
 
 
 def decision_of(run: RunFolder, recipe: Recipe, file: str = "ensemble.npz") -> Any:

@@ -84,6 +84,7 @@ def _there(dataset: Dataset, tests: Sequence[Dataset], ranges: ValueRanges) -> C
     ]
     if dataset.axis is not None:
         pairs.append(("axis", axis_words(dataset.axis.tolist(), dataset.unit)))
+    pairs += [(name, value) for name, value in dataset.attrs.items()]
     if dataset.groups is not None:
         pairs.append(("groups", f"{len(set(dataset.groups.tolist())):,} by {dataset.grouping}"))
     if dataset.columns:
@@ -93,7 +94,7 @@ def _there(dataset: Dataset, tests: Sequence[Dataset], ranges: ValueRanges) -> C
         for test in tests
     ]
     pairs.append(("SHA-256", dataset.digest))
-    return Chapter("Overview", [Facts(pairs)])
+    return Chapter("Overview", [Facts(pairs), *(Words(note, "warning") for note in dataset.notes)])
 
 
 def _by_position(recipe: Recipe, dataset: Dataset, axis: Axis) -> list[Chapter]:

@@ -18,8 +18,10 @@ from wavefold.core.registry import build_part, pick
 from wavefold.core.run import LIMITED
 from wavefold.data import read, test_files
 from wavefold.data.csv_text import one_named
-from wavefold.data.dataset import Dataset, Strings, shape_words
+from wavefold.data.dataset import UNIT, Dataset, Strings, shape_words
+from wavefold.data.lazy import Lazy
 from wavefold.data.split import SPLITS, Fold, holdout
+from wavefold.data.units import is_same, linear
 from wavefold.recipe import Recipe, digest_of
 from wavefold.tasks.samples.target import target_of
 
@@ -88,8 +90,7 @@ def read_to_explore(recipe: Recipe, source: str, *, labels: bool = True) -> Data
 def read_like(recipe: Recipe, source: str, info: RunInfo) -> Dataset:
     """Read samples to predict; they must have the shape of the training samples, and labels are ignored."""
     dataset = read(source, labels=False, group=recipe.split.group, **_reading(recipe, info))
-    check_shape(dataset, info)
-    return dataset
+    return like_training(dataset, info)
 
 
 def read_labelled(recipe: Recipe, source: str, info: RunInfo, warn: Log) -> Dataset:
@@ -103,16 +104,69 @@ def read_labelled(recipe: Recipe, source: str, info: RunInfo, warn: Log) -> Data
         dataset = _read(recipe, source, info=info, group="")
         warn(f"{source}: has no column '{recipe.split.group}'; the interval is computed over samples, not over groups")
     target.truth(dataset)
-    return dataset
+    return like_training(dataset, info)
 
 
-def warn_left_out(dataset: Dataset, warn: Log) -> None:
-    """Call `warn` with a message for each sample that could not be read."""
+def warn_of(dataset: Dataset, warn: Log) -> None:
+    """Call `warn` with each note of the reader, and with a message for each sample that could not be read."""
+    for note in dataset.notes:
+        warn(f"{dataset.source}: {note}")
     for name, why in dataset.left_out:
         warn(f"left out {name}: {why}")
 
 
-def check_shape(dataset: Dataset, info: RunInfo) -> None:
+def like_training(dataset: Dataset, info: RunInfo) -> Dataset:
+    """The samples as the run's training samples were: positions in their order, values in their unit.
+
+    DataError if shape, wavelengths, names of positions or what both sources state of their signals differ otherwise.
+    """
+    dataset = _positioned(dataset, info)
+    _check_shape(dataset, info)
+    for name in info.attrs.keys() & dataset.attrs.keys() - {UNIT}:
+        ours, theirs = info.attrs[name], dataset.attrs[name]
+        if ours != theirs and not is_same(theirs, ours):
+            raise DataError(f"{dataset.source}: its {name} is {theirs}; the run was trained on {ours}")
+    return _in_unit(dataset, info)
+
+
+def _positioned(dataset: Dataset, info: RunInfo) -> Dataset:
+    """Put columns in the run's order by their names; DataError that names the first one that the run does not have."""
+    ours, theirs = info.positions, dataset.positions
+    if not ours or not theirs or ours == theirs or len(ours) != len(theirs):
+        return dataset
+    place = {name: at for at, name in enumerate(theirs)}
+    lacking = next((name for name in ours if name not in place), None)
+    if lacking is not None:
+        odd = next(name for name in theirs if name not in set(ours))
+        raise DataError(
+            f"{dataset.source}: column '{odd}' is not among those of the run, which has '{lacking}' there; rename the columns "
+            "as in the training file if they are the same measurements"
+        )
+    order = np.array([place[name] for name in ours])
+    moved = int((order != np.arange(len(order))).sum())
+    note = f"{plural(moved, 'column')} put in the order of the training file, by name"
+    return replace(dataset, signals=dataset.signals[..., order], positions=ours, notes=(*dataset.notes, note))
+
+
+def _in_unit(dataset: Dataset, info: RunInfo) -> Dataset:
+    """Convert values to the unit of the run's, where both are stated; DataError if they cannot be."""
+    ours, theirs = info.attrs.get(UNIT, ""), dataset.attrs.get(UNIT, "")
+    if not ours or not theirs:
+        return dataset
+    try:
+        factor, offset = linear(theirs, ours)
+    except DataError as error:
+        raise DataError(f"{dataset.source}: {error}, in which the run was trained") from None
+    if (factor, offset) == (1.0, 0.0):
+        return dataset
+    if isinstance(dataset.signals, Lazy):
+        raise DataError(f"{dataset.source}: values are in {theirs}; the run was trained on {ours}; convert the files")
+    signals = (dataset.signals * np.float64(factor) + offset).astype(np.float32)
+    note = f"values converted from {theirs} to {ours}, as in training"
+    return replace(dataset, signals=signals, attrs={**dataset.attrs, UNIT: ours}, notes=(*dataset.notes, note))
+
+
+def _check_shape(dataset: Dataset, info: RunInfo) -> None:
     """Raise DataError if the shape or the wavelengths of signals differ from those of the training samples."""
     have, shape = dataset.signals.shape[1:], info.shape
     if tuple(have) != shape:

@@ -35,7 +35,6 @@ from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.predictions import Predictions, write_predictions
 from wavefold.tasks.samples.reading import (
     axis_marks,
-    check_shape,
     column_marks,
     data_digest,
     even_grid,
@@ -44,7 +43,7 @@ from wavefold.tasks.samples.reading import (
     read_labelled,
     read_like,
     split_samples,
-    warn_left_out,
+    warn_of,
 )
 from wavefold.tasks.samples.target import Truth, Values, target_of
 from wavefold.tasks.samples.validation import check_fits
@@ -97,15 +96,14 @@ def predict_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, w
     if len(tests) > 1:
         raise UserError(f"{source}: contains the test files {', '.join(t.name for t in tests)}; name one of them")
     dataset = read_like(recipe, str(tests[0]) if tests else source, run.metadata)
-    warn_left_out(dataset, warn)
+    warn_of(dataset, warn)
     return _predicted(run, recipe, dataset, size)
 
 
 def score_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log, by: Sequence[str]) -> Score:
     """Score a run on a labelled source: the recipe's metric with a 95 % interval, and others. by: columns of subgroups."""
     target, dataset = target_of(recipe), read_labelled(recipe, source, run.metadata, warn)
-    warn_left_out(dataset, warn)
-    check_shape(dataset, run.metadata)
+    warn_of(dataset, warn)
     marks = {column: column_marks(dataset, column) for column in by}
     values = predictions_for(run, dataset, size)
     _warn_of_known(run, dataset, warn)
@@ -198,6 +196,8 @@ def _info_of(recipe: Recipe, dataset: Dataset, simulated: bool) -> RunInfo:
         unit=dataset.unit,
         axis=axis_marks(dataset),
         grid=even_grid(dataset),
+        attrs=dict(dataset.attrs),
+        positions=dataset.positions,
         left_out=len(dataset.left_out),
         classes=names,
         **units,

@@ -33,7 +33,7 @@ from wavefold.tasks.samples.explain import pieces_of
 from wavefold.tasks.samples.export import export_run
 from wavefold.tasks.samples.inference import Members
 from wavefold.tasks.samples.predictions import Predictions
-from wavefold.tasks.samples.reading import check_shape
+from wavefold.tasks.samples.reading import like_training
 from wavefold.tasks.samples.target import Target, target_of
 
 Values = NDArray[np.float64]
@@ -116,7 +116,13 @@ def _fields_of(run: RunFolder, recipe: Recipe, engine: str) -> dict[str, Any]:
     info = run.metadata
     known: dict[str, Any] = {"recipe": info.recipe, "task": recipe.kind}
     known |= {"classes": list(info.classes), "units": list(info.units)}
-    known |= {"shape": list(info.shape), "unit": info.unit, "samples": info.samples, "simulated": info.simulated}
+    known |= {
+        "shape": list(info.shape),
+        "unit": info.unit,
+        "attrs": dict(info.attrs),
+        "samples": info.samples,
+        "simulated": info.simulated,
+    }
     more = {"decision": recipe.combine.decide, "learned_from": run.scores.learned_from, "engine": engine}
     return {**known, **score_fields(run.scores), **more, "wavefold": version.__version__, "recipe_toml": run.recipe_text}
 
@@ -173,7 +179,7 @@ def _read(recipe: Recipe, info: RunInfo, path: Path) -> InputBatch:
     layout = named if named != "auto" and LAYOUTS[named].one_file else "auto"
     grid = info.grid or recipe.data.grid
     dataset = read(path, layout=layout, labels=False, cache=False, grid=grid)
-    check_shape(dataset, info)
+    dataset = like_training(dataset, info)
     return InputBatch(dataset.ids.tolist(), np.asarray(dataset.signals[: len(dataset)], np.float32))
 
 

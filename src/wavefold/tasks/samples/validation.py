@@ -98,6 +98,8 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
         lines.insert(-1, f"groups: {len(set(dataset.groups)):,} by {dataset.grouping}, none divided by the split")
     if dataset.axis is not None:
         lines.insert(1, f"axis: {axis_words(axis_marks(dataset) or [], dataset.unit)}")
+    if dataset.attrs:
+        lines.insert(1, f"as the source says: {', '.join(f'{name} {value}' for name, value in dataset.attrs.items())}")
     lines += [f"left out {name}: {why}" for name, why in dataset.left_out]
     return lines + [f"note: {note}" for note in data_notes(recipe, dataset, folds)]
 
