@@ -21,16 +21,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from wavefold.core.files import NO_ROOM, digest_file, write_json, write_whole
 from wavefold.core.process import is_main_process
 from wavefold.data.bundles import files_below
 from wavefold.data.layout import Found
+from wavefold.data.lazy import Signals
 from wavefold.data.store import settle
 from wavefold.data.table import Table
 
@@ -46,7 +47,7 @@ def cache_folder() -> Path:
     return Path(named) if named else user_cache_path("wavefold")
 
 
-def cached(files: Sequence[Path], options: Mapping[str, str | bool], parse: Callable[[], Table]) -> tuple[Table, str]:
+def cached(files: Sequence[Path], options: Mapping[str, object], parse: Callable[[], Table]) -> tuple[Table, str]:
     """The result of `parse`, from the cache if `files` are unchanged, and the digest of the files' bytes."""
     facts = _facts(files, options)
     key = hashlib.sha256(json.dumps([str(f.resolve()) for f in files] + [dict(options)]).encode()).hexdigest()[:16]
@@ -63,7 +64,7 @@ def cached(files: Sequence[Path], options: Mapping[str, str | bool], parse: Call
     return table, digest
 
 
-def stored(found: Found, options: Mapping[str, Any], parse: Callable[[Path | None], Table]) -> tuple[Table, str]:
+def stored(found: Found, options: Mapping[str, object], parse: Callable[[Path | None], Table]) -> tuple[Table, str]:
     """Like `cached` for a multi-file source: `parse` fills the folder it is given, resuming from what is there."""
     facts = _facts(found.files, options) | {"listing": _listing(found)}
     key = hashlib.sha256(json.dumps([str(found.path.resolve()), dict(options)]).encode()).hexdigest()[:16]
@@ -99,7 +100,7 @@ def _warn_no_cache(entry: Path, error: OSError) -> None:
     print(f"wavefold: {entry.parent}: cannot write the cache ({error.strerror}); continuing without it", file=sys.stderr)
 
 
-def _is_below(name: Any, folder: Path) -> bool:
+def _is_below(name: str | bytes | None, folder: Path) -> bool:
     """Whether an error's file, if it names one, belongs to the cache rather than to the source."""
     return name is None or Path(os.fsdecode(name)).is_relative_to(folder) or folder.is_relative_to(os.fsdecode(name))
 
@@ -127,7 +128,7 @@ def _locked(entry: Path) -> Iterator[None]:
         lock.release()
 
 
-def _fill(entry: Path, facts: Mapping[str, Any], parse: Callable[[Path | None], Table]) -> tuple[Table, str]:
+def _fill(entry: Path, facts: Mapping[str, object], parse: Callable[[Path | None], Table]) -> tuple[Table, str]:
     fields = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
     part = entry.with_name(f".{entry.name}.{fields}.part")
     for old in entry.parent.glob(f".{glob.escape(entry.name)}.*.part"):
@@ -140,7 +141,7 @@ def _fill(entry: Path, facts: Mapping[str, Any], parse: Callable[[Path | None], 
     return table, digest
 
 
-def _facts(files: Sequence[Path], options: Mapping[str, str | bool]) -> dict[str, Any]:
+def _facts(files: Sequence[Path], options: Mapping[str, object]) -> dict[str, object]:
     """What identifies the parsed files without reading them whole."""
     described = []
     for file in files:
@@ -156,20 +157,21 @@ def _edges(file: Path, size: int) -> str:
         return hashlib.sha256(head + stream.read(_EDGE)).hexdigest()
 
 
-def _load(entry: Path, facts: Mapping[str, Any]) -> tuple[Table, str] | None:
+def _load(entry: Path, facts: Mapping[str, object]) -> tuple[Table, str] | None:
     try:
         source = json.loads((entry / "source.json").read_text())
         if any(source[name] != value for name, value in facts.items()):
             return None
+        read = partial(np.load, allow_pickle=False)
         table = Table(
             signals=np.asarray(np.load(entry / "signals.npy", mmap_mode="c", allow_pickle=False)),
-            ids=_array(entry, "ids"),
-            lines=_array(entry, "lines"),
-            words=_array(entry, "words") if source["labelled"] else None,
-            columns={name: _array(entry, f"column{i}") for i, name in enumerate(source["columns"])},
+            ids=read(entry / "ids.npy"),
+            lines=read(entry / "lines.npy"),
+            words=read(entry / "words.npy") if source["labelled"] else None,
+            columns={name: read(entry / f"column{i}.npy") for i, name in enumerate(source["columns"])},
             classes=tuple(source["classes"]),
             unit=source["unit"],
-            axis=_array(entry, "axis") if source["measured"] else None,
+            axis=read(entry / "axis.npy") if source["measured"] else None,
             left_out=tuple((id_, why) for id_, why in source["left_out"]),
             attrs=source["attrs"],
             positions=tuple(source["positions"]),
@@ -186,11 +188,7 @@ def _fits(table: Table) -> bool:
     return table.signals.ndim == 3 and measured and all(len(array) == len(table.signals) for array in arrays)
 
 
-def _array(entry: Path, name: str) -> Any:
-    return np.load(entry / f"{name}.npy", allow_pickle=False)
-
-
-def _save(entry: Path, table: Table, facts: Mapping[str, Any]) -> None:
+def _save(entry: Path, table: Table, facts: Mapping[str, object]) -> None:
     part = entry.with_name(f".{entry.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True, exist_ok=True)
@@ -200,9 +198,9 @@ def _save(entry: Path, table: Table, facts: Mapping[str, Any]) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _write(part: Path, table: Table, facts: Mapping[str, Any], there: Sequence[str] = ()) -> None:
+def _write(part: Path, table: Table, facts: Mapping[str, object], there: Sequence[str] = ()) -> None:
     """Write a table's arrays, except those in `there`, and finally their description."""
-    arrays: dict[str, Any] = {"signals": table.signals, "ids": table.ids, "lines": table.lines}
+    arrays: dict[str, Signals | NDArray[np.generic]] = {"signals": table.signals, "ids": table.ids, "lines": table.lines}
     arrays |= {} if table.words is None else {"words": table.words}
     arrays |= {} if table.axis is None else {"axis": table.axis}
     arrays |= {f"column{i}": column for i, column in enumerate(table.columns.values())}

@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import simdjson
@@ -216,8 +216,10 @@ class RowParser:
         if text.count(b"[") != len(texts) + 1:  # a bracket in the file itself would be valid JSON but not a number
             return None
         try:
-            document: Any = self._parser.parse(text)
-            if any(len(row) != self.width for row in document):
+            document = self._parser.parse(text)
+            if not isinstance(document, simdjson.Array):
+                return None
+            if any(not isinstance(row, simdjson.Array) or len(row) != self.width for row in document):
                 return None
             values = np.frombuffer(document.as_buffer(of_type="d"))
         except (ValueError, TypeError, RuntimeError):  # RuntimeError: an integer beyond 64 bits

@@ -13,10 +13,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 LARGE = 256 << 20  # bytes as float32; larger data are read on demand
 
@@ -48,18 +48,18 @@ class Lazy:
         """Number of axes, including the sample axis."""
         return 1 + len(self.one)
 
-    def __getitem__(self, index: Any) -> Floats:
+    def __getitem__(self, index: int | slice | Ints | NDArray[np.bool_]) -> Floats:
         """Values of the samples at an index (an integer, a slice, or an index or mask array), float32 and contiguous."""
         rows = self.rows[index]
         if np.ndim(rows) and not len(rows):
-            return np.empty(self.at(index).shape, np.float32)
+            return np.empty((0, *self.one), np.float32)
         values = self.load(np.atleast_1d(rows))
         for step in self.steps:
             values = step(values)
         values = np.ascontiguousarray(values, np.float32)
         return values if np.ndim(rows) else values[0]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.generic]:
         """All samples, read into memory."""
         return self[:] if dtype is None else self[:].astype(dtype)
 

@@ -10,7 +10,7 @@ import io
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -39,10 +39,10 @@ class Stored:
         """Bytes of the whole file."""
         return self.offset + math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
-    def values(self, content: bytes) -> NDArray[Any]:
+    def values(self, content: bytes) -> NDArray[np.number]:
         """Return the array as a view of the file's whole content."""
-        order: Any = "F" if self.fortran else "C"
-        values: NDArray[Any] = np.frombuffer(content, self.dtype, offset=self.offset).reshape(self.shape, order=order)
+        order: Literal["F", "C"] = "F" if self.fortran else "C"
+        values: NDArray[np.number] = np.frombuffer(content, self.dtype, offset=self.offset).reshape(self.shape, order=order)
         return values
 
     def room(self, count: int) -> NDArray[np.floating]:
@@ -90,7 +90,7 @@ def _end(head: bytes) -> int:
 
 @lru_cache(maxsize=64)  # files of one kind have one header
 def _parsed(header: bytes, kinds: str) -> Stored:
-    read: Any = npy_format.read_array_header_1_0 if header[6] == 1 else npy_format.read_array_header_2_0
+    read = npy_format.read_array_header_1_0 if header[6] == 1 else npy_format.read_array_header_2_0
     words = "floats" if kinds == "f" else "numbers"
     text = header[8 + _LENGTH[header[6]] :].decode("latin-1")
     strange = DataError(f"has the header {text[:60]!r}, expected a plain array of {words}")

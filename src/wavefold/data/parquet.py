@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.registry import optional
@@ -19,7 +19,7 @@ def check_parquet() -> None:
     _ = arrow_parquet.write_table
 
 
-def parquet_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
+def parquet_bytes(columns: Mapping[str, NDArray[np.generic]]) -> bytes:
     """Return a Parquet file as bytes. columns: (row,) of text or numbers, by name; types are kept."""
     plain = {name: column.tolist() if column.dtype.kind in "US" else column for name, column in columns.items()}
     content = io.BytesIO()

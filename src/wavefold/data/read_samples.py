@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -22,6 +22,14 @@ from wavefold.data.sources import LAYOUTS, find
 from wavefold.data.table import GROUPS, Table, with_columns
 
 REMOTES: Parts[Fetch] = Parts("remotes")
+
+
+class _Columns(TypedDict):
+    """The arguments that every layout's `read` takes."""
+
+    label_column: str
+    group: str
+    labels: bool
 
 
 def read(
@@ -54,7 +62,7 @@ def read(
     """
     check_layout(layout)
     found = find(_local(source), layout)
-    columns: dict[str, Any] = {"label_column": label_column, "group": group, "labels": labels}
+    columns: _Columns = {"label_column": label_column, "group": group, "labels": labels}
     options = {"grid": grid and [float(v) for v in grid], "rate": rate, "apart": [name for name in apart if name]}
     table, digest = _table(found, columns, cache, options, skip_bad)
     names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
@@ -102,23 +110,19 @@ def _local(source: str | Path) -> Path:
     return Path(source).expanduser()
 
 
-def _table(
-    found: Found, columns: Mapping[str, Any], cache: bool, options: Mapping[str, Any], skip_bad: bool
-) -> tuple[Table, str]:
+def _table(found: Found, columns: _Columns, cache: bool, options: Mapping[str, object], skip_bad: bool) -> tuple[Table, str]:
     layout = LAYOUTS[found.layout]
     if layout.keeps == "nothing":
         return with_digest(layout.read(found.path, **columns, skip_bad=skip_bad))
     if layout.keeps == "rows":
         return _many(found, columns, cache, {name: options[name] for name in layout.options}, skip_bad)
-    columns = {**columns, **{name: list(options[name]) for name in layout.options if options[name]}}
+    given = {**columns, **{name: options[name] for name in layout.options if options[name]}}
     if cache:
-        return cached(found.files, {"layout": found.layout, **columns}, lambda: _parse(found, columns))
-    return _parse(found, columns), content_digest(found.files)
+        return cached(found.files, {"layout": found.layout, **given}, lambda: _parse(found, given))
+    return _parse(found, given), content_digest(found.files)
 
 
-def _many(
-    found: Found, columns: Mapping[str, Any], cache: bool, options: Mapping[str, Any], skip_bad: bool
-) -> tuple[Table, str]:
+def _many(found: Found, columns: _Columns, cache: bool, options: Mapping[str, object], skip_bad: bool) -> tuple[Table, str]:
     """A multi-file source; one cache entry serves any label column, group column and skip_bad setting."""
 
     def parse(store: Path | None) -> Table:
@@ -136,8 +140,8 @@ def _many(
     return labelled, digest
 
 
-def _parse(found: Found, columns: Mapping[str, Any]) -> Table:
-    table = LAYOUTS[found.layout].read(found.path, **columns)
+def _parse(found: Found, given: Mapping[str, object]) -> Table:
+    table = LAYOUTS[found.layout].read(found.path, **given)
     return table if found.meta is None else with_columns(table, read_columns(found.meta), found.meta.name)
 
 

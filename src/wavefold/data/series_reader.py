@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +101,7 @@ class _Meaning:
     missing: tuple[float, ...]
     place: str
 
-    def of(self, stored: NDArray[Any], numbers: Ints) -> Floats:
+    def of(self, stored: NDArray[np.generic], numbers: Ints) -> Floats:
         """Decoded values of frames; DataError for an infinite value. numbers: the frames' numbers, for the message."""
         with np.errstate(over="ignore", invalid="ignore"):
             if self.scale == 1 and self.offset == 0:
@@ -140,7 +139,7 @@ def _with_meaning(series: Series, reading: Reading, place: str) -> Series:
     return series.with_frames(values)
 
 
-def _check_any(blocks: Any, place: str) -> None:
+def _check_any(blocks: Iterable[Floats], place: str) -> None:
     if not any(np.isfinite(block).any() for block in blocks):  # normally the first block is enough
         raise DataError(f"{place}: no value is finite; check missing, scale and offset")
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -23,8 +22,8 @@ from numpy.typing import NDArray
 from wavefold.core.errors import UserError, listed, nearest, plural
 from wavefold.data.dataset import Ints, Strings, class_names, class_word
 
-Labels = NDArray[Any]  # (sample,) int64 class numbers, or (sample, label) 0 and 1
-Groups = NDArray[Any]  # (sample,) any values that can be compared
+Labels = NDArray[np.int64]  # (sample,) int64 class numbers, or (sample, label) 0 and 1
+Groups = NDArray[np.generic]  # (sample,) any values that can be compared
 
 _TENTHS = 10
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -151,6 +151,16 @@ class _Work:
         return _Part(self.path, block, first, self.entries[first : first + size], self.width, self.parse, known)
 
 
+class _Line(TypedDict):
+    """What is recorded of a block whose rows are in the array."""
+
+    block: int
+    size: int  # entries
+    crc: int  # CRC-32 of the rows' bytes
+    problems: dict[str, str]  # index in the block, as text -> error
+    facts: dict[str, list[str]]  # as in `Block`
+
+
 @dataclass(frozen=True)
 class _Part:
     """The work of one block, as sent to another process."""
@@ -163,7 +173,7 @@ class _Part:
     parse: Parse
     known: Mapping[int, str]
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> _Line:
         """Parse, write the rows to their place, and return the block's line."""
         good = [i for i in range(len(self.entries)) if i not in self.known]
         parsed = self.parse([self.entries[i] for i in good])
@@ -185,7 +195,7 @@ class _Part:
         }
 
 
-def _go_on(folder: Path, work: _Work, progress: Progress, skip_bad: bool, jobs: int) -> dict[int, dict[str, Any]]:
+def _go_on(folder: Path, work: _Work, progress: Progress, skip_bad: bool, jobs: int) -> dict[int, _Line]:
     """Return the lines of all blocks, by block; without skip_bad, only up to the first block with a bad entry."""
     before = _done_before(folder, work)
     done = {b: line for b, line in before.items() if skip_bad or not line["problems"]}  # the cause may have been fixed
@@ -207,7 +217,7 @@ def _spread(words: Sequence[str], places: Sequence[int], size: int) -> list[str]
     return spread
 
 
-def _parsed(work: _Work, done: Mapping[int, Any], skip_bad: bool, jobs: int) -> Iterator[dict[str, Any]]:
+def _parsed(work: _Work, done: Mapping[int, _Line], skip_bad: bool, jobs: int) -> Iterator[_Line]:
     """Yield the lines of the missing blocks; without skip_bad, none after the first block with a bad entry."""
     last = len(work.blocks())
 
@@ -228,11 +238,11 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _count(work: _Work, done: Mapping[int, Any]) -> int:
+def _count(work: _Work, done: Iterable[int]) -> int:
     return sum(map(work.size, done))
 
 
-def _done_before(folder: Path, work: _Work) -> dict[int, dict[str, Any]]:
+def _done_before(folder: Path, work: _Work) -> dict[int, _Line]:
     """Return the lines of blocks whose rows are in the array; creates the array if it is missing or does not match."""
     shape = work.shape(len(work.entries))
     with suppress(OSError, ValueError, EOFError):
@@ -245,16 +255,16 @@ def _done_before(folder: Path, work: _Work) -> dict[int, dict[str, Any]]:
     return {}
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _lines(path: Path) -> Iterator[_Line]:
     with suppress(FileNotFoundError), open(path, "rb") as stream:
         for text in stream:
             with suppress(ValueError):  # a line cut short by a kill
-                line = json.loads(text)
+                line: _Line = json.loads(text)
                 if isinstance(line, dict):
                     yield line
 
 
-def _is_there(line: Mapping[str, Any], work: _Work) -> bool:
+def _is_there(line: _Line, work: _Work) -> bool:
     if not {"crc", "problems", "facts"} <= line.keys():
         return False
     if line.get("block") not in work.blocks() or line.get("size") != work.size(line["block"]):
@@ -265,7 +275,7 @@ def _is_there(line: Mapping[str, Any], work: _Work) -> bool:
     return bool(zlib.crc32(rows) == line["crc"])
 
 
-def _rewrite(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+def _rewrite(path: Path, lines: Iterable[_Line]) -> None:
     part = path.with_suffix(".part")
     part.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
     os.replace(part, path)
@@ -289,7 +299,7 @@ def _make_array(path: Path, shape: tuple[int, int, int]) -> None:
                 raise
 
 
-def _facts(work: _Work, done: Mapping[int, Any], problems: Mapping[int, str]) -> dict[str, list[str]]:
+def _facts(work: _Work, done: Mapping[int, _Line], problems: Mapping[int, str]) -> dict[str, list[str]]:
     names = sorted({name for line in done.values() for name in line["facts"]})
     words: dict[str, list[str]] = {name: [] for name in names}
     for block in work.blocks():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ def check_xlsx() -> None:
     _ = openpyxl.Workbook
 
 
-def xlsx_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
+def xlsx_bytes(columns: Mapping[str, NDArray[np.generic]]) -> bytes:
     """Return an XLSX spreadsheet as bytes. columns: (row,) of text or numbers, by name."""
     rows = len(next(iter(columns.values())))
     if rows > _MOST_ROWS:
@@ -42,7 +41,7 @@ def xlsx_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
     return content.getvalue()
 
 
-def _check_texts(columns: Mapping[str, NDArray[Any]]) -> None:
+def _check_texts(columns: Mapping[str, NDArray[np.generic]]) -> None:
     """Raise DataError for control characters before starting a sheet, which openpyxl cannot abandon quietly."""
     illegal = openpyxl_text.ILLEGAL_CHARACTERS_RE
     texts = (column.tolist() for column in columns.values() if column.dtype.kind in "US")
@@ -51,15 +50,15 @@ def _check_texts(columns: Mapping[str, NDArray[Any]]) -> None:
             raise DataError(f"a spreadsheet cannot hold the text {text!r}; write .csv or .parquet")
 
 
-def _cells(sheet: Any, column: NDArray[Any]) -> Any:
+def _cells(sheet: object, column: NDArray[np.generic]) -> Iterable[object]:
     if column.dtype.kind in "US":
         return (_text_cell(sheet, text) for text in column.tolist())
-    if np.array_equal(column, column.round()):
-        return column.astype(np.int64).tolist()
-    return column.tolist()
+    whole = np.array_equal(column, column.round())
+    cells: Iterable[object] = (column.astype(np.int64) if whole else column).tolist()
+    return cells
 
 
-def _text_cell(sheet: Any, text: str) -> Any:
+def _text_cell(sheet: object, text: str) -> object:
     """A text cell: openpyxl would store "=1+1" as a formula, which the spreadsheet program would run."""
     cell = openpyxl_cell.WriteOnlyCell(sheet, text)
     cell.data_type = "s"

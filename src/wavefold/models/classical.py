@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +29,12 @@ from wavefold.data.dataset import Floats, Ints
 from wavefold.models.layers import need_least
 from wavefold.models.linear import LinearHead, fit_linear
 
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
 lightgbm = optional("lightgbm", extra="boost")
+
+_State = TypeVar("_State")
 
 Probabilities = NDArray[np.float64]
 
@@ -46,7 +51,7 @@ class Boosting:
         if not 0 < rate <= 1:
             raise UserError(f"lightgbm: rate {rate} is not a valid learning rate; it must be above 0 and at most 1")
         self.options = {"seed": seed, "trees": trees, "leaves": leaves, "rate": rate, "threads": threads}
-        self.model: Any = None
+        self.model: Booster | None = None
 
     def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
         """Fit on signals (sample, channel, position) and class numbers (sample,)."""
@@ -60,15 +65,15 @@ class Boosting:
 
     def probabilities(self, signals: Floats) -> Probabilities:
         """Class probabilities (sample, class)."""
-        need_fitted(self.model, "lightgbm")
+        model = need_fitted(self.model, "lightgbm")
         if not len(signals):  # LightGBM cannot predict an empty table
-            return np.zeros((0, self.model.num_model_per_iteration()))
-        return np.asarray(self.model.predict(in_rows(signals), num_threads=self.options["threads"]), np.float64)
+            return np.zeros((0, model.num_model_per_iteration()))
+        return np.asarray(model.predict(in_rows(signals), num_threads=self.options["threads"]), np.float64)
 
     def save(self, folder: Path) -> None:
         """Write the model in LightGBM's text format to lightgbm.txt and the options to lightgbm.json."""
-        need_fitted(self.model, "lightgbm")
-        write_text(folder / "lightgbm.txt", self.model.model_to_string())
+        model = need_fitted(self.model, "lightgbm")
+        write_text(folder / "lightgbm.txt", model.model_to_string())
         write_json(folder / "lightgbm.json", self.options)
 
     @classmethod
@@ -80,12 +85,12 @@ class Boosting:
 
 
 class _Forest:
-    kind: type[Any]
+    kind: type[RandomForestClassifier] | type[ExtraTreesClassifier]
 
     def __init__(self, *, seed: int, trees: int = 300, smallest_leaf: int = 1) -> None:
         need_least("forest", 1, trees=trees, smallest_leaf=smallest_leaf)
         self.seed, self.trees, self.smallest_leaf = seed, trees, smallest_leaf
-        self.arrays: dict[str, NDArray[Any]] = {}
+        self.arrays: dict[str, NDArray[np.generic]] = {}
 
     def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
         """Fit on signals (sample, channel, position) and class numbers (sample,)."""
@@ -173,13 +178,14 @@ def in_rows(signals: Floats) -> Floats:
     return np.ascontiguousarray(signals, np.float32).reshape(len(signals), math.prod(signals.shape[1:]))
 
 
-def need_fitted(state: Any, name: str) -> None:
-    """Raise UserError if the classifier has no fitted state yet."""
+def need_fitted(state: _State | None, name: str) -> _State:
+    """Return a classifier's fitted state; UserError if it has none yet."""
     if not state:
         raise UserError(f"{name}: not fitted yet; call fit first")
+    return state
 
 
-def _tree_arrays(forest: Any, classes: int) -> dict[str, NDArray[Any]]:
+def _tree_arrays(forest: RandomForestClassifier | ExtraTreesClassifier, classes: int) -> dict[str, NDArray[np.generic]]:
     """All trees of a fitted scikit-learn forest as one set of node arrays; a leaf is its own left and right child."""
     trees = [estimator.tree_ for estimator in forest.estimators_]
     starts = np.cumsum([0] + [tree.node_count for tree in trees])
@@ -199,7 +205,7 @@ def _tree_arrays(forest: Any, classes: int) -> dict[str, NDArray[Any]]:
     }
 
 
-def _walk(arrays: dict[str, NDArray[Any]], flat: Floats) -> Probabilities:
+def _walk(arrays: dict[str, NDArray[np.generic]], flat: Floats) -> Probabilities:
     """Class probabilities of samples (sample, value): all samples descend all trees one level at a time to their leaves."""
     roots, feature, threshold, left, right, value = (torch.from_numpy(arrays[key]) for key in _TREE_KEYS)
     values = torch.from_numpy(flat)

@@ -7,7 +7,7 @@ past frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from wavefold.models.spectral import fading_advection
 from wavefold.transforms.climatology import Corners, Cycle
 
 Seconds = NDArray[np.float64]
-TrainingState = dict[str, NDArray[Any]]
+TrainingState = dict[str, NDArray[np.generic]]
 
 
 class FrameBaseline(Protocol):
@@ -39,7 +39,7 @@ class FrameBaseline(Protocol):
     def state(self) -> TrainingState:
         """The fitted state, as arrays to save."""
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Restore what `state` returned."""
 
 
@@ -53,7 +53,7 @@ class _Unlearned:
         """An empty state."""
         return {}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Do nothing; the state is empty."""
 
 
@@ -101,7 +101,7 @@ class Climatology:
         """means: (phase, channel, row, column); origin: seconds of phase 0."""
         return self._cycle.state()
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Restore means and origin."""
         self._cycle.load(state)
 

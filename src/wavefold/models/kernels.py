@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -129,17 +129,20 @@ class Head(Protocol):
         ...
 
 
-class KernelMember:
+_Head = TypeVar("_Head", bound=Head)
+
+
+class KernelMember(Generic[_Head]):
     """What members on kernel features share: features, blocks of rows, files and the torch module. A subclass fits the head."""
 
-    head_type: ClassVar[type[Head]]
+    head_type: type[_Head]  # of every member of a subclass
 
     def __init__(self, *, seed: int, features: int = 9996, rows: int | None = 20000) -> None:
         if rows is not None:
             need_least("kernels", 1, rows=rows)
         self.seed, self.rows = seed, rows
         self.features = KernelFeatures(features)
-        self.head: Any = None  # of head_type, once fitted
+        self.head: _Head | None = None  # once fitted
         self.shape: tuple[int, ...] = ()  # (channel, position) of the training signals
 
     def save(self, folder: Path) -> None:
@@ -158,7 +161,7 @@ class KernelMember:
         self._check(shape)
         drawn = self.features
         net = KernelNet(self.shape, _KERNELS, dilations=drawn.dilations, subsets=drawn.subsets, biases=drawn.biases)
-        return nn.Sequential(net, self.head.module())
+        return nn.Sequential(net, self._fitted().module())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -166,7 +169,7 @@ class KernelMember:
         kept = json.loads((folder / "kernels.json").read_text())
         tensors = load_file(folder / "kernels.safetensors")
         made = cls(seed=kept["seed"], features=kept["features"], rows=kept["rows"])
-        made.shape, made.head = tuple(kept["shape"]), cls.head_type.from_tensors(tensors)
+        made.shape, made.head = tuple(kept["shape"]), made.head_type.from_tensors(tensors)
         made.features.dilations = kept["dilations"]
         made.features.subsets = [[tuple(subset) for subset in pairs] for pairs in kept["subsets"]]
         made.features.biases = [tensors[f"biases.{n}"].numpy() for n in range(len(kept["dilations"]))]
@@ -183,14 +186,18 @@ class KernelMember:
         for start in range(0, max(len(signals), 1), _ROWS):
             yield self.features.apply(signals[start : start + _ROWS])
 
-    def _check(self, shape: Sequence[int]) -> None:
+    def _fitted(self) -> _Head:
         if self.head is None:
             raise UserError("kernels: not fitted yet; call fit first")
+        return self.head
+
+    def _check(self, shape: Sequence[int]) -> None:
+        self._fitted()
         if tuple(shape) != self.shape:
             raise UserError(f"kernels: got signals of shape {tuple(shape)}, but it was fitted on {self.shape}")
 
 
-class KernelClassifier(KernelMember):
+class KernelClassifier(KernelMember[LinearHead]):
     """Kernel features and multinomial logistic regression, fitted in one step; deterministic for a given seed."""
 
     head_type = LinearHead
@@ -206,7 +213,8 @@ class KernelClassifier(KernelMember):
 
     def probabilities(self, signals: Floats) -> NDArray[np.float64]:
         """Class probabilities (sample, class) of signals (sample, channel, position)."""
-        return np.concatenate([self.head.probabilities(features) for features in self._in_blocks(signals)])
+        head = self._fitted()
+        return np.concatenate([head.probabilities(features) for features in self._in_blocks(signals)])
 
 
 def _spread(count: int, length: int) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from wavefold.models.label_head import LabelHead, Labels, Probabilities, fit_lab
 from wavefold.models.linear import stratified
 
 
-class KernelLabeller(KernelMember):
+class KernelLabeller(KernelMember[LabelHead]):
     """Kernel features and a logistic regression per label, fitted in one step; deterministic for a given seed."""
 
     head_type = LabelHead
@@ -36,7 +36,8 @@ class KernelLabeller(KernelMember):
 
     def predict(self, signals: Floats) -> Probabilities:
         """Probabilities (sample, output) of signals (sample, channel, position)."""
-        return np.concatenate([self.head.predict(features) for features in self._in_blocks(signals)])
+        head = self._fitted()
+        return np.concatenate([head.predict(features) for features in self._in_blocks(signals)])
 
 
 def _rarest(labels: Labels) -> Ints:

@@ -10,7 +10,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -189,11 +189,18 @@ def dense(widths: Sequence[int], activation: type[nn.Module]) -> list[nn.Module]
     return layers[:-1]
 
 
+class _Kept(Protocol):
+    """What a function of autograd keeps between its two passes."""
+
+    length: int
+    steps: tuple[int, int, int]  # kernel, stride, dilation
+
+
 class _Windows(torch.autograd.Function):
     """Windows (N, T', tap x C) of rows (N, T, C), with a custom gradient, because as_strided's is far slower."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
+    def forward(ctx: _Kept, rows: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
         batch, length, channels = rows.shape
         count = (length - (kernel - 1) * dilation - 1) // stride + 1
         ctx.length, ctx.steps = length, (kernel, stride, dilation)
@@ -202,7 +209,7 @@ class _Windows(torch.autograd.Function):
         return view.reshape(batch, count, kernel * channels)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: _Kept, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         folded: Tensor = _Unwindows.apply(gradients[0], ctx.length, *ctx.steps)  # type: ignore[no-untyped-call]  # torch
         return folded, None, None, None
 
@@ -211,7 +218,7 @@ class _Unwindows(torch.autograd.Function):
     """The sum of windows (N, T', tap x C) at the rows (N, T, C) they came from: the transpose of _Windows."""
 
     @staticmethod
-    def forward(ctx: Any, windows: Tensor, length: int, kernel: int, stride: int, dilation: int) -> Tensor:
+    def forward(ctx: _Kept, windows: Tensor, length: int, kernel: int, stride: int, dilation: int) -> Tensor:
         ctx.steps = (kernel, stride, dilation)
         batch, count, width = windows.shape
         taps = windows.reshape(batch, count, kernel, width // kernel)
@@ -222,6 +229,6 @@ class _Unwindows(torch.autograd.Function):
         return rows
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: _Kept, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         windows: Tensor = _Windows.apply(gradients[0], *ctx.steps)  # type: ignore[no-untyped-call]  # untyped in torch
         return windows, None, None, None, None

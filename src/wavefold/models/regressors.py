@@ -28,7 +28,7 @@ from wavefold.models.ridge import Reals, RidgeHead, fit_ridge
 from wavefold.models.svr import SupportVectors
 
 
-class KernelRegressor(KernelMember):
+class KernelRegressor(KernelMember[RidgeHead]):
     """Kernel features and ridge regression, fitted in one step; deterministic for a given seed."""
 
     head_type = RidgeHead
@@ -47,7 +47,8 @@ class KernelRegressor(KernelMember):
 
     def predict(self, signals: Floats) -> Reals:
         """Means, then standard deviations (sample, 2 x output), in the targets' units."""
-        return np.concatenate([self.head.predict(features) for features in self._in_blocks(signals)])
+        head = self._fitted()
+        return np.concatenate([head.predict(features) for features in self._in_blocks(signals)])
 
 
 class PcaRidge:

@@ -11,7 +11,7 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +35,24 @@ BOOSTING_TRUST = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredic
 PERCEPTRON_TRUST = ("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",)
 
 
+class Estimator(Protocol):
+    """What is used of a scikit-learn classifier."""
+
+    classes_: NDArray[np.int64]  # the class numbers among the training rows, once fitted
+
+    def fit(self, rows: Floats, labels: Ints, /) -> object: ...
+    def predict_proba(self, rows: Floats, /) -> NDArray[np.floating]: ...
+    def get_params(self) -> dict[str, object]: ...
+    def set_params(self, **params: object) -> object: ...
+
+
 class SklearnMember:
     """Base class of members that wrap a scikit-learn estimator; `sklearn_member` makes the subclass."""
 
-    make: ClassVar[Callable[..., Any]]  # parameters to an unfitted estimator
+    make: ClassVar[Callable[..., Estimator]]  # parameters to an unfitted estimator
     trusted: ClassVar[tuple[str, ...]] = ()  # types beyond skops' own list that may be loaded
 
-    def __init__(self, *, seed: int, **options: Any) -> None:
+    def __init__(self, *, seed: int, **options: object) -> None:
         skops.dumps  # noqa: B018 (report a missing package here, not when saving after the fit)
         self.seed, self.classes = seed, 0
         self.estimator = _checked(type(self).make, options)
@@ -101,7 +112,7 @@ class SklearnMember:
             )
 
 
-def sklearn_member(make: Callable[..., Any], *, trusted: tuple[str, ...] = ()) -> type[SklearnMember]:
+def sklearn_member(make: Callable[..., Estimator], *, trusted: tuple[str, ...] = ()) -> type[SklearnMember]:
     """The member class of a scikit-learn classifier: CLASSIFIERS["bayes"] = sklearn_member(GaussianNB).
 
     make: the estimator's class, or a function of keyword parameters that returns one. Its parameters become the member's
@@ -116,13 +127,13 @@ def sklearn_member(make: Callable[..., Any], *, trusted: tuple[str, ...] = ()) -
     return type(make.__name__, (SklearnMember,), parts)
 
 
-def support_vectors(*, C: float = 1.0, kernel: str = "rbf", gamma: str | float = "scale", cv: int = 3) -> Any:
+def support_vectors(*, C: float = 1.0, kernel: str = "rbf", gamma: str | float = "scale", cv: int = 3) -> Estimator:
     """A support vector classifier whose decisions are calibrated to probabilities by a sigmoid fitted on `cv` folds."""
     vectors = _checked(SVC, {"C": C, "kernel": kernel, "gamma": gamma})
     return _checked(CalibratedClassifierCV, {"estimator": vectors, "cv": cv, "ensemble": False})
 
 
-def _checked(make: Callable[..., Any], options: dict[str, Any]) -> Any:
+def _checked(make: Callable[..., Estimator], options: dict[str, object]) -> Estimator:
     """An unfitted estimator with validated parameters, which scikit-learn itself would check only in `fit`."""
     estimator = make(**options)
     try:

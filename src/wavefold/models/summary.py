@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_Output = Tensor | tuple[Tensor, object]  # an LSTM also returns its states
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def describe(model: nn.Module, *shape: int) -> list[Layer]:
     layers: dict[nn.Module, Layer] = {}
     names = {m: name for name, m in model.named_modules() if not list(m.children()) or list(m.parameters(recurse=False))}
 
-    def note(module: nn.Module, given: Any, output: Any) -> None:
+    def note(module: nn.Module, given: object, output: _Output) -> None:
         layers.setdefault(module, _layer(names[module], module, output, len(shape) == 2))
 
     hooks = [module.register_forward_hook(note) for module in names]
@@ -50,9 +51,9 @@ def count_parameters(layers: Sequence[Layer]) -> int:
     return sum(layer.parameters for layer in layers)
 
 
-def _layer(name: str, module: nn.Module, output: Any, flat: bool) -> Layer:
+def _layer(name: str, module: nn.Module, output: _Output, flat: bool) -> Layer:
     """flat: the net has one axis, which its layers may store as the second of two."""
-    first: Tensor = output[0] if isinstance(output, tuple) else output  # an LSTM also returns its states
+    first = output[0] if isinstance(output, tuple) else output
     shape = tuple(first.shape[1:])
     shape = (shape[0], shape[2]) if flat and len(shape) == 3 and shape[1] == 1 else shape
     return Layer(name, type(module).__name__, shape, sum(p.numel() for p in module.parameters(recurse=False)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,13 @@ from torch import Tensor, nn
 from wavefold.core.registry import Table
 
 MIRRORS: Table[Callable[[Tensor], Tensor]] = Table("mirrors")
+
+
+class _Fronted(Protocol):
+    """What is used of a net whose first steps have no parameters."""
+
+    def front(self, signals: Tensor, /) -> tuple[Tensor, ...]: ...
+    def answer(self, *seen: Tensor) -> Tensor: ...
 
 
 class Views(nn.Module):
@@ -32,12 +39,11 @@ class Views(nn.Module):
 
     def front(self, signals: Tensor) -> tuple[Tensor, ...]:
         """Apply the net's `front`, the steps without parameters, to all views concatenated along the batch."""
-        front: Callable[[Tensor], tuple[Tensor, ...]] = _part(self.model, "front")
-        return front(torch.cat([_seen(signals, mirrored) for mirrored in self._views()]))
+        return _fronted(self.model).front(torch.cat([_seen(signals, mirrored) for mirrored in self._views()]))
 
     def answer(self, *seen: Tensor) -> Tensor:
         """Compute what `forward` returns from the output of `front`."""
-        logits: Tensor = _part(self.model, "answer")(*seen)  # (view x N, C)
+        logits = _fronted(self.model).answer(*seen)  # (view x N, C)
         odds = logits.double().softmax(dim=1)
         return odds.view(len(self._views()), -1, odds.shape[1]).mean(dim=0).log()
 
@@ -45,6 +51,12 @@ class Views(nn.Module):
         """The axes that each view mirrors; the first view mirrors none."""
         chosen = product((False, True), repeat=len(self.axes))
         return [[axis for axis, turned in zip(self.axes, turns, strict=True) if turned] for turns in chosen]
+
+
+def _fronted(net: nn.Module) -> _Fronted:
+    if not _has_front(net):
+        raise AttributeError(f"{type(net).__name__} has no front")
+    return net
 
 
 def _seen(signals: Tensor, mirrored: Sequence[str]) -> Tensor:
@@ -60,16 +72,12 @@ def answers_of(nets: Sequence[nn.Module], signals: Sequence[Tensor]) -> list[Ten
     """
     if len(signals) > 1:
         return [net(values) for net, values in zip(nets, signals, strict=True)]
-    if all(_has_front(net) for net in nets):
-        seen = _part(nets[0], "front")(signals[0])
-        return [_part(net, "answer")(*seen) for net in nets]
+    fronted = [net for net in nets if _has_front(net)]
+    if len(fronted) == len(nets):
+        seen = fronted[0].front(signals[0])
+        return [net.answer(*seen) for net in fronted]
     return [net(signals[0]) for net in nets]
 
 
-def _part(net: nn.Module, name: str) -> Callable[..., Any]:
-    """Look up a method that not every net has."""
-    return getattr(net, name)  # type: ignore[no-any-return]  # looked up by name
-
-
-def _has_front(net: nn.Module) -> bool:
+def _has_front(net: nn.Module) -> TypeGuard[_Fronted]:
     return _has_front(net.model) if isinstance(net, Views) else hasattr(net, "front")

@@ -6,7 +6,7 @@ Shared by the climatology baseline and the anomaly transform.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from wavefold.core.errors import UserError
 from wavefold.data.lazy import Floats, Ints, Signals, blocks_of
 
 Corners = tuple[Ints, Ints]  # (n,) first row and (n,) first column of each crop
+_Number = TypeVar("_Number", np.float64, np.int32)
 _MOST = 400  # phases per cycle; a longer cycle has phases of several steps
 _UNEVEN = 0.025  # relative tolerance when rounding a period to whole steps: a year has 11.8 months of 31 days
 
@@ -32,13 +33,13 @@ class Cycle:
         if smooth < 0:
             raise UserError(f"{place}.smooth: {smooth} is negative; expected a number of phases, 0 or more")
         self._period, self._smooth, self._place = period, smooth, place
-        self._origin = 0.0  # seconds, in the middle of phase 0
-        self._means: Floats = np.zeros((1, 1, 1, 1), np.float32)  # (phase, channel, row, column)
+        self.origin = 0.0  # seconds, in the middle of phase 0
+        self.means: Floats = np.zeros((1, 1, 1, 1), np.float32)  # (phase, channel, row, column)
 
     def fit(self, frames: Signals, clock: NDArray[np.float64], step: float) -> None:
         """Fit the means. frames: (time, channel, row, column); clock: (time,) seconds; step: seconds between frames."""
         count = self.phases(step)
-        self._origin = float(clock[0]) if len(clock) else 0.0
+        self.origin = float(clock[0]) if len(clock) else 0.0
         phase = self._phase(clock, count)
         sums, counts = np.zeros((count, *frames.shape[1:])), np.zeros((count, *frames.shape[1:]), np.int32)
         for rows, values in blocks_of(frames):
@@ -49,19 +50,19 @@ class Cycle:
                 counts[one] += there.sum(axis=0)
         usual = _usual(sums, counts)
         sums, counts = _neighbours(sums, self._smooth), _neighbours(counts, self._smooth)
-        self._means = np.where(counts > 0, sums / np.maximum(counts, 1), usual).astype(np.float32)
+        self.means = np.where(counts > 0, sums / np.maximum(counts, 1), usual).astype(np.float32)
 
     def at(self, clock: NDArray[np.float64], shape: tuple[int, ...], corners: Corners | None = None) -> Floats:
         """The means at given times. clock: (n, ...) seconds; shape: (channel, row, column); result: (n, ..., *shape)."""
-        return at_cells(self._means, self._phase(clock, len(self._means)), shape, corners, self._place)
+        return at_cells(self.means, self._phase(clock, len(self.means)), shape, corners, self._place)
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> dict[str, NDArray[np.generic]]:
         """means: (phase, channel, row, column); origin: seconds of phase 0."""
-        return {"means": self._means, "origin": np.array(self._origin)}
+        return {"means": self.means, "origin": np.array(self.origin)}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Restore what `state` returned."""
-        self._means, self._origin = state["means"], float(state["origin"])
+        self.means, self.origin = state["means"].astype(np.float32, copy=False), float(state["origin"].item())
 
     def phases(self, step: float) -> int:
         """Number of phases for frames `step` seconds apart; UserError if the period is not a whole number of steps."""
@@ -76,7 +77,7 @@ class Cycle:
         return round(steps / -(-steps // _MOST))
 
     def _phase(self, clock: NDArray[np.float64], count: int) -> Ints:
-        return np.round((clock - self._origin) * (count / self._period)).astype(np.int64) % count
+        return np.round((clock - self.origin) * (count / self._period)).astype(np.int64) % count
 
 
 def at_cells(values: Floats, index: Ints, shape: tuple[int, ...], corners: Corners | None, place: str) -> Floats:
@@ -105,7 +106,7 @@ def _usual(sums: NDArray[np.float64], counts: NDArray[np.int32]) -> NDArray[np.f
     return usual
 
 
-def _neighbours(values: NDArray[Any], reach: int) -> NDArray[Any]:
+def _neighbours(values: NDArray[_Number], reach: int) -> NDArray[_Number]:
     """Sums over each phase and `reach` phases on either side, wrapping around the cycle."""
     reach = min(reach, (len(values) - 1) // 2)
     return sum((np.roll(values, k, axis=0) for k in range(-reach, reach + 1)), np.zeros_like(values))

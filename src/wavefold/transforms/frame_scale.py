@@ -8,7 +8,7 @@ channels only and of crops, whose positions on the training frames are `corners`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from wavefold.data.lazy import Floats, Signals, blocks_of
 from wavefold.transforms.climatology import Corners, Cycle, at_cells
 
 Seconds = NDArray[np.float64]
-FittedState = dict[str, NDArray[Any]]
+FittedState = dict[str, NDArray[np.generic]]
 
 
 class FrameTransform(Protocol):
@@ -42,7 +42,7 @@ class FrameTransform(Protocol):
     def state(self) -> FittedState:
         """The fitted state, as arrays to save."""
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Restore what `state` returned."""
 
     def module(self) -> FrameModule:
@@ -89,9 +89,9 @@ class _Linear:
         """level and size: (channel, 1, 1) or (channel, row, column)."""
         return {"level": self._level, "size": self._size}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Restore level and size."""
-        self._level, self._size = state["level"], state["size"]
+        self._level, self._size = (state[name].astype(np.float32, copy=False) for name in ("level", "size"))
 
     def module(self) -> FrameModule:
         """The same in torch."""
@@ -164,7 +164,7 @@ class _Unlearned:
         """An empty state."""
         return {}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Do nothing; the state is empty."""
 
 
@@ -245,13 +245,13 @@ class Anomaly:
         """means: (phase, channel, row, column); origin: seconds of phase 0."""
         return self._cycle.state()
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Restore means and origin."""
         self._cycle.load(state)
 
     def module(self) -> FrameModule:
         """The same in torch."""
-        return _AnomalyModule(**self.state(), period=self._period)
+        return _AnomalyModule(self._cycle.means, self._cycle.origin, self._period)
 
 
 class _LinearModule(FrameModule):
@@ -302,10 +302,10 @@ class _AnomalyModule(FrameModule):
     needs_clock = True
     means: Tensor  # (phase, channel, row, column)
 
-    def __init__(self, means: Floats, origin: NDArray[np.float64], period: float) -> None:
+    def __init__(self, means: Floats, origin: float, period: float) -> None:
         super().__init__()
         self.register_buffer("means", torch.from_numpy(means.copy()))
-        self._origin, self._period = float(origin), period
+        self._origin, self._period = origin, period
 
     def forward(self, frames: Tensor, clock: Tensor) -> Tensor:
         return frames - self._usual(frames, clock)
@@ -335,7 +335,9 @@ FRAME_TRANSFORMS: dict[str, Callable[..., FrameTransform]] = {
 }
 
 
-def _summed(frames: Signals, axes: tuple[int, ...], of: Callable[[Floats], NDArray[Any]]) -> NDArray[np.float64]:
+def _summed(
+    frames: Signals, axes: tuple[int, ...], of: Callable[[Floats], NDArray[np.floating | np.bool_]]
+) -> NDArray[np.float64]:
     """Sum a function of the values over `axes`, block by block: (channel, 1, 1) or (channel, row, column)."""
     whole = [1 if axis in axes else size for axis, size in enumerate(frames.shape)]
     total = np.zeros(whole[1:])

@@ -7,7 +7,7 @@ saves beside its weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from wavefold.data.lazy import Lazy, blocks_of
 
 Values = NDArray[np.float32]  # (sample, 1, 1, ...): one number per sample, or (sample, channel, 1, ...)
 Axes = tuple[int, ...]  # the axes that a statistic is computed over
-FittedState = dict[str, NDArray[Any]]
+FittedState = dict[str, NDArray[np.generic]]
 
 
 class Transform(Protocol):
@@ -37,7 +37,7 @@ class Transform(Protocol):
     def state(self) -> FittedState:
         """The fitted state, as arrays to save."""
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Restore what `state` returned."""
 
     def module(self) -> nn.Module:
@@ -78,7 +78,7 @@ class Scale:
         """An empty state."""
         return {}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Do nothing; the state is empty."""
 
     def module(self) -> nn.Module:
@@ -112,9 +112,9 @@ class Standardise:
         """mean and std: (channel, ...)."""
         return {"mean": self._mean, "std": self._std}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Restore mean and std."""
-        self._mean, self._std = state["mean"], state["std"]
+        self._mean, self._std = (state[name].astype(np.float32, copy=False) for name in ("mean", "std"))
 
     def module(self) -> nn.Module:
         """The same in torch."""

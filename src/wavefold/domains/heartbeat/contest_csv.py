@@ -59,7 +59,7 @@ def _written(dataset: Dataset, block: int = 1024) -> Iterator[bytes]:
     yield f"id,{SIGNALS}".encode() + (b"\n" if dataset.labels is None else b",label\n")
     for start in range(0, len(dataset), block):
         part = dataset.take(slice(start, start + block))
-        ids, signals = list(map(_quoted, part.ids.tolist())), joined(part.signals[:, 0])
+        ids, signals = list(map(_quoted, part.ids.tolist())), joined(part.signals[:][:, 0])
         ends = [""] * len(ids) if part.labels is None else [f",{_label(dataset.classes, i)}" for i in part.labels.tolist()]
         yield b"".join(b'%s,"%s"%s\n' % (i.encode(), s, e.encode()) for i, s, e in zip(ids, signals, ends, strict=True))
 

@@ -7,7 +7,7 @@ tails but finds a cut-off hard to choose and does not crop; here it follows from
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wavefold.core.errors import UserError
 from wavefold.data.dataset import Floats, Ints, Signals
 from wavefold.data.lazy import blocks_of
-from wavefold.transforms.scale import need_one_axis
+from wavefold.transforms.scale import FittedState, need_one_axis
 
 
 class CropTail:
@@ -48,13 +48,13 @@ class CropTail:
         need_one_axis(signals, "crop_tail")
         return signals[..., : self.length]
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> FittedState:
         """length: () int64."""
         return {} if self.length is None else {"length": np.array(self.length, np.int64)}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Restore the length."""
-        self.length = int(state["length"])
+        self.length = int(state["length"].item())
 
     def module(self) -> nn.Module:
         """The same computation as a torch module."""

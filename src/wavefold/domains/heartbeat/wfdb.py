@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ from wavefold.data.table import Table
 from wavefold.domains.heartbeat.format16 import Record, read_format16
 
 wfdb = optional("wfdb", extra="ecg")
+
+_Read = TypeVar("_Read")
 
 SYMBOLS = {
     **dict.fromkeys("NLRBej", "0"),
@@ -171,7 +173,7 @@ def _beats(path: Path) -> tuple[Floats, Ints, Strings]:
     return beats, samples[kept], words[words != ""][kept]
 
 
-def _of_package(path: Path, read: Callable[[], Any]) -> Any:
+def _of_package(path: Path, read: Callable[[], _Read]) -> _Read:
     """What the package reads; DataError in one line for whatever it raises for a damaged record."""
     try:
         return read()

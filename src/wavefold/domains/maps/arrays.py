@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from wavefold.data.series_options import Reading
 
 AXES = ("sequence", "time", "row", "column", "channel")
 EVENTS_WORD = "events = {box = [west, east, south, north], cells = [rows, columns]}"  # the option that a table of events needs
-Beside = Mapping[str, NDArray[Any]]  # the arrays beside the frames, by name
+Beside = Mapping[str, NDArray[np.generic]]  # the arrays beside the frames, by name
 
 _GUESSED = {3: AXES[1:4], 4: AXES[1:], 5: AXES}
 _ORDER = ("sequence", "time", "channel", "row", "column")  # the axis order of a series
@@ -59,7 +59,7 @@ def read_array(path: Path, reading: Reading) -> Series:
         return _series(path, name, _member(arrays, name, path.name), _Members(arrays, heads, path.name), reading)
 
 
-def seconds_of(name: str, values: NDArray[Any], place: str) -> Seconds:
+def seconds_of(name: str, values: NDArray[np.generic], place: str) -> Seconds:
     """Convert times to seconds since 1970-01-01 UTC: dates, ISO text, or numbers whose array name gives the unit and epoch.
 
     values: any shape. Numbers named `hours_since_1970` (or seconds, minutes, days; any date) count from that date; others
@@ -112,7 +112,7 @@ class _Pieces:
 
 
 @contextmanager
-def _reading(path: Path, member: str = "") -> Any:
+def _reading(path: Path, member: str = "") -> Iterator[None]:
     """Turn errors from reading a file into a one-line DataError."""
     place = f"{path.name} {member}".strip()
     try:
@@ -126,25 +126,25 @@ def _reading(path: Path, member: str = "") -> Any:
         raise DataError(f"{place}: cannot be read as a NumPy array ({word})") from None
 
 
-def _mapped(path: Path) -> NDArray[Any]:
+def _mapped(path: Path) -> NDArray[np.generic]:
     """Load an .npy's array, memory-mapped if it is large."""
     with _reading(path):
         with open(path, "rb") as stream:
             shape, _ = _head(stream)
         if 4 * math.prod(shape) > LARGE:
-            mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            mapped: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
             return mapped
         return np.asarray(np.load(path, allow_pickle=False))
 
 
-def _head(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _head(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     version = npy_format.read_magic(stream)
-    read: Callable[..., Any] = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
     shape, _, dtype = read(stream)
     return shape, dtype
 
 
-_Heads = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+_Heads = dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]]
 
 
 def _heads(path: Path) -> _Heads:
@@ -158,19 +158,19 @@ def _heads(path: Path) -> _Heads:
     return heads
 
 
-def _member(arrays: Any, name: str, place: str) -> NDArray[Any]:
+def _member(arrays: Beside, name: str, place: str) -> NDArray[np.generic]:
     with _reading(Path(place), name):
         return np.asarray(arrays[name])
 
 
-class _Members(dict[str, NDArray[Any]]):
+class _Members(dict[str, NDArray[np.generic]]):
     """The arrays of an .npz with at most two axes, each read on access."""
 
-    def __init__(self, arrays: Any, heads: _Heads, place: str) -> None:
+    def __init__(self, arrays: Beside, heads: _Heads, place: str) -> None:
         super().__init__({name: np.empty(0) for name, (shape, _) in heads.items() if len(shape) <= 2})
         self._arrays, self._place = arrays, place
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
         return _member(self._arrays, name, self._place)
 
 
@@ -193,7 +193,7 @@ def _variable(heads: _Heads, reading: Reading, place: str) -> str:
     )
 
 
-def _series(path: Path, name: str, stored: NDArray[Any], beside: Beside, reading: Reading) -> Series:
+def _series(path: Path, name: str, stored: NDArray[np.generic], beside: Beside, reading: Reading) -> Series:
     place = path.name if name == "value" else f"{path.name} {name}"
     if stored.dtype.kind not in "biuf":
         raise DataError(f"{place}: has values of type {stored.dtype}, expected numbers")
@@ -243,7 +243,7 @@ def _axes(words: str, count: int, place: str) -> tuple[str, ...]:
     return axes
 
 
-def _frames(stored: NDArray[Any], axes: tuple[str, ...]) -> NDArray[Any] | Lazy:
+def _frames(stored: NDArray[np.generic], axes: tuple[str, ...]) -> NDArray[Any] | Lazy:
     """Reorder an array's axes to those of a series: (time, channel, row, column), sequences one after another."""
     view = stored.transpose([axes.index(word) for word in _ORDER if word in axes])
     if "channel" not in axes:
@@ -255,20 +255,19 @@ def _frames(stored: NDArray[Any], axes: tuple[str, ...]) -> NDArray[Any] | Lazy:
     return view.reshape(-1, *view.shape[2:])
 
 
-def _mapped_frames(view: NDArray[Any], numbers: Ints) -> Floats:
+def _mapped_frames(view: NDArray[np.generic], numbers: Ints) -> Floats:
     """Read frames by number. view: (sequence, time, channel, row, column), memory-mapped."""
-    frames: NDArray[Any] = view[numbers // view.shape[1], numbers % view.shape[1]]
-    return frames
+    return np.ascontiguousarray(view[numbers // view.shape[1], numbers % view.shape[1]], np.float32)
 
 
 def _parts(beside: Beside, sequences: int, length: int, place: str) -> tuple[Ints, tuple[str, ...]]:
     """Starts and names of the sequences, or of the stretches given by an array `starts`."""
     starts = np.arange(sequences, dtype=np.int64) * length
     if sequences == 1 and "starts" in beside:
-        starts = beside["starts"]
-        if starts.ndim != 1 or starts.dtype.kind not in "iu" or not len(starts):
+        stated = beside["starts"]
+        if stated.ndim != 1 or stated.dtype.kind not in "iu" or not len(stated):
             raise DataError(f"{place} starts: expected the index of each stretch's first frame")
-        starts = starts.astype(np.int64)
+        starts = stated.astype(np.int64)
         if starts[0] != 0 or np.any(np.diff(starts) <= 0) or starts[-1] >= length:
             raise DataError(f"{place} starts: expected increasing numbers from 0, all below {length}")
     names = beside["names"] if "names" in beside else np.empty(0)
@@ -345,6 +344,6 @@ def _text(beside: Beside, names: Sequence[str]) -> str:
 
 def _number(beside: Beside, name: str, place: str) -> float:
     values = beside[name] if name in beside else np.zeros(1)
-    if values.size != 1 or values.dtype.kind not in "iuf" or not 0 <= float(values.ravel()[0]) < math.inf:
+    if values.size != 1 or values.dtype.kind not in "iuf" or not 0 <= float(values.item()) < math.inf:
         raise DataError(f"{place} {name}: expected one number, the seconds between frames")
-    return float(values.ravel()[0])
+    return float(values.item())

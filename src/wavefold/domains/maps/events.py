@@ -18,7 +18,6 @@ from functools import lru_cache
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +41,7 @@ _DAY = 86400.0
 _MOST = 1 << 32  # bytes of frames; 4 GiB hold a year of minutes on 45 x 45 cells
 _OTHERS = (".parquet", ".json", ".geojson", ".xlsx", ".xls", ".shp", ".gpkg", ".npy")  # suffixes of tables that are not CSV
 _EXAMPLE = "time,x,y,kind"
+_Column = NDArray[np.generic] | list[str]  # (event,) as stored, or a CSV's fields
 _NO_KIND = "events"  # the channel of a table without kinds
 
 
@@ -197,14 +197,15 @@ def _read_npz(path: Path, events: Events) -> _Happened:
     kinds, names = columns[wanted["kind"]], columns.get(f"{wanted['kind']}_names")
     if names is None or kinds.dtype.kind not in "iu":
         return _Happened(times, x, y, *_named_kinds(kinds.astype(np.str_).tolist()))
-    strange = (kinds >= len(names)) | (kinds < 0)
+    numbers = kinds.astype(np.int64)
+    strange = (numbers >= len(names)) | (numbers < 0)
     if strange.any():
         at = int(np.argmax(strange))
         raise DataError(f"{place(at)}: {wanted['kind']} is {kinds[at]}, expected 0 to {len(names) - 1}, one per name")
-    return _Happened(times, x, y, kinds.astype(np.int64), tuple(map(str, names.tolist())))
+    return _Happened(times, x, y, numbers, tuple(map(str, names.tolist())))
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -237,7 +238,7 @@ def _named_kinds(words: Sequence[str]) -> tuple[Ints, tuple[str, ...]]:
     return np.array([number[word] for word in words], np.int64), names
 
 
-def _places(values: Any, column: str, place: Callable[[int], str]) -> Seconds:
+def _places(values: _Column, column: str, place: Callable[[int], str]) -> Seconds:
     """(event,) coordinates, NaN if a row has none: an empty field in a CSV, NaN in an .npz."""
     if isinstance(values, np.ndarray):
         none = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), np.bool_)
@@ -251,7 +252,7 @@ def _places(values: Any, column: str, place: Callable[[int], str]) -> Seconds:
     return numbers
 
 
-def _coordinates(values: Any, column: str, place: Callable[[int], str]) -> Seconds:
+def _coordinates(values: _Column, column: str, place: Callable[[int], str]) -> Seconds:
     try:
         numbers = np.array(values, np.float64)
     except ValueError:
@@ -274,7 +275,7 @@ def _number(word: str) -> bool:
 # Times
 
 
-def _times(values: Any, column: str, epoch: str, name: str, place: Callable[[int], str]) -> Seconds:
+def _times(values: _Column, column: str, epoch: str, name: str, place: Callable[[int], str]) -> Seconds:
     """(event,) seconds from dates, text, or numbers that count from `epoch` in the unit given by the column name."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
         if np.isnat(values).any():

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from wavefold.data.hdf5 import h5py
 from wavefold.data.lazy import Floats, Ints, Lazy
 from wavefold.data.series import Seconds, Series, join_stretches, stretches, time_word
 from wavefold.data.series_options import Reading
+
+if TYPE_CHECKING:
+    from xarray import Dataset
 
 xarray = optional("xarray", extra="grids")
 h5netcdf = optional("h5netcdf", extra="grids")
@@ -94,7 +97,7 @@ class _Grid:
     path: Path
     names: tuple[str, ...]
     axes: tuple[str, ...]  # time, row, column
-    _dataset: Any = field(default=None, repr=False)
+    _dataset: Dataset | None = field(default=None, repr=False)
     _process: int = 0
 
     def load(self, numbers: Ints) -> Floats:
@@ -115,12 +118,12 @@ class _Grid:
                 found.append(part.reshape(len(part), -1, *part.shape[-2:]).astype(np.float32))
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
-    def _handle(self) -> Any:
-        if self._process != os.getpid():
+    def _handle(self) -> Dataset:
+        if self._dataset is None or self._process != os.getpid():
             self._dataset, self._process = _open(self.path), os.getpid()
         return self._dataset
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_dataset": None, "_process": 0}
 
 
@@ -128,7 +131,7 @@ class _Grid:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[Dataset]:
     with _one_line(path.name):
         dataset = _open(path)
         try:
@@ -149,9 +152,9 @@ def _one_line(name: str) -> Iterator[None]:
         raise DataError(f"{name}: cannot be read: {stated or type(error).__name__}; it may be truncated or corrupt") from error
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> Dataset:
     """Open the dataset, reading only metadata and coordinates; times stay numeric and only the time axis is decoded."""
-    options: dict[str, Any] = {"engine": "zarr", "consolidated": False}
+    options: dict[str, str | bool] = {"engine": "zarr", "consolidated": False}
     if path.suffix == ".zip":
         source = zarr_storage.ZipStore(path, mode="r")
     elif path.is_dir():
@@ -160,7 +163,10 @@ def _open(path: Path) -> Any:
         source, options = path, {"engine": _engine(path)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd attributes that are still understood
-        return xarray.open_dataset(source, decode_times=False, decode_timedelta=False, chunks=None, cache=False, **options)
+        dataset: Dataset = xarray.open_dataset(
+            source, decode_times=False, decode_timedelta=False, chunks=None, cache=False, **options
+        )
+    return dataset
 
 
 def _engine(path: Path) -> str:
@@ -177,7 +183,7 @@ def _engine(path: Path) -> str:
 def _check_own(path: Path) -> None:
     """Raise DataError if values are in another file than this HDF5 one: HDF5 would read any file that a link names."""
 
-    def elsewhere(name: str, thing: Any) -> str | None:
+    def elsewhere(name: str, thing: object) -> str | None:
         out = isinstance(thing, h5py.ExternalLink) or (
             isinstance(thing, h5py.Dataset) and bool(thing.external or thing.is_virtual)
         )
@@ -202,7 +208,7 @@ def _digest_folder(folder: Path) -> str:
 # Variables and axes
 
 
-def _variables(dataset: Any, reading: Reading, name: str) -> tuple[str, ...]:
+def _variables(dataset: Dataset, reading: Reading, name: str) -> tuple[str, ...]:
     """The requested variables, or the only one that can be frames."""
     there = {str(key): variable for key, variable in dataset.data_vars.items()}
     shown = listed(f"{key} ({listed(variable.dims)})" for key, variable in there.items()) or "no variables"
@@ -220,7 +226,7 @@ def _variables(dataset: Any, reading: Reading, name: str) -> tuple[str, ...]:
     return tuple(fit)
 
 
-def _common_roles(dataset: Any, names: tuple[str, ...], reading: Reading, name: str) -> dict[str, str]:
+def _common_roles(dataset: Dataset, names: tuple[str, ...], reading: Reading, name: str) -> dict[str, str]:
     """Axis names by role (time, row, column), shared by all the variables."""
     roles = _roles(dataset, names[0], reading, name)
     for variable in names:
@@ -237,7 +243,7 @@ def _common_roles(dataset: Any, names: tuple[str, ...], reading: Reading, name: 
     return roles
 
 
-def _roles(dataset: Any, variable: str, reading: Reading, name: str) -> dict[str, str]:
+def _roles(dataset: Dataset, variable: str, reading: Reading, name: str) -> dict[str, str]:
     """A variable's axis names by role (time, row, column), for the roles that were found."""
     axes = [str(axis) for axis in dataset[variable].dims]
     if reading.axes:
@@ -257,7 +263,7 @@ def _roles(dataset: Any, variable: str, reading: Reading, name: str) -> dict[str
     return roles
 
 
-def _is_marked(dataset: Any, axis: str, role: str) -> bool:
+def _is_marked(dataset: Dataset, axis: str, role: str) -> bool:
     """Whether the attributes of an axis's coordinate identify it as the axis for time, row or column."""
     letter, standard, units = _MARKS[role]
     facts = dataset.variables[axis].attrs if axis in dataset.variables else {}
@@ -265,7 +271,7 @@ def _is_marked(dataset: Any, axis: str, role: str) -> bool:
     return facts.get("axis") == letter or facts.get("standard_name") in standard or any(unit in stated for unit in units)
 
 
-def _labels(dataset: Any, variable: str, roles: dict[str, str], *, alone: bool) -> list[str]:
+def _labels(dataset: Dataset, variable: str, roles: dict[str, str], *, alone: bool) -> list[str]:
     """Channel names of a variable: its own name, or the values along its other axes."""
     further = [str(a) for a in dataset[variable].dims if a not in roles.values() and dataset.sizes[a] > 1]
     words = [[f"{axis}={_word(value)}" for value in dataset[axis].values] for axis in further]
@@ -273,16 +279,16 @@ def _labels(dataset: Any, variable: str, roles: dict[str, str], *, alone: bool) 
     return [variable] if labels == [""] else labels if alone else [f"{variable} {label}" for label in labels]
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return f"{float(value):.10g}" if isinstance(value, np.number) else str(value)
 
 
-def _coordinates(dataset: Any, axis: str) -> NDArray[np.float64] | None:
+def _coordinates(dataset: Dataset, axis: str) -> NDArray[np.float64] | None:
     there = axis in dataset.variables and dataset.variables[axis].dtype.kind in "fiu"
     return dataset.variables[axis].values.astype(np.float64) if there else None
 
 
-def _axis_words(dataset: Any, axis: str) -> str:
+def _axis_words(dataset: Dataset, axis: str) -> str:
     """Name and unit of an axis that has coordinates: "latitude (degrees_north)"."""
     if axis not in dataset.variables:
         return ""
@@ -290,7 +296,7 @@ def _axis_words(dataset: Any, axis: str) -> str:
     return f"{axis} ({unit})" if unit else axis
 
 
-def _times(dataset: Any, axis: str, name: str) -> Seconds | None:
+def _times(dataset: Dataset, axis: str, name: str) -> Seconds | None:
     """(time,) seconds since 1970, if the axis's coordinate or another variable along it counts since a date; else None."""
     along = [str(k) for k, v in dataset.variables.items() if v.dims == (axis,) and " since " in str(v.attrs.get("units", ""))]
     if not along:

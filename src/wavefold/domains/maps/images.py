@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, listed
 from wavefold.core.registry import optional
 from wavefold.data.lazy import LARGE, Floats, Ints, Lazy
 from wavefold.data.series import Series, join_stretches
 from wavefold.data.series_options import Reading
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 pictures = optional("PIL.Image", extra="pictures")
 
@@ -154,8 +156,8 @@ def _check_same(file: Path, first: _Kind, name: str) -> None:
 
 def _kind(file: Path) -> _Kind:
     with _Opened(file) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise DataError(f"{file.name}: contains {image.n_frames} images, expected one per file")
+        if (count := getattr(image, "n_frames", 1)) > 1:
+            raise DataError(f"{file.name}: contains {count} images, expected one per file")
         return _Kind(image.mode, image.size)
 
 
@@ -172,7 +174,7 @@ def _load(files: tuple[Path, ...], kind: _Kind, numbers: Ints) -> Floats:
     return made
 
 
-def _values(file: Path) -> NDArray[Any]:
+def _values(file: Path) -> Floats:
     """Read one image, (channel, row, column)."""
     with _Opened(file) as image:
         values = np.asarray(image.convert(_PARSED[image.mode]) if image.mode in _PARSED else image, np.float32)
@@ -193,17 +195,18 @@ class _Opened:
         self._file = file
         self._quiet = warnings.catch_warnings()
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Image:
         self._quiet.__enter__()
         warnings.simplefilter("ignore")  # only errors matter
         warnings.simplefilter("error", pictures.DecompressionBombWarning)
         try:
-            self._image = pictures.open(self._file, formats=_FORMS)
+            image: Image = pictures.open(self._file, formats=_FORMS)
         except BaseException as error:
             self._quiet.__exit__(None, None, None)
             self._log(error)
             raise
-        return self._image
+        self._image = image
+        return image
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._image.close()

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -179,7 +178,7 @@ def _render_digits(films: _Digits, film: Ints, frame: Ints) -> Floats:
 
 def _glyphs(path: str, side: int) -> Floats:
     """Load digits (glyph, row, column) of `side` x `side` pixels, values 0 to 1."""
-    images: NDArray[Any]
+    images: NDArray[np.floating]
     if path:
         images, most = _images(Path(path).expanduser()), 255.0
     else:
@@ -200,4 +199,4 @@ def _spline(length: int, side: int) -> Floats:
 def _images(path: Path) -> NDArray[np.float32]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an .npz of digits with images (digit, row, column)")
-    return np.asarray(read_array(path, Reading(variable="images")).frames)[:, 0]
+    return read_array(path, Reading(variable="images")).frames[:][:, 0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +36,9 @@ def _laid_out(series: Series, together: bool) -> NDArray[np.float32]:
     return np.ascontiguousarray(frames[..., 0] if frames.shape[-1] == 1 else frames)
 
 
-def _beside(series: Series, together: bool) -> dict[str, NDArray[Any]]:
+def _beside(series: Series, together: bool) -> dict[str, NDArray[np.generic]]:
     count = len(series.starts)
-    arrays: dict[str, Any] = {
+    arrays: dict[str, NDArray[np.generic] | np.float64 | None] = {
         "time": None if series.times is None else _dates(series.times).reshape((count, -1) if together else -1),
         "step": np.float64(series.step) if series.step else None,
         "starts": series.starts if count > 1 and not together else None,

@@ -7,7 +7,6 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ class Candidate:
     windows: int  # number of windows that contain it
 
 
-Columns = Mapping[str, NDArray[Any]]
+Columns = Mapping[str, NDArray[np.generic]]
 
 
 def write_candidates(path: str | Path, candidates: Sequence[Candidate]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +13,7 @@ from wavefold.plots.canvas import LINES
 from wavefold.plots.plot import Figure, Panels, checked, inert
 from wavefold.plots.signal_charts import end_of_scale, heat_strip, in_pieces, note_beside
 
-Array = NDArray[Any]
+Array = NDArray[np.floating]
 
 _MOST_ROWS, _MOST_COLUMNS = 32, 256  # maximum size of a drawn panel
 _TIME, _FREQUENCY = "time (row)", "frequency (column)"
@@ -87,7 +86,7 @@ def _blocks(cadences: Array) -> Array:
     return cadences
 
 
-def _panel(axes: Mapping[str, str], bins: Array, panel: Array) -> dict[str, Any]:
+def _panel(axes: Mapping[str, str], bins: Array, panel: Array) -> dict[str, object]:
     held = panel[np.isfinite(panel)]
     low, high = (float(edge) for edge in np.percentile(held, (1, 99))) if held.size else (0.0, 1.0)
     look = {"colorscale": "Viridis", "zmin": low, "zmax": high if high > low else low + 1, "showscale": False}
@@ -101,7 +100,7 @@ def _panel(axes: Mapping[str, str], bins: Array, panel: Array) -> dict[str, Any]
     }
 
 
-def _marks(panels: Panels, cell: int) -> list[dict[str, Any]]:
+def _marks(panels: Panels, cell: int) -> list[dict[str, object]]:
     """The names of the panels of a cadence, ON panels in orange."""
     orange = {"color": LINES[1]}
     fonts = [{"size": 10, **(orange if name.startswith("ON") else {})} for name in NAMES]

@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -138,8 +138,10 @@ class DeDoppler:
         self._need_fitted()
         drifts = line_drifts(shape[1], self.drift)
         places = [[_places(drift, finer, shape[1]) for finer in _FINER] for drift in drifts]
-        given: dict[str, Any] = {"clean": clean, "on_and_off": _on_and_off, "together": _together, "places": places}
-        return _Judged(DriftSearch(shape, drifts, fewest=_FEWEST, **given), self.slope, self.bias)
+        search = DriftSearch(
+            shape, drifts, fewest=_FEWEST, clean=clean, on_and_off=_on_and_off, together=_together, places=places
+        )
+        return _Judged(search, self.slope, self.bias)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import safetensors.torch
 import torch
@@ -29,6 +30,19 @@ _torchvision = optional("torchvision", extra="vision")
 
 _LEAST = 29  # minimum for batch norm to see two values in a batch of one, after padding and five halvings
 _OPERATORS = ("nms", "qnms")  # compiled torchvision operators that a CPU-only torch cannot load; timm calls neither
+
+
+class _Net(Protocol):
+    """What is used of timm's nets."""
+
+    num_features: int
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, weights: Mapping[str, Tensor], /, strict: bool) -> object: ...
+
+
+_Create = Callable[..., _Net]
 
 
 class _EfficientNet(nn.Module):
@@ -80,7 +94,7 @@ class EfficientNetB3(_EfficientNet):
     name = "efficientnet_b3"
 
 
-def _features(name: str, pretrained: str) -> Any:
+def _features(name: str, pretrained: str) -> _Net:
     """Build timm's net without a classifier, (N, 3, rows, columns) to (N, D), with the chosen initial weights."""
     file, place = Path(pretrained), f"{name}: pretrained '{pretrained}'"
     if pretrained not in ("none", "hub"):
@@ -102,7 +116,7 @@ def _need_file(file: Path, place: str) -> None:
         raise UserError(f"{place}: no such file")
 
 
-def _timm_create() -> Any:
+def _timm_create() -> _Create:
     """Import timm.create_model on first use; ignores its warnings and a torchvision without compiled operators."""
     with warnings.catch_warnings(), torch.device("cpu"):  # tensors made at import must not be on "meta"
         warnings.simplefilter("ignore")
@@ -112,7 +126,8 @@ def _timm_create() -> Any:
             if "torchvision::nms does not exist" not in str(error):
                 raise
             _declare_operators()
-        return _timm.create_model
+        create: _Create = _timm.create_model
+    return create
 
 
 def _declare_operators() -> None:
@@ -121,7 +136,7 @@ def _declare_operators() -> None:
         torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
-def _from_hub(create: Any, name: str, place: str) -> Any:
+def _from_hub(create: _Create, name: str, place: str) -> _Net:
     try:
         return create(name, pretrained=True, num_classes=0)
     except Exception as error:  # the type depends on the package that timm downloads with
@@ -144,7 +159,7 @@ def _read(file: Path, place: str) -> dict[str, Tensor]:
     raise UserError(f"{place}: the file must hold only a dictionary of named tensors")
 
 
-def _load(features: Any, weights: dict[str, Tensor], place: str) -> None:
+def _load(features: _Net, weights: dict[str, Tensor], place: str) -> None:
     """Load weights into the net; UserError for the first that is missing, unexpected or of the wrong shape."""
     weights = {key: value for key, value in weights.items() if not key.startswith("classifier.")}
     own = features.state_dict()

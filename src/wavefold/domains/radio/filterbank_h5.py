@@ -4,13 +4,13 @@ whose attributes are the header keywords. Read slice by slice with h5py; hdf5plu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from wavefold.core.errors import DataError, listed
 from wavefold.core.files import write_whole
@@ -22,6 +22,18 @@ from wavefold.domains.radio.filterbank import Filterbank, Header, check_header, 
 hdf5plugin = optional("hdf5plugin", extra="radio")
 
 _NEEDED = ("fch1", "foff", "tsamp")
+_Fact = float | str | NDArray[np.floating] | NDArray[np.integer]  # a header's value; an array holds no or several numbers
+
+
+class _Data(Protocol):
+    """What is used of an HDF5 dataset."""
+
+    shape: tuple[int, ...]
+    ndim: int
+    dtype: np.dtype[np.generic]
+    attrs: Mapping[str, _Fact | bytes | np.generic]
+
+    def __getitem__(self, place: tuple[slice, int, slice], /) -> NDArray[np.number]: ...
 
 
 def read_h5(path: Path, fine: int = 0) -> Filterbank:
@@ -55,7 +67,7 @@ def write_h5(path: Path, power: ArrayLike, header: Header) -> None:
     """Write power (time, channel) as an .h5 file of float32; uncompressed, so that any slice can be read alone."""
     values = np.asarray(power)
 
-    def write(stream: Any) -> None:
+    def write(stream: IO[bytes]) -> None:
         with h5py.File(stream.name, "w") as file:  # by name: HDF5 also reads while it writes
             file.attrs["CLASS"], file.attrs["VERSION"] = "FILTERBANK", "1.0"
             data = file.create_dataset("data", (len(values), 1, values.shape[1]), np.float32)
@@ -67,7 +79,7 @@ def write_h5(path: Path, power: ArrayLike, header: Header) -> None:
     write_whole(path, write)
 
 
-def _header(facts: dict[str, Any], bits: int, name: str) -> Header:
+def _header(facts: Mapping[str, _Fact], bits: int, name: str) -> Header:
     missing = [key for key in _NEEDED if key not in facts]
     if missing:
         raise DataError(f"{name}: data has no attribute {missing[0]}; available: {listed(sorted(facts)) or 'none'}")
@@ -80,14 +92,14 @@ def _header(facts: dict[str, Any], bits: int, name: str) -> Header:
     return header
 
 
-def _attributes(header: Header, shape: tuple[int, ...]) -> dict[str, Any]:
+def _attributes(header: Header, shape: tuple[int, ...]) -> dict[str, float | str]:
     whole = {"machine_id": 20, "telescope_id": 6, "data_type": 1, "nifs": 1, "nchans": shape[1], "nbits": 32}
     numbers = {key: getattr(header, key) for key in ("fch1", "foff", "tsamp", "tstart")}
     return {**whole, **numbers, "source_name": header.source_name}
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[_Data]:
     """The dataset of an .h5 file; HDF5 errors become a one-line DataError."""
     try:
         with h5py.File(path, "r") as file:
@@ -96,24 +108,19 @@ def _opened(path: Path) -> Iterator[Any]:
                 raise DataError(
                     f"{path.name}: not a filterbank file: it contains {listed(file) or 'nothing'} but no dataset 'data'"
                 )
-            _check_own(file, data, path.name)
-            _bring_filters(data, path.name)
+            # HDF5 would read any file that a link names
+            if isinstance(file.get("data", getlink=True), h5py.ExternalLink) or data.external or data.is_virtual:
+                raise DataError(f"{path.name}: data is a link to another file; expected the values in this file")
+            made = data.id.get_create_plist()
+            _bring_filters([made.get_filter(i)[0] for i in range(made.get_nfilters())], path.name)
             yield data
     except (OSError, RuntimeError, KeyError) as error:
         stated = " ".join(str(error).split())
         raise DataError(f"{path.name}: cannot be read as HDF5: {stated}") from error
 
 
-def _check_own(file: Any, data: Any, name: str) -> None:
-    """Raise DataError if the values are in another file: HDF5 would read any file that the link names."""
-    if isinstance(file.get("data", getlink=True), h5py.ExternalLink) or data.external or data.is_virtual:
-        raise DataError(f"{name}: data is a link to another file; expected the values in this file")
-
-
-def _bring_filters(data: Any, name: str) -> None:
-    """Register the compression filters of the data; only files that use them require the package."""
-    made = data.id.get_create_plist()
-    numbers = [made.get_filter(i)[0] for i in range(made.get_nfilters())]
+def _bring_filters(numbers: Sequence[int], name: str) -> None:
+    """Register compression filters by number; only files that use them require the package."""
     if all(h5py.h5z.filter_avail(n) for n in numbers):
         return
     _ = hdf5plugin.FILTERS  # the import registers them
@@ -122,7 +129,9 @@ def _bring_filters(data: Any, name: str) -> None:
         raise DataError(f"{name}: compressed with HDF5 filter {strange[0]}, which hdf5plugin does not provide")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: _Fact | bytes | np.generic) -> _Fact:
     """An attribute as a number or text: HDF5 returns arrays of length 1, numpy scalars and bytes."""
-    value = value.item() if isinstance(value, np.generic | np.ndarray) and np.size(value) == 1 else value
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    plain: _Fact | bytes = (
+        value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1) else value
+    )
+    return plain.decode("utf-8", "replace") if isinstance(plain, bytes) else plain

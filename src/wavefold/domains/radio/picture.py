@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from wavefold.core.files import write_whole
 from wavefold.data.dataset import Floats
 from wavefold.domains.radio.cadence import NAMES, ON
 from wavefold.plots.canvas import DOTS, figures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes as Plot
 
 _MARGINS = {"left": 0.11, "right": 0.97, "top": 0.92, "bottom": 0.06, "hspace": 0.34}  # fixed: fitting them doubles the time
 _MARK = "#e4572e"
@@ -83,7 +86,7 @@ def _start(shape: tuple[int, ...], number: int, units: Axes) -> float:
     return units.starts[number] if len(units.starts) else number * shape[1] * units.seconds
 
 
-def _draw_panel(place: Any, panel: Floats, extent: tuple[float, float, float, float]) -> None:
+def _draw_panel(place: Plot, panel: Floats, extent: tuple[float, float, float, float]) -> None:
     values = np.asarray(panel, np.float32)
     whole = values[np.isfinite(values)]
     low, high = np.percentile(whole, (1, 99)) if whole.size else (0.0, 1.0)
@@ -91,7 +94,7 @@ def _draw_panel(place: Any, panel: Floats, extent: tuple[float, float, float, fl
     place.imshow(values, aspect="auto", interpolation="nearest", cmap="viridis", extent=extent, vmin=low, vmax=high)
 
 
-def _mark(place: Any, track: Track, shape: tuple[int, ...], number: int, units: Axes, centre: float) -> None:
+def _mark(place: Plot, track: Track, shape: tuple[int, ...], number: int, units: Axes, centre: float) -> None:
     """Mark the line in the first and last row of a panel by arrows outside the panel, so that they hide nothing."""
     (left, right), (_, _, bottom, top) = _sides(shape, units, centre), _extent(shape, number, units, centre)
     begin = track.starts[number] if len(track.starts) else number * shape[1]

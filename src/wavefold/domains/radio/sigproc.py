@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,7 +22,7 @@ _NUMBERS = ("az_start", "za_start", "src_raj", "src_dej", "tstart", "tsamp", "fc
 _IDS = ("machine_id", "telescope_id", "data_type", "barycentric", "pulsarcentric", "nbeams", "ibeam")
 _WHOLE = (*_IDS, "nbits", "nsamples", "nchans", "nifs", "nbins")
 _WORDS = ("source_name", "rawdatafile")
-_TYPES: dict[int, np.dtype[Any]] = {8: np.dtype("<u1"), 16: np.dtype("<u2"), 32: np.dtype("<f4")}  # by bits per value
+_TYPES: dict[int, np.dtype[np.generic]] = {8: np.dtype("<u1"), 16: np.dtype("<u2"), 32: np.dtype("<f4")}  # by bits per value
 _LONGEST = 80  # maximum bytes of a keyword or string
 _BLOCK = 1 << 22  # values copied at a time
 
@@ -33,19 +33,19 @@ def read_fil(path: Path, fine: int = 0) -> Filterbank:
     DataError for a file that is not a filterbank, lacks a keyword, has more than one product, or is truncated.
     """
     with open(path, "rb") as stream:
-        words, begin = _words(stream, path.name), stream.tell()
+        found, begin = _keywords(stream, path.name), stream.tell()
         size = os.fstat(stream.fileno()).st_size - begin
-    missing = [key for key in ("nchans", "nbits", "fch1", "foff", "tsamp") if key not in words]
+    missing = [key for key in ("nchans", "nbits", "fch1", "foff", "tsamp") if key not in {**found.whole, **found.numbers}]
     if missing:
         raise DataError(f"{path.name}: its header has no {missing[0]}")
-    check_polarisations(words.get("nifs", 1), path.name)
-    header = Header(
-        **{k: words[k] for k in ("fch1", "foff", "tsamp", "tstart", "source_name") if k in words}, bits=words["nbits"]
-    )
+    whole = found.whole
+    check_polarisations(whole.get("nifs", 1), path.name)
+    numbers = {k: found.numbers[k] for k in ("fch1", "foff", "tsamp", "tstart") if k in found.numbers}
+    header = Header(**numbers, source_name=found.texts.get("source_name", ""), bits=whole["nbits"])
     check_header(header, path.name)
-    kind = _kind(words["nbits"], path.name)
-    rows = _rows(size, words["nchans"] * kind.itemsize, words.get("nsamples", 0), path.name)
-    shape = (rows, words["nchans"])
+    kind = _kind(whole["nbits"], path.name)
+    rows = _rows(size, whole["nchans"] * kind.itemsize, whole.get("nsamples", 0), path.name)
+    shape = (rows, whole["nchans"])
 
     def load(first: int, last: int) -> Floats:
         values: Floats = np.memmap(path, kind, "r", begin, shape)[:, first:last].astype(np.float32)
@@ -58,10 +58,9 @@ def write_fil(path: Path, power: ArrayLike, header: Header) -> None:
     """Write power (time, channel) as a .fil file atomically; DataError if it does not fit `header.bits`."""
     values = np.asarray(power)
     kind = _kind(header.bits, path.name)
-    if kind.kind == "u" and values.size and not (values.min() >= 0 and values.max() <= np.iinfo(kind).max):
-        raise DataError(
-            f"{path.name}: {header.bits}-bit values range from 0 to {np.iinfo(kind).max}, not {values.min()} to {values.max()}"
-        )
+    most = (1 << header.bits) - 1
+    if kind.kind == "u" and values.size and not (values.min() >= 0 and values.max() <= most):
+        raise DataError(f"{path.name}: {header.bits}-bit values range from 0 to {most}, not {values.min()} to {values.max()}")
     rows = max(1, _BLOCK // max(1, values.shape[1]))
 
     def write(stream: IO[bytes]) -> None:
@@ -73,20 +72,28 @@ def write_fil(path: Path, power: ArrayLike, header: Header) -> None:
     write_whole(path, write)
 
 
-def _words(stream: IO[bytes], name: str) -> dict[str, Any]:
+class _Keywords(NamedTuple):
+    """A header's values by keyword."""
+
+    whole: dict[str, int]
+    numbers: dict[str, float]
+    texts: dict[str, str]
+
+
+def _keywords(stream: IO[bytes], name: str) -> _Keywords:
     """Read the header's values by keyword; leaves the stream at the first value of power."""
     if _word(stream, name, first=True) != "HEADER_START":
         raise DataError(f"{name}: not a filterbank file: it does not begin with HEADER_START")
-    found: dict[str, Any] = {}
+    found = _Keywords({}, {}, {})
     while (key := _word(stream, name)) != "HEADER_END":
         if key in _WORDS:
-            found[key] = _word(stream, name)
+            found.texts[key] = _word(stream, name)
         elif key in _WHOLE:
-            found[key] = struct.unpack("<i", _bytes(stream, 4, name))[0]
+            found.whole[key] = struct.unpack("<i", _bytes(stream, 4, name))[0]
         elif key in _NUMBERS:
-            found[key] = struct.unpack("<d", _bytes(stream, 8, name))[0]
+            found.numbers[key] = struct.unpack("<d", _bytes(stream, 8, name))[0]
         elif key == "signed":
-            found[key] = _bytes(stream, 1, name)[0]
+            found.whole[key] = _bytes(stream, 1, name)[0]
         else:
             known = (*_WHOLE, *_NUMBERS, *_WORDS)
             raise DataError(f"{name}: {key!r} is not a SIGPROC header keyword{nearest(key, known)}")
@@ -110,7 +117,7 @@ def _bytes(stream: IO[bytes], count: int, name: str) -> bytes:
     return found
 
 
-def _kind(bits: int, name: str) -> np.dtype[Any]:
+def _kind(bits: int, name: str) -> np.dtype[np.generic]:
     if bits not in _TYPES:
         raise DataError(f"{name}: {bits} bits per value (nbits), expected one of {listed(_TYPES)}")
     return _TYPES[bits]

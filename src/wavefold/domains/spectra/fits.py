@@ -30,7 +30,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,17 @@ _EXPECTED = "expected FLUX, IVAR, WAVELENGTH, ANDMASK (LAMOST) or flux, ivar, lo
 
 _Values = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
+_Header = Mapping[str, str | float]
+
+
+class _Hdu(Protocol):
+    """What is used of one of a FITS file's units; a table also has `columns`."""
+
+    header: _Header
+    data: NDArray[Any]  # numbers, or the rows of a table
+    size: int  # bytes
+
+    def fileinfo(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True)
@@ -129,23 +140,23 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
     return io.BytesIO(content)
 
 
-def _read(hdus: Any, content: BinaryIO) -> _Spectrum:
+def _read(hdus: Sequence[_Hdu], content: BinaryIO) -> _Spectrum:
     header, first = hdus[0].header, _hdu(hdus, 1)
     if "COEFF0" in header and header["NAXIS"]:
         return _from_image(_whole(hdus[0], content).data, header)
-    if not hasattr(first, "columns"):
+    if first is None or not hasattr(first, "columns"):
         raise DataError(f"has no table in HDU 1 and no image with COEFF0 and COEFF1; {_EXPECTED}")
-    table = _whole(first, content).data
-    names = {name.lower() for name in table.columns.names}
+    table, columns = _whole(first, content).data, first.columns.names
+    names = {name.lower() for name in columns}
     if names >= set(_SDSS_COLUMNS):
         facts = _sdss_facts(_hdu(hdus, 2), content)
         return _from_table(table, _SDSS_COLUMNS, _BRIGHTSKY, {**facts, "kind": "sdss"})
     if names >= set(_LAMOST_COLUMNS):
         return _from_table(table, _LAMOST_COLUMNS, _LAMOST_BAD, {**_header_facts(header), "kind": "lamost table"})
-    raise DataError(f"its table has columns {listed(table.columns.names[:12]) or 'none'}; {_EXPECTED}")
+    raise DataError(f"its table has columns {listed(columns[:12]) or 'none'}; {_EXPECTED}")
 
 
-def _whole(hdu: Any, content: BinaryIO) -> Any:
+def _whole(hdu: _Hdu, content: BinaryIO) -> _Hdu:
     """Return the HDU if its data are complete."""
     end, size = hdu.fileinfo()["datLoc"] + hdu.size, content.seek(0, io.SEEK_END)
     if size < end:
@@ -153,7 +164,7 @@ def _whole(hdu: Any, content: BinaryIO) -> Any:
     return hdu
 
 
-def _hdu(hdus: Any, number: int) -> Any:
+def _hdu(hdus: Sequence[_Hdu], number: int) -> _Hdu | None:
     """Return an HDU or None; counting HDUs would read them all, and SDSS files have further ones for each exposure."""
     try:
         return hdus[number]
@@ -161,7 +172,7 @@ def _hdu(hdus: Any, number: int) -> Any:
         return None
 
 
-def _from_image(data: Any, header: Any) -> _Spectrum:
+def _from_image(data: NDArray[np.number], header: _Header) -> _Spectrum:
     if data.ndim > 2 or "COEFF1" not in header:
         raise DataError(f"its image has {data.ndim} axes, COEFF1 {header.get('COEFF1')}; expected rows of pixels and COEFF1")
     rows = np.asarray(np.atleast_2d(data), np.float64)
@@ -175,7 +186,7 @@ def _from_image(data: Any, header: Any) -> _Spectrum:
     return _Spectrum(logs, rows[0], good, ivar, {**_header_facts(header), "kind": "lamost image"})
 
 
-def _from_table(table: Any, columns: Sequence[str], bad_bits: int, facts: Mapping[str, str]) -> _Spectrum:
+def _from_table(table: NDArray[np.void], columns: Sequence[str], bad_bits: int, facts: Mapping[str, str]) -> _Spectrum:
     """Read a spectrum from a table. columns: wavelength or its log10, flux, inverse variance, and-mask."""
     values = [np.asarray(table[name], np.float64) for name in columns]
     if values[0].ndim > 1 and len(table) != 1:
@@ -234,11 +245,11 @@ def _snr(spectrum: _Spectrum) -> str:
     return f"{np.median(spectrum.flux[spectrum.good] * np.sqrt(spectrum.ivar[spectrum.good])):.2f}"
 
 
-def _header_facts(header: Any) -> dict[str, str]:
+def _header_facts(header: _Header) -> dict[str, str]:
     return _words({name: header.get(key, "") for name, key in _HEADER_KEYS.items()})
 
 
-def _sdss_facts(hdu: Any, content: BinaryIO) -> dict[str, str]:
+def _sdss_facts(hdu: _Hdu | None, content: BinaryIO) -> dict[str, str]:
     """Read facts from HDU 2's row; the primary header's RA and DEC are the telescope's, not the object's."""
     if hdu is None:
         return {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.data.bundles import files_below, natural
@@ -48,9 +47,18 @@ def read_fits(
         raise DataError(f"{folder.name}: contains no FITS files, expected {', '.join(ENDS)}")
     rows = match(path if indexed else None, files, folder.name, ".fits", skip_bad=skip_bad)
     parse = partial(parse_fits, grid=bins)
-    how: dict[str, Any] = {"name": folder.name, "known": rows.missing, "skip_bad": skip_bad, "block": _BLOCK, "alone": _ALONE}
     with working_folder(store) as work:
-        filled = fill(work, rows.entries, len(axis), parse, **how)
+        filled = fill(
+            work,
+            rows.entries,
+            len(axis),
+            parse,
+            name=folder.name,
+            known=rows.missing,
+            skip_bad=skip_bad,
+            block=_BLOCK,
+            alone=_ALONE,
+        )
     table = table_of(rows, filled, unit=f"{bins[2]:g} {GRID_UNIT}", axis=axis)
     return table.labelled(label_column, path.name) if labels else table
 

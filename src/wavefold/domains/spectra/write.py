@@ -65,7 +65,7 @@ def _check(dataset: Dataset) -> None:
 
 def _write_texts(dataset: Dataset, stream: IO[bytes], folder: str) -> None:
     with ZipFile(stream, "w", ZIP_DEFLATED) as archive:
-        for word, row in zip(dataset.ids.tolist(), dataset.signals[:, 0], strict=True):
+        for word, row in zip(dataset.ids.tolist(), dataset.signals[:][:, 0], strict=True):
             member = ZipInfo(f"{folder}/{word}.txt", (1980, 1, 1, 0, 0, 0))  # a fixed date: same samples, same bytes
             member.compress_type, member.external_attr = ZIP_DEFLATED, 0o644 << 16
             archive.writestr(member, five_digits(row) + b"\n", compresslevel=_LEVEL)
