@@ -24,8 +24,11 @@ OPTIONAL = (
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:
-    """Modules that a file imports, with whether that stands in a function."""
+    """Modules that a file imports when it runs, so not for types only, with whether that stands in a function."""
     tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
     inner = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef) for n in ast.walk(f)}
     found = []
     for node in ast.walk(tree):
