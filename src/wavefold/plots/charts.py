@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavefold.core.errors import plural
 from wavefold.plots.canvas import LINES
 from wavefold.plots.map_charts import forecast_player, map_grid
 from wavefold.plots.plot import Figure, Panels, Spec, checked, inert
@@ -81,10 +82,7 @@ def mean_and_spread(
         line = {"color": colour, "width": 1.8, "dash": _dash(number)}
         traces.append({**shared, "type": "scatter", "y": middles[number], "name": inert(name, 30), "line": line})
     layout = _layout(inert(axis_title), inert(value_title), hovermode="x unified")
-    alt = (
-        f"Mean signal and spread over {axis_title} for {len(names)} class{'es' if len(names) != 1 else ''}: "
-        f"{', '.join(map(str, names))}"
-    )
+    alt = f"Mean signal and spread over {axis_title} for {plural(len(names), 'class', 'classes')}: {', '.join(map(str, names))}"
     note = "Lines are means, bands show the spread. Click a name to hide a class; double-click to show it alone."
     return Figure(checked(traces, layout), alt, " ".join([note, *said]), tall=420)
 
@@ -114,10 +112,7 @@ def learning_curves(lines: Mapping[str, Sequence[Epoch]], metric: str, kept: Map
     whole = {"tick0": 0 if longest > _TICKS else 1, "dtick": -(-longest // _TICKS)}  # no ticks at half epochs
     stages = _stages(panels, sorted(starts))
     layout = panels.layout("epoch", "", x=whole, y=[{}], annotations=heads, shapes=stages, legend=_above(26))
-    alt = (
-        f"Learning curves: loss and {metric} per epoch of {len(lines)} member{'s' if len(lines) != 1 else ''}: "
-        f"{', '.join(map(str, lines))}"
-    )
+    alt = f"Learning curves: loss and {metric} per epoch of {plural(len(lines), 'member')}: {', '.join(map(str, lines))}"
     note = "The dot marks the epoch whose weights were kept." + (" Dashed lines mark the start of a stage." if starts else "")
     return Figure(checked(traces, layout), alt, note, panels.tall)
 
@@ -259,10 +254,8 @@ def by_lead(values: Mapping[str, ArrayLike], metric: str, leads: Sequence[str], 
     """Draw a metric by lead time, a line per forecast, the first one thick. values: name to (lead,); leads: labels."""
     words, traces = [inert(lead, 20) for lead in leads], []
     for number, (name, line) in enumerate(values.items()):
-        look = {"color": _colour(number), "width": 3.2 if number == 0 else 1.5, "dash": _dash(0 if number == 0 else number)}
-        mode = "lines+markers" if number == 0 else "lines"
-        trace = {"type": "scatter", "mode": mode, "x": words, "y": np.asarray(line, np.float64), "name": inert(name, 30)}
-        traces.append({**trace, "line": look, "marker": {"size": 7}})
+        curve = _curve(number, name, words, line, width=1.5 if number else 3.2, dash=_dash(number))
+        traces.append({**curve, "mode": "lines" if number else "lines+markers", "marker": {"size": 7}})
     shown = {"type": "category", "nticks": 12}
     layout = _layout("lead time", inert(f"{metric} ({unit})" if unit else metric), x=shown, hovermode="x unified")
     return Figure(checked(traces, layout), f"{metric} by lead time for {', '.join(map(str, values))}", tall=380)
@@ -270,10 +263,8 @@ def by_lead(values: Mapping[str, ArrayLike], metric: str, leads: Sequence[str], 
 
 def in_order(values: Mapping[str, ArrayLike], places: Sequence[str], across: str, up: str) -> Figure:
     """Draw curves over ordered places, such as times. values: name to (place,); places: labels."""
-    words, traces = [inert(place, 20) for place in places], []
-    for number, (name, line) in enumerate(values.items()):
-        trace = {"type": "scatter", "mode": "lines", "x": words, "y": np.asarray(line, np.float64), "name": inert(name, 30)}
-        traces.append({**trace, "line": {"color": _colour(number), "width": 1.4}})
+    words = [inert(place, 20) for place in places]
+    traces = [_curve(number, name, words, line, width=1.4) for number, (name, line) in enumerate(values.items())]
     shown = {"type": "category", "nticks": 6, "tickangle": 0}
     layout = _layout(inert(across), inert(up), x=shown, hovermode="x unified", showlegend=len(traces) > 1)
     return Figure(checked(traces, layout), f"{', '.join(map(str, values))} over {across}: {up}", tall=320)
@@ -281,16 +272,10 @@ def in_order(values: Mapping[str, ArrayLike], places: Sequence[str], across: str
 
 def power_spectrum(wavelengths: ArrayLike, powers: Mapping[str, ArrayLike], unit: str = "cells") -> Figure:
     """Draw power by wavelength, both on log scales; a line below the truth is too smooth. wavelengths: (band,), in `unit`."""
-    traces = []
-    for number, (name, power) in enumerate(powers.items()):
-        look = {"color": _colour(number), "width": 2.6 if number == 0 else 1.6, "dash": _dash(number)}
-        line = {
-            "type": "scatter",
-            "mode": "lines",
-            "x": np.asarray(wavelengths, np.float64),
-            "y": np.asarray(power, np.float64),
-        }
-        traces.append({**line, "name": inert(name, 30), "line": look})
+    traces = [
+        _curve(number, name, np.asarray(wavelengths, np.float64), power, width=1.6 if number else 2.6, dash=_dash(number))
+        for number, (name, power) in enumerate(powers.items())
+    ]
     x = {"type": "log", "autorange": "reversed", "tickvals": _ticks(wavelengths)}
     y = {"type": "log", "dtick": 1, "exponentformat": "power"}
     layout = _layout(f"wavelength ({inert(unit)})", "power", x=x, y=y, hovermode="x unified")
@@ -303,6 +288,12 @@ def _layout(across: str, up: str, *, x: Spec | None = None, y: Spec | None = Non
     axes = {"xaxis": {"title": {"text": across}, **(x or {})}, "yaxis": {"title": {"text": up}, **(y or {})}}
     margin = {**_MARGIN, "t": 44 if more.get("showlegend", True) else 14}
     return {"margin": margin, "legend": dict(_KEY), **axes, **more}
+
+
+def _curve(number: int, name: str, x: object, y: ArrayLike, **look: object) -> dict[str, object]:
+    """A line with a name and a colour of its own. look: further properties of the line."""
+    line = {"color": _colour(number), **look}
+    return {"type": "scatter", "mode": "lines", "x": x, "y": np.asarray(y, np.float64), "name": inert(name, 30), "line": line}
 
 
 def _above(pixels: int) -> Spec:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavefold.core.errors import plural
 from wavefold.data.lazy import Floats
 from wavefold.plots.plot import Figure, Panels, Spec, checked, inert
 from wavefold.plots.signal_charts import DIVERGING
@@ -36,28 +37,13 @@ def map_grid(
     values, y, x, said = _coarser(np.asarray(maps, np.float32), y, x, _MOST)
     beside = max(1, min(3, len(values)))
     panels = Panels(
-        len(values),
-        columns=beside,
-        cell=_cell(values.shape, beside),
-        gap=34,
-        across=0.03,
-        right=84,
-        bottom=56,
-        left=60,
+        len(values), columns=beside, cell=_cell(values.shape, beside), gap=34, across=0.03, right=84, bottom=56, left=60
     )
     traces = [_map(panels.axes(cell), value, x, y, "coloraxis", unit) for cell, value in enumerate(values)]
     heads = [panels.head(cell, inert(title, 96 // panels.columns)) for cell, title in enumerate(titles)]
-    scale = _scale(values, unit, diverging=diverging)
-    layout = panels.layout(
-        inert(across or _named("column", columns)),
-        inert(up or _named("row", rows)),
-        x=_PLAIN,
-        y=[{**_PLAIN, "autorange": _upward(y, rows)}],
-        annotations=heads,
-        square=True,
-        coloraxis=scale,
-    )
-    alt = f"{len(values)} map{'s' if len(values) != 1 else ''}{f' in {unit}' if unit else ''}: {'; '.join(map(str, titles))}"
+    titled = across or _named("column", columns), up or _named("row", rows)
+    layout = _layout(panels, titled, heads, _upward(y, rows), coloraxis=_scale(values, unit, diverging=diverging))
+    alt = f"{plural(len(values), 'map')}{f' in {unit}' if unit else ''}: {'; '.join(map(str, titles))}"
     return Figure(checked(traces, layout), alt, said, panels.tall)
 
 
@@ -94,23 +80,18 @@ def forecast_player(
     high, low = _bar(1.0, panels.cell - 8), _bar(0.0, panels.bottom - 32)  # the second is beside the buttons
     scales = {"coloraxis": _scale(left, unit, high), "coloraxis2": _scale(right, f"error {unit}", low, diverging=True)}
     heads = [panels.head(k, name) for k, name in enumerate(names)]
-    layout = panels.layout(
-        inert(across or _named("column", columns)),
-        inert(up or _named("row", rows)),
-        x=_PLAIN,
-        y=[{**_PLAIN, "autorange": _upward(y, rows)}],
-        annotations=heads,
-        square=True,
-        **scales,
-        updatemenus=[_buttons()],
-        sliders=[_slider(titles, first, len(seen))],
-    )
-    alt = (
-        f"Animation of {len(seen)} past frame{'s' if len(seen) != 1 else ''} and "
-        f"{len(true)} forecast frame{'s' if len(true) != 1 else ''} beside the truth, with the error"
-    )
+    titled = across or _named("column", columns), up or _named("row", rows)
+    controls = {"updatemenus": [_buttons()], "sliders": [_slider(titles, first, len(seen))]}
+    layout = _layout(panels, titled, heads, _upward(y, rows), **scales, **controls)
+    shown = f"{plural(len(seen), 'past frame')} and {plural(len(true), 'forecast frame')}"
+    alt = f"Animation of {shown} beside the truth, with the error"
     note = "Past frames come first, then the forecast. Space plays and stops; the arrow keys step through the frames."
     return Figure(checked(traces, layout, frames), alt, f"{note} {thin}".strip(), panels.tall)
+
+
+def _layout(panels: Panels, titles: tuple[str, str], heads: Sequence[Spec], upward: bool | str, **more: object) -> Spec:
+    y = [{**_PLAIN, "autorange": upward}]
+    return panels.layout(inert(titles[0]), inert(titles[1]), x=_PLAIN, y=y, annotations=heads, square=True, **more)
 
 
 def _cell(shape: Sequence[int], beside: int) -> int:

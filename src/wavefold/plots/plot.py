@@ -100,8 +100,8 @@ class Panels:
         across, up: titles, already escaped. x, y: axis options (y: per part). square: cells of maps are square, and only the
         first map of a row has labels of its y axis.
         """
-        titles = [_foot(across, -self.foot), _side(up, 14 - self.left)]
-        shown = [*annotations, *[t for t in titles if t["text"]]]
+        foot, side = {"x": 0.5, "y": 0, "yshift": -self.foot}, {"x": 0, "y": 0.5, "xshift": 14 - self.left, "textangle": -90}
+        shown = [*annotations, *(_title(text, place) for text, place in ((across, foot), (up, side)) if text)]
         layout = {"meta": {"panels": self._meta()}, "margin": self.margin, "annotations": shown, **more}
         for cell in range(self.count):
             each = [y] * len(self.parts) if isinstance(y, Mapping) else list(y)
@@ -146,11 +146,6 @@ def _axis(name: str) -> str:
     return f"{name[0]}axis{name[1:]}"
 
 
-def _foot(text: str, shift: int) -> Spec:
-    place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0, "yshift": shift, "xanchor": "center", "yanchor": "middle"}
-    return {"text": text, "showarrow": False, **place}
-
-
-def _side(text: str, shift: int) -> Spec:
-    place = {"xref": "paper", "yref": "paper", "x": 0, "y": 0.5, "xshift": shift, "xanchor": "center", "yanchor": "middle"}
-    return {"text": text, "showarrow": False, "textangle": -90, **place}
+def _title(text: str, place: Spec) -> Spec:
+    whole = {"xref": "paper", "yref": "paper", "xanchor": "center", "yanchor": "middle"}
+    return {"text": text, "showarrow": False, **whole, **place}

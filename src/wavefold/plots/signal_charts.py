@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavefold.core.errors import plural
 from wavefold.data.axes import Axis
 from wavefold.data.lazy import Floats
 from wavefold.plots.canvas import LINES
@@ -76,7 +77,7 @@ def sample_grid(
     heads = [panels.head(cell, inert(title, 110 // panels.columns)) for cell, title in enumerate(titles)]
     named = colours is None and values.shape[1] > 1
     layout = panels.layout(inert(axis_title), inert(value_title), annotations=heads, showlegend=named, legend=_KEY)
-    alt = f"{len(values)} signal{'s' if len(values) != 1 else ''} over {axis_title}: {'; '.join(map(str, titles))}"
+    alt = f"{plural(len(values), 'signal')} over {axis_title}: {'; '.join(map(str, titles))}"
     note = "Drag to zoom all charts; double-click to reset."
     return Figure(checked(traces, layout), alt, " ".join([note, *said]), panels.tall)
 
@@ -97,10 +98,7 @@ def explained_grid(
             notes.append(note_beside(panels, cell, part, inert(name, 12), {"size": 9}))
     hidden = {"showticklabels": False, "showgrid": False, "fixedrange": True, "zeroline": False, "ticks": ""}
     layout = panels.layout(inert(axis_title), "", y=[{}, *[hidden] * len(maps)], annotations=notes, showlegend=False)
-    alt = (
-        f"{len(values)} signal{'s' if len(values) != 1 else ''} over {axis_title} with {' and '.join(maps)} for each: "
-        f"{'; '.join(map(str, titles))}"
-    )
+    alt = f"{plural(len(values), 'signal')} over {axis_title} with {' and '.join(maps)} for each: {'; '.join(map(str, titles))}"
     names = ", ".join(maps)
     note = (
         f"Strips: {names}. Red supports the predicted class, blue opposes it; each kind of strip has one scale for all samples."
