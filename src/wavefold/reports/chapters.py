@@ -35,12 +35,7 @@ def headline(scores: Scores, samples: str = "samples") -> list[tuple[str, str]]:
     beside = [(f"{row.name} (baseline)", number(row.value(scores.metric))) for row in scores.baselines]
     learned = (f"training {samples}", f"{scores.learned_from:,.0f}")
     ends = "" if np.isnan(measured.low) else f" [{number(measured.low)}, {number(measured.high)}]"
-    return [
-        (f"{metric_words(scores)}{ends}", number(measured.value)),
-        (f"test {samples}", f"{scores.n:,}"),
-        learned,
-        *beside,
-    ]
+    return [(f"{metric_words(scores)}{ends}", number(measured.value)), (f"test {samples}", f"{scores.n:,}"), learned, *beside]
 
 
 def metric_words(scores: Scores, metric: str = "") -> str:

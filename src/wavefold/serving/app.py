@@ -22,17 +22,7 @@ from wavefold.core import version
 from wavefold.core.errors import UserError
 from wavefold.core.registry import optional
 from wavefold.plots.plot import plotly_script
-from wavefold.serving.handlers import (
-    FILE,
-    Limits,
-    Reply,
-    RequestHandler,
-    ServedModel,
-    Taken,
-    body_types,
-    in_bounds,
-    refuse,
-)
+from wavefold.serving.handlers import FILE, Limits, Reply, RequestHandler, ServedModel, Taken, body_types, in_bounds, refuse
 from wavefold.serving.parsers import RequestError, refusal_of
 from wavefold.serving.responses import CSV, JSON, NPY, rounded
 from wavefold.serving.schemas import Query, Refusal, answer_model, explanation_model, query_model

@@ -33,14 +33,13 @@ from wavefold.serving.parsers import (
     npy_values,
     row_samples,
 )
-from wavefold.serving.queue import InferenceQueue, QueueClosed
+from wavefold.serving.queue import InferenceQueue, QueueClosed, Values
 from wavefold.serving.responses import CSV, JSON, NPY, Answer, json_bytes, preferred, rounded
 from wavefold.serving.schemas import Query
 
 if TYPE_CHECKING:
     from fastapi import Request
 
-Values = NDArray[np.floating]
 Predict = Callable[..., Values]
 Taken = Callable[["Request", Query], Awaitable["Reply"]]
 Made = TypeVar("Made")

@@ -250,11 +250,6 @@ def check_sample_shape(requested: InputBatch, form: Form, place: str) -> InputBa
     return InputBatch(requested.ids, signals, requested.times)
 
 
-def shown_place(key: str, sample: int) -> str:
-    """Return the place of a sample in a request, for error messages."""
-    return f"{key}[{sample}]"
-
-
 def _as_samples(values: NDArray[np.number], form: Form) -> NDArray[np.number]:
     """An array of any layout as (sample, channel, ...); RequestError if it fits no layout."""
     layout = form.layouts.get(values.ndim)

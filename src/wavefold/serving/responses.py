@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from wavefold.core.files import without_nan
 from wavefold.core.records import Scores
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
@@ -38,8 +39,8 @@ class Answer:
 
 def score_fields(scores: Scores) -> dict[str, object]:
     """The score of a run for GET /model: metric, value, 95 % interval, n, baseline scores and notes."""
-    value, *interval = (_defined(v) for v in scores.score.measure(scores.metric))
-    measured = [(row.name, [_defined(v) for v in row.measure(scores.metric)]) for row in scores.baselines]
+    value, *interval = (without_nan(v) for v in scores.score.measure(scores.metric))
+    measured = [(row.name, [without_nan(v) for v in row.measure(scores.metric)]) for row in scores.baselines]
     beside = [{"name": name, "value": values[0], "interval": values[1:]} for name, values in measured]
     fields = {"metric": scores.metric, "value": value, "interval": interval, "n": scores.n, "per": scores.per}
     return {"score": fields, "baselines": beside, "standing": scores.standing, "notes": list(scores.notes)}
@@ -69,7 +70,7 @@ def json_bytes(value: object) -> bytes:
     try:
         return json.dumps(value, allow_nan=False).encode()
     except ValueError:
-        return json.dumps(_defined(value)).encode()
+        return json.dumps(without_nan(value)).encode()
 
 
 def csv_bytes(columns: Mapping[str, NDArray[np.generic]]) -> bytes:
@@ -98,18 +99,10 @@ def _rounded(values: NDArray[np.floating], digits: int) -> object:
     largest = float(there.max(initial=0.0))
     places = digits - 1 - math.floor(math.log10(largest)) if largest > 0 else 0
     listed = np.round(values.astype(np.float64), min(places, _MOST_PLACES)).tolist()
-    return listed if len(there) == values.size else _defined(listed)
+    return listed if len(there) == values.size else without_nan(listed)
 
 
 _MOST_PLACES = 300  # more exceeds float64
-
-
-def _defined(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {name: _defined(v) for name, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_defined(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: object) -> object:
