@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from torch import Tensor, nn
 from wavefold.core.errors import UserError
 from wavefold.core.files import without_nan, write_whole
 from wavefold.core.registry import optional
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
 
 _format = optional("onnx", extra="onnx")
 _helper = optional("onnx.helper", extra="onnx")
@@ -89,14 +92,14 @@ class OnnxModel:
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
 
-    def predict(self, *arrays: NDArray[Any], size: int = 8) -> NDArray[Any]:
+    def predict(self, *arrays: NDArray[np.floating], size: int = 8) -> NDArray[np.floating]:
         """Return the first output for one array (sample, ...) per input, ordered as `inputs`; runs `size` samples at a time."""
         given = {name: np.ascontiguousarray(array) for name, array in zip(self.inputs, arrays, strict=True)}
         parts = [
             self._session.run(self.outputs[:1], {name: array[start : start + size] for name, array in given.items()})[0]
             for start in range(0, max(len(arrays[0]), 1), size)
         ]
-        answer: NDArray[Any] = np.concatenate(parts)
+        answer: NDArray[np.floating] = np.concatenate(parts)
         return answer
 
 
@@ -114,7 +117,7 @@ def _check_size(module: nn.Module, path: str | Path) -> None:
         raise UserError(f"{path}: {size / 1e9:.1f} GB of weights, but an ONNX file holds 2 GB; export one member with --member")
 
 
-def _narrow_places(graph: Any) -> None:
+def _narrow_places(graph: GraphProto) -> None:
     """Store indices that only Gather uses as int32, at half the size."""
     uses: dict[str, set[tuple[str, int]]] = {}
     for node in graph.node:
@@ -128,18 +131,18 @@ def _narrow_places(graph: Any) -> None:
         graph.value_info.remove(value)  # types recorded by the exporter that have changed
 
 
-def _check_free(model: Any) -> None:
+def _check_free(model: ModelProto) -> None:
     """Raise RuntimeError if the module fixes the number of samples: `len(signals)` does, `signals.shape[0]` does not."""
     for value in (*model.graph.input, *model.graph.output):
         if not value.type.tensor_type.shape.dim[0].dim_param:
             raise RuntimeError(f"{value.name}: the exported net accepts only the number of samples of the example")
 
 
-def _exported(module: nn.Module, examples: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+def _exported(module: nn.Module, examples: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> ModelProto:
     """Export the module as an onnx.ModelProto with folded constants."""
     free = torch.export.Dim(_SAMPLE)
     with _quiet(), torch.no_grad():
-        program: Any = torch.onnx.export(
+        program = torch.onnx.export(
             module,
             examples,
             dynamo=True,
@@ -150,6 +153,7 @@ def _exported(module: nn.Module, examples: tuple[Tensor, ...], inputs: Sequence[
             verbose=False,
             optimize=False,  # too slow: its rules visit every node a hundred times; those that matter are applied below
         )
+        assert program is not None  # as with dynamo=True
         everything = {"input_size_limit": _MOST, "output_size_limit": _MOST}
         _optimizer.fold_constants(program.model, **everything)
         _optimizer.remove_unused_nodes(program.model)
@@ -182,19 +186,21 @@ _KNOWN: tuple[tuple[type[Warning], str], ...] = (
 )
 
 
-def _without_norms(model: Any) -> Any:
+def _without_norms(model: ModelProto) -> ModelProto:
     """Replace each batch norm that no rule has folded by one product and one sum per channel."""
     graph = model.graph
     known = {tensor.name: _arrays.to_array(tensor) for tensor in graph.initializer}
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.input, *graph.output)}
-    nodes = []
+    nodes: list[NodeProto] = []
     for node in list(graph.node):
         nodes += _as_affine(node, known, ranks, graph) if node.op_type == "BatchNormalization" else [node]
     _replace_nodes(graph, nodes)
     return model
 
 
-def _as_affine(node: Any, known: Mapping[str, NDArray[Any]], ranks: Mapping[str, int], graph: Any) -> list[Any]:
+def _as_affine(
+    node: NodeProto, known: Mapping[str, NDArray[np.generic]], ranks: Mapping[str, int], graph: GraphProto
+) -> list[NodeProto]:
     gain, shift, mean, spread = (known[name].astype(np.float64) for name in node.input[1:])
     epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
     scale = gain / np.sqrt(spread + epsilon)
@@ -208,9 +214,10 @@ def _as_affine(node: Any, known: Mapping[str, NDArray[Any]], ranks: Mapping[str,
     ]
 
 
-def _counting_in_bytes(model: Any) -> Any:
+def _counting_in_bytes(model: ModelProto) -> ModelProto:
     """Compute products of comparisons with a matrix of ones and zeros in bytes: exact, and a quarter faster."""
-    graph, nodes = model.graph, list[Any]()
+    graph = model.graph
+    nodes: list[NodeProto] = []
     weights = {tensor.name: tensor for tensor in graph.initializer}
     made_by = {name: node for node in graph.node for name in node.output}
     users = Counter(name for node in graph.node for name in node.input)
@@ -228,7 +235,7 @@ def _counting_in_bytes(model: Any) -> Any:
     return model
 
 
-def _count_of(compared: str, ones: NDArray[Any], name: str, graph: Any) -> list[Any]:
+def _count_of(compared: str, ones: NDArray[np.generic], name: str, graph: GraphProto) -> list[NodeProto]:
     """Nodes that count, in bytes, the true comparisons selected by each column of `ones`."""
     graph.initializer.append(_arrays.from_array(ones.astype(np.uint8), f"{name}_ones"))
     kinds = _format.TensorProto
@@ -239,7 +246,7 @@ def _count_of(compared: str, ones: NDArray[Any], name: str, graph: Any) -> list[
     ]
 
 
-def _replace_nodes(graph: Any, nodes: Sequence[Any]) -> None:
+def _replace_nodes(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:
     """Replace the nodes of a graph and drop constants that none of them uses."""
     del graph.node[:]
     graph.node.extend(nodes)
@@ -249,7 +256,7 @@ def _replace_nodes(graph: Any, nodes: Sequence[Any]) -> None:
     graph.initializer.extend(kept)
 
 
-def _strip(model: Any) -> None:
+def _strip(model: ModelProto) -> None:
     """Remove the source locations of nodes."""
     graph = model.graph
     for part in (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from wavefold.core import version
 from wavefold.core.device import processor_threads
@@ -16,7 +15,7 @@ from wavefold.export.onnx import OnnxModel
 KEPT = "served.onnx"
 
 
-def onnx_model(run: RunFolder, export: Callable[..., Any], log: Callable[[str], None]) -> OnnxModel:
+def onnx_model(run: RunFolder, export: Callable[..., object], log: Callable[[str], None]) -> OnnxModel:
     """Load a run in ONNX Runtime from the file cached in its folder; `export` writes it if it is missing or outdated.
 
     A temporary file is used if the folder is not writable.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from wavefold.data.lazy import Floats
 from wavefold.data.series import Seconds, later, time_word
 from wavefold.plots.canvas import DOTS, Field, Sheet, animations, draw_map, lead_word, limits_of, plain
 from wavefold.plots.forecast_picture import check_shapes, shared_scale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _PAST, _LATER = "#555555", "#d55e00"
 
@@ -62,7 +66,7 @@ def _word(lead: int, field: Field, clock: Seconds | None) -> str:
     return f"{word}   {time_word(clock[lead] if lead >= 0 else later(clock[:1], field.step, np.array([lead]))[0])}"
 
 
-def _write_gif(path: Path, figure: Any, images: list[Any], maps: list[Floats], words: list[str], pace: float) -> None:
+def _write_gif(path: Path, figure: Figure, images: list[AxesImage], maps: list[Floats], words: list[str], pace: float) -> None:
     """Draw all frames into one figure; the GIF goes to a temporary folder first, as the writer needs a file name."""
     heading = figure.text(0.5, 1 - 0.42 / figure.get_figheight(), "", ha="center", va="top", fontsize=11, weight="bold")
     with TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ from numpy.typing import NDArray
 from wavefold.core.files import write_whole
 from wavefold.core.registry import optional
 from wavefold.data.lazy import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 package = optional("matplotlib", extra="pictures")
 figures = optional("matplotlib.figure", extra="pictures")
@@ -74,14 +79,14 @@ class Sheet:
         across = _LEFT + self.columns * (self.width + self.between) + _RIGHT
         return max(across, 6.4), self.head + self.rows * (self.height + _BELOW) - _BELOW + _FOOT
 
-    def figure(self, title: str) -> Any:
+    def figure(self, title: str) -> Figure:
         """Return an empty figure with a title, wrapped if it is long."""
-        figure = figures.Figure(figsize=self.size, dpi=DOTS)
+        figure: Figure = figures.Figure(figsize=self.size, dpi=DOTS)
         lines = textwrap.wrap(plain(title), int(self.size[0] * 12))[:2]
         figure.text(0.5, 1 - 0.12 / self.size[1], "\n".join(lines), ha="center", va="top", fontsize=11)
         return figure
 
-    def panel(self, figure: Any, row: int, column: int) -> Any:
+    def panel(self, figure: Figure, row: int, column: int) -> Axes:
         """Return the axes of a panel; tick labels appear only at the left and bottom of the sheet."""
         left, bottom = _LEFT + column * (self.width + self.between), self._bottom(row)
         place = figure.add_axes(self._share(left, bottom, self.width, self.height))
@@ -89,7 +94,9 @@ class Sheet:
         place.locator_params(nbins=4)
         return place
 
-    def bar(self, figure: Any, image: Any, label: str, rows: tuple[int, int], column: int | None = None, end: str = "") -> None:
+    def bar(
+        self, figure: Figure, image: AxesImage, label: str, rows: tuple[int, int], column: int | None = None, end: str = ""
+    ) -> None:
         """Add a colour bar to the right of the panels, from one row to another, both inclusive."""
         last = self.columns - 1 if column is None else column
         left, bottom = _LEFT + (last + 1) * self.width + last * self.between + 0.1, self._bottom(rows[1])
@@ -98,7 +105,7 @@ class Sheet:
         bar.ax.tick_params(labelsize=7)
         bar.set_label(label, fontsize=9)
 
-    def name(self, figure: Any, row: int, text: str, column: int = 0) -> None:
+    def name(self, figure: Figure, row: int, text: str, column: int = 0) -> None:
         """Write the name of a row vertically to the left of its first panel."""
         middle = (self._bottom(row) + self.height / 2) / self.size[1]
         left = (_LEFT + column * (self.width + self.between) - 0.4) / self.size[0]
@@ -116,7 +123,7 @@ class Sheet:
 _LEFT, _RIGHT, _FOOT, _BELOW = 0.95, 0.95, 0.35, 0.3  # inches; _BELOW leaves room for a panel's title
 
 
-def draw_map(place: Any, frame: Floats, field: Field, limits: tuple[float, float], colours: str = VALUES) -> Any:
+def draw_map(place: Axes, frame: Floats, field: Field, limits: tuple[float, float], colours: str = VALUES) -> AxesImage:
     """Draw a frame (row, column) and return the image; known coordinates increase upwards and to the right."""
     shown = package.colormaps[colours].with_extremes(bad=_NOTHING)
     top, bottom, upward = _edges(field.rows, frame.shape[0])
@@ -170,7 +177,7 @@ def lead_axis(leads: int, step: float) -> tuple[NDArray[np.float64], str]:
     return numbers * step / unit, word
 
 
-def save_picture(path: str | Path, figure: Any) -> None:
+def save_picture(path: str | Path, figure: Figure) -> None:
     """Write a figure as a PNG atomically."""
     write_whole(Path(path), lambda stream: figure.savefig(stream, format="png", metadata={"Software": None}))
 

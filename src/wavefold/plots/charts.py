@@ -6,14 +6,14 @@ Charts of signals (`signal_charts`) and of frames (`map_charts`) have modules of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavefold.core.errors import plural
 from wavefold.plots.canvas import LINES
 from wavefold.plots.map_charts import forecast_player, map_grid
-from wavefold.plots.plot import Figure, Panels, checked, inert
+from wavefold.plots.plot import Figure, Panels, Spec, checked, inert
 from wavefold.plots.signal_charts import explained_grid, sample_grid, thinned
 
 __all__ = [
@@ -34,7 +34,8 @@ __all__ = [
     "scores_with_intervals",
 ]
 
-Array = NDArray[Any]
+Values = NDArray[np.float64]
+Epoch = Mapping[str, float | str | None]  # a line of metrics.jsonl
 _MARGIN = {"t": 44, "b": 56, "l": 66, "r": 14}
 _KEY = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "xanchor": "left"}  # above the chart, on the left
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
@@ -52,8 +53,8 @@ def class_bars(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> F
         {"type": "bar", "x": names, "y": list(map(int, values)), "name": inert(part, 30), **_bar_look(number, part)}
         for number, (part, values) in enumerate(counts.items())
     ]
-    layout = _layout("class", "samples", barmode="group", bargap=0.3, bargroupgap=0.06, showlegend=len(bars) > 1)
-    layout["xaxis"] |= {"type": "category"}
+    key = len(bars) > 1
+    layout = _layout("class", "samples", x={"type": "category"}, barmode="group", bargap=0.3, bargroupgap=0.06, showlegend=key)
     totals = ", ".join(f"{name} {sum(values[k] for values in counts.values()):,}" for k, name in enumerate(classes))
     return Figure(checked(bars, layout), f"Bar chart of samples per class: {totals}", tall=340)
 
@@ -72,7 +73,7 @@ def mean_and_spread(
     places, middles, said = thinned(np.asarray(axis), np.asarray(mean))
     _, lows, _ = thinned(np.asarray(axis), np.asarray(low))
     _, highs, _ = thinned(np.asarray(axis), np.asarray(high))
-    traces: list[dict[str, Any]] = []
+    traces = list[Spec]()
     for number, name in enumerate(names):
         colour, shared = _colour(number), {"x": places, "legendgroup": str(number), "mode": "lines"}
         edge = {**shared, "type": "scatter", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
@@ -81,28 +82,23 @@ def mean_and_spread(
         line = {"color": colour, "width": 1.8, "dash": _dash(number)}
         traces.append({**shared, "type": "scatter", "y": middles[number], "name": inert(name, 30), "line": line})
     layout = _layout(inert(axis_title), inert(value_title), hovermode="x unified")
-    alt = (
-        f"Mean signal and spread over {axis_title} for {len(names)} class{'es' if len(names) != 1 else ''}: "
-        f"{', '.join(map(str, names))}"
-    )
+    alt = f"Mean signal and spread over {axis_title} for {plural(len(names), 'class', 'classes')}: {', '.join(map(str, names))}"
     note = "Lines are means, bands show the spread. Click a name to hide a class; double-click to show it alone."
     return Figure(checked(traces, layout), alt, " ".join([note, *said]), tall=420)
 
 
-def learning_curves(
-    lines: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, kept: Mapping[str, int] | None = None
-) -> Figure:
+def learning_curves(lines: Mapping[str, Sequence[Epoch]], metric: str, kept: Mapping[str, int] | None = None) -> Figure:
     """Draw loss and metric per epoch, a line per member; dashed lines mark new stages, a dot the kept epoch.
 
     lines: member to the lines of its metrics.jsonl. kept: member to the index of the kept line; by default the last marked one.
     """
     panels = Panels(2, columns=2, cell=300, top=60, across=0.1)
-    traces, starts = [], set()
+    traces, starts = list[Spec](), set[int]()
     for number, (name, history) in enumerate(lines.items()):
         best = _kept(history) if kept is None else kept.get(name)
         starts |= {place for place in range(1, len(history)) if history[place].get("stage") != history[place - 1].get("stage")}
         for cell, key in enumerate(("loss", metric)):
-            values = [float("nan") if line.get(key) is None else float(line[key]) for line in history]
+            values = [float("nan") if (value := line.get(key)) is None else float(value) for line in history]
             shared = {"type": "scatter", "name": inert(name, 30), "legendgroup": str(number), **panels.axes(cell)}
             line = {"color": _colour(number), "width": 1.6, "dash": _dash(number)}
             x = list(range(1, len(values) + 1))
@@ -114,12 +110,9 @@ def learning_curves(
     heads = [panels.head(0, "training loss"), panels.head(1, inert(f"{metric} on the validation part"))]
     longest = max(map(len, lines.values()), default=1)
     whole = {"tick0": 0 if longest > _TICKS else 1, "dtick": -(-longest // _TICKS)}  # no ticks at half epochs
-    drawn = {"annotations": heads, "shapes": _stages(panels, sorted(starts)), "legend": _above(26)}
-    layout = panels.layout("epoch", "", x=whole, y=[{}], **drawn)
-    alt = (
-        f"Learning curves: loss and {metric} per epoch of {len(lines)} member{'s' if len(lines) != 1 else ''}: "
-        f"{', '.join(map(str, lines))}"
-    )
+    stages = _stages(panels, sorted(starts))
+    layout = panels.layout("epoch", "", x=whole, y=[{}], annotations=heads, shapes=stages, legend=_above(26))
+    alt = f"Learning curves: loss and {metric} per epoch of {plural(len(lines), 'member')}: {', '.join(map(str, lines))}"
     note = "The dot marks the epoch whose weights were kept." + (" Dashed lines mark the start of a stage." if starts else "")
     return Figure(checked(traces, layout), alt, note, panels.tall)
 
@@ -144,9 +137,8 @@ def confusion(matrix: ArrayLike, classes: Sequence[str]) -> Figure:
         ),
         "hovertemplate": "true %{y}, predicted %{x}<br>%{customdata:,} samples, %{z:.1%} of the row<extra></extra>",
     }
-    layout = _layout("predicted class", "true class", margin={"t": 14, "b": 56, "l": 66, "r": 14})
-    layout["xaxis"] |= {"type": "category", "showgrid": False}
-    layout["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed"}
+    look = {"type": "category", "showgrid": False}
+    layout = _layout("predicted class", "true class", x=look, y={**look, "autorange": "reversed"}, margin={**_MARGIN, "t": 14})
     right = ", ".join(f"{name} {share:.0%}" for name, share in zip(classes, np.diagonal(shares), strict=True))
     caption = "Rows are true classes, columns predicted ones; the colour is the share of the row."
     tall = int(np.clip(110 + 46 * len(classes), 260, 640))
@@ -160,7 +152,7 @@ def reliability_diagram(
     sure, right, least, most = (np.asarray(values, np.float64) for values in (confidence, share_right, low, high))
     counts = np.asarray(count)
     held = counts > 0
-    panels = Panels(1, cell=380, parts=((0.30, 1.0), (0.0, 0.2)), top=20)
+    panels = Panels(1, cell=380, parts=((0.30, 1.0), (0.0, 0.2)), top=20, left=70)
     dots = {
         **{"type": "scatter", "mode": "lines+markers", "x": sure[held], "y": right[held], "name": "model"},
         "error_y": _around(right[held], least[held], most[held]),
@@ -172,7 +164,7 @@ def reliability_diagram(
     look = {"marker": {"color": LINES[5]}, "showlegend": False}
     bars = {"type": "bar", "x": sure[held], "y": counts[held], "width": 0.7 / max(1, len(counts)), **look}
     bars["hovertemplate"] = "%{y:,} samples near %{x:.0%}<extra></extra>"
-    traces = [{**ideal, **panels.axes(0)}, {**dots, **panels.axes(0)}, {**bars, **panels.axes(0, 1)}]
+    traces: list[Spec] = [{**ideal, **panels.axes(0)}, {**dots, **panels.axes(0)}, {**bars, **panels.axes(0, 1)}]
     upper = {"title": {"text": "accuracy"}, "range": [-0.02, 1.02], "tickformat": ".0%"}
     lower = {"title": {"text": "samples"}, "nticks": 3}
     layout = panels.layout(
@@ -180,9 +172,9 @@ def reliability_diagram(
         "",
         x={"range": [-0.02, 1.02], "tickformat": ".0%"},
         y=[upper, lower],
+        margin={**panels.margin, "t": 40},
         legend=_KEY,
     )
-    layout["margin"] |= {"l": 70, "t": 40}
     caption = "On the dashed line the model is well calibrated; below it, overconfident. Error bars: 95 % intervals."
     return Figure(
         checked(traces, layout), "Calibration: accuracy by the probability of the predicted class", caption, panels.tall + 20
@@ -211,9 +203,8 @@ def scores_with_intervals(
             "hovertemplate": f"%{{y}}: %{{x:.4f}}{ends}<extra></extra>",
         }
         traces.append(trace)
-    layout = _layout(inert(metric), "", showlegend=len(traces) > 1)
-    order = {"categoryorder": "array", "categoryarray": labels, "autorange": "reversed"}
-    layout["yaxis"] |= {"type": "category", **order}
+    order = {"type": "category", "categoryorder": "array", "categoryarray": labels, "autorange": "reversed"}
+    layout = _layout(inert(metric), "", y=order, showlegend=len(traces) > 1)
     said = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, score, strict=True))
     note = "Dots are scores, lines are 95 % intervals." if given else "Dots are scores; no intervals are given."
     return Figure(checked(traces, layout), f"{metric}: {said}", note, 120 + 30 * max(3, len(labels)))
@@ -236,15 +227,15 @@ def histogram(values: Mapping[str, ArrayLike], title: str, log: bool = False) ->
         bars |= {"customdata": np.stack([edges[:-1], edges[1:], counts], 1)}
         bars["hovertemplate"] = "%{customdata[0]:.4g} to %{customdata[1]:.4g}: %{customdata[2]:,} values"
         traces.append(bars)
-    up = {"title": {"text": "values" if len(sets) == 1 else "share of the set"}, **({"type": "log"} if log else {})}
-    layout = _layout(inert(title), "", barmode="overlay", bargap=0, showlegend=len(sets) > 1)
-    layout["yaxis"] |= {**up, **({} if len(sets) == 1 else {"tickformat": "~%"})}
+    up = {**({"type": "log"} if log else {}), **({} if len(sets) == 1 else {"tickformat": "~%"})}
+    named = "values" if len(sets) == 1 else "share of the set"
+    layout = _layout(inert(title), named, y=up, barmode="overlay", bargap=0, showlegend=len(sets) > 1)
     return Figure(checked(traces, layout), f"Histogram of {title}: {', '.join(map(str, values))}", tall=320)
 
 
 def scatter(points: Mapping[str, tuple[ArrayLike, ArrayLike]], across: str, up: str, guide: str = "zero") -> Figure:
     """Draw dots, one colour per set: name to (x, y). guide: a line at "zero", or the "diagonal"."""
-    traces, ends = list[dict[str, Any]](), [np.inf, -np.inf]
+    traces, ends = list[Spec](), [np.inf, -np.inf]
     for number, (name, (x, y)) in enumerate(points.items()):
         here = np.isfinite(np.asarray(x, np.float64)) & np.isfinite(np.asarray(y, np.float64))
         left, right = np.asarray(x, np.float64)[here], np.asarray(y, np.float64)[here]
@@ -252,7 +243,7 @@ def scatter(points: Mapping[str, tuple[ArrayLike, ArrayLike]], across: str, up: 
         look = {"color": _colour(number), "size": 5, "opacity": 0.6}
         traces.append({"type": "scatter", "mode": "markers", "x": left, "y": right, "name": inert(name, 30), "marker": look})
     if ends[0] <= ends[1]:
-        line: dict[str, Any] = {"type": "scatter", "mode": "lines", "showlegend": False}
+        line: dict[str, object] = {"type": "scatter", "mode": "lines", "showlegend": False}
         line |= {"x": ends, "y": ends if guide == "diagonal" else [0.0, 0.0]}
         traces.append({**line, "line": {"color": LINES[6], "width": 1, "dash": "dot"}})
     layout = _layout(inert(across), inert(up), showlegend=len(points) > 1)
@@ -263,52 +254,49 @@ def by_lead(values: Mapping[str, ArrayLike], metric: str, leads: Sequence[str], 
     """Draw a metric by lead time, a line per forecast, the first one thick. values: name to (lead,); leads: labels."""
     words, traces = [inert(lead, 20) for lead in leads], []
     for number, (name, line) in enumerate(values.items()):
-        look = {"color": _colour(number), "width": 3.2 if number == 0 else 1.5, "dash": _dash(0 if number == 0 else number)}
-        mode = "lines+markers" if number == 0 else "lines"
-        trace = {"type": "scatter", "mode": mode, "x": words, "y": np.asarray(line, np.float64), "name": inert(name, 30)}
-        traces.append({**trace, "line": look, "marker": {"size": 7}})
-    layout = _layout("lead time", inert(f"{metric} ({unit})" if unit else metric), hovermode="x unified")
-    layout["xaxis"] |= {"type": "category", "nticks": 12}
+        curve = _curve(number, name, words, line, width=1.5 if number else 3.2, dash=_dash(number))
+        traces.append({**curve, "mode": "lines" if number else "lines+markers", "marker": {"size": 7}})
+    shown = {"type": "category", "nticks": 12}
+    layout = _layout("lead time", inert(f"{metric} ({unit})" if unit else metric), x=shown, hovermode="x unified")
     return Figure(checked(traces, layout), f"{metric} by lead time for {', '.join(map(str, values))}", tall=380)
 
 
 def in_order(values: Mapping[str, ArrayLike], places: Sequence[str], across: str, up: str) -> Figure:
     """Draw curves over ordered places, such as times. values: name to (place,); places: labels."""
-    words, traces = [inert(place, 20) for place in places], []
-    for number, (name, line) in enumerate(values.items()):
-        trace = {"type": "scatter", "mode": "lines", "x": words, "y": np.asarray(line, np.float64), "name": inert(name, 30)}
-        traces.append({**trace, "line": {"color": _colour(number), "width": 1.4}})
-    layout = _layout(inert(across), inert(up), hovermode="x unified", showlegend=len(traces) > 1)
-    layout["xaxis"] |= {"type": "category", "nticks": 6, "tickangle": 0}
+    words = [inert(place, 20) for place in places]
+    traces = [_curve(number, name, words, line, width=1.4) for number, (name, line) in enumerate(values.items())]
+    shown = {"type": "category", "nticks": 6, "tickangle": 0}
+    layout = _layout(inert(across), inert(up), x=shown, hovermode="x unified", showlegend=len(traces) > 1)
     return Figure(checked(traces, layout), f"{', '.join(map(str, values))} over {across}: {up}", tall=320)
 
 
 def power_spectrum(wavelengths: ArrayLike, powers: Mapping[str, ArrayLike], unit: str = "cells") -> Figure:
     """Draw power by wavelength, both on log scales; a line below the truth is too smooth. wavelengths: (band,), in `unit`."""
-    traces = []
-    for number, (name, power) in enumerate(powers.items()):
-        look = {"color": _colour(number), "width": 2.6 if number == 0 else 1.6, "dash": _dash(number)}
-        line = {
-            "type": "scatter",
-            "mode": "lines",
-            "x": np.asarray(wavelengths, np.float64),
-            "y": np.asarray(power, np.float64),
-        }
-        traces.append({**line, "name": inert(name, 30), "line": look})
-    layout = _layout(f"wavelength ({inert(unit)})", "power", hovermode="x unified")
-    layout["xaxis"] |= {"type": "log", "autorange": "reversed", "tickvals": _ticks(wavelengths)}
-    layout["yaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "power"}
+    traces = [
+        _curve(number, name, np.asarray(wavelengths, np.float64), power, width=1.6 if number else 2.6, dash=_dash(number))
+        for number, (name, power) in enumerate(powers.items())
+    ]
+    x = {"type": "log", "autorange": "reversed", "tickvals": _ticks(wavelengths)}
+    y = {"type": "log", "dtick": 1, "exponentformat": "power"}
+    layout = _layout(f"wavelength ({inert(unit)})", "power", x=x, y=y, hovermode="x unified")
     note = "Large structures are on the left, small ones on the right. A forecast below the truth is too smooth."
     return Figure(checked(traces, layout), f"Power by wavelength for {', '.join(map(str, powers))}", note, 380)
 
 
-def _layout(across: str, up: str, **more: Any) -> dict[str, Any]:
-    axes = {"xaxis": {"title": {"text": across}}, "yaxis": {"title": {"text": up}}}
+def _layout(across: str, up: str, *, x: Spec | None = None, y: Spec | None = None, **more: object) -> Spec:
+    """A layout with a title and options for each axis, and other properties."""
+    axes = {"xaxis": {"title": {"text": across}, **(x or {})}, "yaxis": {"title": {"text": up}, **(y or {})}}
     margin = {**_MARGIN, "t": 44 if more.get("showlegend", True) else 14}
     return {"margin": margin, "legend": dict(_KEY), **axes, **more}
 
 
-def _above(pixels: int) -> dict[str, Any]:
+def _curve(number: int, name: str, x: object, y: ArrayLike, **look: object) -> dict[str, object]:
+    """A line with a name and a colour of its own. look: further properties of the line."""
+    line = {"color": _colour(number), **look}
+    return {"type": "scatter", "mode": "lines", "x": x, "y": np.asarray(y, np.float64), "name": inert(name, 30), "line": line}
+
+
+def _above(pixels: int) -> Spec:
     """A legend above the panel headings."""
     return {**_KEY, "y": 1 + pixels / 300}
 
@@ -326,12 +314,12 @@ def _faint(colour: str) -> str:
     return f"rgba({red},{green},{blue},0.13)"
 
 
-def _bar_look(number: int, part: str) -> dict[str, Any]:
+def _bar_look(number: int, part: str) -> Spec:
     end = "<extra></extra>" if not part else ""
     return {"marker": {"color": _colour(number)}, "hovertemplate": "%{x}: %{y:,} samples" + end}
 
 
-def _around(values: Array, low: Array, high: Array) -> dict[str, Any]:
+def _around(values: Values, low: Values, high: Values) -> Spec:
     """Intervals as plotly error bars."""
     return {
         "type": "data",
@@ -343,11 +331,11 @@ def _around(values: Array, low: Array, high: Array) -> dict[str, Any]:
     }
 
 
-def _kept(history: Sequence[Mapping[str, Any]]) -> int | None:
+def _kept(history: Sequence[Epoch]) -> int | None:
     return max((place for place, line in enumerate(history) if line.get("kept")), default=None)
 
 
-def _edges(values: Array) -> Array:
+def _edges(values: Values) -> Values:
     """The edges of equal bins; for integers, each bin covers equally many."""
     if not values.size:
         return np.linspace(0.0, 1.0, 3)
@@ -369,9 +357,9 @@ def _ticks(values: ArrayLike) -> list[float]:
     return [lead * 10.0**decade for decade in decades for lead in (1, 2, 5)]
 
 
-def _stages(panels: Panels, starts: Sequence[int]) -> list[dict[str, Any]]:
+def _stages(panels: Panels, starts: Sequence[int]) -> list[Spec]:
     dashed = {"color": LINES[6], "width": 1, "dash": "dash"}
-    shapes = []
+    shapes = list[Spec]()
     for cell in range(2):
         names = panels.axes(cell)
         ends = {"xref": names["xaxis"], "yref": f"{names['yaxis']} domain", "y0": 0, "y1": 1}

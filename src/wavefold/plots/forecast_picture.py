@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,11 @@ from wavefold.core.errors import DataError
 from wavefold.data.lazy import Floats
 from wavefold.data.series import Seconds, later, time_word
 from wavefold.plots.canvas import ERRORS, SIZES, VALUES, Field, Sheet, draw_map, lead_word, limits_of, plain, save_picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _COLUMNS = 6  # default number of leads shown
 
@@ -95,12 +100,12 @@ class _Page:
     """Rows of maps at the leads shown; the first column holds the last past frame, if there is one."""
 
     sheet: Sheet
-    figure: Any
+    figure: Figure
     field: Field
     shown: Sequence[int]  # leads from 0
     seen: int  # columns before the leads
 
-    def row(self, row: int, name: str, frames: Floats, limits: tuple[float, float], colours: str = VALUES) -> Any:
+    def row(self, row: int, name: str, frames: Floats, limits: tuple[float, float], colours: str = VALUES) -> AxesImage:
         """Draw a named row of frames (lead, row, column) and return the last image, for a colour bar."""
         self.sheet.name(self.figure, row, name, self.seen if row else 0)
         for column, lead in enumerate(self.shown, self.seen):
@@ -133,10 +138,10 @@ class _Page:
             place.tick_params(labelbottom=self.sheet.rows == 1)
             _set_head(place, "last past frame", None if clock is None else later(clock[:1], self.field.step, np.array([-1]))[0])
 
-    _places: dict[tuple[int, int], Any] = dataclass_field(default_factory=dict)
+    _places: dict[tuple[int, int], Axes] = dataclass_field(default_factory=dict)
 
 
-def _set_head(place: Any, word: str, time: float | None) -> None:
+def _set_head(place: Axes, word: str, time: float | None) -> None:
     place.set_title(word if time is None else f"{word}\n{time_word(time)}", fontsize=9, pad=4)
 
 

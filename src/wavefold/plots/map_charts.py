@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wavefold.plots.plot import Figure, Panels, checked, inert
+from wavefold.core.errors import plural
+from wavefold.data.lazy import Floats
+from wavefold.plots.plot import Figure, Panels, Spec, checked, inert
 from wavefold.plots.signal_charts import DIVERGING
 
-Array = NDArray[Any]
+Places = NDArray[np.generic]  # coordinates
 _PLAIN = {"showgrid": False, "zeroline": False, "constrain": "domain", "nticks": 4}
 _MOST, _MOST_PLAYED = 300, 160  # rows or columns of a still map, and of an animated one
 _PACE = 450  # milliseconds per frame
@@ -36,27 +37,14 @@ def map_grid(
     values, y, x, said = _coarser(np.asarray(maps, np.float32), y, x, _MOST)
     beside = max(1, min(3, len(values)))
     panels = Panels(
-        len(values),
-        columns=beside,
-        cell=_cell(values.shape, beside),
-        gap=34,
-        across=0.03,
-        right=84,
-        bottom=56,
-        left=60,
+        len(values), columns=beside, cell=_cell(values.shape, beside), gap=34, across=0.03, right=84, bottom=56, left=60
     )
     traces = [_map(panels.axes(cell), value, x, y, "coloraxis", unit) for cell, value in enumerate(values)]
     heads = [panels.head(cell, inert(title, 96 // panels.columns)) for cell, title in enumerate(titles)]
-    scale = _scale(values, unit, diverging=diverging)
-    layout = panels.layout(
-        inert(across or _named("column", columns)),
-        inert(up or _named("row", rows)),
-        y=[{**_PLAIN, "autorange": _upward(y, rows)}],
-        annotations=heads,
-        coloraxis=scale,
-    )
-    alt = f"{len(values)} map{'s' if len(values) != 1 else ''}{f' in {unit}' if unit else ''}: {'; '.join(map(str, titles))}"
-    return Figure(checked(traces, _squared(layout, panels)), alt, said, panels.tall)
+    titled = across or _named("column", columns), up or _named("row", rows)
+    layout = _layout(panels, titled, heads, _upward(y, rows), coloraxis=_scale(values, unit, diverging=diverging))
+    alt = f"{plural(len(values), 'map')}{f' in {unit}' if unit else ''}: {'; '.join(map(str, titles))}"
+    return Figure(checked(traces, layout), alt, said, panels.tall)
 
 
 def forecast_player(
@@ -91,22 +79,19 @@ def forecast_player(
     frames = [{"name": str(k), "data": [{"type": "heatmap", "z": s[k]} for s in series]} for k in range(len(left))]
     high, low = _bar(1.0, panels.cell - 8), _bar(0.0, panels.bottom - 32)  # the second is beside the buttons
     scales = {"coloraxis": _scale(left, unit, high), "coloraxis2": _scale(right, f"error {unit}", low, diverging=True)}
-    controls: dict[str, Any] = {"updatemenus": [_buttons()], "sliders": [_slider(titles, first, len(seen))]}
     heads = [panels.head(k, name) for k, name in enumerate(names)]
-    layout = panels.layout(
-        inert(across or _named("column", columns)),
-        inert(up or _named("row", rows)),
-        y=[{**_PLAIN, "autorange": _upward(y, rows)}],
-        annotations=heads,
-        **scales,
-        **controls,
-    )
-    alt = (
-        f"Animation of {len(seen)} past frame{'s' if len(seen) != 1 else ''} and "
-        f"{len(true)} forecast frame{'s' if len(true) != 1 else ''} beside the truth, with the error"
-    )
+    titled = across or _named("column", columns), up or _named("row", rows)
+    controls = {"updatemenus": [_buttons()], "sliders": [_slider(titles, first, len(seen))]}
+    layout = _layout(panels, titled, heads, _upward(y, rows), **scales, **controls)
+    shown = f"{plural(len(seen), 'past frame')} and {plural(len(true), 'forecast frame')}"
+    alt = f"Animation of {shown} beside the truth, with the error"
     note = "Past frames come first, then the forecast. Space plays and stops; the arrow keys step through the frames."
-    return Figure(checked(traces, _squared(layout, panels), frames), alt, f"{note} {thin}".strip(), panels.tall)
+    return Figure(checked(traces, layout, frames), alt, f"{note} {thin}".strip(), panels.tall)
+
+
+def _layout(panels: Panels, titles: tuple[str, str], heads: Sequence[Spec], upward: bool | str, **more: object) -> Spec:
+    y = [{**_PLAIN, "autorange": upward}]
+    return panels.layout(inert(titles[0]), inert(titles[1]), x=_PLAIN, y=y, annotations=heads, square=True, **more)
 
 
 def _cell(shape: Sequence[int], beside: int) -> int:
@@ -114,14 +99,14 @@ def _cell(shape: Sequence[int], beside: int) -> int:
     return int(np.clip(750 / beside * shape[-2] / shape[-1], 110, 320 if beside > 1 else 420))
 
 
-def _coordinates(shape: Sequence[int], rows: ArrayLike | None, columns: ArrayLike | None) -> tuple[Array, Array]:
+def _coordinates(shape: Sequence[int], rows: ArrayLike | None, columns: ArrayLike | None) -> tuple[Places, Places]:
     y, x = (
         np.arange(size) if given is None else np.asarray(given) for size, given in zip(shape[-2:], (rows, columns), strict=True)
     )
     return y, x
 
 
-def _coarser(maps: Array, y: Array, x: Array, most: int) -> tuple[Array, Array, Array, str]:
+def _coarser(maps: Floats, y: Places, x: Places, most: int) -> tuple[Floats, Places, Places, str]:
     """Average square blocks of cells to at most `most` rows and columns; returns maps, coordinates and a caption sentence.
 
     maps: (map, row, column); y: (row,); x: (column,). A block without any value stays NaN.
@@ -145,28 +130,17 @@ def _named(name: str, coordinates: ArrayLike | None) -> str:
     return name if coordinates is None else f"{name} (coordinate of the source)"
 
 
-def _upward(y: Array, rows: ArrayLike | None) -> bool | str:
+def _upward(y: Places, rows: ArrayLike | None) -> bool | str:
     """Whether rows run upwards: row numbers run downwards as in an image, coordinates increase upwards."""
     return True if len(y) > 1 and y[0] > y[-1] else "reversed" if rows is None or np.array_equal(y, np.arange(len(y))) else True
 
 
-def _squared(layout: dict[str, Any], panels: Panels) -> dict[str, Any]:
-    """Make map cells square and keep tick labels on the first map of a row only."""
-    for cell in range(panels.count):
-        names = panels.axes(cell)
-        number = names["yaxis"][1:]
-        layout[f"xaxis{number}"] |= _PLAIN
-        layout[f"yaxis{number}"] |= {"matches": "y"} if cell else {"scaleanchor": "x"}
-        layout[f"yaxis{number}"] |= {"showticklabels": cell % panels.columns == 0}
-    return layout
-
-
-def _map(axes: dict[str, Any], value: Array, x: Array, y: Array, scale: str, unit: str) -> dict[str, Any]:
+def _map(axes: dict[str, str], value: Floats, x: Places, y: Places, scale: str, unit: str) -> Spec:
     hover = "row %{y:.5~g}, column %{x:.5~g}: %{z:.4~g}<extra></extra>"
     return {"type": "heatmap", "z": value, "x": x, "y": y, "coloraxis": scale, "hovertemplate": hover, **axes}
 
 
-def _scale(values: Array, unit: str, place: dict[str, Any] | None = None, *, diverging: bool = False) -> dict[str, Any]:
+def _scale(values: Floats, unit: str, place: Spec | None = None, *, diverging: bool = False) -> Spec:
     held = values[np.isfinite(values)]
     low, high = (float(edge) for edge in np.percentile(held, (0.5, 99.5))) if held.size else (0.0, 1.0)
     if low == high:
@@ -190,12 +164,12 @@ def _scale(values: Array, unit: str, place: dict[str, Any] | None = None, *, div
     }
 
 
-def _bar(top: float, tall: int) -> dict[str, Any]:
+def _bar(top: float, tall: int) -> Spec:
     """The place of a colour bar: its top as a share of the maps' height, and its length in pixels."""
     return {"y": top, "yanchor": "top", "lenmode": "pixels", "len": tall, "nticks": 4, "ypad": 2}
 
 
-def _buttons() -> dict[str, Any]:
+def _buttons() -> Spec:
     play = {
         "frame": {"duration": _PACE, "redraw": True},
         "transition": {"duration": 0},
@@ -211,7 +185,7 @@ def _buttons() -> dict[str, Any]:
     return {**shape, "pad": {"t": 62}, "buttons": buttons}
 
 
-def _slider(titles: Sequence[str], first: int, past: int) -> dict[str, Any]:
+def _slider(titles: Sequence[str], first: int, past: int) -> Spec:
     at_once = {"frame": {"duration": 0, "redraw": True}, "mode": "immediate", "transition": {"duration": 0}}
     steps = [
         {"label": inert(f"{'past' if k < past else 'forecast'}  {title}", 60), "method": "animate", "args": [[str(k)], at_once]}

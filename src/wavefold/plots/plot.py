@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import plotly.graph_objects as drawing
 from plotly.offline import get_plotlyjs
 
-Spec = dict[str, Any]
+Spec = Mapping[str, object]  # a part of plotly's JSON, which plotly checks
 
 
 @dataclass(frozen=True)
 class Figure:
     """A chart: plotly's JSON with "data", "layout" and perhaps "frames"."""
 
-    spec: Mapping[str, Any]
+    spec: Spec
     alt: str  # words for those who cannot see it
     caption: str = ""
     tall: int = 380  # pixels
@@ -25,9 +24,9 @@ class Figure:
 def checked(traces: Sequence[Spec], layout: Spec, frames: Sequence[Spec] = ()) -> Spec:
     """Return plotly JSON {"data", "layout"[, "frames"]}, arrays as base64; ValueError for properties unknown to plotly."""
     figure = drawing.Figure(data=list(traces), layout={"template": "none", **layout}, frames=list(frames))
-    spec: Spec = figure.to_plotly_json()
-    spec["layout"].pop("template", None)
-    return spec if frames else {"data": spec["data"], "layout": spec["layout"]}
+    made = figure.to_plotly_json()
+    made["layout"].pop("template", None)
+    return {name: made[name] for name in ("data", "layout", *(["frames"] if frames else []))}
 
 
 def plotly_script() -> str:
@@ -75,23 +74,41 @@ class Panels:
     def _inner(self) -> int:
         return max(1, self.rows * self.cell + (self.rows - 1) * self.gap)
 
-    def axes(self, cell: int, part: int = 0) -> Spec:
+    def axes(self, cell: int, part: int = 0) -> dict[str, str]:
         """Return the "xaxis" and "yaxis" of a trace in a part of a cell."""
         return {"xaxis": f"x{_number(cell + 1)}", "yaxis": f"y{_number(cell * len(self.parts) + part + 1)}"}
 
-    def head(self, cell: int, text: str, *, x: float = 0.0, part: int = 0, **more: Any) -> Spec:
+    def head(self, cell: int, text: str, *, x: float = 0.0, part: int = 0, **more: object) -> dict[str, object]:
         """Return an annotation above a part of a cell; the text must be escaped already."""
         names = self.axes(cell, part)
         place = {"xref": f"{names['xaxis']} domain", "yref": f"{names['yaxis']} domain", "x": x, "y": 1}
         return {"text": text, "showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"size": 12}, **place, **more}
 
-    def layout(self, across: str, up: str, *, x: Spec | None = None, y: Sequence[Spec] | Spec = (), **more: Any) -> Spec:
-        """Return a layout that places every axis. across, up: titles, already escaped; x, y: axis options (y: per part)."""
-        layout: Spec = {"meta": {"panels": self._meta()}, "margin": self._margin(), **more}
+    def layout(
+        self,
+        across: str,
+        up: str,
+        *,
+        x: Spec | None = None,
+        y: Sequence[Spec] | Spec = (),
+        annotations: Sequence[Spec] = (),
+        square: bool = False,
+        **more: object,
+    ) -> Spec:
+        """Return a layout that places every axis.
+
+        across, up: titles, already escaped. x, y: axis options (y: per part). square: cells of maps are square, and only the
+        first map of a row has labels of its y axis.
+        """
+        foot, side = {"x": 0.5, "y": 0, "yshift": -self.foot}, {"x": 0, "y": 0.5, "xshift": 14 - self.left, "textangle": -90}
+        shown = [*annotations, *(_title(text, place) for text, place in ((across, foot), (up, side)) if text)]
+        layout = {"meta": {"panels": self._meta()}, "margin": self.margin, "annotations": shown, **more}
         for cell in range(self.count):
-            layout |= self._cell(cell, x or {}, [y] * len(self.parts) if isinstance(y, Mapping) else list(y))
-        titles = [_foot(across, -self.foot), _side(up, 14 - self.left)]
-        layout["annotations"] = [*more.get("annotations", ()), *[t for t in titles if t["text"]]]
+            each = [y] * len(self.parts) if isinstance(y, Mapping) else list(y)
+            if square:
+                fixed = {"matches": "y"} if cell else {"scaleanchor": "x"}
+                each = [{**part, **fixed, "showticklabels": cell % self.columns == 0} for part in each]
+            layout |= self._cell(cell, x or {}, each)
         return layout
 
     def _cell(self, cell: int, x: Spec, y: Sequence[Spec]) -> Spec:
@@ -103,7 +120,8 @@ class Panels:
         height = self.cell / self._inner
         last = self.axes(cell, len(self.parts) - 1)["yaxis"]
         shared = {"matches": "x"} if cell else {}
-        layout = {_axis(names["xaxis"]): {"domain": [left, min(1, left + width)], "anchor": last, **shared, **x}}
+        across = {"domain": [left, min(1, left + width)], "anchor": last, **shared, **x}
+        layout: dict[str, object] = {_axis(names["xaxis"]): across}
         for part, (low, high) in enumerate(self.parts):
             domain = [max(0.0, top - height * (1 - low)), min(1.0, top - height * (1 - high))]
             more = y[part] if part < len(y) else {}
@@ -114,7 +132,9 @@ class Panels:
         names = ("count", "columns", "cell", "gap", "across", "top", "bottom")
         return {**{name: getattr(self, name) for name in names}, "parts": [list(part) for part in self.parts]}
 
-    def _margin(self) -> Spec:
+    @property
+    def margin(self) -> dict[str, int]:
+        """Pixels above, below and beside the cells."""
         return {"t": self.top, "b": self.bottom, "l": self.left, "r": self.right}
 
 
@@ -126,11 +146,6 @@ def _axis(name: str) -> str:
     return f"{name[0]}axis{name[1:]}"
 
 
-def _foot(text: str, shift: int) -> Spec:
-    place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0, "yshift": shift, "xanchor": "center", "yanchor": "middle"}
-    return {"text": text, "showarrow": False, **place}
-
-
-def _side(text: str, shift: int) -> Spec:
-    place = {"xref": "paper", "yref": "paper", "x": 0, "y": 0.5, "xshift": shift, "xanchor": "center", "yanchor": "middle"}
-    return {"text": text, "showarrow": False, "textangle": -90, **place}
+def _title(text: str, place: Spec) -> Spec:
+    whole = {"xref": "paper", "yref": "paper", "xanchor": "center", "yanchor": "middle"}
+    return {"text": text, "showarrow": False, **whole, **place}

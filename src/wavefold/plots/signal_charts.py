@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavefold.core.errors import plural
 from wavefold.data.axes import Axis
+from wavefold.data.lazy import Floats
 from wavefold.plots.canvas import LINES
-from wavefold.plots.plot import Figure, Panels, checked, inert
+from wavefold.plots.plot import Figure, Panels, Spec, checked, inert
 
-Array = NDArray[Any]
+Places = NDArray[np.generic]  # positions on an axis
 MOST = 2000  # most positions of a line
+_KEY = {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"}
 _MOST_HEAT = 500  # most positions of a heat strip
 DIVERGING = [[0.0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#ffffff"], [0.75, "#f4a582"], [1.0, "#b2182b"]]
 _THIN = "Long signals are drawn as the minimum and maximum of every few positions, so that no spike is lost."
 
 
-def thinned(axis: Array, values: Array, most: int = MOST) -> tuple[Array, Array, list[str]]:
+def thinned(axis: Places, values: NDArray[np.generic], most: int = MOST) -> tuple[Places, Floats, list[str]]:
     """Reduce an axis and its values to at most `most` positions; also returns a caption sentence if it did.
 
     axis: (position,); values: (..., position), NaN ignored. Each stretch keeps its minimum and maximum in their order.
@@ -37,18 +39,20 @@ def thinned(axis: Array, values: Array, most: int = MOST) -> tuple[Array, Array,
     return np.asarray(axis)[places], pairs.reshape(*values.shape[:-1], -1), [_THIN]
 
 
-def draw_samples(signals: Array, titles: Sequence[str], axis: Axis, classes: Sequence[int] | None = None) -> Figure:
+def draw_samples(signals: Floats, titles: Sequence[str], axis: Axis, classes: Sequence[int] | None = None) -> Figure:
     """Samples (sample, channel, ..., position) as lines; axes between channel and position are averaged."""
     return sample_grid(axis.values, axis.title, _lines_of(signals), titles, classes)
 
 
-def draw_explanations(signals: Array, maps: Mapping[str, Array], titles: Sequence[str], axis: Axis) -> list[tuple[str, Figure]]:
+def draw_explanations(
+    signals: Floats, maps: Mapping[str, Floats], titles: Sequence[str], axis: Axis
+) -> list[tuple[str, Figure]]:
     """Samples with the maps that explain them, as one figure without a name. maps: like the signals, by method."""
     flat = {name: _lines_of(values) for name, values in maps.items()}
     return [("", explained_grid(axis.values, axis.title, _lines_of(signals), flat, titles))]
 
 
-def _lines_of(values: Array) -> Array:
+def _lines_of(values: Floats) -> Floats:
     return values if values.ndim <= 3 else values.mean(axis=tuple(range(2, values.ndim - 1)))
 
 
@@ -71,10 +75,9 @@ def sample_grid(
     panels = Panels(len(values), columns=_columns(len(values)), cell=132, left=66, across=0.075)
     traces = [line for cell in range(len(values)) for line in _lines(panels, cell, places, values[cell], colours, channels)]
     heads = [panels.head(cell, inert(title, 110 // panels.columns)) for cell, title in enumerate(titles)]
-    layout = panels.layout(
-        inert(axis_title), inert(value_title), annotations=heads, **_key(colours is None and values.shape[1] > 1)
-    )
-    alt = f"{len(values)} signal{'s' if len(values) != 1 else ''} over {axis_title}: {'; '.join(map(str, titles))}"
+    named = colours is None and values.shape[1] > 1
+    layout = panels.layout(inert(axis_title), inert(value_title), annotations=heads, showlegend=named, legend=_KEY)
+    alt = f"{plural(len(values), 'signal')} over {axis_title}: {'; '.join(map(str, titles))}"
     note = "Drag to zoom all charts; double-click to reset."
     return Figure(checked(traces, layout), alt, " ".join([note, *said]), panels.tall)
 
@@ -95,10 +98,7 @@ def explained_grid(
             notes.append(note_beside(panels, cell, part, inert(name, 12), {"size": 9}))
     hidden = {"showticklabels": False, "showgrid": False, "fixedrange": True, "zeroline": False, "ticks": ""}
     layout = panels.layout(inert(axis_title), "", y=[{}, *[hidden] * len(maps)], annotations=notes, showlegend=False)
-    alt = (
-        f"{len(values)} signal{'s' if len(values) != 1 else ''} over {axis_title} with {' and '.join(maps)} for each: "
-        f"{'; '.join(map(str, titles))}"
-    )
+    alt = f"{plural(len(values), 'signal')} over {axis_title} with {' and '.join(maps)} for each: {'; '.join(map(str, titles))}"
     names = ", ".join(maps)
     note = (
         f"Strips: {names}. Red supports the predicted class, blue opposes it; each kind of strip has one scale for all samples."
@@ -110,14 +110,14 @@ def _columns(count: int) -> int:
     return 1 if count == 1 else 2
 
 
-def in_pieces(values: Array, width: int) -> Array:
+def in_pieces(values: NDArray[np.generic], width: int) -> Floats:
     """Split the last axis into stretches of equal width, the last one padded with NaN."""
     short = -values.shape[-1] % width
     padded = np.pad(np.asarray(values, np.float32), [(0, 0)] * (values.ndim - 1) + [(0, short)], constant_values=np.nan)
     return padded.reshape(*values.shape[:-1], padded.shape[-1] // width, width)
 
 
-def _strongest(axis: Array, heat: Array) -> tuple[Array, Array]:
+def _strongest(axis: Places, heat: Floats) -> tuple[Places, Floats]:
     """The position and value farthest from zero in each stretch of a map. heat: (sample, channel, position)."""
     width = -(-heat.shape[-1] // _MOST_HEAT)
     pieces = np.nan_to_num(in_pieces(heat, width))
@@ -128,10 +128,10 @@ def _strongest(axis: Array, heat: Array) -> tuple[Array, Array]:
 
 
 def _lines(
-    panels: Panels, cell: int, places: Array, sample: Array, colours: Sequence[int] | None, channels: Sequence[str]
-) -> list[dict[str, Any]]:
+    panels: Panels, cell: int, places: Places, sample: Floats, colours: Sequence[int] | None, channels: Sequence[str]
+) -> list[Spec]:
     """A line for each channel of a sample. sample: (channel, position)."""
-    lines = []
+    lines = list[Spec]()
     for number, values in enumerate(sample):
         colour = LINES[(number if colours is None else colours[cell]) % len(LINES)]
         name = inert(channels[number] if number < len(channels) else f"channel {number + 1}")
@@ -142,11 +142,6 @@ def _lines(
     return lines
 
 
-def _key(shown: bool) -> dict[str, Any]:
-    key = {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"}
-    return {"showlegend": shown, "legend": key}
-
-
 def _parts(strips: int) -> tuple[tuple[float, float], ...]:
     """The parts of a cell: the line on top, the strips below it."""
     whole = 136 + 24 * strips
@@ -154,19 +149,19 @@ def _parts(strips: int) -> tuple[tuple[float, float], ...]:
     return ((strips * 24 / whole, 1.0), *ends)
 
 
-def end_of_scale(heat: Array) -> float:
+def end_of_scale(heat: Floats) -> float:
     """The limit of a scale symmetric about zero: the 99.5 percentile of the size, at least a tenth of the maximum."""
     sizes = np.abs(np.nan_to_num(heat))
     return max(float(np.quantile(sizes, 0.995)), 0.1 * float(sizes.max(initial=0)), 1e-12)
 
 
-def heat_strip(axes: Mapping[str, str], places: Array, heat: Array, end: float) -> dict[str, Any]:
+def heat_strip(axes: Mapping[str, str], places: Places, heat: Floats, end: float) -> dict[str, object]:
     """A heat strip on some axes, its colours from -end to end."""
     look = {"colorscale": DIVERGING, "zmin": -end, "zmax": end, "showscale": False}
     hover = "%{x:.6~g}: %{z:.3~g}<extra></extra>"
     return {"type": "heatmap", "x": places, "z": np.atleast_2d(np.float32(heat)), "hovertemplate": hover, **look, **axes}
 
 
-def note_beside(panels: Panels, cell: int, part: int, text: str, font: Mapping[str, Any]) -> dict[str, Any]:
+def note_beside(panels: Panels, cell: int, part: int, text: str, font: Spec) -> dict[str, object]:
     """An annotation to the left of a part of a cell."""
     return panels.head(cell, text, part=part, y=0.5, xanchor="right", yanchor="middle", xshift=-5, font=dict(font))

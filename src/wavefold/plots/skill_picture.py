@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from wavefold.plots.canvas import DOTS, LINES, figures, lead_axis, plain, save_picture
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 Numbers = NDArray[np.float64]
 _MARKS = "osD^vPX"
+
+
+class _Line(TypedDict, total=False):
+    """How a line looks, as matplotlib's `plot` takes it."""
+
+    color: str
+    marker: str
+    markersize: float
+    linewidth: float
+    linestyle: str
 
 
 def draw_skill(
@@ -39,7 +53,7 @@ def draw_skill(
         place.plot(leads, curve, label=plain(name), **style)
         place.set_xlabel(f"lead ({word})")
     place.set_ylabel(plain(f"{metric} ({unit})" if unit else metric))
-    place.xaxis.get_major_locator().set_params(integer=True)
+    place.locator_params(axis="x", integer=True)
     place.legend(fontsize=9, frameon=False)
     save_picture(path, figure)
 
@@ -62,8 +76,8 @@ def draw_spectrum(path: str | Path, power: Mapping[str, Numbers], *, side: int =
     save_picture(path, figure)
 
 
-def _plot(title: str) -> tuple[Any, Any]:
-    figure = figures.Figure(figsize=(8.0, 5.0), dpi=DOTS, layout="constrained")
+def _plot(title: str) -> tuple[Figure, Axes]:
+    figure: Figure = figures.Figure(figsize=(8.0, 5.0), dpi=DOTS, layout="constrained")
     place = figure.subplots()
     place.set_title(plain(title), fontsize=11)
     place.grid(alpha=0.3)
@@ -71,14 +85,14 @@ def _plot(title: str) -> tuple[Any, Any]:
     return figure, place
 
 
-def _style(number: int) -> dict[str, Any]:
+def _style(number: int) -> _Line:
     """The run's forecast is a thick line; every other line has its own colour, marker and dash."""
     colour, mark = LINES[number % len(LINES)], _MARKS[number % len(_MARKS)]
     dashed = ("-", "--", "-.", ":")[min(number, 1 + number % 3)]
     return {"color": colour, "marker": mark, "markersize": 4, "linewidth": 2.4 if number == 0 else 1.5, "linestyle": dashed}
 
 
-def _size_axes(place: Any) -> None:
+def _size_axes(place: Axes) -> None:
     """Cycles per cell below and cells per cycle above, with ticks at round numbers."""
     place.set_xscale("log")
     place.set_xlabel("cycles per cell")
@@ -91,11 +105,12 @@ def _size_axes(place: Any) -> None:
     place.set_xlim(max(0.002, 0.9 * _least_across(place)), 0.52)
 
 
-def _least_across(place: Any) -> float:
-    return min((float(line.get_xdata()[0]) for line in place.lines if len(line.get_xdata())), default=0.01)
+def _least_across(place: Axes) -> float:
+    firsts = (np.asarray(line.get_xdata(), np.float64)[:1] for line in place.lines)
+    return min((float(x) for first in firsts for x in first), default=0.01)
 
 
-def _power_axis(place: Any, powers: list[Numbers]) -> None:
+def _power_axis(place: Axes, powers: list[Numbers]) -> None:
     """A logarithmic axis, cut at 1e-4 of the least power of the truth; anything below that counts as lost."""
     if not any(len(values) for values in powers):
         return
@@ -105,9 +120,9 @@ def _power_axis(place: Any, powers: list[Numbers]) -> None:
         place.set_ylim(bottom=floor)
 
 
-def _inverse(values: Numbers) -> Numbers:
-    return 1 / np.maximum(values, 1e-6)
+def _inverse(values: ArrayLike) -> Numbers:
+    return 1 / np.maximum(np.asarray(values, np.float64), 1e-6)
 
 
-_TRUTH = {"color": "black", "linewidth": 2.4}
+_TRUTH: _Line = {"color": "black", "linewidth": 2.4}
 _CYCLES, _SIZES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5), (200, 100, 50, 20, 10, 5, 3, 2)

@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from wavefold.core.records import Measure, RunInfo, ScoreRow, Scores
 from wavefold.core.run import RunFolder
 from wavefold.data.statistics import Drift
 from wavefold.evaluation.standing import standing_kind
-from wavefold.plots.charts import learning_curves, scores_with_intervals
+from wavefold.plots.charts import Epoch, learning_curves, scores_with_intervals
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Block, Chapter, Facts, Table, Words
 from wavefold.reports.score_table import with_interval
@@ -36,12 +35,7 @@ def headline(scores: Scores, samples: str = "samples") -> list[tuple[str, str]]:
     beside = [(f"{row.name} (baseline)", number(row.value(scores.metric))) for row in scores.baselines]
     learned = (f"training {samples}", f"{scores.learned_from:,.0f}")
     ends = "" if np.isnan(measured.low) else f" [{number(measured.low)}, {number(measured.high)}]"
-    return [
-        (f"{metric_words(scores)}{ends}", number(measured.value)),
-        (f"test {samples}", f"{scores.n:,}"),
-        learned,
-        *beside,
-    ]
+    return [(f"{metric_words(scores)}{ends}", number(measured.value)), (f"test {samples}", f"{scores.n:,}"), learned, *beside]
 
 
 def metric_words(scores: Scores, metric: str = "") -> str:
@@ -125,9 +119,9 @@ def learning_chapter(run: RunFolder, recipe: Recipe, metric: str) -> Chapter:
     return Chapter("Learning curves", [learning_curves(lines, shown)], lead + took)
 
 
-def _epochs(path: Path) -> list[dict[str, Any]]:
+def _epochs(path: Path) -> list[Epoch]:
     """Read the lines of a member's metrics.jsonl; UserError if one is damaged."""
-    found = []
+    found = list[Epoch]()
     for number_, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         try:
             found.append(dict(json.loads(line)))

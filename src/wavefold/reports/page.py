@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -113,7 +113,7 @@ def _script_json(value: object) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _defined(value: Any) -> Any:
+def _defined(value: object) -> object:
     """The value with None for NaN and infinities, and Python numbers for NumPy ones."""
     if isinstance(value, Mapping):
         return {str(name): _defined(inner) for name, inner in value.items()}
@@ -131,7 +131,7 @@ class _Arrays:
     texts: list[str] = field(default_factory=list)  # base64
     _known: dict[str, int] = field(default_factory=dict)
 
-    def beside(self, value: Any) -> Any:
+    def beside(self, value: object) -> object:
         """Replace each long plotly array {"dtype", "bdata"} in the value by a reference."""
         if isinstance(value, Mapping):
             if "bdata" in value and "dtype" in value:
@@ -139,9 +139,8 @@ class _Arrays:
             return {name: self.beside(inner) for name, inner in value.items()}
         return [self.beside(inner) for inner in value] if isinstance(value, list | tuple) else value
 
-    def _reference(self, array: Mapping[str, Any]) -> dict[str, Any]:
-        shape = {"shape": array["shape"]} if "shape" in array else {}
-        reference = {"dtype": array["dtype"], **shape}
+    def _reference(self, array: Mapping[str, str]) -> dict[str, object]:
+        reference: dict[str, object] = {name: array[name] for name in ("dtype", "shape") if name in array}
         text = array["bdata"]
         if array["dtype"] in ("f4", "f8"):
             values = np.frombuffer(base64.b64decode(text), "<" + array["dtype"])
@@ -156,7 +155,7 @@ class _Arrays:
         return {"array": self._known[text], **reference}
 
 
-def _in_steps(values: NDArray[Any]) -> tuple[str, float, float] | None:
+def _in_steps(values: NDArray[np.floating]) -> tuple[str, float, float] | None:
     """Values as base64 of 16-bit integer steps from a middle; None if such a step would be visible."""
     held = values[np.isfinite(values)].astype(np.float64)
     if not held.size:

@@ -11,35 +11,31 @@ import asyncio
 import errno
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from jinja2 import Environment, PackageLoader
+from pydantic import BaseModel
 
 from wavefold.core import version
 from wavefold.core.errors import UserError
 from wavefold.core.registry import optional
 from wavefold.plots.plot import plotly_script
-from wavefold.serving.handlers import (
-    FILE,
-    Limits,
-    Reply,
-    RequestHandler,
-    ServedModel,
-    Taken,
-    body_types,
-    in_bounds,
-    refuse,
-)
+from wavefold.serving.handlers import FILE, Limits, Reply, RequestHandler, ServedModel, Taken, body_types, in_bounds, refuse
 from wavefold.serving.parsers import RequestError, refusal_of
 from wavefold.serving.responses import CSV, JSON, NPY, rounded
-from wavefold.serving.schemas import Refusal, answer_model, explanation_model, query_model
+from wavefold.serving.schemas import Query, Refusal, answer_model, explanation_model, query_model
 
 __all__ = ["Limits", "ServedModel", "check_server", "new_app", "run_server"]
 
-fastapi = optional("fastapi", extra="serve")
-uvicorn = optional("uvicorn", extra="serve")
+if TYPE_CHECKING:
+    import fastapi.exceptions
+    import uvicorn
+    from starlette.exceptions import HTTPException
+else:
+    fastapi = optional("fastapi", extra="serve")
+    uvicorn = optional("uvicorn", extra="serve")
 
 _CONNECTIONS = 2048  # open at once
 _SHOWN = 400  # most values in an example: a longer one would dominate the document
@@ -57,22 +53,26 @@ _PAGE_POLICY = (
 )
 
 
-def new_app(served: ServedModel, limits: Limits | None = None) -> Any:
+def new_app(served: ServedModel, limits: Limits | None = None) -> fastapi.FastAPI:
     """Return the FastAPI application of a run: POST /predict, /explain; GET /, /health, /model, /example, /openapi.json."""
     handler = RequestHandler(served, limits or Limits())
 
     @asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[None]:
+    async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
         handler.open()
         yield
         await asyncio.to_thread(handler.close)
 
     about = f"{served.title}. At most {_limit_words(handler.limits)}."
-    plain = {"docs_url": None, "redoc_url": None, "lifespan": lifespan}  # those pages load scripts from other sites
-    app = fastapi.FastAPI(title=f"Wavefold: {served.title}", version=version.__version__, description=about, **plain)
-    app.add_exception_handler(fastapi.exceptions.RequestValidationError, _bad_query)
-    for status in (404, 405):
-        app.add_exception_handler(status, _not_there)
+    app = fastapi.FastAPI(
+        title=f"Wavefold: {served.title}",
+        version=version.__version__,
+        description=about,
+        docs_url=None,  # this page and the next load scripts from other sites
+        redoc_url=None,
+        lifespan=lifespan,
+        exception_handlers={fastapi.exceptions.RequestValidationError: _bad_query, 404: _not_there, 405: _not_there},
+    )
     _add_routes(app, handler)
     return app
 
@@ -82,18 +82,26 @@ def check_server() -> None:
     _ = fastapi.FastAPI, uvicorn.Server
 
 
-def run_server(app: Any, host: str, port: int, *, log: Callable[[str], None]) -> None:
+def run_server(app: fastapi.FastAPI, host: str, port: int, *, log: Callable[[str], None]) -> None:
     """Serve until interrupted, then shut down cleanly. port: 0 picks a free one. UserError if the port is unavailable."""
     with _listening(host, port) as door:
-        bounds = {"limit_concurrency": _CONNECTIONS, "timeout_keep_alive": 30, "timeout_graceful_shutdown": 5}
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, **bounds))
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=5,
+        )
+        server = uvicorn.Server(config)
         log(f"listening on {_address(door)} (Ctrl-C stops the server)")
         with suppress(KeyboardInterrupt):
             server.run(sockets=[door])
     log("server stopped")
 
 
-def _add_routes(app: Any, handler: RequestHandler) -> None:
+def _add_routes(app: fastapi.FastAPI, handler: RequestHandler) -> None:
     served = handler.served
     answer = answer_model(served.name, served.row)
     others = {kind: {CSV: _TEXT, NPY: _binary("The array of all samples.")}[kind] for kind in served.offers if kind != JSON}
@@ -109,39 +117,59 @@ def _add_routes(app: Any, handler: RequestHandler) -> None:
         _get(app, path, taken)
 
 
-def _get(app: Any, path: str, taken: Callable[[], Awaitable[Reply]], summary: str = "") -> None:
+def _get(app: fastapi.FastAPI, path: str, taken: Callable[[], Awaitable[Reply]], summary: str = "") -> None:
     """Add a GET; without a summary it is for the page only, and not documented."""
 
-    async def endpoint() -> Any:
+    async def endpoint() -> fastapi.Response:
         return _response(await taken())
 
-    described = {"response_model": dict[str, Any], "operation_id": path.strip("/") or "page"}
-    app.add_api_route(path, endpoint, summary=summary, include_in_schema=bool(summary), **described)
+    name, shown = path.strip("/") or "page", bool(summary)
+    app.add_api_route(
+        path, endpoint, summary=summary, include_in_schema=shown, response_model=dict[str, object], operation_id=name
+    )
 
 
 def _post(
-    app: Any, path: str, handler: RequestHandler, taken: Taken, summary: str, words: str, answer: Any, **more: Any
+    app: fastapi.FastAPI,
+    path: str,
+    handler: RequestHandler,
+    taken: Taken,
+    summary: str,
+    words: str,
+    answer: type[BaseModel],
+    content: Mapping[str, object] | None = None,
 ) -> None:
-    """Add a POST of samples; the handler parses its body, within limits, and FastAPI its query. more: of the response."""
-    explained = path == "/explain"
-    errors = {status: {"model": Refusal} for status in (*([404] if explained else []), 408, 413, 415, 422, 500)}
+    """Add a POST of samples; the handler parses its body, within limits, and FastAPI its query.
 
-    async def endpoint(request: Any, query: Any) -> Any:
+    content: the answer's content types other than JSON.
+    """
+    explained = path == "/explain"
+    statuses = [*([404] if explained else []), 408, 413, 415, 422, 500]
+    refused: dict[int | str, dict[str, object]] = {status: {"model": Refusal} for status in statuses}
+
+    async def endpoint(request: fastapi.Request, query: Query) -> fastapi.Response:
         return _response(await in_bounds(handler, taken, request, query))
 
     query = query_model(handler.served.suffixes, rows=explained)
     endpoint.__annotations__ = {"request": fastapi.Request, "query": Annotated[query, fastapi.Query()]}
-    described = {"summary": summary, "description": words, "operation_id": path.strip("/"), "response_model": answer}
-    body = {"requestBody": {"required": True, "content": _bodies(handler)}}
-    responses = {200: more, **errors, 503: {"model": Refusal, "headers": _RETRY}}
-    app.add_api_route(path, endpoint, methods=["POST"], openapi_extra=body, responses=responses, **described)
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=["POST"],
+        summary=summary,
+        description=words,
+        operation_id=path.strip("/"),
+        response_model=answer,
+        openapi_extra={"requestBody": {"required": True, "content": _bodies(handler)}},
+        responses={200: {"content": content or {}}, **refused, 503: {"model": Refusal, "headers": _RETRY}},
+    )
 
 
-def _bodies(handler: RequestHandler) -> dict[str, Any]:
+def _bodies(handler: RequestHandler) -> dict[str, object]:
     """The accepted bodies by content type, as OpenAPI describes them, with an example of those that can be short."""
     served, form, example = handler.served, handler.form, handler.served.example
-    json: dict[str, Any] = {"schema": form.model.model_json_schema()}
-    rows: dict[str, Any] = {**_TEXT}
+    json: dict[str, object] = {"schema": form.model.model_json_schema()}
+    rows: dict[str, object] = {**_TEXT}
     if example.size <= _SHOWN:
         times = {"times": [0.0]} if served.timed else {}
         json["examples"] = {"one": {"value": {form.key: [rounded(example)], "ids": ["mine"], **times}}}
@@ -151,21 +179,21 @@ def _bodies(handler: RequestHandler) -> dict[str, Any]:
     return {kind: {JSON: json, CSV: rows, NPY: arrays, FILE: files}[kind] for kind in body_types(served)}
 
 
-def _binary(description: str) -> dict[str, Any]:
+def _binary(description: str) -> dict[str, object]:
     return {"schema": {"type": "string", "format": "binary", "description": description}}
 
 
-def _response(reply: Reply) -> Any:
+def _response(reply: Reply) -> fastapi.Response:
     return fastapi.Response(reply.content, reply.status, headers={**_SAFE, **reply.headers}, media_type=reply.kind)
 
 
-async def _bad_query(request: Any, error: Any) -> Any:
+async def _bad_query(request: fastapi.Request, error: fastapi.exceptions.RequestValidationError) -> fastapi.Response:
     """The response for a query that its model does not accept."""
     first = error.errors()[0]
     return _response(refuse(refusal_of(first["loc"][1:], first["msg"], first["input"])))
 
 
-async def _not_there(request: Any, error: Any) -> Any:
+async def _not_there(request: fastapi.Request, error: HTTPException) -> fastapi.Response:
     """The response for an unknown path or method."""
     line = f"{request.method} {request.url.path[:80]}: {error.detail}"
     return _response(refuse(RequestError(error.status_code, line, headers=error.headers)))

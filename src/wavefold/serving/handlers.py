@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,17 @@ from wavefold.serving.parsers import (
     npy_values,
     row_samples,
 )
-from wavefold.serving.queue import InferenceQueue, QueueClosed
+from wavefold.serving.queue import InferenceQueue, QueueClosed, Values
 from wavefold.serving.responses import CSV, JSON, NPY, Answer, json_bytes, preferred, rounded
+from wavefold.serving.schemas import Query
 
-Predict = Callable[..., NDArray[Any]]
-Taken = Callable[[Any, Any], Awaitable["Reply"]]  # from a request and its parsed query
+if TYPE_CHECKING:
+    from fastapi import Request
+
+Predict = Callable[..., Values]
+Taken = Callable[["Request", Query], Awaitable["Reply"]]
 Made = TypeVar("Made")
+Given = TypeVarTuple("Given")
 FILE = "application/octet-stream"
 _SMALL = 1 << 16  # bytes or values handled in the event loop: passing them to a thread costs more
 _HELD = 4  # memory of all requests together, in bodies of the largest size
@@ -58,10 +63,10 @@ class ServedModel:
     key: str  # of the samples in a JSON body
     name: str  # of the rows in a JSON response
     row: type[BaseModel]  # documents one of these rows
-    metadata: Mapping[str, Any]  # content of GET /model, JSON values
+    metadata: Mapping[str, object]  # content of GET /model, JSON values
     shape: tuple[int, ...]  # of one sample: (channel, ...), or of past frames (channel, past, row, column)
     predict: Predict  # from signals, and their times if `timed`, to (sample, ...)
-    answer: Callable[[InputBatch, NDArray[Any]], Answer]  # from samples and what `predict` says of them
+    answer: Callable[[InputBatch, Values], Answer]  # from samples and what `predict` says of them
     example: Floats  # one sample, of that shape
     offers: tuple[str, ...] = (JSON,)  # content types that an answer has
     lines: bool = True  # whether a sample may be a line of numbers
@@ -130,7 +135,7 @@ class RequestHandler:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._explainers.shutdown(wait=False, cancel_futures=True)
 
-    async def predict(self, request: Any, query: Any) -> Reply:
+    async def predict(self, request: Request, query: Query) -> Reply:
         """POST /predict."""
         kind = preferred(request.headers.get("accept", ""), self.served.offers)
         with self._room() as hold:
@@ -140,7 +145,7 @@ class RequestHandler:
             content = await self._soon(values.size, self.served.answer(batch, values).content, kind, self.served.name)
         return Reply(content, f"{CSV}; charset=utf-8" if kind == CSV else kind)
 
-    async def explain(self, request: Any, query: Any) -> Reply:
+    async def explain(self, request: Request, query: Query) -> Reply:
         """POST /explain: one sample with its prediction and the contribution of each position."""
         with self._room() as hold:
             batch = await self._requested(request, query, hold)
@@ -183,7 +188,7 @@ class RequestHandler:
         finally:
             self._inside -= 1
 
-    async def _requested(self, request: Any, query: Any, hold: Callable[[int], None]) -> InputBatch:
+    async def _requested(self, request: Request, query: Query, hold: Callable[[int], None]) -> InputBatch:
         """Parse the samples of a request; they replace the body in the memory count."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         known = body_types(self.served)
@@ -198,13 +203,13 @@ class RequestHandler:
             )
         return requested
 
-    async def _soon(self, size: int, work: Callable[..., Made], *given: Any) -> Made:
+    async def _soon(self, size: int, work: Callable[[*Given], Made], *given: *Given) -> Made:
         """Return the result of some work: done at once if small, else in a thread while other requests proceed."""
         if size <= _SMALL:
             return work(*given)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
 
-    def _read(self, kind: str, body: bytes, query: Any) -> InputBatch:
+    def _read(self, kind: str, body: bytes, query: Query) -> InputBatch:
         if kind == JSON:
             return json_samples(body, self.form)
         if kind == NPY:
@@ -237,7 +242,7 @@ class RequestHandler:
                 _log.info("a %s file could not be read", suffix, exc_info=True)
                 raise RequestError(422, f"the body cannot be read as {suffix} ({type(error).__name__})", "the body") from None
 
-    async def _answered(self, requested: InputBatch) -> NDArray[Any]:
+    async def _answered(self, requested: InputBatch) -> Values:
         """Run the model; RequestError for samples whose prediction is not finite."""
         times = [requested.times] if self.served.timed and requested.times is not None else []
         values = await self._queue.predict(requested.signals, *times)
@@ -255,7 +260,7 @@ class RequestHandler:
         assert self.served.explain is not None
         end = time.monotonic() + self.limits.seconds
 
-        def predict(signals: Floats) -> NDArray[Any]:
+        def predict(signals: Floats) -> Values:
             return self._queue.predict_and_wait(signals, seconds=max(0.0, end - time.monotonic()))
 
         made = self._explainers.submit(self.served.explain, sample, predict)
@@ -283,7 +288,7 @@ class RequestHandler:
             self._held -= mine
 
 
-async def in_bounds(handler: RequestHandler, taken: Taken, request: Any, query: Any) -> Reply:
+async def in_bounds(handler: RequestHandler, taken: Taken, request: Request, query: Query) -> Reply:
     """Return the response within the time limit, or an error response."""
     try:
         _check_once(request)
@@ -305,7 +310,7 @@ async def in_bounds(handler: RequestHandler, taken: Taken, request: Any, query: 
         return refuse(RequestError(500, f"the model failed: {_one_line(error)}"))
 
 
-def _check_once(request: Any) -> None:
+def _check_once(request: Request) -> None:
     for name in ("name", "row"):
         if len(request.query_params.getlist(name)) > 1:
             raise RequestError(422, f"{name}: appears more than once", name)
@@ -314,7 +319,7 @@ def _check_once(request: Any) -> None:
 _READING = "wavefold.reading"  # in a request's scope while its body arrives
 
 
-async def _body(request: Any, most: int, hold: Callable[[int], None]) -> bytes:
+async def _body(request: Request, most: int, hold: Callable[[int], None]) -> bytes:
     """Read the body of a request; RequestError as soon as it exceeds `most` bytes. hold: called with the size of each piece."""
     message = request.headers.get("content-length", "")
     if message.isascii() and message.isdigit() and int(message[:20]) > most:
@@ -331,7 +336,7 @@ async def _body(request: Any, most: int, hold: Callable[[int], None]) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _pieces(request: Any) -> AsyncIterator[bytes]:
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
     """Yield the pieces of a body; RequestError if the client disconnects, although nobody is left to read it."""
     try:
         async for piece in request.stream():

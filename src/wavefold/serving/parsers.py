@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import simdjson
@@ -79,7 +79,7 @@ class Form:
         return dict(sorted(layouts.items()))
 
     @cached_property
-    def lists(self) -> dict[int, TypeAdapter[Any]]:
+    def lists(self) -> dict[int, TypeAdapter[list[object]]]:
         """What checks nested lists that simdjson does not take as they are, by number of axes."""
         return {axes: lists_adapter(layout, self.rows, nan=self.nan) for axes, layout in self.layouts.items()}
 
@@ -100,22 +100,22 @@ def json_samples(body: bytes, form: Form) -> InputBatch:
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
         raise RequestError(422, f"{twice[:80]!r} appears more than once", twice[:80])
-    fields: dict[str, Any] = {key: document[key] for key in keys}
+    fields: dict[str, object] = {key: document[key] for key in keys}
     if form.key in fields:
         fields[form.key] = _numbers(fields[form.key], body, body.count(b"[") - len(keys) + 1, form)
     for key in ("ids", "times"):
-        if isinstance(fields.get(key), simdjson.Array):
-            fields[key] = list(islice(fields[key], form.rows + 1))
-    made: Any = _checked(form.model.model_validate, fields, form)
-    signals = getattr(made, form.key)
-    ids, times = made.ids or _numbered(len(signals)), made.times if form.timed else None
+        if isinstance(value := fields.get(key), simdjson.Array):
+            fields[key] = list(islice(value, form.rows + 1))
+    made = dict(_checked(form.model.model_validate, fields, form))
+    signals, times = made[form.key], made.get("times")
+    ids = made["ids"] or _numbered(len(signals))
     for key, values in (("ids", ids), ("times", times)):
         if values is not None and len(values) != len(signals):
             raise _refused(key, f"got {plural(len(values), 'value')}, expected {len(signals):,}, one per sample")
     return InputBatch(ids, signals, None if times is None else np.array(times, np.float64))
 
 
-def _checked(validate: Callable[[Any], Made], value: Any, form: Form, at: tuple[str, ...] = ()) -> Made:
+def _checked(validate: Callable[[object], Made], value: object, form: Form, at: tuple[str, ...] = ()) -> Made:
     """A value as validated by pydantic; RequestError names the place of the first error, below `at`."""
     try:
         return validate(value)
@@ -130,14 +130,14 @@ def _checked(validate: Callable[[Any], Made], value: Any, form: Form, at: tuple[
     raise refusal_of((*at, *first["loc"]), first["msg"], first["input"])
 
 
-def refusal_of(at: Sequence[str | int], why: str, given: Any) -> RequestError:
+def refusal_of(at: Sequence[str | int], why: str, given: object) -> RequestError:
     """Return the response for an error of pydantic. at: the name of a field, and numbers of items in it."""
     got = f"; got {json.dumps(given)[:60]}" if given is None or isinstance(given, str | float | bool) else ""
     why = why.removeprefix("Value error, ")
     return _refused(f"{at[0]}{_place(at[1:])}", f"{why[:1].lower()}{why[1:]}{got}")
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(body: bytes) -> object:
     """A JSON document, in simdjson's form if it can."""
     try:
         return simdjson.Parser().parse(body)
@@ -145,7 +145,7 @@ def _parsed(body: bytes) -> Any:
         return _plain(body)
 
 
-def _plain(body: bytes) -> Any:
+def _plain(body: bytes) -> object:
     """A JSON document as Python objects; simdjson's own as_list writes past its end for 2 ** 24 items or more."""
     try:
         return from_json(body)
@@ -153,7 +153,7 @@ def _plain(body: bytes) -> Any:
         raise _refused("the body", f"not valid JSON ({error})") from None
 
 
-def _numbers(value: Any, body: bytes, lists: int, form: Form) -> Floats:
+def _numbers(value: object, body: bytes, lists: int, form: Form) -> Floats:
     """Convert nested lists of a body to (sample, channel, ...) float32. lists: upper bound on their number."""
     sizes = _sizes(value, max(form.layouts))
     layout = form.layouts.get(len(sizes))
@@ -161,34 +161,37 @@ def _numbers(value: Any, body: bytes, lists: int, form: Form) -> Floats:
         raise _refused(form.key, f"nested {plural(len(sizes), 'list')} deep, expected {listed(form.layouts)}, of {form.words}")
     if layout[0] is None:
         _check_count(sizes[0], form)
-    array = isinstance(value, simdjson.Array)
-    flat = _flat(value, sizes, lists) if array and _fit(sizes, layout) else None
+    flat = _flat(value, sizes, lists) if isinstance(value, simdjson.Array) and _fit(sizes, layout) else None
     if flat is None:
-        plain = _plain(body)[form.key] if array else value
+        document = _plain(body) if isinstance(value, simdjson.Array) else {form.key: value}
+        assert isinstance(document, dict)  # as the caller has found
+        plain = document[form.key]
         flat = np.array(_checked(form.lists[len(sizes)].validate_python, plain, form, (form.key,)), np.float64)
     return flat.astype(np.float32).reshape(-1, *form.shape)
 
 
-def _flat(value: Any, sizes: tuple[int, ...], lists: int) -> NDArray[np.float64] | None:
+def _flat(value: simdjson.Array, sizes: tuple[int, ...], lists: int) -> NDArray[np.float64] | None:
     """All numbers of nested lists; None unless they are regular, of these lengths, and hold float32 numbers only."""
     try:
         flat = np.frombuffer(value.as_buffer(of_type="d"))
-        regular = lists == sum(math.prod(sizes[:axis]) for axis in range(len(sizes))) and _are(value, sizes)
     except TypeError:
         return None
+    regular = lists == sum(math.prod(sizes[:axis]) for axis in range(len(sizes))) and _are(value, sizes)
     return flat if regular and len(flat) == math.prod(sizes) and -LARGEST <= flat.min() <= flat.max() <= LARGEST else None
 
 
-def _are(value: Any, sizes: tuple[int, ...]) -> bool:
-    """Whether nested lists have these lengths; TypeError for a number in place of a list."""
-    return len(value) == sizes[0] and (len(sizes) == 1 or all(_are(part, sizes[1:]) for part in value))
+def _are(value: object, sizes: tuple[int, ...]) -> bool:
+    """Whether nested lists have these lengths."""
+    if not isinstance(value, simdjson.Array) or len(value) != sizes[0]:
+        return False
+    return len(sizes) == 1 or all(_are(part, sizes[1:]) for part in value)
 
 
 def _fit(sizes: Sequence[int], layout: Layout) -> bool:
     return all(n in (None, m) for n, m in zip(layout, sizes, strict=True))
 
 
-def _sizes(value: Any, most: int) -> tuple[int, ...]:
+def _sizes(value: object, most: int) -> tuple[int, ...]:
     """The lengths of nested lists along their first elements."""
     sizes: list[int] = []
     while isinstance(value, simdjson.Array | list) and len(sizes) <= most:
@@ -203,11 +206,11 @@ def row_samples(body: bytes, form: Form) -> InputBatch:
     rows = list(islice(((number, line) for number, line in lines if line.strip()), form.rows + 1))  # bounded, to save memory
     _check_count(len(rows), form)
     parser = RowParser(math.prod(form.shape))
-    parts: list[Any] = []
+    parts = list[Floats]()
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
         made = parser.together([line for _, line in part])
-        parts.append([_row(parser, *row) for row in part] if made is None else made)
+        parts.append(np.stack([_row(parser, *row) for row in part]) if made is None else made)
     return InputBatch(_numbered(len(rows)), np.concatenate(parts).reshape(-1, *form.shape))
 
 
@@ -230,7 +233,7 @@ def npy_samples(body: bytes, form: Form) -> InputBatch:
     return InputBatch(_numbered(len(values)), _as_floats(values, form, lambda at: f"{form.key}{_place(at)}"))
 
 
-def npy_values(body: bytes) -> NDArray[Any]:
+def npy_values(body: bytes) -> NDArray[np.number]:
     """Return a .npy array as a view of the bytes; RequestError unless it holds plain numbers and has the right length."""
     try:
         return read_header(body[:HEAD], len(body), "the body", kinds="fiu").values(body)
@@ -247,12 +250,7 @@ def check_sample_shape(requested: InputBatch, form: Form, place: str) -> InputBa
     return InputBatch(requested.ids, signals, requested.times)
 
 
-def shown_place(key: str, sample: int) -> str:
-    """Return the place of a sample in a request, for error messages."""
-    return f"{key}[{sample}]"
-
-
-def _as_samples(values: NDArray[Any], form: Form) -> NDArray[Any]:
+def _as_samples(values: NDArray[np.number], form: Form) -> NDArray[np.number]:
     """An array of any layout as (sample, channel, ...); RequestError if it fits no layout."""
     layout = form.layouts.get(values.ndim)
     there = " x ".join(map(str, values.shape))
@@ -263,7 +261,7 @@ def _as_samples(values: NDArray[Any], form: Form) -> NDArray[Any]:
     return made
 
 
-def _as_floats(values: NDArray[Any], form: Form, place: Any) -> Floats:
+def _as_floats(values: NDArray[np.number], form: Form, place: Callable[[tuple[int, ...]], str]) -> Floats:
     """The values as float32; RequestError names the first that is not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         made: Floats = np.array(values, np.float32, order="C")  # a copy, as a view of the body is read-only
@@ -287,7 +285,7 @@ def _numbered(count: int) -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def _place(at: Sequence[Any]) -> str:
+def _place(at: Sequence[object]) -> str:
     return "".join(f"[{number}]" for number in at)
 
 

@@ -8,12 +8,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Arrays = tuple[NDArray[Any], ...]  # each (sample, ...)
+Values = NDArray[np.floating]  # (sample, ...)
 
 
 class QueueClosed(Exception):
@@ -22,8 +21,8 @@ class QueueClosed(Exception):
 
 @dataclass
 class _Waiting:
-    arrays: Arrays
-    answer: Future[NDArray[Any]] = field(default_factory=Future)
+    arrays: tuple[Values, ...]
+    answer: Future[Values] = field(default_factory=Future)
 
     def __len__(self) -> int:
         return len(self.arrays[0])
@@ -36,14 +35,14 @@ class InferenceQueue:
     request until `close`.
     """
 
-    def __init__(self, predict: Callable[..., NDArray[Any]], batch: int) -> None:
+    def __init__(self, predict: Callable[..., Values], batch: int) -> None:
         self._ask, self._batch = predict, batch
         self._entries: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    async def predict(self, *arrays: NDArray[Any]) -> NDArray[Any]:
+    async def predict(self, *arrays: Values) -> Values:
         """Return the model output for the rows of one request; a request cancelled while waiting is skipped."""
         futures = self.put(arrays)
         try:
@@ -53,7 +52,7 @@ class InferenceQueue:
                 future.cancel()
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
-    def predict_and_wait(self, *arrays: NDArray[Any], seconds: float) -> NDArray[Any]:
+    def predict_and_wait(self, *arrays: Values, seconds: float) -> Values:
         """Do the same for a caller in a thread; TimeoutError after so many seconds."""
         futures = self.put(arrays)
         try:
@@ -62,7 +61,7 @@ class InferenceQueue:
             for future in futures:
                 future.cancel()
 
-    def put(self, arrays: Arrays) -> list[Future[NDArray[Any]]]:
+    def put(self, arrays: tuple[Values, ...]) -> list[Future[Values]]:
         """Queue the rows of one request, in pieces of `batch`; the first call starts the thread."""
         starts = range(0, len(arrays[0]), self._batch)
         entries = [_Waiting(tuple(array[start : start + self._batch] for array in arrays)) for start in starts]
@@ -118,7 +117,7 @@ class InferenceQueue:
         for entry, answer in zip(entries, answers, strict=True):
             entry.answer.set_result(answer)
 
-    def _together(self, entries: Sequence[_Waiting]) -> list[NDArray[Any]]:
+    def _together(self, entries: Sequence[_Waiting]) -> list[Values]:
         columns = zip(*(entry.arrays for entry in entries), strict=True)
         arrays = [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in columns]
         with np.errstate(all="ignore"):
