@@ -116,7 +116,8 @@ class _Machines(nn.Module):
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__()
-        self.tensors = tensors
+        # copies: what BLAS computes depends on strides and alignment, and a loaded file has its own
+        self.tensors = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
         self.targets = sum(name.startswith("scale.") for name in tensors)
 
     def forward(self, signals: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ def _positioned(dataset: Dataset, info: RunInfo) -> Dataset:
     order = np.array([place[name] for name in ours])
     moved = int((order != np.arange(len(order))).sum())
     note = f"{plural(moved, 'column')} put in the order of the training file, by name"
-    return replace(dataset, signals=dataset.signals[..., order], positions=ours, notes=(*dataset.notes, note))
+    return replace(dataset, signals=dataset.signals[:][..., order], positions=ours, notes=(*dataset.notes, note))
 
 
 def _in_unit(dataset: Dataset, info: RunInfo) -> Dataset:
