@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wavefold.core.errors import UserError, listed
+from wavefold.core.registry import build_part
 from wavefold.core.run import RunFolder
 from wavefold.ensemble import Ensemble
 from wavefold.models import MODELS
@@ -73,7 +74,7 @@ def ensemble_module(
         combined = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, path, target.parts).module()
     else:
         weights = [1.0 if nets_only else recipe.member[n].weight for n in chosen]
-        combined = target.parts.combiners["mean"](weights=weights).module()
+        combined = build_part(target.parts.combiners, "mean", {}, "combine", weights=weights).module()
     prepared = _prepared(run, recipe)
     shape = _shape_of(prepared[0], run.metadata.shape)
     nets = [[_module(run, recipe, n, fold, shape) for fold in folds] for n in chosen]
