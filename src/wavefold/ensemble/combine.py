@@ -26,7 +26,7 @@ from wavefold.ensemble.parts import Calibration, Combiner, Decision, State, Valu
 from wavefold.ensemble.stack import StackLogistic, StackNet, even_parts
 from wavefold.ensemble.vote import Mean
 
-Labels = NDArray[np.generic]
+Labels = NDArray[np.number]
 
 COMBINERS: dict[str, type[Combiner]] = {"mean": Mean, "stack_net": StackNet, "stack_logistic": StackLogistic}
 

@@ -177,7 +177,7 @@ class _StackLogisticModule(nn.Module):
         return (inputs @ self.weights + self.bias).softmax(1)
 
 
-def even_parts(labels: NDArray[np.generic], count: int, seed: int) -> Ints:
+def even_parts(labels: NDArray[np.number], count: int, seed: int) -> Ints:
     """Assign a part number to each sample so that each class is spread evenly. labels: (sample,)."""
     order = np.lexsort([np.random.default_rng(seed).random(len(labels)), labels])
     parts = np.empty(len(labels), np.int64)
