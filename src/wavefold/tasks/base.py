@@ -5,13 +5,21 @@ Tasks are found through the entry-point group `wavefold.tasks`, ours in the same
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from wavefold.core.records import Scores
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from wavefold.core import version
+from wavefold.core.device import best_device
+from wavefold.core.records import Identity, RunInfo, Scores
 from wavefold.core.registry import Table, pick
-from wavefold.core.run import RunFolder
+from wavefold.core.run import RUN_FORMAT, RunFolder
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
 from wavefold.serving.handlers import ServedModel
@@ -22,7 +30,7 @@ Log = Callable[[str], None]
 class Scored(Protocol):
     """What `score` returns."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The object that `wavefold score --json` prints."""
 
     def text(self) -> str:
@@ -47,7 +55,7 @@ class Task(Protocol):
     def simulate(self, recipe: Recipe, folder: Path, *, count: int, seed: int) -> Path:
         """Write simulated data in the file layout of the recipe's real data."""
 
-    def columns_of(self, recipe: Recipe, labels: Any) -> dict[str, Any]:
+    def columns_of(self, recipe: Recipe, labels: ArrayLike) -> dict[str, ArrayLike]:
         """The columns, name to (sample,), that hold labels passed in memory."""
 
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Any:
@@ -96,3 +104,18 @@ def recipe_of(run: RunFolder, skip_bad: bool = False) -> Recipe:
     """Load the run's recipe; skip_bad: skip samples that cannot be read."""
     recipe = Recipe.from_toml(run.recipe_text, str(run.folder / "recipe.toml"))
     return recipe.with_({"data.skip_bad": True}) if skip_bad else recipe
+
+
+def new_run_info(recipe: Recipe, data_digest: str, **known: object) -> RunInfo:
+    """The contents of run.json: identity, data, command and environment. known: of the data, by field."""
+    shared = {
+        "recipe": recipe.name,
+        "identity": Identity(recipe=recipe.digest(), data=data_digest, format=RUN_FORMAT),
+        "command": tuple(sys.argv),
+        "wavefold": version.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {best_device().type}",
+    }
+    return RunInfo.model_validate({**shared, **known})

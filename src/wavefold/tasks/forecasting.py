@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+
+from numpy.typing import ArrayLike
 
 from wavefold.core.errors import UserError
 from wavefold.core.records import Scores
@@ -54,7 +55,7 @@ class Forecasting:
         """Write simulated sequences in the file layout of the recipe's real data."""
         return simulate_frames(recipe, folder, count=count, seed=seed)
 
-    def columns_of(self, recipe: Recipe, labels: Any) -> dict[str, Any]:
+    def columns_of(self, recipe: Recipe, labels: ArrayLike) -> dict[str, ArrayLike]:
         """None: frames have no labels."""
         raise UserError("labels: frames have none; they are forecast from the frames before them")
 

@@ -6,7 +6,6 @@ Legend: N samples, M members, P columns of a prediction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,8 +117,7 @@ def _module(run: RunFolder, recipe: Recipe, number: int, fold: int, shape: Seque
     folder = run.member(fold, number, member.model)
     if member.model in MODELS:
         return member_net(member, folder, (1, *shape), target.width(recipe, len(run.metadata.classes)))
-    kind: Any = target.fitted[member.model]
-    if not hasattr(kind, "module"):
+    if not hasattr(target.fitted[member.model], "module"):
         able = listed([*MODELS, *(name for name, other in target.fitted.items() if hasattr(other, "module"))])
         raise UserError(
             f"member {number}: '{member.model}' cannot be converted to a net; choose another with --member or train without "

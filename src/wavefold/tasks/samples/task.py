@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from wavefold.core.errors import UserError, listed
 from wavefold.core.records import Scores
@@ -56,7 +56,7 @@ class SampleTask(Target):
         """Write simulated samples in the file layout of the recipe's real data."""
         return simulate_samples(recipe, folder, count=count, seed=seed)
 
-    def columns_of(self, recipe: Recipe, labels: Any) -> dict[str, Any]:
+    def columns_of(self, recipe: Recipe, labels: ArrayLike) -> dict[str, ArrayLike]:
         """The columns that hold labels passed in memory: one of classes, or one for each number or label of a matrix."""
         given = np.asarray(labels)
         if self.numbered:
