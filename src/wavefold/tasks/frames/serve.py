@@ -65,10 +65,10 @@ def served_forecaster(run: RunFolder, *, log: Callable[[str], None] = print) -> 
     )
 
 
-def forecast_answer(targets: Sequence[str]) -> Callable[[InputBatch, NDArray[np.generic]], Answer]:
+def forecast_answer(targets: Sequence[str]) -> Callable[[InputBatch, NDArray[np.floating]], Answer]:
     """Return what makes an answer of forecast frames (sample, target, ahead, row, column)."""
 
-    def answer(batch: InputBatch, frames: NDArray[np.generic]) -> Answer:
+    def answer(batch: InputBatch, frames: NDArray[np.floating]) -> Answer:
         def rows() -> list[dict[str, object]]:
             return [{"id": name, "frames": rounded(one, TOLD)} for name, one in zip(batch.ids, frames, strict=True)]
 

@@ -72,11 +72,11 @@ def served_run(run: RunFolder, *, log: Log = print) -> ServedModel:
     )
 
 
-def prediction_answer(run: RunFolder, recipe: Recipe) -> Callable[[InputBatch, NDArray[np.generic]], Answer]:
+def prediction_answer(run: RunFolder, recipe: Recipe) -> Callable[[InputBatch, NDArray[np.floating]], Answer]:
     """Return what makes an answer of a run's predictions (sample, ...)."""
     target, rule = target_of(recipe), decision_of(run, recipe)
 
-    def answer(batch: InputBatch, values: NDArray[np.generic]) -> Answer:
+    def answer(batch: InputBatch, values: NDArray[np.floating]) -> Answer:
         def predictions() -> Predictions:
             names: Strings = np.array(batch.ids, object)  # str_ would strip a trailing NUL
             exact = np.asarray(values, np.float64)
