@@ -8,7 +8,7 @@ from scipy.stats import beta, norm
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.evaluation.intervals import bootstrap_interval, paired_difference
-from wavefold.evaluation.metrics import METRICS, cut_score, interval, score
+from wavefold.evaluation.metrics import METRICS, cut_score, score
 from wavefold.evaluation.multilabel_metrics import MULTILABEL_METRICS
 from wavefold.evaluation.regression_metrics import regression_metrics
 
@@ -27,36 +27,36 @@ def all_right(*counts):
 
 
 def test_24_right_of_24_are_not_certain():
-    low, high = interval("accuracy", *all_right(10, 14))
+    low, high = bootstrap_interval(METRICS["accuracy"], *all_right(10, 14))
     assert (round(low, 3), high) == (0.858, 1.0)
     assert low == pytest.approx(least(24))
     p, y = all_right(10, 14)
-    assert interval("accuracy", p, 1 - y) == pytest.approx((0.0, beta.ppf(0.975, 1, 24)))
-    assert interval("accuracy", p, y, level=0.8)[0] == pytest.approx(least(24, 0.8))
+    assert bootstrap_interval(METRICS["accuracy"], p, 1 - y) == pytest.approx((0.0, beta.ppf(0.975, 1, 24)))
+    assert bootstrap_interval(METRICS["accuracy"], p, y, level=0.8)[0] == pytest.approx(least(24, 0.8))
 
 
 def test_groups_are_the_units_of_an_exact_interval():
     p, y = all_right(10, 14)
-    assert interval("accuracy", p, y, groups=np.arange(24) // 3)[0] == pytest.approx(least(8))
-    by_group = interval("macro-f1", p, y, groups=np.arange(24) // 3)[0]
+    assert bootstrap_interval(METRICS["accuracy"], p, y, groups=np.arange(24) // 3)[0] == pytest.approx(least(8))
+    by_group = bootstrap_interval(METRICS["macro-f1"], p, y, groups=np.arange(24) // 3)[0]
     assert by_group == pytest.approx((least(4) + least(5)) / 2)  # the group of samples 9 to 11 has both classes
-    assert all(map(math.isnan, interval("accuracy", p, y, groups=["one"] * 24)))
+    assert all(map(math.isnan, bootstrap_interval(METRICS["accuracy"], p, y, groups=["one"] * 24)))
 
 
 def test_no_mistake_leaves_every_metric_an_interval():
     p, y = all_right(6, 4, 14)
-    ends = {name: interval(name, p, y) for name in METRICS}
+    ends = {name: bootstrap_interval(METRICS[name], p, y) for name in METRICS}
     assert ends["macro-f1"] == pytest.approx(((least(6) + least(4) + least(14)) / 3, 1.0))
     assert ends["auc"] == pytest.approx(((least(6) + least(4) + least(10)) / 3, 1.0))  # the rest of class 2 are 10
     assert ends["l1"] == pytest.approx((0.0, 2 * 24 * (1 - least(24))))
     assert ends["ece"] == pytest.approx((0.0, 1 - least(24)))
-    assert interval("auc", p[:10, :2], y[:10]) == pytest.approx((least(4), 1.0))
-    assert interval("auc", 1 - p[:10, :2], y[:10]) == pytest.approx((0.0, 1 - least(4)))
-    assert interval("l1", p[:, [1, 2, 0]], y) == pytest.approx((2 * 24 * least(24), 2 * 24))
+    assert bootstrap_interval(METRICS["auc"], p[:10, :2], y[:10]) == pytest.approx((least(4), 1.0))
+    assert bootstrap_interval(METRICS["auc"], 1 - p[:10, :2], y[:10]) == pytest.approx((0.0, 1 - least(4)))
+    assert bootstrap_interval(METRICS["l1"], p[:, [1, 2, 0]], y) == pytest.approx((2 * 24 * least(24), 2 * 24))
 
 
 def test_ends_of_macro_f1_are_conservative():
-    low = interval("macro-f1", *all_right(100, 5))[0]
+    low = bootstrap_interval(METRICS["macro-f1"], *all_right(100, 5))[0]
     found = np.linspace(0.01, 0.99, 99)  # of the rare class; the other is always right
     f1 = (2 * found / (1 + found) + 200 / (200 + 5 * (1 - found))) / 2
     assert (f1 < low).any()
@@ -65,8 +65,8 @@ def test_ends_of_macro_f1_are_conservative():
 
 def test_all_resamples_alike_within_the_range_stay_as_they_are():
     p, y = np.eye(2)[[0, 1] * 6], np.zeros(12)
-    assert interval("accuracy", p, y, groups=np.arange(12) // 2) == (0.5, 0.5)
-    assert interval("auc", np.full((12, 2), 0.5), np.arange(12) % 2) == (0.5, 0.5)
+    assert bootstrap_interval(METRICS["accuracy"], p, y, groups=np.arange(12) // 2) == (0.5, 0.5)
+    assert bootstrap_interval(METRICS["auc"], np.full((12, 2), 0.5), np.arange(12) % 2) == (0.5, 0.5)
 
 
 def test_a_difference_is_that_on_the_same_resamples():
@@ -123,7 +123,7 @@ def test_a_score_of_other_metrics_takes_their_table():
     result = score(odds, truth, metric="auc", table=MULTILABEL_METRICS, decided=decided)
     assert set(result.others) == set(MULTILABEL_METRICS) - {"auc"}
     assert result.others["macro-f1"] == MULTILABEL_METRICS["macro-f1"].function(decided, truth)
-    assert result.interval == interval(MULTILABEL_METRICS["auc"], odds, truth)
+    assert result.interval == bootstrap_interval(MULTILABEL_METRICS["auc"], odds, truth)
     with pytest.raises(UserError, match="'rmse' is not one of"):
         score(odds, truth, metric="rmse", table=MULTILABEL_METRICS)
     with pytest.raises(DataError, match=r"predictions \(49, 3\) do not match 50 truths"):
@@ -137,10 +137,10 @@ def test_a_cut_of_numbers_is_of_its_own_samples():
     cuts = cut_score(AGE["mae"], values, truth, marks, seed=2)
     assert list(cuts) == ["a", "b"]
     assert cuts["a"].value == pytest.approx(np.abs(values[marks == "a", 0] - truth[marks == "a", 0]).mean())
-    assert cuts["a"].interval == interval(AGE["mae"], values[marks == "a"], truth[marks == "a"], seed=2)
+    assert cuts["a"].interval == bootstrap_interval(AGE["mae"], values[marks == "a"], truth[marks == "a"], seed=2)
     assert (cuts["a"].n, cuts["b"].n) == (20, 10)
 
 
 def test_groups_of_another_length_are_refused():
     with pytest.raises(DataError, match=r"groups of shape \(3,\) do not match 24 samples"):
-        interval("accuracy", *all_right(10, 14), groups=list("abc"))
+        bootstrap_interval(METRICS["accuracy"], *all_right(10, 14), groups=list("abc"))

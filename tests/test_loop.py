@@ -12,11 +12,10 @@ from torch import nn
 
 from wavefold.models.heads import Softmax
 from wavefold.training.checkpoint import CheckpointFile, TrainingState
-from wavefold.training.loop import OPTIMISERS, Stage, fit_stage, predict_all, unfinished
+from wavefold.training.loop import OPTIMISERS, SCHEDULES, Stage, fit_stage, predict_all, unfinished
 from wavefold.training.losses import LOSSES
 from wavefold.training.monitor import TrainingMonitor
 from wavefold.training.sampler import ByClass, EachOnce, TrainingSet
-from wavefold.training.schedule import SCHEDULES
 from wavefold.transforms import AUGMENTATIONS
 
 

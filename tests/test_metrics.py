@@ -8,7 +8,8 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from wavefold.core.errors import DataError, UserError
-from wavefold.evaluation.metrics import METRICS, Score, f1_by_class, interval, score
+from wavefold.evaluation.intervals import bootstrap_interval
+from wavefold.evaluation.metrics import METRICS, Score, f1_by_class, score
 
 
 def guesses(count, classes, seed=0, right=0.7):
@@ -59,7 +60,7 @@ def test_auc_counts_ties_half_and_is_undefined_for_one_class():
     p = np.array([[0.5, 0.5], [0.5, 0.5], [0.2, 0.8]])
     assert METRICS["auc"].function(p, [0, 1, 1]) == pytest.approx(0.75)
     assert math.isnan(METRICS["auc"].function(p, [1, 1, 1]))
-    assert interval("auc", p, [1, 1, 1])[0] is math.nan
+    assert bootstrap_interval(METRICS["auc"], p, [1, 1, 1])[0] is math.nan
     assert score(p, [1, 1, 1], metric="auc").as_json()["interval"] == [None, None]
 
 
@@ -70,9 +71,9 @@ def test_sure_mistakes_stay_finite():
 @pytest.mark.parametrize("name", METRICS)
 def test_an_interval_holds_its_value_and_repeats(name):
     p, y = guesses(300, 4)
-    ends = interval(name, p, y, seed=3)
-    assert ends == interval(name, p, y, seed=3)
-    assert ends != interval(name, p, y, seed=4)
+    ends = bootstrap_interval(METRICS[name], p, y, seed=3)
+    assert ends == bootstrap_interval(METRICS[name], p, y, seed=3)
+    assert ends != bootstrap_interval(METRICS[name], p, y, seed=4)
     low, high = ends
     assert low < high
     if name != "ece":  # noise adds to a calibration error, so its resamples lie above it
@@ -85,7 +86,7 @@ def test_an_interval_is_that_of_values_on_drawn_samples(name):
     rng = np.random.default_rng(1)
     drawn = [METRICS[name].function(p[i], y[i]) for i in (rng.integers(60, size=60) for _ in range(2000))]
     plain = np.quantile(drawn, [0.025, 0.975])
-    assert interval(name, p, y, resamples=2000) == pytest.approx(plain, abs=0.15 * (plain[1] - plain[0]))
+    assert bootstrap_interval(METRICS[name], p, y, resamples=2000) == pytest.approx(plain, abs=0.15 * (plain[1] - plain[0]))
 
 
 def test_intervals_of_accuracy_cover_the_truth():
@@ -93,7 +94,9 @@ def test_intervals_of_accuracy_cover_the_truth():
     held = 0
     for trial in range(200):
         right = rng.random(200) < 0.8
-        low, high = interval("accuracy", np.eye(2)[np.where(right, 0, 1)], np.zeros(200), resamples=300, seed=trial)
+        low, high = bootstrap_interval(
+            METRICS["accuracy"], np.eye(2)[np.where(right, 0, 1)], np.zeros(200), resamples=300, seed=trial
+        )
         held += low <= 0.8 <= high
     assert 180 <= held <= 199  # 190 promised
 
@@ -103,17 +106,20 @@ def test_groups_are_drawn_whole():
     right = np.repeat(np.arange(10) < 7, 50)
     p, y = np.eye(2)[np.where(right, 0, 1)], np.zeros(500)
     patients = np.repeat([f"p{i}" for i in range(10)], 50)
-    by_beat, by_patient = interval("accuracy", p, y), interval("accuracy", p, y, groups=patients)
+    by_beat, by_patient = (
+        bootstrap_interval(METRICS["accuracy"], p, y),
+        bootstrap_interval(METRICS["accuracy"], p, y, groups=patients),
+    )
     assert by_beat[1] - by_beat[0] < 0.1
     assert by_patient[1] - by_patient[0] > 0.4
     assert {round(end * 10, 9) % 1 for end in by_patient} == {0.0}
-    assert all(map(math.isnan, interval("accuracy", p, y, groups=["one"] * 500)))
-    assert interval("accuracy", np.eye(2), [0, 0], groups=["b", "a"]) == (0.0, 1.0)
+    assert all(map(math.isnan, bootstrap_interval(METRICS["accuracy"], p, y, groups=["one"] * 500)))
+    assert bootstrap_interval(METRICS["accuracy"], np.eye(2), [0, 0], groups=["b", "a"]) == (0.0, 1.0)
 
 
 def test_l1_of_uneven_groups_is_of_as_many_samples():
     # every sample costs 1, so 5 cost 5 whatever group is drawn
-    assert interval("l1", np.full((5, 2), 0.5), [0] * 5, groups=list("aaaab")) == (5.0, 5.0)
+    assert bootstrap_interval(METRICS["l1"], np.full((5, 2), 0.5), [0] * 5, groups=list("aaaab")) == (5.0, 5.0)
 
 
 def test_a_score_takes_l1_on_what_is_submitted_and_the_rest_on_probabilities():

@@ -147,7 +147,6 @@ class Scores(_Record):
     higher_is_better: bool | None = None
     unit: str = ""  # of the frames
     blocks: int = 0  # of time
-    drawn: int = 0  # resampling units of intervals
     leads: int = 0
     step: float | None = None  # seconds
 

@@ -9,18 +9,16 @@ by the weight of one row, so that a few samples, all predicted correctly, do not
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 
 from wavefold.core.errors import DataError
-
-Values = NDArray[np.float64]
+from wavefold.ensemble.parts import Calibration, State, Values
 
 _SMALLEST = 1e-12  # minimum probability before taking its logarithm
 _LOWEST, _HIGHEST = 0.05, 20.0  # range of temperatures; beyond it the fit follows single samples
@@ -39,11 +37,11 @@ class NoCalibration:
         """The unchanged probabilities, (sample, class)."""
         return np.asarray(probabilities, np.float64)
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> dict[str, Values]:
         """Nothing."""
         return {}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> Self:
+    def load(self, state: State) -> Self:
         """Do nothing: there is no state."""
         return self
 
@@ -81,11 +79,11 @@ class Temperature:
         """The calibrated probabilities, (sample, class)."""
         return softmax(_logs(probabilities) / self.temperature, axis=1)  # type: ignore[no-any-return]  # scipy has no types
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> dict[str, Values]:
         """The state: temperature (1,)."""
         return {"temperature": np.array([self.temperature])}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> Self:
+    def load(self, state: State) -> Self:
         """Restore the result of `state()`."""
         self.temperature = float(state["temperature"][0])
         return self
@@ -104,7 +102,7 @@ class _TemperatureModule(nn.Module):
         return (probabilities.clamp(min=_SMALLEST).log() / self.temperature).softmax(1)
 
 
-CALIBRATIONS: dict[str, Any] = {"none": NoCalibration, "temperature": Temperature}
+CALIBRATIONS: dict[str, type[Calibration]] = {"none": NoCalibration, "temperature": Temperature}
 
 
 def _logs(probabilities: ArrayLike) -> Values:

@@ -6,15 +6,14 @@ their spread); scores (M, R, C), probabilities (R, C) whatever the task predicts
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from wavefold.core.errors import DataError
@@ -23,13 +22,13 @@ from wavefold.core.registry import build_part
 from wavefold.data.dataset import Ints
 from wavefold.ensemble.calibrate import CALIBRATIONS
 from wavefold.ensemble.decide import keep_probabilities, l1_decision, one_hot, over_thresholds
+from wavefold.ensemble.parts import Calibration, Combiner, Decision, State, Values
 from wavefold.ensemble.stack import StackLogistic, StackNet, even_parts
 from wavefold.ensemble.vote import Mean
 
-Values = NDArray[np.float64]
+Labels = NDArray[np.number]
 
-# `learns`: has parameters to fit; `needs`: minimum number of out-of-fold rows to fit and calibrate it
-COMBINERS: dict[str, Any] = {"mean": Mean, "stack_net": StackNet, "stack_logistic": StackLogistic}
+COMBINERS: dict[str, type[Combiner]] = {"mean": Mean, "stack_net": StackNet, "stack_logistic": StackLogistic}
 
 DECISIONS: dict[str, Callable[..., Values]] = {
     "probabilities": keep_probabilities,
@@ -50,15 +49,15 @@ class Rule:
     def __init__(self, function: Callable[[Values], Values]) -> None:
         self.apply = function
 
-    def fit(self, probabilities: Values, labels: NDArray[Any]) -> Rule:
+    def fit(self, probabilities: Values, labels: ArrayLike) -> Self:
         """Do nothing."""
         return self
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """Nothing."""
         return {}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> Rule:
+    def load(self, state: State) -> Self:
         """Do nothing: there is no state."""
         return self
 
@@ -67,14 +66,14 @@ class Rule:
 class EnsembleParts:
     """The combiners, calibrations and decisions of a task, by name. A decision is a function, or a class that can be fitted."""
 
-    combiners: Mapping[str, Any]
-    calibrations: Mapping[str, Any]
-    decisions: Mapping[str, Any]
+    combiners: Mapping[str, type[Combiner]]
+    calibrations: Mapping[str, type[Calibration]]
+    decisions: Mapping[str, type[Decision] | Callable[..., Values]]
 
-    def decision(self, name: str, options: Mapping[str, Any]) -> Any:
+    def decision(self, name: str, options: Mapping[str, object]) -> Decision:
         """Build a decision."""
         part = self.decisions[name]
-        return part(**options) if inspect.isclass(part) else Rule(partial(part, **options))
+        return part(**options) if isinstance(part, type) else Rule(partial(part, **options))
 
 
 CLASSIFYING = EnsembleParts(COMBINERS, CALIBRATIONS, DECISIONS)
@@ -86,10 +85,10 @@ class OutOfFold:
 
     rows: Ints  # (row,) the sample
     fold: Ints  # (row,) the fold that held it out
-    labels: NDArray[Any]  # (row,) or (row, output)
+    labels: Labels  # (row,) or (row, output)
     members: Values  # (member, row, class)
 
-    def take(self, chosen: NDArray[np.bool_], members: Sequence[int]) -> tuple[Values, NDArray[Any]]:
+    def take(self, chosen: NDArray[np.bool_], members: Sequence[int]) -> tuple[Values, Labels]:
         """Scores and labels of the chosen rows, for some members."""
         return self.members[list(members)][:, chosen], self.labels[chosen]
 
@@ -102,8 +101,8 @@ class Ensemble:
     calibration is fitted on predictions for rows that the combiner was fitted without.
     """
 
-    combiner: Any
-    calibration: Any
+    combiner: Combiner
+    calibration: Calibration
 
     @classmethod
     def fit(
@@ -112,7 +111,7 @@ class Ensemble:
         calibrate: str,
         members: Values,
         *,
-        labels: NDArray[Any],
+        labels: Labels,
         seed: int,
         options: Mapping[str, object] = _NO_OPTIONS,
         samples: Ints | None = None,
@@ -138,14 +137,13 @@ class Ensemble:
 
     def probabilities(self, members: Values) -> Values:
         """(sample, class) probabilities from (member, sample, class) scores."""
-        result: Values = self.calibration.apply(self.combiner.probabilities(members))
-        return result
+        return self.calibration.apply(self.combiner.probabilities(members))
 
     def module(self) -> nn.Module:
         """The same in torch: (member, N, class) float64 scores to (N, class) probabilities."""
         return nn.Sequential(self.combiner.module(), self.calibration.module())
 
-    def save(self, path: Path, decision: Any = None) -> None:
+    def save(self, path: Path, decision: Decision | None = None) -> None:
         """Save the fitted state, and that of a decision fitted on the ensemble's predictions."""
         states = {
             "combiner": self.combiner.state(),
@@ -162,12 +160,12 @@ class Ensemble:
         return cls(combiner.load(_state(path, "combiner")), calibration.load(_state(path, "calibration")))
 
 
-def load_decision(decision: Any, path: Path) -> Any:
+def load_decision(decision: Decision, path: Path) -> Decision:
     """Restore the state of a decision that `Ensemble.save` wrote."""
     return decision.load(_state(path, "decision"))
 
 
-def _state(path: Path, part: str) -> dict[str, NDArray[Any]]:
+def _state(path: Path, part: str) -> State:
     with np.load(path, allow_pickle=False) as kept:
         return {k.removeprefix(f"{part}."): kept[k] for k in kept if k.startswith(f"{part}.")}
 
@@ -190,7 +188,7 @@ def cross_fit(
     seed: int,
     options: Mapping[str, object] = _NO_OPTIONS,
     parts: EnsembleParts = CLASSIFYING,
-    decide: Mapping[str, Mapping[str, Any]] | None = None,
+    decide: Mapping[str, Mapping[str, object]] | None = None,
 ) -> CrossFitted:
     """Predictions for each test part from an ensemble fitted without its samples. decide: decisions and their options."""
     result, wanted = np.empty(tested.members.shape[1:]), dict(decide or {})
@@ -199,8 +197,9 @@ def cross_fit(
         mine = tested.fold == fold
         others = ~np.isin(learned.rows, tested.rows[mine])
         scores, labels = learned.take(others, members)
-        kept: dict[str, Any] = {"labels": labels, "options": options, "samples": learned.rows[others], "parts": parts}
-        ensemble = Ensemble.fit(by, calibrate, scores, seed=seed, **kept)
+        ensemble = Ensemble.fit(
+            by, calibrate, scores, labels=labels, seed=seed, options=options, samples=learned.rows[others], parts=parts
+        )
         result[mine] = ensemble.probabilities(tested.take(mine, members)[0])
         for name, given in wanted.items():
             decided[name][mine] = fit_decision(parts, name, given, ensemble, scores, labels).apply(result[mine])
@@ -208,14 +207,14 @@ def cross_fit(
 
 
 def fit_decision(
-    parts: EnsembleParts, name: str, options: Mapping[str, Any], ensemble: Ensemble, scores: Values, labels: NDArray[Any]
-) -> Any:
+    parts: EnsembleParts, name: str, options: Mapping[str, object], ensemble: Ensemble, scores: Values, labels: Labels
+) -> Decision:
     """A decision, fitted on an ensemble's predictions for out-of-fold scores (member, row, class) if it learns."""
     decision = parts.decision(name, options)
     return decision.fit(ensemble.probabilities(scores), labels) if decision.learns else decision
 
 
-def _sample_parts(labels: NDArray[Any], samples: Ints, seed: int) -> Ints:
+def _sample_parts(labels: Labels, samples: Ints, seed: int) -> Ints:
     """(row,) part numbers: classes, if labels are numbers of classes, spread evenly, all rows of a sample in one part."""
     _, first, sample = np.unique(samples, return_index=True, return_inverse=True)
     classes = labels[first] if labels.ndim == 1 else np.zeros(len(first), np.int64)
@@ -223,7 +222,7 @@ def _sample_parts(labels: NDArray[Any], samples: Ints, seed: int) -> Ints:
 
 
 def _unseen_answers(
-    combiner: Any, members: Values, labels: NDArray[Any], parts: Ints, seed: int
+    combiner: Combiner, members: Values, labels: Labels, parts: Ints, seed: int
 ) -> tuple[Values, NDArray[np.bool_]]:
     """Predictions (row, class) for each part by a fit on the others, and a mask (row,) of rows whose class is in that fit.
 

@@ -7,11 +7,10 @@ sum of |p - y| needs `l1_decision`. `over_thresholds` is the heartbeat system's 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from wavefold.core.errors import UserError
-
-Values = NDArray[np.float64]
+from wavefold.ensemble.parts import Values
 
 
 def keep_probabilities(probabilities: ArrayLike) -> Values:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from wavefold.core.errors import DataError
+from wavefold.ensemble.parts import Values
 from wavefold.ensemble.vote import Mean, WeightsModule
-
-Values = NDArray[np.float64]
 
 
 class Mixture(Mean):

@@ -5,17 +5,15 @@ Legend: R rows, T targets. Predictions (R, 2T): T means, then T spreads (standar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from wavefold.core.errors import DataError
-
-Values = NDArray[np.float64]
+from wavefold.ensemble.parts import State, Values
 
 
 class SpreadScale:
@@ -49,11 +47,11 @@ class SpreadScale:
         means, spreads = np.split(np.asarray(predictions, np.float64), 2, axis=1)
         return np.hstack([means, spreads * self.factors])
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> dict[str, Values]:
         """The state: factors (T,)."""
         return {"factors": self.factors.copy()}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> Self:
+    def load(self, state: State) -> Self:
         """Restore the result of `state()`."""
         self.factors = np.array(state["factors"], np.float64)
         return self

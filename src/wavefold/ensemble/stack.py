@@ -12,8 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -26,9 +25,7 @@ from torch import Tensor, nn
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.data.dataset import Ints
-
-Values = NDArray[np.float64]
-FittedState = Mapping[str, NDArray[Any]]
+from wavefold.ensemble.parts import State, Values
 
 _LEAST = 10  # samples needed for a fit
 _CALIBRATED = 13  # leaves _LEAST samples when calibration holds out a fifth
@@ -71,11 +68,11 @@ class StackNet:
             logits = _known(self._net)(_side_by_side(np.asarray(member_scores, np.float64)))
         return softmax(logits.double().numpy(), axis=1)  # type: ignore[no-any-return]  # scipy has no types
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> dict[str, NDArray[np.generic]]:
         """The net's parameters by name."""
         return {name: value.numpy().copy() for name, value in _known(self._net).state_dict().items()}
 
-    def load(self, state: FittedState) -> Self:
+    def load(self, state: State) -> Self:
         """Restore the result of `state()`."""
         inputs, classes = state["0.weight"].shape[1], state["6.weight"].shape[0]
         net = _small_net(inputs, classes, torch.Generator())
@@ -132,13 +129,13 @@ class StackLogistic:
         inputs = _log_side_by_side(np.asarray(member_scores, np.float64))
         return softmax(inputs @ self._weights + self._bias, axis=1)  # type: ignore[no-any-return]  # scipy has no types
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> dict[str, Values]:
         """weights (members * classes, class) and bias (class,)."""
         return {"weights": self._weights.copy(), "bias": self._bias.copy()}
 
-    def load(self, state: FittedState) -> Self:
+    def load(self, state: State) -> Self:
         """Restore the result of `state()`."""
-        self._weights, self._bias = np.array(state["weights"]), np.array(state["bias"])
+        self._weights, self._bias = np.array(state["weights"], np.float64), np.array(state["bias"], np.float64)
         return self
 
     def module(self) -> nn.Module:
@@ -180,7 +177,7 @@ class _StackLogisticModule(nn.Module):
         return (inputs @ self.weights + self.bias).softmax(1)
 
 
-def even_parts(labels: Ints, count: int, seed: int) -> Ints:
+def even_parts(labels: NDArray[np.number], count: int, seed: int) -> Ints:
     """Assign a part number to each sample so that each class is spread evenly. labels: (sample,)."""
     order = np.lexsort([np.random.default_rng(seed).random(len(labels)), labels])
     parts = np.empty(len(labels), np.int64)

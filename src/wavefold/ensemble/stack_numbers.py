@@ -8,16 +8,15 @@ Legend: M members, R rows, T targets. Predictions (M, R, 2T): T means, then T sp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-Values = NDArray[np.float64]
+from wavefold.ensemble.parts import State, Values
 
 _FEWEST = 20  # rows for each target, below which all members count the same
 _SUM = 1e3  # how much the sum of the weights counts, in units of the members' own values
@@ -43,11 +42,11 @@ class StackNumbers:
         mixed: Values = self.module()(torch.from_numpy(np.asarray(members, np.float64))).numpy()
         return mixed
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> dict[str, Values]:
         """weights: (M, T)."""
         return {} if self.weights is None else {"weights": self.weights}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> Self:
+    def load(self, state: State) -> Self:
         """Restore the result of `state()`."""
         self.weights = np.array(state["weights"], np.float64) if "weights" in state else None
         return self

@@ -5,15 +5,13 @@ Legend: R rows, L labels; probabilities and labels (R, L).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wavefold.core.errors import DataError
-
-Values = NDArray[np.float64]
+from wavefold.ensemble.parts import State, Values
 
 _HALF = 0.5
 
@@ -41,11 +39,11 @@ class LabelThresholds:
         """Decisions (R, L): 1 where the probability exceeds the label's threshold, else 0."""
         return (np.asarray(probabilities, np.float64) > self.thresholds).astype(np.float64)
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> dict[str, Values]:
         """The state: thresholds (L,)."""
         return {"thresholds": self.thresholds.copy()}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> Self:
+    def load(self, state: State) -> Self:
         """Restore the result of `state()`."""
         self.thresholds = np.array(state["thresholds"], np.float64)
         return self

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from wavefold.core.errors import DataError
-
-Values = NDArray[np.float64]
+from wavefold.ensemble.parts import State, Values
 
 
 def mean_vote(scores: Sequence[ArrayLike], weights: Sequence[float] | None = None) -> Values:
@@ -49,11 +48,11 @@ class Mean:
         """(sample, class) from member_scores (member, sample, class)."""
         return mean_vote(list(np.asarray(member_scores, np.float64)), self.weights)
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> dict[str, Values]:
         """weights: (member,), if given."""
         return {} if self.weights is None else {"weights": np.array(self.weights, np.float64)}
 
-    def load(self, state: Mapping[str, NDArray[Any]]) -> Self:
+    def load(self, state: State) -> Self:
         """Restore the weights."""
         self.weights = state["weights"].tolist() if "weights" in state else None
         return self

@@ -29,9 +29,8 @@ from wavefold.estimators.trainer import inference_device, isolated_rng, training
 from wavefold.estimators.validation_split import validation_split
 from wavefold.models import MODELS
 from wavefold.training.fit_net import Nowhere, Silent, fit_net, new_stage
-from wavefold.training.loop import OPTIMISERS, predict_all
+from wavefold.training.loop import OPTIMISERS, SCHEDULES, predict_all
 from wavefold.training.sampler import EachOnce, TrainingSet
-from wavefold.training.schedule import SCHEDULES
 
 _STEPS = 16  # minimum steps per epoch, so that a few hundred samples suffice; limited by the batch sizes below
 _BATCHES = (8, 128)

@@ -31,9 +31,8 @@ from wavefold.models.forecast_baselines import BASELINES, FrameBaseline
 from wavefold.training.fit_net import Nowhere, Silent, fit_net, new_stage
 from wavefold.training.forecast_losses import frame_loss
 from wavefold.training.forecast_set import ForecastTrainingSet, forecast_windows
-from wavefold.training.loop import OPTIMISERS
+from wavefold.training.loop import OPTIMISERS, SCHEDULES
 from wavefold.training.sampler import EachOnce
-from wavefold.training.schedule import SCHEDULES
 
 _CHECKED = 256  # validation windows used to select weights after each epoch, evenly spread over all
 _METRICS = ("mse", "mae", "rmse")

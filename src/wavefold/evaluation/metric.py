@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from wavefold.data.dataset import Ints
 
 Values = NDArray[np.float64]
-Truth = NDArray[Any]  # (N,) int64 class numbers, or (N, K) float64
+Truth = NDArray[np.int64 | np.float64]  # (N,) int64 class numbers, or (N, K) float64
 Weighted = Callable[[Values], Values]  # weights (R, N) to the metric of each resample (R,)
 Ends = tuple[float, float]
 Exact = Callable[[float, Truth, Ints, float], Ends | None]  # (value, truth, units (N,), level); None inside the range

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +23,7 @@ from wavefold.data.dataset import Ints, class_names
 from wavefold.evaluation.intervals import bootstrap_interval, f1_ends, least_share, separation_ends, share_ends
 from wavefold.evaluation.metric import Ends, Metric, Truth, Values, Weighted, area, mean_over, truth_array, weighted_mean
 
-__all__ = ["METRICS", "Cut", "Metric", "Score", "Values", "Weighted", "cut_score", "f1_by_class", "interval", "score"]
+__all__ = ["METRICS", "Cut", "Metric", "Score", "Values", "Weighted", "cut_score", "f1_by_class", "score"]
 
 _BINS = 15  # for ECE, as in Guo and others 2017
 
@@ -44,7 +43,7 @@ class Score:
     per: int = 0  # rows for which a summed metric is quoted
     units: dict[str, str] = field(default_factory=dict)  # metric -> unit, where it has one
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The object that `wavefold score --json` prints; undefined values are None."""
         cuts = {column: {value: cut.as_json() for value, cut in cuts.items()} for column, cuts in self.by.items()}
         return {
@@ -90,7 +89,7 @@ class Cut:
     interval: tuple[float, float]
     n: int  # samples with the value
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """value, interval and n; undefined values are None."""
         return {"value": _json(self.value), "interval": [_json(end) for end in self.interval], "n": self.n}
 
@@ -123,31 +122,10 @@ def score(
     return Score(
         metric=metric,
         value=metrics[metric].function(taken[metric], known),
-        interval=interval(metrics[metric], taken[metric], known, groups=groups, seed=seed),
+        interval=bootstrap_interval(metrics[metric], taken[metric], known, groups=groups, seed=seed),
         n=len(known),
         others={name: m.function(taken[name], known) for name, m in metrics.items() if name != metric},
         units={name: m.unit for name, m in metrics.items() if m.unit},
-    )
-
-
-def interval(
-    metric: str | Metric,
-    values: ArrayLike,
-    truth: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    resamples: int | None = None,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Ends:
-    """Ends of the confidence interval of a metric, over samples or, if given, over whole groups; see `bootstrap_interval`.
-
-    metric: or its name in METRICS. values: (N, C) probabilities, or other predictions. truth: (N,) labels or (N, K).
-    groups: (N,) names. (NaN, NaN) if there are fewer than two samples or groups. Where no sample is wrong the interval is
-    the exact one, which depends on the number of samples.
-    """
-    return bootstrap_interval(
-        _metric(metric), *_checked(values, truth), groups=groups, resamples=resamples, seed=seed, level=level
     )
 
 
@@ -172,7 +150,7 @@ def cut_score(
         own = marks == mark
         rows = own | ~np.isin(known, known[own]) if known.ndim == 1 else own
         units = None if groups is None else np.asarray(groups)[rows]
-        ends = interval(part, odds[rows], known[rows], groups=units, seed=seed)
+        ends = bootstrap_interval(part, odds[rows], known[rows], groups=units, seed=seed)
         cuts[mark] = Cut(part.function(odds[rows], known[rows]), ends, int(own.sum()))
     return cuts
 
@@ -208,7 +186,8 @@ def _macro_f1(probabilities: Values, labels: Ints) -> Weighted:
     def value(weights: Values) -> Values:
         both, sums = weights @ hits, weights @ either  # (R, C)
         f1 = 2 * both / np.where(sums > 0, sums, 1.0)
-        return f1.sum(axis=1) / (sums > 0).sum(axis=1)  # type: ignore[no-any-return]  # NumPy types a quotient as Any
+        mean: Values = f1.sum(axis=1) / (sums > 0).sum(axis=1)
+        return mean
 
     return value
 

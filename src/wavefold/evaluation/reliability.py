@@ -58,7 +58,7 @@ def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15
 
 
 def wilson_interval(hits: ArrayLike, count: ArrayLike) -> tuple[Values, Values]:
-    """Ends of the 95 % interval of a share, within 0 to 1 even for 0 or all hits; NaN for no samples. Any shape."""
+    """Ends of the 95 % interval of a share, within 0 to 1 even for 0 or all hits; NaN for no samples. The shape is free."""
     part, whole = np.asarray(hits, np.float64), np.asarray(count, np.float64)
     share, wider = _share(part, whole), _SIGMAS**2 / np.maximum(whole, 1)
     middle = (share + wider / 2) / (1 + wider)

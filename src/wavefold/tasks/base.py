@@ -5,15 +5,21 @@ Tasks are found through the entry-point group `wavefold.tasks`, ours in the same
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
-from wavefold.core.records import Scores
+from wavefold.core import version
+from wavefold.core.device import best_device
+from wavefold.core.records import Identity, RunInfo, Scores
 from wavefold.core.registry import Table, pick
-from wavefold.core.run import RunFolder
+from wavefold.core.run import RUN_FORMAT, RunFolder
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
 from wavefold.serving.handlers import ServedModel
@@ -101,3 +107,18 @@ def recipe_of(run: RunFolder, skip_bad: bool = False) -> Recipe:
     """Load the run's recipe; skip_bad: skip samples that cannot be read."""
     recipe = Recipe.from_toml(run.recipe_text, str(run.folder / "recipe.toml"))
     return recipe.with_({"data.skip_bad": True}) if skip_bad else recipe
+
+
+def new_run_info(recipe: Recipe, data_digest: str, **known: object) -> RunInfo:
+    """The contents of run.json: identity, data, command and environment. known: of the data, by field."""
+    shared = {
+        "recipe": recipe.name,
+        "identity": Identity(recipe=recipe.digest(), data=data_digest, format=RUN_FORMAT),
+        "command": tuple(sys.argv),
+        "wavefold": version.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {best_device().type}",
+    }
+    return RunInfo.model_validate({**shared, **known})

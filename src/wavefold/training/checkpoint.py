@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -33,8 +33,8 @@ class TrainingState:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     epochs_without_improvement: int = 0  # epochs since the best one
     seconds: float = 0.0  # of all sessions, up to the last write
-    history: list[dict[str, Any]] = field(default_factory=list)
-    parts: dict[str, Any] = field(default_factory=dict)  # state dicts of model, optimiser and average
+    history: list[dict[str, float]] = field(default_factory=list)
+    parts: dict[str, Mapping[str, object]] = field(default_factory=dict)  # state dicts of model, optimiser and average
 
 
 class CheckpointFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import safetensors.torch
@@ -60,7 +60,7 @@ class Silent:
 
 
 def new_stage(
-    settings: Any, number: int, loss: Callable[..., Tensor], metric: str, *, higher_is_better: bool, key: int
+    settings: object, number: int, loss: Callable[..., Tensor], metric: str, *, higher_is_better: bool, key: int
 ) -> Stage:
     """A stage from an object with the fields of a recipe's stage: that stage itself, or an estimator."""
     values = {name: getattr(settings, name) for name in _STAGE_KEYS}

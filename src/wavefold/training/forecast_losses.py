@@ -9,9 +9,8 @@ and returns one number: the mean over the cells (windows, pairs of neighbours) t
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -164,19 +163,19 @@ class Balanced(nn.Module):
 class LossSum(nn.Module):
     """Weighted sum of losses. parts: tables of `loss`, `weight` (default 1) and the loss's own options."""
 
-    def __init__(self, *, parts: tuple[dict[str, Any], ...]) -> None:
+    def __init__(self, *, parts: tuple[dict[str, object], ...]) -> None:
         super().__init__()
         if not parts:
             raise UserError("parts: must contain at least one loss")
-        self.parts = nn.ModuleList(_part(options, f"parts.{i}") for i, options in enumerate(parts))
-        self.weights = [float(options.get("weight", 1.0)) for options in parts]
+        made = [_part(options, f"parts.{i}") for i, options in enumerate(parts)]
+        self.parts, self.weights = nn.ModuleList(loss for loss, _ in made), [weight for _, weight in made]
 
     def forward(self, forecast: Tensor, truth: Tensor) -> Tensor:
         values = [weight * part(forecast, truth) for weight, part in zip(self.weights, self.parts, strict=True)]
         return torch.stack(values).sum()
 
 
-FRAME_LOSSES: dict[str, Any] = {
+FRAME_LOSSES: dict[str, Callable[..., nn.Module]] = {
     "bce": BinaryCrossEntropy,
     "mse": SquaredError,
     "mae": AbsoluteError,
@@ -201,15 +200,15 @@ def frame_loss(name: str, options: Mapping[str, object], place: str, beside: Col
     return loss
 
 
-def _part(options: Mapping[str, Any], place: str) -> nn.Module:
-    """Build one loss of a sum."""
+def _part(options: Mapping[str, object], place: str) -> tuple[nn.Module, float]:
+    """Build one loss of a sum; returns it and its weight."""
     if "loss" not in options:
         raise UserError(f"{place}.loss: must be set")
     weight = options.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
         raise UserError(f"{place}.weight: {weight!r} is invalid; expected a number, 0 or more")
     own = {key: value for key, value in options.items() if key not in ("loss", "weight")}
-    return frame_loss(options["loss"], own, place, beside=("loss", "weight"))
+    return frame_loss(str(options["loss"]), own, place, beside=("loss", "weight")), float(weight)
 
 
 def _cells(forecast: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:

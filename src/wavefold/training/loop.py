@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Adadelta, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -26,13 +27,32 @@ from wavefold.core.random import key as make_key
 from wavefold.data.lazy import Lazy, Signals
 from wavefold.training.checkpoint import TrainingState
 from wavefold.training.sampler import Draw, OnDemand, Pair, Source
-from wavefold.training.schedule import SCHEDULES
 
 Check = Callable[[nn.Module], dict[str, float]]
 
 _VALUES = 1 << 24  # values per batch when predicting
 
-OPTIMISERS: dict[str, type[Adadelta] | type[Adam]] = {"adadelta": Adadelta, "adam": Adam, "adamw": AdamW}
+OPTIMISERS: dict[str, Callable[..., Optimizer]] = {"adadelta": Adadelta, "adam": Adam, "adamw": AdamW}
+
+
+def constant(done: float) -> float:
+    """The full rate throughout. done: completed share of the stage, so that a schedule has no state to save."""
+    return 1.0
+
+
+def cosine(done: float) -> float:
+    """From the full rate to zero along half a cosine (Loshchilov and Hutter 2017), after a warm-up of 2 %."""
+    return min(1.0, done / 0.02 + 1e-3) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def one_cycle(done: float) -> float:
+    """Up from 1/25 over the first 30 %, then down to zero, both along cosines (Smith and Topin 2018)."""
+    if done < 0.3:
+        return 1 - 0.96 * 0.5 * (1 + math.cos(math.pi * done / 0.3))
+    return 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7))
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "cosine": cosine, "one_cycle": one_cycle}
 
 
 @dataclass(frozen=True)
@@ -106,9 +126,7 @@ def fit_stage(
     _next_stage(state, stage.number + 1, model, file)
 
 
-def predict_all(
-    model: nn.Module, head: nn.Module, signals: Tensor | Signals, size: int = 512
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+def predict_all(model: nn.Module, head: nn.Module, signals: Tensor | Signals, size: int = 512) -> NDArray[np.float64]:
     """Predictions for all samples, in order. signals: (sample, channel, ...); result: (sample, ...), as `head` returns them.
 
     head: from what the model returns to predictions. size: batch size, reduced if a batch would hold more than 2^24 values.
@@ -135,9 +153,9 @@ class _Learner:
     def __init__(self, model: nn.Module, part: Source, stage: Stage) -> None:
         self.model, self.part, self.stage = model, part, stage
         self.device = part.device
-        make: Any = OPTIMISERS[stage.optimiser]
+        make = OPTIMISERS[stage.optimiser]
         fused = {"fused": True} if "fused" in inspect.signature(make).parameters and self.device.type in ("cpu", "cuda") else {}
-        self.optimiser: Optimizer = make(model.parameters(), stage.learning_rate, weight_decay=stage.weight_decay, **fused)
+        self.optimiser = make(model.parameters(), stage.learning_rate, weight_decay=stage.weight_decay, **fused)
         self.rolls_out = getattr(
             model, "takes_truth", False
         )  # scheduled sampling: the net gets part of the truth as input, less and less
@@ -186,21 +204,21 @@ class _Learner:
         return loss.detach()
 
     def _answer(self, signals: Tensor, targets: Tensor, done: float) -> Tensor:
-        if not self.rolls_out:
-            return self.model(signals)  # type: ignore[no-any-return]  # a module's call is typed as Any
-        self.model.set_done(done)  # type: ignore[operator]  # only scheduled sampling has it
-        return self.model(signals, targets)  # type: ignore[no-any-return]  # a module's call is typed as Any
+        if self.rolls_out:
+            self.model.set_done(done)  # type: ignore[operator]  # only scheduled sampling has it
+        logits: Tensor = self.model(signals, targets) if self.rolls_out else self.model(signals)
+        return logits
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Mapping[str, object]]:
         """State dicts of model, optimiser and average."""
         average = self.average.state_dict() if self.average else {}
         return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "average": average}
 
-    def load(self, parts: dict[str, Any]) -> None:
+    def load(self, parts: Mapping[str, Mapping[str, object]]) -> None:
         """Load state dicts saved by `parts` in an earlier process."""
         self.model.load_state_dict(parts["model"])
         if "optimiser" in parts:
-            self.optimiser.load_state_dict(parts["optimiser"])
+            self.optimiser.load_state_dict(dict(parts["optimiser"]))
         if self.average and parts.get("average"):
             self.average.load_state_dict(parts["average"])
         elif self.average:
@@ -242,7 +260,7 @@ def _keep_if_better(model: nn.Module, scores: dict[str, float], stage: Stage, st
         state.best, state.best_weights = value, to_cpu(model.state_dict())
 
 
-def _line(stage: Stage, state: TrainingState, learner: _Learner, scores: dict[str, float]) -> dict[str, Any]:
+def _line(stage: Stage, state: TrainingState, learner: _Learner, scores: dict[str, float]) -> dict[str, float]:
     return {
         "stage": stage.number,
         "epoch": state.epoch,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from wavefold.core.registry import optional
 
 _tensorboard = optional("torch.utils.tensorboard", extra="tensorboard")
 
 
-def log_scalars(folder: Path, history: Sequence[dict[str, Any]]) -> None:
+def log_scalars(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Append the last line of a history to the event files of a folder; earlier lines are there already."""
     line = history[-1]
     with _tensorboard.SummaryWriter(str(folder)) as writer:

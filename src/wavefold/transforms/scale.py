@@ -25,6 +25,9 @@ Axes = tuple[int, ...]  # the axes that a statistic is computed over
 FittedState = dict[str, NDArray[np.generic]]
 
 
+_TINY, _HUGE = np.float32(1e-15), np.float32(1e15)  # between them, squares and sums of float32 neither vanish nor overflow
+
+
 class Transform(Protocol):
     """A preprocessing step that may be fitted on the training part. signals: (sample, channel, ...)."""
 
@@ -49,40 +52,63 @@ class Scale:
 
     by constant: x / constant; max: x / max |x|; range: (x - min) / (max - min), in 0 to 1; std: (x - mean) / std;
     median: x / median |x|; l2: x / sqrt(sum x^2). A sample whose divisor would be 0, because it is
-    all zeros or constant, is divided by 1. per: "channel" scales each channel (for cadences: each panel) separately.
+    all zeros or constant, is divided by 1. per: "channel" scales each channel (for cadences: each panel) separately; "dataset"
+    scales all samples by one level and one size, the medians over the samples of the training part, so that steps after it
+    may speak of sizes whatever the values' unit is.
     """
 
     def __init__(
         self,
         by: Literal["constant", "max", "range", "std", "median", "l2"] = "range",
         constant: float = 1.0,
-        per: Literal["sample", "channel"] = "sample",
+        per: Literal["sample", "channel", "dataset"] = "sample",
     ) -> None:
         if constant == 0:
             raise UserError("scale.constant: 0 is not a valid divisor; expected a nonzero number")
         self._measure, self._by = pick(_MEASURES, by, "scale.by"), by
         self._constant = np.float32(constant) if by == "constant" else np.float32(1)
         self._first = 2 if per == "channel" else 1  # first of the axes that statistics are computed over
+        self._fitted: dict[str, Values] = {"level": np.zeros((), np.float32), "size": np.ones((), np.float32)}
+        self._shared = per == "dataset"
 
     def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
-        """Return self; there is nothing to fit."""
+        """Fit level and size with per = "dataset"; otherwise there is nothing to fit. signals: (sample, channel, ...)."""
+        if self._shared:
+            parts = [self._measured(values[values.any(axis=tuple(range(1, values.ndim)))]) for _, values in blocks_of(signals)]
+            level, size = (np.concatenate([part[at].ravel() for part in parts]) for at in (0, 1))
+            if len(size):  # samples of zeros alone say nothing of the unit
+                self._fitted = {"level": np.median(level).astype(np.float32), "size": np.median(size).astype(np.float32)}
         return self
 
     def apply(self, signals: Floats) -> Floats:
-        """Signals scaled sample by sample. signals and result: (sample, channel, ...)."""
-        level, size = self._measure(signals, tuple(range(self._first, signals.ndim)))
+        """Scaled signals. signals and result: (sample, channel, ...)."""
+        level, size = (self._fitted["level"], self._fitted["size"]) if self._shared else self._measured(signals)
         result: Floats = (signals - level) / (size * self._constant)
         return result
 
+    def _measured(self, signals: Floats) -> tuple[Values, Values]:
+        """Level and size of each sample; very small and very large ones are measured near 1, where squares fit in float32."""
+        axes = tuple(range(self._first, signals.ndim))
+        largest = np.abs(signals).max(axis=axes, keepdims=True, initial=0)
+        if not ((largest > _TINY) & (largest < _HUGE) | (largest == 0)).all():
+            _, power = np.frexp(largest)
+            level, size = self._measure(np.ldexp(signals, -power), axes)
+            return np.ldexp(level, power), np.ldexp(size, power)
+        return self._measure(signals, axes)
+
     def state(self) -> FittedState:
-        """An empty state."""
-        return {}
+        """level and size of the dataset, if one serves all samples; otherwise nothing."""
+        return dict(self._fitted) if self._shared else {}
 
     def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Do nothing; the state is empty."""
+        """Restore level and size."""
+        self._fitted |= {name: np.asarray(state[name], np.float32) for name in self._fitted if self._shared}
 
     def module(self) -> nn.Module:
         """The same in torch; means and squares are summed in float64, since numpy's last digit depends on summation order."""
+        if self._shared:
+            level, size = (torch.from_numpy(np.asarray(self._fitted[name], np.float32)) for name in ("level", "size"))
+            return _StandardiseModule(level, size * float(self._constant))
         return _ScaleModule(self._by, self._first, float(self._constant))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,13 @@ from wavefold.tasks.frames.reading import sections, with_truth
 Values = NDArray[np.float64]
 
 
+class _Drawn(TypedDict):
+    """How resamples are drawn."""
+
+    groups: NDArray[np.str_]  # (sample,) names of the resampling units
+    seed: int
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Evaluation of the ensemble, its members and the baselines on some windows."""
@@ -40,7 +47,7 @@ class Evaluation:
         """The recipe's metric."""
         return self.recipe.output.metric
 
-    def row(self, name: str) -> dict[str, Any]:
+    def row(self, name: str) -> dict[str, object]:
         """All metrics over all leads and by lead; the recipe's metric with its intervals."""
         scores, others = self.scores[name], [m for m in self.metric_names if m != self.metric]
         own = np.array([scores.value(self.metric), *scores.interval(self.metric, **self._drawn)])
@@ -55,7 +62,7 @@ class Evaluation:
         """The interval of a metric at each lead, (lead, 2)."""
         return self.scores[name].interval_by_lead(metric, **self._drawn)
 
-    def skill(self, baseline: str) -> dict[str, Any]:
+    def skill(self, baseline: str) -> dict[str, object]:
         """Differences, ensemble - baseline, of each metric over all leads; of the recipe's, and skill, by lead; with intervals.
 
         Skill is 1 - mse / baseline mse.
@@ -95,7 +102,7 @@ class Evaluation:
         )
 
     @property
-    def _drawn(self) -> dict[str, Any]:
+    def _drawn(self) -> _Drawn:
         return {"groups": self.blocks, "seed": self.recipe.seed}
 
     @property
@@ -155,7 +162,7 @@ def _ranges(numbers: Ints) -> str:
     return listed(f"{run[0]}" if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
-def plain(values: Values) -> list[Any]:
+def plain(values: Values) -> list[object]:
     """Convert numbers for JSON; undefined ones become None."""
     array = np.asarray(values, np.float64)
     return [plain(v) for v in array] if array.ndim > 1 else [None if not np.isfinite(v) else float(v) for v in array]

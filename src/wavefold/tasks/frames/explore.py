@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,9 +157,20 @@ def _maps(series: Series, found: _Sums) -> Chapter:
     return Chapter("Mean and spread by cell", blocks, "Over all frames; empty cells are missing in every frame.")
 
 
-def cells_of(series: Series) -> dict[str, Any]:
-    """Coordinates and axis titles of a series' cells, as arguments of map charts."""
-    return {"rows": series.rows, "columns": series.columns, "across": series.across, "up": series.up}
+class Cells(TypedDict):
+    """Coordinates and axis titles of cells, as arguments of map charts."""
+
+    rows: NDArray[np.float64] | None  # (row,)
+    columns: NDArray[np.float64] | None  # (column,)
+    across: str
+    up: str
+
+
+def cells_of(series: Series, rows: slice = slice(None), columns: slice = slice(None)) -> Cells:
+    """Coordinates and axis titles of a series' cells, or of some of its rows and columns."""
+    along = None if series.rows is None else series.rows[rows]
+    across = None if series.columns is None else series.columns[columns]
+    return {"rows": along, "columns": across, "across": series.across, "up": series.up}
 
 
 def _frames(series: Series) -> Chapter:

@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wavefold.core import version
@@ -29,10 +27,9 @@ from wavefold.export.verified import Exported, write_verified
 from wavefold.models.first_forecast import FirstForecast
 from wavefold.recipe import Recipe
 from wavefold.tasks.base import recipe_of
-from wavefold.tasks.frames.fit import truth_of
+from wavefold.tasks.frames.fit import scaling_of, truth_of
 from wavefold.tasks.frames.inference import Forecaster, load_forecaster, where_seen
 from wavefold.tasks.frames.reading import check_like, read_frames, sections, windows_in
-from wavefold.tasks.frames.scaling import scaling_of
 from wavefold.training.forecast_set import past_of
 from wavefold.transforms.frame_scale import FRAME_TRANSFORMS, FrameModule, FrameTransform
 
@@ -263,7 +260,7 @@ def _differences(found: Floats, expected: Floats) -> tuple[float, float]:
     return (float(np.abs(off).max()), float(np.sqrt((off**2).mean()))) if len(off) else (0.0, 0.0)
 
 
-def _spread(truth: NDArray[Any]) -> float:
+def _spread(truth: Floats) -> float:
     """The standard deviation of the finite values; 1 if they are constant or there are none."""
     there = truth[np.isfinite(truth)].astype(np.float64)
     return float(there.std()) if len(there) and there.std() > 0 else 1.0

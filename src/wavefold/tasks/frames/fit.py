@@ -21,7 +21,6 @@ from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Member, Recipe, StageRecipe
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.reading import frames_of, sections
-from wavefold.tasks.frames.scaling import scaling_of
 from wavefold.training.checkpoint import CheckpointFile
 from wavefold.training.fit_net import fit_net, keep_net, new_stage
 from wavefold.training.forecast_losses import frame_loss
@@ -29,6 +28,7 @@ from wavefold.training.forecast_set import Change, ForecastTrainingSet, forecast
 from wavefold.training.loop import Stage
 from wavefold.training.monitor import TrainingMonitor
 from wavefold.training.sampler import EachOnce
+from wavefold.transforms.frame_scale import FRAME_TRANSFORMS
 from wavefold.transforms.frame_scaling import FrameScaling, frames_at
 from wavefold.transforms.mirror import FRAME_AUGMENTATIONS
 
@@ -45,6 +45,17 @@ def fit_members(context: ForecastContext, monitor: TrainingMonitor) -> None:
         if not there:
             _fit_net(context, number, member, scaled, scaling, monitor)
         monitor.end(True, earlier=there)
+
+
+def scaling_of(recipe: Recipe) -> FrameScaling:
+    """Build the recipe's frame transforms, not yet fitted."""
+    return FrameScaling(
+        [
+            (number, build_part(FRAME_TRANSFORMS, step.step, step.options, f"prepare.{number}"))
+            for number, step in enumerate(recipe.prepare)
+            if step.step in FRAME_TRANSFORMS
+        ]
+    )
 
 
 def new_forecaster(member: Member, channels: int, targets: int, recipe: Recipe, key: int, place: str = "member") -> nn.Module:

@@ -11,13 +11,13 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.io import netcdf_file
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
@@ -31,7 +31,7 @@ from wavefold.plots.animation import animate
 from wavefold.plots.canvas import Field, animations
 from wavefold.plots.forecast_picture import draw_forecast
 
-Columns = dict[str, NDArray[Any]]
+Columns = dict[str, NDArray[np.generic]]
 _MOST_ROWS = 1_048_575  # maximum rows of a spreadsheet, without the header
 _MOST_BYTES = 2**32 - 4  # maximum bytes of one NetCDF variable with 64-bit offsets
 
@@ -55,7 +55,7 @@ class Forecasts:
 
     def __post_init__(self) -> None:
         samples, channels, leads, rows, columns = self.frames.shape
-        sizes: dict[str, tuple[Any, tuple[int, ...]]] = {
+        sizes: dict[str, tuple[ArrayLike | None, tuple[int, ...]]] = {
             "names": (self.names, (samples,)),
             "channels": (self.channels, (channels,)),
             "clock": (self.clock, (samples, leads)),
@@ -78,7 +78,7 @@ class Forecasts:
         return None if self.clock is None else np.round(self.clock).astype("datetime64[s]")
 
     @property
-    def axes(self) -> tuple[NDArray[Any], NDArray[Any]]:
+    def axes(self) -> tuple[NDArray[np.number], NDArray[np.number]]:
         """Coordinates of rows and columns if known, else their numbers."""
         numbers = (np.arange(size) for size in self.frames.shape[3:])
         rows, columns = (n if given is None else given for n, given in zip(numbers, (self.rows, self.columns), strict=True))
@@ -128,7 +128,7 @@ def forecast_columns(forecasts: Forecasts) -> Columns:
     rows, columns = forecasts.axes
     shape = forecasts.frames.shape
 
-    def spread(values: NDArray[Any], *axes: int) -> NDArray[Any]:
+    def spread(values: NDArray[np.generic], *axes: int) -> NDArray[np.generic]:
         """Repeat values given along some axes of the frames along the others."""
         aligned = values.reshape([shape[axis] if axis in axes else 1 for axis in range(5)])
         return np.broadcast_to(aligned, shape).reshape(-1)
@@ -174,16 +174,18 @@ def _maps(forecasts: Forecasts) -> Iterator[tuple[str, Floats]]:
 
 def _write_npz(stream: IO[bytes], forecasts: Forecasts) -> None:
     """Arrays frames, names, channels, unit, step and, if known, time, rows, columns; np.load reads them without pickle."""
-    known: Mapping[str, Any] = {"time": forecasts.times, "rows": forecasts.rows, "columns": forecasts.columns}
-    np.savez(
-        stream,
-        frames=forecasts.frames,
-        names=np.asarray(forecasts.names, np.str_),
-        channels=np.array(forecasts.channels, np.str_),
-        unit=np.array(forecasts.unit),
-        step=np.array(forecasts.step),
-        **{name: values for name, values in known.items() if values is not None},
-    )
+    arrays: dict[str, NDArray[np.generic] | None] = {
+        "frames": forecasts.frames,
+        "names": np.asarray(forecasts.names, np.str_),
+        "channels": np.array(forecasts.channels, np.str_),
+        "unit": np.array(forecasts.unit),
+        "step": np.array(forecasts.step),
+        "time": forecasts.times,
+        "rows": forecasts.rows,
+        "columns": forecasts.columns,
+    }
+    known = {name: values for name, values in arrays.items() if values is not None}
+    np.savez(stream, **known)  # type: ignore[arg-type]  # names as keywords
 
 
 def _write_nc(stream: IO[bytes], forecasts: Forecasts) -> None:
@@ -216,7 +218,7 @@ def _write_nc(stream: IO[bytes], forecasts: Forecasts) -> None:
 _DIMENSIONS = ("sample", "lead", "row", "column")
 
 
-def _put(file: Any, name: str, dimensions: tuple[str, ...], values: NDArray[Any], **attributes: Any) -> None:
+def _put(file: netcdf_file, name: str, dimensions: tuple[str, ...], values: NDArray[np.generic], **attributes: object) -> None:
     """Add a variable with its attributes; text is encoded as UTF-8."""
     variable = file.createVariable(name, values.dtype, dimensions)
     variable[:] = values
@@ -246,7 +248,7 @@ def _write_xlsx(stream: IO[bytes], forecasts: Forecasts) -> None:
         )
     columns = forecast_columns(forecasts)
     if "time" in columns:
-        columns["time"] = np.datetime_as_string(columns["time"])
+        columns["time"] = np.datetime_as_string(columns["time"].astype("datetime64[s]"))
     stream.write(xlsx_bytes(columns))
 
 

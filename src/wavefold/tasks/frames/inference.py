@@ -16,10 +16,9 @@ from wavefold.data.dataset import Floats
 from wavefold.data.series import Series, Windows
 from wavefold.models.forecast_baselines import FrameBaseline
 from wavefold.recipe import Recipe
-from wavefold.tasks.frames.fit import new_baseline, new_forecaster
+from wavefold.tasks.frames.fit import new_baseline, new_forecaster, scaling_of
 from wavefold.tasks.frames.forecasts import Forecasts
 from wavefold.tasks.frames.reading import sections
-from wavefold.tasks.frames.scaling import scaling_of
 from wavefold.training.checkpoint import read_weights
 from wavefold.training.forecast_set import forecast_windows
 from wavefold.transforms.frame_scaling import corners_of

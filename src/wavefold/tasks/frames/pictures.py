@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,15 +41,13 @@ def _draw(folder: Path, forecaster: Forecaster, evaluation: Evaluation) -> None:
     past, truth = one.values()[0, 0, : one.past], truth_of(one, forecaster.targets)[0, 0]
     answers = next(forecaster.answers(one))[1]
     shown = {name: where_seen(answers[name][0, 0], past) for name in ["ensemble", *forecaster.recipe.output.baselines]}
-    clock = None if series.times is None else one.clock()[0]
-    given: dict[str, Any] = {"field": _field(one), "clock": clock, "title": f"{Path(series.source).name}, {series.channels[0]}"}
-    draw_forecast(folder / "forecast.png", past, truth, shown, **given)
-    animate(folder / "forecast.gif", past, truth, {"ensemble": shown["ensemble"]}, **given)
+    clock, field = None if series.times is None else one.clock()[0], _field(one)
+    title = f"{Path(series.source).name}, {series.channels[0]}"
+    draw_forecast(folder / "forecast.png", past, truth, shown, field=field, clock=clock, title=title)
+    animate(folder / "forecast.gif", past, truth, {"ensemble": shown["ensemble"]}, field=field, clock=clock, title=title)
     _draw_skill(folder, evaluation)
     if windows.size == series.size:
-        draw_errors(
-            folder / "errors.png", np.sqrt(evaluation.errors), series.channels[: forecaster.targets], field=given["field"]
-        )
+        draw_errors(folder / "errors.png", np.sqrt(evaluation.errors), series.channels[: forecaster.targets], field=field)
     seen = {name: np.where(np.isnan(truth[-1]), np.nan, frames[-1]) for name, frames in {"truth": truth, **shown}.items()}
     power = {name: radial_power(torch.from_numpy(frame)).numpy() for name, frame in seen.items()}
     draw_spectrum(folder / "spectrum.png", power, unit=series.unit, title=f"power by size at lead {windows.ahead}")

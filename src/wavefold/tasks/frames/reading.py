@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
 from wavefold.core.records import RunInfo
 from wavefold.core.registry import build_part
+from wavefold.data.dataset import Ints
 from wavefold.data.series import Series, Windows
 from wavefold.data.series_options import Events, Reading
 from wavefold.data.series_reader import read_series
@@ -46,8 +46,14 @@ def read_frames(recipe: Recipe, source: str) -> tuple[Series, int]:
 def windows_in(recipe: Recipe, series: Series) -> Windows:
     """The recipe's windows in a series."""
     _, wanted = sections(recipe)
-    places: dict[str, Any] = {"crop": wanted.crop, "crop_stride": wanted.crop_stride}
-    return cut_windows(series, past=wanted.past, ahead=wanted.ahead, stride=wanted.stride, **places)
+    return cut_windows(
+        series,
+        past=wanted.past,
+        ahead=wanted.ahead,
+        stride=wanted.stride,
+        crop=wanted.crop,
+        crop_stride=wanted.crop_stride,
+    )
 
 
 def with_truth(windows: Windows, targets: int) -> Windows:
@@ -71,7 +77,7 @@ def split_windows(recipe: Recipe, windows: Windows) -> TimeSplit:
     return made
 
 
-def frames_of(windows: Windows) -> np.ndarray[Any, np.dtype[np.int64]]:
+def frames_of(windows: Windows) -> Ints:
     """The sorted indexes of all frames in some windows."""
     touched = np.zeros(len(windows.series) + 1, np.int64)
     firsts = np.unique(windows.first)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from wavefold.reports.chapters import (
 )
 from wavefold.reports.page import Block, Chapter, Page, Table, Words
 from wavefold.reports.score_table import with_unit
-from wavefold.tasks.frames.explore import cells_of
+from wavefold.tasks.frames.explore import Cells, cells_of
 from wavefold.tasks.frames.fit import truth_of
 from wavefold.tasks.frames.inference import Forecaster, where_seen
 from wavefold.tasks.frames.reading import frames_of, read_frames, split_windows, windows_in, with_truth
@@ -224,13 +223,10 @@ def _at_leads(requested: _InputBatch, one: int, target: int, steps: list[str]) -
     return map_grid(np.stack(maps), titles, requested.windows.series.unit, **_cells(requested.windows, one))
 
 
-def _cells(windows: Windows, one: int) -> dict[str, Any]:
+def _cells(windows: Windows, one: int) -> Cells:
     """Coordinates and axis titles of one window's cells."""
     (rows, columns), top, left = windows.size, int(windows.top[one]), int(windows.left[one])
-    given = cells_of(windows.series)
-    for name, first, count in (("rows", top, rows), ("columns", left, columns)):
-        given[name] = None if given[name] is None else given[name][first : first + count]
-    return given
+    return cells_of(windows.series, slice(top, top + rows), slice(left, left + columns))
 
 
 def _errors(requested: _InputBatch) -> Chapter:

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wavefold.core.files import write_arrays, write_json, write_text
 from wavefold.core.process import is_main_process
@@ -23,6 +23,7 @@ from wavefold.data.lazy import part_of
 from wavefold.data.series import Series, Windows
 from wavefold.recipe import Recipe, digest_of
 from wavefold.reports.score_table import lead_table
+from wavefold.tasks.base import new_run_info
 from wavefold.tasks.frames.climatology import with_climatology, without_climatology
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.evaluate import Evaluation, evaluate_windows, evaluation_notes, frame_notes
@@ -31,6 +32,7 @@ from wavefold.tasks.frames.fit import (
     fit_members,
     new_baseline,
     new_forecaster,
+    scaling_of,
     training_range,
     value_range,
 )
@@ -46,8 +48,6 @@ from wavefold.tasks.frames.reading import (
     windows_in,
     with_truth,
 )
-from wavefold.tasks.frames.scaling import scaling_of
-from wavefold.tasks.run_info import new_run_info
 from wavefold.training.monitor import TrainingMonitor
 from wavefold.transforms.frame_scaling import frames_at
 
@@ -106,7 +106,7 @@ class FrameScore:
 
     results: Scores
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The object printed by `wavefold score --json`; undefined values are None."""
         results, row = self.results, self.results.score
         value, *ends = (_number(v) for v in row.measure(results.metric))
@@ -123,7 +123,7 @@ class FrameScore:
             "baselines": {row.name: self._beside(row) for row in results.baselines},
         }
 
-    def _beside(self, row: ScoreRow) -> dict[str, Any]:
+    def _beside(self, row: ScoreRow) -> dict[str, object]:
         metric = self.results.metric
         return {"value": _number(row.value(metric)), "by_lead": row.by_lead[metric], "differences": dict(row.differences)}
 
@@ -245,7 +245,7 @@ def _keep_parts(context: ForecastContext) -> None:
 def _keep_baselines(context: ForecastContext) -> None:
     """Fit the baselines on the frames of the training windows and save them."""
     frames, clock = frames_at(context.series, frames_of(context.windows.take(context.split.train)))
-    states: dict[str, Any] = {}
+    states: dict[str, NDArray[np.generic]] = {}
     for name in context.recipe.output.baselines:
         baseline = new_baseline(name, context.recipe)
         baseline.fit(frames, clock, context.series.step)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +65,11 @@ def served_forecaster(run: RunFolder, *, log: Callable[[str], None] = print) -> 
     )
 
 
-def forecast_answer(targets: Sequence[str]) -> Callable[[InputBatch, NDArray[Any]], Answer]:
+def forecast_answer(targets: Sequence[str]) -> Callable[[InputBatch, NDArray[np.floating]], Answer]:
     """Return what makes an answer of forecast frames (sample, target, ahead, row, column)."""
 
-    def answer(batch: InputBatch, frames: NDArray[Any]) -> Answer:
-        def rows() -> list[dict[str, Any]]:
+    def answer(batch: InputBatch, frames: NDArray[np.floating]) -> Answer:
+        def rows() -> list[dict[str, object]]:
             return [{"id": name, "frames": rounded(one, TOLD)} for name, one in zip(batch.ids, frames, strict=True)]
 
         return Answer(rows, array=lambda: np.asarray(frames, np.float32), more={"targets": list(targets)})
@@ -88,7 +88,20 @@ def check_grid_file(path: Path, most: int = _MOST) -> None:
         raise DataError(f"{path.name}: decompresses to {size:,} bytes, expected at most {most:,}")
 
 
-def _size_of(group: Any, place: str, depth: int) -> int:
+class _Group(Protocol):
+    """A group of an HDF5 file."""
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of its members."""
+
+    def __getitem__(self, name: str) -> object:
+        """A member."""
+
+    def get(self, name: str, *, getlink: bool) -> object:
+        """A member, or how it is linked."""
+
+
+def _size_of(group: _Group, place: str, depth: int) -> int:
     """Size of all datasets in a group and its subgroups, in bytes."""
     if depth > _DEEPEST:
         raise DataError(f"{place}: groups are nested more than {_DEEPEST} deep")
@@ -195,7 +208,7 @@ def _example(recipe: Recipe, info: RunInfo) -> Floats:
     return np.zeros(shape, np.float32)
 
 
-def _fields_of(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
+def _fields_of(run: RunFolder, recipe: Recipe) -> dict[str, object]:
     info, (_, windows) = run.metadata, sections(recipe)
     known = {"recipe": info.recipe, "task": recipe.kind, "channels": list(info.channels), "targets": info.targets}
     known |= {"shape": list(info.shape), "unit": info.unit, "step": info.step, "simulated": info.simulated}

@@ -23,8 +23,7 @@ from wavefold.tasks.frames.evaluate import frame_notes, interval_notes
 from wavefold.tasks.frames.fit import check_baselines, metrics_of, new_baseline, new_forecaster, training_range
 from wavefold.tasks.frames.reading import FRAME_SPLITS, read_frames, sections, split_windows, windows_in
 from wavefold.training.forecast_losses import FRAME_LOSSES, frame_loss
-from wavefold.training.loop import OPTIMISERS
-from wavefold.training.schedule import SCHEDULES
+from wavefold.training.loop import OPTIMISERS, SCHEDULES
 from wavefold.transforms.frame_scale import FRAME_TRANSFORMS
 from wavefold.transforms.mirror import FRAME_AUGMENTATIONS
 

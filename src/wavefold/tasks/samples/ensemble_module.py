@@ -6,12 +6,12 @@ Legend: N samples, M members, P columns of a prediction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wavefold.core.errors import UserError, listed
+from wavefold.core.registry import build_part
 from wavefold.core.run import RunFolder
 from wavefold.ensemble import Ensemble
 from wavefold.models import MODELS
@@ -73,7 +73,7 @@ def ensemble_module(
         combined = Ensemble.load(recipe.combine.by, recipe.combine.calibrate, path, target.parts).module()
     else:
         weights = [1.0 if nets_only else recipe.member[n].weight for n in chosen]
-        combined = target.parts.combiners["mean"](weights=weights).module()
+        combined = build_part(target.parts.combiners, "mean", {}, "combine", weights=weights).module()
     prepared = _prepared(run, recipe)
     shape = _shape_of(prepared[0], run.metadata.shape)
     nets = [[_module(run, recipe, n, fold, shape) for fold in folds] for n in chosen]
@@ -117,8 +117,7 @@ def _module(run: RunFolder, recipe: Recipe, number: int, fold: int, shape: Seque
     folder = run.member(fold, number, member.model)
     if member.model in MODELS:
         return member_net(member, folder, (1, *shape), target.width(recipe, len(run.metadata.classes)))
-    kind: Any = target.fitted[member.model]
-    if not hasattr(kind, "module"):
+    if not hasattr(target.fitted[member.model], "module"):
         able = listed([*MODELS, *(name for name, other in target.fitted.items() if hasattr(other, "module"))])
         raise UserError(
             f"member {number}: '{member.model}' cannot be converted to a net; choose another with --member or train without "

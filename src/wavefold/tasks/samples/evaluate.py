@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,10 @@ from wavefold.core.errors import DataError, plural
 from wavefold.core.files import write_arrays
 from wavefold.core.records import SCORES_FORMAT, ScoreRow, Scores
 from wavefold.core.run import RunFolder
-from wavefold.data.dataset import Dataset
+from wavefold.data.dataset import Dataset, Ints, Strings
 from wavefold.data.split import Fold
 from wavefold.ensemble.combine import CrossFitted, Ensemble, OutOfFold, cross_fit, fit_decision, load_decision
+from wavefold.ensemble.parts import Decision
 from wavefold.evaluation.intervals import bootstrap_interval, paired_difference
 from wavefold.evaluation.metrics import Metric
 from wavefold.evaluation.standing import standing
@@ -42,7 +42,7 @@ def evaluate(context: Context) -> tuple[Scores, Predictions]:
     decided = whole.decided[combine.decide]
     _keep_held_out(context, evaluator, whole.probabilities, decided)
     choices, notes = evaluator.compare(members)
-    ours = evaluator.row(whole.probabilities, decided)
+    ours = ScoreRow.of(evaluator.row(whole.probabilities, decided))
     baselines = _baselines(context, evaluator, whole)
     results = Scores(
         format=SCORES_FORMAT,
@@ -54,7 +54,7 @@ def evaluate(context: Context) -> tuple[Scores, Predictions]:
         n=len(np.unique(evaluator.tested.rows)),
         rows=len(evaluator.tested.rows),  # more than n if folds are repeated
         learned_from=round(float(np.mean([len(f.train) for f in context.folds]))),
-        score=ScoreRow.of(ours),
+        score=ours,
         choices=tuple(choices),
         members=tuple(ScoreRow.of(evaluator.alone(n), name=f"{n} {m.model}") for n, m in enumerate(recipe.member)),
         baselines=tuple(baselines),
@@ -82,8 +82,16 @@ def _keep_ensembles(context: Context, evaluator: _Evaluator) -> None:
 def _keep_ensemble(path: Path, evaluator: _Evaluator, members: Sequence[int], by: str) -> None:
     recipe, learned, target = evaluator.recipe, evaluator.learned, evaluator.target
     scores, labels = learned.take(np.ones(len(learned.rows), bool), members)
-    more: dict[str, Any] = {"labels": labels, "samples": learned.rows, "seed": recipe.seed, "parts": target.parts}
-    ensemble = Ensemble.fit(by, recipe.combine.calibrate, scores, options=_combining(recipe, by, members), **more)
+    ensemble = Ensemble.fit(
+        by,
+        recipe.combine.calibrate,
+        scores,
+        labels=labels,
+        seed=recipe.seed,
+        options=_combining(recipe, by, members),
+        samples=learned.rows,
+        parts=target.parts,
+    )
     name = recipe.combine.decide
     ensemble.save(path, fit_decision(target.parts, name, target.options(recipe, name), ensemble, scores, labels))
 
@@ -92,8 +100,8 @@ def _keep_held_out(context: Context, evaluator: _Evaluator, probabilities: Value
     """Save the predictions of the ensemble and its members for the test parts, one row per sample and repeat, for reports."""
     tested, learns = evaluator.tested, evaluator.learns_decision
     members = tested.members[: len(context.recipe.member)]
-    kept = {"rows": tested.rows, "fold": tested.fold, "labels": tested.labels, "members": members}
-    kept |= {"ids": context.dataset.ids[tested.rows], "probabilities": probabilities}
+    kept: dict[str, NDArray[np.generic]] = {"rows": tested.rows, "fold": tested.fold, "labels": tested.labels}
+    kept |= {"members": members, "ids": context.dataset.ids[tested.rows], "probabilities": probabilities}
     write_arrays(context.run.folder / "held_out.npz", {**kept, **({"decided": decided} if learns else {})})
 
 
@@ -105,7 +113,7 @@ def data_notes(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list[
     return said + (notes if left_out else []) + made + _straddling(recipe, dataset, folds)
 
 
-def decision_of(run: RunFolder, recipe: Recipe, file: str = "ensemble.npz") -> Any:
+def decision_of(run: RunFolder, recipe: Recipe, file: str = "ensemble.npz") -> Decision:
     """The decision of a run's ensemble, or of its baseline, as fitted."""
     target, name = target_of(recipe), recipe.combine.decide
     return load_decision(target.parts.decision(name, target.options(recipe, name)), run.folder / file)
@@ -159,20 +167,27 @@ class _Evaluator:
     def learns_decision(self) -> bool:
         """Whether the decision is fitted."""
         name = self.recipe.combine.decide
-        return bool(self.target.parts.decision(name, self.target.options(self.recipe, name)).learns)
+        return self.target.parts.decision(name, self.target.options(self.recipe, name)).learns
 
     def predict(self, members: Sequence[int], by: str, calibrate: str, decisions: Iterable[str]) -> CrossFitted:
         """Combined and calibrated predictions for the test parts from some members, with decisions."""
-        seed, options, parts = self.recipe.seed, _combining(self.recipe, by, members), self.target.parts
-        wanted = {name: self.target.options(self.recipe, name) for name in decisions}
-        given: dict[str, Any] = {"by": by, "calibrate": calibrate, "seed": seed, "options": options}
-        return cross_fit(self.tested, self.learned, members, **given, parts=parts, decide=wanted)
+        return cross_fit(
+            self.tested,
+            self.learned,
+            members,
+            by=by,
+            calibrate=calibrate,
+            seed=self.recipe.seed,
+            options=_combining(self.recipe, by, members),
+            parts=self.target.parts,
+            decide={name: self.target.options(self.recipe, name) for name in decisions},
+        )
 
     def of_one(self, member: int) -> CrossFitted:
         """Predictions of one member, with the recipe's calibration and decision."""
         return self.predict([member], "mean", self.recipe.combine.calibrate, [self.recipe.combine.decide])
 
-    def alone(self, member: int) -> dict[str, Any]:
+    def alone(self, member: int) -> dict[str, object]:
         """Metrics of one member, with the recipe's calibration and decision."""
         made = self.of_one(member)
         return self.row(made.probabilities, made.decided[self.recipe.combine.decide])
@@ -191,11 +206,11 @@ class _Evaluator:
                 choices.append(ScoreRow.of(row, by=by, calibrate=calibrate, decide=decided))
         return choices, notes
 
-    def row(self, probabilities: Values, decided: Values) -> dict[str, Any]:
+    def row(self, probabilities: Values, decided: Values) -> dict[str, object]:
         """Metrics of some predictions: value and 95 % interval."""
         every, truth = np.ones(len(probabilities), bool), self.tested.labels
         shown = dict.fromkeys(self.target.shown(self.recipe.output.metric, self.target.outputs(self.dataset)))
-        row: dict[str, Any] = {name: self._measure(self.metrics[name], probabilities, decided, every) for name in shown}
+        row: dict[str, object] = {name: self._measure(self.metrics[name], probabilities, decided, every) for name in shown}
         for name, metric in self.metrics.items():
             if name not in row:
                 row[name] = metric.function(decided if metric.decided else probabilities, truth)
@@ -233,14 +248,14 @@ class _Evaluator:
     def _scale(self, metric: Metric, count: int) -> float:
         return self.recipe.output.per / count if metric.total and self.recipe.output.per else 1.0
 
-    def _drawn_whole(self) -> NDArray[Any] | None:
+    def _drawn_whole(self) -> Strings | Ints | None:
         rows = self.tested.rows
         if self.recipe.split.group and self.dataset.groups is not None:
             return self.dataset.groups[rows]
         return rows if len(np.unique(rows)) < len(rows) else None  # repeats of a sample are resampled together
 
 
-def _combining(recipe: Recipe, by: str, members: Sequence[int]) -> dict[str, Any]:
+def _combining(recipe: Recipe, by: str, members: Sequence[int]) -> Mapping[str, object]:
     """Options of a combiner of some members; the mean uses their weights. Baselines have the numbers after those of members."""
     if by == "mean":
         weights = [m.weight for m in recipe.member]
@@ -294,10 +309,10 @@ def _priors(context: Context) -> list[Values]:
     return [target.prior(truth[f.train], count)[None] for f in context.folds]
 
 
-def _no_better(evaluator: _Evaluator, ours: Mapping[str, Any], prior: ScoreRow) -> list[str]:
+def _no_better(evaluator: _Evaluator, ours: ScoreRow, prior: ScoreRow) -> list[str]:
     """A note if the ensemble is no better than the baseline that ignores the signals."""
     metric = evaluator.metric
-    value, theirs = ours[metric.name][0], prior.value(metric.name)
+    value, theirs = ours.value(metric.name), prior.value(metric.name)
     if np.isnan([value, theirs]).any() or (value > theirs if metric.higher_is_better else value < theirs):
         return []
     what = evaluator.target.prior_words

@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -96,7 +97,7 @@ def prepare_fold(context: Context, fold: Fold) -> Prepared:
     every, indexes = target.truth(dataset), (fold.train, fold.validation, fold.test)
     parts = [by_blocks(lambda block: block, dataset.signals, folder, index) for index in indexes]
     truth, samples = every[fold.train], fold.train
-    states: dict[str, NDArray[Any]] = {}
+    states: dict[str, NDArray[np.generic]] = {}
     for number, step in enumerate(context.recipe.prepare):
         if step.step in TRANSFORMS:
             transform = build_part(TRANSFORMS, step.step, step.options, f"prepare.{number}")
@@ -239,7 +240,7 @@ def _fit_at_once(fit: MemberFit, monitor: TrainingMonitor) -> None:
         fit.folder.mkdir(parents=True, exist_ok=True)
         fitted.save(fit.folder)
     write_json(fit.folder / "seconds.json", round(time.monotonic() - begun, 1))
-    _keep_scores(fit, lambda signals: _by_blocks(fit, fitted, signals))
+    _keep_scores(fit, partial(_by_blocks, partial(fit.target.ask, fitted)))
 
 
 def reads_lazily(fitted: Any) -> bool:
@@ -247,11 +248,11 @@ def reads_lazily(fitted: Any) -> bool:
     return Lazy in get_args(get_type_hints(fitted.fit).get("signals"))
 
 
-def _by_blocks(fit: MemberFit, fitted: Any, signals: Signals) -> Values:
+def _by_blocks(ask: Callable[[Floats], Values], signals: Signals) -> Values:
     """A fitted model's predictions, (sample, ...); signals read on demand are processed in blocks."""
     if not isinstance(signals, Lazy) or not len(signals):
-        return fit.target.ask(fitted, signals[:])
-    return np.concatenate([fit.target.ask(fitted, values) for _, values in blocks_of(signals)])
+        return ask(signals[:])
+    return np.concatenate([ask(values) for _, values in blocks_of(signals)])
 
 
 def _keep_scores(fit: MemberFit, predict: Callable[[Signals], Values]) -> None:

@@ -89,7 +89,7 @@ def transforms_of(run: RunFolder, recipe: Recipe, fold: int) -> list[Transform]:
     return found
 
 
-def scaling_of(run: RunFolder, fold: int) -> dict[str, NDArray[Any]]:
+def scaling_of(run: RunFolder, fold: int) -> dict[str, Values]:
     """The statistics of the training part's truth in one fold."""
     with np.load(run.folder / f"fold{fold}" / "prepare.npz", allow_pickle=False) as kept:
         return {k.removeprefix("truth."): kept[k] for k in kept if k.startswith("truth.")}

@@ -13,7 +13,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,22 +52,22 @@ class Predictions:
         """Write a file in the form that its suffix names; "-" is CSV to standard output."""
         write_predictions(path, self)
 
-    def columns(self) -> dict[str, NDArray[Any]]:
+    def columns(self) -> dict[str, NDArray[np.generic]]:
         """Return id, label_<class>, probability_<class> and predicted, each (sample,)."""
         labels = {f"label_{name}": self.decided[:, i] for i, name in enumerate(self.classes)}
         odds = {f"probability_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
         return {"id": self.ids, **labels, **odds, "predicted": self._named(self.probabilities)}
 
-    def csv_rows(self) -> Iterator[Sequence[Any]]:
+    def csv_rows(self) -> Iterator[Sequence[object]]:
         """The rows of the CSV, the header included if it has one."""
         return SUBMISSIONS[self.submission](self)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
         """The arrays of the .npz file: ids, classes, probabilities and decided."""
         names = {"ids": np.asarray(self.ids, np.str_), "classes": np.array(self.classes, np.str_)}
         return {**names, "probabilities": self.probabilities, "decided": self.decided}
 
-    def messages(self) -> list[dict[str, Any]]:
+    def messages(self) -> list[dict[str, object]]:
         """For each sample, what the server answers: id, most probable class, probabilities and decisions by class."""
         odds, decided = (self.by_name(values) for values in (self.probabilities, self.decided))
         named = self._named(self.probabilities).tolist()
@@ -103,45 +103,45 @@ def _csv_bytes(predictions: Predictions) -> bytes:
     return text.getvalue().encode()
 
 
-def _labels(predictions: Predictions) -> Iterator[Sequence[Any]]:
+def _labels(predictions: Predictions) -> Iterator[Sequence[object]]:
     """The heartbeat contest's form: a header and a column of decisions per class."""
     yield ["id", *(f"label_{name}" for name in predictions.classes)]
     columns = [_written(column) for column in predictions.decided.T]
     yield from zip(predictions.ids.tolist(), *columns, strict=True)
 
 
-def _types(predictions: Predictions) -> Iterator[Sequence[Any]]:
+def _types(predictions: Predictions) -> Iterator[Sequence[object]]:
     """The spectra contest's form: id and class, without a header."""
     yield from zip(predictions.ids.tolist(), predictions.types().tolist(), strict=True)
 
 
-def _target(predictions: Predictions) -> Iterator[Sequence[Any]]:
+def _target(predictions: Predictions) -> Iterator[Sequence[object]]:
     """The cadence contest's form: a header, then id and the probability of the last class, a needle."""
     yield ["id", "target"]
     odds = [f"{value:.8g}" for value in predictions.probabilities[:, -1].tolist()]
     yield from zip(predictions.ids.tolist(), odds, strict=True)
 
 
-SUBMISSIONS: dict[str, Callable[[Predictions], Iterator[Sequence[Any]]]] = {
+SUBMISSIONS: dict[str, Callable[[Predictions], Iterator[Sequence[object]]]] = {
     "labels": _labels,
     "types": _types,
     "target": _target,
 }
 
 
-def _written(column: Values) -> list[Any]:
+def _written(column: Values) -> list[int] | list[str]:
     """Integers without a fraction, other values to eight digits."""
     if np.array_equal(column, column.round()):
-        return list(column.astype(np.int64).tolist())
+        return list(map(int, column.tolist()))
     return [f"{value:.8g}" for value in column.tolist()]  # :g writes 1.0 as 1
 
 
-def csv_of_columns(predictions: Predictions) -> Iterator[Sequence[Any]]:
+def csv_of_columns(predictions: Predictions) -> Iterator[Sequence[object]]:
     """Every column of predictions under a header."""
     columns = predictions.columns()
     yield list(columns)
-    numbers = [_written(values) if values.dtype.kind == "f" else values.tolist() for values in columns.values()]
-    yield from zip(*numbers, strict=True)
+    written = [_written(np.asarray(v, np.float64)) if v.dtype.kind == "f" else v.tolist() for v in columns.values()]
+    yield from zip(*written, strict=True)
 
 
 def _npz_bytes(predictions: Predictions) -> bytes:

@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,13 +45,13 @@ def _read(recipe: Recipe, source: str, *, info: RunInfo | None = None, group: st
     """Read samples with their truth. info: of the run, if they must match its data; group: the recipe's by default."""
     target = target_of(recipe)
     named = recipe.split.group if group is None else group
-    found = read(source, labels=target.numbered, grouped=True, group=named, **_reading(recipe, info))
+    found = _reader(recipe, info)(source, labels=target.numbered, grouped=True, group=named)
     return target.with_truth(recipe, found, info)
 
 
 def read_backgrounds(recipe: Recipe) -> Dataset:
     """Read the samples into which a simulator injects signals; any labels must be among the recipe's classes."""
-    return read(recipe.data.backgrounds, **{**_reading(recipe), "classes": tuple(recipe.data.classes)})
+    return _reader(recipe)(recipe.data.backgrounds, classes=tuple(recipe.data.classes))
 
 
 def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
@@ -63,7 +63,7 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     known = {**strata, "groups": groups, "columns": dataset.columns}
     way: Callable[..., list[Fold]] = pick(SPLITS, recipe.split.way, "split.way")
     named = inspect.signature(way).parameters
-    given: dict[str, Any] = {name: value for name, value in {**known, "seed": recipe.seed}.items() if name in named}
+    given = {name: value for name, value in {**known, "seed": recipe.seed}.items() if name in named}
     with _named(dataset.source):
         folds: list[Fold] = build_part(SPLITS, recipe.split.way, recipe.split.options, "split", **given)
     target.check_folds(dataset, folds)
@@ -80,7 +80,7 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
 def read_to_explore(recipe: Recipe, source: str, *, labels: bool = True) -> Dataset:
     """Read all samples of a source for a recipe, even if the group it names is missing. labels: with their truth."""
     if not labels:
-        return read(source, labels=False, group=recipe.split.group, **_reading(recipe))
+        return _reader(recipe)(source, labels=False, group=recipe.split.group)
     try:
         return _read(recipe, source)
     except MissingGroup:
@@ -89,14 +89,14 @@ def read_to_explore(recipe: Recipe, source: str, *, labels: bool = True) -> Data
 
 def read_like(recipe: Recipe, source: str, info: RunInfo) -> Dataset:
     """Read samples to predict; they must have the shape of the training samples, and labels are ignored."""
-    dataset = read(source, labels=False, group=recipe.split.group, **_reading(recipe, info))
+    dataset = _reader(recipe, info)(source, labels=False, group=recipe.split.group)
     return like_training(dataset, info)
 
 
 def read_labelled(recipe: Recipe, source: str, info: RunInfo, warn: Log) -> Dataset:
     """Read samples to score: a folder's only test file if it has labels, else its training file; or the file given."""
     target, tests = target_of(recipe), test_files(source)
-    if len(tests) == 1 and target.has_truth(recipe, read(tests[0], labels=target.numbered, **_reading(recipe, info))):
+    if len(tests) == 1 and target.has_truth(recipe, _reader(recipe, info)(tests[0], labels=target.numbered)):
         source = str(tests[0])
     try:
         dataset = _read(recipe, source, info=info)
@@ -248,16 +248,19 @@ def axis_words(marks: Sequence[float], unit: str) -> str:
     return f"{marks[0]:g} to {marks[-1]:g} ({unit or 'no unit'})"
 
 
-def _reading(recipe: Recipe, info: RunInfo | None = None) -> dict[str, Any]:
-    """Arguments of `read` from a recipe, and from a run if samples must match its training data."""
+def _reader(recipe: Recipe, info: RunInfo | None = None) -> Callable[..., Dataset]:
+    """`read` with what a recipe says of the data, and a run if samples must match its training data."""
     data, numbered = recipe.data, target_of(recipe).numbered
-    label = data.label if numbered else ""
-    fields: dict[str, Any] = {"layout": data.layout, "label_column": label, "grid": data.grid, "rate": data.rate or 0}
-    fields |= {"skip_bad": data.skip_bad, "apart": () if numbered else (*(data.targets or ()), data.label)}
-    if info is None:
-        return fields
-    classes = {"classes": info.classes} if numbered else {}
-    return {**fields, **classes, "grid": info.grid or data.grid}
+    reader = partial(
+        read,
+        layout=data.layout,
+        label_column=data.label if numbered else "",
+        grid=(info.grid if info else None) or data.grid,
+        rate=data.rate or 0,
+        skip_bad=data.skip_bad,
+        apart=() if numbered else (*(data.targets or ()), data.label),
+    )
+    return partial(reader, classes=info.classes) if info and numbered else reader
 
 
 @contextmanager

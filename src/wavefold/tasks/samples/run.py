@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from wavefold.evaluation.metric import Metric
 from wavefold.evaluation.metrics import Score, cut_score, score
 from wavefold.evaluation.standing import standing
 from wavefold.recipe import Recipe
-from wavefold.tasks.run_info import new_run_info
+from wavefold.tasks.base import new_run_info
 from wavefold.tasks.samples.context import Context, baseline_file
 from wavefold.tasks.samples.evaluate import decide_prior, decision_of, evaluate
 from wavefold.tasks.samples.fit import fit_fold, new_monitor
@@ -109,31 +108,23 @@ def score_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, war
     _warn_of_known(run, dataset, warn)
     decided, truth = decision_of(run, recipe).apply(values), target.truth(dataset)
     metrics = target.metrics(run.metadata.classes, run.metadata.units)
-    drawn: dict[str, Any] = {"groups": dataset.groups if recipe.split.group else None, "seed": recipe.seed}
-    metric = metrics[recipe.output.metric]
-    whole = score(values, truth, metric=metric.name, table=metrics, decided=decided, **drawn)
+    metric, groups, seed = metrics[recipe.output.metric], dataset.groups if recipe.split.group else None, recipe.seed
+    whole = score(values, truth, metric=metric.name, table=metrics, decided=decided, groups=groups, seed=seed)
     shown = decided if metric.decided else values
-    cuts = {column: cut_score(metric, shown, truth, words, **drawn) for column, words in marks.items()}
-    baselines = _compared(run, recipe, dataset, size, metric, shown, truth, drawn)
+    cuts = {c: cut_score(metric, shown, truth, words, groups=groups, seed=seed) for c, words in marks.items()}
+    baselines = _compared(run, recipe, dataset, size, metric, shown, truth)
     line = standing(metric.name, baselines, {metric.name: metric.higher_is_better}, {metric.name: metric.unit})
     return replace(whole, by=cuts, per=recipe.output.per, standing=line, baselines=tuple(baselines))
 
 
 def _compared(
-    run: RunFolder,
-    recipe: Recipe,
-    dataset: Dataset,
-    size: int,
-    metric: Metric,
-    ours: Values,
-    truth: Truth,
-    drawn: dict[str, Any],
+    run: RunFolder, recipe: Recipe, dataset: Dataset, size: int, metric: Metric, ours: Values, truth: Truth
 ) -> list[ScoreRow]:
     """The metric of a run's baselines on new samples, and how the ensemble differs; none for runs that kept no baselines."""
-    rows = []
+    rows, groups = [], dataset.groups if recipe.split.group else None
     for name, values, decided in baselines_for(run, recipe, dataset, size):
         theirs = decided if metric.decided else values
-        differences = {metric.name: paired_difference(metric, ours, theirs, truth, **drawn)}
+        differences = {metric.name: paired_difference(metric, ours, theirs, truth, groups=groups, seed=recipe.seed)}
         rows.append(ScoreRow.of({metric.name: metric.function(theirs, truth)}, name=name, differences=differences))
     return rows
 

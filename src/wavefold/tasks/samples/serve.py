@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from wavefold.core.records import RunInfo
 from wavefold.core.run import RunFolder
 from wavefold.data import LAYOUTS, SIMULATORS, read
 from wavefold.data.axes import axis_of
-from wavefold.data.dataset import Dataset, Floats
+from wavefold.data.dataset import Dataset, Floats, Strings
 from wavefold.data.npy_header import HEAD, read_header
 from wavefold.domains.base import domain_of
 from wavefold.export.served import onnx_model
@@ -73,13 +72,13 @@ def served_run(run: RunFolder, *, log: Log = print) -> ServedModel:
     )
 
 
-def prediction_answer(run: RunFolder, recipe: Recipe) -> Callable[[InputBatch, NDArray[Any]], Answer]:
+def prediction_answer(run: RunFolder, recipe: Recipe) -> Callable[[InputBatch, NDArray[np.floating]], Answer]:
     """Return what makes an answer of a run's predictions (sample, ...)."""
     target, rule = target_of(recipe), decision_of(run, recipe)
 
-    def answer(batch: InputBatch, values: NDArray[Any]) -> Answer:
+    def answer(batch: InputBatch, values: NDArray[np.floating]) -> Answer:
         def predictions() -> Predictions:
-            names: Any = np.array(batch.ids, object)  # str_ would strip a trailing NUL
+            names: Strings = np.array(batch.ids, object)  # str_ would strip a trailing NUL
             exact = np.asarray(values, np.float64)
             return target.predictions(recipe, names, run.metadata.classes, exact, rule.apply(exact))
 
@@ -102,7 +101,7 @@ def example_of(recipe: Recipe, info: RunInfo) -> Floats:
     return wave.astype(np.float32)
 
 
-def _asker(run: RunFolder, recipe: Recipe, log: Log) -> tuple[Callable[..., NDArray[Any]], str]:
+def _asker(run: RunFolder, recipe: Recipe, log: Log) -> tuple[Callable[..., NDArray[np.floating]], str]:
     """The prediction function, and the name of its engine for GET /model."""
     try:
         return onnx_model(run, export_run, log).predict, "ONNX Runtime"
@@ -112,9 +111,9 @@ def _asker(run: RunFolder, recipe: Recipe, log: Log) -> tuple[Callable[..., NDAr
         return Members(run, recipe).predictions, f"torch ({line})"
 
 
-def _fields_of(run: RunFolder, recipe: Recipe, engine: str) -> dict[str, Any]:
+def _fields_of(run: RunFolder, recipe: Recipe, engine: str) -> dict[str, object]:
     info = run.metadata
-    known: dict[str, Any] = {"recipe": info.recipe, "task": recipe.kind}
+    known: dict[str, object] = {"recipe": info.recipe, "task": recipe.kind}
     known |= {"classes": list(info.classes), "units": list(info.units)}
     known |= {
         "shape": list(info.shape),
@@ -127,7 +126,7 @@ def _fields_of(run: RunFolder, recipe: Recipe, engine: str) -> dict[str, Any]:
     return {**known, **score_fields(run.scores), **more, "wavefold": version.__version__, "recipe_toml": run.recipe_text}
 
 
-def _ends(title: str, values: Values | None) -> dict[str, Any] | None:
+def _ends(title: str, values: Values | None) -> dict[str, object] | None:
     return None if values is None else {"title": title, "first": float(values[0]), "last": float(values[-1])}
 
 
@@ -141,7 +140,7 @@ def _positions(info: RunInfo) -> Values | None:
     return positions
 
 
-def _explain(target: Target, sample: Floats, predict: Callable[[Floats], NDArray[Any]]) -> Floats:
+def _explain(target: Target, sample: Floats, predict: Callable[[Floats], NDArray[np.floating]]) -> Floats:
     """Saliency map of a sample (channel, ...) by occlusion: each segment is replaced by the mean of its channel."""
     column = target.explained(np.asarray(predict(sample[None]), np.float64))
     origin = sample.mean(axis=tuple(range(1, sample.ndim)), keepdims=True)

@@ -20,9 +20,8 @@ from wavefold.tasks.samples.evaluate import data_notes
 from wavefold.tasks.samples.fit import STEPS, check_size, net_axes, new_changes, new_net, reads_lazily
 from wavefold.tasks.samples.reading import axis_marks, axis_words, read_for, split_samples
 from wavefold.tasks.samples.target import target_of
-from wavefold.training.loop import OPTIMISERS
+from wavefold.training.loop import OPTIMISERS, SCHEDULES
 from wavefold.training.sampler import Draw, EachOnce, TrainingSet, check_fractions
-from wavefold.training.schedule import SCHEDULES
 from wavefold.transforms import AUGMENTATIONS, BALANCERS, MIXERS
 
 
