@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -107,11 +106,11 @@ class Classification(Classes, SampleTask):
         """The recipe's metric, accuracy, macro-F1 and L1."""
         return list(dict.fromkeys([metric, *_SHOWN]))
 
-    def details(self, predictions: Values, decided: Values, truth: Truth) -> dict[str, Any]:
+    def details(self, predictions: Values, decided: Values, truth: Truth) -> dict[str, object]:
         """F1 by class."""
         return {"f1-by-class": f1_by_class(predictions, truth)}
 
-    def options(self, recipe: Recipe, decide: str) -> dict[str, Any]:
+    def options(self, recipe: Recipe, decide: str) -> dict[str, object]:
         """The threshold, for decisions that have one."""
         return {"threshold": recipe.combine.threshold} if decide == "thresholds" else {}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +32,7 @@ _RARE = 30  # training samples with a label, below which the report warns
 class LabelPredictions(Predictions):
     """Predicted labels: probabilities and decisions (sample, label)."""
 
-    def columns(self) -> dict[str, NDArray[Any]]:
+    def columns(self) -> dict[str, NDArray[np.generic]]:
         """Return id, label_<name> (0 or 1), probability_<name>, and predicted: the decided labels, joined by ;."""
         names = np.array(self.classes, object)
         joined = np.array([";".join(names[row > 0.5]) for row in self.decided], np.str_)
@@ -41,11 +40,11 @@ class LabelPredictions(Predictions):
         odds = {f"probability_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
         return {"id": self.ids, **labels, **odds, "predicted": joined}
 
-    def csv_rows(self) -> Iterator[Sequence[Any]]:
+    def csv_rows(self) -> Iterator[Sequence[object]]:
         """Every column under a header."""
         return csv_of_columns(self)
 
-    def messages(self) -> list[dict[str, Any]]:
+    def messages(self) -> list[dict[str, object]]:
         """For each sample id, the decided labels, probabilities and decisions by label."""
         odds, decided = (self.by_name(values) for values in (self.probabilities, self.decided))
         named = [[name for name, value in row.items() if value > 0.5] for row in decided]

@@ -140,7 +140,7 @@ class Classes(Kind):
     def loss(self, choice: LossChoice, truth: Truth, count: int) -> nn.Module:
         """A classifier's loss, from the counts of the classes."""
         counts = torch.from_numpy(np.bincount(np.asarray(truth, np.int64), minlength=count))
-        loss: nn.Module = build_part(LOSSES, choice.name, choice.options, choice.place, counts=counts)
+        loss: nn.Module = build_part(self.losses, *choice, counts=counts)
         return loss
 
     def head(self, losses: Sequence[LossChoice], count: int, scaling: State) -> nn.Module:
@@ -170,8 +170,8 @@ class Labels(Kind):
 
     def loss(self, choice: LossChoice, truth: Truth, count: int) -> nn.Module:
         """A loss from the number of samples with each label."""
-        given = {"counts": torch.from_numpy(truth.sum(axis=0).astype(np.int64)), "samples": len(truth)}
-        loss: nn.Module = build_part(MULTILABEL_LOSSES, choice.name, choice.options, choice.place, **given)
+        counts = torch.from_numpy(truth.sum(axis=0).astype(np.int64))
+        loss: nn.Module = build_part(self.losses, *choice, counts=counts, samples=len(truth))
         return loss
 
     def head(self, losses: Sequence[LossChoice], count: int, scaling: State) -> nn.Module:
@@ -200,12 +200,12 @@ class Reals(Kind):
 
     def loss(self, choice: LossChoice, truth: Truth, count: int) -> nn.Module:
         """A loss of standardised numbers."""
-        loss: nn.Module = build_part(REGRESSION_LOSSES, choice.name, choice.options, choice.place, targets=count)
+        loss: nn.Module = build_part(self.losses, *choice, targets=count)
         return loss
 
     def last_loss(self, losses: Sequence[LossChoice], count: int) -> NumberLoss:
         """The loss of the last stage, whose outputs the net has; UserError if another stage needs a net of another width."""
-        built: list[NumberLoss] = [build_part(REGRESSION_LOSSES, c.name, c.options, c.place, targets=count) for c in losses]
+        built: list[NumberLoss] = [build_part(self.losses, *choice, targets=count) for choice in losses]
         if len({loss.outputs_per_target for loss in built}) > 1:
             raise UserError(
                 "stage: the losses of the stages need nets with different outputs; use one of mse, mae and huber in all, or "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from pydantic import BaseModel
@@ -106,11 +106,11 @@ class Target(Kind):
     def shown(self, metric: str, names: Sequence[str]) -> list[str]:
         """The metrics that get an interval, the recipe's first; the first three are the columns of text tables."""
 
-    def details(self, predictions: Values, decided: Values, truth: Truth) -> dict[str, Any]:
+    def details(self, predictions: Values, decided: Values, truth: Truth) -> dict[str, object]:
         """Further values of a row of scores."""
         return {}
 
-    def options(self, recipe: Recipe, decide: str) -> dict[str, Any]:
+    def options(self, recipe: Recipe, decide: str) -> dict[str, object]:
         """A recipe's options of a decision."""
         return {}
 
