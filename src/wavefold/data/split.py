@@ -124,7 +124,7 @@ def column(
     return [Fold(0, train, checked, tested)]
 
 
-def tenths(numbers: NDArray[np.floating]) -> Ints:
+def tenths(numbers: NDArray[np.number]) -> Ints:
     """The tenths that numbers fall in, as classes that a split balances, (sample,); one class for few samples.
 
     numbers: (sample,), NaN where unknown; ten or more unknown ones are a class of their own.

@@ -6,28 +6,30 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import Tags, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from wavefold.core.device import seed_step
-from wavefold.core.registry import build_part, pick
+from wavefold.core.registry import pick
 from wavefold.data.dataset import Floats, Ints, shape_words
 from wavefold.ensemble.calibrate import NoCalibration
+from wavefold.ensemble.parts import Calibration
 from wavefold.estimators.errors import BadValue, as_value_errors
 from wavefold.estimators.fitted import Fitted, FittedAtOnce, FittedNet, NetName, new_net
 from wavefold.estimators.parameters import Wanted, need_parameters
 from wavefold.estimators.steps import Step, TrainingPart, prepared_part, random_changes, taken
-from wavefold.estimators.targets import Target, Truth, Values
+from wavefold.estimators.targets import Target
 from wavefold.estimators.trainer import inference_device, isolated_rng, training_device
 from wavefold.estimators.validation_split import validation_split
 from wavefold.models import MODELS
+from wavefold.tasks.samples.kinds import Truth, Values
 from wavefold.training.fit_net import Nowhere, Silent, fit_net, new_stage
 from wavefold.training.loop import OPTIMISERS, SCHEDULES, predict_all
 from wavefold.training.sampler import EachOnce, TrainingSet
@@ -35,7 +37,7 @@ from wavefold.training.sampler import EachOnce, TrainingSet
 _STEPS = 16  # minimum steps per epoch, so that a few hundred samples suffice; limited by the batch sizes below
 _BATCHES = (8, 128)
 _LONG = 36  # minimum number of positions for "auto" to choose net1
-_READ: dict[str, Any] = {"dtype": np.float32, "allow_nd": True}
+_READ: dict[str, object] = {"dtype": np.float32, "allow_nd": True}
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,12 @@ class Samples:
     signals: Floats  # (sample, channel, ...)
     truth: Truth  # (sample,) or (sample, output)
     weights: Floats | None = None  # (sample,); None if all are equal
-    groups: NDArray[Any] | None = None
+    groups: NDArray[np.generic] | None = None
 
     def at(self, rows: Ints | NDArray[np.bool_]) -> Samples:
         """Some of the samples."""
-        weights, groups = (None if values is None else values[rows] for values in (self.weights, self.groups))
+        weights = None if self.weights is None else self.weights[rows]
+        groups = None if self.groups is None else self.groups[rows]
         return Samples(self.signals[rows], self.truth[rows], weights, groups)
 
     def rows(self) -> Ints:
@@ -65,10 +68,10 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     """The base of `SignalClassifier` and `SignalRegressor`, which have the parameters."""
 
     model: NetName
-    model_options: Mapping[str, Any] | None
+    model_options: Mapping[str, object] | None
     prepare: Sequence[Step]
     loss: str
-    loss_options: Mapping[str, Any] | None
+    loss_options: Mapping[str, object] | None
     batch_size: int | Literal["auto"]
     best: str
     validation_fraction: float
@@ -94,8 +97,8 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             self._check_names(target)
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             fraction = float(self.validation_fraction)
-            learned, back = validation_split(target.strata(samples.truth), fraction, samples.groups, seed)
-            part = prepared_part(self.prepare, *_weighed(samples.at(learned)), seed=seed, numbered=target.numbered)
+            learned, back = validation_split(target.kind.strata(samples.truth), fraction, samples.groups, seed)
+            part = prepared_part(self.prepare, *_weighed(samples.at(learned)), seed=seed, numbered=target.kind.numbered)
             self.prepare_, held = part.transforms, samples.at(back)
             validation = Samples(taken(self.prepare_, held.signals), held.truth, held.weights)
             earlier = self._earlier(target, samples.signals.shape[1:])
@@ -116,24 +119,24 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             values: Values = self.calibration_.apply(self._raw(taken(self.prepare_, signals)))
         return values
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
 
-    def _reading(self) -> Mapping[str, Any]:
+    def _reading(self) -> Mapping[str, object]:
         """How scikit-learn's `check_array` reads y."""
         return {"dtype": None}
 
     @abstractmethod
-    def _checked(self, y: NDArray[Any]) -> NDArray[Any]:
+    def _checked(self, y: NDArray[np.generic]) -> NDArray[np.generic]:
         """What y is, as (sample,) or (sample, output); BadValue if it cannot be learned."""
 
     @abstractmethod
-    def _target(self, y: NDArray[Any]) -> tuple[Target, Truth]:
+    def _target(self, y: NDArray[np.generic]) -> tuple[Target, Truth]:
         """The kind of target and the truth of the samples of non-zero weight."""
 
-    def _weights(self, sample_weight: ArrayLike | None, y: NDArray[Any]) -> Values | None:
+    def _weights(self, sample_weight: ArrayLike | None, y: NDArray[np.generic]) -> Values | None:
         """The sample weights, (sample,); None if all are equal."""
         if sample_weight is None:
             return None
@@ -155,35 +158,37 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         known = self._checked(given.toarray() if hasattr(given, "toarray") else given)
         check_consistent_length(values, known, groups)
         weights = self._weights(sample_weight, known)
-        names = None if groups is None else np.asarray(groups)
-        samples = Samples(_signals(values), known, None if weights is None else weights.astype(np.float32), names)
-        samples = samples if weights is None else samples.at(weights > 0)
-        target, truth = self._target(samples.truth)
-        equal = samples.weights is None or not np.ptp(samples.weights)
-        return target, Samples(samples.signals, truth, None if equal else samples.weights, samples.groups)
+        signals, names = _signals(values), None if groups is None else np.asarray(groups)
+        if weights is None:
+            target, truth = self._target(known)
+            return target, Samples(signals, truth, groups=names)
+        counted = weights > 0
+        target, truth = self._target(known[counted])
+        some, names = weights[counted].astype(np.float32), None if names is None else names[counted]
+        return target, Samples(signals[counted], truth, some if np.ptp(some) else None, names)
 
     def _check_names(self, target: Target) -> None:
-        tables: dict[str, Mapping[str, Any]] = {"optimiser": OPTIMISERS, "schedule": SCHEDULES}
-        tables |= {"best": target.metrics, "calibrate": target.calibrations}
+        tables: dict[str, Mapping[str, object]] = {"optimiser": OPTIMISERS, "schedule": SCHEDULES}
+        tables |= {"best": target.metrics, "calibrate": target.kind.parts.calibrations}
         for name, table in tables.items():
             pick(table, getattr(self, name), name)
         if isinstance(self.model, str):
-            pick({"auto": None, **MODELS, **target.fitted}, self.model, "model")
+            pick({"auto": None, **MODELS, **target.kind.fitted}, self.model, "model")
 
     def _earlier(self, target: Target, shape: Sequence[int]) -> nn.Module | None:
         """The net of an earlier fit to continue from, if there is one and warm_start is set."""
         net = getattr(self, "net_", None)
         if not self.warm_start or not isinstance(net, FittedNet):
             return None
-        if type(target) is not type(self.target_) or target.width() != self.target_.width() or shape != self.shape_:
+        if type(target.kind) is not type(self.target_.kind) or target.width() != self.target_.width() or shape != self.shape_:
             raise BadValue("warm_start: X or y has another shape or other classes than in the fit before; set it to False")
         return net.as_taught()
 
     def _learn(self, part: TrainingPart, validation: Samples, earlier: nn.Module | None, seed: int) -> None:
         """Fit the model on the training part; sets `net_`, `history_` and `n_iter_`."""
-        if isinstance(self.model, str) and self.model in self.target_.fitted:
+        if isinstance(self.model, str) and self.model in self.target_.kind.fitted:
             self.net_: Fitted = self._fit_at_once(part, seed)
-            self.history_: list[dict[str, Any]] = []
+            self.history_: list[dict[str, float]] = []
         else:
             self.net_, self.history_ = self._taught(part, validation, earlier, seed)
         self.n_iter_ = max(1, len(self.history_))
@@ -192,13 +197,13 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         assert isinstance(self.model, str)
         if part.weights is not None or getattr(self, "class_weight", None) is not None:
             raise BadValue(f"sample_weight: '{self.model}' accepts neither sample_weight nor class_weight; nets do")
-        model = build_part(self.target_.fitted, self.model, self.model_options or {}, "model", seed=seed)
+        model = self.target_.kind.new_fitted(self.model, self.model_options or {}, "model", seed)
         model.fit(part.signals, part.truth, self.target_.outputs)
-        return FittedAtOnce(self.model, model, self.target_)
+        return FittedAtOnce(self.model, model, self.target_.kind)
 
     def _taught(
         self, part: TrainingPart, validation: Samples, earlier: nn.Module | None, seed: int
-    ) -> tuple[FittedNet, list[dict[str, Any]]]:
+    ) -> tuple[FittedNet, list[dict[str, float]]]:
         device, shape, target = training_device(self.device), part.signals.shape[1:], self.target_
         model, options = _net_for(self.model, shape), dict(self.model_options or {})
         seed_step(seed)
@@ -215,12 +220,14 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return FittedNet(partial(new_net, model, options, shape, target.width()), net.state_dict(), exact=ours), state.history
 
     def _source(self, part: TrainingPart, device: torch.device) -> TrainingSet:
-        signals, truth = (torch.from_numpy(v).to(device) for v in (part.signals, self.target_.learned(part.truth)))
+        target = self.target_
+        learned = target.kind.learned(part.truth, target.scaling)
+        signals, truth = (torch.from_numpy(values).to(device) for values in (part.signals, learned))
         weights = None if part.weights is None else torch.from_numpy(part.weights).to(device)
         count, rows = len(truth), torch.arange(len(truth), device=device)
         size = int(np.clip(count // _STEPS, *_BATCHES)) if self.batch_size == "auto" else int(self.batch_size)
-        changes = random_changes(self.prepare, part.signals.shape[1:], self.target_.outputs)
-        return TrainingSet(signals, truth, rows, EachOnce(count, size), changes, self.target_.outputs, weights)
+        changes = random_changes(self.prepare, part.signals.shape[1:], target.outputs)
+        return TrainingSet(signals, truth, rows, EachOnce(count, size), changes, target.outputs, weights)
 
     def _raw(self, prepared: Floats) -> Values:
         """Predictions before calibration. prepared: signals as the net takes them."""
@@ -228,10 +235,10 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def _calibrate(self, validation: Samples) -> None:
         """Fit the calibration on the validation part; without one, predictions are unchanged. Sets `calibration_`."""
-        self.calibration_ = NoCalibration()
+        self.calibration_: Calibration = NoCalibration()
         if len(validation.truth):
             rows = validation.rows()
-            made = self.target_.calibrations[self.calibrate]()
+            made = self.target_.kind.parts.calibrations[self.calibrate]()
             self.calibration_ = made.fit(self._raw(validation.signals)[rows], validation.truth[rows])
 
 
@@ -250,7 +257,7 @@ def _checker(validation: Samples, target: Target, best: str) -> Callable[[nn.Mod
     return check
 
 
-def _signals(values: NDArray[Any]) -> Floats:
+def _signals(values: NDArray[np.generic]) -> Floats:
     """Values as signals (sample, channel, ...); copied if they are read-only."""
     if values.ndim > 4:
         raise BadValue(f"X: {values.ndim} axes; expected (sample, position), (sample, channel, position) or four axes")

@@ -8,17 +8,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils import Tags, column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from wavefold.core.errors import plural
+from wavefold.data.dataset import Floats
 from wavefold.ensemble.thresholds import LabelThresholds
 from wavefold.estimators.base import Samples, SignalEstimator
 from wavefold.estimators.errors import BadValue
 from wavefold.estimators.fitted import NetName
 from wavefold.estimators.parameters import BATCH, LEARNING, NAME, SWITCH, WEIGHTS
 from wavefold.estimators.steps import Step
-from wavefold.estimators.targets import Classes, Labels, Target, Truth, Values
+from wavefold.estimators.targets import CalibratedLabels, Target
+from wavefold.tasks.samples.kinds import Classes, LossChoice, Truth, Values
 
 _SMALLEST = 1e-12  # minimum probability before taking its logarithm
 _PARAMETERS = {
@@ -58,10 +60,10 @@ class SignalClassifier(ClassifierMixin, SignalEstimator):  # type: ignore[misc] 
         self,
         model: NetName = "auto",
         *,
-        model_options: Mapping[str, Any] | None = None,
+        model_options: Mapping[str, object] | None = None,
         prepare: Sequence[Step] = ("standardise",),
         loss: str = "cross_entropy",
-        loss_options: Mapping[str, Any] | None = None,
+        loss_options: Mapping[str, object] | None = None,
         epochs: int = 20,
         batch_size: int | Literal["auto"] = "auto",
         learning_rate: float = 2e-3,
@@ -99,12 +101,12 @@ class SignalClassifier(ClassifierMixin, SignalEstimator):  # type: ignore[misc] 
         self.device = device
         self.random_state = random_state
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
         """The most probable class of each sample, (sample,); or 0 and 1 for each label, (sample, label)."""
         probabilities = self.predict_proba(X)
         if self.thresholds_ is not None:
             return self.thresholds_.apply(probabilities).astype(np.int64)
-        predicted: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
+        predicted: NDArray[np.generic] = self.classes_[probabilities.argmax(axis=1)]
         return predicted
 
     def predict_proba(self, X: ArrayLike) -> Values:
@@ -122,16 +124,16 @@ class SignalClassifier(ClassifierMixin, SignalEstimator):  # type: ignore[misc] 
             return logs - np.log(np.maximum(1 - probabilities, _SMALLEST))
         return logs if logs.shape[1] > 2 else logs[:, 1] - logs[:, 0]
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
 
-    def _checked(self, y: NDArray[Any]) -> NDArray[Any]:
+    def _checked(self, y: NDArray[np.generic]) -> NDArray[np.generic]:
         """Classes (sample,), or a label matrix (sample, label) of 0 and 1."""
         check_classification_targets(y)
         if y.ndim == 1 or y.shape[1] == 1:
-            labels: NDArray[Any] = column_or_1d(y, warn=True)
+            labels: NDArray[np.generic] = column_or_1d(y, warn=True)
             return labels
         if isinstance(self.class_weight, Mapping):
             raise BadValue("class_weight: weights by class are for one class per sample; with a label matrix use 'balanced'")
@@ -141,7 +143,7 @@ class SignalClassifier(ClassifierMixin, SignalEstimator):  # type: ignore[misc] 
             raise BadValue(f"y: label {label} of sample {row} is {y[row, label]}; expected 0 or 1 in a matrix (sample, label)")
         return y.astype(np.float32)
 
-    def _weights(self, sample_weight: ArrayLike | None, y: NDArray[Any]) -> Values | None:
+    def _weights(self, sample_weight: ArrayLike | None, y: NDArray[np.generic]) -> Values | None:
         """The sample weights, multiplied by those of the classes."""
         weights = super()._weights(sample_weight, y)
         if self.class_weight is None or y.ndim == 2:
@@ -151,29 +153,39 @@ class SignalClassifier(ClassifierMixin, SignalEstimator):  # type: ignore[misc] 
         weights[counted] *= compute_sample_weight(self.class_weight, y[counted])
         return weights
 
-    def _target(self, y: NDArray[Any]) -> tuple[Target, Truth]:
+    def _target(self, y: NDArray[np.generic]) -> tuple[Target, Truth]:
         """Class numbers or labels; sets `classes_`."""
-        options = self.loss_options or {}
         if y.ndim == 2:
-            _check_varied(y)
+            labels = np.asarray(y, np.float32)
+            _check_varied(labels)
             self.classes_ = np.arange(y.shape[1])
-            return Labels(y.shape[1], self.loss, options, balanced=self.class_weight is not None), y
+            return Target(CalibratedLabels(), y.shape[1], self._label_loss()), labels
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise BadValue(f"SignalClassifier: y has {plural(len(self.classes_), 'class', 'classes')}; it must have at least 2")
-        return Classes(len(self.classes_), self.loss, options), numbers.astype(np.int64)
+        choice = LossChoice(self.loss, self.loss_options or {}, "loss")
+        return Target(Classes(), len(self.classes_), choice), numbers.astype(np.int64)
+
+    def _label_loss(self) -> LossChoice:
+        """The loss of a label matrix; balanced: positives weigh as negatives do."""
+        name, options = "bce" if self.loss == "cross_entropy" else self.loss, self.loss_options or {}
+        if self.class_weight is None:
+            return LossChoice(name, options, "loss")
+        if name != "bce":
+            raise BadValue(f"class_weight: 'balanced' weights the loss 'bce' of a label matrix, not '{name}'; set it to None")
+        return LossChoice(name, {**options, "pos_weight": "balanced"}, "loss")
 
     def _calibrate(self, validation: Samples) -> None:
         """Also choose the labels' thresholds. Sets `temperature_` and `thresholds_`, None without a label matrix."""
         super()._calibrate(validation)
         self.temperature_ = float(getattr(self.calibration_, "temperature", 1.0))
-        self.thresholds_ = LabelThresholds() if isinstance(self.target_, Labels) else None
+        self.thresholds_ = LabelThresholds() if isinstance(self.target_.kind, CalibratedLabels) else None
         if self.thresholds_ is not None and len(validation.truth):
             rows = validation.rows()
             self.thresholds_.fit(self.calibration_.apply(self._raw(validation.signals))[rows], validation.truth[rows])
 
 
-def _check_varied(labels: NDArray[Any]) -> None:
+def _check_varied(labels: Floats) -> None:
     """Raise BadValue if a label is the same in all samples. labels: (sample, label) 0 and 1."""
     same = np.flatnonzero((labels == labels[0]).all(axis=0))
     if len(same):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from wavefold.core.errors import UserError, listed
 from wavefold.core.registry import check_options
@@ -25,7 +24,7 @@ def as_value_errors() -> Iterator[None]:
         raise BadValue(str(error)) from None
 
 
-def need_takes(model: type, given: Mapping[str, int], options: Mapping[str, Any]) -> None:
+def need_takes(model: type, given: Mapping[str, int], options: Mapping[str, object]) -> None:
     """Raise BadValue if a net class does not accept the arguments that it would be given."""
     try:
         check_options(model, {**given, **options}, "model_options")

@@ -7,7 +7,7 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -15,10 +15,10 @@ from torch import nn
 from wavefold.core.registry import build_part, pick
 from wavefold.data.dataset import Floats, shape_words
 from wavefold.estimators.errors import BadValue, need_takes
-from wavefold.estimators.targets import Target, Values
 from wavefold.estimators.trainer import isolated_rng
 from wavefold.models import MODELS, prepare_for_prediction
 from wavefold.models.forecasters import FORECASTERS
+from wavefold.tasks.samples.kinds import AtOnce, Kind, Values
 from wavefold.training.loop import predict_all
 
 NetName = str | type[nn.Module]
@@ -63,36 +63,35 @@ class FittedNet:
         dtype = torch.float64 if self._exact and math.prod(signals.shape[1:]) <= _SMALL else torch.float32
         return predict_all(self.on(device, dtype), head, torch.from_numpy(signals).to(dtype))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_built": {}}
 
 
 class FittedAtOnce:
     """A model that was fitted in one step; pickled as its short name and the files that it writes itself."""
 
-    def __init__(self, name: str, model: Any, target: Target) -> None:
-        self.name, self.model, self.target = name, model, target
+    def __init__(self, name: str, model: AtOnce, kind: Kind) -> None:
+        self.name, self.model, self.kind = name, model, kind
 
     def predict(self, signals: Floats, head: nn.Module, device: torch.device) -> Values:
         """Predictions, (sample, P), of signals (sample, channel, ...); the model needs no head and chooses its own device."""
-        return self.target.ask(self.model, signals)
+        return self.kind.ask(self.model, signals)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> tuple[str, Kind, dict[str, bytes]]:
         with tempfile.TemporaryDirectory() as folder:
             self.model.save(Path(folder))
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        return {"name": self.name, "target": self.target, "files": files}
+        return self.name, self.kind, files
 
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
+    def __setstate__(self, state: tuple[str, Kind, dict[str, bytes]]) -> None:
+        self.name, self.kind, files = state
         with tempfile.TemporaryDirectory() as folder:
-            for name, content in state["files"].items():
+            for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
-            self.name, self.target = state["name"], state["target"]
-            kind: Any = pick(self.target.fitted, self.name, "model")
-            self.model = kind.load(Path(folder))
+            self.model = pick(self.kind.fitted, self.name, "model").load(Path(folder))
 
 
-def new_net(model: NetName, options: Mapping[str, Any], shape: Sequence[int], width: int) -> nn.Module:
+def new_net(model: NetName, options: Mapping[str, object], shape: Sequence[int], width: int) -> nn.Module:
     """Build a net for signals by its short name or class; torch's generator draws weights. shape: (channel, ...) of a sample.
 
     It receives channels and length, or channels, rows and columns if its constructor has rows; and as `classes` the width,
@@ -106,12 +105,14 @@ def new_net(model: NetName, options: Mapping[str, Any], shape: Sequence[int], wi
     return _built(MODELS, model, options, {**dict(zip(axes, shape, strict=True)), "classes": width})
 
 
-def new_forecaster(model: NetName, options: Mapping[str, Any], given: Mapping[str, int]) -> nn.Module:
+def new_forecaster(model: NetName, options: Mapping[str, object], given: Mapping[str, int]) -> nn.Module:
     """Build a forecasting net by its short name or class. given: channels, targets, past, ahead."""
     return _built(FORECASTERS, model, options, given)
 
 
-def _built(table: Mapping[str, Any], model: NetName, options: Mapping[str, Any], given: Mapping[str, int]) -> nn.Module:
+def _built(
+    table: Mapping[str, type[nn.Module]], model: NetName, options: Mapping[str, object], given: Mapping[str, int]
+) -> nn.Module:
     if isinstance(model, str):
         net: nn.Module = build_part(table, model, options, "model", **given)
         return net

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import nn
 
@@ -73,11 +73,11 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         past: int = 10,
         ahead: int = 10,
         targets: int | None = None,
-        model_options: Mapping[str, Any] | None = None,
+        model_options: Mapping[str, object] | None = None,
         prepare: Sequence[Step] = ("standardise",),
         step: float = 0.0,
         loss: str = "mse",
-        loss_options: Mapping[str, Any] | None = None,
+        loss_options: Mapping[str, object] | None = None,
         epochs: int = 20,
         batch_size: int = 8,
         stride: int = 1,
@@ -179,7 +179,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         usual = rows[self.baselines[0]]["mse"]
         return {name: {**row, "skill": 1 - row["mse"] / usual if usual else float("nan")} for name, row in rows.items()}
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True

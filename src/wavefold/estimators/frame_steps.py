@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -60,7 +59,7 @@ def as_seconds(times: ArrayLike | None, shape: tuple[int, ...]) -> Seconds | Non
     """Times as seconds, (sequence, time). times: datetime64 or seconds, with the given shape; else BadValue."""
     if times is None:
         return None
-    values: np.ndarray[Any, Any] = np.asarray(times)
+    values = np.asarray(times)
     if values.size != np.prod(shape):
         raise BadValue(f"times: shape {values.shape}; expected one time per frame, {shape}")
     if np.issubdtype(values.dtype, np.datetime64):
@@ -69,4 +68,4 @@ def as_seconds(times: ArrayLike | None, shape: tuple[int, ...]) -> Seconds | Non
     return seconds
 
 
-_STEPS: dict[str, Any] = {**FRAME_TRANSFORMS, **FRAME_AUGMENTATIONS}
+_STEPS: dict[str, object] = {**FRAME_TRANSFORMS, **FRAME_AUGMENTATIONS}

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 from torch import nn
 
 from wavefold.estimators.errors import BadValue
 
-Wanted = tuple[str, Callable[[Any], bool]]
+Wanted = tuple[str, Callable[[object], bool]]
 
 _SHOWN = 80  # maximum characters of an invalid value to print
 
 
-def need_parameters(estimator: Any, wanted: Mapping[str, Wanted]) -> None:
+def need_parameters(estimator: object, wanted: Mapping[str, Wanted]) -> None:
     """Raise BadValue for the first invalid parameter. wanted: parameter -> (description of valid values, test)."""
     for name, (expected, right) in wanted.items():
         value = getattr(estimator, name)
@@ -35,38 +35,38 @@ def or_none(wanted: Wanted) -> Wanted:
     return f"None or {wanted[0]}", lambda value: value is None or wanted[1](value)
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _are_options(value: Any) -> bool:
+def _are_options(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
-def _are_names(value: Any) -> bool:
+def _are_names(value: object) -> TypeGuard[Sequence[str]]:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, str) for v in value)
 
 
-def _are_steps(value: Any) -> bool:
+def _are_steps(value: object) -> bool:
     return isinstance(value, Mapping | str) or (  # single steps are checked where the steps are built
         isinstance(value, Sequence) and all(isinstance(step, str) or _are_options(step) for step in value)
     )
 
 
-def _are_weights(value: Any) -> bool:
+def _are_weights(value: object) -> bool:
     numbers = isinstance(value, Mapping) and all(_is_number(v) and v >= 0 for v in value.values())
     return numbers or (isinstance(value, str) and value == "balanced")
 
 
-def _is_seed(value: Any) -> bool:
+def _is_seed(value: object) -> bool:
     return (_is_whole(value) and 0 <= value < 2**32) or isinstance(value, np.random.RandomState) or value is np.random
 
 
-def _is_model(value: Any) -> bool:
+def _is_model(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, type) and issubclass(value, nn.Module))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
+from sklearn.utils import Tags
 
 from wavefold.core.errors import plural
 from wavefold.estimators.base import SignalEstimator
@@ -15,7 +16,8 @@ from wavefold.estimators.errors import BadValue
 from wavefold.estimators.fitted import NetName
 from wavefold.estimators.parameters import BATCH, LEARNING, NAME, SWITCH
 from wavefold.estimators.steps import Step
-from wavefold.estimators.targets import Reals, Target, Truth, Values
+from wavefold.estimators.targets import Target
+from wavefold.tasks.samples.kinds import LossChoice, Reals, Truth, Values
 
 _PARAMETERS = {
     **LEARNING,
@@ -51,10 +53,10 @@ class SignalRegressor(RegressorMixin, SignalEstimator):  # type: ignore[misc]  #
         self,
         model: NetName = "auto",
         *,
-        model_options: Mapping[str, Any] | None = None,
+        model_options: Mapping[str, object] | None = None,
         prepare: Sequence[Step] = ("standardise",),
         loss: str = "huber",
-        loss_options: Mapping[str, Any] | None = None,
+        loss_options: Mapping[str, object] | None = None,
         epochs: int = 20,
         batch_size: int | Literal["auto"] = "auto",
         learning_rate: float = 2e-3,
@@ -99,30 +101,32 @@ class SignalRegressor(RegressorMixin, SignalEstimator):  # type: ignore[misc]  #
             means, deviations = means[:, 0], deviations[:, 0]
         return (means, deviations) if return_std else means
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 
-    def _reading(self) -> Mapping[str, Any]:
+    def _reading(self) -> Mapping[str, object]:
         return {"dtype": np.float64, "ensure_all_finite": "allow-nan" if self.allow_missing else True}
 
-    def _checked(self, y: NDArray[Any]) -> NDArray[Any]:
+    def _checked(self, y: NDArray[np.generic]) -> NDArray[np.generic]:
         """Numbers (sample, target)."""
         if np.isinf(y).any():
             raise BadValue("y: contains infinity; expected finite numbers, or NaN where unknown")
         self.flat_ = y.ndim == 1
         return y[:, None] if self.flat_ else y
 
-    def _weights(self, sample_weight: ArrayLike | None, y: NDArray[Any]) -> Values | None:
+    def _weights(self, sample_weight: ArrayLike | None, y: NDArray[np.generic]) -> Values | None:
         """The sample weights, 0 where no number is known."""
         weights, unknown = super()._weights(sample_weight, y), np.isnan(y).all(axis=1)
         if not unknown.any():
             return weights
         return np.where(unknown, 0.0, 1.0 if weights is None else weights)
 
-    def _target(self, y: NDArray[Any]) -> tuple[Target, Truth]:
+    def _target(self, y: NDArray[np.generic]) -> tuple[Target, Truth]:
         """Numbers, at least two samples of them."""
         if len(y) < 2:
             raise BadValue(f"SignalRegressor: y has {plural(len(y), 'sample')} with a number; it must have at least 2")
-        return Reals(y.shape[1], self.loss, self.loss_options or {}), y
+        shown = ("r2", "rmse", "mae") if y.shape[1] == 1 else ("r2", "nrmse")
+        choice = LossChoice(self.loss, self.loss_options or {}, "loss")
+        return Target(Reals(), y.shape[1], choice, shown), np.asarray(y, np.float64)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wavefold.core.random import key as make_key
 from wavefold.core.registry import build_part, pick
 from wavefold.data.dataset import Floats, Ints
 from wavefold.estimators.errors import BadValue
+from wavefold.tasks.samples.kinds import Truth
 from wavefold.training.sampler import Augment, Mix
 from wavefold.transforms import AUGMENTATIONS, BALANCERS, MIXERS, TRANSFORMS, Transform
 
-Step = str | Mapping[str, Any]
-Named = tuple[str, str, dict[str, Any]]  # place, short name, options
+Step = str | Mapping[str, object]
+Named = tuple[str, str, dict[str, object]]  # place, short name, options
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class TrainingPart:
     """The prepared training data; synthetic samples come last."""
 
     signals: Floats  # (sample, channel, ...)
-    truth: NDArray[Any]  # (sample,) or (sample, output)
+    truth: Truth  # (sample,) or (sample, output)
     weights: Floats | None  # (sample,) weights of mean 1; None if all are equal
     transforms: tuple[Transform, ...]  # fitted, to apply to other signals
 
@@ -37,15 +36,15 @@ def named_steps(steps: Sequence[Step], known: Mapping[str, object]) -> list[Name
         raise BadValue(f"prepare: {steps!r} is one step; expected a sequence of steps, such as ({steps!r},)")
     named = []
     for number, step in enumerate(steps):
-        options = {"step": step} if isinstance(step, str) else dict(step)
-        place, name = f"prepare.{number}", options.pop("step", "")
+        options: dict[str, object] = {"step": step} if isinstance(step, str) else dict(step)
+        place, name = f"prepare.{number}", str(options.pop("step", ""))
         pick(known, name, f"{place}.step")
         named.append((place, name, options))
     return named
 
 
 def prepared_part(
-    steps: Sequence[Step], signals: Floats, truth: NDArray[Any], weights: Floats | None, *, seed: int, numbered: bool = True
+    steps: Sequence[Step], signals: Floats, truth: Truth, weights: Floats | None, *, seed: int, numbered: bool = True
 ) -> TrainingPart:
     """Apply the steps in order to the training part: fit and apply transforms, and balance rare classes.
 
@@ -57,15 +56,15 @@ def prepared_part(
         if not numbered and (name in BALANCERS or name in MIXERS):
             raise BadValue(f"{place}.step: '{name}' needs one class per sample, (sample,), in y; leave it out")
         if name in TRANSFORMS:
-            transform: Transform = build_part(TRANSFORMS, name, options, place)
+            transform = build_part(TRANSFORMS, name, options, place)
             transform.fit(signals, truth)
             signals = transform.apply(signals)
             learned.append(transform)
         elif name in BALANCERS:
             balancer, first = build_part(BALANCERS, name, options, place), len(truth)
             draw = make_key(seed, len(learned)) & 0x7FFFFFFF
-            signals, truth, _ = balancer.resample(signals, truth, draw)
-            weights = None if weights is None else _with_invented(weights, truth, first)
+            signals, truth, _ = balancer.resample(signals, np.asarray(truth, np.int64), draw)
+            weights = None if weights is None else _with_invented(weights, np.asarray(truth, np.int64), first)
     return TrainingPart(np.ascontiguousarray(signals, np.float32), truth, weights, tuple(learned))
 
 
@@ -89,7 +88,7 @@ def random_changes(steps: Sequence[Step], shape: Sequence[int], classes: int) ->
     return tuple(changes)
 
 
-STEPS: dict[str, Any] = {**TRANSFORMS, **BALANCERS, **AUGMENTATIONS, **MIXERS}
+STEPS: dict[str, object] = {**TRANSFORMS, **BALANCERS, **AUGMENTATIONS, **MIXERS}
 
 
 def _with_invented(weights: Floats, labels: Ints, first: int) -> Floats:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +11,7 @@ from wavefold.data.split import Labels, holdout
 _LEAST = 10  # samples; a score on fewer says nothing, so all are used for training
 
 
-def validation_split(labels: Labels, fraction: float, groups: NDArray[Any] | None, seed: int) -> tuple[Ints, Ints]:
+def validation_split(labels: Labels, fraction: float, groups: NDArray[np.generic] | None, seed: int) -> tuple[Ints, Ints]:
     """Indices of the training and validation samples: the latter are a fraction of each class, or whole groups.
 
     labels: (sample,) class numbers, or (sample, label) 0 and 1. Every class stays in the training part. There is no validation

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import torch
 from pydantic import BaseModel
-from torch import nn
 
 from wavefold.core.errors import DataError, UserError, listed, plural
 from wavefold.core.records import RunInfo, Scores
-from wavefold.core.registry import build_part
 from wavefold.data.dataset import Dataset, Ints
 from wavefold.data.split import Fold
-from wavefold.ensemble import CLASSIFYING
-from wavefold.evaluation.metrics import METRICS, Metric, f1_by_class
+from wavefold.evaluation.metrics import f1_by_class
 from wavefold.evaluation.reliability import least_certain, worst
-from wavefold.models import CLASSIFIERS, MODELS
-from wavefold.models.heads import Softmax
-from wavefold.recipe import Recipe, StageRecipe
+from wavefold.models import MODELS
+from wavefold.recipe import Recipe
 from wavefold.reports.chapters import some_of
 from wavefold.reports.class_sections import agreement, calibration, class_balance, errors_by_class
 from wavefold.reports.held_out import HeldOut
 from wavefold.reports.page import Block, Chapter, Table, Words
 from wavefold.serving.schemas import prediction_model
-from wavefold.tasks.samples.target import State, Truth, Values, check_unused
+from wavefold.tasks.samples.kinds import Classes, Truth, Values
+from wavefold.tasks.samples.target import check_unused
 from wavefold.tasks.samples.task import SampleTask
-from wavefold.training.losses import LOSSES
 from wavefold.training.sampler import Batches, ByClass, EachOnce, class_fractions, names_other_classes
 from wavefold.transforms import MIXERS
 
@@ -38,19 +32,14 @@ _RARE = 30  # training samples of a class, below which the report warns
 _SHOWN = ("accuracy", "macro-f1", "l1")  # metrics with an interval, beside the recipe's
 
 
-class Classification(SampleTask):
+class Classification(Classes, SampleTask):
     """One class for each sample. truth: class numbers (N,); predictions: probabilities (N, class)."""
 
     name = "classification"
-    losses = LOSSES
-    fitted = CLASSIFIERS
-    predict_method = "probabilities"
-    parts = CLASSIFYING
     prior_name = "majority"
     prior_words = "predicting the majority class"
     words = "classes"
     kind = "classes"
-    numbered = True
 
     def check(self, recipe: Recipe) -> None:
         """Two classes at least; no key of other targets."""
@@ -100,41 +89,28 @@ class Classification(SampleTask):
         """One sample of each class."""
         return np.arange(count)
 
-    def loss(self, stage: StageRecipe, place: str, truth: Truth, count: int) -> nn.Module:
-        """A classifier's loss, from the counts of the classes."""
-        counts = torch.from_numpy(np.bincount(truth, minlength=count))
-        loss: nn.Module = build_part(LOSSES, stage.loss, stage.options, place, counts=counts)
-        return loss
-
-    def head(self, recipe: Recipe, count: int, scaling: State) -> nn.Module:
-        """Logits to probabilities."""
-        return Softmax()
-
     def batches(self, recipe: Recipe, truth: Truth, names: Sequence[str]) -> Batches:
         """Every sample once an epoch, or each class in fixed fractions."""
         batches = recipe.batches
         if batches.fractions == "each":
             return EachOnce(len(truth), batches.size, batches.steps)
-        return ByClass(truth, class_fractions(batches.fractions, truth, names), batches.size, batches.steps)
+        labels = np.asarray(truth, np.int64)
+        return ByClass(labels, class_fractions(batches.fractions, labels, names), batches.size, batches.steps)
 
     def prior(self, truth: Truth, count: int) -> Values:
         """The shares of the classes."""
         shares: Values = np.bincount(truth, minlength=count) / len(truth)
         return shares
 
-    def metrics(self, names: Sequence[str], units: Sequence[str] = ()) -> Mapping[str, Metric]:
-        """Metrics of class probabilities."""
-        return METRICS
-
     def shown(self, metric: str, names: Sequence[str]) -> list[str]:
         """The recipe's metric, accuracy, macro-F1 and L1."""
         return list(dict.fromkeys([metric, *_SHOWN]))
 
-    def details(self, predictions: Values, decided: Values, truth: Truth) -> dict[str, Any]:
+    def details(self, predictions: Values, decided: Values, truth: Truth) -> dict[str, object]:
         """F1 by class."""
         return {"f1-by-class": f1_by_class(predictions, truth)}
 
-    def options(self, recipe: Recipe, decide: str) -> dict[str, Any]:
+    def options(self, recipe: Recipe, decide: str) -> dict[str, object]:
         """The threshold, for decisions that have one."""
         return {"threshold": recipe.combine.threshold} if decide == "thresholds" else {}
 

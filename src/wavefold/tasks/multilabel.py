@@ -2,55 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
-from torch import nn
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.records import RunInfo, Scores
-from wavefold.core.registry import build_part
 from wavefold.data.csv_text import one_named
-from wavefold.data.dataset import Dataset, Ints, Strings
+from wavefold.data.dataset import Dataset, Floats, Ints, Strings
 from wavefold.data.split import Fold
 from wavefold.data.targets import check_occurring, with_flags, with_labels
-from wavefold.ensemble.calibrate import NoCalibration
-from wavefold.ensemble.combine import EnsembleParts
-from wavefold.ensemble.decide import keep_probabilities
-from wavefold.ensemble.thresholds import LabelThresholds
-from wavefold.ensemble.vote import Mean
-from wavefold.evaluation.metric import Metric
-from wavefold.evaluation.multilabel_metrics import MULTILABEL_METRICS
-from wavefold.models import LABELLERS
-from wavefold.models.heads import Sigmoid
-from wavefold.recipe import Recipe, StageRecipe
+from wavefold.recipe import Recipe
 from wavefold.reports.held_out import HeldOut
 from wavefold.reports.label_sections import label_balance, label_chapters, label_members
 from wavefold.reports.page import Block, Chapter, Table, Words
 from wavefold.serving.schemas import labels_model
+from wavefold.tasks.samples.kinds import Labels, Truth, Values
 from wavefold.tasks.samples.predictions import Predictions, csv_of_columns
-from wavefold.tasks.samples.target import State, Truth, Values, check_once, check_unused
+from wavefold.tasks.samples.target import check_once, check_unused
 from wavefold.tasks.samples.task import SampleTask
-from wavefold.training.multilabel_losses import MULTILABEL_LOSSES
 
 _RARE = 30  # training samples with a label, below which the report warns
-
-
-def over_half(probabilities: Values) -> Values:
-    """1 where a label is more likely than not, else 0; both (N, L)."""
-    return (np.asarray(probabilities) > 0.5).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class LabelPredictions(Predictions):
     """Predicted labels: probabilities and decisions (sample, label)."""
 
-    def columns(self) -> dict[str, NDArray[Any]]:
+    def columns(self) -> dict[str, NDArray[np.generic]]:
         """Return id, label_<name> (0 or 1), probability_<name>, and predicted: the decided labels, joined by ;."""
         names = np.array(self.classes, object)
         joined = np.array([";".join(names[row > 0.5]) for row in self.decided], np.str_)
@@ -58,11 +40,11 @@ class LabelPredictions(Predictions):
         odds = {f"probability_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
         return {"id": self.ids, **labels, **odds, "predicted": joined}
 
-    def csv_rows(self) -> Iterator[Sequence[Any]]:
+    def csv_rows(self) -> Iterator[Sequence[object]]:
         """Every column under a header."""
         return csv_of_columns(self)
 
-    def messages(self) -> list[dict[str, Any]]:
+    def messages(self) -> list[dict[str, object]]:
         """For each sample id, the decided labels, probabilities and decisions by label."""
         odds, decided = (self.by_name(values) for values in (self.probabilities, self.decided))
         named = [[name for name, value in row.items() if value > 0.5] for row in decided]
@@ -70,17 +52,10 @@ class LabelPredictions(Predictions):
         return [{"id": i, "labels": n, "probabilities": p, "decided": d} for i, n, p, d in rows]
 
 
-class MultiLabel(SampleTask):
+class MultiLabel(Labels, SampleTask):
     """Any number of labels for each sample. truth: 0 and 1 (N, label); predictions: probabilities (N, label)."""
 
     name = "multilabel"
-    losses = MULTILABEL_LOSSES
-    fitted = LABELLERS
-    parts = EnsembleParts(
-        {"mean": Mean},
-        {"none": NoCalibration},
-        {"probabilities": keep_probabilities, "half": over_half, "thresholds": LabelThresholds},
-    )
     prior_name = "label shares"
     prior_words = "predicting the share of each label"
     words = "labels"
@@ -124,7 +99,7 @@ class MultiLabel(SampleTask):
         """The labels."""
         return dataset.target_names
 
-    def truth(self, dataset: Dataset) -> Truth:
+    def truth(self, dataset: Dataset) -> Floats:
         """0 and 1 for each label."""
         if dataset.targets is None:
             raise DataError(f"{dataset.source}: has no labels; training and scoring need them")
@@ -148,16 +123,6 @@ class MultiLabel(SampleTask):
         """Two samples, one with every label."""
         return np.array([[0.0] * count, [1.0] * count], np.float32)
 
-    def loss(self, stage: StageRecipe, place: str, truth: Truth, count: int) -> nn.Module:
-        """A loss from the number of samples with each label."""
-        counts = torch.from_numpy(truth.sum(axis=0).astype(np.int64))
-        loss: nn.Module = build_part(MULTILABEL_LOSSES, stage.loss, stage.options, place, counts=counts, samples=len(truth))
-        return loss
-
-    def head(self, recipe: Recipe, count: int, scaling: State) -> nn.Module:
-        """Logits to probabilities."""
-        return Sigmoid()
-
     def prior(self, truth: Truth, count: int) -> Values:
         """The share of samples with each label."""
         shares: Values = truth.mean(axis=0, dtype=np.float64)
@@ -166,10 +131,6 @@ class MultiLabel(SampleTask):
     def decided_prior(self, prior: Values) -> Values:
         """Every label in every sample: of all constant decisions the one with the best F1."""
         return np.ones_like(prior)
-
-    def metrics(self, names: Sequence[str], units: Sequence[str] = ()) -> Mapping[str, Metric]:
-        """Metrics of label probabilities and decisions."""
-        return MULTILABEL_METRICS
 
     def shown(self, metric: str, names: Sequence[str]) -> list[str]:
         """The recipe's metric, AUC, macro-F1 and average precision."""

@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from pydantic import BaseModel
-from torch import nn
 
 from wavefold.core.errors import DataError, UserError, plural
 from wavefold.core.records import RunInfo, Scores
-from wavefold.core.registry import build_part
 from wavefold.data.csv_text import one_named
 from wavefold.data.dataset import Dataset, Ints, Strings
-from wavefold.data.split import Fold, tenths
+from wavefold.data.split import Fold
 from wavefold.data.targets import with_numbers
-from wavefold.ensemble.calibrate import NoCalibration
-from wavefold.ensemble.combine import EnsembleParts
-from wavefold.ensemble.decide import keep_probabilities
 from wavefold.ensemble.mixture import Mixture
-from wavefold.ensemble.spread_scale import SpreadScale
-from wavefold.ensemble.stack_numbers import StackNumbers
-from wavefold.evaluation.metric import Metric
-from wavefold.evaluation.regression_metrics import regression_metrics
-from wavefold.models import REGRESSORS
-from wavefold.models.heads import Numbers
-from wavefold.recipe import Recipe, StageRecipe
+from wavefold.recipe import Recipe
 from wavefold.reports.held_out import HeldOut
 from wavefold.reports.number_sections import number_histograms, number_members, residual_chapters
 from wavefold.reports.page import Block, Chapter, Table, Words
 from wavefold.serving.schemas import values_model
+from wavefold.tasks.samples.kinds import Reals, Truth, Values
 from wavefold.tasks.samples.predicted_numbers import NumberPredictions
 from wavefold.tasks.samples.predictions import Predictions
-from wavefold.tasks.samples.target import State, Truth, Values, check_once, check_unused
+from wavefold.tasks.samples.target import check_once, check_unused, losses_of
 from wavefold.tasks.samples.task import SampleTask
-from wavefold.training.regression_losses import REGRESSION_LOSSES
 
 _FEWEST = 10  # known training values of a number
 _RARE = 30  # known truths, below which the report warns
 
 
-class Regression(SampleTask):
+class Regression(Reals, SampleTask):
     """Numbers for each sample. truth: (N, T), NaN where unknown; predictions: means and standard deviations (N, 2 T)."""
 
     name = "regression"
-    losses = REGRESSION_LOSSES
-    fitted = REGRESSORS
-    parts = EnsembleParts(
-        {"mean": Mixture, "stack": StackNumbers},
-        {"none": NoCalibration, "spread": SpreadScale},
-        {"probabilities": keep_probabilities},
-    )
     prior_name = "mean"
     prior_words = "predicting the mean"
     words = "numbers"
@@ -81,7 +62,7 @@ class Regression(SampleTask):
         for number, stage in enumerate(recipe.stage):
             self._check_ranks(recipe, stage.best, f"stage.{number}.best")
         self._check_ranks(recipe, recipe.output.metric, "output.metric")
-        self._loss(recipe, len(names))
+        self.last_loss(losses_of(recipe), len(names))
 
     def _check_ranks(self, recipe: Recipe, name: str, place: str) -> None:
         metric = self.metrics(self.names(recipe)).get(name)
@@ -138,50 +119,9 @@ class Regression(SampleTask):
         """Two samples."""
         return np.array([[0.0] * count, [1.0] * count], np.float32)
 
-    def strata(self, dataset: Dataset) -> Ints:
-        """Tenths of the first target, its gaps a stratum of their own; one stratum for few samples."""
-        return tenths(self.truth(dataset)[:, 0])
-
     def strata_names(self, dataset: Dataset) -> tuple[str, ...]:
         """None: the strata are tenths."""
         return ()
-
-    def loss(self, stage: StageRecipe, place: str, truth: Truth, count: int) -> nn.Module:
-        """A loss of standardised numbers."""
-        loss: nn.Module = build_part(REGRESSION_LOSSES, stage.loss, stage.options, place, targets=count)
-        return loss
-
-    def _loss(self, recipe: Recipe, count: int) -> Any:
-        """The loss of the last stage, whose outputs the net has; UserError if another stage needs a net of another width."""
-        losses = [self.loss(s, f"stage.{i}", np.empty(0), count) for i, s in enumerate(recipe.stage) if s.epochs]
-        widths = [loss.outputs_per_target for loss in losses]
-        if len(set(widths)) > 1:
-            raise UserError(
-                "stage: the losses of the stages need nets with different outputs; use one of mse, mae and huber in all, or "
-                "gaussian in all, or quantile in all"
-            )
-        return losses[-1] if losses else REGRESSION_LOSSES["mse"](count)
-
-    def width(self, recipe: Recipe, count: int) -> int:
-        """One to three values for each number, as the loss needs."""
-        return count * int(self._loss(recipe, count).outputs_per_target)
-
-    def columns(self, count: int) -> int:
-        """A mean and a standard deviation for each number."""
-        return 2 * count
-
-    def scaling(self, truth: Truth) -> State:
-        """Mean and standard deviation of the training part, by target."""
-        deviation = np.nanstd(truth.astype(np.float64), axis=0)
-        return {"mean": np.nanmean(truth.astype(np.float64), axis=0), "deviation": np.where(deviation > 0, deviation, 1.0)}
-
-    def learned(self, truth: Truth, scaling: State) -> Truth:
-        """Standardised numbers."""
-        return ((truth - scaling["mean"]) / scaling["deviation"]).astype(np.float32)
-
-    def head(self, recipe: Recipe, count: int, scaling: State) -> nn.Module:
-        """Standardised outputs to means and standard deviations in the numbers' units."""
-        return Numbers(self._loss(recipe, count).predictions, scaling["mean"].tolist(), scaling["deviation"].tolist())
 
     def prior(self, truth: Truth, count: int) -> Values:
         """Mean and standard deviation of the training part."""
@@ -191,10 +131,6 @@ class Regression(SampleTask):
     def average(self, folds: Sequence[Values]) -> Values:
         """The mixture of what the folds predict."""
         return Mixture().probabilities(np.stack(folds))
-
-    def metrics(self, names: Sequence[str], units: Sequence[str] = ()) -> Mapping[str, Metric]:
-        """Errors of one number, or of each of several; coverage of the spread."""
-        return regression_metrics(names, units)
 
     def shown(self, metric: str, names: Sequence[str]) -> list[str]:
         """The recipe's metric; for one number all metrics, for several RMSE of each, then the rest."""

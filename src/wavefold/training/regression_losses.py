@@ -25,7 +25,7 @@ from wavefold.core.registry import Table
 _LEAST_LOG = -7.0  # smallest logarithm of a spread: a thousandth of the targets' standard deviation
 
 
-class _RegressionLoss(nn.Module, ABC):
+class RegressionLoss(nn.Module, ABC):
     """Masks unknown targets and averages; a subclass has the loss of each entry."""
 
     outputs_per_target = 1
@@ -56,7 +56,7 @@ class _RegressionLoss(nn.Module, ABC):
         return torch.cat([mean, torch.ones_like(mean)], dim=1)
 
 
-class MeanSquared(_RegressionLoss):
+class MeanSquared(RegressionLoss):
     """Mean squared error."""
 
     def __init__(self, targets: int) -> None:  # declares that there are no options
@@ -67,7 +67,7 @@ class MeanSquared(_RegressionLoss):
         return (parts[0] - targets).square()
 
 
-class MeanAbsolute(_RegressionLoss):
+class MeanAbsolute(RegressionLoss):
     """Mean absolute error; the prediction is a median."""
 
     def __init__(self, targets: int) -> None:
@@ -78,7 +78,7 @@ class MeanAbsolute(_RegressionLoss):
         return (parts[0] - targets).abs()
 
 
-class Huber(_RegressionLoss):
+class Huber(RegressionLoss):
     """Half the squared error up to delta, linear beyond (Huber 1964). delta: in standard deviations of the targets."""
 
     def __init__(self, targets: int, *, delta: float = 1.0) -> None:
@@ -92,7 +92,7 @@ class Huber(_RegressionLoss):
         return F.huber_loss(parts[0], targets, reduction="none", delta=self.delta)
 
 
-class Gaussian(_RegressionLoss):
+class Gaussian(RegressionLoss):
     """Negative log likelihood of a Gaussian; outputs are means, then logarithms of standard deviations.
 
     beta: weight each entry by its variance to this power, without a gradient through the weight (Seitzer and others 2022):
@@ -121,7 +121,7 @@ class Gaussian(_RegressionLoss):
         return torch.cat([mean, log_spread.clamp(min=_LEAST_LOG).exp()], dim=1)
 
 
-class Quantile(_RegressionLoss):
+class Quantile(RegressionLoss):
     """Pinball loss of three quantiles (Koenker and Bassett 1978), averaged: (1 - spread) / 2, the median, (1 + spread) / 2.
 
     spread: the share of truths between the outer two; by default that of a Gaussian within one standard deviation.
@@ -149,7 +149,7 @@ class Quantile(_RegressionLoss):
         return torch.cat([middle, spread.clamp(min=math.exp(_LEAST_LOG))], dim=1)
 
 
-REGRESSION_LOSSES: Table[Callable[..., nn.Module]] = Table(
+REGRESSION_LOSSES: Table[Callable[..., RegressionLoss]] = Table(
     "regression_losses",
     {"mse": MeanSquared, "mae": MeanAbsolute, "huber": Huber, "gaussian": Gaussian, "quantile": Quantile},
 )

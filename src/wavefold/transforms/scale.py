@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from wavefold.core.errors import UserError
 from wavefold.core.onnx_ops import middle
 from wavefold.core.registry import pick
-from wavefold.data.dataset import Floats, Ints, Signals, shape_words
+from wavefold.data.dataset import Floats, Signals, shape_words
 from wavefold.data.lazy import Lazy, blocks_of
 
 Values = NDArray[np.float32]  # (sample, 1, 1, ...): one number per sample, or (sample, channel, 1, ...)
@@ -31,7 +31,7 @@ _TINY, _HUGE = np.float32(1e-15), np.float32(1e15)  # between them, squares and 
 class Transform(Protocol):
     """A preprocessing step that may be fitted on the training part. signals: (sample, channel, ...)."""
 
-    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
+    def fit(self, signals: Signals, labels: NDArray[np.number] | None = None) -> Self:
         """Fit on the training part and return self."""
 
     def apply(self, signals: Floats) -> Floats:
@@ -71,7 +71,7 @@ class Scale:
         self._fitted: dict[str, Values] = {"level": np.zeros((), np.float32), "size": np.ones((), np.float32)}
         self._shared = per == "dataset"
 
-    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
+    def fit(self, signals: Signals, labels: NDArray[np.number] | None = None) -> Self:
         """Fit level and size with per = "dataset"; otherwise there is nothing to fit. signals: (sample, channel, ...)."""
         if self._shared:
             parts = [self._measured(values[values.any(axis=tuple(range(1, values.ndim)))]) for _, values in blocks_of(signals)]
@@ -119,7 +119,7 @@ class Standardise:
         self._mean = np.zeros((1, 1), np.float32)  # (channel, ...)
         self._std = np.ones((1, 1), np.float32)
 
-    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
+    def fit(self, signals: Signals, labels: NDArray[np.number] | None = None) -> Self:
         """Fit mean and standard deviation per channel and position. signals: (sample, channel, ...)."""
         if isinstance(signals, Lazy):
             mean, std = _moments(signals)

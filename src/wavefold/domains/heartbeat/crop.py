@@ -33,7 +33,7 @@ class CropTail:
         self.share, self.multiple = share, multiple
         self.length: int | None = None  # kept positions; None before fit, which keeps all
 
-    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
+    def fit(self, signals: Signals, labels: NDArray[np.number] | None = None) -> Self:
         """Fit the length. signals: (sample, channel, position)."""
         need_one_axis(signals, "crop_tail")
         whole = signals.shape[2]

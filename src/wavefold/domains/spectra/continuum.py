@@ -39,7 +39,7 @@ class Continuum:
                 raise UserError(f"continuum.{name}: {value} must be above 0")
         self.width, self.most, self.gain, self.keep = width, most, gain, keep
 
-    def fit(self, signals: Signals, labels: Ints | None = None) -> Self:
+    def fit(self, signals: Signals, labels: NDArray[np.number] | None = None) -> Self:
         """Return self; there is nothing to fit."""
         need_one_axis(signals, "continuum")
         return self

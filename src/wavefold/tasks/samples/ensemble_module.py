@@ -18,7 +18,7 @@ from wavefold.models import MODELS
 from wavefold.models.views import answers_of
 from wavefold.recipe import Recipe
 from wavefold.tasks.samples.inference import load_fitted, member_net, scaling_of, transforms_of
-from wavefold.tasks.samples.target import target_of
+from wavefold.tasks.samples.target import losses_of, target_of
 
 __all__ = ["EnsembleModule", "ensemble_module"]
 
@@ -116,7 +116,7 @@ def _module(run: RunFolder, recipe: Recipe, number: int, fold: int, shape: Seque
     member, target = recipe.member[number], target_of(recipe)
     folder = run.member(fold, number, member.model)
     if member.model in MODELS:
-        return member_net(member, folder, (1, *shape), target.width(recipe, len(run.metadata.classes)))
+        return member_net(member, folder, (1, *shape), target.width(losses_of(recipe), len(run.metadata.classes)))
     if not hasattr(target.fitted[member.model], "module"):
         able = listed([*MODELS, *(name for name, other in target.fitted.items() if hasattr(other, "module"))])
         raise UserError(
@@ -131,4 +131,4 @@ def _head(run: RunFolder, recipe: Recipe, number: int, fold: int) -> nn.Module:
     """The head of one member in one fold; fitted models have none."""
     if recipe.member[number].model not in MODELS:
         return nn.Identity()
-    return target_of(recipe).head(recipe, len(run.metadata.classes), scaling_of(run, fold))
+    return target_of(recipe).head(losses_of(recipe), len(run.metadata.classes), scaling_of(run, fold))

@@ -28,7 +28,8 @@ from wavefold.models import MODELS, prepare_for_prediction
 from wavefold.models.views import Views
 from wavefold.recipe import Member, Recipe, StageRecipe, Step
 from wavefold.tasks.samples.context import BASELINE, Context
-from wavefold.tasks.samples.target import State, Target, Truth, target_of
+from wavefold.tasks.samples.kinds import LossChoice, State, Truth
+from wavefold.tasks.samples.target import Target, losses_of, target_of
 from wavefold.training.checkpoint import CheckpointFile
 from wavefold.training.fit_net import fit_net, keep_net, new_stage
 from wavefold.training.loop import Stage, predict_all
@@ -88,7 +89,7 @@ class MemberFit:
     @property
     def head(self) -> nn.Module:
         """From what a net returns to predictions."""
-        return self.target.head(self.recipe, len(self.prepared.names), self.prepared.scaling)
+        return self.target.head(losses_of(self.recipe), len(self.prepared.names), self.prepared.scaling)
 
 
 def prepare_fold(context: Context, fold: Fold) -> Prepared:
@@ -106,7 +107,7 @@ def prepare_fold(context: Context, fold: Fold) -> Prepared:
             states |= {f"{number}.{name}": value for name, value in transform.state().items()}
         elif step.step in BALANCERS:
             there = as_array(parts[0], f"prepare.{number}: '{step.step}'")
-            made = _balance(context, number, folder / f"made{number}.npz", there, truth)
+            made = _balance(context, number, folder / f"made{number}.npz", there, np.asarray(truth, np.int64))
             parts[0], truth = np.concatenate([there, made[0]]), np.concatenate([truth, made[1]])
             samples = np.concatenate([samples, len(every) + np.arange(len(made[1]))])
     scaling = target.scaling(truth)
@@ -204,7 +205,7 @@ def _balance(context: Context, number: int, path: Path, signals: Floats, labels:
 def _fit_net(fit: MemberFit, monitor: TrainingMonitor) -> None:
     """Train one net through the recipe's stages; save its weights and its predictions for validation and test samples."""
     recipe, prepared, target, device = fit.recipe, fit.prepared, fit.target, best_device()
-    width = target.width(recipe, len(prepared.names))
+    width = target.width(losses_of(recipe), len(prepared.names))
     model = new_net(fit.member, prepared.train.shape, width, fit.key).to(device)
     part = _part(fit, target.batches(recipe, prepared.truth, prepared.names), device)
     stages = [_stage(fit, i, s) for i, s in enumerate(recipe.stage)]
@@ -268,7 +269,8 @@ def _member_key(recipe: Recipe, member: Member, number: int | str, fold: Fold) -
 
 def _stage(fit: MemberFit, number: int, stage: StageRecipe) -> Stage:
     names = fit.prepared.names
-    loss = fit.target.loss(stage, f"stage.{number}", fit.prepared.truth, len(names)).to(best_device())
+    choice = LossChoice(stage.loss, stage.options, f"stage.{number}")
+    loss = fit.target.loss(choice, fit.prepared.truth, len(names)).to(best_device())
     metric = fit.target.metrics(names)[stage.best]
     return new_stage(stage, number, loss, stage.best, higher_is_better=metric.higher_is_better, key=fit.key)
 

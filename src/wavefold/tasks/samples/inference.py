@@ -23,7 +23,7 @@ from wavefold.recipe import Member, Recipe
 from wavefold.tasks.base import recipe_of
 from wavefold.tasks.samples.context import BASELINE, baseline_file
 from wavefold.tasks.samples.fit import for_inference, new_net
-from wavefold.tasks.samples.target import target_of
+from wavefold.tasks.samples.target import losses_of, target_of
 from wavefold.training.checkpoint import read_weights
 from wavefold.training.loop import predict_all
 from wavefold.transforms import TRANSFORMS, Transform
@@ -141,8 +141,8 @@ class _Member:
         return lambda signals: self._target.ask(fitted, signals)
 
     def _of_net(self, shape: Sequence[int]) -> Callable[[Floats], Values]:
-        count = len(self._run.metadata.classes)
-        width, scaling = self._target.width(self._recipe, count), scaling_of(self._run, self._fold)
-        head = self._target.head(self._recipe, count, scaling)
+        count, losses = len(self._run.metadata.classes), losses_of(self._recipe)
+        width, scaling = self._target.width(losses, count), scaling_of(self._run, self._fold)
+        head = self._target.head(losses, count, scaling)
         ready = member_net(self._member, self._folder, shape, width).to(best_device())
         return lambda signals: predict_all(ready, head, signals, self._size)

@@ -37,7 +37,7 @@ def read_for(recipe: Recipe, source: str) -> Dataset:
         return dataset
     with _named(f"{source}{LIMITED}{limit}"):
         fraction, names = limit / len(dataset), target.strata_names(dataset)
-        some = holdout(target.strata(dataset), fraction=fraction, validation=0, seed=recipe.seed, classes=names)
+        some = holdout(target.strata(target.truth(dataset)), fraction=fraction, validation=0, seed=recipe.seed, classes=names)
     return replace(dataset.take(some[0].test), source=f"{dataset.source}{LIMITED}{limit}")
 
 
@@ -59,7 +59,7 @@ def split_samples(recipe: Recipe, dataset: Dataset) -> list[Fold]:
     target = target_of(recipe)
     target.check_truth(dataset)
     groups = dataset.groups if recipe.split.group else None
-    strata = {"labels": target.strata(dataset), "classes": target.strata_names(dataset)}
+    strata = {"labels": target.strata(target.truth(dataset)), "classes": target.strata_names(dataset)}
     known = {**strata, "groups": groups, "columns": dataset.columns}
     way: Callable[..., list[Fold]] = pick(SPLITS, recipe.split.way, "split.way")
     named = inspect.signature(way).parameters

@@ -31,6 +31,7 @@ from wavefold.tasks.samples.context import Context, baseline_file
 from wavefold.tasks.samples.evaluate import decide_prior, decision_of, evaluate
 from wavefold.tasks.samples.fit import fit_fold, new_monitor
 from wavefold.tasks.samples.inference import predictions_for
+from wavefold.tasks.samples.kinds import Truth, Values
 from wavefold.tasks.samples.predictions import Predictions, write_predictions
 from wavefold.tasks.samples.reading import (
     axis_marks,
@@ -44,7 +45,7 @@ from wavefold.tasks.samples.reading import (
     split_samples,
     warn_of,
 )
-from wavefold.tasks.samples.target import Truth, Values, target_of
+from wavefold.tasks.samples.target import target_of
 from wavefold.tasks.samples.validation import check_fits
 
 Log = Callable[[str], None]

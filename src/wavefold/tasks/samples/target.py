@@ -1,47 +1,34 @@
 """Defines Target: what a task on labelled samples says about its target; the steps of `tasks/samples` ask it.
 
-Legend: N samples, K outputs (classes, labels, or numbers to predict), P columns of a prediction. truth: what is known of the
-samples, (N,) or (N, K). Predictions are (N, P) float64.
+The legend is that of `kinds.py`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
-from torch import nn
 
 from wavefold.core.errors import UserError
 from wavefold.core.records import RunInfo, Scores
-from wavefold.core.registry import build_part
-from wavefold.data.dataset import Dataset, Floats, Ints, Strings
+from wavefold.data.dataset import Dataset, Ints, Strings
 from wavefold.data.split import Fold
-from wavefold.ensemble.combine import EnsembleParts
-from wavefold.evaluation.metrics import Metric
-from wavefold.recipe import Recipe, StageRecipe
+from wavefold.recipe import Recipe
 from wavefold.reports.held_out import HeldOut
 from wavefold.reports.page import Block, Chapter, Table
 from wavefold.tasks.base import task_of
+from wavefold.tasks.samples.kinds import Kind, LossChoice, Truth, Values
 from wavefold.tasks.samples.predictions import Predictions
 from wavefold.training.sampler import Batches, EachOnce
 
-Truth = NDArray[Any]
-Values = NDArray[np.float64]
-State = Mapping[str, NDArray[Any]]
 
-
-class Target(ABC):
-    """What the target of a task is, how it is learned, decided and measured."""
+class Target(Kind):
+    """What the target of a task is, and how it is decided and shown; how it is learned and measured is its kind's."""
 
     name: str
-    losses: Mapping[str, Callable[..., nn.Module]]
-    fitted: Mapping[str, type]  # models fitted in one step, with `fit(signals, truth, K)`
-    predict_method: str = "predict"  # of those models: signals to predictions
-    parts: EnsembleParts
     prior_name: str  # the baseline that ignores the signals
     prior_words: str  # what it does
     words: str  # for its outputs: "classes"
@@ -49,7 +36,6 @@ class Target(ABC):
     output: str = "probabilities"  # name of what an exported file returns
     difference_unit: str = ""  # of these differences, "" for probabilities
     difference_words: str = "a probability"  # what the differences of an exported file are measured in
-    numbered: bool = False  # whether each sample has one class, which the reader numbers
 
     # the target
 
@@ -89,39 +75,11 @@ class Target(ABC):
     def example(self, count: int) -> Truth:
         """The truth of a few samples, to build a loss with before there are data."""
 
-    def strata(self, dataset: Dataset) -> NDArray[Any]:
-        """What a split balances over its parts: class numbers (N,), or 0 and 1 for each label (N, K)."""
-        return self.truth(dataset)
-
     def strata_names(self, dataset: Dataset) -> tuple[str, ...]:
         """The names of the strata, for messages."""
         return self.outputs(dataset)
 
     # training
-
-    @abstractmethod
-    def loss(self, stage: StageRecipe, place: str, truth: Truth, count: int) -> nn.Module:
-        """Build a stage's loss. truth: of the training part; count: K."""
-
-    def width(self, recipe: Recipe, count: int) -> int:
-        """Values that a net has to return for K outputs."""
-        return count
-
-    def columns(self, count: int) -> int:
-        """Columns P of a prediction of K outputs."""
-        return count
-
-    def scaling(self, truth: Truth) -> State:
-        """Statistics of the training part's truth that `learned` and `head` need; saved with the fold."""
-        return {}
-
-    def learned(self, truth: Truth, scaling: State) -> NDArray[Any]:
-        """The truth as losses take it."""
-        return truth
-
-    @abstractmethod
-    def head(self, recipe: Recipe, count: int, scaling: State) -> nn.Module:
-        """From what a net returns to predictions, (N, P) float64."""
 
     def batches(self, recipe: Recipe, truth: Truth, names: Sequence[str]) -> Batches:
         """The batches of an epoch."""
@@ -145,18 +103,14 @@ class Target(ABC):
     # evaluation
 
     @abstractmethod
-    def metrics(self, names: Sequence[str], units: Sequence[str] = ()) -> Mapping[str, Metric]:
-        """The metrics by name. names, units: of the outputs."""
-
-    @abstractmethod
     def shown(self, metric: str, names: Sequence[str]) -> list[str]:
         """The metrics that get an interval, the recipe's first; the first three are the columns of text tables."""
 
-    def details(self, predictions: Values, decided: Values, truth: Truth) -> dict[str, Any]:
+    def details(self, predictions: Values, decided: Values, truth: Truth) -> dict[str, object]:
         """Further values of a row of scores."""
         return {}
 
-    def options(self, recipe: Recipe, decide: str) -> dict[str, Any]:
+    def options(self, recipe: Recipe, decide: str) -> dict[str, object]:
         """A recipe's options of a decision."""
         return {}
 
@@ -229,15 +183,6 @@ class Target(ABC):
         """The classes that a simulator is asked for, from the names of the outputs."""
         return list(names)
 
-    def new_fitted(self, model: str, options: Mapping[str, Any], place: str, seed: int) -> Any:
-        """Build a model that is fitted in one step."""
-        return build_part(self.fitted, model, options, place, seed=seed)
-
-    def ask(self, fitted: Any, signals: Floats) -> Values:
-        """Predictions of a model that was fitted in one step."""
-        values: Values = getattr(fitted, self.predict_method)(signals)
-        return values
-
 
 def target_of(recipe: Recipe) -> Target:
     """The target of a recipe's task; UserError for a task that is not on labelled samples."""
@@ -245,6 +190,11 @@ def target_of(recipe: Recipe) -> Target:
     if task.series:
         raise UserError(f"task: '{recipe.kind}' is not on labelled samples")
     return cast(Target, task)
+
+
+def losses_of(recipe: Recipe) -> list[LossChoice]:
+    """The losses of the stages that a net is trained in."""
+    return [LossChoice(s.loss, s.options, f"stage.{i}") for i, s in enumerate(recipe.stage) if s.epochs]
 
 
 def check_unused(recipe: Recipe, section: str, keys: Sequence[str], why: str) -> None:

@@ -18,8 +18,9 @@ from wavefold.models.views import MIRRORS
 from wavefold.recipe import Member, Recipe, StageRecipe
 from wavefold.tasks.samples.evaluate import data_notes
 from wavefold.tasks.samples.fit import STEPS, check_size, net_axes, new_changes, new_net, reads_lazily
+from wavefold.tasks.samples.kinds import LossChoice
 from wavefold.tasks.samples.reading import axis_marks, axis_words, read_for, split_samples
-from wavefold.tasks.samples.target import target_of
+from wavefold.tasks.samples.target import losses_of, target_of
 from wavefold.training.loop import OPTIMISERS, SCHEDULES
 from wavefold.training.sampler import Draw, EachOnce, TrainingSet, check_fractions
 from wavefold.transforms import AUGMENTATIONS, BALANCERS, MIXERS
@@ -127,7 +128,7 @@ def describe_members(recipe: Recipe) -> str:
         if member.model in target.fitted:
             blocks.append(f"{title} (fitted in one step, without layers)")
             continue
-        layers = describe(new_net(member, (1, *shape), target.width(recipe, count), 0), *shape)
+        layers = describe(new_net(member, (1, *shape), target.width(losses_of(recipe), count), 0), *shape)
         lines = [f"  {x.name:<28} {x.kind:<18} {' x '.join(map(str, x.shape)):<16} {x.parameters:>12,}" for x in layers]
         head = f"{title}, {' x '.join(map(str, shape))} to {count} {target.words}"
         blocks.append("\n".join([head, *lines, f"  {count_parameters(layers):,} parameters"]))
@@ -167,7 +168,7 @@ def _check_stage(recipe: Recipe, stage: StageRecipe, place: str) -> None:
     pick(target.losses, stage.loss, f"{place}.loss")
     given = ("counts", "samples", "targets")
     check_options(target.losses[stage.loss], stage.options, place, given, type(stage).model_fields)
-    target.loss(stage, place, target.example(len(names)), len(names))
+    target.loss(LossChoice(stage.loss, stage.options, place), target.example(len(names)), len(names))
     pick(OPTIMISERS, stage.optimiser, f"{place}.optimiser")
     pick(SCHEDULES, stage.schedule, f"{place}.schedule")
     pick(target.metrics(names), stage.best, f"{place}.best")
@@ -186,7 +187,7 @@ def _need_memory(recipe: Recipe) -> list[str]:
 
 def _check_members(recipe: Recipe) -> None:
     shape, target = (1, *recipe.data.shape), target_of(recipe)
-    width = target.width(recipe, len(target.names(recipe)))
+    width = target.width(losses_of(recipe), len(target.names(recipe)))
     for i, member in enumerate(recipe.member):
         _check_flips(recipe, member, len(shape), f"member.{i}")
         if member.model in target.fitted:
