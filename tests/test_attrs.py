@@ -5,7 +5,7 @@ import pytest
 
 import wavefold
 from wavefold.core.errors import DataError, UserError
-from wavefold.data.units import is_same, linear
+from wavefold.data.units import conversion, is_same
 
 
 def write(path, columns, rows, labels=None):
@@ -75,11 +75,11 @@ def test_check_and_run_keep_what_the_source_states(ramps):
     ],
 )
 def test_units(unit, into, factor, offset):
-    assert linear(unit, into) == pytest.approx((factor, offset))
+    assert conversion(unit, into) == pytest.approx((factor, offset))
     assert is_same(unit, into) == ((factor, offset) == (1, 0))
 
 
 @pytest.mark.parametrize(("unit", "into"), [("adu", "mV"), ("mV", "K"), ("", "mV"), ("nonsense of sorts", "K")])
 def test_units_that_do_not_convert(unit, into):
     with pytest.raises(DataError, match=f"unit '{unit}' cannot be converted to '{into}'"):
-        linear(unit, into)
+        conversion(unit, into)

@@ -21,7 +21,7 @@ from wavefold.data.csv_text import one_named
 from wavefold.data.dataset import UNIT, Dataset, Strings, shape_words
 from wavefold.data.lazy import Lazy
 from wavefold.data.split import SPLITS, Fold, holdout
-from wavefold.data.units import is_same, linear
+from wavefold.data.units import conversion, is_same
 from wavefold.recipe import Recipe, digest_of
 from wavefold.tasks.samples.target import target_of
 
@@ -154,7 +154,7 @@ def _in_unit(dataset: Dataset, info: RunInfo) -> Dataset:
     if not ours or not theirs:
         return dataset
     try:
-        factor, offset = linear(theirs, ours)
+        factor, offset = conversion(theirs, ours)
     except DataError as error:
         raise DataError(f"{dataset.source}: {error}, in which the run was trained") from None
     if (factor, offset) == (1.0, 0.0):
