@@ -22,7 +22,7 @@ _SPELT |= {"microvolts": "uV", "millivolts": "mV", "volts": "V", "nanometers": "
 
 
 @cache
-def linear(unit: str, into: str) -> tuple[float, float]:
+def conversion(unit: str, into: str) -> tuple[float, float]:
     """Factor and offset from one unit to another: value in `into` = factor * value in `unit` + offset.
 
     DataError if one of the two is unknown, or if they measure different things.
@@ -40,7 +40,7 @@ def linear(unit: str, into: str) -> tuple[float, float]:
 def is_same(unit: str, other: str) -> bool:
     """Whether two spellings mean the same unit; False for unknown ones that are spelt differently."""
     try:
-        factor, offset = linear(unit, other)
+        factor, offset = conversion(unit, other)
     except DataError:
         return False
     return math.isclose(factor, 1.0, rel_tol=1e-9) and offset == 0.0
