@@ -29,7 +29,7 @@ from wavefold.data.dataset import Dataset
 from wavefold.data.in_memory import Data, is_frame, is_path, write_data
 from wavefold.data.lazy import Lazy
 from wavefold.data.sources import files_read
-from wavefold.domains.base import domain_of, domains
+from wavefold.domains.base import all_domains, domain_of
 from wavefold.recipe import Recipe
 from wavefold.reports.page import write_page
 from wavefold.reports.score_table import score_rows
@@ -394,7 +394,7 @@ def search(
 
 def is_scan(path: str) -> bool:
     """Whether a file is a scan, several of which a domain searches together."""
-    return any(domain.searches is not None and domain.searches(path) for domain in domains().values())
+    return any(domain.searches is not None and domain.searches(path) for domain in all_domains().values())
 
 
 def score(

@@ -72,8 +72,13 @@ def optional(module: str, extra: str) -> ModuleType:
     return _Optional(module, extra)
 
 
+def later(module: str) -> ModuleType:
+    """A package that is always there, imported on first use: for those that take long to import and are seldom needed."""
+    return _Optional(module)
+
+
 class _Optional(ModuleType):
-    def __init__(self, module: str, extra: str) -> None:
+    def __init__(self, module: str, extra: str = "") -> None:
         super().__init__(module)
         self._extra = extra
 
@@ -81,6 +86,8 @@ class _Optional(ModuleType):
         try:
             return getattr(importlib.import_module(self.__name__), name)
         except ModuleNotFoundError as error:
+            if not self._extra:
+                raise
             raise UserError(
                 f"this needs the package {error.name}, which is not installed: pip install 'wavefold[{self._extra}]'"
             ) from error
@@ -106,15 +113,24 @@ class Table(MutableMapping[str, T]):
     """The parts of one kind by short name: `own`, then those of every domain, then those of other packages.
 
     kind: the field of a domain that holds such parts, and the entry-point group's name after `wavefold.`. The table is filled
-    when it is first read; add your own part with table[name] = part. UserError if two packages use the same name.
+    when it is first read; add your own part with table[name] = part. UserError if two packages use the same name. A part may be
+    given as "module:name", as entry points are: its module is then imported when the part is first asked for.
     """
 
-    def __init__(self, kind: str, own: Mapping[str, T] | None = None) -> None:
+    def __init__(self, kind: str, own: Mapping[str, T | str] | None = None) -> None:
         self.kind, self._own = kind, dict(own or {})
-        self._entries: dict[str, T] | None = None
+        self._entries: dict[str, T | str] | None = None
 
     def __getitem__(self, name: str) -> T:
-        return self._filled()[name]
+        entry = self._filled()[name]
+        if not isinstance(entry, str):
+            return entry
+        part: T = EntryPoint(name, entry, f"wavefold.{self.kind}").load()
+        self._filled()[name] = part
+        return part
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._filled()
 
     def __setitem__(self, name: str, part: T) -> None:
         self._filled()[name] = part
@@ -128,7 +144,7 @@ class Table(MutableMapping[str, T]):
     def __len__(self) -> int:
         return len(self._filled())
 
-    def _filled(self) -> dict[str, T]:
+    def _filled(self) -> dict[str, T | str]:
         if self._entries is None:
             entries = dict(self._own)
             for name, domain in installed_domains().items():

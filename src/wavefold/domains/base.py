@@ -70,7 +70,7 @@ class Domain:
     draw_explanations: DrawExplanations = draw_explanations
 
 
-def domains() -> dict[str, Domain]:
+def all_domains() -> dict[str, Domain]:
     """Every installed domain by name; UserError if an entry point names something else."""
     found = installed_domains()
     for name, domain in found.items():
@@ -81,7 +81,7 @@ def domains() -> dict[str, Domain]:
 
 def domain_of(simulator: str) -> Domain:
     """Return the domain that a recipe's simulator belongs to, or an empty domain if none has it."""
-    found = (d for d in domains().values() if simulator in d.simulators or simulator in d.series_simulators)
+    found = (d for d in all_domains().values() if simulator in d.simulators or simulator in d.series_simulators)
     return next(found, Domain(name=""))
 
 

@@ -19,13 +19,14 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from wavefold.core.errors import DataError, UserError
+from wavefold.core.registry import later
 from wavefold.data.dataset import Ints
 from wavefold.ensemble.parts import State, Values
+
+exceptions, linear_model = later("sklearn.exceptions"), later("sklearn.linear_model")
 
 _LEAST = 10  # samples needed for a fit
 _CALIBRATED = 13  # leaves _LEAST samples when calibration holds out a fifth
@@ -228,9 +229,11 @@ def _logistic(inputs: Values, labels: Ints, classes: int, strength: float) -> tu
     if len(there) == 1:
         return weights, bias
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # held-out samples decide, whether or not the fit converged
+        warnings.simplefilter(
+            "ignore", exceptions.ConvergenceWarning
+        )  # held-out samples decide, whether or not the fit converged
         # members agree, so inputs are nearly collinear: Newton takes 10 steps and lbfgs 150
-        model = LogisticRegression(C=strength, solver="newton-cg").fit(inputs, labels)
+        model = linear_model.LogisticRegression(C=strength, solver="newton-cg").fit(inputs, labels)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(there) == 2:  # for two classes scikit-learn keeps one row: the second against the first
         coefficients, intercepts = np.vstack([0 * coefficients, coefficients]), np.r_[0.0, intercepts]

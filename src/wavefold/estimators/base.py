@@ -173,7 +173,7 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         for name, table in tables.items():
             pick(table, getattr(self, name), name)
         if isinstance(self.model, str):
-            pick({"auto": None, **MODELS, **target.kind.fitted}, self.model, "model")
+            pick(dict.fromkeys(("auto", *MODELS, *target.kind.fitted)), self.model, "model")
 
     def _earlier(self, target: Target, shape: Sequence[int]) -> nn.Module | None:
         """The net of an earlier fit to continue from, if there is one and warm_start is set."""

@@ -1,8 +1,5 @@
 """Models: nets trained by the training loop, and members that are fitted in one step. One file per family."""
 
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.neural_network import MLPClassifier
 from torch import nn
 
 from wavefold.core.registry import Table
@@ -15,13 +12,7 @@ from wavefold.models.layers import prepare_for_prediction
 from wavefold.models.regressors import REGRESSORS
 from wavefold.models.repvgg import RepVGG
 from wavefold.models.resnet import Net6
-from wavefold.models.sklearn_adapter import (
-    BOOSTING_TRUST,
-    PERCEPTRON_TRUST,
-    SUPPORT_VECTORS_TRUST,
-    sklearn_member,
-    support_vectors,
-)
+from wavefold.models.sklearn_adapter import sklearn_member
 from wavefold.models.split_sum import SplitSumNet
 from wavefold.models.summary import Layer, count_parameters, describe
 
@@ -48,11 +39,10 @@ CLASSIFIERS: Table[type] = Table(
         "random_forest": RandomForest,
         "extra_trees": ExtraTrees,
         "logistic": Logistic,
-        # scikit-learn classifiers: one line each, here or from Python, with scikit-learn's parameter names
-        "knn": sklearn_member(KNeighborsClassifier),
-        "svm": sklearn_member(support_vectors, trusted=SUPPORT_VECTORS_TRUST),
-        "hist_boosting": sklearn_member(HistGradientBoostingClassifier, trusted=BOOSTING_TRUST),
-        "mlp": sklearn_member(MLPClassifier, trusted=PERCEPTRON_TRUST),
+        "knn": "wavefold.models.sklearn_members:NearestNeighbours",
+        "svm": "wavefold.models.sklearn_members:SupportVectorMachine",
+        "hist_boosting": "wavefold.models.sklearn_members:HistBoosting",
+        "mlp": "wavefold.models.sklearn_members:Perceptron",
     },
 )
 

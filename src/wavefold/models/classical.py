@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -19,20 +19,21 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save as pack_arrays
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save as pack_tensors
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from torch import nn
 
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_json, write_text, write_whole
-from wavefold.core.registry import optional
+from wavefold.core.registry import later, optional
 from wavefold.data.dataset import Floats, Ints
 from wavefold.models.layers import need_least
 from wavefold.models.linear import LinearHead, fit_linear
 
 if TYPE_CHECKING:
     from lightgbm import Booster
+    from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
 lightgbm = optional("lightgbm", extra="boost")
+ensemble = later("sklearn.ensemble")
 
 _State = TypeVar("_State")
 
@@ -85,7 +86,7 @@ class Boosting:
 
 
 class _Forest:
-    kind: type[RandomForestClassifier] | type[ExtraTreesClassifier]
+    kind: ClassVar[str]  # in sklearn.ensemble
 
     def __init__(self, *, seed: int, trees: int = 300, smallest_leaf: int = 1) -> None:
         need_least("forest", 1, trees=trees, smallest_leaf=smallest_leaf)
@@ -94,7 +95,9 @@ class _Forest:
 
     def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
         """Fit on signals (sample, channel, position) and class numbers (sample,)."""
-        forest = self.kind(self.trees, min_samples_leaf=self.smallest_leaf, random_state=self.seed, n_jobs=-1)
+        forest = getattr(ensemble, self.kind)(
+            self.trees, min_samples_leaf=self.smallest_leaf, random_state=self.seed, n_jobs=-1
+        )
         forest.fit(in_rows(signals), labels)
         self.arrays = _tree_arrays(forest, classes)
         return self
@@ -124,13 +127,13 @@ class _Forest:
 class RandomForest(_Forest):
     """scikit-learn's random forest: bootstrap samples, and the best split among a few random features at each node."""
 
-    kind = RandomForestClassifier
+    kind = "RandomForestClassifier"
 
 
 class ExtraTrees(_Forest):
     """scikit-learn's extremely randomised trees: split thresholds are random as well."""
 
-    kind = ExtraTreesClassifier
+    kind = "ExtraTreesClassifier"
 
 
 class Logistic:

@@ -14,18 +14,18 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
-from sklearn.decomposition import PCA
 from torch import nn
 
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_json, write_whole
-from wavefold.core.registry import Table
+from wavefold.core.registry import Table, later
 from wavefold.data.dataset import Floats
 from wavefold.models.classical import in_rows
 from wavefold.models.kernels import KernelMember
 from wavefold.models.layers import need_least
 from wavefold.models.ridge import Reals, RidgeHead, fit_ridge
-from wavefold.models.svr import SupportVectors
+
+decomposition = later("sklearn.decomposition")
 
 
 class KernelRegressor(KernelMember[RidgeHead]):
@@ -66,7 +66,7 @@ class PcaRidge:
         DataError if a target has fewer than two known values.
         """
         flat, self.shape = in_rows(signals), signals.shape[1:]
-        parts = PCA(min(self.components, *flat.shape), random_state=self.seed).fit(flat)
+        parts = decomposition.PCA(min(self.components, *flat.shape), random_state=self.seed).fit(flat)
         head = fit_ridge(parts.transform(flat), targets.reshape(len(flat), outputs), "pca_ridge")
         self.head = head.on_signals(parts.components_, parts.mean_)
         return self
@@ -101,4 +101,6 @@ class PcaRidge:
         return self.head
 
 
-REGRESSORS: Table[type] = Table("regressors", {"kernels": KernelRegressor, "pca_ridge": PcaRidge, "svr": SupportVectors})
+REGRESSORS: Table[type] = Table(
+    "regressors", {"kernels": KernelRegressor, "pca_ridge": PcaRidge, "svr": "wavefold.models.svr:SupportVectors"}
+)

@@ -15,24 +15,17 @@ from typing import ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.svm import SVC
 
 from wavefold.core.errors import UserError, listed
 from wavefold.core.files import write_json, write_whole
-from wavefold.core.registry import optional
+from wavefold.core.registry import later, optional
 from wavefold.data.dataset import Floats, Ints
 from wavefold.models.classical import in_rows, need_fitted
 
 skops = optional("skops.io", extra="skops")
+exceptions = later("sklearn.exceptions")
 
 Probabilities = NDArray[np.float64]
-
-# full names of private scikit-learn classes that contain only numbers and fitted estimators
-SUPPORT_VECTORS_TRUST = ("sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration")
-BOOSTING_TRUST = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
-PERCEPTRON_TRUST = ("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",)
 
 
 class Estimator(Protocol):
@@ -55,7 +48,7 @@ class SklearnMember:
     def __init__(self, *, seed: int, **options: object) -> None:
         skops.dumps  # noqa: B018 (report a missing package here, not when saving after the fit)
         self.seed, self.classes = seed, 0
-        self.estimator = _checked(type(self).make, options)
+        self.estimator = checked(type(self).make, options)
         self.estimator.set_params(**{key: seed for key in self.estimator.get_params() if key.endswith("random_state")})
 
     @property
@@ -66,7 +59,9 @@ class SklearnMember:
     def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
         """Fit on signals (sample, channel, position) and class numbers (sample,)."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the fit is evaluated on held-out samples, converged or not
+            warnings.simplefilter(
+                "ignore", exceptions.ConvergenceWarning
+            )  # the fit is evaluated on held-out samples, converged or not
             try:
                 self.estimator.fit(in_rows(signals), labels)
             except ValueError as error:
@@ -127,13 +122,7 @@ def sklearn_member(make: Callable[..., Estimator], *, trusted: tuple[str, ...] =
     return type(make.__name__, (SklearnMember,), parts)
 
 
-def support_vectors(*, C: float = 1.0, kernel: str = "rbf", gamma: str | float = "scale", cv: int = 3) -> Estimator:
-    """A support vector classifier whose decisions are calibrated to probabilities by a sigmoid fitted on `cv` folds."""
-    vectors = _checked(SVC, {"C": C, "kernel": kernel, "gamma": gamma})
-    return _checked(CalibratedClassifierCV, {"estimator": vectors, "cv": cv, "ensemble": False})
-
-
-def _checked(make: Callable[..., Estimator], options: dict[str, object]) -> Estimator:
+def checked(make: Callable[..., Estimator], options: dict[str, object]) -> Estimator:
     """An unfitted estimator with validated parameters, which scikit-learn itself would check only in `fit`."""
     estimator = make(**options)
     try:

@@ -22,13 +22,15 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
-from sklearn.datasets import load_digits
 
 from wavefold.core.errors import DataError, UserError
+from wavefold.core.registry import later
 from wavefold.data.lazy import LARGE, Floats, Ints, Lazy, Signals, row_blocks
 from wavefold.data.series import Series, join_stretches
 from wavefold.data.series_options import Reading
 from wavefold.domains.maps.arrays import channel_names, read_array
+
+datasets = later("sklearn.datasets")
 
 Render = Callable[[Ints, Ints], Floats]  # film numbers and frame numbers, (frame,) each -> (frame, row, column)
 
@@ -182,7 +184,7 @@ def _glyphs(path: str, side: int) -> Floats:
     if path:
         images, most = _images(Path(path).expanduser()), 255.0
     else:
-        images, most = load_digits().images, 16.0
+        images, most = datasets.load_digits().images, 16.0
     if images.shape[1:] != (side, side):
         down, across = (_spline(length, side) for length in images.shape[1:])
         images = down @ images @ across.T

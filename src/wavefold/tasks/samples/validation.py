@@ -193,7 +193,7 @@ def _check_members(recipe: Recipe) -> None:
         if member.model in target.fitted:
             target.new_fitted(member.model, member.options, f"member.{i}", 0)
             continue
-        pick({**MODELS, **target.fitted}, member.model, f"member.{i}.model")
+        pick(dict.fromkeys((*MODELS, *target.fitted)), member.model, f"member.{i}.model")
         with torch.device("meta"):
             new_net(member, shape, width, 0, f"member.{i}")
 
