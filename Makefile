@@ -31,7 +31,7 @@ test: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 	$(BIN)/mypy
-	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # what to run before a commit: mends what can be mended
 check: .venv/installed

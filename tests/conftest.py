@@ -15,6 +15,15 @@ from wavefold.data import SIMULATORS, WRITERS
 HERE = Path(__file__).resolve().parents[1]
 
 
+LONGEST = [f"test_{name}.py" for name in ("use", "resume", "free_units", "processes", "readme", "new_tasks", "golden", "pipeline")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no worker is left with one of them at the end."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 @pytest.fixture
 def real() -> Callable[[str], Path]:
     """A folder or file of the real data, by its path below the data's root; skips where it is absent."""
