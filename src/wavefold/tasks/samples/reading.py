@@ -20,6 +20,7 @@ from wavefold.data import read, test_files
 from wavefold.data.csv_text import one_named
 from wavefold.data.dataset import UNIT, Dataset, Strings, shape_words
 from wavefold.data.lazy import Lazy
+from wavefold.data.missing_words import are_missing
 from wavefold.data.split import SPLITS, Fold, holdout
 from wavefold.data.units import conversion, is_same
 from wavefold.recipe import Recipe, digest_of
@@ -196,7 +197,7 @@ def column_marks(dataset: Dataset, column: str) -> Strings:
         raise UserError(
             f"{dataset.source}: no column '{column}' to group by; available columns: {there}{nearest(column, dataset.columns)}"
         )
-    words = dataset.columns[found]
+    words = np.where(are_missing(dataset.columns[found]), "", dataset.columns[found])
     if len(set(words.tolist()) - {""}) <= _WORDS:
         return words
     try:
@@ -259,6 +260,7 @@ def _reader(recipe: Recipe, info: RunInfo | None = None) -> Callable[..., Datase
         rate=data.rate or 0,
         skip_bad=data.skip_bad,
         apart=() if numbered else (*(data.targets or ()), data.label),
+        named=data.classes if numbered else (),
     )
     return partial(reader, classes=info.classes) if info and numbered else reader
 
