@@ -1,4 +1,4 @@
-"""A word that means "missing" is never a class, never a group that samples share and never text among numbers, in any reader."""
+"""A word that means "missing" is never a class, a group that samples share, or text among numbers, in any reader."""
 
 import numpy as np
 import pandas as pd
