@@ -100,7 +100,7 @@ def test_a_class_list_of_the_file_may_name_such_a_word(tmp_path):
 
 
 def test_no_sample_with_a_label_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no sample has a label"):
+    with pytest.raises(DataError, match="none of the 4 samples can be used"):
         read(wide(tmp_path / "a.csv", ["nan"] * 4), cache=False, skip_bad=True)
 
 

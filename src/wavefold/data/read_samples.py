@@ -21,6 +21,7 @@ from wavefold.data.rebin import grid_centres
 from wavefold.data.sky import stars
 from wavefold.data.sources import LAYOUTS, find
 from wavefold.data.table import GROUPS, Table, with_columns, without
+from wavefold.data.wide_header import label_like
 
 REMOTES: Parts[Fetch] = Parts("remotes")
 
@@ -68,6 +69,7 @@ def read(
     found = find(_local(source), layout)
     columns: _Columns = {"label_column": label_column, "group": group, "labels": labels}
     options = {"grid": grid and [float(v) for v in grid], "rate": rate, "apart": [name for name in apart if name]}
+    options["skip_bad"] = skip_bad
     table, digest = _table(found, columns, cache, options, skip_bad)
     table = _with_labels(table, found, {*named, *(classes or ()), *table.classes}, skip_bad=skip_bad)
     names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
@@ -94,6 +96,7 @@ def read(
         attrs=table.attrs,
         positions=table.positions,
         notes=table.notes,
+        label_advice=_label_advice(table, found) if numbers is None else "",
     )
 
 
@@ -123,7 +126,7 @@ def _local(source: str | Path) -> Path:
 def _table(found: Found, columns: _Columns, cache: bool, options: Mapping[str, object], skip_bad: bool) -> tuple[Table, str]:
     layout = LAYOUTS[found.layout]
     if layout.keeps == "nothing":
-        return with_digest(layout.read(found.path, **columns, skip_bad=skip_bad))
+        return with_digest(_with_distinct_ids(layout.read(found.path, **columns, skip_bad=skip_bad), found))
     if layout.keeps == "rows":
         return _many(found, columns, cache, {name: options[name] for name in layout.options}, skip_bad)
     given = {**columns, **{name: options[name] for name in layout.options if options[name]}}
@@ -136,7 +139,8 @@ def _many(found: Found, columns: _Columns, cache: bool, options: Mapping[str, ob
     """A multi-file source; one cache entry serves any label column, group column and skip_bad setting."""
 
     def parse(store: Path | None) -> Table:
-        return LAYOUTS[found.layout].read(found.path, **columns, **options, skip_bad=skip_bad, store=store)
+        read_rows = LAYOUTS[found.layout].read
+        return _with_distinct_ids(read_rows(found.path, **columns, **options, skip_bad=skip_bad, store=store), found)
 
     if columns["labels"] and ".csv" in found.path.suffixes:  # the reader checks this too, but a cache hit skips the reader
         check_label(found.path, columns["label_column"], LAYOUTS[found.layout].columns)
@@ -151,8 +155,20 @@ def _many(found: Found, columns: _Columns, cache: bool, options: Mapping[str, ob
 
 
 def _parse(found: Found, given: Mapping[str, object]) -> Table:
-    table = LAYOUTS[found.layout].read(found.path, **given)
+    table = _with_distinct_ids(LAYOUTS[found.layout].read(found.path, **given), found)
     return table if found.meta is None else with_columns(table, read_columns(found.meta), found.meta.name)
+
+
+def _with_distinct_ids(table: Table, found: Found) -> Table:
+    """The table itself; DataError names both places of an id that occurs twice, whatever the reader."""
+    if len(set(table.ids.tolist())) < len(table.ids):
+        _, first, number = np.unique(table.ids, return_index=True, return_inverse=True)
+        again = int(np.argmax(first[number] != np.arange(len(table.ids))))
+        word, lines, id_ = LAYOUTS[found.layout].row, table.lines, table.ids[again]
+        raise DataError(
+            f"{found.path.name} {word} {lines[again]}: id '{id_}' is already in {word} {lines[first[number[again]]]}"
+        )
+    return table
 
 
 def _places(table: Table, found: Found) -> Sequence[str]:
@@ -177,8 +193,6 @@ def _with_labels(table: Table, found: Found, named: Collection[str], *, skip_bad
     if not skip_bad:
         others = class_names([w for w in set(table.words[~bad].tolist()) | {str(table.words[rows[0]])} if w])
         raise DataError(f"{reasons[rows[0]]}; {_way_on(str(table.words[rows[0]]), others)}")
-    if bad.all():
-        raise DataError(f"{reasons[rows[0]]}; no sample has a label")
     return without(table, reasons)
 
 
@@ -193,6 +207,20 @@ def _way_on(word: str, names: Sequence[str]) -> str:
         return way
     quoted = ",".join(f'"{name}"' for name in names)
     return f"{way}, or, if it is a class, name the classes: --set 'data.classes=[{quoted}]'"
+
+
+def _label_advice(table: Table, found: Found) -> str:
+    """What to do if a source has no labels."""
+    layout = LAYOUTS[found.layout]
+    if layout.no_labels:
+        return layout.no_labels
+    ends = dict.fromkeys([*table.positions[-1:], *table.positions[:1]])
+    likely = [name for name in ends if label_like(table.signals[:][:, 0, table.positions.index(name)])]
+    there = likely or [name for name in table.columns if _has_words(table.columns[name])]
+    if there:
+        also = f" (columns {listed(likely)} hold few whole numbers)" if len(likely) > 1 else f"; columns: {shown(there)}"
+        return f"name their column, such as --set data.label={there[0]}{also}"
+    return f"add {layout.label_place}"
 
 
 def _with_lone_groups(table: Table, groups: Strings, grouping: str, *, needed: bool) -> tuple[Table, Strings]:

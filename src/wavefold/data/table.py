@@ -68,7 +68,11 @@ def with_columns(table: Table, words: Mapping[str, Strings], name: str) -> Table
 
 
 def without(table: Table, reasons: Mapping[int, str]) -> Table:
-    """The table without some rows, which are listed as left out. reasons: row -> why."""
+    """The table without some rows, which are listed as left out; DataError if no row is left. reasons: row -> why."""
+    if not reasons:
+        return table
+    if len(reasons) == len(table.ids):
+        raise DataError(f"{reasons[min(reasons)]}; none of the {len(reasons):,} samples can be used")
     keep = np.ones(len(table.ids), bool)
     keep[list(reasons)] = False
     return replace(

@@ -104,6 +104,9 @@ def read_labelled(recipe: Recipe, source: str, info: RunInfo, warn: Log) -> Data
     except MissingGroup:
         dataset = _read(recipe, source, info=info, group="")
         warn(f"{source}: has no column '{recipe.split.group}'; the interval is computed over samples, not over groups")
+    if target.numbered and dataset.labels is None and (column := _extra_column(dataset, info)):  # too few rows to see it
+        warn(f"{source}: column '{column}', which is not among those of the run, is taken for the label")
+        dataset = _read(recipe.with_({"data.label": column}), source, info=info)
     target.truth(dataset)
     return like_training(dataset, info)
 
@@ -133,6 +136,13 @@ def like_training(dataset: Dataset, info: RunInfo) -> Dataset:
 def _positioned(dataset: Dataset, info: RunInfo) -> Dataset:
     """Put columns in the run's order by their names; DataError that names the first one that the run does not have."""
     ours, theirs = info.positions, dataset.positions
+    if (extra := _extra_column(dataset, info)) and not isinstance(dataset.signals, Lazy):
+        at = theirs.index(extra)
+        values = dataset.signals[:, :, at]
+        if np.array_equal(values, np.rint(values)):
+            note = f"column '{extra}' of whole numbers, which is not among those of the run, is left out"
+            signals, theirs = np.delete(dataset.signals, at, axis=2), (*theirs[:at], *theirs[at + 1 :])
+            dataset = replace(dataset, signals=signals, positions=theirs, notes=(*dataset.notes, note))
     if not ours or not theirs or ours == theirs or len(ours) != len(theirs):
         return dataset
     place = {name: at for at, name in enumerate(theirs)}
@@ -147,6 +157,16 @@ def _positioned(dataset: Dataset, info: RunInfo) -> Dataset:
     moved = int((order != np.arange(len(order))).sum())
     note = f"{plural(moved, 'column')} put in the order of the training file, by name"
     return replace(dataset, signals=dataset.signals[:][..., order], positions=ours, notes=(*dataset.notes, note))
+
+
+def _extra_column(dataset: Dataset, info: RunInfo) -> str:
+    """The only column, the first or the last, that a file has beyond those of the run; '' if there is not one."""
+    ours, theirs = info.positions, dataset.positions
+    extra = set(theirs) - set(ours)
+    if not ours or len(theirs) != len(ours) + 1 or len(extra) != 1:
+        return ""
+    (name,) = extra
+    return name if theirs.index(name) in (0, len(theirs) - 1) else ""
 
 
 def _in_unit(dataset: Dataset, info: RunInfo) -> Dataset:
