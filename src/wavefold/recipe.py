@@ -16,11 +16,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from wavefold.core.errors import UserError, listed, nearest
 from wavefold.core.registry import recipe_files
+
+
+def _as_word(value: object) -> object:
+    """A number as text: --set data.label=187 names a column."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Word = Annotated[str, BeforeValidator(_as_word)]  # a name in the data, which may be a number
 
 
 class Section(BaseModel):
@@ -44,8 +52,8 @@ class Data(Section):
     """Where samples come from."""
 
     layout: str = "auto"  # file layout; "auto" detects it from suffix and header
-    label: str = ""  # label column; "" uses the layout's own
-    targets: list[str] | None = None  # columns of numbers to predict, or of 0 and 1 for each label
+    label: Word = ""  # label column; "" uses the layout's own
+    targets: list[Word] | None = None  # columns of numbers to predict, or of 0 and 1 for each label
     target_units: list[str] | None = None  # of the numbers, for display
     test: str = ""  # a file to predict after training; test files in the data folder are predicted anyway
     limit: int = Field(0, ge=0)  # maximum number of samples, stratified by class; 0 takes all
@@ -60,7 +68,7 @@ class Data(Section):
     # for simulate and show: channels and length; panels, rows and columns; or channels, rows and columns of frames
     shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=2)
     # for simulate and show; real data have their own. Of two classes, the last is positive
-    classes: list[str] = []  # frames have none
+    classes: list[Word] = []  # frames have none
 
 
 class EventTable(Section):
@@ -114,7 +122,7 @@ class Split(Choice):
     """How samples are split into training, validation and test parts."""
 
     way: str
-    group: str = ""  # column whose groups stay on one side of the split; "auto" uses the source's own groups, if any
+    group: Word = ""  # column whose groups stay on one side of the split; "auto" uses the source's own groups, if any
 
 
 class Batches(Section):

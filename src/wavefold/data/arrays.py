@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, listed
 from wavefold.data.dataset import Strings, check_ids
-from wavefold.data.table import Table, label_words
+from wavefold.data.table import Table, label_words, without
 
 _NAMES = {"signals": ("signals", "X"), "labels": ("labels", "y"), "ids": ("ids", "id"), "groups": ("groups", "group")}
 
 
-def read_arrays(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
+def read_arrays(path: Path, *, label_column: str = "", group: str = "", labels: bool = True, skip_bad: bool = False) -> Table:
     """Read signals (sample, channel, position), ids, labels and groups from an .npz; DataError names the faulty array.
 
-    label_column: alternative name of the label array. group: ignored, as there is only one array of groups.
+    label_column: alternative name of the label array. group: ignored, as there is only one array of groups. skip_bad:
+    list samples with values that are not finite in left_out; otherwise the first one raises DataError.
     """
     names = _NAMES | ({"labels": (label_column,)} if label_column else {})
     arrays = _loaded(path)
@@ -34,13 +35,17 @@ def read_arrays(path: Path, *, label_column: str = "", group: str = "", labels: 
         raise DataError(f"{path.name}: no array '{label_column}'; available: {listed(arrays)}")
     numbers = np.arange(len(signals))
     ids = numbers.astype(np.str_) if words["ids"] is None else words["ids"]
-    return Table(
+    bad = _not_finite(signals, path.name)
+    if bad and not skip_bad:
+        raise DataError(bad[min(bad)])
+    table = Table(
         signals=signals,
         ids=check_ids(ids.tolist(), numbers, path.name),
         lines=numbers,
         words=label_words(words["labels"].tolist()) if labels and words["labels"] is not None else None,
         columns={**_further(arrays, len(signals)), **({} if words["groups"] is None else {"group": words["groups"]})},
     )
+    return without(table, bad)
 
 
 def _further(arrays: Mapping[str, NDArray[np.generic]], count: int) -> dict[str, Strings]:
@@ -65,11 +70,14 @@ def _signals(array: NDArray[np.generic] | None, arrays: Mapping[str, object], na
         raise DataError(
             f"{name} signals: {shape} of {array.dtype}; expected numbers (sample, position) or (sample, channel, position)"
         )
-    signals = array.astype(np.float32).reshape(len(array), -1, array.shape[-1])
-    bad = ~np.isfinite(signals).all(axis=(1, 2))
-    if bad.any():
-        raise DataError(f"{name} signals: sample {int(np.argmax(bad))} has a value that is not finite; expected numbers")
-    return signals
+    with np.errstate(over="ignore"):  # values beyond float32 are found by the check
+        return array.astype(np.float32).reshape(len(array), -1, array.shape[-1])
+
+
+def _not_finite(signals: NDArray[np.float32], name: str) -> dict[int, str]:
+    """An error for each sample with a value that is not finite, by sample."""
+    bad = np.flatnonzero(~np.isfinite(signals).all(axis=(1, 2))).tolist()
+    return {row: f"{name} signals: sample {row} has a value that is not finite; expected numbers" for row in bad}
 
 
 def _words(array: NDArray[np.generic] | None, count: int, place: str) -> Strings | None:

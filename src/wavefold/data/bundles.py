@@ -32,7 +32,8 @@ class Listed:
 
     name: str  # relative, with '/'
     size: int  # bytes
-    changed: int  # ns
+    changed: int  # ns, when its bytes were modified, which programs may set
+    status_changed: int  # ns, when anything of it last changed, which they may not
 
 
 def bundle(path: Path, end: str = ".txt") -> dict[str, str]:
@@ -93,7 +94,7 @@ def _below(folder: Path, prefix: str, root: Path, ends: tuple[str, ...]) -> Iter
         elif wanted and (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)):  # the first needs no disk
             check_printable(entry.name, root.name)
             stat = entry.stat()
-            yield Listed(prefix + entry.name, stat.st_size, stat.st_mtime_ns)
+            yield Listed(prefix + entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def check_link(path: str, root: Path) -> None:

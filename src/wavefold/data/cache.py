@@ -1,10 +1,11 @@
 """A disk cache of parsed sources, so that a second run parses no text: .npy arrays and a description of their source.
 
-An entry is valid for the same files (path, size, modification time, and the first and last 64 KiB; for a multi-file source,
-each file's name, size and time) read with the same options. It is written under a temporary name and renamed; a corrupt entry
-is ignored and rebuilt, and temporary folders left by killed processes are removed after a day. Signals are memory-mapped
-copy-on-write: changes stay in memory. Multi-file sources are filled in the temporary folder, where the next process resumes;
-a lock lets one process at a time fill it.
+An entry is valid for the same files (path, size, times of modification and of the last change, and up to 64 pieces of 64 KiB
+spread from first to last; for a multi-file source, each file's name, size and times) read with the same options. The time of
+the last change cannot be set: a file edited with its size and modification time kept is read anew. An entry is written under
+a temporary name and renamed; a corrupt one is ignored and rebuilt, and temporary folders left by killed processes are removed
+after a day. Signals are memory-mapped copy-on-write: changes stay in memory. Multi-file sources are filled in the temporary
+folder, where the next process resumes; a lock lets one process at a time fill it.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ from wavefold.data.lazy import Signals
 from wavefold.data.store import settle
 from wavefold.data.table import Table
 
-VERSION = 5  # of the readers' output; increment it to rebuild all entries
-_EDGE = 1 << 16  # bytes at either end that are hashed
+VERSION = 6  # of the readers' output; increment it to rebuild all entries
+_PIECE = 1 << 16  # bytes
+_PIECES = 64  # of a file that are hashed; smaller files are hashed whole
 _NO_PLACE = (*NO_ROOM, errno.ENOTDIR, errno.EEXIST)
 _DAY = 86_400  # s; no reading or fetching takes that long between two files
 
@@ -109,7 +111,8 @@ def _listing(found: Found) -> str:
     """A digest that identifies the files in a source's folder; '' if it has none."""
     digest = hashlib.sha256()
     for file in files_below(found.folder, found.suffixes) if found.folder else ():
-        digest.update(f"{file.name}\0{file.size}\0{file.changed}\n".encode(errors="surrogateescape"))
+        times = f"{file.changed}\0{file.status_changed}"
+        digest.update(f"{file.name}\0{file.size}\0{times}\n".encode(errors="surrogateescape"))
     return digest.hexdigest() if found.folder else ""
 
 
@@ -146,15 +149,19 @@ def _facts(files: Sequence[Path], options: Mapping[str, object]) -> dict[str, ob
     described = []
     for file in files:
         stat = file.stat()
-        described.append([str(file.resolve()), stat.st_size, stat.st_mtime_ns, _edges(file, stat.st_size)])
+        times = [stat.st_mtime_ns, stat.st_ctime_ns]
+        described.append([str(file.resolve()), stat.st_size, *times, _pieces(file, stat.st_size)])
     return {"version": VERSION, "options": dict(options), "files": described}
 
 
-def _edges(file: Path, size: int) -> str:
-    with open(file, "rb") as stream:
-        head = stream.read(_EDGE)
-        stream.seek(max(size - _EDGE, 0))
-        return hashlib.sha256(head + stream.read(_EDGE)).hexdigest()
+def _pieces(file: Path, size: int) -> str:
+    """SHA-256 of a file's first and last bytes and of pieces between: 4 MB at most, however large the file is."""
+    digest = hashlib.sha256()
+    with open(file, "rb", buffering=0) as stream:
+        for place in np.linspace(0, max(size - _PIECE, 0), min(_PIECES, -(-size // _PIECE))).astype(np.int64).tolist():
+            stream.seek(place)
+            digest.update(stream.read(_PIECE))
+    return digest.hexdigest()
 
 
 def _load(entry: Path, facts: Mapping[str, object]) -> tuple[Table, str] | None:

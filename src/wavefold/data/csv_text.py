@@ -12,9 +12,10 @@ import csv
 import gzip
 import re
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 import simdjson
@@ -89,6 +90,8 @@ def csv_fields(line: bytes, place: str) -> list[str]:
     text = decoded(line, place)
     if '"' not in text:
         return text.split(",")
+    if len(text) > csv.field_size_limit():  # 131,072 characters until something raises it; a signal may be longer
+        csv.field_size_limit(len(text))
     try:
         return next(csv.reader([text], strict=True), [""])
     except csv.Error as error:
@@ -101,20 +104,21 @@ def _unpacked(raw: IO[bytes], path: Path) -> IO[bytes] | gzip.GzipFile:
 
 
 def _whole_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[bytes]:
-    rest, start = b"", True
+    rest, start = list[bytes](), True  # pieces of a line that goes on; joined once, so that a long line costs linear time
     while data := _read(stream, name):
-        data = rest + data
         if start:
             data, start = data.removeprefix(_BOM), False
             if b"\n" not in data and b"\r" in data[:-1]:
                 raise DataError(f"{name}: lines end in a bare CR; save it with LF line endings")
         cut = data.rfind(b"\n") + 1
-        rest = data[cut:]
         if cut:
-            block = data[:cut]
+            block = b"".join([*rest, data[:cut]])
+            rest = []
             yield block.replace(b"\r\n", b"\n") if b"\r" in block else block  # one byte is found far faster than two
+        if cut < len(data):
+            rest.append(data[cut:])
     if rest:
-        yield rest.removesuffix(b"\r")
+        yield b"".join(rest).removesuffix(b"\r")
 
 
 def _read(stream: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
@@ -125,7 +129,8 @@ def _read(stream: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
 
 
 UNNAMED = "Unnamed: 0"  # pandas's name for an unnamed index column
-_NUMBERS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?(,|$)", re.IGNORECASE)
+# numbers joined by commas; without backtracking, which would cost quadratic time in a field of many megabytes
+_NUMBERS = re.compile(r"(?:[+-]?+(?:\d++(?:\.\d*+)?+|\.\d++)(?:e[+-]?+\d++)?+(?:,|$))++", re.IGNORECASE)
 _LONGEST = 60  # characters of a name in an error
 _MOST = 12  # names in an error
 
@@ -139,7 +144,7 @@ def column_names(line: bytes, name: str, *, numbered: bool = False, example: str
     if not line.strip():
         raise DataError(f"{name} line 1: line is empty, expected a header of column names")
     columns = [word.strip() for word in csv_fields(line, f"{name} line 1")]
-    if all(map(_is_number, columns)):
+    if all(map(is_number, columns)):
         raise DataError(f"{name}: has no header; expected a line of column names such as {example}")
     if len(columns) == 1:
         _check_commas(columns, name)
@@ -183,7 +188,7 @@ def _check_commas(columns: Iterable[str], name: str) -> None:
 
 
 def _check_names(columns: Sequence[str], name: str, numbered: bool) -> None:
-    bad = [at for at, word in enumerate(columns) if not word or (_is_number(word) and not numbered)]
+    bad = [at for at, word in enumerate(columns) if not word or (is_number(word) and not numbered)]
     if bad:
         there = shown([columns[bad[0]]])
         raise DataError(f"{name} line 1: column {bad[0] + 1} is named '{there}', expected a header of column names")
@@ -192,9 +197,9 @@ def _check_names(columns: Sequence[str], name: str, numbered: bool) -> None:
         raise DataError(f"{name} line 1: column '{shown([twice])}' appears twice")
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
     """Whether a field is a number, or several joined by commas as in the contest's signals."""
-    return bool(word) and not _NUMBERS.sub("", word.replace(" ", ""))
+    return _NUMBERS.fullmatch(word.replace(" ", "")) is not None
 
 
 RowName = Callable[[int], str]  # a row's number in a block -> its name in an error message
@@ -241,10 +246,61 @@ class RowParser:
         return np.array([number(word, f"{place}: value {i}") for i, word in enumerate(words, 1)], np.float32)
 
 
-class NumberRows:
-    """An array that grows row by row; all rows have the length of the first."""
+Row = TypeVar("Row")
 
-    def __init__(self) -> None:
+
+def split_rows(
+    lines: Sequence[bytes], first: int, name: str, split: Callable[[bytes, int], Row], bad: dict[int, str] | None
+) -> tuple[list[int], list[Row]]:
+    """Split the lines that are rows: their line numbers, and what `split` makes of a line and its number.
+
+    first: number of the first line. bad: receives line number -> error of rows that cannot be split, which are left out; with
+    None the first one raises DataError.
+    """
+    try:
+        numbers = [number for number, line in enumerate(lines, first) if is_row(line, name, number)]
+        return numbers, [split(lines[number - first], number) for number in numbers]
+    except DataError:
+        if bad is None:
+            raise
+    pairs: list[tuple[int, Row]] = []
+    for number, line in enumerate(lines, first):
+        try:
+            if is_row(line, name, number):
+                pairs.append((number, split(line, number)))
+        except DataError as error:
+            bad[number] = str(error)
+    return [number for number, _ in pairs], [row for _, row in pairs]
+
+
+def left_out_lines(bad: Mapping[int, str] | None) -> tuple[tuple[str, str], ...]:
+    """Rows that could not be split, as a table lists samples that were left out. bad: line number -> error."""
+    return tuple((f"line {number}", why) for number, why in sorted((bad or {}).items()))
+
+
+def row_numbers(lines: Ints, bad: Mapping[int, str] | None) -> Strings:
+    """The number of each row in its file, from 0, as ids; those left out are counted. lines: (row,); bad: line -> error."""
+    left_out = np.array(sorted(bad or {}), np.int64)
+    return (np.arange(len(lines)) + np.searchsorted(left_out, lines)).astype(np.str_)
+
+
+def no_rows(name: str, bad: Mapping[int, str] | None) -> DataError:
+    """The error for a file in which no row can be read, or that has none. bad: line number -> error."""
+    if bad:
+        return DataError(f"{name}: none of its {len(bad):,} rows can be read; the first error: {bad[min(bad)]}")
+    return DataError(f"{name}: has a header but no rows")
+
+
+class NumberRows:
+    """An array that grows row by row; all rows have the length of the first.
+
+    skip_bad: whether a row that cannot be read becomes zeros, with its error in `bad`; all rows then have the length that is
+    commonest among the first ones added.
+    """
+
+    def __init__(self, *, skip_bad: bool = False) -> None:
+        self.bad: dict[int, str] = {}  # row -> error
+        self._skip_bad = skip_bad
         self._parser = RowParser(0)
         self._array = np.empty((0, 0), np.float32)
         self._count = 0
@@ -253,7 +309,7 @@ class NumberRows:
     def add(self, texts: Sequence[bytes], place: RowName) -> None:
         """Append rows of comma-separated numbers; DataError for text, NaN, infinity or a different number of values."""
         if not self._first and texts:
-            self._begin(texts[0], place(0))
+            self._begin(texts, place)
         for start in range(0, len(texts), CHUNK):
             chunk = texts[start : start + CHUNK]
             rows = self._parser.together(chunk)
@@ -264,14 +320,24 @@ class NumberRows:
         self._array.resize((self._count, self._parser.width), refcheck=False)
         return self._array
 
-    def _begin(self, text: bytes, place: str) -> None:
-        if not text.strip():
-            raise DataError(f"{place}: has no values, expected comma-separated numbers")
-        self._parser, self._first = RowParser(text.count(b",") + 1), place
+    def _begin(self, texts: Sequence[bytes], place: RowName) -> None:
+        counts = Counter(text.count(b",") for text in texts if text.strip()).most_common(1) if self._skip_bad else []
+        at = next(i for i, text in enumerate(texts) if text.strip() and text.count(b",") == counts[0][0]) if counts else 0
+        if not texts[at].strip():
+            raise DataError(f"{place(at)}: has no values, expected comma-separated numbers")
+        self._parser, self._first = RowParser(texts[at].count(b",") + 1), place(at)
         self._array = np.empty((0, self._parser.width), np.float32)
 
     def _one_by_one(self, texts: Sequence[bytes], start: int, place: RowName) -> Floats:
-        return np.vstack([self._parser.alone(text, place(i), self._first) for i, text in enumerate(texts, start)])
+        rows = np.zeros((len(texts), self._parser.width), np.float32)
+        for i, text in enumerate(texts):
+            try:
+                rows[i] = self._parser.alone(text, place(start + i), self._first)
+            except DataError as error:
+                if not self._skip_bad:
+                    raise
+                self.bad[self._count + i] = str(error)
+        return rows
 
     def _append(self, rows: Floats) -> None:
         end = self._count + len(rows)

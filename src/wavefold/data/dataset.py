@@ -55,6 +55,7 @@ class Dataset:
     notes: tuple[str, ...] = ()  # what the reader guessed or passed over, as lines for the user
     targets: Floats | None = None  # (sample, target): numbers to predict, NaN where unknown; or 0 and 1 for each label
     target_names: tuple[str, ...] = ()  # names of the numbers, or of the labels, in the order of `targets`
+    label_advice: str = ""  # how to name labels, for the error if there are none
 
     def __len__(self) -> int:
         return len(self.signals)
@@ -74,7 +75,8 @@ class Dataset:
     def known_labels(self) -> Ints:
         """Return the labels; DataError if the source has none."""
         if self.labels is None:
-            raise DataError(f"{self.source}: has no labels; training and scoring need a label for each sample")
+            advice = f"; {self.label_advice}" if self.label_advice else ""
+            raise DataError(f"{self.source}: has no labels; training and scoring need a label for each sample{advice}")
         return self.labels
 
 

@@ -37,7 +37,8 @@ class Layout:
     """One file layout of labelled samples.
 
     read(path, *, label_column, group, labels) returns a Table. It also accepts skip_bad and store if `keeps` is "rows",
-    skip_bad if it is "nothing", and the recipe's values named in `options`.
+    skip_bad if it is "nothing", and what `options` names: the recipe's values, and skip_bad if `keeps` is "table" and rows can
+    be left out.
     """
 
     read: Callable[..., Table]
@@ -47,11 +48,13 @@ class Layout:
     suffixes: tuple[str, ...] = ()  # of files that may be uploaded to a server
     keeps: Literal["table", "rows", "nothing"] = "table"  # what the cache keeps: the table, rows as they are read, or nothing
     one_file: bool = True  # whether one file holds many samples
+    label_place: str = "a column 'label'"  # where a source of this layout without columns would have labels
     row: str = "line"  # the word for a sample's place in error messages
     header: tuple[str, ...] = ()  # columns that a CSV of this layout must have
     columns: tuple[str, ...] = ()  # columns that the files themselves provide
     options: tuple[str, ...] = ()  # such as "grid" and "rate"
     groups: tuple[str, ...] = ()  # default group columns of this layout, tried before the usual ones
+    no_labels: str = ""  # what to do if no label column is named, for layouts whose samples have no usual one
 
 
 @dataclass(frozen=True)

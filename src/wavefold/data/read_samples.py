@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
-from wavefold.core.errors import DataError, MissingGroup, UserError, listed, nearest
+from wavefold.core.errors import DataError, MissingGroup, UserError, listed, nearest, plural
 from wavefold.core.registry import Table as Parts
 from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
 from wavefold.data.csv_text import one_named, read_columns, shown
-from wavefold.data.dataset import Dataset, Ints, Strings, class_names, number_labels
+from wavefold.data.dataset import Dataset, Strings, class_names, number_labels
 from wavefold.data.index_csv import check_label
 from wavefold.data.layout import Fetch, Found
+from wavefold.data.missing_words import are_missing, missing_among, spelled
 from wavefold.data.rebin import grid_centres
 from wavefold.data.sky import stars
 from wavefold.data.sources import LAYOUTS, find
-from wavefold.data.table import GROUPS, Table, with_columns
+from wavefold.data.table import GROUPS, Table, with_columns, without
+from wavefold.data.wide_header import label_like
 
 REMOTES: Parts[Fetch] = Parts("remotes")
 
@@ -46,6 +48,7 @@ def read(
     skip_bad: bool = False,
     grouped: bool | None = None,
     apart: Sequence[str] = (),
+    named: Sequence[str] = (),
 ) -> Dataset:
     """Read a file, a folder or `physionet:<database>` into signals (sample, channel, position), ids, labels and groups.
 
@@ -56,18 +59,27 @@ def read(
     source. label_column: "" means the layout's default. labels: False for inference, when label and group columns may be
     missing and labels are not checked. cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder.
     grid: for FITS files, the first and last wavelength and the step in angstrom. rate: for PTB-XL, values per second, 100 or
-    500; 0 takes the lower one that is there. skip_bad: in a multi-file source, skip files that cannot be read and list them
-    in left_out; otherwise the first one raises DataError. grouped: whether a named group column must exist; None means as
-    `labels`. apart: columns of a wide CSV that are not measurements, such as numbers to predict.
+    500; 0 takes the lower one that is there. skip_bad: skip samples (files, or rows of a table) that cannot be read or have no
+    label, and list them in left_out; otherwise the first one raises DataError. grouped: whether a named group column must
+    exist; None means as `labels`. apart: columns of a wide CSV that are not measurements, such as numbers to predict. named:
+    classes that the recipe names: a word such as "none" is a class only if it is among them, among `classes`, or in the file's
+    own list of classes; otherwise it means that the label is missing.
     """
     check_layout(layout)
     found = find(_local(source), layout)
     columns: _Columns = {"label_column": label_column, "group": group, "labels": labels}
     options = {"grid": grid and [float(v) for v in grid], "rate": rate, "apart": [name for name in apart if name]}
+    options["skip_bad"] = skip_bad
     table, digest = _table(found, columns, cache, options, skip_bad)
+    table = _with_labels(table, found, {*named, *(classes or ()), *table.classes}, skip_bad=skip_bad)
     names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
-    numbers = None if table.words is None else _numbers(table.words, names, table, found)
-    groups, grouping = _groups(table, group, found, needed=labels if grouped is None else grouped)
+    numbers = (
+        None if table.words is None else number_labels(table.words.tolist(), names, _places(table, found), found.path.name)
+    )
+    needed = labels if grouped is None else grouped
+    groups, grouping = _groups(table, group, found, needed=needed)
+    if groups is not None:
+        table, groups = _with_lone_groups(table, groups, grouping, needed=needed)
     return Dataset(
         signals=table.signals,
         ids=table.ids,
@@ -84,6 +96,7 @@ def read(
         attrs=table.attrs,
         positions=table.positions,
         notes=table.notes,
+        label_advice=_label_advice(table, found) if numbers is None else "",
     )
 
 
@@ -113,7 +126,7 @@ def _local(source: str | Path) -> Path:
 def _table(found: Found, columns: _Columns, cache: bool, options: Mapping[str, object], skip_bad: bool) -> tuple[Table, str]:
     layout = LAYOUTS[found.layout]
     if layout.keeps == "nothing":
-        return with_digest(layout.read(found.path, **columns, skip_bad=skip_bad))
+        return with_digest(_with_distinct_ids(layout.read(found.path, **columns, skip_bad=skip_bad), found))
     if layout.keeps == "rows":
         return _many(found, columns, cache, {name: options[name] for name in layout.options}, skip_bad)
     given = {**columns, **{name: options[name] for name in layout.options if options[name]}}
@@ -126,7 +139,8 @@ def _many(found: Found, columns: _Columns, cache: bool, options: Mapping[str, ob
     """A multi-file source; one cache entry serves any label column, group column and skip_bad setting."""
 
     def parse(store: Path | None) -> Table:
-        return LAYOUTS[found.layout].read(found.path, **columns, **options, skip_bad=skip_bad, store=store)
+        read_rows = LAYOUTS[found.layout].read
+        return _with_distinct_ids(read_rows(found.path, **columns, **options, skip_bad=skip_bad, store=store), found)
 
     if columns["labels"] and ".csv" in found.path.suffixes:  # the reader checks this too, but a cache hit skips the reader
         check_label(found.path, columns["label_column"], LAYOUTS[found.layout].columns)
@@ -141,19 +155,87 @@ def _many(found: Found, columns: _Columns, cache: bool, options: Mapping[str, ob
 
 
 def _parse(found: Found, given: Mapping[str, object]) -> Table:
-    table = LAYOUTS[found.layout].read(found.path, **given)
+    table = _with_distinct_ids(LAYOUTS[found.layout].read(found.path, **given), found)
     return table if found.meta is None else with_columns(table, read_columns(found.meta), found.meta.name)
 
 
-def _numbers(words: Strings, names: Sequence[str], table: Table, found: Found) -> Ints:
+def _with_distinct_ids(table: Table, found: Found) -> Table:
+    """The table itself; DataError names both places of an id that occurs twice, whatever the reader."""
+    if len(set(table.ids.tolist())) < len(table.ids):
+        _, first, number = np.unique(table.ids, return_index=True, return_inverse=True)
+        again = int(np.argmax(first[number] != np.arange(len(table.ids))))
+        word, lines, id_ = LAYOUTS[found.layout].row, table.lines, table.ids[again]
+        raise DataError(
+            f"{found.path.name} {word} {lines[again]}: id '{id_}' is already in {word} {lines[first[number[again]]]}"
+        )
+    return table
+
+
+def _places(table: Table, found: Found) -> Sequence[str]:
+    """The line or id of each sample, for an error message, (sample,)."""
     layout = LAYOUTS[found.layout]
     if layout.keeps != "table" and ".csv" not in found.path.suffixes:
-        places = table.ids.tolist()  # file names
-    else:
-        places = np.char.add(f"{layout.row} ", table.lines.astype(np.str_)).tolist()
-    if (words == "").any():
-        raise DataError(f"{found.path.name} {places[int(np.argmax(words == ''))]}: the label is empty, expected a class name")
-    return number_labels(words.tolist(), names, places, found.path.name)
+        ids: list[str] = table.ids.tolist()  # file names
+        return ids
+    places: list[str] = np.char.add(f"{layout.row} ", table.lines.astype(np.str_)).tolist()
+    return places
+
+
+def _with_labels(table: Table, found: Found, named: Collection[str], *, skip_bad: bool) -> Table:
+    """Leave out samples without a label, if `skip_bad`; otherwise DataError for the first one. named: as in `read`."""
+    if table.words is None:
+        return table
+    bad = are_missing(table.words, named)
+    if not bad.any():
+        return table
+    rows, places = np.flatnonzero(bad).tolist(), _places(table, found)
+    reasons = {row: _no_label(str(table.words[row]), f"{found.path.name} {places[row]}") for row in rows}
+    if not skip_bad:
+        others = class_names([w for w in set(table.words[~bad].tolist()) | {str(table.words[rows[0]])} if w])
+        raise DataError(f"{reasons[rows[0]]}; {_way_on(str(table.words[rows[0]]), others)}")
+    return without(table, reasons)
+
+
+def _no_label(word: str, place: str) -> str:
+    return f"{place}: the label is {f'{word!r}, which means missing' if word else 'empty'}, expected a class name"
+
+
+def _way_on(word: str, names: Sequence[str]) -> str:
+    """What to do about a missing label. names: all classes, with the word if it is not empty."""
+    way = "leave such samples out with --skip-bad"
+    if not word or len(names) > _FEW:
+        return way
+    quoted = ",".join(f'"{name}"' for name in names)
+    return f"{way}, or, if it is a class, name the classes: --set 'data.classes=[{quoted}]'"
+
+
+def _label_advice(table: Table, found: Found) -> str:
+    """What to do if a source has no labels."""
+    layout = LAYOUTS[found.layout]
+    if layout.no_labels:
+        return layout.no_labels
+    ends = dict.fromkeys([*table.positions[-1:], *table.positions[:1]])
+    likely = [name for name in ends if label_like(table.signals[:][:, 0, table.positions.index(name)])]
+    there = likely or [name for name in table.columns if _has_words(table.columns[name])]
+    if there:
+        also = f" (columns {listed(likely)} hold few whole numbers)" if len(likely) > 1 else f"; columns: {shown(there)}"
+        return f"name their column, such as --set data.label={there[0]}{also}"
+    return f"add {layout.label_place}"
+
+
+def _with_lone_groups(table: Table, groups: Strings, grouping: str, *, needed: bool) -> tuple[Table, Strings]:
+    """Make each sample without a group a group of its own, with a note if groups are needed."""
+    of = [grouping] if grouping in table.columns else [one_named(table.columns, name) for name in ("ra", "dec")]
+    bad = np.any([are_missing(table.columns[name]) for name in of], axis=0)
+    if not bad.any():
+        return table, groups
+    written = [word for name in of for word in missing_among(table.columns[name].tolist())]
+    alone = np.char.add(np.char.add(table.ids, " without "), grouping)
+    note = (
+        f"{int(bad.sum()):,} of {plural(len(bad), 'sample')} {'have' if bad.sum() != 1 else 'has'} no {' or '.join(of)} "
+        f"({spelled(written)}): each is a group of its own"
+    )
+    return replace(table, notes=(*table.notes, note) if needed else table.notes), np.where(bad, alone, groups)
 
 
 def _groups(table: Table, group: str, found: Found, *, needed: bool) -> tuple[Strings | None, str]:
@@ -161,6 +243,7 @@ def _groups(table: Table, group: str, found: Found, *, needed: bool) -> tuple[St
     free = group in ("", "auto")
     usual = (*LAYOUTS[found.layout].groups, *GROUPS)
     names = [there for name in (usual if free else [group]) if (there := one_named(table.columns, name))]
+    names = [name for name in names if not free or _has_words(table.columns[name])]
     if names:
         return table.columns[names[0]], names[0]
     places = [table.columns[there] for name in ("ra", "dec") if (there := one_named(table.columns, name))]
@@ -176,12 +259,21 @@ def _groups(table: Table, group: str, found: Found, *, needed: bool) -> tuple[St
     return None, ""
 
 
+def _has_words(words: Strings) -> bool:
+    distinct = set(words.tolist())
+    return len(missing_among(distinct)) < len(distinct)
+
+
 def _stars(places: Sequence[Strings], found: Found, *, needed: bool) -> Strings | None:
     """Groups by sky position; None if positions are not numbers, or DataError if groups are needed."""
     try:
-        ra, dec = (np.where(words == "", "nan", words).astype(np.float64) for words in places)
+        ra, dec = (np.where(are_missing(words), "nan", words).astype(np.float64) for words in places)
     except ValueError as error:
         if not needed:
             return None
         raise MissingGroup(f"{found.path.name}: grouping by star needs numeric ra and dec in degrees ({error})") from None
-    return stars(ra, dec)
+    return stars(np.where(np.abs(ra) <= _TURN, ra, np.nan), dec)  # -999 and the like are no places
+
+
+_TURN = 360  # degrees
+_FEW = 12  # classes that a message lists

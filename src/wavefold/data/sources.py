@@ -10,11 +10,13 @@ from pathlib import Path
 from wavefold.core.errors import DataError, UserError, listed
 from wavefold.core.registry import Table
 from wavefold.data.arrays import read_arrays
-from wavefold.data.csv_text import check_text, column_names, first_line, missing, one_named
+from wavefold.data.csv_text import check_text, column_names, first_line, is_number, missing, one_named
 from wavefold.data.index_csv import is_index
 from wavefold.data.layout import Found, Layout
+from wavefold.data.other_kinds import unread_kind
 from wavefold.data.ts import read_ts
 from wavefold.data.wide_csv import WORDS, read_wide
+from wavefold.data.wide_header import wide_header
 
 _TEXT = (".csv", ".csv.gz", ".ts", ".ts.gz")
 _CLOSE = 0.75  # minimum similarity (difflib) for suggesting a file name
@@ -90,12 +92,12 @@ def locate_table(path: Path, layout: str) -> Found:
 
 def layout_of(path: Path) -> str:
     """The layout detected from a file's suffix and column names; DataError if it cannot be detected."""
+    if not path.name.endswith(_TEXT):
+        raise DataError(f"{path.name}: {_why_unread(path)}")
     check_text(path)
     if path.name.endswith((".ts", ".ts.gz")):
         return "ts"
-    if not path.name.endswith((".csv", ".csv.gz")):
-        raise DataError(f"{path.name}: not one of {listed(_TEXT)}; set its layout, such as --set data.layout=contest")
-    columns = column_names(first_line(path), path.name, numbered=True)
+    columns = wide_header(first_line(path), path.name).columns
     needs = {name: layout.header for name, layout in LAYOUTS.items() if layout.header}
     for name, header in needs.items():
         if all(one_named(columns, column) for column in header):
@@ -104,6 +106,27 @@ def layout_of(path: Path) -> str:
         first = next((header[0] for header in needs.values()), "0")
         raise missing(columns, first, path.name, "; expected the contest's columns, or one column per position")
     return "wide"
+
+
+def _why_unread(path: Path) -> str:
+    """Why a file of another suffix is not read, and what to do: convert it, or name the layout of a text with commas."""
+    try:
+        line = first_line(path)
+    except DataError:
+        if kind := unread_kind(path, b""):
+            return kind
+        raise  # not text either
+    if kind := unread_kind(path, line):
+        return kind
+    known = f"not one of {listed((*_TEXT, '.npz'))}"
+    if not line.isascii() or b"," not in line:
+        words = line.split()
+        spaced = len(words) > 1 and all(is_number(word.decode()) for word in words if word.isascii())
+        made = f"pandas.read_csv('{path.name}', sep=r'\\s+', header=None).to_csv('{path.stem}.csv', index=False)"
+        return f"{known}; {f'convert it, such as by {made}' if spaced else 'convert it to one of them'}"
+    columns = wide_header(line, path.name).columns
+    layouts = (name for name, layout in LAYOUTS.items() if layout.header and all(one_named(columns, c) for c in layout.header))
+    return f"{known}; if it is a CSV, name its layout: --set data.layout={next(layouts, 'wide')}"
 
 
 def sniff_table(path: Path, suffixes: tuple[str, ...], header: tuple[str, ...] = ()) -> float:
@@ -135,7 +158,7 @@ LAYOUTS: Table[Layout] = Table(
             locate=partial(locate_table, layout="wide"),
             test_files=_tests,
             suffixes=(".csv", ".csv.gz"),
-            options=("apart",),
+            options=("apart", "skip_bad"),
         ),
         "ts": Layout(
             read_ts,
@@ -143,13 +166,17 @@ LAYOUTS: Table[Layout] = Table(
             locate=partial(locate_table, layout="ts"),
             test_files=_tests,
             suffixes=(".ts",),
+            label_place="a line @classLabel true with the classes, and the class at the end of each line of data",
+            options=("skip_bad",),
         ),
         "arrays": Layout(
             read_arrays,
             sniff=partial(sniff_table, suffixes=(".npz",)),
             locate=partial(locate_table, layout="arrays"),
             suffixes=(".npz",),
+            label_place="an array 'labels'",
             row="sample",
+            options=("skip_bad",),
         ),
     },
 )

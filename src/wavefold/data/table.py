@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from wavefold.core.errors import DataError, nearest
 from wavefold.data.csv_text import one_named, shown
 from wavefold.data.dataset import Ints, Signals, Strings, class_word
+from wavefold.data.lazy import part_of
+from wavefold.data.missing_words import are_missing
 
 # columns used as groups by default
 GROUPS = ("record", "group", "patient", "subject", "star", "source_key", "background")
@@ -44,7 +46,7 @@ class Table:
                 f"{name}: no column '{label_column}'; available columns: {there}{nearest(label_column, self.columns)}"
             )
         words = self.columns.get(found or "class")
-        usable = words is not None and (bool(found) or bool((words != "").all()))
+        usable = words is not None and (bool(found) or not bool(are_missing(words).any()))
         return replace(self, words=label_words(words.tolist()) if usable and words is not None else None)
 
 
@@ -63,3 +65,22 @@ def with_columns(table: Table, words: Mapping[str, Strings], name: str) -> Table
         raise DataError(f"{name}: has no row for id '{table.ids[int(np.argmax(missing))]}'")
     more = {column: values[at] for column, values in words.items() if column != "id"}
     return replace(table, columns={**more, **table.columns})  # columns of the signals' own file take precedence
+
+
+def without(table: Table, reasons: Mapping[int, str]) -> Table:
+    """The table without some rows, which are listed as left out; DataError if no row is left. reasons: row -> why."""
+    if not reasons:
+        return table
+    if len(reasons) == len(table.ids):
+        raise DataError(f"{reasons[min(reasons)]}; none of the {len(reasons):,} samples can be used")
+    keep = np.ones(len(table.ids), bool)
+    keep[list(reasons)] = False
+    return replace(
+        table,
+        signals=part_of(table.signals, np.flatnonzero(keep)),
+        ids=table.ids[keep],
+        lines=table.lines[keep],
+        words=None if table.words is None else table.words[keep],
+        columns={name: words[keep] for name, words in table.columns.items()},
+        left_out=(*table.left_out, *((str(table.ids[row]), reasons[row]) for row in sorted(reasons))),
+    )

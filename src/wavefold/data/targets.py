@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from wavefold.core.errors import DataError, nearest
+from wavefold.core.errors import DataError, nearest, plural
 from wavefold.data.csv_text import one_named, shown
 from wavefold.data.dataset import Dataset, Floats, Strings, class_names, class_word
+from wavefold.data.missing_words import are_missing, is_missing, missing_among, spelled
 
-_GAPS = ("", "nan", "na", "n/a", "none", "null", "-", "--")
 _MISSING = (-9999.0, -999.0)  # that catalogues write for unknown values, however they are spelled
 _LARGEST = float(np.finfo(np.float32).max)
 _FLAG = "0 or 1 in every sample"
@@ -30,10 +30,12 @@ def with_numbers(dataset: Dataset, names: Sequence[str]) -> Dataset:
 def with_labels(dataset: Dataset, column: str, names: Sequence[str], *, complete: bool = True) -> Dataset:
     """The samples with the labels that a column lists as targets of 0 and 1, (sample, label).
 
-    An entry is a Python mapping or list ("{'NORM': 100.0}"), or labels separated by ; | or a comma; an empty one has no label.
-    names: labels to use, others are ignored; by default all that occur. DataError if one of them never occurs, if `complete`.
+    An entry is a Python mapping or list ("{'NORM': 100.0}"), or labels separated by ; | or a comma; an empty or missing one has
+    no label, and a note says how many there are. names: labels to use, others are ignored; by default all that occur. DataError
+    if one of them never occurs, if `complete`.
     """
-    lists = [_words(entry) for entry in _column(dataset, column).tolist()]
+    entries = _column(dataset, column).tolist()
+    lists = [[word for word in _words(entry) if word in names or not is_missing(word)] for entry in entries]
     every = class_names([word for words in lists for word in words])
     chosen = tuple(names) or every
     if not chosen:
@@ -49,7 +51,8 @@ def with_labels(dataset: Dataset, column: str, names: Sequence[str], *, complete
             f"{dataset.source}: column '{column}' has no label '{missing[0]}'; it has {shown(every) or 'none'}"
             f"{nearest(missing[0], every)}"
         )
-    return replace(dataset, targets=targets, target_names=chosen)
+    notes = [*_unlabelled(entries, column, names), *_miscased(every, chosen, column)]
+    return replace(dataset, targets=targets, target_names=chosen, notes=(*dataset.notes, *notes))
 
 
 def with_flags(dataset: Dataset, names: Sequence[str]) -> Dataset:
@@ -61,6 +64,27 @@ def with_flags(dataset: Dataset, names: Sequence[str]) -> Dataset:
         text = _column(dataset, names[label])[row]
         raise DataError(f"{dataset.source} id {dataset.ids[row]}: {names[label]} is '{text}', expected {_FLAG}")
     return replace(dataset, targets=targets, target_names=tuple(names))
+
+
+def _unlabelled(entries: Sequence[str], column: str, names: Sequence[str]) -> list[str]:
+    """A note on entries that are empty or a word for a missing one."""
+    words = missing_among(entries, names)
+    count = sum(entry in words for entry in entries) if words else 0
+    if not count:
+        return []
+    return [
+        f"{plural(count, 'sample')} of {len(entries):,} {'have' if count != 1 else 'has'} no entry in '{column}' "
+        f"({spelled(words)}): taken as samples without any of the labels; remove those whose labels are unknown"
+    ]
+
+
+def _miscased(every: Sequence[str], chosen: Sequence[str], column: str) -> list[str]:
+    """A note on labels of the data that differ from one that is learned only in case."""
+    known = {name.casefold(): name for name in chosen}
+    pairs = [f"'{word}' and '{known[word.casefold()]}'" for word in every if word.casefold() in known and word not in chosen]
+    if not chosen or not pairs:
+        return []
+    return [f"'{column}': {', '.join(pairs)} differ only in case and count as other labels; spell them one way in the file"]
 
 
 def check_occurring(dataset: Dataset, truth: Floats, names: Sequence[str]) -> None:
@@ -84,7 +108,7 @@ def _column(dataset: Dataset, name: str) -> Strings:
 
 def _numbers(dataset: Dataset, name: str, expected: str = "a finite number or an empty entry") -> Floats:
     words = np.char.strip(_column(dataset, name))
-    gaps = np.isin(np.char.lower(words), _GAPS)
+    gaps = are_missing(words)
     numeric = np.where(gaps, "nan", words)
     try:
         values = numeric.astype(np.float64)

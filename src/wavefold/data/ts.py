@@ -10,27 +10,29 @@ targets are rejected. Samples are numbered from 0.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from wavefold.core.errors import DataError, listed, nearest
-from wavefold.data.csv_text import NumberRows, decoded, line_blocks
+from wavefold.data.csv_text import NumberRows, decoded, left_out_lines, line_blocks, no_rows, row_numbers
 from wavefold.data.dataset import class_word
-from wavefold.data.table import Table
+from wavefold.data.table import Table, without
 
 _REFUSED = {"timestamps": "time stamps", "missing": "missing values", "targetlabel": "numeric targets"}
 
 
-def read_ts(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
+def read_ts(path: Path, *, label_column: str = "", group: str = "", labels: bool = True, skip_bad: bool = False) -> Table:
     """Read signals (sample, channel, position) and labels from a .ts file; DataError names the line.
 
-    The format has no columns: label_column must be "" if labels are wanted, and group is ignored.
+    The format has no columns: label_column must be "" if labels are wanted, and group is ignored. With skip_bad, samples that
+    cannot be read are listed in left_out; otherwise the first one raises DataError.
     """
     if labels and label_column:
         raise DataError(f"{path.name}: a .ts file has no columns; unset the label column '{label_column}'")
-    rows = _Rows(path.name, labels)
+    rows = _Rows(path.name, labels, skip_bad)
     for first, lines in line_blocks(path):
         rows.add(lines, first)
     return rows.table()
@@ -39,12 +41,13 @@ def read_ts(path: Path, *, label_column: str = "", group: str = "", labels: bool
 class _Rows:
     """The header and the samples read so far."""
 
-    def __init__(self, name: str, labels: bool) -> None:
+    def __init__(self, name: str, labels: bool, skip_bad: bool) -> None:
         self.name = name
+        self.bad: dict[int, str] | None = {} if skip_bad else None  # line -> error of samples that cannot be split
         self.labels = labels
         self.header: dict[str, list[str]] = {}  # by lower-case word
         self.classes: tuple[str, ...] | None = None
-        self.signals = NumberRows()
+        self.signals = NumberRows(skip_bad=skip_bad)
         self.lines: list[int] = []
         self.words: list[str] = []
         self.channels = 0
@@ -56,25 +59,31 @@ class _Rows:
         for number, line in enumerate(lines, first):
             line = line.strip()
             if "data" in self.header and line:
-                texts += self._sample(line, number)
+                texts += self._sample_or_note(line, number)
             elif line and not line.startswith(b"#"):
                 self._take_header(decoded(line, f"{self.name} line {number}"), number)
+                if "data" in self.header and self.bad is not None:  # the first sample may be the bad one
+                    self.channels = _usual_channels(lines[number - first + 1 :], self.classes is not None)
         self.signals.add(texts, lambda i: self._place(start + i // self.channels, i % self.channels))
 
     def table(self) -> Table:
         """Return everything read; DataError if there is no @data or nothing below it."""
         if "data" not in self.header:
             raise DataError(f"{self.name}: has no @data line, expected the header of a .ts file")
-        if not self.lines:
+        if not self.lines and not self.bad:
             raise DataError(f"{self.name}: has a header but no samples below @data")
-        rows = self.signals.whole()
-        return Table(
+        if not self.lines:
+            raise no_rows(self.name, self.bad)
+        rows, lines = self.signals.whole(), np.array(self.lines, np.int64)
+        table = Table(
             signals=rows.reshape(len(self.lines), self.channels, -1),
-            ids=np.arange(len(self.lines)).astype(np.str_),
-            lines=np.array(self.lines, np.int64),
+            ids=row_numbers(lines, self.bad),
+            lines=lines,
             words=None if self.classes is None or not self.labels else np.array(self.words, np.str_),
             classes=self.classes or (),
+            left_out=left_out_lines(self.bad),
         )
+        return without(table, {row // self.channels: why for row, why in reversed(self.signals.bad.items())})
 
     def _take_header(self, line: str, number: int) -> None:
         if not line.startswith("@"):
@@ -84,6 +93,15 @@ class _Rows:
         if key.lower() == "data":
             _refuse(self.header, self.name)
             self.classes = _classes(self.header.get("classlabel", []), self.name)
+
+    def _sample_or_note(self, line: bytes, number: int) -> list[bytes]:
+        try:
+            return self._sample(line, number)
+        except DataError as error:
+            if self.bad is None:
+                raise
+            self.bad[number] = str(error)
+            return []
 
     def _sample(self, line: bytes, number: int) -> list[bytes]:
         *channels, word = line.split(b":")
@@ -109,6 +127,12 @@ class _Rows:
 
     def _place(self, row: int, channel: int) -> str:
         return f"{self.name} line {self.lines[row]}" + (f" channel {channel + 1}" if self.channels > 1 else "")
+
+
+def _usual_channels(lines: Sequence[bytes], classed: bool) -> int:
+    """The commonest number of channels of some samples; 0 if there are none. classed: whether a class comes last."""
+    counts = Counter(line.count(b":") + (0 if classed else 1) for line in lines if line.strip())
+    return counts.most_common(1)[0][0] if counts else 0
 
 
 def _refuse(header: Mapping[str, Sequence[str]], name: str) -> None:

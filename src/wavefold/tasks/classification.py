@@ -123,7 +123,7 @@ class Classification(Classes, SampleTask):
                 f"batches.fractions lists {names}, but the data have no such class: batches follow the class shares of the data"
             )
         few = _few_to_choose_by(dataset, folds) if nets else []
-        return notes + few + _last_class(recipe, dataset.classes)
+        return notes + few + _alike(dataset.classes) + _last_class(recipe, dataset.classes)
 
     def describe(self, dataset: Dataset) -> list[str]:
         """The classes with their shares."""
@@ -193,6 +193,17 @@ def _few_to_choose_by(dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
         f"the validation part has only {plural(int(least[rarest]), 'sample')} of class '{classes[rarest]}': "
         "the choice of the best weights is unreliable; raise split.validation or add samples"
     ]
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    """A note on classes that differ only in case and blanks."""
+    folded: dict[str, list[str]] = {}
+    for name in classes:
+        folded.setdefault("".join(name.casefold().split()), []).append(name)
+    pairs = [" and ".join(f"'{name}'" for name in names) for names in folded.values() if len(names) > 1]
+    if not pairs:
+        return []
+    return [f"classes {listed(pairs)} differ only in case or blanks; if they are one class, spell it one way in the file"]
 
 
 def _last_class(recipe: Recipe, classes: Sequence[str]) -> list[str]:

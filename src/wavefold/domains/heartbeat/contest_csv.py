@@ -14,22 +14,35 @@ import numpy as np
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.files import write_text, write_whole
 from wavefold.core.process import is_main_process
-from wavefold.data.csv_text import NumberRows, column_names, column_place, csv_fields, decoded, is_row, line_blocks, one_named
+from wavefold.data.csv_text import (
+    NumberRows,
+    column_names,
+    column_place,
+    csv_fields,
+    decoded,
+    left_out_lines,
+    line_blocks,
+    no_rows,
+    one_named,
+    split_rows,
+)
 from wavefold.data.dataset import Dataset, check_ids
 from wavefold.data.decimals import joined
-from wavefold.data.table import Table, label_words
+from wavefold.data.table import Table, label_words, without
 
 SIGNALS = "heartbeat_signals"
 _UNIT = "1/125 s"  # sampling interval of every file in the contest
+_Fields = tuple[bytes, list[bytes]]  # of a row: its signal and all its fields
 
 
-def read_contest(path: Path, *, label_column: str = "", group: str = "", labels: bool = True) -> Table:
+def read_contest(path: Path, *, label_column: str = "", group: str = "", labels: bool = True, skip_bad: bool = False) -> Table:
     """Signals (sample, 1, position), ids, labels and extra columns of a contest CSV; DataError names line and id.
 
     label_column: "" means `label`, if present; a named column must exist unless labels is False. group is unused: every
-    column is kept under its name.
+    column is kept under its name. With skip_bad, rows that cannot be read are listed in left_out; otherwise the first one
+    raises DataError.
     """
-    rows = _Rows(path.name)
+    rows = _Rows(path.name, skip_bad)
     for first, lines in line_blocks(path):
         if first == 1:
             rows.head(lines[0])
@@ -78,10 +91,11 @@ def _quoted(word: str) -> str:
 class _Rows:
     """The columns of the file, as read so far."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, skip_bad: bool) -> None:
         self.name = name
         self.columns: list[str] = []
-        self.signals = NumberRows()
+        self.signals = NumberRows(skip_bad=skip_bad)
+        self.bad: dict[int, str] | None = {} if skip_bad else None  # line -> error of rows that cannot be split
         self.fields: list[list[str]] = []  # per column; the signal column stays empty
         self.lines: list[int] = []
 
@@ -94,16 +108,14 @@ class _Rows:
 
     def add(self, lines: Sequence[bytes], first: int) -> None:
         """Add a block of lines; `first` is the line number of its first line."""
-        texts, fields, numbers = [], [], []
-        for number, line in enumerate(lines, first):
-            if is_row(line, self.name, number):
-                text, other = self._split(line, number)
-                texts.append(text)
-                fields.append(other)
-                numbers.append(number)
-        if texts:
-            columns = [self._words(column, numbers) for column in zip(*fields, strict=True)]
-            self.signals.add(texts, lambda i: f"{self.name} line {numbers[i]} (id {columns[self._id][i]})")
+        numbers, pairs = split_rows(lines, first, self.name, self._split, self.bad)
+        if self.bad is not None:
+            numbers, pairs = self._in_utf8(numbers, pairs)
+        if pairs:
+            columns = [self._words(column, numbers) for column in zip(*(fields for _, fields in pairs), strict=True)]
+            self.signals.add(
+                [text for text, _ in pairs], lambda i: f"{self.name} line {numbers[i]} (id {columns[self._id][i]})"
+            )
             self.lines += numbers
             for known, new in zip(self.fields, columns, strict=True):
                 known += new
@@ -113,7 +125,7 @@ class _Rows:
         if not self.columns:
             raise DataError(f"{self.name}: file is empty, expected the columns id,{SIGNALS},label")
         if not self.lines:
-            raise DataError(f"{self.name}: has a header but no rows")
+            raise no_rows(self.name, self.bad)
         lines = np.array(self.lines, np.int64)
         words = dict(zip(self.columns, self.fields, strict=True))
         del words[self.columns[self._values]]
@@ -121,16 +133,18 @@ class _Rows:
         if labels and label_column:
             column_place(self.columns, label_column, self.name)
         found = words.pop(one_named(words, label_column or "label"), None)
-        return Table(
+        table = Table(
             signals=self.signals.whole()[:, None, :],
             ids=ids,
             lines=lines,
             words=label_words(found) if labels and found is not None else None,
             columns={k: np.array(v, np.str_) for k, v in words.items()},
             unit=_UNIT,
+            left_out=left_out_lines(self.bad),
         )
+        return without(table, self.signals.bad)
 
-    def _split(self, line: bytes, number: int) -> tuple[bytes, list[bytes]]:
+    def _split(self, line: bytes, number: int) -> _Fields:
         pieces = line.split(b'"')
         if len(pieces) == 3:  # as the contest writes it: only the signal is quoted
             fields = (pieces[0] + pieces[2]).split(b",")
@@ -138,7 +152,7 @@ class _Rows:
                 return pieces[1], fields
         return self._split_exactly(line, number)
 
-    def _split_exactly(self, line: bytes, number: int) -> tuple[bytes, list[bytes]]:
+    def _split_exactly(self, line: bytes, number: int) -> _Fields:
         words = csv_fields(line, f"{self.name} line {number}")
         if len(words) != len(self.columns):
             raise DataError(
@@ -147,6 +161,18 @@ class _Rows:
             )
         fields = [word.encode() for word in words]
         return fields[self._values], fields
+
+    def _in_utf8(self, numbers: list[int], pairs: list[_Fields]) -> tuple[list[int], list[_Fields]]:
+        """The rows whose fields are UTF-8; the others are noted in `bad`."""
+        good: list[int] = []
+        for at, (number, (_, fields)) in enumerate(zip(numbers, pairs, strict=True)):
+            try:
+                decoded(b",".join(fields), f"{self.name} line {number}")
+                good.append(at)
+            except DataError as error:
+                if self.bad is not None:
+                    self.bad[number] = str(error)
+        return [numbers[at] for at in good], [pairs[at] for at in good]
 
     def _words(self, column: Sequence[bytes], numbers: Sequence[int]) -> list[str]:
         try:

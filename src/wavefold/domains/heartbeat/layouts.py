@@ -113,6 +113,7 @@ LAYOUTS = {
         test_files=partial(files_of, part="test"),
         suffixes=_CSV,
         header=(SIGNALS,),
+        options=("skip_bad",),
     ),
     "wfdb": Layout(
         read_wfdb,
@@ -131,6 +132,8 @@ LAYOUTS = {
         keeps="rows",
         one_file=False,
         columns=(SUPERCLASS,),
+        no_labels=f"its records have several labels each: use recipe ecg12, or --set data.label={SUPERCLASS} to learn each "
+        "combination of labels as a class",
         options=("rate",),
         groups=("patient_id",),
     ),
@@ -143,5 +146,7 @@ LAYOUTS = {
         one_file=False,
         row="sample",
         columns=COLUMNS,
+        no_labels="its records have several diagnoses each: use recipe ecg12 with --set data.label=Dx --set split.way=holdout "
+        "--set 'data.classes=[\"CODE\", ...]', or --set data.label=Dx to learn each combination of codes as a class",
     ),
 }

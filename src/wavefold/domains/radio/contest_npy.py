@@ -27,6 +27,7 @@ from wavefold.data.dataset import Floats, Ints, Strings, check_ids
 from wavefold.data.index_csv import is_part
 from wavefold.data.lazy import Lazy
 from wavefold.data.npy_header import HEAD, Stored, read_header
+from wavefold.data.other_kinds import unread_kind
 from wavefold.data.table import Table, label_words
 from wavefold.domains.radio.cadence import PANELS
 from wavefold.domains.radio.contest_files import END, SUBMISSION, Parts, npy_names, parts_of
@@ -115,9 +116,9 @@ class CadenceFiles:
                 stream.seek(offset)
                 there = stream.readinto(room.data)
         except OSError as error:
-            raise DataError(f"{self.folder.name}/{name}: cannot be read ({error.strerror})") from None
+            raise DataError(f"{_place(self.folder, name)}: cannot be read ({error.strerror})") from None
         if there != len(room):
-            raise DataError(f"{self.folder.name}/{name}: the file has shrunk since the run started; check it and run again")
+            raise DataError(f"{_place(self.folder, name)}: the file has shrunk since the run started; check it and run again")
 
     def _check(self, values: Floats, samples: Ints) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
@@ -127,7 +128,7 @@ class CadenceFiles:
             if len(bad):
                 row, column = bad[0].tolist()
                 raise DataError(
-                    f"{self.folder.name}/{self.names[int(samples[at])]}: panel {panel + 1} has the value "
+                    f"{_place(self.folder, self.names[int(samples[at])])}: panel {panel + 1} has the value "
                     f"{values[at, panel, row, column]:g} in row {row + 1}, column {column + 1}; "
                     "expected finite numbers (set skip_bad to leave such samples out)"
                 )
@@ -207,7 +208,7 @@ class _Looked:
             for i in range(block * _TOGETHER, min((block + 1) * _TOGETHER, len(entries))):
                 if entries[i]:
                     try:
-                        looked[i] = _look(f"{folder}/{entries[i]}", f"{folder.name}/{entries[i]}")
+                        looked[i] = _look(f"{folder}/{entries[i]}", _place(folder, entries[i]))
                     except DataError as error:
                         problems[i] = str(error)
 
@@ -249,9 +250,16 @@ def _check_shapes(looked: _Looked, folder: Path, entries: Sequence[str], problem
     for i, shape in enumerate(shapes):
         if looked.stored[i] and not (usual and shape == usual[0][0]):
             like = f"{usual[0][0]} as most of {folder.name}" if usual and _is_cadence(shape) else f"({PANELS}, time, frequency)"
-            problems[i] = f"{folder.name}/{entries[i]}: has shape {shape}, expected {like}"
+            problems[i] = f"{_place(folder, entries[i])}: has shape {shape}, expected {like}"
+            if len(shape) == 2 and len(entries) == 1:
+                problems[i] += f"; as signals, it {unread_kind(Path(entries[i]), b'')}"
     if not usual:
         raise DataError(problems[min(problems)] if problems else f"{folder.name}: contains no samples; {EXPECTED}")
+
+
+def _place(folder: Path, name: str) -> str:
+    """A file's name for a message, with its folder's; that of the working folder is not known."""
+    return f"{folder.name}/{name}" if folder.name else name
 
 
 def _is_cadence(shape: tuple[int, ...]) -> bool:

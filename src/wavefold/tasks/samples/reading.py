@@ -20,6 +20,7 @@ from wavefold.data import read, test_files
 from wavefold.data.csv_text import one_named
 from wavefold.data.dataset import UNIT, Dataset, Strings, shape_words
 from wavefold.data.lazy import Lazy
+from wavefold.data.missing_words import are_missing
 from wavefold.data.split import SPLITS, Fold, holdout
 from wavefold.data.units import conversion, is_same
 from wavefold.recipe import Recipe, digest_of
@@ -103,6 +104,9 @@ def read_labelled(recipe: Recipe, source: str, info: RunInfo, warn: Log) -> Data
     except MissingGroup:
         dataset = _read(recipe, source, info=info, group="")
         warn(f"{source}: has no column '{recipe.split.group}'; the interval is computed over samples, not over groups")
+    if target.numbered and dataset.labels is None and (column := _extra_column(dataset, info)):  # too few rows to see it
+        warn(f"{source}: column '{column}', which is not among those of the run, is taken for the label")
+        dataset = _read(recipe.with_({"data.label": column}), source, info=info)
     target.truth(dataset)
     return like_training(dataset, info)
 
@@ -132,6 +136,13 @@ def like_training(dataset: Dataset, info: RunInfo) -> Dataset:
 def _positioned(dataset: Dataset, info: RunInfo) -> Dataset:
     """Put columns in the run's order by their names; DataError that names the first one that the run does not have."""
     ours, theirs = info.positions, dataset.positions
+    if (extra := _extra_column(dataset, info)) and not isinstance(dataset.signals, Lazy):
+        at = theirs.index(extra)
+        values = dataset.signals[:, :, at]
+        if np.array_equal(values, np.rint(values)):
+            note = f"column '{extra}' of whole numbers, which is not among those of the run, is left out"
+            signals, theirs = np.delete(dataset.signals, at, axis=2), (*theirs[:at], *theirs[at + 1 :])
+            dataset = replace(dataset, signals=signals, positions=theirs, notes=(*dataset.notes, note))
     if not ours or not theirs or ours == theirs or len(ours) != len(theirs):
         return dataset
     place = {name: at for at, name in enumerate(theirs)}
@@ -146,6 +157,16 @@ def _positioned(dataset: Dataset, info: RunInfo) -> Dataset:
     moved = int((order != np.arange(len(order))).sum())
     note = f"{plural(moved, 'column')} put in the order of the training file, by name"
     return replace(dataset, signals=dataset.signals[:][..., order], positions=ours, notes=(*dataset.notes, note))
+
+
+def _extra_column(dataset: Dataset, info: RunInfo) -> str:
+    """The only column, the first or the last, that a file has beyond those of the run; '' if there is not one."""
+    ours, theirs = info.positions, dataset.positions
+    extra = set(theirs) - set(ours)
+    if not ours or len(theirs) != len(ours) + 1 or len(extra) != 1:
+        return ""
+    (name,) = extra
+    return name if theirs.index(name) in (0, len(theirs) - 1) else ""
 
 
 def _in_unit(dataset: Dataset, info: RunInfo) -> Dataset:
@@ -196,7 +217,7 @@ def column_marks(dataset: Dataset, column: str) -> Strings:
         raise UserError(
             f"{dataset.source}: no column '{column}' to group by; available columns: {there}{nearest(column, dataset.columns)}"
         )
-    words = dataset.columns[found]
+    words = np.where(are_missing(dataset.columns[found]), "", dataset.columns[found])
     if len(set(words.tolist()) - {""}) <= _WORDS:
         return words
     try:
@@ -259,6 +280,7 @@ def _reader(recipe: Recipe, info: RunInfo | None = None) -> Callable[..., Datase
         rate=data.rate or 0,
         skip_bad=data.skip_bad,
         apart=() if numbered else (*(data.targets or ()), data.label),
+        named=data.classes if numbered else (),
     )
     return partial(reader, classes=info.classes) if info and numbered else reader
 

@@ -107,15 +107,28 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
 def check_fits(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> None:
     """Raise UserError if a net, step, flip or classifier of the recipe does not support a dataset's signals or classes."""
     shape, target = dataset.signals.shape, target_of(recipe)
+    width = target.width(losses_of(recipe), len(target.outputs(dataset)))
     for i, member in enumerate(recipe.member):
         if member.model in MODELS:
             net_axes(member, shape, f"member.{i}")
+            _check_net(recipe, member, shape, width, f"member.{i}")
         _check_flips(recipe, member, len(shape), f"member.{i}")
     _check_changes(recipe, shape, len(target.outputs(dataset)))
     if isinstance(dataset.signals, Lazy):
         largest = dataset.signals.at(max((fold.train for fold in folds), key=len))
         for who in _need_memory(recipe):
             check_size(largest, who)
+
+
+def _check_net(recipe: Recipe, member: Member, shape: Sequence[int], width: int, place: str) -> None:
+    """Build a net for the data's shape, without memory for weights; UserError if it cannot be, with a member that can."""
+    try:
+        with torch.device("meta"):
+            new_net(member, shape, width, 0, place)
+    except UserError as error:
+        fitted = next((m.model for m in recipe.member if m.model in target_of(recipe).fitted), "")
+        way = f"; to leave the nets out, add --set 'member=[{{model=\"{fitted}\"}}]'" if fitted else ""
+        raise UserError(f"{error}{way}") from None
 
 
 def describe_members(recipe: Recipe) -> str:
