@@ -35,7 +35,7 @@ from wavefold.data.lazy import Signals
 from wavefold.data.store import settle
 from wavefold.data.table import Table
 
-VERSION = 5  # of the readers' output; increment it to rebuild all entries
+VERSION = 6  # of the readers' output; increment it to rebuild all entries
 _EDGE = 1 << 16  # bytes at either end that are hashed
 _NO_PLACE = (*NO_ROOM, errno.ENOTDIR, errno.EEXIST)
 _DAY = 86_400  # s; no reading or fetching takes that long between two files

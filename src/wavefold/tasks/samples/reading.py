@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -255,12 +256,32 @@ def _reader(recipe: Recipe, info: RunInfo | None = None) -> Callable[..., Datase
         read,
         layout=data.layout,
         label_column=data.label if numbered else "",
-        grid=(info.grid if info else None) or data.grid,
         rate=data.rate or 0,
+        **stated_for(recipe, info),
         skip_bad=data.skip_bad,
         apart=() if numbered else (*(data.targets or ()), data.label),
     )
     return partial(reader, classes=info.classes) if info and numbered else reader
+
+
+class Stated(TypedDict):
+    """The arguments of `read` that say what the run's files state, or the recipe of its own."""
+
+    grid: Sequence[float] | None
+    signal: str
+    wavelength_unit: str
+    medium: str
+
+
+def stated_for(recipe: Recipe, info: RunInfo | None = None) -> Stated:
+    """What to read of files that hold more than one thing: what the run learned from, else what the recipe says."""
+    data, attrs = recipe.data, info.attrs if info else {}
+    return {
+        "grid": (info.grid if info else None) or data.grid,
+        "signal": data.signal or attrs.get("signal", ""),
+        "wavelength_unit": data.wavelength_unit or "",
+        "medium": data.medium or attrs.get("medium", ""),
+    }
 
 
 @contextmanager
