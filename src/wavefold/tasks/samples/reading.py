@@ -127,7 +127,16 @@ def like_training(dataset: Dataset, info: RunInfo) -> Dataset:
         ours, theirs = info.attrs[name], dataset.attrs[name]
         if ours != theirs and not is_same(theirs, ours):
             raise DataError(f"{dataset.source}: its {name} is {theirs}; the run was trained on {ours}")
-    return _in_unit(dataset, info)
+    return _in_unit(_in_medium(dataset, info), info)
+
+
+def _in_medium(dataset: Dataset, info: RunInfo) -> Dataset:
+    """The samples with a note if they state the medium of their wavelengths and the run does not."""
+    medium = dataset.attrs.get("medium")
+    if not medium or not info.axis or "medium" in info.attrs:
+        return dataset
+    note = f"wavelengths are in {medium}; the run does not say whether its own are in vacuum or in air"
+    return replace(dataset, notes=(*dataset.notes, f"{note}: train with data.medium to have them converted"))
 
 
 def _positioned(dataset: Dataset, info: RunInfo) -> Dataset:
