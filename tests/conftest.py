@@ -15,7 +15,9 @@ from wavefold.data import SIMULATORS, WRITERS
 HERE = Path(__file__).resolve().parents[1]
 
 
-LONGEST = [f"test_{name}.py" for name in ("use", "resume", "free_units", "processes", "readme", "new_tasks", "golden", "pipeline")]
+LONGEST = [
+    f"test_{name}.py" for name in ("use", "resume", "free_units", "processes", "readme", "new_tasks", "golden", "pipeline")
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from wavefold.core.errors import UserError
 from wavefold.data.store import Block
-from wavefold.domains.spectra.fits import GRID_UNIT, parse_fits
+from wavefold.domains.spectra.fits import parse_fits
+from wavefold.domains.spectra.medium import GRID_UNIT
 
 fits = pytest.importorskip("astropy.io.fits")
 
@@ -101,6 +102,9 @@ def test_lamosts_table_is_read(tmp_path: Path) -> None:
         "dec": "54.971777",
         "snr": "29.00",  # median flux 14.5 x sqrt(4)
         "filled": "0",
+        "medium": "",
+        "unit": "",
+        "outside": "0",
     }
 
 

@@ -322,7 +322,7 @@ def test_the_plain_kind_is_read_as_the_package_reads_it(tmp_path: Path, gain: st
     record(tmp_path / "7", stored, gain=gain, notes=["#Age: 74", "# Dx: 1,2"], suffix=".mat")
     ours, theirs = read_format16(tmp_path / "7"), wfdb.rdrecord(str(tmp_path / "7"))
     assert ours is not None
-    np.testing.assert_array_equal(ours.values, theirs.p_signal)
+    np.testing.assert_array_equal(np.stack(ours.signals, 1), theirs.p_signal)
     assert (list(ours.leads), list(ours.units), ours.rate) == (theirs.sig_name, theirs.units, theirs.fs)
     assert list(ours.comments) == theirs.comments
 
@@ -331,7 +331,7 @@ def test_other_kinds_are_left_to_the_package(tmp_path: Path) -> None:
     values = np.random.default_rng(0).uniform(-1, 1, (1000, 12))
     wfdb.wrsamp("7", 100, ["mV"] * 12, list(LEADS), p_signal=values, fmt=["212"] * 12, write_dir=str(tmp_path))
     assert read_format16(tmp_path / "7") is None
-    np.testing.assert_allclose(read_record(tmp_path / "7").values, values, atol=1e-3)
+    np.testing.assert_allclose(np.stack(read_record(tmp_path / "7").signals, 1), values, atol=1e-3)
     np.testing.assert_allclose(read(tmp_path, layout="cinc", labels=False).signals[0], values.T, atol=1e-3)
 
 

@@ -21,7 +21,7 @@ from wavefold.data import LAYOUTS, read
 from wavefold.data.bundles import contents
 from wavefold.data.dataset import Dataset
 from wavefold.domains.spectra import contest_txt
-from wavefold.domains.spectra.contest_txt import axis_unit
+from wavefold.domains.spectra.contest_txt import Wavelengths
 
 Real = Callable[[str], Path]
 TEXTS = {"7": "1,2,3", "12": "4,5,6\n", "9": "-1e-3, 0.5,2.5E2 \n"}
@@ -204,7 +204,7 @@ def test_wavelengths_give_the_axis(tmp_path: Path, text: str, axis: list[float],
     for data in (read(path), read(path)):
         assert data.axis is not None
         assert (data.axis.tolist(), data.axis.dtype, data.unit) == (axis, np.float64, unit)
-    assert axis_unit(np.array([4000.0])) == "angstrom"
+    assert Wavelengths("one", np.array([4000.0]), "angstrom").steps == "angstrom"
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ BAD = {
     "large": ({"12": "4,1e39,1"}, "train_data 12.txt: value 2 is '1e39', expected a finite number"),
     "empty": ({"12": ""}, "train_data 12.txt: file is empty, expected 3 values as in most of train_data"),
     "blank": ({"12": "\n \n"}, "train_data 12.txt: file is empty, expected 3 values"),
-    "lines": ({"12": "4\n5\n6"}, "train_data 12.txt: has 1 value, expected 3"),
+    "lines": ({"12": "4\n5\n6"}, "train_data 12.txt: looks like one value a line (3 lines); expected one line of fluxes"),
     "bytes": ({"12": b"\x89PNG,\xff,1"}, "train_data 12.txt: byte 0x89 is not UTF-8"),
     "missing": ({"12": None}, "train_index.csv line 3: id '12' has no 12.txt in train_data"),
     "bracket": ({"12": "4,[5],6"}, "train_data 12.txt: value 2 is '[5]', expected a number"),

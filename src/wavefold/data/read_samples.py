@@ -45,6 +45,9 @@ def read(
     cache: bool = True,
     grid: Sequence[float] | None = None,
     rate: int = 0,
+    signal: str = "",
+    wavelength_unit: str = "",
+    medium: str = "",
     skip_bad: bool = False,
     grouped: bool | None = None,
     apart: Sequence[str] = (),
@@ -59,17 +62,20 @@ def read(
     source. label_column: "" means the layout's default. labels: False for inference, when label and group columns may be
     missing and labels are not checked. cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder.
     grid: for FITS files, the first and last wavelength and the step in angstrom. rate: for PTB-XL, values per second, 100 or
-    500; 0 takes the lower one that is there. skip_bad: skip samples (files, or rows of a table) that cannot be read or have no
-    label, and list them in left_out; otherwise the first one raises DataError. grouped: whether a named group column must
-    exist; None means as `labels`. apart: columns of a wide CSV that are not measurements, such as numbers to predict. named:
-    classes that the recipe names: a word such as "none" is a class only if it is among them, among `classes`, or in the file's
-    own list of classes; otherwise it means that the label is missing.
+    500; 0 takes the lower one that is there. signal: for WFDB records, the name of the signal to cut beats from, or several in
+    order of preference, joined by commas. wavelength_unit: of the numbers in wavelength.txt. medium: "vacuum" or "air", in
+    which wavelengths are wanted. skip_bad: skip samples (files, or rows of a table) that cannot be read or have no label, and
+    list them in left_out; otherwise the first one raises DataError. grouped: whether a named group column must exist; None
+    means as `labels`. apart: columns of a wide CSV that are not measurements, such as numbers to predict. named: classes that
+    the recipe names: a word such as "none" is a class only if it is among them, among `classes`, or in the file's own list of
+    classes; otherwise it means that the label is missing.
     """
     check_layout(layout)
     found = find(_local(source), layout)
     columns: _Columns = {"label_column": label_column, "group": group, "labels": labels}
-    options = {"grid": grid and [float(v) for v in grid], "rate": rate, "apart": [name for name in apart if name]}
-    options["skip_bad"] = skip_bad
+    options: dict[str, object] = {"grid": grid and [float(v) for v in grid], "rate": rate}
+    options |= {"apart": [name for name in apart if name], "skip_bad": skip_bad}
+    options |= {"signal": signal, "wavelength_unit": wavelength_unit, "medium": medium}
     table, digest = _table(found, columns, cache, options, skip_bad)
     table = _with_labels(table, found, {*named, *(classes or ()), *table.classes}, skip_bad=skip_bad)
     names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))

@@ -19,13 +19,15 @@ import numpy as np
 from wavefold.core.errors import DataError
 from wavefold.data.bundles import files_below, natural
 from wavefold.data.csv_text import column_place
-from wavefold.data.dataset import Strings
+from wavefold.data.dataset import UNIT, Strings
 from wavefold.data.store import Filled
 from wavefold.data.table import Table
+from wavefold.domains.heartbeat.signal_choice import MILLIVOLT
 from wavefold.domains.heartbeat.twelve_leads import LEADS, fill_records
 
 NOTES = ("Dx", "Age", "Sex")  # comments of the headers that become columns
 COLUMNS = (*NOTES, "record")
+_LEADS = frozenset(lead.upper() for lead in LEADS)
 _LOOKED_AT = 64  # headers sampled to find the usual rate
 _DIAGNOSIS = re.compile(rb"^#\s*Dx\s*:", re.MULTILINE | re.IGNORECASE)
 _HEAD = 1 << 14  # bytes of a header that are looked at
@@ -51,6 +53,7 @@ def read_cinc(
     """
     if labels and label_column:
         column_place(COLUMNS, label_column, path.name)
+    path = path.absolute()  # "." has no name
     root = path if path.is_dir() else path.parent
     entries = _entries(path)
     rate = _usual_rate(root, list(entries.values()))
@@ -86,6 +89,7 @@ def _table(filled: Filled, ids: Strings, rate: float) -> Table:
         unit=f"1/{rate:g} s",
         left_out=tuple((str(ids[i]), why) for i, why in sorted(filled.problems.items())),
         digest=filled.digest,
+        attrs={UNIT: MILLIVOLT},
     )
 
 
@@ -115,11 +119,13 @@ def _usual_rate(root: Path, entries: Sequence[str]) -> float:
 
 
 def _rate_of(head: bytes) -> float:
-    """The rate in the first line of a header, `name leads rate length`; 0 if there is none."""
-    lines = (line.split() for line in head.decode("latin-1").splitlines() if line.strip() and not line.startswith("#"))
-    words = next(lines, [])
+    """The rate of the leads in a header, `name leads rate length` in its first line times samples per frame; 0 if none."""
+    text = head.decode("latin-1").splitlines()
+    lines = [words for line in text if not line.startswith("#") and (words := line.split())]
+    words = lines[0] if lines else []
     found = re.match(r"\d+(\.\d+)?", words[2]) if len(words) > 2 else None
-    return float(found[0]) if found else 0.0
+    frames = (re.match(r"\d+x(\d+)", line[1]) for line in lines[1:] if line[1:] and line[-1].upper() in _LEADS)
+    return float(found[0]) * max((int(many[1]) for many in frames if many), default=1) if found else 0.0
 
 
 def _head(header: Path) -> bytes:

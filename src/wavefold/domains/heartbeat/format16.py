@@ -28,10 +28,11 @@ class Record:
     """One WFDB record as its header describes it."""
 
     name: str
-    values: NDArray[np.float64]  # (position, lead) in physical units; NaN where marked as invalid
+    signals: tuple[NDArray[np.float64], ...]  # (lead,) of (position,) in physical units; NaN where marked as invalid
     leads: tuple[str, ...]
     units: tuple[str, ...]  # (lead,)
-    rate: float  # values per second
+    rates: tuple[float, ...]  # (lead,) values per second
+    rate: float  # frames per second: the clock of the record and, unless they state another, of its annotations
     comments: tuple[str, ...]  # of the header, without "#"
 
 
@@ -50,12 +51,15 @@ def read_format16(path: Path) -> Record | None:
     if stored is None or float(first["rate"]) <= 0:
         return None
     gains = np.array([float(lead["gain"]) or _DEFAULT_GAIN for lead in leads])
+    values = np.where(stored == _INVALID, np.nan, (stored - _baselines(leads)) / gains)
+    rate = float(first["rate"])
     return Record(
         name=path.name,
-        values=np.where(stored == _INVALID, np.nan, (stored - _baselines(leads)) / gains),
+        signals=tuple(values.T),
         leads=tuple(lead["name"] for lead in leads),
         units=tuple(lead["unit"] or "mV" for lead in leads),
-        rate=float(first["rate"]),
+        rates=(rate,) * len(leads),
+        rate=rate,
         comments=tuple(line[1:].strip() for line in lines if line.startswith("#")),
     )
 

@@ -11,11 +11,12 @@ from wavefold.data.sources import check_exists, files_of, locate_table, sniff_ta
 from wavefold.domains.heartbeat.cinc import COLUMNS, first_headers, has_diagnoses, read_cinc
 from wavefold.domains.heartbeat.contest_csv import SIGNALS, read_contest
 from wavefold.domains.heartbeat.ptbxl import DATABASE, STATEMENTS, SUPERCLASS, read_ptbxl
-from wavefold.domains.heartbeat.wfdb import read_wfdb
+from wavefold.domains.heartbeat.wfdb import SIGNAL, read_wfdb
+from wavefold.domains.heartbeat.wfdb_header import files_named
 
 _CSV = (".csv", ".csv.gz")
 _RECORD = (".hea", ".dat", ".atr")
-_WHOLE = (".hea", ".dat", ".mat")
+_WHOLE = (".hea", ".dat", ".mat", ".xyz", ".bin")
 
 
 def sniff_records(path: Path) -> float:
@@ -35,7 +36,8 @@ def locate_records(path: Path) -> Found:
         raise DataError(f"{path.name}: not a .hea file; layout wfdb needs a folder of .hea, .dat and .atr files, or one .hea")
     if not any(path.glob("*.hea")):
         raise DataError(f"{path.name}: contains no .hea files, expected WFDB records")
-    return Found(path, "wfdb", tuple(sorted(f for f in path.iterdir() if f.suffix in _RECORD)))
+    own = (f for f in path.iterdir() if f.suffix in _RECORD)
+    return Found(path, "wfdb", tuple(sorted({*own, *(f for header in path.glob("*.hea") for f in files_named(header))})))
 
 
 def locate_only_records(path: Path) -> Found:
@@ -59,8 +61,8 @@ def locate_whole_records(path: Path) -> Found:
     """Locate one record, or the records of a folder and its subfolders; DataError if the folder has a training file too."""
     header = _header(path)
     if header.is_file() and not path.is_dir():
-        beside = (f for f in header.parent.iterdir() if f.suffix in _WHOLE)
-        return Found(header, "cinc", tuple(sorted(f for f in beside if f.stem == header.stem)))
+        beside = (f for f in header.parent.iterdir() if f.suffix in _WHOLE and f.stem == header.stem)
+        return Found(header, "cinc", tuple(sorted({*beside, *files_named(header)})))
     check_exists(path)
     if path.is_file():
         raise DataError(f"{path.name}: not a .hea file; layout cinc needs a folder of .hea files and signals, or one .hea")
@@ -100,9 +102,8 @@ def _header(path: Path) -> Path:
 
 def _record_files(header: Path) -> tuple[Path, ...]:
     """The files of one record: those with its name, and those that its header names."""
-    named = set(header.read_text(errors="replace").split())
-    beside = (f for f in header.parent.iterdir() if f.suffix in _RECORD)
-    return tuple(sorted(f for f in beside if f.stem == header.stem or f.name in named))
+    beside = (f for f in header.parent.iterdir() if f.suffix in _RECORD and f.stem == header.stem)
+    return tuple(sorted({*beside, *files_named(header)}))
 
 
 LAYOUTS = {
@@ -123,6 +124,7 @@ LAYOUTS = {
         suffixes=(".zip",),
         one_file=False,
         row="sample",
+        options=(SIGNAL, "skip_bad"),
     ),
     "ptbxl": Layout(
         read_ptbxl,

@@ -17,8 +17,9 @@ import numpy as np
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.data.csv_text import column_place, missing, one_named, read_words
-from wavefold.data.dataset import Ints, Strings, check_ids
+from wavefold.data.dataset import UNIT, Ints, Strings, check_ids
 from wavefold.data.table import Table
+from wavefold.domains.heartbeat.signal_choice import MILLIVOLT
 from wavefold.domains.heartbeat.twelve_leads import fill_records
 
 DATABASE = "ptbxl_database.csv"
@@ -57,6 +58,7 @@ def read_ptbxl(
     label_column: any of these; "" means none. group is ignored: all columns are kept. With
     skip_bad, unreadable records are listed in left_out; otherwise the first one raises DataError.
     """
+    path = path.absolute()  # "." has no name
     file = path / DATABASE if path.is_dir() else path
     columns, lines = read_words(file, example=_EXAMPLE)
     if labels and label_column:
@@ -76,6 +78,7 @@ def read_ptbxl(
         unit=f"1/{rate} s",
         left_out=tuple((str(ids[i]), why) for i, why in sorted(filled.problems.items())),
         digest=filled.digest,
+        attrs={UNIT: MILLIVOLT},
     )
     return table.labelled(label_column, file.name) if labels else table
 

@@ -21,7 +21,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from wavefold.core.errors import UserError, listed, nearest
-from wavefold.data.dataset import Dataset, Floats, Ints
+from wavefold.data.dataset import UNIT, Dataset, Floats, Ints
+from wavefold.domains.heartbeat.signal_choice import MILLIVOLT
 
 CLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 RATE = 100  # values per second
@@ -86,6 +87,7 @@ def simulate_ecg12(count: int, seed: int, *, shape: Sequence[int] = (12, 1000), 
         source=f"simulated records of 12 leads (seed {seed})",
         targets=every[:, [CLASSES.index(name) for name in classes]].astype(np.float32),
         target_names=tuple(classes),
+        attrs={UNIT: MILLIVOLT},
     )
 
 

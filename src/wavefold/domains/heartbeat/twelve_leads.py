@@ -12,12 +12,12 @@ from wavefold.core.errors import DataError, listed
 from wavefold.data.dataset import Floats
 from wavefold.data.store import Block, Filled, fill, working_folder
 from wavefold.domains.heartbeat.format16 import Record
+from wavefold.domains.heartbeat.signal_choice import millivolts, volts
 from wavefold.domains.heartbeat.wfdb import read_record
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 SECONDS = 10
 _ALONE = 4096  # minimum records to use all processors: a record takes about 1 ms, starting workers about 2 s
-_MILLIVOLT = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}  # both of Unicode's micro signs
 
 
 def fill_records(
@@ -66,13 +66,15 @@ def lead_values(record: Record, rate: float) -> Floats:
 
     DataError names the record for a lead that is missing, another rate, a shorter record, an unknown unit or an invalid value.
     """
-    length = length_at(rate)
-    if abs(record.rate - rate) > 1e-3:
-        raise DataError(f"{record.name}: has {record.rate:g} values per second, expected {rate:g} as in the other records")
-    if len(record.values) < length:
-        raise DataError(f"{record.name}: lasts {len(record.values) / rate:g} s, expected at least {SECONDS} s")
-    places = _places(record)
-    values = (record.values[:length, places] * _factors(record, places)).T.astype(np.float32)
+    length, places = length_at(rate), _places(record)
+    for lead, place in zip(LEADS, places, strict=True):
+        if abs(record.rates[place] - rate) > 1e-3:
+            there = f"{record.name}: lead {lead} has" if len(set(record.rates)) > 1 else f"{record.name}: has"
+            raise DataError(f"{there} {record.rates[place]:g} values per second, expected {rate:g} as in the other records")
+    shortest = min(len(record.signals[place]) for place in places)
+    if shortest < length:
+        raise DataError(f"{record.name}: lasts {shortest / rate:g} s, expected at least {SECONDS} s")
+    values = (np.stack([record.signals[place][:length] for place in places], 1) * _factors(record, places)).T.astype(np.float32)
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         lead, at = bad[0].tolist()
@@ -98,6 +100,6 @@ def _places(record: Record) -> list[int]:
 def _factors(record: Record, places: Sequence[int]) -> Floats:
     """What turns each lead's values into millivolt, (lead,)."""
     for lead, place in zip(LEADS, places, strict=True):
-        if record.units[place].lower() not in _MILLIVOLT:
+        if not volts(record.units[place]):
             raise DataError(f"{record.name}: lead {lead} is in '{record.units[place]}', expected mV, uV or V")
-    return np.array([_MILLIVOLT[record.units[place].lower()] for place in places])
+    return np.array([millivolts(record.units[place]) for place in places])

@@ -21,9 +21,11 @@ from wavefold.core.files import write_text
 from wavefold.core.process import is_main_process
 from wavefold.core.progress import Progress
 from wavefold.data.csv_rows import csv_rows
-from wavefold.data.dataset import Dataset, Floats
+from wavefold.data.dataset import UNIT, Dataset, Floats
 from wavefold.data.lazy import row_blocks
+from wavefold.data.units import is_same
 from wavefold.domains.heartbeat.ptbxl import CODES, DATABASE, RATES, STATEMENTS
+from wavefold.domains.heartbeat.signal_choice import MILLIVOLT
 from wavefold.domains.heartbeat.twelve_leads import LEADS, length_at
 
 FOLDS = 10  # of strat_fold
@@ -62,6 +64,9 @@ def _check(dataset: Dataset) -> int:
     if dataset.signals.shape[1:] != (len(LEADS), length_at(rate)):
         shape = " x ".join(map(str, dataset.signals.shape[1:]))
         raise DataError(f"{dataset.source}: samples have shape {shape}; PTB-XL's layout needs {len(LEADS)} x {length_at(rate)}")
+    unit = dataset.attrs.get(UNIT, MILLIVOLT)
+    if not is_same(unit, MILLIVOLT):
+        raise DataError(f"{dataset.source}: values are in {unit}; PTB-XL's layout needs {MILLIVOLT}")
     return rate
 
 

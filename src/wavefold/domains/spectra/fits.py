@@ -10,8 +10,10 @@ lamost image: the primary image's row 0 is flux, row 1 inverse variance, row 3 a
 sdss: HDU 1 is a table with one pixel per row: flux, loglam, ivar, and_mask; HDU 2 is one row of CLASS, Z and so on (also
     `spec-lite`).
 
-Wavelengths are not changed: vacuum and heliocentric in both surveys (header VACUUM, HELIO), not shifted to the rest frame.
-Flux keeps its unit: 1e-17 erg/s/cm2/angstrom in SDSS, relative in LAMOST.
+Wavelengths are heliocentric in both surveys (HELIO) and not shifted to the rest frame. Their unit is what TUNITn, CUNIT1 or
+IRAF's WAT1_001 says, else angstrom. They are in vacuum or in air as VACUUM, AIRORVAC or CTYPE1 (WAVE, AWAV) says: in vacuum in
+both surveys. They are converted to the medium asked for. Flux keeps its unit (TUNITn, BUNIT: 1e-17 erg/s/cm2/angstrom in SDSS,
+none in LAMOST, where it is relative), unless another is asked for.
 
 A pixel is good if flux and inverse variance are finite, the inverse variance is above 0, and the and-mask does not flag it.
 For LAMOST, any of the six bits flags a pixel (bad CCD, bad profile, no sky, bright sky, off the CCD, no data; dr3.lamost.org,
@@ -27,7 +29,8 @@ import io
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, BinaryIO, Protocol
@@ -37,12 +40,16 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, UserError, listed
 from wavefold.core.registry import optional
+from wavefold.data.dataset import UNIT
 from wavefold.data.rebin import Grid, grid_centres, onto_grid, pixel_edges
 from wavefold.data.store import Block
+from wavefold.data.units import conversion
+from wavefold.domains.spectra.medium import AIR, GRID_UNIT, MEDIUM, VACUUM, in_medium
 
 fits = optional("astropy.io.fits", extra="astronomy")
 
-GRID_UNIT = "angstrom"
+OUTSIDE = "outside"
+STATED = (MEDIUM, UNIT, OUTSIDE)  # further facts: what each file says, and how much of the grid it leaves out
 FACTS = ("kind", "class", "subclass", "z", "ra", "dec", "snr", "filled")
 _MOST = 1 << 28  # bytes of an unpacked file: SDSS files with every exposure have about 10 MB
 _LEAST = 0.5  # fraction of the grid's bins that must be measured: below it, most model input would be made up
@@ -54,6 +61,11 @@ _SDSS_COLUMNS = ("loglam", "flux", "ivar", "and_mask")
 _LAMOST_COLUMNS = ("wavelength", "flux", "ivar", "andmask")
 _HEADER_KEYS = {"class": "CLASS", "subclass": "SUBCLASS", "z": "Z", "ra": "RA", "dec": "DEC"}
 _SDSS_KEYS = {**_HEADER_KEYS, "ra": "PLUG_RA", "dec": "PLUG_DEC"}
+_MEDIA = {"vac": VACUUM, "vacuum": VACUUM, "air": AIR, "wave": VACUUM, "awav": AIR, "t": VACUUM, "true": VACUUM, "f": AIR}
+_MEDIA |= {"false": AIR, "1": VACUUM, "0": AIR, "yes": VACUUM, "no": AIR}
+_WAT_UNITS = re.compile(r"\bunits=(\S+)")
+_LOG_UNIT = re.compile(r"(?:log_?(?:10)?|dex)\s*[\s(\[]\s*([^)\]]+?)\s*[)\]]?", re.IGNORECASE)
+_TEN = re.compile(r"\b10\s*(?:\*\*|\^)\s*\(?\s*([+-]?\d+)\s*\)?\s*\*?")
 _EXPECTED = "expected FLUX, IVAR, WAVELENGTH, ANDMASK (LAMOST) or flux, ivar, loglam, and_mask (SDSS)"
 
 _Values = NDArray[np.float64]
@@ -78,24 +90,29 @@ class _Spectrum:
     good: _Bools  # (pixel,)
     ivar: _Values | None  # (pixel,)
     facts: Mapping[str, str] = field(default_factory=dict)
+    medium: str = ""  # "vacuum" or "air", if the file says so
+    unit: str = ""  # of the flux, if the file says so
 
 
-def parse_fits(paths: Sequence[str], *, grid: Grid) -> Block:
+def parse_fits(paths: Sequence[str], *, grid: Grid, medium: str = "", unit: str = "") -> Block:
     """Read files into rows (sample, position) of flux density on a grid in angstrom; a file's error becomes its problem.
+
+    medium: "vacuum" or "air", to which wavelengths of files that state the other are converted; unit: to which flux of files
+    that state another is; "" converts nothing.
 
     Facts are text as in the file, '' if missing: `kind` of layout, `class` in lower case, `subclass`, `z`, `ra` and `dec` in
     degrees, `snr` (the median of flux x sqrt(ivar) over good pixels, the same for all layouts), `filled` (bins without a
-    good pixel, interpolated linearly between neighbours; bins outside the good pixels are 0.0). UserError for an invalid
-    grid.
+    good pixel, interpolated linearly between neighbours; bins outside the good pixels are 0.0). And what the file states:
+    `medium`, `unit` of flux, and `outside`, the number of bins outside the good pixels. UserError for an invalid grid.
     """
     rows = np.zeros((len(paths), len(grid_centres(grid))), np.float32)
     problems = [""] * len(paths)
-    facts: dict[str, list[str]] = {name: [""] * len(paths) for name in FACTS}
+    facts: dict[str, list[str]] = {name: [""] * len(paths) for name in (*FACTS, *STATED)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about non-standard headers; unreadable content still raises
         for at, path in enumerate(paths):
             try:
-                rows[at], found = _row(Path(path), grid)
+                rows[at], found = _row(Path(path), grid, medium, unit)
             except DataError as error:
                 problems[at] = f"{Path(path).name}: {error}"
                 continue
@@ -104,14 +121,70 @@ def parse_fits(paths: Sequence[str], *, grid: Grid) -> Block:
     return Block(rows, problems, facts)
 
 
-def _row(path: Path, grid: Grid) -> tuple[_Values, dict[str, str]]:
+def _row(path: Path, grid: Grid, medium: str, unit: str) -> tuple[_Values, dict[str, str]]:
     """Read one file's row (position,) and its facts; DataError, without the file's name, if it has no usable spectrum."""
-    spectrum = _checked(_opened(path))
+    spectrum = _converted(_checked(_opened(path)), medium, unit)
     binned = onto_grid(10 ** pixel_edges(spectrum.logs), spectrum.flux, spectrum.good, grid)
     _check_coverage(spectrum, binned.measured, grid)
     if not (np.abs(binned.values) < np.finfo(np.float32).max).all():
         raise DataError(f"flux reaches {np.abs(binned.values).max():.3g}; expected values within float32 range")
-    return binned.values, {**spectrum.facts, "snr": _snr(spectrum), "filled": str(int(binned.filled.sum()))}
+    filled = int(binned.filled.sum())
+    outside = len(binned.measured) - int(binned.measured.sum()) - filled
+    stated = {MEDIUM: spectrum.medium, UNIT: spectrum.unit, OUTSIDE: str(outside)}
+    return binned.values, {**spectrum.facts, "snr": _snr(spectrum), "filled": str(filled), **stated}
+
+
+def _converted(spectrum: _Spectrum, medium: str, unit: str) -> _Spectrum:
+    """The spectrum with wavelengths and flux as wanted, where the file says what its own are."""
+    if medium and spectrum.medium and medium != spectrum.medium:
+        spectrum = replace(spectrum, logs=np.log10(in_medium(10**spectrum.logs, spectrum.medium, medium)))
+    if unit and spectrum.unit and unit != spectrum.unit:
+        factor, _ = conversion(spectrum.unit, unit)
+        ivar = None if spectrum.ivar is None else spectrum.ivar / factor**2
+        spectrum = replace(spectrum, flux=spectrum.flux * factor, ivar=ivar)
+    return spectrum
+
+
+def _medium_of(*headers: _Header) -> str:
+    """The medium that headers state; "" if none does. DataError if they disagree."""
+    words = {key: str(h[key]).strip() for h in headers for key in ("VACUUM", "AIRORVAC") if key in h}
+    types = [word for h in headers if (word := str(h.get("CTYPE1", ""))[:4]) in ("WAVE", "AWAV")]
+    words |= {"CTYPE1": types[0]} if types else {}
+    said = {key: _MEDIA[word.lower()] for key, word in words.items() if word.lower() in _MEDIA}
+    if len(set(said.values())) > 1:
+        raise DataError(f"its header says {' and '.join(f'{key} = {words[key]}' for key in said)}; expected one medium")
+    return next(iter(said.values()), "")
+
+
+def _column_unit(header: _Header, names: Sequence[str], column: str) -> str:
+    """TUNITn of a table's column."""
+    numbers = [i for i, name in enumerate(names, 1) if name.lower() == column]
+    return str(header.get(f"TUNIT{numbers[0]}", "")).strip() if numbers else ""
+
+
+def _axis_unit(*headers: _Header) -> str:
+    """The unit of an image's first axis, by CUNIT1, else by IRAF's WAT1_001; "" if none is stated."""
+    for header in headers:
+        found = _WAT_UNITS.search(str(header.get("WAT1_001", "")))
+        if unit := str(header.get("CUNIT1", "")).strip() or (found[1] if found else ""):
+            return unit
+    return ""
+
+
+def _to_angstrom(unit: str) -> tuple[float, bool]:
+    """What turns wavelengths of a unit into angstrom, and whether the unit is that of their logarithm; DataError if unknown."""
+    logarithm = _LOG_UNIT.fullmatch(unit)
+    word = logarithm[1] if logarithm else unit
+    for spelt in (re.sub(r"(?i)^(angstrom|micron)s$", r"\1", word) or GRID_UNIT, word.lower()):
+        with suppress(DataError):
+            return conversion(spelt, GRID_UNIT)[0], bool(logarithm)
+    raise DataError(f"wavelengths are in {unit!r}; expected a unit of length, such as Angstrom or nm")
+
+
+def _flux_unit(text: str) -> str:
+    """A unit of flux as pint spells it: "1e-17 erg/s/angstrom" for "10**(-17) erg/s/Ang"."""
+    word = re.sub(r"\b(Angstroms?|ANGSTROMS?|Ang|A)\b", GRID_UNIT, _TEN.sub(r"1e\1 ", text))
+    return " ".join(re.sub(r"(?<=\d)E(?=[+-]?\d)", "e", word).split())
 
 
 def _opened(path: Path) -> _Spectrum:
@@ -150,10 +223,27 @@ def _read(hdus: Sequence[_Hdu], content: BinaryIO) -> _Spectrum:
     names = {name.lower() for name in columns}
     if names >= set(_SDSS_COLUMNS):
         facts = _sdss_facts(_hdu(hdus, 2), content)
-        return _from_table(table, _SDSS_COLUMNS, _BRIGHTSKY, {**facts, "kind": "sdss"})
-    if names >= set(_LAMOST_COLUMNS):
-        return _from_table(table, _LAMOST_COLUMNS, _LAMOST_BAD, {**_header_facts(header), "kind": "lamost table"})
-    raise DataError(f"its table has columns {listed(columns[:12]) or 'none'}; {_EXPECTED}")
+        spectrum = _from_table(table, _SDSS_COLUMNS, _BRIGHTSKY, {**facts, "kind": "sdss"})
+        wave, is_log = _column_unit(first.header, columns, "loglam"), True
+    elif names >= set(_LAMOST_COLUMNS):
+        facts = {**_header_facts(header), "kind": "lamost table"}
+        spectrum = _from_table(table, _LAMOST_COLUMNS, _LAMOST_BAD, facts)
+        wave, is_log = _column_unit(first.header, columns, "wavelength"), False
+    else:
+        raise DataError(f"its table has columns {listed(columns[:12]) or 'none'}; {_EXPECTED}")
+    stated = _column_unit(first.header, columns, "flux") or str(first.header.get("BUNIT", header.get("BUNIT", "")))
+    return _stating(spectrum, wave or _axis_unit(first.header, header), is_log, stated, first.header, header)
+
+
+def _stating(spectrum: _Spectrum, wave: str, is_log: bool, flux: str, *headers: _Header) -> _Spectrum:
+    """A spectrum in angstrom, with its medium and unit of flux. wave: unit of its wavelengths; is_log: they are logarithms."""
+    factor, says_log = _to_angstrom(wave)
+    logs = spectrum.logs
+    if says_log and not is_log:  # a column of wavelengths that says it holds their logarithms; they were taken as numbers
+        logs = 10**logs
+    if factor != 1.0:
+        logs = logs + np.log10(factor)
+    return replace(spectrum, logs=logs, medium=_medium_of(*headers), unit=_flux_unit(flux))
 
 
 def _whole(hdu: _Hdu, content: BinaryIO) -> _Hdu:
@@ -183,7 +273,8 @@ def _from_image(data: NDArray[np.number], header: _Header) -> _Spectrum:
     ivar = rows[1] if len(rows) > 1 else None
     mask = rows[3] if len(rows) > 3 else np.zeros(rows.shape[1])
     good = _good(rows[0], ivar, mask, _LAMOST_BAD)
-    return _Spectrum(logs, rows[0], good, ivar, {**_header_facts(header), "kind": "lamost image"})
+    spectrum = _Spectrum(logs, rows[0], good, ivar, {**_header_facts(header), "kind": "lamost image"})
+    return _stating(spectrum, _axis_unit(header), True, str(header.get("BUNIT", "")), header)
 
 
 def _from_table(table: NDArray[np.void], columns: Sequence[str], bad_bits: int, facts: Mapping[str, str]) -> _Spectrum:

@@ -15,6 +15,9 @@ from wavefold.data.sources import check_exists
 from wavefold.domains.spectra.contest_txt import read_spectra
 from wavefold.domains.spectra.fits_files import ENDS as FITS
 from wavefold.domains.spectra.fits_files import LABELS, read_fits
+from wavefold.domains.spectra.medium import MEDIUM
+
+_HEAD = 2048  # bytes in which a .txt's first numbers are looked for, below comments
 
 
 def sniff(path: Path, layout: str) -> float:
@@ -26,6 +29,7 @@ def sniff(path: Path, layout: str) -> float:
 def locate(path: Path, layout: str) -> Found:
     """Find the index, or without one the folder, zip or file, with everything read beside it."""
     check_exists(path)
+    path = path.absolute()  # "." has no name
     index = training_index(path) if path.is_dir() else None if _holds_samples(path) else path
     data: Path | None = path
     if index:
@@ -81,7 +85,9 @@ def _holds_numbers(path: Path) -> bool:
     if not name.endswith(".txt") or name.endswith("wavelength.txt") or not path.is_file():
         return False
     with open(path, "rb") as stream:
-        return bool(re.fullmatch(rb"(\xef\xbb\xbf)?[\s\d+\-.,eE]+", stream.read(64)))  # may start with a byte-order mark
+        text = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf")  # a byte-order mark
+    numbers = re.sub(rb"(?m)^#.*\n?", b"", text)[:64]
+    return bool(re.fullmatch(rb"[\s\d+\-.,;eE]+", numbers))
 
 
 LAYOUTS = {
@@ -93,6 +99,7 @@ LAYOUTS = {
         suffixes=(".txt", ".zip"),
         keeps="rows",
         one_file=False,
+        options=("wavelength_unit", MEDIUM),
     ),
     "fits": Layout(
         read_fits,
@@ -103,6 +110,6 @@ LAYOUTS = {
         keeps="rows",
         one_file=False,
         columns=LABELS,
-        options=("grid",),
+        options=("grid", MEDIUM),
     ),
 }

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +131,16 @@ def like_training(dataset: Dataset, info: RunInfo) -> Dataset:
         ours, theirs = info.attrs[name], dataset.attrs[name]
         if ours != theirs and not is_same(theirs, ours):
             raise DataError(f"{dataset.source}: its {name} is {theirs}; the run was trained on {ours}")
-    return _in_unit(dataset, info)
+    return _in_unit(_in_medium(dataset, info), info)
+
+
+def _in_medium(dataset: Dataset, info: RunInfo) -> Dataset:
+    """The samples with a note if they state the medium of their wavelengths and the run does not."""
+    medium = dataset.attrs.get("medium")
+    if not medium or not info.axis or "medium" in info.attrs:
+        return dataset
+    note = f"wavelengths are in {medium}; the run does not say whether its own are in vacuum or in air"
+    return replace(dataset, notes=(*dataset.notes, f"{note}: train with data.medium to have them converted"))
 
 
 def _positioned(dataset: Dataset, info: RunInfo) -> Dataset:
@@ -276,13 +286,33 @@ def _reader(recipe: Recipe, info: RunInfo | None = None) -> Callable[..., Datase
         read,
         layout=data.layout,
         label_column=data.label if numbered else "",
-        grid=(info.grid if info else None) or data.grid,
         rate=data.rate or 0,
+        **stated_for(recipe, info),
         skip_bad=data.skip_bad,
         apart=() if numbered else (*(data.targets or ()), data.label),
         named=data.classes if numbered else (),
     )
     return partial(reader, classes=info.classes) if info and numbered else reader
+
+
+class Stated(TypedDict):
+    """The arguments of `read` that say what the run's files state, or the recipe of its own."""
+
+    grid: Sequence[float] | None
+    signal: str
+    wavelength_unit: str
+    medium: str
+
+
+def stated_for(recipe: Recipe, info: RunInfo | None = None) -> Stated:
+    """What to read of files that hold more than one thing: what the run learned from, else what the recipe says."""
+    data, attrs = recipe.data, info.attrs if info else {}
+    return {
+        "grid": (info.grid if info else None) or data.grid,
+        "signal": data.signal or attrs.get("signal", ""),
+        "wavelength_unit": data.wavelength_unit or "",
+        "medium": data.medium or attrs.get("medium", ""),
+    }
 
 
 @contextmanager

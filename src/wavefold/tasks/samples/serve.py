@@ -32,7 +32,7 @@ from wavefold.tasks.samples.explain import pieces_of
 from wavefold.tasks.samples.export import export_run
 from wavefold.tasks.samples.inference import Members
 from wavefold.tasks.samples.predictions import Predictions
-from wavefold.tasks.samples.reading import like_training
+from wavefold.tasks.samples.reading import like_training, stated_for
 from wavefold.tasks.samples.target import Target, target_of
 
 Values = NDArray[np.float64]
@@ -176,8 +176,7 @@ def _read(recipe: Recipe, info: RunInfo, path: Path) -> InputBatch:
                 path = folder
     named = recipe.data.layout  # of many files: a table may be sent instead
     layout = named if named != "auto" and LAYOUTS[named].one_file else "auto"
-    grid = info.grid or recipe.data.grid
-    dataset = read(path, layout=layout, labels=False, cache=False, grid=grid)
+    dataset = read(path, layout=layout, labels=False, cache=False, **stated_for(recipe, info))
     dataset = like_training(dataset, info)
     return InputBatch(dataset.ids.tolist(), np.asarray(dataset.signals[: len(dataset)], np.float32))
 
