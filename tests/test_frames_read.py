@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import netcdf_file
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.data.lazy import Lazy
@@ -112,6 +113,47 @@ def test_broken_arrays_are_one_line(tmp_path, name, content):
     with pytest.raises(DataError, match=name) as error:
         read_series(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "tif", "png", "gif", "bmp", "pgm", "nc"])
+def test_damaged_files_raise_nothing_but_an_error_of_one_line(tmp_path, kind):
+    rng = np.random.default_rng(5)
+    path = tmp_path / "film" / f"1.{kind}"
+    path.parent.mkdir()
+    values = rng.integers(0, 255, (6, 5, 4), np.uint8)
+    if kind == "npy":
+        np.save(path, values)
+    elif kind == "npz":
+        np.savez_compressed(path, frames=values, time=hours("2014-01-01", 6))
+    elif kind == "nc":
+        with netcdf_file(path, "w") as file:
+            for name, size in zip(("time", "y", "x"), values.shape, strict=True):
+                file.createDimension(name, size)
+            file.createVariable("rain", "i4", ("time", "y", "x"))[:] = values
+    else:
+        Image.fromarray(values[0]).save(path)
+    whole = path.read_bytes()
+    heads = min(len(whole), 200)
+    lines = []
+    for _ in range(80):
+        broken = bytearray(whole)
+        for at in rng.integers(0, heads if rng.random() < 0.5 else len(whole), rng.integers(1, 5)):
+            broken[at] = rng.integers(0, 256)
+        path.write_bytes(broken[: len(whole) if rng.random() < 0.8 else rng.integers(0, len(whole))])
+        try:
+            read_series(path.parent)
+        except UserError as error:
+            lines.append(str(error))
+    assert lines
+    assert not any("\n" in line for line in lines)
+
+
+def test_an_npy_header_that_cannot_be_parsed_is_one_line(tmp_path):
+    np.save(tmp_path / "a.npy", some(3, 2, 2))
+    whole = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(whole.replace(b"), }", b"(, }"))
+    with pytest.raises(DataError, match=r"a.npy: cannot be read as a NumPy array"):
+        read_series(tmp_path / "a.npy")
 
 
 def test_a_cut_npy_is_one_line(tmp_path):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wavefold.core.errors import DataError, listed
+from wavefold.core.errors import DataError, UserError, listed
 from wavefold.core.registry import optional
 from wavefold.data.lazy import LARGE, Floats, Ints, Lazy
 from wavefold.data.series import Series, join_stretches
@@ -217,5 +217,5 @@ class _Opened:
     def _log(self, error: BaseException) -> None:
         if isinstance(error, pictures.DecompressionBombWarning | pictures.DecompressionBombError):
             raise DataError(f"{self._file.name}: too many pixels for a frame; the image was not read") from None
-        if isinstance(error, OSError | ValueError | SyntaxError | EOFError | IndexError | MemoryError):
+        if isinstance(error, Exception) and not isinstance(error, UserError):  # Pillow's parsers raise errors of many kinds
             raise DataError(f"{self._file.name}: cannot be read as an image, expected {listed(IMAGES)}") from None

@@ -17,7 +17,7 @@ from wavefold.core.records import RunInfo
 from wavefold.core.run import RunFolder
 from wavefold.data import SERIES_SIMULATORS
 from wavefold.data.dataset import Floats
-from wavefold.data.hdf5 import h5py
+from wavefold.data.hdf5 import check_hdf5, h5py
 from wavefold.data.lazy import Ints
 from wavefold.data.series import Seconds, Series, Windows, later
 from wavefold.export.served import onnx_model
@@ -78,10 +78,14 @@ def forecast_answer(targets: Sequence[str]) -> Callable[[InputBatch, NDArray[np.
 
 
 def check_grid_file(path: Path, most: int = _MOST) -> None:
-    """Raise DataError for an HDF5 (NetCDF-4) file with links or external data, or too large when decompressed."""
+    """Raise DataError for an HDF5 (NetCDF-4) file with links or external data, or too large when decompressed.
+
+    All its values are read in a child process first, which may crash or be stopped.
+    """
     with open(path, "rb") as stream:
         if not stream.read(4).startswith(_HDF):
             return
+    check_hdf5(path, most=most)
     with h5py.File(path, "r") as file:
         size = _size_of(file, path.name, depth=0)
     if size > most:
