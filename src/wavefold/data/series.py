@@ -19,6 +19,7 @@ from wavefold.data.dataset import Strings
 from wavefold.data.lazy import Floats, Ints, Signals
 
 Seconds = NDArray[np.float64]
+FILE_UNIT = "file's unit"  # in the attrs of a series: the unit that the source states, even if series.unit replaces it
 
 
 @dataclass(frozen=True)

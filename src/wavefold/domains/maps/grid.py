@@ -26,7 +26,7 @@ from wavefold.core.files import digest_file
 from wavefold.core.registry import optional
 from wavefold.data.hdf5 import check_hdf5, h5py
 from wavefold.data.lazy import Floats, Ints, Lazy
-from wavefold.data.series import Seconds, Series, join_stretches, stretches, time_word
+from wavefold.data.series import FILE_UNIT, Seconds, Series, join_stretches, stretches, time_word
 from wavefold.data.series_options import Reading
 from wavefold.domains.maps.calendars import Moments, moments
 
@@ -53,7 +53,7 @@ _MARKS = {  # CF attributes that identify an axis: axis, standard names, units o
     "column": ("X", ("longitude", "grid_longitude", "projection_x_coordinate"), ("degrees_east", "degree_east")),
 }
 _USUAL = {  # names of axes, the likeliest first
-    "time": ("time", "valid_time", "date", "datetime", "t", "step", "lead_time", "frame"),
+    "time": ("time", "valid_time", "date", "datetime", "t", "step", "lead_time", "frame", "lead"),
     "row": ("latitude", "lat", "y", "row", "rows", "rlat", "northing", "south_north", "nlat", "yc", "j"),
     "column": ("longitude", "lon", "x", "column", "columns", "col", "rlon", "easting", "west_east", "nlon", "xc", "i"),
 }
@@ -418,7 +418,7 @@ def _stated(dataset: Dataset, names: tuple[str, ...], roles: dict[str, str]) -> 
     """What the file states of the frames, for the user: variable, axes by role, fill value, valid range and packing."""
     first = dataset[names[0]]
     attrs = {"variable": listed(names), "axes": listed(f"{role} {axis}" for role, axis in roles.items())}
-    attrs |= {"file's unit": str(first.attrs["units"])} if "units" in first.attrs else {}
+    attrs |= {FILE_UNIT: str(first.attrs["units"])} if "units" in first.attrs else {}
     if "_FillValue" in first.encoding:
         attrs["fill value"] = f"{np.asarray(first.encoding['_FillValue']).ravel()[0]:g}"
     low, high = _valid(first)
