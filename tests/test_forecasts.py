@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from wavefold.core.errors import DataError, UserError
+from wavefold.data.series_options import Reading
+from wavefold.data.series_reader import read_series
 from wavefold.tasks.frames.forecasts import Forecasts, check_forecast_target, forecast_columns, write_forecasts
 
 START = 1551830400.0  # 2019-03-06 00:00 UTC
@@ -119,18 +121,48 @@ def test_netcdf_opens_in_xarray_with_times_and_coordinates(tmp_path):
     write_forecasts(tmp_path / "a.nc", made())
     with xarray.open_dataset(tmp_path / "a.nc", engine="scipy") as held:
         assert set(held.data_vars) == {"t2m", "channel_2nd_rain_h"}
-        assert held["t2m"].dims == ("sample", "lead", "row", "column")
+        assert held["t2m"].dims == ("time", "row", "column")  # one forecast ends before the next begins
         assert held["t2m"].attrs["units"] == "°C"
-        np.testing.assert_array_equal(held["channel_2nd_rain_h"], made().frames[:, 1])
-        assert held["time"].values[1, 2] == np.datetime64("2019-03-07T02:00:00")
+        np.testing.assert_array_equal(held["channel_2nd_rain_h"], made().frames[:, 1].reshape(6, 2, 4))
+        assert held["time"].values[5] == np.datetime64("2019-03-07T02:00:00")
         assert held["row"].values.tolist() == [58.0, 57.75]
+        assert held["lead"].values.tolist() == [1, 2, 3, 1, 2, 3]
+        assert held["name"].values.tolist() == ["north, 50%"] * 3 + ["südost"] * 3
+        assert held.attrs["step_seconds"] == 3600
+    together = made(clock=START + np.array([[0.0, 3600, 7200]] * 2))
+    write_forecasts(tmp_path / "c.nc", together)
+    with xarray.open_dataset(tmp_path / "c.nc", engine="scipy") as held:
+        assert held["t2m"].dims == ("sample", "lead", "row", "column")
+        np.testing.assert_array_equal(held["channel_2nd_rain_h"], made().frames[:, 1])
+        assert held["time"].values[1, 2] == np.datetime64("2019-03-06T02:00:00")
         assert held["lead"].values.tolist() == [1, 2, 3]
         assert held["name"].values.tolist() == ["north, 50%", "südost"]
-        assert held.attrs["step_seconds"] == 3600
     write_forecasts(tmp_path / "b.nc", replace(bare(), channels=("row",)))
     with xarray.open_dataset(tmp_path / "b.nc", engine="scipy") as held:
         assert list(held.data_vars) == ["row_0"]
         assert np.isnan(held["row_0"].values).all()
+
+
+def test_netcdf_has_the_axes_of_its_source_and_is_read_again(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    first = {"names": np.array(["a"]), "frames": NUMBERS[:1], "clock": START + np.array([[0.0, 3600, 7200]])}
+    one = made(up="latitude (degrees_north)", across="lon (degrees)", **first)
+    write_forecasts(tmp_path / "a.nc", one)
+    with xarray.open_dataset(tmp_path / "a.nc", engine="scipy") as held:
+        assert held["t2m"].dims == ("time", "latitude", "lon")
+        facts = {name: held[name].attrs for name in ("latitude", "lon")}
+        assert facts["latitude"] == {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}
+        assert facts["lon"] == {"standard_name": "longitude", "units": "degrees_east", "axis": "X"}
+        assert held["time"].attrs == {"standard_name": "time", "axis": "T"}
+        there = held["t2m"].sel(latitude=57.7, lon=-9.3, time="2019-03-06T01:00", method="nearest")
+        assert float(there) == NUMBERS[0, 0, 1, 1, 3]
+    series = read_series(tmp_path / "a.nc", Reading(variable="t2m,channel_2nd_rain_h"))
+    np.testing.assert_array_equal(series.frames, NUMBERS[0].swapaxes(0, 1))
+    assert (series.unit, series.step, series.up) == ("°C", 3600.0, "latitude (degrees_north)")
+    assert series.times.tolist() == [START, START + 3600, START + 7200]
+    assert (series.rows.tolist(), series.columns.tolist()) == (one.rows.tolist(), one.columns.tolist())
+    write_forecasts(tmp_path / "b.nc", replace(one, clock=None, rows=None, columns=None, up="", across=""))
+    assert read_series(tmp_path / "b.nc", Reading(variable="t2m")).frames.shape == (3, 1, 2, 4)
 
 
 @pytest.mark.parametrize("forecasts", [made(), bare(), replace(bare(), past=np.zeros((1, 1, 2, 2, 3), np.float32))])

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 
 from wavefold.core.errors import DataError, UserError
+from wavefold.data import hdf5
+from wavefold.data.hdf5 import check_hdf5
 from wavefold.data.lazy import Lazy
 from wavefold.data.series import Series
 from wavefold.data.series_options import Reading
+from wavefold.data.series_reader import read_series
 from wavefold.domains.maps import grid
 from wavefold.domains.maps.grid import read_grid
 
@@ -143,11 +146,148 @@ def test_several_variables_of_the_same_axes_are_channels(tmp_path: Path) -> None
         read(data, tmp_path, variable="t2m,mean")
 
 
-def test_calendars_that_are_not_the_usual_one_are_refused(tmp_path: Path) -> None:
-    data = dataset(np.arange(6))
-    data["time"].attrs.update(units="days since 2000-01-01", calendar="360_day")
-    with pytest.raises(DataError, match="time counts 'days since 2000-01-01' in the calendar '360_day', expected days"):
+@pytest.mark.parametrize("calendar", ["360_day", "noleap", "365_day", "all_leap"])
+def test_calendars_with_other_dates_keep_order_step_and_gaps_and_say_so(tmp_path: Path, calendar: str) -> None:
+    data = dataset(np.array([0, 1, 2, 3, 8, 9]))
+    data["time"].attrs.update(units="days since 2000-01-01", calendar=calendar)
+    series = read(data, tmp_path)
+    assert (series.times, series.step, series.starts.tolist()) == (None, 86400.0, [0, 4])
+    assert f"in the calendar '{calendar}'" in series.notes[0]
+    assert "1 gap in time, between day 3 and day 8" in series.notes[1]
+    assert series.attrs["calendar"] == calendar
+    data = data.isel(time=slice(None, None, -1))
+    with pytest.raises(DataError, match="its time day 8 is not after day 9"):
         read(data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("units", "calendar", "first"),
+    [
+        ("days since 1-1-1 00:00:0.0", "standard", "1991-06-16T00:00:00"),  # Julian before 1582, as CF has it
+        ("days since 1-1-1 00:00:0.0", "proleptic_gregorian", "1991-06-18T00:00:00"),
+        ("days since 0001-01-01", "julian", "1991-06-16T00:00:00"),
+        ("days since 0001-01-01T06:30Z", "gregorian", "1991-06-16T06:30:00"),
+        ("hours since 1908-01-01 01:00:00 +01:00", "", "1990-12-07T16:00:00"),
+        ("Minutes since 1970-01-01 UTC", "Standard", "1971-05-20T20:40:00"),
+    ],
+)
+def test_times_are_those_of_their_calendar(tmp_path: Path, units: str, calendar: str, first: str) -> None:
+    data = dataset(727000 + np.arange(6))
+    data["time"].attrs.update(units=units, **({"calendar": calendar} if calendar else {}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        series = read(data, tmp_path)
+    assert str(np.datetime64(int(series.times[0]), "s")) == first
+
+
+@pytest.mark.parametrize(
+    ("units", "calendar", "said"),
+    [
+        ("months since 1990-01-01", "", "expected seconds, minutes, hours, days or weeks since a date"),
+        ("days since 1990-13-01", "", "which begins at no date"),
+        ("days since 1990-01-01", "maya", "expected the calendar standard, proleptic_gregorian, julian, noleap or 360_day"),
+        ("weeks since 9000-01-01", "", "is outside the years 1 to 9999"),
+    ],
+)
+def test_times_that_cannot_be_told_are_one_line(tmp_path: Path, units: str, calendar: str, said: str) -> None:
+    data = dataset(100000 + np.arange(6))
+    data["time"].attrs.update(units=units, **({"calendar": calendar} if calendar else {}))
+    with pytest.raises(DataError, match=said):
+        read(data, tmp_path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zero_as_the_default_fill_value_of_zarr_is_a_number(tmp_path: Path, version: int) -> None:
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(tmp_path / "rain.zarr", mode="w", zarr_format=version)
+    rain = np.array([[[0, 1], [0, 2]], [[3, 0], [0, 0]]], np.float32)
+    for name, values, dims in (("rain", rain, AXES), ("lat", np.arange(2.0), ("lat",)), ("lon", np.arange(2.0), ("lon",))):
+        more = {"dimension_names": dims} if version == 3 else {}
+        array = group.create_array(name, shape=values.shape, dtype=values.dtype, fill_value=0, **more)
+        array[:] = values
+        array.attrs.update({"_ARRAY_DIMENSIONS": list(dims)} if version == 2 else {})
+    series = read_grid(tmp_path / "rain.zarr", Reading())
+    np.testing.assert_array_equal(series.frames[:, 0], rain)
+    assert (series.rows.tolist(), series.columns.tolist()) == ([0, 1], [0, 1])
+    assert any("set series.missing=[0]" in note for note in series.notes) == (version == 2)
+    assert np.isnan(read_series(tmp_path / "rain.zarr", Reading(missing=(0.0,))).frames).sum() == 5
+    group["rain"].attrs["_FillValue"] = 0.0 if version == 2 else "AAAAAAAAAAA="
+    if version == 2:
+        assert np.isnan(read_grid(tmp_path / "rain.zarr", Reading()).frames).sum() == 5
+
+
+def test_a_fill_value_that_xarray_wrote_into_zarr_is_missing(tmp_path: Path) -> None:
+    values = VALUES.copy()
+    values[0, 0, 0] = np.nan
+    data = dataset(t2m=(AXES, values))
+    data["t2m"].encoding = {"dtype": "u1", "scale_factor": 0.5, "_FillValue": 0}
+    assert np.isnan(read_grid(written(data, tmp_path, "zarr2"), Reading()).frames).sum() == 1
+
+
+@pytest.mark.parametrize("kind", ["netcdf3", "netcdf4", "zarr2"])
+@pytest.mark.parametrize(
+    "facts", [{"valid_range": np.array([2.0, 30.0])}, {"valid_min": 2.0, "valid_max": 30.0}, {"valid_min": np.float32(2.0)}]
+)
+def test_values_outside_the_valid_range_are_missing(tmp_path: Path, kind: str, facts: dict[str, object]) -> None:
+    data = dataset(t2m=(AXES, np.where(VALUES == 35, -9999, VALUES).astype(np.float32)))
+    data["t2m"].attrs.update(facts)
+    series = read_grid(written(data, tmp_path, kind), Reading())
+    expected = (VALUES < 2) | (VALUES == 35) | ((VALUES > 30) & ("valid_min" not in facts or "valid_max" in facts))
+    np.testing.assert_array_equal(np.isnan(series.frames[:, 0]), expected)
+    assert series.attrs["valid range"].startswith("2 to ")
+
+
+def test_a_valid_range_of_packed_values_is_packed_too(tmp_path: Path) -> None:
+    data = dataset()
+    data["t2m"].encoding = {"dtype": "i2", "scale_factor": 0.1, "add_offset": 10.0, "_FillValue": -999}
+    data["t2m"].attrs["valid_range"] = np.array([-100, 150], np.int16)  # 0 to 25
+    found = read(data, tmp_path).frames[:, 0]
+    np.testing.assert_array_equal(np.isnan(found), VALUES > 25)
+    np.testing.assert_allclose(found[VALUES <= 25], VALUES[VALUES <= 25], atol=1e-5)
+
+
+def test_cells_that_netcdf_never_wrote_are_missing(tmp_path: Path) -> None:
+    values = VALUES.copy()
+    values[2] = np.float32(9.969209968386869e36)
+    data = dataset(t2m=(AXES, values))
+    data["t2m"].encoding["_FillValue"] = None
+    np.testing.assert_array_equal(np.isnan(read(data, tmp_path).frames[:, 0]), values > 1e36)
+
+
+def test_an_axis_of_members_is_doubted_and_one_can_be_kept(tmp_path: Path) -> None:
+    data = dataset(t2m=(("number", *AXES), np.stack([VALUES, VALUES + 1]))).assign_coords(number=[0, 1])
+    series = read(data, tmp_path)
+    assert "the 2 values along axis 'number' are taken for channels" in series.notes[0]
+    assert 'series.channels=["number=0"]' in series.notes[0]
+    one = read_series(tmp_path / "grid.nc", Reading(channels=("number=0",)))
+    np.testing.assert_array_equal(one.frames[:, 0], VALUES)
+
+
+def test_a_file_without_a_time_axis_is_one_frame_at_its_scalar_time(tmp_path: Path) -> None:
+    for i, time in enumerate(HOURS):
+        one = xarray.Dataset({"rain": (AXES[1:], VALUES[i])}, {"time": time, "lat": [51.0, 50.0], "lon": [0.0, 1.0, 2.0]})
+        one.to_netcdf(tmp_path / f"p{i}.nc", engine="scipy" if i % 2 else "h5netcdf")
+    series = read_series(tmp_path)
+    np.testing.assert_array_equal(series.frames[:, 0], VALUES)
+    assert (series.starts.tolist(), series.step) == ([0], 3600.0)
+    assert (series.times == HOURS.astype("M8[s]").astype(np.int64)).all()
+
+
+@pytest.mark.parametrize("most", [0, 1 << 30])
+def test_a_file_over_which_hdf5_does_not_come_back_is_refused_in_time(tmp_path: Path, monkeypatch, most: int) -> None:
+    path = written(dataset(), tmp_path)
+    check_hdf5(path, most=most)
+    stuck = tmp_path / "stuck.py"
+    stuck.write_text("import sys\nsys.stdin.readline()\nwhile True: pass\n")
+    monkeypatch.setattr(hdf5, "_PROBE", stuck)
+    hdf5._PROBES.stop()
+    with pytest.raises(DataError, match=r"grid.nc: cannot be read: HDF5 did not come back within 0.5 seconds"):
+        check_hdf5(path, most=most, limit=0.5)
+    stuck.write_text("import os\nos.abort()\n")
+    with pytest.raises(DataError, match=r"grid.nc: cannot be read: HDF5 crashed"):
+        check_hdf5(path, most=most)
+    monkeypatch.undo()
+    check_hdf5(path, most=most)  # another child
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,10 +8,11 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import netcdf_file
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.data.lazy import Lazy
-from wavefold.data.series import Series
+from wavefold.data.series import Series, time_word
 from wavefold.data.series_options import Reading
 from wavefold.data.series_reader import read_series
 from wavefold.domains.maps import arrays, images
@@ -50,6 +51,84 @@ def test_axes_of_plain_arrays_are_guessed_by_their_number(tmp_path):
     assert four.channels == tuple(f"channel-{i}" for i in range(1, 6))
     np.testing.assert_array_equal(five.frames[4], some(6, 4, 2, 3, 5)[1, 0].transpose(2, 0, 1))
     np.testing.assert_array_equal(five.starts, [0, 4, 8, 12, 16, 20])
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "noted"),
+    [
+        ((50, 16, 20, 3), "time row column channel", False),
+        ((60, 93, 60, 8), "time row column channel", True),
+        ((200, 3, 16, 20), "time channel row column", True),
+        ((200, 1, 16, 16), "time channel row column", True),
+        ((6, 30, 1, 16, 16), "sequence time channel row column", True),
+        ((6, 30, 16, 16, 3), "sequence time row column channel", False),
+        ((40, 24, 24, 3), "time row column channel", False),
+        ((60, 16, 20), "time row column", False),
+        ((384, 384, 49), "time row column", True),
+        ((64, 48, 3), "time row column", True),
+    ],
+)
+def test_an_axis_of_few_values_in_the_place_of_channels_is_one(tmp_path, shape, axes, noted):
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+    series = read_series(tmp_path / "a.npy")
+    assert series.attrs["axes"] == axes
+    size = dict(zip(axes.split(), shape, strict=True))
+    assert series.size == (size["row"], size["column"])
+    assert len(series.channels) == size.get("channel", 1)
+    assert len(series) == size["time"] * size.get("sequence", 1)
+    assert [f"is taken for {axes}" in note and "series.axes=" in note for note in series.notes] == [True] * noted
+
+
+@pytest.mark.parametrize("shape", [(20, 12, 16, 16), (12, 20, 16, 16), (6, 53, 69, 32, 64), (20, 100, 64, 64)])
+def test_axes_that_could_be_several_are_asked_for_and_each_answer_works(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match=r"a.npy: the \d axes of .* could be several; set series.axes to one of ") as error:
+        read_series(tmp_path / "a.npy")
+    for words in str(error.value).split(" one of ")[1].replace('"', "").split(" or "):
+        assert read_series(tmp_path / "a.npy", Reading(axes=words)).attrs["axes"] == words
+
+
+def test_names_and_coordinates_beside_an_array_tell_its_axes(tmp_path):
+    np.savez(tmp_path / "a.npz", film=some(9, 6, 7, 8), channels=list("abcdef"), lat=np.arange(7), lon=np.arange(8))
+    series = read_series(tmp_path / "a.npz")
+    np.testing.assert_array_equal(series.frames, some(9, 6, 7, 8))
+    np.savez(tmp_path / "b.npz", film=some(9, 7, 8, 6), channels=list("abcdef"))
+    assert read_series(tmp_path / "b.npz").notes == ()
+    np.savez(tmp_path / "c.npz", film=some(20, 9, 7, 8), axes="time sequence row column")
+    assert read_series(tmp_path / "c.npz").frames.shape == (180, 1, 7, 8)
+
+
+def test_a_folder_of_arrays_of_one_frame_each_is_a_series(tmp_path):
+    for number in range(12):
+        np.save(tmp_path / f"frame_{number}.npy", some(5, 6) + number)
+    series = read_series(tmp_path)
+    assert series.frames.shape == (12, 1, 5, 6)
+    assert series.frames[:, 0, 0, 0].tolist() == list(range(12))
+    assert (series.starts.tolist(), series.notes) == ([0], ())
+    assert read_series(tmp_path, Reading(axes="row column")).size == (5, 6)
+    assert read_series(tmp_path, Reading(axes="column row")).size == (6, 5)
+    with pytest.raises(DataError, match=r"frame_0.npy: has 2 axes, expected 3 \(time row column\) to 5"):
+        read_series(tmp_path / "frame_0.npy")
+    (tmp_path / "frame_7.npy").unlink()
+    broken = read_series(tmp_path)
+    assert broken.starts.tolist() == [0, 7]
+    assert "1 gap in the numbers, the first: after frame_6.npy comes frame_8.npy" in broken.notes[0]
+
+
+def test_a_folder_of_arrays_named_by_date_has_times(tmp_path):
+    for day in range(28, 34):
+        np.savez(tmp_path / f"{np.datetime64('2019-01-01') + day}.npz", rain=some(5, 6) + day)
+    series = read_series(tmp_path)
+    assert series.frames[:, 0, 0, 0].tolist() == list(range(28, 34))
+    assert (series.step, time_word(series.times[0])) == (86400.0, "2019-01-29 00:00")
+
+
+def test_a_folder_of_pictures_as_arrays_has_colours(tmp_path):
+    for number in range(4):
+        np.save(tmp_path / f"{number}.npy", some(5, 6, 3))
+    series = read_series(tmp_path)
+    assert series.frames.shape == (4, 3, 5, 6)
+    assert "5 x 6 x 3 is taken for row column channel" in series.notes[0]
 
 
 def test_named_axes_put_any_order_right(tmp_path):
@@ -112,6 +191,47 @@ def test_broken_arrays_are_one_line(tmp_path, name, content):
     with pytest.raises(DataError, match=name) as error:
         read_series(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "tif", "png", "gif", "bmp", "pgm", "nc"])
+def test_damaged_files_raise_nothing_but_an_error_of_one_line(tmp_path, kind):
+    rng = np.random.default_rng(5)
+    path = tmp_path / "film" / f"1.{kind}"
+    path.parent.mkdir()
+    values = rng.integers(0, 255, (6, 5, 4), np.uint8)
+    if kind == "npy":
+        np.save(path, values)
+    elif kind == "npz":
+        np.savez_compressed(path, frames=values, time=hours("2014-01-01", 6))
+    elif kind == "nc":
+        with netcdf_file(path, "w") as file:
+            for name, size in zip(("time", "y", "x"), values.shape, strict=True):
+                file.createDimension(name, size)
+            file.createVariable("rain", "i4", ("time", "y", "x"))[:] = values
+    else:
+        Image.fromarray(values[0]).save(path)
+    whole = path.read_bytes()
+    heads = min(len(whole), 200)
+    lines = []
+    for _ in range(80):
+        broken = bytearray(whole)
+        for at in rng.integers(0, heads if rng.random() < 0.5 else len(whole), rng.integers(1, 5)):
+            broken[at] = rng.integers(0, 256)
+        path.write_bytes(broken[: len(whole) if rng.random() < 0.8 else rng.integers(0, len(whole))])
+        try:
+            read_series(path.parent)
+        except UserError as error:
+            lines.append(str(error))
+    assert lines
+    assert not any("\n" in line for line in lines)
+
+
+def test_an_npy_header_that_cannot_be_parsed_is_one_line(tmp_path):
+    np.save(tmp_path / "a.npy", some(3, 2, 2))
+    whole = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(whole.replace(b"), }", b"(, }"))
+    with pytest.raises(DataError, match=r"a.npy: cannot be read as a NumPy array"):
+        read_series(tmp_path / "a.npy")
 
 
 def test_a_cut_npy_is_one_line(tmp_path):
@@ -276,6 +396,75 @@ def test_numbered_images_come_in_the_order_of_their_numbers(tmp_path):
     assert "1 gap in" in series.notes[0]
     assert "after v2_frame4.png comes v2_frame9.png" in series.notes[0]
     assert series.channels == ("value",)
+
+
+def film(folder, names):
+    """Pictures whose values are their place in time."""
+    for place, name in enumerate(names):
+        png(folder / f"{name}.png", np.full((2, 3), place, np.uint8))
+    return read_series(folder)
+
+
+TEN_MINUTES = np.datetime64("2019-06-30T22:00") + np.arange(24) * np.timedelta64(10, "m")
+DAYS = np.datetime64("2019-06-20") + np.arange(24)
+
+
+@pytest.mark.parametrize(
+    ("form", "moments"),
+    [
+        ("radar_%Y%m%d_%H%M", TEN_MINUTES),
+        ("radar_%Y%m%d%H%M", TEN_MINUTES),
+        ("radar_%Y-%m-%dT%H-%M-00Z_512x512", TEN_MINUTES),
+        ("%Y%m%d%H%M%S", TEN_MINUTES),
+        ("sst_%Y-%m-%d", DAYS),
+        ("sst_%Y_%m_%d_v2", DAYS),
+        ("%d.%m.%Y", DAYS),
+        ("%m-%d-%Y %H%M", DAYS),
+    ],
+)
+def test_dates_in_names_are_times(tmp_path, form, moments):
+    series = film(tmp_path / "film", [moment.astype("M8[s]").item().strftime(form) for moment in moments])
+    assert series.frames[:, 0, 0, 0].tolist() == list(range(24))
+    assert series.starts.tolist() == [0]
+    np.testing.assert_array_equal(series.times, moments.astype("M8[s]").astype(np.int64))
+    assert series.step == (600.0 if moments is TEN_MINUTES else 86400.0)
+    assert "times are taken from the names" in series.notes[0]
+    assert len(series.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "starts"),
+    [
+        ([f"frame_{i:03d}_512x512" for i in range(12)], [0]),
+        ([f"frame{i + 1}" for i in range(12)], [0]),
+        ([f"run{i // 6}_frame{i % 6}" for i in range(12)], [0, 6]),
+        ([f"f{i}_t{10 * i:04d}" for i in range(12)], [0]),
+        ([f"2019{i + 5:04d}" for i in range(12)], [0]),  # no dates: a day 13 of month 00
+        (["a1", "b2", "c3"], [0]),
+    ],
+)
+def test_numbers_that_differ_order_the_names(tmp_path, names, starts):
+    series = film(tmp_path / "film", names)
+    assert series.frames[:, 0, 0, 0].tolist() == list(range(len(names)))
+    assert series.starts.tolist() == starts
+    assert series.times is None
+
+
+def test_an_order_that_could_be_another_is_noted(tmp_path):
+    several = film(tmp_path / "several", ["run1_2", "run1_3", "run2_2"])
+    assert (
+        "ordered by the 2 numbers that differ in the names, from the left: run1_2.png first, run2_2.png last"
+        in several.notes[0]
+    )
+    words = film(tmp_path / "words", ["img1", "frame2", "img3"])
+    assert "ordered by the last number in the names, since their words differ" in words.notes[0]
+
+
+def test_a_time_missing_among_the_names_is_a_gap(tmp_path):
+    names = [str(day) for day in DAYS if day != DAYS[7]]
+    series = film(tmp_path / "film", names)
+    assert series.starts.tolist() == [0, 7]
+    assert "1 gap in time, between 2019-06-26 00:00 and 2019-06-28 00:00" in series.notes[1]
 
 
 def test_sub_folders_are_sequences(tmp_path):

@@ -73,6 +73,10 @@ class RunInfo(_Record):
     targets: int = 0  # number of channels to forecast
     step: float | None = None  # seconds
     timed: bool = True  # whether the frames have times
+    rows: tuple[float, ...] | None = None  # coordinates of the frames' rows, such as latitudes; None if unknown
+    columns: tuple[float, ...] | None = None
+    up: str = ""  # name and unit of the rows' coordinates
+    across: str = ""
     range: float = 0.0  # of the target channels in the training part
 
     @property

@@ -7,7 +7,7 @@ in a row: files, simulated sequences, or the frames between gaps in time. No win
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -19,6 +19,7 @@ from wavefold.data.dataset import Strings
 from wavefold.data.lazy import Floats, Ints, Signals
 
 Seconds = NDArray[np.float64]
+FILE_UNIT = "file's unit"  # in the attrs of a series: the unit that the source states, even if series.unit replaces it
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Series:
     up: str = ""  # the same for the rows
     source: str = ""  # path that was read, for messages
     digest: str = ""  # hash of the source's bytes
+    attrs: Mapping[str, str] = field(default_factory=dict)  # what was taken from the source: its variable, axes, calendar
     notes: tuple[str, ...] = field(default=())  # notes for the user, such as gaps in time
 
     def __len__(self) -> int:
@@ -62,13 +64,14 @@ class Series:
         return replace(self, frames=frames)
 
 
-def stretches(times: Seconds, place: str, step: float = 0.0) -> tuple[Ints, float, tuple[str, ...]]:
+def stretches(times: Seconds, place: str, step: float = 0.0, *, dated: bool = True) -> tuple[Ints, float, tuple[str, ...]]:
     """Find where evenly spaced times restart after a gap; returns the starts, the step in seconds and a note on the gaps.
 
-    times: (time,) seconds. step: if known, otherwise the most common difference. DataError, naming `place`, if times repeat
-    or go backwards.
+    times: (time,) seconds. step: if known, otherwise the most common difference. dated: whether they are dates, for messages.
+    DataError, naming `place`, if times repeat or go backwards.
     """
     ahead = np.diff(times)
+    time_word = _moment if dated else _days
     if len(ahead) and ahead.min() <= 0:
         at = int(np.argmax(ahead <= 0))
         raise DataError(
@@ -90,6 +93,14 @@ def stretches(times: Seconds, place: str, step: float = 0.0) -> tuple[Ints, floa
 
 def time_word(seconds: float) -> str:
     """Format a time: 2019-03-01 14:00, with seconds if they are not 0."""
+    return _moment(seconds)
+
+
+def _days(seconds: float) -> str:
+    return f"day {seconds / 86400:.10g}"
+
+
+def _moment(seconds: float) -> str:
     moment = datetime.fromtimestamp(float(seconds), UTC)
     return moment.strftime("%Y-%m-%d %H:%M:%S" if moment.second else "%Y-%m-%d %H:%M")
 

@@ -34,4 +34,5 @@ class Reading:
     offset: float = 0.0
     missing: tuple[float, ...] = ()  # stored codes for missing values
     unit: str = ""  # "" takes the unit of the source
+    in_folder: bool = False  # whether the file is one of a folder, and may hold a single frame; set by `read_series`
     events: Events | None = None

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.core.errors import DataError, UserError, listed, nearest
+from wavefold.core.errors import DataError, UserError, listed, nearest, plural
 from wavefold.core.registry import Table
 from wavefold.data.cache import content_digest
 from wavefold.data.layout import SeriesLayout
 from wavefold.data.lazy import LARGE, Floats, Ints, Lazy, Signals, row_blocks, values_of
+from wavefold.data.numbered import by_name
 from wavefold.data.series import Series, join_stretches, stretches, time_word
 from wavefold.data.series_options import Reading
 
@@ -45,8 +46,10 @@ def read_series(source: str | Path, reading: Reading = _AS_STORED, *, layout: st
     files = SERIES_LAYOUTS[name].parts(path)
     if not files:
         raise DataError(f"{path}: contains no files of layout {name}")
-    series = [_one(file, name if file == path else _surest(file, reading), reading) for file in files]
-    joined = series[0] if list(files) == [path] else _joined(series, path)
+    if list(files) == [path]:
+        return replace(_one(path, name, reading), source=str(source))
+    within = replace(reading, in_folder=True)
+    joined = _joined([_one(file, _surest(file, within), within) for file in files], path)
     return replace(joined, source=str(source))
 
 
@@ -149,6 +152,8 @@ def _joined(series: Sequence[Series], path: Path) -> Series:
     first = series[0]
     for one in series[1:]:
         _check_like(one, first)
+    if len(series) > 1 and all(len(one) == 1 and one.times is None for one in series):
+        return _one_frame_each(series, path)
     if all(one.times is not None for one in series):
         series = sorted(series, key=lambda one: float(one.times[0]) if one.times is not None else 0.0)
     counts = [len(one) for one in series]
@@ -160,13 +165,49 @@ def _joined(series: Sequence[Series], path: Path) -> Series:
         names=np.array([_name(one, name) for one in series for name in one.names.tolist()], np.str_),
         times=None,
         step=max(one.step for one in series),
-        digest=hashlib.sha256("".join(f"{s.digest}  {Path(s.source).name}\n" for s in series).encode()).hexdigest(),
-        notes=tuple(note for one in series for note in one.notes),
+        digest=_digest_of(series),
+        notes=_few(series),
     )
     if any(one.times is None for one in series):
         return joined
     times = np.concatenate([one.times for one in series if one.times is not None])
     return _continued(replace(joined, times=times), begins[1:], [Path(one.source).name for one in series], path.name)
+
+
+def _one_frame_each(series: Sequence[Series], path: Path) -> Series:
+    """Files of a frame each as one series, by the numbers or dates in their names."""
+    numbered = by_name([Path(one.source).name for one in series], path.name)
+    series = [series[i] for i in numbered.order]
+    count = len(numbered.starts)
+    names = [path.name] if count == 1 else [f"{path.name}-{i + 1}" for i in range(count)]
+    gaps = numbered.gaps
+    counted = plural(len(gaps), "gap")
+    more = [f"{path.name}: {counted} in the numbers, the first: {gaps[0]}; {_GAP}"] if gaps else []
+    return replace(
+        series[0],
+        frames=_together([one.frames for one in series]),
+        starts=numbered.starts,
+        names=np.array(names, np.str_),
+        times=numbered.times,
+        step=numbered.step or max(one.step for one in series),
+        digest=_digest_of(series),
+        notes=(*_few(series), *numbered.notes, *more),
+    )
+
+
+_GAP = "no window crosses a gap"  # how notes on gaps end
+_NOTES = 3  # files of a folder whose notes are kept
+
+
+def _few(series: Sequence[Series]) -> tuple[str, ...]:
+    """The notes of the first files that have some; a folder may hold thousands."""
+    noted = [one for one in series if one.notes]
+    more = [f"... and {plural(len(noted) - _NOTES, 'more file')} with such notes"] if len(noted) > _NOTES else []
+    return (*(note for one in noted[:_NOTES] for note in one.notes), *more)
+
+
+def _digest_of(series: Sequence[Series]) -> str:
+    return hashlib.sha256("".join(f"{s.digest}  {Path(s.source).name}\n" for s in series).encode()).hexdigest()
 
 
 def _check_like(one: Series, first: Series) -> None:
@@ -202,7 +243,8 @@ def _continued(joined: Series, begins: Ints, files: Sequence[str], place: str) -
             )
     if np.any(np.diff(times) <= 0):  # sequences in one file overlap in time: nothing to merge
         return joined
-    starts, step, notes = stretches(times, place, joined.step)
+    starts, step, gaps = stretches(times, place, joined.step)
+    notes = (*(note for note in joined.notes if not note.endswith(_GAP)), *gaps)
     kept = np.isin(joined.starts, starts)
     if kept.sum() == len(starts):
         return replace(joined, starts=joined.starts[kept], names=joined.names[kept], step=step, notes=notes)

@@ -65,7 +65,7 @@ class Forecasting:
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Forecasts:
         """Forecast the frames after the end of every segment."""
-        return forecast(run, recipe, source, size=size)
+        return forecast(run, recipe, source, size=size, warn=warn)
 
     def check_target(self, path: str) -> None:
         """Raise UserError if the suffix is unknown or its package is missing."""

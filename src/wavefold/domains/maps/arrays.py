@@ -26,7 +26,17 @@ AXES = ("sequence", "time", "row", "column", "channel")
 EVENTS_WORD = "events = {box = [west, east, south, north], cells = [rows, columns]}"  # the option that a table of events needs
 Beside = Mapping[str, NDArray[np.generic]]  # the arrays beside the frames, by name
 
-_GUESSED = {3: AXES[1:4], 4: AXES[1:], 5: AXES}
+_COLOURS = 4  # an axis of up to so many values is one of channels: grey, colours and opacity
+_READINGS = {  # possible roles by the number of axes, the likeliest first
+    3: (("time", "row", "column"),),
+    4: (("time", "row", "column", "channel"), ("time", "channel", "row", "column")),
+    5: (AXES, ("sequence", "time", "channel", "row", "column"), ("time", "sequence", "channel", "row", "column")),
+}
+_NAMED = {  # what an array of so many axes may be, for an error
+    3: (("time", "row", "column"), ("row", "column", "channel"), ("channel", "row", "column")),
+    4: (*_READINGS[4], ("sequence", "time", "row", "column"), ("time", "sequence", "row", "column")),
+    5: _READINGS[5],
+}
 _ORDER = ("sequence", "time", "channel", "row", "column")  # the axis order of a series
 _CLOCKS = ("time", "times", "time_utc", "times_utc", "timestamp", "timestamps")
 _DATES = (*_CLOCKS, "date", "dates", "datetime", "month", "months", "day", "days")  # beyond _CLOCKS, only if they hold text
@@ -39,7 +49,6 @@ _DATE = re.compile(
     re.ASCII,
 )
 _EARLIEST, _LATEST = -62135596800.0, 32503680000.0  # seconds, the years 1 and 3000
-_BROKEN = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, UserError, NotImplementedError)
 
 
 def read_array(path: Path, reading: Reading) -> Series:
@@ -119,7 +128,7 @@ def _reading(path: Path, member: str = "") -> Iterator[None]:
         yield
     except DataError:
         raise
-    except _BROKEN as error:
+    except Exception as error:  # NumPy, zipfile and zlib raise errors of many kinds for damaged files
         if "pickle" in str(error) or "Python objects" in str(error) or "Object arrays" in str(error):
             raise DataError(f"{place}: contains pickled Python objects or no array; expected an array of numbers") from None
         word = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -183,6 +192,7 @@ def _variable(heads: _Heads, reading: Reading, place: str) -> str:
             )
         return reading.variable
     many = [name for name, (shape, _) in heads.items() if len(shape) >= 3]
+    many = many or [name for name, (shape, _) in heads.items() if len(shape) == 2 and reading.in_folder]
     if len(many) == 1:
         return many[0]
     if many:
@@ -197,7 +207,13 @@ def _series(path: Path, name: str, stored: NDArray[np.generic], beside: Beside, 
     place = path.name if name == "value" else f"{path.name} {name}"
     if stored.dtype.kind not in "biuf":
         raise DataError(f"{place}: has values of type {stored.dtype}, expected numbers")
-    axes = _axes(reading.axes, stored.ndim, place)
+    doubts: tuple[str, ...] = ()
+    if reading.axes.strip():
+        axes = _axes(reading.axes, stored.ndim, place, one_frame=reading.in_folder)
+    else:
+        axes, doubts = _guessed(stored.shape, beside, place, one_frame=reading.in_folder)
+    if "time" not in axes:
+        stored, axes = stored[None], ("time", *axes)
     size = dict(zip(axes, stored.shape, strict=True))
     if not stored.size:
         raise DataError(f"{place}: is empty, {' x '.join(map(str, stored.shape))} for {' '.join(axes)}")
@@ -219,16 +235,16 @@ def _series(path: Path, name: str, stored: NDArray[np.generic], beside: Beside, 
         across="longitude (degrees)" if any(name in beside for name in _COLUMNS if name.startswith("lon")) else "",
         up="latitude (degrees)" if any(name in beside for name in _ROWS if name.startswith("lat")) else "",
         source=str(path),
-        notes=pieces.notes,
+        attrs={"axes": " ".join(axes)},
+        notes=(*doubts, *pieces.notes),
     )
 
 
-def _axes(words: str, count: int, place: str) -> tuple[str, ...]:
-    """The role of each array axis; UserError for unknown or repeated axis names, or a wrong number of them."""
-    if not words.strip():
-        if count not in _GUESSED:
-            raise DataError(f"{place}: has {count} axes, expected 3 (time row column) to 5; set axes to their names")
-        return _GUESSED[count]
+def _axes(words: str, count: int, place: str, *, one_frame: bool) -> tuple[str, ...]:
+    """The role of each array axis, as named; UserError for unknown or repeated axis names, or a wrong number of them.
+
+    one_frame: whether the array may be a single frame, without an axis of time.
+    """
     axes = tuple(words.replace(",", " ").lower().split())
     for word in axes:
         if word not in AXES:
@@ -236,11 +252,77 @@ def _axes(words: str, count: int, place: str) -> tuple[str, ...]:
     if len(set(axes)) < len(axes):
         twice = next(word for word in axes if axes.count(word) > 1)
         raise UserError(f"{place}: axes '{words}' names {twice} twice")
-    if absent := [word for word in AXES[1:4] if word not in axes]:
+    if absent := [word for word in AXES[1:4] if word not in axes and not (one_frame and word == "time")]:
         raise UserError(f"{place}: axes '{words}' lacks {listed(absent)}, expected at least time row column")
     if len(axes) != count:
         raise UserError(f"{place}: axes '{words}' has {len(axes)} names, expected {count} for an array with {count} axes")
     return axes
+
+
+def _guessed(shape: tuple[int, ...], beside: Beside, place: str, *, one_frame: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The likeliest role of each axis by the array's shape and the arrays beside it, and a note if it is doubtful.
+
+    Axes of 1 to 4 values in the place of channels are channels. DataError, with the words that settle it, if no reading or
+    more than one is likely.
+    """
+    if len(shape) not in _READINGS and not (one_frame and len(shape) == 2):
+        ends = "2 (row column) to 5" if one_frame else "3 (time row column) to 5"
+        raise DataError(f"{place}: has {len(shape)} axes, expected {ends}; set series.axes to their names")
+    words = " x ".join(map(str, shape))
+    if "axes" in beside and beside["axes"].dtype.kind == "U" and beside["axes"].size == 1:
+        return _axes(str(beside["axes"].item()), len(shape), place, one_frame=one_frame), ()
+    if len(shape) < 4:
+        return _flat(shape, place, one_frame=one_frame)
+    usual, *others = _READINGS[len(shape)]
+    named = [axes for axes in (usual, *others) if _fits(axes, shape, beside)]
+    if named and len(named) <= len(others) and (named[0] == usual or _plane(named[0], shape) > _COLOURS):
+        return named[0], () if named[0] == usual else (_taken(named[0], words, place),)
+    few = [axes for axes in (usual, *others) if _of(axes, shape, "channel") <= _COLOURS]
+    if plain := [axes for axes in few if _plane(axes, shape) > _COLOURS]:
+        return plain[0], () if plain == [usual] else (_taken(plain[0], words, place),)
+    tiny = all(_plane(axes, shape) <= _COLOURS for axes in (usual, *others))
+    if tiny or 2 * _of(usual, shape, "channel") <= _plane(usual, shape):
+        return usual, () if few == [usual] else (_taken(usual, words, place),)
+    options = " or ".join(f'"{" ".join(axes)}"' for axes in _NAMED[len(shape)])
+    raise DataError(f"{place}: the {len(shape)} axes of {words} could be several; set series.axes to one of {options}")
+
+
+def _flat(shape: tuple[int, ...], place: str, *, one_frame: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The roles of two or three axes, and a note if they could well be others."""
+    words = " x ".join(map(str, shape))
+    if len(shape) == 2:
+        return ("row", "column"), ()
+    if shape[2] <= _COLOURS < min(shape[:2]):
+        colours = ("row", "column", "channel")
+        if one_frame:
+            return colours, (_taken(colours, words, place),)
+        return AXES[1:4], (_taken(AXES[1:4], words, place),)
+    if shape[0] == shape[1] != shape[2] and shape[0] > _COLOURS:
+        note = f"{place}: {words} is taken for time row column, although its first two axes are equal; if time comes last, "
+        return AXES[1:4], (note + 'set series.axes="row column time"',)
+    return AXES[1:4], ()
+
+
+def _plane(axes: tuple[str, ...], shape: tuple[int, ...]) -> int:
+    return min(_of(axes, shape, "row"), _of(axes, shape, "column"))
+
+
+def _of(axes: tuple[str, ...], shape: tuple[int, ...], word: str) -> int:
+    return shape[axes.index(word)] if word in axes else 1
+
+
+def _fits(axes: tuple[str, ...], shape: tuple[int, ...], beside: Beside) -> bool:
+    """Whether names of channels and coordinates beside the array are as many as the axes are long."""
+    for word, names in (("channel", ("channels",)), ("row", _ROWS), ("column", _COLUMNS)):
+        lengths = [len(beside[name]) for name in names if name in beside and beside[name].ndim == 1]
+        if lengths and _of(axes, shape, word) not in lengths:
+            return False
+    return True
+
+
+def _taken(axes: tuple[str, ...], words: str, place: str) -> str:
+    others = [" ".join(other) for other in _NAMED[len(axes)] if other != axes]
+    return f'{place}: {words} is taken for {" ".join(axes)}; if it is another order, set series.axes="{others[0]}" or the like'
 
 
 def _frames(stored: NDArray[np.generic], axes: tuple[str, ...]) -> NDArray[Any] | Lazy:

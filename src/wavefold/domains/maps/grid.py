@@ -1,8 +1,9 @@
 """Reads frames from NetCDF and Zarr with xarray; axes are identified by CF conventions or by common names.
 
 NetCDF-3 is read by scipy, NetCDF-4 by h5netcdf, Zarr versions 2 and 3 as a folder or zip. Large data stay on disk and are read
-on demand: a chunk with many frames is decompressed for every read, so chunks of few frames are fastest. Fill values become NaN
-and packed values are unpacked according to the variable's attributes. Rows keep the file's order.
+on demand: a chunk with many frames is decompressed for every read, so chunks of few frames are fastest. Fill values and values
+outside the valid range become NaN, and packed values are unpacked, according to the variable's attributes. Rows keep the file's
+order.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -23,20 +24,28 @@ from numpy.typing import NDArray
 from wavefold.core.errors import DataError, UserError, listed, nearest
 from wavefold.core.files import digest_file
 from wavefold.core.registry import optional
-from wavefold.data.hdf5 import h5py
+from wavefold.data.hdf5 import check_hdf5, h5py
 from wavefold.data.lazy import Floats, Ints, Lazy
-from wavefold.data.series import Seconds, Series, join_stretches, stretches, time_word
+from wavefold.data.series import FILE_UNIT, Seconds, Series, join_stretches, stretches, time_word
 from wavefold.data.series_options import Reading
+from wavefold.domains.maps.calendars import Moments, moments
 
 if TYPE_CHECKING:
-    from xarray import Dataset
+    from xarray import DataArray, Dataset
+    from zarr.storage import LocalStore, ZipStore
+
+    ZarrStore = LocalStore | ZipStore
 
 xarray = optional("xarray", extra="grids")
 h5netcdf = optional("h5netcdf", extra="grids")
+zarr = optional("zarr", extra="grids")
 zarr_storage = optional("zarr.storage", extra="grids")
 
 _SMALL = 256 * 10**6  # bytes up to which frames are read at once and a Zarr's digest covers all its bytes
 _ZARR_FACTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+_NEVER_WRITTEN = 9.969209968386869e36  # the value of cells that NetCDF never wrote, of floats
+_ZERO = "fill_value of 0"  # our mark on a variable
+_LEVELS = ("level", "lev", "pressure", "isobaricinhpa", "height", "depth", "band", "channel", "z", "plev")
 _SIGNS = {b"\x89HDF": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy"}  # a file's first bytes -> xarray engine
 _MARKS = {  # CF attributes that identify an axis: axis, standard names, units or a part of them
     "time": ("T", ("time",), (" since ",)),
@@ -44,7 +53,7 @@ _MARKS = {  # CF attributes that identify an axis: axis, standard names, units o
     "column": ("X", ("longitude", "grid_longitude", "projection_x_coordinate"), ("degrees_east", "degree_east")),
 }
 _USUAL = {  # names of axes, the likeliest first
-    "time": ("time", "valid_time", "date", "datetime", "t", "step", "lead_time", "frame"),
+    "time": ("time", "valid_time", "date", "datetime", "t", "step", "lead_time", "frame", "lead"),
     "row": ("latitude", "lat", "y", "row", "rows", "rlat", "northing", "south_north", "nlat", "yc", "j"),
     "column": ("longitude", "lon", "x", "column", "columns", "col", "rlon", "easting", "west_east", "nlon", "xc", "i"),
 }
@@ -55,12 +64,14 @@ def read_grid(path: Path, reading: Reading) -> Series:
 
     `reading.variable` names the variable, or several with the same axes, "t2m,msl", which become channels. Axes other than
     time, row and column become channels named "level=500"; those of size 1 are dropped. `reading.axes` gives the role of each
-    axis if its name does not. Only the standard calendar is supported: others, such as 360_day, raise DataError. The digest
-    covers a file's bytes; for a Zarr folder, its metadata and the names and sizes of its chunks, and all bytes if less than
-    256 MB in total: in a larger one, a change that keeps the size is not detected.
+    axis if its name does not. A file without a time axis is one frame, at its scalar time if it has one. Of a calendar whose
+    dates are not those of the standard one, such as 360_day, only order, step and gaps are kept. The digest covers a file's
+    bytes; for a Zarr folder, its metadata and the names and sizes of its chunks, and all bytes if less than 256 MB in total: in
+    a larger one, a change that keeps the size is not detected.
     """
     with _opened(path) as dataset:
         names = _variables(dataset, reading, path.name)
+        dataset = _with_time(dataset, names, reading, path.name)
         roles = _common_roles(dataset, names, reading, path.name)
         grid = _Grid(path, names, tuple(roles[role] for role in ("time", "row", "column")))
         shape = tuple(dataset.sizes[name] for name in grid.axes)
@@ -69,14 +80,19 @@ def read_grid(path: Path, reading: Reading) -> Series:
         unit = listed(dict.fromkeys(str(dataset[name].attrs.get("units", "")) for name in names))
         rows, columns = (_coordinates(dataset, roles[role]) for role in ("row", "column"))
         up, across = (_axis_words(dataset, roles[role]) for role in ("row", "column"))
+        attrs, notes = _stated(dataset, names, roles), _doubts(dataset, names, roles, channels, path.name)
     if not all(shape):
         raise DataError(f"{path.name}: {names[0]} has {shape[0]} frames of {shape[1]} x {shape[2]} cells, expected 1 or more")
-    starts, step, notes = stretches(times, path.name) if times is not None else (np.zeros(1, np.int64), 0.0, ())
+    found = stretches(times.seconds, path.name, dated=times.dated) if times else (np.zeros(1, np.int64), 0.0, ())
+    starts, step, gaps = found
+    seconds = times.seconds if times and times.dated else None
+    if times and times.calendar:
+        attrs["calendar"] = times.calendar
     lazy = Lazy(grid.load, np.arange(shape[0]), (len(channels), *shape[1:]))
     return Series(
         lazy[:] if 4 * np.prod([float(s) for s in lazy.shape]) < _SMALL else lazy,
-        *join_stretches(_stretch_names(path.stem, starts, times), np.diff([*starts, shape[0]]).tolist()),
-        times=times,
+        *join_stretches(_stretch_names(path.stem, starts, seconds), np.diff([*starts, shape[0]]).tolist()),
+        times=seconds,
         step=step,
         channels=channels,
         unit=reading.unit or unit,
@@ -86,7 +102,8 @@ def read_grid(path: Path, reading: Reading) -> Series:
         up=up,
         source=str(path),
         digest=digest_file(path) if path.is_file() else _digest_folder(path),
-        notes=notes,
+        attrs=attrs,
+        notes=(*notes, *(times.notes if times else ()), *gaps),
     )
 
 
@@ -113,9 +130,12 @@ class _Grid:
         time, row, column = self.axes
         found = []
         for name in self.names:
-            part = self._handle()[name].isel({time: slice(first, last)}).transpose(time, ..., row, column).values
+            whole = self._handle()[name]
+            part = whole.isel({time: slice(first, last)}) if time in whole.dims else whole.expand_dims(time)
+            values = part.transpose(time, ..., row, column).values
             with np.errstate(over="ignore"):
-                found.append(part.reshape(len(part), -1, *part.shape[-2:]).astype(np.float32))
+                kept = _where_valid(whole, values).astype(np.float32)
+                found.append(kept.reshape(len(kept), -1, *kept.shape[-2:]))
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
     def _handle(self) -> Dataset:
@@ -145,7 +165,7 @@ def _one_line(name: str) -> Iterator[None]:
     """Turn any error of the underlying packages into a one-line DataError."""
     try:
         yield
-    except (UserError, MemoryError):
+    except UserError:
         raise
     except Exception as error:
         stated = " ".join(str(error).split())[:200]
@@ -163,10 +183,29 @@ def _open(path: Path) -> Dataset:
         source, options = path, {"engine": _engine(path)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd attributes that are still understood
-        dataset: Dataset = xarray.open_dataset(
-            source, decode_times=False, decode_timedelta=False, chunks=None, cache=False, **options
+        stored: Dataset = xarray.open_dataset(
+            source, mask_and_scale=False, decode_times=False, decode_timedelta=False, chunks=None, cache=False, **options
         )
-    return dataset
+        if options["engine"] == "zarr":
+            _unmask_zero(stored, source)
+        decoded: Dataset = xarray.decode_cf(stored, decode_times=False, decode_timedelta=False)
+    return decoded
+
+
+def _unmask_zero(stored: Dataset, source: ZarrStore) -> None:
+    """Take a Zarr 2 fill value of 0 for a number: it is what Zarr writes by default, not a code for missing values.
+
+    xarray writes its `_FillValue` there too, so it is kept for packed values, which nobody else has.
+    """
+    group = zarr.open_group(source, mode="r")
+    if group.metadata.zarr_format != 2:
+        return
+    for name, variable in stored.variables.items():
+        facts = variable.attrs
+        packed = {"scale_factor", "add_offset"} & facts.keys()
+        if np.all(facts.get("_FillValue") == 0) and not packed and "_FillValue" not in dict(group[str(name)].attrs):
+            del facts["_FillValue"]
+            facts[_ZERO] = "a number"
 
 
 def _engine(path: Path) -> str:
@@ -176,6 +215,7 @@ def _engine(path: Path) -> str:
         raise DataError(f"{path.name}: not a NetCDF file; expected NetCDF-3 or NetCDF-4, or a Zarr folder or zip")
     if _SIGNS[head] == "h5netcdf":
         _ = h5netcdf.File  # if it is not installed, this error is clearer than xarray's
+        check_hdf5(path)
         _check_own(path)
     return _SIGNS[head]
 
@@ -221,6 +261,10 @@ def _variables(dataset: Dataset, reading: Reading, name: str) -> tuple[str, ...]
     fit = [key for key, v in there.items() if v.dtype.kind in "fiub" and len(_roles(dataset, key, reading, name)) == 3]
     if len(fit) > 1:
         raise DataError(f"{name}: has {len(fit)} variables with time, row and column axes: {listed(fit)}; set variable to one")
+    if not fit and not reading.axes:
+        fit = [key for key, v in there.items() if v.dtype.kind in "fiub" and _is_flat(dataset, key, name)]
+        if len(fit) > 1:
+            raise DataError(f"{name}: has {len(fit)} variables with row and column axes: {listed(fit)}; set variable to one")
     if not fit:
         raise DataError(f"{name}: no variable has time, row and column axes; available: {shown}; set variable and axes")
     return tuple(fit)
@@ -296,24 +340,111 @@ def _axis_words(dataset: Dataset, axis: str) -> str:
     return f"{axis} ({unit})" if unit else axis
 
 
-def _times(dataset: Dataset, axis: str, name: str) -> Seconds | None:
-    """(time,) seconds since 1970, if the axis's coordinate or another variable along it counts since a date; else None."""
-    along = [str(k) for k, v in dataset.variables.items() if v.dims == (axis,) and " since " in str(v.attrs.get("units", ""))]
+def _times(dataset: Dataset, axis: str, name: str) -> Moments | None:
+    """The times of the frames, if the axis's coordinate or another variable along it counts since a date; else None."""
+    along = [str(k) for k, v in dataset.variables.items() if v.dims == (axis,) and _counts(v.attrs)]
     if not along:
         return None
     chosen = axis if axis in along else along[0]
+    facts = dataset.variables[chosen].attrs
+    values = dataset.variables[chosen].values
+    return moments(values, str(facts["units"]), str(facts.get("calendar", "")), f"{name}: {chosen}")
+
+
+def _counts(facts: Mapping[str, object]) -> bool:
+    return " since " in str(facts.get("units", "")).lower()
+
+
+def _with_time(dataset: Dataset, names: tuple[str, ...], reading: Reading, name: str) -> Dataset:
+    """The dataset with an axis of one frame, if its variables have none: a file of one frame, with a scalar time or without."""
+    if reading.axes or any("time" in _roles(dataset, v, reading, name) or not _is_flat(dataset, v, name) for v in names):
+        return dataset
+    scalars = [str(k) for k, v in dataset.variables.items() if not v.dims and _counts(v.attrs)]
+    named = sorted(scalars, key=lambda word: _USUAL["time"].index(word) if word in _USUAL["time"] else len(scalars) + 99)
+    if not named:
+        return dataset.expand_dims("time") if "time" not in dataset.variables else dataset.drop_vars("time").expand_dims("time")
+    one = dataset.set_coords(named[0])
+    return one.expand_dims(named[0])
+
+
+def _is_flat(dataset: Dataset, variable: str, name: str) -> bool:
+    """Whether a variable has rows and columns, and besides them only axes of size 1 or of levels."""
+    roles = _roles(dataset, variable, Reading(), name)
+    others = [str(axis) for axis in dataset[variable].dims if axis not in roles.values()]
+    return {"row", "column"} <= roles.keys() and all(dataset.sizes[axis] == 1 or axis.lower() in _LEVELS for axis in others)
+
+
+# What the variables state, and what is doubtful
+
+
+def _where_valid(variable: DataArray, values: NDArray[np.number]) -> NDArray[np.number]:
+    """Decoded values, NaN where they are outside the valid range or where NetCDF never wrote a float."""
+    low, high = _valid(variable)
+    if values.dtype.kind == "f" and not {"_FillValue", "missing_value"} & variable.encoding.keys():
+        unwritten = values == np.asarray(_NEVER_WRITTEN, values.dtype)
+        values = np.where(unwritten, np.nan, values) if unwritten.any() else values
+    if low == -np.inf and high == np.inf:
+        return values
+    kept: NDArray[np.number] = np.where((values >= low) & (values <= high), values, np.nan)
+    return kept
+
+
+def _valid(variable: DataArray) -> tuple[float, float]:
+    """The lowest and highest valid value, from valid_range, valid_min and valid_max, in the unit of the decoded values.
+
+    Limits of packed values are packed too, unless they are floats (NetCDF user guide, appendix A).
+    """
+    facts, packing = variable.attrs, variable.encoding
+    low, high = facts.get("valid_min", -np.inf), facts.get("valid_max", np.inf)
+    if "valid_range" in facts and np.size(facts["valid_range"]) == 2:
+        low, high = facts["valid_range"]
     try:
-        times = xarray.decode_cf(dataset[[chosen]])[chosen].values.astype("M8[us]")
-    except (ValueError, TypeError, OverflowError):
-        facts = dataset.variables[chosen].attrs
-        stated = f"'{facts['units']}' in the calendar '{facts.get('calendar', 'standard')}'"
-        raise DataError(
-            f"{name}: {chosen} counts {stated}, expected days, hours, minutes or seconds in the standard calendar"
-        ) from None
-    if np.isnat(times).any():
-        raise DataError(f"{name}: {chosen} has no value at frame {int(np.argmax(np.isnat(times)))}")
-    seconds: Seconds = times.astype(np.int64) / 1e6
-    return seconds
+        ends = np.array([np.asarray(end).reshape(()) for end in (low, high)], np.float64)
+    except (ValueError, TypeError):
+        raise DataError(f"{variable.name}: valid range {low} to {high}: expected two numbers") from None
+    stored = np.dtype(packing.get("dtype", variable.dtype))
+    kinds = {np.asarray(end).dtype.kind for end in (low, high) if np.isfinite(np.float64(end))}
+    if stored.kind in "iu" and kinds <= {"i", "u"} and {"scale_factor", "add_offset"} & packing.keys():
+        if str(packing.get("_Unsigned", "")).lower() == "true":
+            ends = np.where(ends < 0, ends + 2.0 ** (8 * stored.itemsize), ends)
+        scale, offset = float(packing.get("scale_factor", 1.0)), float(packing.get("add_offset", 0.0))
+        ends = np.sort(ends * scale + offset) + np.array([-0.5, 0.5]) * abs(scale)  # the decoded values are rounded
+    elif variable.dtype.kind == "f":
+        ends = ends.astype(variable.dtype).astype(np.float64)
+    return float(ends[0]), float(ends[1])
+
+
+def _stated(dataset: Dataset, names: tuple[str, ...], roles: dict[str, str]) -> dict[str, str]:
+    """What the file states of the frames, for the user: variable, axes by role, fill value, valid range and packing."""
+    first = dataset[names[0]]
+    attrs = {"variable": listed(names), "axes": listed(f"{role} {axis}" for role, axis in roles.items())}
+    attrs |= {FILE_UNIT: str(first.attrs["units"])} if "units" in first.attrs else {}
+    if "_FillValue" in first.encoding:
+        attrs["fill value"] = f"{np.asarray(first.encoding['_FillValue']).ravel()[0]:g}"
+    low, high = _valid(first)
+    if np.isfinite([low, high]).any():
+        attrs["valid range"] = f"{low:g} to {high:g}"
+    return attrs
+
+
+def _doubts(
+    dataset: Dataset, names: tuple[str, ...], roles: dict[str, str], channels: tuple[str, ...], place: str
+) -> list[str]:
+    """Notes on what was guessed: a fill value taken for a number, an axis whose values became channels."""
+    notes = []
+    for name in names:
+        if _ZERO in dataset[name].attrs:
+            notes.append(
+                f"{place}: {name} has Zarr's default fill value 0, taken for the number 0; if 0 marks missing values, "
+                "set series.missing=[0]"
+            )
+    further = [str(a) for a in dataset[names[0]].dims if a not in roles.values() and dataset.sizes[a] > 1]
+    for axis in further:
+        notes.append(
+            f"{place}: the {dataset.sizes[axis]} values along axis '{axis}' are taken for channels; if they are versions or "
+            f'members of an ensemble, keep one, as in series.channels=["{channels[0]}"]'
+        )
+    return notes
 
 
 def _stretch_names(stem: str, starts: Ints, times: Seconds | None) -> list[str]:

@@ -1,25 +1,24 @@
-"""Reads frames from a folder of numbered images: frame2.png comes before frame10.png, a missing number is a gap.
+"""Reads frames from a folder of images named by number or date: frame2.png before frame10.png, a missing number is a gap.
 
 Each subfolder with images is a sequence of its own.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wavefold.core.errors import DataError, listed
+from wavefold.core.errors import DataError, UserError, listed, plural
 from wavefold.core.registry import optional
 from wavefold.data.lazy import LARGE, Floats, Ints, Lazy
-from wavefold.data.series import Series, join_stretches
+from wavefold.data.numbered import Numbered, by_name, natural
+from wavefold.data.series import Seconds, Series, join_stretches
 from wavefold.data.series_options import Reading
 
 if TYPE_CHECKING:
@@ -36,14 +35,13 @@ _PARSED = {"P": "RGBA", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RG
 
 
 def read_images(path: Path, reading: Reading) -> Series:
-    """Read the images in a folder, ordered by the last number in their names, or in its subfolders, one sequence each.
+    """Read the images in a folder, ordered by the numbers or dates in their names, or in its subfolders, one sequence each.
 
     Grey images give one channel, colour images red, green and blue; 16-bit depth is kept, and fully transparent pixels are
     NaN. All images must have the same size and mode. Values are as stored: `read_series` applies codes and scale. A missing
     number starts a new stretch. DataError names the file.
     """
-    folders = sequences_of(path)
-    runs = [run for folder in folders for run in _runs(folder)]
+    runs = [_run(folder) for folder in sequences_of(path)]
     files = [file for run in runs for file in run.files]
     first = _kind(files[0])
     for file in files[1:]:
@@ -51,13 +49,16 @@ def read_images(path: Path, reading: Reading) -> Series:
     channels = ("value",) if _is_grey(first.mode) else _COLOURS
     shape = (len(channels), first.size[1], first.size[0])
     load = partial(_load, tuple(files), first)
-    starts, names = join_stretches([run.name for run in runs], [len(run.files) for run in runs])
+    lengths = [np.diff([*run.numbered.starts, len(run.files)]) for run in runs]
+    starts, names = join_stretches([name for run in runs for name in run.names], np.concatenate(lengths).tolist())
     return Series(
         frames=Lazy(load, np.arange(len(files)), shape)
         if 4 * len(files) * np.prod(shape) > LARGE
         else load(np.arange(len(files))),
         starts=starts,
         names=names,
+        times=_times(runs),
+        step=max(run.numbered.step for run in runs),
         channels=channels,
         unit=reading.unit,
         source=str(path),
@@ -79,18 +80,19 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGES and not f.name.startswith(".") and f.is_file())
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """A natural sort key for names: frame2 before frame10."""
-    return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"([0-9]+)", name)]
-
-
 @dataclass(frozen=True)
 class _Run:
-    """Images without a gap between them."""
+    """The images of one folder in order."""
 
-    name: str
+    folder: str
     files: tuple[Path, ...]
-    missing: str = ""  # a note on the gap before it; "" if there is none
+    numbered: Numbered
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each stretch without a gap."""
+        count = len(self.numbered.starts)
+        return [self.folder] if count == 1 else [f"{self.folder}-{i + 1}" for i in range(count)]
 
 
 @dataclass(frozen=True)
@@ -104,48 +106,25 @@ class _Kind:
         return f"{self.size[1]} x {self.size[0]} ({self.mode})"
 
 
-def _runs(folder: Path) -> list[_Run]:
-    """The images of one folder in order, split at each gap in their numbers."""
+def _run(folder: Path) -> _Run:
     files = images_in(folder)
-    numbers = _numbers(files, folder.name)
-    if numbers is None:
-        return [_Run(folder.name, tuple(sorted(files, key=lambda f: natural(f.name))))]
-    order = np.argsort(np.array(numbers, dtype=object), kind="stable")
-    files, numbers = [files[i] for i in order], [numbers[i] for i in order]
-    steps = [after - before for before, after in pairwise(numbers)]
-    if 0 in steps:
-        at = steps.index(0)
-        raise DataError(f"{folder.name}: {files[at].name} and {files[at + 1].name} have the same number {numbers[at]}")
-    usual = max(set(steps), key=lambda step: (steps.count(step), -step)) if steps else 1
-    edges = [0, *(i + 1 for i, step in enumerate(steps) if step != usual), len(files)]
-    runs: list[_Run] = []
-    for begin, end in pairwise(edges):
-        missing = f"{folder.name}: after {files[begin - 1].name} comes {files[begin].name}" if begin else ""
-        runs.append(_Run(f"{folder.name}-{len(runs) + 1}" if len(edges) > 2 else folder.name, tuple(files[begin:end]), missing))
-    return runs
+    numbered = by_name([file.name for file in files], folder.name)
+    return _Run(folder.name, tuple(files[i] for i in numbered.order), numbered)
 
 
-def _numbers(files: Sequence[Path], place: str) -> list[int] | None:
-    """The last number in each file's name; None if no name has one."""
-    found = [re.findall(r"[0-9]+", file.stem) for file in files]
-    if not any(found):
-        return None
-    for file, words in zip(files, found, strict=True):
-        if not words:
-            raise DataError(f"{place}: {file.name} has no number in its name, unlike the others")
-    return [int(words[-1]) for words in found]
+def _times(runs: Sequence[_Run]) -> Seconds | None:
+    """(time,) seconds, if all folders have images named by time."""
+    known = [run.numbered.times for run in runs if run.numbered.times is not None]
+    return np.concatenate(known) if len(known) == len(runs) else None
 
 
 def _notes(runs: Sequence[_Run], place: str) -> tuple[str, ...]:
-    gaps = [run.missing for run in runs if run.missing]
-    return (
-        (
-            f"{place}: {len(gaps)} gap{'s' if len(gaps) != 1 else ''} in the numbers, the first: {gaps[0]}; "
-            "no window crosses a gap",
-        )
-        if gaps
-        else ()
-    )
+    taken = [note for run in runs for note in run.numbered.notes]
+    more = [f"{place}: ... and {len(taken) - 3} more such notes"] if len(taken) > 3 else []
+    gaps = [f"{run.folder}: {gap}" for run in runs for gap in run.numbered.gaps]
+    if gaps:
+        more.append(f"{place}: {plural(len(gaps), 'gap')} in the numbers, the first: {gaps[0]}; no window crosses a gap")
+    return (*taken[:3], *more)
 
 
 def _check_same(file: Path, first: _Kind, name: str) -> None:
@@ -217,5 +196,5 @@ class _Opened:
     def _log(self, error: BaseException) -> None:
         if isinstance(error, pictures.DecompressionBombWarning | pictures.DecompressionBombError):
             raise DataError(f"{self._file.name}: too many pixels for a frame; the image was not read") from None
-        if isinstance(error, OSError | ValueError | SyntaxError | EOFError | IndexError | MemoryError):
+        if isinstance(error, Exception) and not isinstance(error, UserError):  # Pillow's parsers raise errors of many kinds
             raise DataError(f"{self._file.name}: cannot be read as an image, expected {listed(IMAGES)}") from None

@@ -9,11 +9,12 @@ from pathlib import Path
 from wavefold.core.errors import DataError, UserError, listed
 from wavefold.data.cache import content_digest
 from wavefold.data.layout import SeriesLayout
+from wavefold.data.numbered import natural
 from wavefold.data.series_options import Reading
 from wavefold.domains.maps.arrays import EVENTS_WORD, read_array
 from wavefold.domains.maps.events import read_events
 from wavefold.domains.maps.grid import read_grid
-from wavefold.domains.maps.images import IMAGES, images_in, natural, read_images, sequences_of
+from wavefold.domains.maps.images import IMAGES, images_in, read_images, sequences_of
 
 _ARRAYS = (".npy", ".npz")
 _GRIDS = (".nc", ".nc4", ".cdf", ".zarr", ".zarr.zip", ".zip")

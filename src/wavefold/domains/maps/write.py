@@ -15,9 +15,9 @@ from wavefold.data.series import Seconds, Series
 def write_frames(series: Series, folder: Path) -> Path:
     """Write a series as folder/frames.npz and return its path; `read_series` restores the same series.
 
-    `frames` is (time, row, column) for one stretch and channel, (time, row, column, channel) for several channels, and
-    (sequence, time, row, column, channel) for stretches of equal length; for other stretches, `starts` has the number of
-    each one's first frame. UserError if the file already exists.
+    `axes` names the axes of `frames`: (time, row, column) for one stretch and channel, (time, row, column, channel) for several
+    channels, and (sequence, time, row, column, channel) for stretches of equal length; for other stretches, `starts` has the
+    number of each one's first frame. UserError if the file already exists.
     """
     path = Path(folder) / "frames.npz"
     if path.exists():
@@ -38,7 +38,9 @@ def _laid_out(series: Series, together: bool) -> NDArray[np.float32]:
 
 def _beside(series: Series, together: bool) -> dict[str, NDArray[np.generic]]:
     count = len(series.starts)
+    axes = ["sequence"] * together + ["time", "row", "column"] + ["channel"] * (together or series.frames.shape[1] != 1)
     arrays: dict[str, NDArray[np.generic] | np.float64 | None] = {
+        "axes": np.array(" ".join(axes)),
         "time": None if series.times is None else _dates(series.times).reshape((count, -1) if together else -1),
         "step": np.float64(series.step) if series.step else None,
         "starts": series.starts if count > 1 and not together else None,

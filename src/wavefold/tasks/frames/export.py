@@ -29,7 +29,8 @@ from wavefold.recipe import Recipe
 from wavefold.tasks.base import recipe_of
 from wavefold.tasks.frames.fit import scaling_of, truth_of
 from wavefold.tasks.frames.inference import Forecaster, load_forecaster, where_seen
-from wavefold.tasks.frames.reading import check_like, read_frames, sections, windows_in
+from wavefold.tasks.frames.likeness import read_like_run
+from wavefold.tasks.frames.reading import sections, windows_in
 from wavefold.training.forecast_set import past_of
 from wavefold.transforms.frame_scale import FRAME_TRANSFORMS, FrameModule, FrameTransform
 
@@ -192,8 +193,7 @@ def _windows_to_check(run: RunFolder, recipe: Recipe) -> tuple[Windows, str]:
     try:
         if not Path(source).exists():
             raise UserError(f"{source}: no such file or folder")
-        series, _ = read_frames(recipe, source)
-        check_like(series, run.metadata)
+        series = read_like_run(recipe, source, run.metadata)
         if series.frames.shape[1:] != run.metadata.shape:
             raise UserError(f"{source}: the size of the frames has changed since training")
         return _some_whole(windows_in(recipe, series)), ""

@@ -11,7 +11,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -48,6 +48,8 @@ class Forecasts:
     step: float = 0.0  # seconds from one frame to the next; 0 if unknown
     rows: NDArray[np.float64] | None = None  # (row,) coordinates, such as latitudes
     columns: NDArray[np.float64] | None = None  # (column,)
+    up: str = ""  # name and unit of the rows' coordinates: "latitude (degrees_north)"
+    across: str = ""
     past: Floats | None = None  # (sample, channel, frame, row, column) the preceding frames, for pictures
 
     def __len__(self) -> int:
@@ -189,33 +191,68 @@ def _write_npz(stream: IO[bytes], forecasts: Forecasts) -> None:
 
 
 def _write_nc(stream: IO[bytes], forecasts: Forecasts) -> None:
-    """NetCDF 3 with CF conventions: one variable (sample, lead, row, column) per channel, times since 1970."""
+    """NetCDF 3 with CF conventions: a variable per channel, its axes time, latitude, longitude as the source names them.
+
+    Forecasts that follow one another in time lie along one axis of time, others along (sample, lead). Without times the axis
+    of one forecast is `lead`. Rows and columns without coordinates are numbered.
+    """
     samples, _, leads, rows, columns = forecasts.frames.shape
     if samples * leads * rows * columns * 4 > _MOST_BYTES:
         raise DataError(f"NetCDF holds 4 GiB per channel, too little for frames {forecasts.frames.shape}; write .npz or .npy")
+    clock = forecasts.clock
+    along = ("lead",) if clock is None and samples == 1 else ("sample", "lead")
+    if clock is not None and (np.diff(clock.ravel()) > 0).all():
+        along = ("time",)
+    down, across = _axis_name(forecasts.up, "row", along), _axis_name(forecasts.across, "column", along)
+    dimensions = (*along, down, across)
+    sizes = (samples * leads, rows, columns) if len(along) == 1 else (samples, leads, rows, columns)
     with os.fdopen(os.dup(stream.fileno()), "wb") as own, netcdf_file(own, "w", version=2) as file:  # netcdf_file closes it
-        for name, size in zip(_DIMENSIONS, (samples, leads, rows, columns), strict=True):
+        for name, size in zip(dimensions, sizes, strict=True):
             file.createDimension(name, size)
         file.Conventions = b"CF-1.8"
         file.step_seconds = float(forecasts.step)
-        _put(file, "lead", ("lead",), np.arange(1, leads + 1, dtype=np.int32), long_name="frames ahead")
-        for name, coordinates in (("row", forecasts.rows), ("column", forecasts.columns)):
+        ahead = np.tile(np.arange(1, leads + 1, dtype=np.int32), samples if len(along) == 1 else 1)
+        _put(file, "lead", along[-1:], ahead, long_name="frames ahead")
+        for name, title, coordinates in ((down, forecasts.up, forecasts.rows), (across, forecasts.across, forecasts.columns)):
             if coordinates is not None:
-                _put(file, name, (name,), coordinates.astype(np.float64))
-        if forecasts.clock is not None:
-            since = "seconds since 1970-01-01 00:00:00"
-            _put(file, "time", ("sample", "lead"), forecasts.clock, units=since, calendar="standard")
+                _put(file, name, (name,), coordinates.astype(np.float64), **_axis_facts(title, "Y" if name == down else "X"))
+        if clock is not None:
+            since = {"units": "seconds since 1970-01-01 00:00:00", "calendar": "standard", "standard_name": "time"}
+            _put(file, "time", along, clock.reshape(sizes[: len(along)]), **since, **({"axis": "T"} if len(along) == 1 else {}))
         letters = np.char.encode(np.asarray(forecasts.names, np.str_), "utf-8")
+        letters = np.repeat(letters, leads if len(along) == 1 else 1)
         file.createDimension("letter", max(1, letters.dtype.itemsize))
-        named = letters.astype(f"S{max(1, letters.dtype.itemsize)}").view("S1").reshape(samples, -1)
-        _put(file, "name", ("sample", "letter"), named, _Encoding="utf-8")
-        beside = "name" if forecasts.clock is None else "time name"
-        for name, frames in zip(_variable_names(forecasts.channels), forecasts.frames.swapaxes(0, 1), strict=True):
+        named = letters.astype(f"S{max(1, letters.dtype.itemsize)}").view("S1").reshape(len(letters), -1)
+        _put(file, "name", (along[0], "letter"), named, _Encoding="utf-8")
+        beside = " ".join(
+            word for word in ("time", "lead", "name") if word not in dimensions and (clock is not None or word != "time")
+        )
+        names = _variable_names(forecasts.channels, {*dimensions, "lead", "time", "name", "letter"})
+        for name, frames in zip(names, forecasts.frames.swapaxes(0, 1), strict=True):
             extra = {"units": forecasts.unit} if forecasts.unit else {}
-            _put(file, name, _DIMENSIONS, frames, coordinates=beside, _FillValue=np.float32("nan"), **extra)
+            values = frames.reshape(*sizes)
+            _put(file, name, dimensions, values, coordinates=beside, _FillValue=np.float32("nan"), **extra)
 
 
-_DIMENSIONS = ("sample", "lead", "row", "column")
+_TITLE = re.compile(r"([A-Za-z]\w*)(?: \((.*)\))?", re.ASCII)
+_DEGREES = {"lat": "degrees_north", "lon": "degrees_east"}
+
+
+def _axis_name(title: str, usual: str, taken: Sequence[str]) -> str:
+    """The name of an axis's coordinates, "latitude" of "latitude (degrees_north)"; the usual one if it has none."""
+    found = _TITLE.fullmatch(title)
+    return found[1] if found and found[1] not in (*taken, "lead", "time", "name", "letter") else usual
+
+
+def _axis_facts(title: str, axis: str) -> dict[str, str]:
+    """CF attributes of an axis of rows (Y) or columns (X)."""
+    found = _TITLE.fullmatch(title)
+    name, unit = (found[1].lower(), found[2] or "") if found else ("", "")
+    for word, degrees in _DEGREES.items():
+        if name.startswith(word) or unit == degrees:
+            standard = {"lat": "latitude", "lon": "longitude"}[word]
+            return {"standard_name": standard, "units": degrees if unit in ("", "degrees") else unit, "axis": axis}
+    return {"axis": axis, **({"units": unit} if unit else {})}
 
 
 def _put(file: netcdf_file, name: str, dimensions: tuple[str, ...], values: NDArray[np.generic], **attributes: object) -> None:
@@ -226,9 +263,9 @@ def _put(file: netcdf_file, name: str, dimensions: tuple[str, ...], values: NDAr
         setattr(variable, key, value.encode() if isinstance(value, str) else value)
 
 
-def _variable_names(channels: tuple[str, ...]) -> list[str]:
-    """Convert channels to unique NetCDF names of letters, digits and underscores."""
-    taken, names = {*_DIMENSIONS, "time", "name", "letter"}, []
+def _variable_names(channels: tuple[str, ...], others: Collection[str]) -> list[str]:
+    """Convert channels to unique NetCDF names of letters, digits and underscores. others: names that are taken."""
+    taken, names = {*others, "row", "column", "sample"}, []
     for number, channel in enumerate(channels):
         name = re.sub(r"\W", "_", channel, flags=re.ASCII).lstrip("_") or "value"
         name = f"channel_{name}" if name[0].isdigit() else name

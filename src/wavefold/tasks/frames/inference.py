@@ -113,6 +113,8 @@ def forecasts_of(forecaster: Forecaster, series: Series, size: int = _BLOCK) -> 
         step=series.step,
         rows=series.rows,
         columns=series.columns,
+        up=series.up,
+        across=series.across,
         past=past,
     )
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
-from wavefold.core.records import RunInfo
 from wavefold.core.registry import build_part
 from wavefold.data.dataset import Ints
 from wavefold.data.series import Series, Windows
@@ -84,21 +83,6 @@ def frames_of(windows: Windows) -> Ints:
     np.add.at(touched, firsts, 1)
     np.add.at(touched, firsts + windows.length, -1)
     return np.flatnonzero(np.cumsum(touched)[:-1])
-
-
-def check_like(series: Series, info: RunInfo) -> None:
-    """Raise UserError if the channels, unit or step of frames differ from those of the training data, if both are known."""
-    learned, place = info.channels, series.source
-    alone = len(series.channels) == len(learned) == 1  # a single channel needs no name
-    if series.channels != learned and not alone:
-        raise UserError(f"{place}: channels are {listed(series.channels)}; the run was trained on {listed(learned)}")
-    if series.unit and info.unit and series.unit != info.unit:
-        raise UserError(f"{place}: unit is '{series.unit}'; the run was trained on '{info.unit}'")
-    if series.step and info.step and abs(series.step - info.step) > _SLACK * info.step:
-        raise UserError(f"{place}: the step is {series.step:g} s; the run was trained on a step of {info.step:g} s")
-
-
-_SLACK = 0.12  # relative tolerance of a step; months differ by that much
 
 
 def _reading(requested: SeriesRecipe, channels: tuple[str, ...]) -> Reading:

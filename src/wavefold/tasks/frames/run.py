@@ -38,9 +38,9 @@ from wavefold.tasks.frames.fit import (
 )
 from wavefold.tasks.frames.forecasts import Forecasts
 from wavefold.tasks.frames.inference import Forecaster, forecasts_of
+from wavefold.tasks.frames.likeness import as_source, like_run
 from wavefold.tasks.frames.pictures import clear_pictures, draw_evaluation
 from wavefold.tasks.frames.reading import (
-    check_like,
     frames_of,
     read_frames,
     sections,
@@ -94,10 +94,16 @@ def fit_and_evaluate_frames(context: ForecastContext) -> None:
     write_json(context.run.folder / "scores.json", {**results.as_json(), **took})
 
 
-def forecast(run: RunFolder, recipe: Recipe, source: str, *, size: int) -> Forecasts:
-    """Forecast whole frames after the end of every segment of a source, in their own unit. size: batch size in windows."""
-    series, targets = _read(run, recipe, source)
-    return forecasts_of(Forecaster(run, recipe, targets), series, size)
+def forecast(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Callable[[str], None]) -> Forecasts:
+    """Forecast whole frames after the end of every segment of a source, in the run's unit and the source's order of cells.
+
+    size: batch size in windows.
+    """
+    read, targets = read_frames(recipe, source)
+    series = like_run(read, run.metadata, recipe)
+    for note in series.notes:
+        warn(note)
+    return as_source(forecasts_of(Forecaster(run, recipe, targets), series, size), read.rows, read.columns)
 
 
 @dataclass(frozen=True)
@@ -201,8 +207,7 @@ def _results(context: ForecastContext) -> Scores:
 def _read(run: RunFolder, recipe: Recipe, source: str) -> tuple[Series, int]:
     """Read frames that match the run's, target channels first; also returns the number of targets."""
     series, targets = read_frames(recipe, source)
-    check_like(series, run.metadata)
-    return series, targets
+    return like_run(series, run.metadata, recipe), targets
 
 
 def _info_of(context: ForecastContext, simulated: bool) -> RunInfo:
@@ -220,6 +225,11 @@ def _info_of(context: ForecastContext, simulated: bool) -> RunInfo:
         unit=series.unit,
         step=series.step,
         timed=series.times is not None,
+        attrs=dict(series.attrs),
+        rows=None if series.rows is None else series.rows.tolist(),
+        columns=None if series.columns is None else series.columns.tolist(),
+        up=series.up,
+        across=series.across,
         range=training_range(series, train, context.targets),
         folds=1,
     )

@@ -17,7 +17,7 @@ from wavefold.core.records import RunInfo
 from wavefold.core.run import RunFolder
 from wavefold.data import SERIES_SIMULATORS
 from wavefold.data.dataset import Floats
-from wavefold.data.hdf5 import h5py
+from wavefold.data.hdf5 import check_hdf5, h5py
 from wavefold.data.lazy import Ints
 from wavefold.data.series import Seconds, Series, Windows, later
 from wavefold.export.served import onnx_model
@@ -29,7 +29,8 @@ from wavefold.serving.schemas import Forecast
 from wavefold.tasks.base import recipe_of
 from wavefold.tasks.frames.export import export_forecaster, forecaster_module
 from wavefold.tasks.frames.inference import Forecaster, last_windows, where_seen
-from wavefold.tasks.frames.reading import check_like, read_frames, sections
+from wavefold.tasks.frames.likeness import read_like_run
+from wavefold.tasks.frames.reading import sections
 
 Predict = Callable[..., Floats]  # from past frames, and the times of the last ones if it needs them
 
@@ -78,10 +79,14 @@ def forecast_answer(targets: Sequence[str]) -> Callable[[InputBatch, NDArray[np.
 
 
 def check_grid_file(path: Path, most: int = _MOST) -> None:
-    """Raise DataError for an HDF5 (NetCDF-4) file with links or external data, or too large when decompressed."""
+    """Raise DataError for an HDF5 (NetCDF-4) file with links or external data, or too large when decompressed.
+
+    All its values are read in a child process first, which may crash or be stopped.
+    """
     with open(path, "rb") as stream:
         if not stream.read(4).startswith(_HDF):
             return
+    check_hdf5(path, most=most)
     with h5py.File(path, "r") as file:
         size = _size_of(file, path.name, depth=0)
     if size > most:
@@ -184,8 +189,7 @@ def _read(recipe: Recipe, info: RunInfo, path: Path) -> InputBatch:
     if path.suffix == ".npz" and not zipfile.is_zipfile(path):
         raise DataError(f"{path.name}: is not a valid .npz file")
     check_grid_file(path)
-    series, _ = read_frames(recipe, str(path))
-    check_like(series, info)
+    series = read_like_run(recipe, str(path), info)
     windows, long = last_windows(recipe, series)
     past = replace(windows, ahead=0)
     times = series.clock(windows.first + windows.past - 1)
@@ -208,9 +212,19 @@ def _example(recipe: Recipe, info: RunInfo) -> Floats:
     return np.zeros(shape, np.float32)
 
 
+def _axis_field(values: Sequence[float] | None, title: str) -> dict[str, object] | None:
+    """What /model says of rows or columns: forecasts are in this order, whatever the order of a file."""
+    return None if values is None else {"name": title, "first": values[0], "last": values[-1]}
+
+
 def _fields_of(run: RunFolder, recipe: Recipe) -> dict[str, object]:
     info, (_, windows) = run.metadata, sections(recipe)
     known = {"recipe": info.recipe, "task": recipe.kind, "channels": list(info.channels), "targets": info.targets}
     known |= {"shape": list(info.shape), "unit": info.unit, "step": info.step, "simulated": info.simulated}
+    known |= {
+        "attrs": dict(info.attrs),
+        "rows": _axis_field(info.rows, info.up),
+        "columns": _axis_field(info.columns, info.across),
+    }
     more = {"past": windows.past, "ahead": windows.ahead, "learned_from": run.scores.learned_from}
     return {**known, **more, **score_fields(run.scores), "wavefold": version.__version__}
