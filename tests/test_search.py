@@ -343,3 +343,16 @@ def test_ascending_frequencies_have_drifts_of_the_other_sign(tmp_path):
         rows = candidates_of(merge(find_lines(scans, WIDTH, predict), STARTS, ROWS), scans)
         lists.append(sorted((row.frequency_mhz, row.drift_hz_s) for row in rows))
     assert np.abs(np.array(lists[0]) - lists[1]).max(0).tolist() < [3e-6, 1e-3]
+
+
+def test_scans_given_as_samples_are_told_the_command_that_searches_them(trained, tmp_path):
+    for path in observe(tmp_path):
+        path.rename(tmp_path / f"{'fedcba'[int(path.stem[-1])]}.fil")  # by name the last comes first
+    for data in (tmp_path, tmp_path / "a.fil"):
+        result = CliRunner().invoke(main, ["check", "cadence", "--data", str(data)])
+        assert result.exit_code == 2
+        assert re.search(r"scans \(\.h5, \.fil\) are searched with a run.*: wavefold predict RUN ", result.output)
+    advice = CliRunner().invoke(main, ["check", "cadence", "--data", str(tmp_path)]).output.split("wavefold predict ")[1]
+    words = advice.strip().replace("RUN", str(trained.folder)).replace("candidates.csv", str(tmp_path / "candidates.csv"))
+    assert CliRunner().invoke(main, ["predict", *words.split()]).exit_code == 0
+    assert (tmp_path / "candidates.csv").is_file()

@@ -56,7 +56,7 @@ _SAMPLES = 2000  # maximum cadences used to fit the map to probabilities
 _STRENGTH = 1e-3  # L2 penalty on its slope
 _FAINTEST = 0.1  # scores are raised to this before the logarithm
 _LEAST = 8  # minimum rows and columns of a panel
-MOST = 4.0  # maximum drift, bins per row
+MOST = 16.0  # maximum drift, bins per row
 
 
 @dataclass(frozen=True)
