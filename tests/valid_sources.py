@@ -7,7 +7,9 @@ samples, in FRAMES for one of frames.
 from __future__ import annotations
 
 import csv
+import gzip
 import struct
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +50,7 @@ class SampleSource:
     broken: str = ""  # the file of the second sample, relative to the source's folder; "" if all are in one file
     many: int = 3000  # samples of a source for the test of identity, so that one file is longer than what the cache hashes
     read_values: Callable[[NDArray[np.float64]], NDArray[np.float64]] = lambda values: values  # what reading makes of them
+    layout: str = ""  # "" is the entry's name
 
     def samples(self, seed: int = 0, *, count: int = 0) -> Samples:
         """Samples for a source; more than the usual four are numbered."""
@@ -197,6 +200,25 @@ def spectra(folder: Path, samples: Samples) -> Path:
     return folder
 
 
+def zipped_spectra(folder: Path, samples: Samples) -> Path:
+    """The LAMOST contest's index with a zip."""
+    index_of(folder, samples)
+    with zipfile.ZipFile(folder / "train_data.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for id_, values in dict(zip(samples.ids, samples.values, strict=True)).items():
+            member = zipfile.ZipInfo(f"train_data/{id_}.txt")
+            archive.writestr(member, ",".join(map(text, values[0])), zipfile.ZIP_DEFLATED)
+    return folder / "train_index.csv"
+
+
+def packed(folder: Path, samples: Samples) -> Path:
+    """The heartbeat contest's CSV, packed."""
+    plain = contest(folder, samples)
+    with open(folder / "train.csv.gz", "wb") as stream, gzip.GzipFile("", "wb", 9, stream, mtime=0) as archive:
+        archive.write(plain.read_bytes())
+    plain.unlink()
+    return folder / "train.csv.gz"
+
+
 def fits(folder: Path, samples: Samples) -> Path:
     """LAMOST's tables of one row, with an index."""
     from astropy.io import fits as astropy_fits  # noqa: PLC0415  # slow
@@ -217,6 +239,7 @@ LINES = ("line 3", "line 2")  # where a second sample of the first id is, and th
 SAMPLES: dict[str, SampleSource] = {
     "wide": SampleSource(wide, (1, 20), twice=LINES, hole=("line 3", "s2")),
     "contest": SampleSource(contest, (1, 20), twice=LINES, hole=("line 3", "s2")),
+    "contest gz": SampleSource(packed, (1, 20), twice=LINES, hole=("line 3", "s2"), layout="contest"),
     "ts": SampleSource(ts, (2, 10), ids=("0", "1", "2", "3"), hole=("line 7",)),
     "arrays": SampleSource(arrays, (1, 20), twice=("1", "0"), hole=("sample 1",)),
     "wfdb": SampleSource(
@@ -262,6 +285,7 @@ SAMPLES: dict[str, SampleSource] = {
         many=0,
     ),
     "spectra": SampleSource(spectra, (1, 20), twice=LINES, hole=("s2.txt",), broken="train/s2.txt", many=0),
+    "spectra zip": SampleSource(zipped_spectra, (1, 20), twice=LINES, hole=("s2.txt",), many=0, layout="spectra"),
     "fits": SampleSource(fits, (1, 20), options={"grid": GRID}, twice=LINES, broken="s2.fits", near=0.02, many=0),
 }
 
