@@ -128,3 +128,7 @@ def test_blocks_are_together_what_the_whole_is_in_memory_or_in_a_file(tmp_path):
         assert not list(tmp_path.rglob("*.*"))  # the file has no name
     assert by_blocks(lambda block: block, signals[:0], tmp_path).shape == (0, 1, 3)
     assert [(r.start, r.stop) for r in row_blocks(9000, 4000)] == [(0, 4000), (4000, 8000), (8000, 9000)]
+
+
+def test_an_error_is_one_line_whatever_it_quotes() -> None:
+    assert str(UserError("a.csv: the id is 'x\ny\x00\u2028z', ")) == r"a.csv: the id is 'x\ny\x00\u2028z', "

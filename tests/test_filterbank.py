@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from wavefold.domains.radio.observation import (
     window_starts,
     write_scan,
 )
+from wavefold.domains.radio.pointing import sources_note
 
 h5py = pytest.importorskip("h5py")
 
@@ -133,10 +135,10 @@ def spoil(path, change):
         change(file)
 
 
-def replaced(file, shape, kind=np.float32, **how):
+def replaced(file, shape, kind=np.float32, nifs=1, **how):
     attributes = dict(file["data"].attrs)
     del file["data"]
-    file.create_dataset("data", shape, kind, **how).attrs.update(attributes)
+    file.create_dataset("data", shape, kind, **how).attrs.update({**attributes, "nifs": nifs})
 
 
 @pytest.mark.parametrize(
@@ -144,9 +146,10 @@ def replaced(file, shape, kind=np.float32, **how):
     [
         (lambda f: f["data"].attrs.pop("foff"), r"a\.h5: data has no attribute foff; available: .*fch1"),
         (lambda f: f.move("data", "power"), r"a\.h5: not a filterbank file: it contains power but no dataset 'data'"),
-        (lambda f: replaced(f, (16, 4, 300)), "has 4 polarisation products"),
-        (lambda f: replaced(f, (16, 300)), r"data has the shape \(16, 300\), expected \(time, 1, channel\)"),
-        (lambda f: replaced(f, (16, 1, 200)), "data has shape 16 x 200, but its header gives nchans=300"),
+        (lambda f: replaced(f, (16, 4, 300), nifs=4), "has 4 polarisation products"),
+        (lambda f: replaced(f, (16, 4, 300)), "data has shape 16 x 4 x 300, but its header gives nifs=1"),
+        (lambda f: replaced(f, (16, 300)), r"data has the shape \(16, 300\), expected \(time, product, channel\)"),
+        (lambda f: replaced(f, (16, 1, 200)), "data has shape 16 x 1 x 200, but its header gives nchans=300"),
         (lambda f: f["data"].attrs.update({"tsamp": 0.0}), "tsamp is 0, expected a number above 0"),
         (lambda f: f["data"].attrs.update({"fch1": "high"}), "an attribute is not a number.*high"),
         (lambda f: replaced(f, (16, 1, 300), "S3"), r"a\.h5: data has type \|S3, expected numbers"),
@@ -302,3 +305,124 @@ def test_a_piece_of_a_real_observation_comes_back(real, tmp_path, suffix):
     assert scan.coarse_channels == [range(1024)]
     windows = cut_windows(scan.read(0, 1024)[None], np.array([0, 512]), 512)
     np.testing.assert_allclose(windows.std(axis=(2, 3)), 1, atol=1e-4)
+
+
+def other_writers_scan(folder, number, kind, power, **facts):
+    """A scan as other tools write it, byte by byte, or by h5py. power: (time, product, channel), of the type on disk."""
+    names = ("HIP1", "HIP2", "HIP1", "HIP3", "HIP1", "HIP4")
+    known = {"source_name": names[number], "tstart": 59000 + number / 288, "tsamp": 18.25, "fch1": 8400.0, "foff": -2.8e-6}
+    known |= {"nchans": power.shape[2], "nifs": power.shape[1], "nbits": 8 * power.dtype.itemsize, "telescope_id": 6, **facts}
+    path = folder / f"scan{number}.{kind}"
+    if kind == "h5":
+        with h5py.File(path, "w") as file:
+            file.create_dataset("data", data=power).attrs.update(known)
+        return path
+
+    def packed(word):
+        return struct.pack("<i", len(word)) + word.encode()
+
+    def value(key, one):
+        if isinstance(one, str):
+            return packed(key) + packed(one)
+        form = "<b" if key == "signed" else "<d" if isinstance(one, float) else "<i"
+        return packed(key) + struct.pack(form, one)
+
+    words = b"".join([packed("HEADER_START"), *(value(*pair) for pair in known.items()), packed("HEADER_END")])
+    path.write_bytes(words + power.tobytes())
+    return path
+
+
+PRODUCTS = np.random.default_rng(2).normal(50, 9, (4, 2, 60)).round().astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["fil", "h5"])
+def test_of_several_polarisations_one_is_chosen_or_two_are_added(tmp_path, kind):
+    path = other_writers_scan(tmp_path, 0, kind, PRODUCTS)
+    with pytest.raises(
+        DataError, match=r"has 2 polarisation products \(nifs\), expected 1 .*--product: 1 takes the first"
+    ) as said:
+        open_scan(path)
+    for word, wanted in (("1", PRODUCTS[:, 0]), ("2", PRODUCTS[:, 1]), ("sum", PRODUCTS.sum(1))):
+        assert word == "2" or word in str(said.value)
+        scan = open_scan(path, product=word)
+        np.testing.assert_array_equal(scan.read(5, 60), wanted[:, 5:])
+        assert scan.note == f"of 2 polarisation products, {'1 + 2 are' if word == 'sum' else word + ' is'} searched"
+    for word in ("0", "3", "I"):
+        with pytest.raises(DataError, match=f"--product is '{word}', expected sum or a number from 1 to 2"):
+            open_scan(path, product=word)
+
+
+@pytest.mark.parametrize(("kind", "type_"), [("fil", "i1"), ("fil", "<i2"), ("h5", "i1"), ("h5", "<i2")])
+def test_signed_values_stay_below_zero(tmp_path, kind, type_):
+    power = (PRODUCTS[:, :1] - 50).astype(type_)
+    assert power.min() < 0
+    signed = {"signed": 1} if kind == "fil" else {}
+    scan = open_scan(other_writers_scan(tmp_path, 0, kind, power, **signed))
+    np.testing.assert_array_equal(scan.read(0, 60), power[:, 0])
+    assert scan.header.signed
+    if kind == "fil":
+        write_scan(tmp_path / "again.fil", power[:, 0], scan.header)
+        np.testing.assert_array_equal(open_scan(tmp_path / "again.fil").read(0, 60), power[:, 0])
+        without = open_scan(other_writers_scan(tmp_path, 1, kind, power))  # SIGPROC's whole numbers are unsigned
+        assert without.read(0, 60).min() >= 0
+
+
+def test_an_h5_says_how_many_fine_channels_a_coarse_one_has(tmp_path):
+    path = other_writers_scan(tmp_path, 0, "h5", PRODUCTS[:, :1], nfpc=20)
+    assert open_scan(path).coarse_channels == [range(20), range(20, 40), range(40, 60)]
+
+
+def named(folder, *names, telescopes=(6,) * 6):
+    return [
+        other_writers_scan(folder, n, "fil", PRODUCTS[:, :1], source_name=name, telescope_id=telescopes[n])
+        for n, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ("B", "A", "C", "A", "D", "A"),
+            r"scan1\.fil, scan3\.fil, scan5\.fil are of A, and scan0\.fil is of B.* with OFF",
+        ),
+        (("A_OFF", "A", "A_OFF", "A", "A_OFF", "A"), "seems to begin with OFF"),
+        (("TIC1_R", "TIC1_S", "TIC1_R", "TIC1_S", "TIC1_R", "TIC1_S"), "seems to begin with OFF"),
+        (("A", "B", "C", "A", "A", "D"), r"ON scans.* must be of one source, but scan0\.fil is of A, scan2\.fil is of C"),
+        (("A", "B", "A", "A", "A", "D"), r"scan3\.fil is an OFF scan by its place but states source_name A"),
+    ],
+)
+def test_source_names_that_contradict_the_order_are_refused_or_ignored_when_asked(tmp_path, names, said):
+    paths = named(tmp_path, *names)
+    with pytest.raises(UserError, match=said) as caught:
+        open_observation(paths)
+    assert "--ignore-names" in str(caught.value)
+    assert open_observation(paths, ignore_names=True).shape == (6, 4, 60)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("A", "B", "A", "C", "A", "D"), r"scan0\.fil, scan2\.fil, scan4\.fil \(A\); as OFF: .* \(B, C, D\)"),
+        (("HIP 1", "B", "hip_1", "B", "HIP-1", "B"), r"\(HIP 1, hip_1, HIP-1\); as OFF: .* \(B\)"),
+        (("A", "A_OFF", "A", "A_OFF", "A", "A_OFF"), r"\(A\); as OFF: .* \(A_OFF\)"),
+        (("A",) * 6, "all state the source_name A, which cannot tell ON from OFF"),
+        (("",) * 6, "no scan states a source_name"),
+        (("", "B", "", "", "A", ""), r"\(A\); as OFF: .* \(B\)"),
+    ],
+)
+def test_what_was_taken_as_on_and_off_is_told(tmp_path, names, said):
+    assert re.search(said, sources_note(open_observation(named(tmp_path, *names)).scans))
+
+
+def test_scans_of_two_telescopes_are_no_cadence(tmp_path):
+    with pytest.raises(DataError, match=r"scan3\.fil has telescope_id 4, scan0\.fil 6: not scans of one cadence"):
+        open_observation(named(tmp_path, *"ABACAD", telescopes=(6, 6, 6, 4, 6, 6)))
+    assert open_observation(named(tmp_path, *"ABACAD", telescopes=(6, 0, 6, 0, 6, 6))).shape  # 0: not stated
+
+
+@pytest.mark.parametrize("kind", ["fil", "h5"])
+def test_six_scans_of_several_polarisations_are_searched_by_the_chosen_one(tmp_path, kind):
+    paths = [other_writers_scan(tmp_path, number, kind, PRODUCTS + number) for number in range(6)]
+    panels = open_observation(paths, product="2").read(0, 60)
+    np.testing.assert_array_equal(panels[3], PRODUCTS[:, 1] + 3)

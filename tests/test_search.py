@@ -19,10 +19,19 @@ from wavefold.core.records import Identity, RunInfo
 from wavefold.domains.radio.cadence import ON
 from wavefold.domains.radio.candidates import Candidate, write_candidates
 from wavefold.domains.radio.filterbank import Header
-from wavefold.domains.radio.observation import open_observation, write_observation
+from wavefold.domains.radio.observation import open_observation, open_scan, write_observation, write_scan
 from wavefold.domains.radio.one_clock import on_off_lines
 from wavefold.domains.radio.picture import Track, draw_cadence
-from wavefold.domains.radio.search import Found, candidates_of, check_scans, draw_candidates, find_lines, merge
+from wavefold.domains.radio.search import (
+    Found,
+    candidates_of,
+    check_scans,
+    draw_candidates,
+    find_lines,
+    merge,
+    search_observation,
+    steepest_of,
+)
 from wavefold.recipe import Recipe
 
 HEADER = Header(fch1=8400.0, foff=-2.8e-6, tsamp=18.0, tstart=59000.0)
@@ -185,9 +194,9 @@ def test_candidates_as_files(tmp_path, capsysbinary):
     write_candidates(tmp_path / "a.csv", rows)
     text = (tmp_path / "a.csv").read_text()
     assert text.splitlines() == [
-        "frequency_mhz,drift_hz_s,snr,score,coarse_channel,start_channel,windows",
-        "8421.1234567,-0.250000,31.50,0.990000,3,1234,2",
-        "8400.0000000,0.000000,12.00,0.500000,0,0,1",
+        "frequency_mhz,drift_hz_s,snr,score,coarse_channel,start_channel,windows,at_limit",
+        "8421.1234567,-0.250000,31.50,0.990000,3,1234,2,0",
+        "8400.0000000,0.000000,12.00,0.500000,0,0,1,0",
     ]
     write_candidates("-", rows)
     assert capsysbinary.readouterr().out.decode() == text
@@ -252,6 +261,8 @@ def test_a_run_searches_six_scans_by_one_command(trained, tmp_path):
     words = ["predict", str(trained.folder), *map(str, observe(tmp_path)), "--threshold", "0.0", "--out"]
     result = CliRunner().invoke(main, [*words, str(out)])
     assert result.exit_code == 0, result.output
+    on, off = ("scan0.fil, scan2.fil, scan4.fil", "scan1.fil, scan3.fil, scan5.fil")
+    assert f"wavefold: taken as ON: {on}; as OFF: {off}; no scan states a source_name\n" in result.output
     assert "wavefold: searching drift rates of up to 0.0778 Hz/s (half a fine channel per row)\n" in result.output
     assert "tstart" not in result.output
     rows = list(csv.DictReader(out.read_text().splitlines()))
@@ -269,6 +280,8 @@ def test_a_run_searches_six_scans_by_one_command(trained, tmp_path):
     [
         (["scan0.fil", "scan1.fil"], r"2 files given; a cadence has 6 scans"),
         (["scan0.fil"], r"1 file given; a cadence has 6 scans"),
+        (["samples.csv", "--product", "1"], "--product: applies only to a search of six scans"),
+        (["samples.csv", "--ignore-names"], "--ignore-names: applies only to a search of six scans"),
         (["samples.csv", "--threshold", "0.7"], "--threshold: applies only to a search of six scans"),
         ([f"scan{n}.fil" for n in (0, 1, 2, 3, 5, 4)], "the order is scan0.fil, scan1.fil"),
         ([*(f"scan{n}.fil" for n in range(5)), "scan4.fil"], "scan4.fil and scan4.fil start at the same time"),
@@ -283,3 +296,63 @@ def test_a_search_that_cannot_be_is_one_line(trained, tmp_path, monkeypatch, wor
     assert re.search(said, result.output)
     assert len(result.output.splitlines()) == 1
     assert not (tmp_path / "found.csv").exists()
+
+
+BEYOND = ((100.0, 0.56), (330.0, -0.62))  # steeper than the half channel a row that is searched
+
+
+def test_a_line_beyond_the_limit_is_one_row_where_it_is_and_is_marked(tmp_path):
+    scans, said = open_observation(observe(tmp_path, BEYOND), 0), []
+    found = search_observation(predict, FACTS, scans, warn=said.append)
+    assert len(found) == 2
+    for one, (channel, drift) in zip(sorted(found, key=lambda f: f.channel), BEYOND, strict=True):
+        assert one.channel == pytest.approx(channel, abs=2)
+        assert one.drift == pytest.approx(drift, abs=0.02)
+        assert one.at_limit
+    assert [row.at_limit for row in candidates_of(found, scans)] == [1, 1]
+    assert said[-1].startswith("2 lines are at or beyond the steepest drift searched (at_limit is 1)")
+    assert 'train with a member {model="dedoppler", drift=2} to search wider' in said[-1]
+
+
+def test_lines_within_the_limit_are_not_marked(found):
+    assert not any(one.at_limit for one in found)
+
+
+def test_a_run_trained_wider_searches_wider(tmp_path):
+    members = [{"model": "dedoppler", "drift": 2, "weight": 1.0}, {"model": "on_off"}]
+    assert steepest_of(members) == 2.0  # the advice of the line above
+    assert steepest_of([{"model": "on_off"}]) == 0.5
+    scans, said = open_observation(observe(tmp_path, BEYOND), 0), []
+    found = search_observation(predict, FACTS, scans, warn=said.append, steepest=steepest_of(members))
+    assert sorted(round(one.drift, 1) for one in found) == [-0.6, 0.6]
+    assert not any(one.at_limit for one in found)
+    assert said[1:] == ["searching drift rates of up to 0.311 Hz/s (2 fine channels per row)"]
+
+
+def test_ascending_frequencies_have_drifts_of_the_other_sign(tmp_path):
+    paths = observe(tmp_path)
+    rising = [tmp_path / f"up{number}.fil" for number in range(6)]
+    for path, new in zip(paths, rising, strict=True):
+        scan = open_scan(path)
+        last = scan.frequency(CHANNELS - 1)
+        write_scan(new, scan.read(0, CHANNELS)[:, ::-1], replace(scan.header, fch1=last, foff=-scan.header.foff))
+    there, back = (open_observation(files, 0) for files in (paths, rising))
+    assert back.header.foff > 0
+    lists = []
+    for scans in (there, back):
+        rows = candidates_of(merge(find_lines(scans, WIDTH, predict), STARTS, ROWS), scans)
+        lists.append(sorted((row.frequency_mhz, row.drift_hz_s) for row in rows))
+    assert np.abs(np.array(lists[0]) - lists[1]).max(0).tolist() < [3e-6, 1e-3]
+
+
+def test_scans_given_as_samples_are_told_the_command_that_searches_them(trained, tmp_path):
+    for path in observe(tmp_path):
+        path.rename(tmp_path / f"{'fedcba'[int(path.stem[-1])]}.fil")  # by name the last comes first
+    for data in (tmp_path, tmp_path / "a.fil"):
+        result = CliRunner().invoke(main, ["check", "cadence", "--data", str(data)])
+        assert result.exit_code == 2
+        assert re.search(r"scans \(\.h5, \.fil\) are searched with a run.*: wavefold predict RUN ", result.output)
+    advice = CliRunner().invoke(main, ["check", "cadence", "--data", str(tmp_path)]).output.split("wavefold predict ")[1]
+    words = advice.strip().replace("RUN", str(trained.folder)).replace("candidates.csv", str(tmp_path / "candidates.csv"))
+    assert CliRunner().invoke(main, ["predict", *words.split()]).exit_code == 0
+    assert (tmp_path / "candidates.csv").is_file()

@@ -369,13 +369,23 @@ def _recipe_for(run: RunFolder, data: Data, skip_bad: bool) -> Recipe:
 
 
 def search(
-    run: RunFolder, scans: Sequence[str], *, out: str, threshold: float = 0.5, size: int = 512, warn: Log = print
+    run: RunFolder,
+    scans: Sequence[str],
+    *,
+    out: str,
+    threshold: float = 0.5,
+    size: int = 512,
+    warn: Log = print,
+    product: str = "",
+    ignore_names: bool = False,
 ) -> Sequence[object]:
     """Search the six scans of a cadence, filterbank files in time order, for needles; writes them to `out`, best first.
 
     Pictures of the best go to the folder `<stem of out>_pictures` beside it, unless `out` is '-'. Lines may drift by up to half
-    a fine channel per row. threshold: minimum probability of a window. warn: receives a line with that limit in Hz/s, and lines
-    for skipped windows, for scans that do not share one clock, and if pictures cannot be drawn.
+    a fine channel per row, or by `drift` of the run's dedoppler members. threshold: minimum probability of a window. warn:
+    receives lines on what was taken as ON and OFF, on that limit in Hz/s, on skipped windows, on scans that do not share one
+    clock, and if pictures cannot be drawn. product: of several polarisations, "1" for the first, and so on, or "sum" for the
+    first two. ignore_names: search although source names contradict the order of the scans.
     """
     check_target(out)
     _check_out(out, scans, run)
@@ -389,7 +399,17 @@ def search(
         return predictions_for(run, Dataset(windows, ids, classes=metadata.classes, source="windows"), size)[:, -1]
 
     with _disk_errors(Path(out), "no partial file was left"):
-        return domain.search(predict_windows, metadata, scans, out=out, threshold=threshold, warn=warn)
+        return domain.search(
+            predict_windows,
+            metadata,
+            scans,
+            out=out,
+            threshold=threshold,
+            warn=warn,
+            members=[member.model_dump() for member in recipe_of(run).member],
+            product=product,
+            ignore_names=ignore_names,
+        )
 
 
 def is_scan(path: str) -> bool:

@@ -211,22 +211,36 @@ def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], qu
 )
 @click.option("--batch", type=click.IntRange(1), default=512, show_default=True, help="Samples per batch.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="For a search: the lowest probability to list.  [default: 0.5]")
+@click.option("--product", help="For a search of several polarisations: 1 for the first, and so on, or sum for the first two.")
+@click.option("--ignore-names", is_flag=True, help="For a search: take the scans' order, whatever their source names say.")
 @SKIP_BAD
-def predict(run: Path, data: tuple[str, ...], out: str, batch: int, threshold: float | None, skip_bad: bool) -> None:
+def predict(
+    run: Path,
+    data: tuple[str, ...],
+    out: str,
+    batch: int,
+    threshold: float | None,
+    product: str | None,
+    ignore_names: bool,
+    skip_bad: bool,
+) -> None:
     """Predict every sample of DATA, in order; for frames, forecast those after the last ones.
 
     If DATA is the six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in time order), every coarse channel is searched
     for needles: candidates are listed in the file, and pictures of the best are saved in a folder beside it. Lines may drift
-    by up to half a fine channel per row: 0.08 Hz/s for rows of 18 s and channels of 2.8 Hz.
+    by up to half a fine channel per row: 0.08 Hz/s for rows of 18 s and channels of 2.8 Hz; further if the run was trained with
+    a member {model="dedoppler", drift=2}.
     """
     api = _api()
     if len(data) > 1 or api.is_scan(data[0]):
         least = 0.5 if threshold is None else threshold
-        candidates = api.search(api.open_run(run), data, out=out, threshold=least, size=batch, warn=_warn)
+        named = {"product": product or "", "ignore_names": ignore_names}
+        candidates = api.search(api.open_run(run), data, out=out, threshold=least, size=batch, warn=_warn, **named)
         click.echo(f"{out}: {plural(len(candidates), 'candidate')}", err=out == "-")
         return
-    if threshold is not None:
-        raise UserError("--threshold: applies only to a search of six scans (.h5 or .fil); DATA is a file or folder of samples")
+    given = {"--threshold": threshold is not None, "--product": product is not None, "--ignore-names": ignore_names}
+    if alien := next((name for name, used in given.items() if used), ""):
+        raise UserError(f"{alien}: applies only to a search of six scans (.h5 or .fil); DATA is a file or folder of samples")
     predictions = api.predict(api.open_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
     click.echo(f"{out}: {plural(len(predictions), 'prediction')}", err=out == "-")
 

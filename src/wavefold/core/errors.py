@@ -5,7 +5,14 @@ from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """An error that the user can fix; the command line prints it as one line and exits with 2."""
+    """An error that the user can fix; the command line prints it as one line and exits with 2.
+
+    It is one line whatever a file contains: characters that are not printable appear as Python writes them, such as \\n.
+    """
+
+    def __str__(self) -> str:
+        words = super().__str__()
+        return words if words.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
 
 
 class DataError(UserError):

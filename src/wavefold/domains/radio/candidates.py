@@ -27,6 +27,7 @@ class Candidate:
     coarse_channel: int  # counted from 0
     start_channel: int  # fine channel of the file nearest to the frequency, counted from 0
     windows: int  # number of windows that contain it
+    at_limit: int = 0  # 1 if its drift is at or beyond the steepest that the run was made to find
 
 
 Columns = Mapping[str, NDArray[np.generic]]

@@ -56,7 +56,7 @@ _SAMPLES = 2000  # maximum cadences used to fit the map to probabilities
 _STRENGTH = 1e-3  # L2 penalty on its slope
 _FAINTEST = 0.1  # scores are raised to this before the logarithm
 _LEAST = 8  # minimum rows and columns of a panel
-_STEEPEST = 4.0  # maximum drift, bins per row
+MOST = 16.0  # maximum drift, bins per row
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class DeDoppler:
     """The search as a binary classifier: an increasing logistic map from the log of its score to a probability."""
 
     def __init__(self, *, seed: int, drift: float = 0.5) -> None:
-        if not 0 < drift <= _STEEPEST:
-            raise UserError(f"dedoppler: drift is {drift} bins per row; it must be above 0 and at most {_STEEPEST}")
+        if not 0 < drift <= MOST:
+            raise UserError(f"dedoppler: drift is {drift} bins per row; it must be above 0 and at most {MOST}")
         self.seed, self.drift = seed, drift
         self.slope, self.bias = math.nan, math.nan
 

@@ -7,7 +7,7 @@ are narrow ("fine"); the telescope's "coarse" channels are 2.9296875 MHz wide an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,9 @@ class Header:
     tstart: float = 0.0  # MJD of the first row
     source_name: str = ""
     bits: int = 32  # per value on disk
+    signed: bool = False  # whether whole numbers on disk may be negative
+    telescope: int = 6  # SIGPROC's number (6: Green Bank); 0 if the file does not state it
+    products: int = 1  # polarisation products on disk (nifs)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Filterbank:
     shape: tuple[int, int]  # rows in time, fine channels
     load: Callable[[int, int], Floats] = field(repr=False)  # first, last -> (time, last - first) float32
     fine: int = 0  # fine channels per coarse channel; 0: as many as span 2.9296875 MHz
+    note: str = ""  # which polarisation product was taken of several
 
     @property
     def coarse_channels(self) -> list[range]:
@@ -69,7 +73,32 @@ def check_header(header: Header, name: str) -> None:
         raise DataError(f"{name}: {key} is {value:g}, expected a number {sign}")
 
 
-def check_polarisations(count: int, name: str) -> None:
-    """Raise DataError unless a file has exactly one polarisation product: Stokes I."""
-    if count != 1:
-        raise DataError(f"{name}: has {count} polarisation products (nifs), expected 1 (total power)")
+def products_of(count: int, wanted: str, name: str) -> list[int]:
+    """The polarisation products to add, of `count` in a file. wanted: "" needs exactly one; "1" is the first; or "sum".
+
+    "sum" adds the first two, which are total power where the products are XX and YY; Stokes I is the first of I, Q, U, V.
+    DataError for several products without a choice, or a choice that the file does not have.
+    """
+    if count < 1:
+        raise DataError(f"{name}: has {count} polarisation products (nifs), expected 1 or more")
+    if count == 1:
+        return [0]
+    several = f"{name}: has {count} polarisation products (nifs)"
+    if not wanted:
+        raise DataError(
+            f"{several}, expected 1 (total power); choose with --product: 1 takes the first (Stokes I of I, Q, U, V), "
+            "sum adds the first two (XX and YY)"
+        )
+    if wanted == "sum":
+        return [0, 1]
+    if not wanted.isdecimal() or not 1 <= int(wanted) <= count:
+        raise DataError(f"{several}, but --product is {wanted!r}, expected sum or a number from 1 to {count}")
+    return [int(wanted) - 1]
+
+
+def product_note(count: int, taken: Sequence[int]) -> str:
+    """A line on the products that were taken of several; "" for one."""
+    if count == 1:
+        return ""
+    which = " + ".join(str(number + 1) for number in taken)
+    return f"of {count} polarisation products, {which} {'is' if len(taken) == 1 else 'are'} searched"

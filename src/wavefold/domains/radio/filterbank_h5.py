@@ -4,8 +4,10 @@ whose attributes are the header keywords. Read slice by slice with h5py; hdf5plu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -17,7 +19,7 @@ from wavefold.core.files import write_whole
 from wavefold.core.registry import optional
 from wavefold.data.dataset import Floats
 from wavefold.data.hdf5 import h5py
-from wavefold.domains.radio.filterbank import Filterbank, Header, check_header, check_polarisations
+from wavefold.domains.radio.filterbank import Filterbank, Header, check_header, product_note, products_of
 
 hdf5plugin = optional("hdf5plugin", extra="radio")
 
@@ -36,31 +38,40 @@ class _Data(Protocol):
     def __getitem__(self, place: tuple[slice, int, slice], /) -> NDArray[np.number]: ...
 
 
-def read_h5(path: Path, fine: int = 0) -> Filterbank:
+def read_h5(path: Path, fine: int = 0, product: str = "") -> Filterbank:
     """The scan in an .h5 file, with its power left on disk. fine: fine channels per coarse channel, as in `Filterbank`.
 
-    DataError for a file that is not a filterbank, lacks an attribute or has more than one product.
+    product: of several polarisations, as `products_of` takes it. Without `fine`, the file's own `nfpc` counts. DataError for a
+    file that is not a filterbank, lacks an attribute or has several products and no choice.
     """
     with _opened(path) as data:
         if data.ndim != 3:
-            raise DataError(f"{path.name}: data has the shape {data.shape}, expected (time, 1, channel)")
+            raise DataError(f"{path.name}: data has the shape {data.shape}, expected (time, product, channel)")
         facts = {key: _plain(value) for key, value in data.attrs.items()}
         if data.dtype.kind not in "fiu":
             raise DataError(f"{path.name}: data has type {data.dtype}, expected numbers")
         rows, products, channels = data.shape
-        bits = 8 * data.dtype.itemsize
-    header = _header(facts, bits, path.name)
-    check_polarisations(products, path.name)
-    if not rows or facts.get("nchans", channels) != channels:
-        raise DataError(f"{path.name}: data has shape {rows} x {channels}, but its header gives nchans={facts.get('nchans')}")
+        bits, signed = 8 * data.dtype.itemsize, data.dtype.kind == "i"
+    header = replace(_header(facts, path.name), bits=bits, signed=signed, products=products)
+    for key, count in (("nchans", channels), ("nifs", products)):
+        if not count or facts.get(key, count) != count:
+            shape = f"{rows} x {products} x {channels}"
+            raise DataError(f"{path.name}: data has shape {shape}, but its header gives {key}={facts.get(key, count)}")
+    taken = products_of(products, product, path.name)
+    if not rows:
+        raise DataError(f"{path.name}: data has no rows")
+    stated = facts.get("nfpc", 0)
+    fine = fine or (int(stated) if isinstance(stated, int | float) and 0 < stated <= channels else 0)
 
     def load(first: int, last: int) -> Floats:
         # file handles cannot be passed between processes; values beyond float32 become infinite and are skipped later
         with _opened(path) as data, np.errstate(over="ignore"):
-            values: Floats = data[:, 0, first:last].astype(np.float32)
+            values: Floats = data[:, taken[0], first:last].astype(np.float32)
+            for number in taken[1:]:
+                values += data[:, number, first:last].astype(np.float32)
         return values
 
-    return Filterbank(path, header, (rows, channels), load, fine)
+    return Filterbank(path, header, (rows, channels), load, fine, product_note(products, taken))
 
 
 def write_h5(path: Path, power: ArrayLike, header: Header) -> None:
@@ -79,21 +90,23 @@ def write_h5(path: Path, power: ArrayLike, header: Header) -> None:
     write_whole(path, write)
 
 
-def _header(facts: Mapping[str, _Fact], bits: int, name: str) -> Header:
+def _header(facts: Mapping[str, _Fact], name: str) -> Header:
     missing = [key for key in _NEEDED if key not in facts]
     if missing:
         raise DataError(f"{name}: data has no attribute {missing[0]}; available: {listed(sorted(facts)) or 'none'}")
     try:
-        numbers = {key: float(facts[key]) for key in (*_NEEDED, "tstart") if key in facts}
+        fch1, foff, tsamp, tstart = (float(facts.get(key, 0.0)) for key in (*_NEEDED, "tstart"))
     except (TypeError, ValueError) as error:
         raise DataError(f"{name}: an attribute is not a number: {error}") from None
-    header = Header(**numbers, source_name=str(facts.get("source_name", "")), bits=bits)
+    telescope = facts.get("telescope_id", 0)
+    known = int(telescope) if isinstance(telescope, int | float) and math.isfinite(telescope) else 0
+    header = Header(fch1, foff, tsamp, tstart, source_name=str(facts.get("source_name", "")).strip(), telescope=known)
     check_header(header, name)
     return header
 
 
 def _attributes(header: Header, shape: tuple[int, ...]) -> dict[str, float | str]:
-    whole = {"machine_id": 20, "telescope_id": 6, "data_type": 1, "nifs": 1, "nchans": shape[1], "nbits": 32}
+    whole = {"machine_id": 20, "telescope_id": header.telescope, "data_type": 1, "nifs": 1, "nchans": shape[1], "nbits": 32}
     numbers = {key: getattr(header, key) for key in ("fch1", "foff", "tsamp", "tstart")}
     return {**whole, **numbers, "source_name": header.source_name}
 

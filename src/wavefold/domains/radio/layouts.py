@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from wavefold.core.errors import DataError
 from wavefold.data.layout import Found, Layout
 from wavefold.data.sources import check_exists
+from wavefold.domains.radio.cadence import PANELS
 from wavefold.domains.radio.contest_files import labels_in, lists_cadences, part_to_predict, parts_of
 from wavefold.domains.radio.contest_npy import EXPECTED, read_cadences
+from wavefold.domains.radio.observation import is_scan, open_scan
 
 
 def sniff(path: Path) -> float:
-    """Return 0.9 if a CSV lists cadences, or for one .npy; 0.3 for a folder that only contains .npy files; else 0."""
+    """Return 0.9 if a CSV lists cadences, or for one .npy; 0.3 for a folder that only contains .npy files; else 0.
+
+    Scans, too, are 0.3, or 0.1 for a folder of them, so that locating them says what to do with scans.
+    """
     if path.is_file():
-        return 0.9 if lists_cadences(path) else 0.0
+        return 0.9 if lists_cadences(path) else 0.3 if is_scan(path) else 0.0
     if not path.is_dir():
         return 0.0
-    return 0.9 if labels_in(path) else 0.3 if parts_of(path) else 0.0
+    return 0.9 if labels_in(path) else 0.3 if parts_of(path) else 0.1 if _scans_in(path) else 0.0
 
 
 def locate(path: Path) -> Found:
-    """Locate the CSV that lists the samples, or the folder that contains them."""
+    """Locate the CSV that lists the samples, or the folder that contains them; DataError for none, and for scans."""
     check_exists(path)
+    scans = [path] if path.is_file() and is_scan(path) else _scans_in(path)
     parts = parts_of(path)
+    if scans and parts is None:
+        raise DataError(
+            f"{path.name}: scans (.h5, .fil) are searched with a run and not trained on or scored: "
+            f"wavefold predict RUN {' '.join(_in_time(scans))} --out candidates.csv"
+        )
     if parts is None:
         raise DataError(f"{path.name}: contains no .npy files; {EXPECTED}")
     return Found(parts.listing or parts.samples, "cadence", (), folder=parts.samples)
+
+
+def _scans_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if is_scan(file)) if folder.is_dir() else []
+
+
+def _in_time(scans: Sequence[Path]) -> list[str]:
+    """The paths of six scans in time order, as the command takes them; otherwise the places of six."""
+    if len(scans) != PANELS:
+        return [f"SCAN{number + 1}" for number in range(PANELS)]
+    try:
+        return [str(scan.path) for scan in sorted(map(open_scan, scans), key=lambda scan: scan.header.tstart)]
+    except DataError:  # the search will say what is wrong with them
+        return list(map(str, scans))
 
 
 LAYOUTS = {

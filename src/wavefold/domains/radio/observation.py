@@ -19,9 +19,10 @@ from wavefold.data.dataset import Floats, Ints
 from wavefold.domains.radio.cadence import NAMES, PANELS
 from wavefold.domains.radio.filterbank import Filterbank, Header
 from wavefold.domains.radio.filterbank_h5 import read_h5, write_h5
+from wavefold.domains.radio.pointing import check_sources
 from wavefold.domains.radio.sigproc import read_fil, write_fil
 
-SCANS: dict[str, Callable[[Path, int], Filterbank]] = {".h5": read_h5, ".hdf5": read_h5, ".fil": read_fil}
+SCANS: dict[str, Callable[[Path, int, str], Filterbank]] = {".h5": read_h5, ".hdf5": read_h5, ".fil": read_fil}
 SCAN_WRITERS: dict[str, Callable[[Path, ArrayLike, Header], None]] = {".h5": write_h5, ".fil": write_fil}
 
 
@@ -89,24 +90,33 @@ def is_scan(path: str | Path) -> bool:
     return Path(path).suffix.lower() in SCANS
 
 
-def open_scan(path: str | Path, fine: int = 0) -> Filterbank:
-    """Open a filterbank file: .h5, .hdf5 or .fil. fine: fine channels per coarse channel, 0 for 2.9296875 MHz."""
+def open_scan(path: str | Path, fine: int = 0, product: str = "") -> Filterbank:
+    """Open a filterbank file: .h5, .hdf5 or .fil. fine: fine channels per coarse channel, 0 for 2.9296875 MHz.
+
+    product: the polarisation product of several: "1" for the first, and so on, or "sum" for the first two.
+    """
     path = Path(path).expanduser()
     if not is_scan(path):
         raise UserError(f"{path}: '{path.suffix}' is not a filterbank suffix, expected one of {listed(SCANS)}")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    return SCANS[path.suffix.lower()](path, fine)
+    return SCANS[path.suffix.lower()](path, fine, product)
 
 
-def open_observation(paths: Sequence[str | Path], fine: int = 0) -> Observation:
-    """Open the six scans of a cadence; UserError if they are not in time order, DataError if they do not match."""
+def open_observation(
+    paths: Sequence[str | Path], fine: int = 0, *, product: str = "", ignore_names: bool = False
+) -> Observation:
+    """Open the six scans of a cadence; UserError if they are not in time order, DataError if they do not match.
+
+    UserError too if their source names contradict ON A, OFF B, ON A, OFF C, ON A, OFF D, unless ignore_names.
+    product: as for `open_scan`.
+    """
     if len(paths) != PANELS:
         raise UserError(
             f"{len(paths)} file{'s' if len(paths) != 1 else ''} given; a cadence has {PANELS} scans in time "
             f"order: {listed(NAMES)}"
         )
-    scans = tuple(open_scan(path, fine) for path in paths)
+    scans = tuple(open_scan(path, fine, product) for path in paths)
     for scan in scans[1:]:
         _check_alike(scans[0], scan)
     starts = [scan.header.tstart for scan in scans]
@@ -116,6 +126,8 @@ def open_observation(paths: Sequence[str | Path], fine: int = 0) -> Observation:
     if any(late <= early for early, late in pairwise(starts)):
         order = listed(scan.path.name for scan in sorted(scans, key=lambda scan: scan.header.tstart))
         raise UserError(f"scans must be in time order, {listed(NAMES)}; by tstart the order is {order}")
+    if not ignore_names:
+        check_sources(scans)
     return Observation(scans)
 
 
@@ -178,6 +190,9 @@ def _check_alike(first: Filterbank, other: Filterbank) -> None:
     for name, here, there in pairs:
         if here != there:
             raise DataError(f"{other.path.name} has {there:,} {name}, {first.path.name} has {here:,}: not scans of one cadence")
+    if first.header.telescope and other.header.telescope and first.header.telescope != other.header.telescope:
+        both = f"telescope_id {other.header.telescope}, {first.path.name} {first.header.telescope}"
+        raise DataError(f"{other.path.name} has {both}: not scans of one cadence")
     step = abs(first.header.foff)
     for name, near in (("foff", 1e-6 * step), ("tsamp", 1e-6 * first.header.tsamp), ("fch1", 0.5 * step)):
         here, there = getattr(first.header, name), getattr(other.header, name)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from wavefold.core.errors import DataError, UserError
+from wavefold.core.errors import DataError, UserError, plural
 from wavefold.core.process import is_main_process
 from wavefold.core.progress import Progress
 from wavefold.core.records import RunInfo
@@ -21,14 +22,17 @@ from wavefold.data.dataset import Floats, Ints
 from wavefold.data.lazy import Lazy, row_blocks
 from wavefold.domains.radio.cadence import ON, PANELS
 from wavefold.domains.radio.candidates import Candidate, write_candidates
+from wavefold.domains.radio.dedoppler import MOST
 from wavefold.domains.radio.needles import STEEPEST
 from wavefold.domains.radio.observation import Observation, cut_windows, finite_windows, open_observation, window_starts
-from wavefold.domains.radio.one_clock import on_off_lines
+from wavefold.domains.radio.one_clock import Line, on_off_lines
 from wavefold.domains.radio.picture import Axes, Track, draw_cadence
+from wavefold.domains.radio.pointing import sources_note
 
 Predict = Callable[[Lazy], NDArray[np.float64]]  # windows (window, 6, time, frequency) -> (window,) probabilities of a needle
 Log = Callable[[str], None]
 
+_BEYOND = 1.2  # factor in S/N by which a line steeper than those searched must be better
 _NEAR = 4  # maximum distance between two tracks of one line, in fine channels
 PICTURES = 50
 _OURS = re.compile(r"\d\d_\d+\.\d{6}MHz\.png")  # file names of pictures; no other file is deleted
@@ -44,6 +48,7 @@ class Found:
     drift: float  # fine channels per row
     coarse: int
     windows: int = 1
+    at_limit: bool = False  # whether its drift is at or beyond the steepest that the run was made to find
 
 
 def search_scans(
@@ -54,14 +59,20 @@ def search_scans(
     out: str,
     threshold: float = 0.5,
     warn: Log = print,
+    members: Sequence[Mapping[str, object]] = (),
+    product: str = "",
+    ignore_names: bool = False,
 ) -> list[Candidate]:
     """Search six scans, given as files in time order; write candidates to `out`, with pictures of the best ones beside it.
 
     predict: the run's probability of a needle in each given window. metadata: the run's shape and classes. out: "-" is
-    standard output, without pictures. warn: receives a line for each limitation of the search.
+    standard output, without pictures. warn: receives a line for each limitation of the search. members: the run's, as in its
+    recipe. product: of several polarisations, "1" for the first, and so on, or "sum". ignore_names: search although the source
+    names of the scans contradict their order.
     """
-    observation = open_observation(scans)
-    found = search_observation(predict, metadata, observation, threshold=threshold, warn=warn)
+    observation = open_observation(scans, product=product, ignore_names=ignore_names)
+    steepest = steepest_of(members)
+    found = search_observation(predict, metadata, observation, threshold=threshold, warn=warn, steepest=steepest)
     candidates = candidates_of(found, observation)
     write_candidates(out, candidates)
     if out != "-":
@@ -70,20 +81,47 @@ def search_scans(
 
 
 def search_observation(
-    predict: Predict, metadata: RunInfo, observation: Observation, *, threshold: float = 0.5, warn: Log = print
+    predict: Predict,
+    metadata: RunInfo,
+    observation: Observation,
+    *,
+    threshold: float = 0.5,
+    warn: Log = print,
+    steepest: float = STEEPEST,
 ) -> list[Found]:
     """Find all needles in an observation with a run; returns merged detections, the best first.
 
-    predict: the run's probability of a needle in each given window. metadata: the run's shape and classes. Drift rates of up to
-    half a fine channel per row in either direction are covered, as in the simulator: 0.08 Hz/s for rows of 18 s and channels of
-    2.8 Hz. threshold: minimum probability of a window. warn: receives a line about that limit, about scans that are not on one
-    clock, and about windows with non-finite values, which are skipped.
+    predict: the run's probability of a needle in each given window. metadata: the run's shape and classes. steepest: the
+    largest drift in fine channels per row that the run finds, in either direction; half a channel, as in the simulator, is
+    0.08 Hz/s for rows of 18 s and channels of 2.8 Hz. threshold: minimum probability of a window. warn: receives lines on
+    what was taken as ON and OFF, on that limit and the lines that reach it, on scans that are not on one clock, and on windows
+    with non-finite values, which are skipped.
     """
     shape = check_scans(metadata, observation)
-    warn(f"searching drift rates of up to {abs(observation.drift(STEEPEST)):.3g} Hz/s (half a fine channel per row)")
+    warn(sources_note(observation.scans))
+    for note in dict.fromkeys(scan.note for scan in observation.scans if scan.note):
+        warn(note)
+    most = "half a fine channel" if steepest == STEEPEST else f"{steepest:g} fine channels"
+    warn(f"searching drift rates of up to {abs(observation.drift(steepest)):.3g} Hz/s ({most} per row)")
     if not observation.on_one_clock:
-        warn("according to tstart, scans overlap or are more than one scan apart; they are searched as if contiguous")
-    return merge(find_lines(observation, shape[2], predict, threshold=threshold, warn=warn), observation.starts, shape[1])
+        warn(
+            "according to tstart, scans overlap or are more than one scan apart; they are searched as if contiguous, so "
+            "drift and frequency of a line fit one scan and not the gaps"
+        )
+    lines = find_lines(observation, shape[2], predict, threshold=threshold, warn=warn, steepest=steepest)
+    found = merge(lines, observation.starts, shape[1])
+    if steep := sum(one.at_limit for one in found):
+        wider = f'; train with a member {{model="dedoppler", drift={min(4 * steepest, MOST):g}}} to search wider'
+        more = wider if steepest < MOST else ""
+        lines_are = plural(steep, "line is", "lines are")
+        warn(f"{lines_are} at or beyond the steepest drift searched (at_limit is 1), where others are missed{more}")
+    return found
+
+
+def steepest_of(members: Sequence[Mapping[str, object]]) -> float:
+    """The largest drift, in fine channels per row, that a run's members find: `drift` of dedoppler, else the simulator's."""
+    drifts = [float(drift) for member in members if isinstance(drift := member.get("drift"), int | float)]
+    return max(drifts, default=STEEPEST)
 
 
 def check_scans(metadata: RunInfo, observation: Observation) -> tuple[int, int, int]:
@@ -108,11 +146,17 @@ def check_scans(metadata: RunInfo, observation: Observation) -> tuple[int, int, 
 
 
 def find_lines(
-    observation: Observation, width: int, predict: Predict, *, threshold: float = 0.5, warn: Log = print
+    observation: Observation,
+    width: int,
+    predict: Predict,
+    *,
+    threshold: float = 0.5,
+    warn: Log = print,
+    steepest: float = STEEPEST,
 ) -> Iterator[Found]:
-    """Yield a track for each window of `width` fine channels to which `ask` gives at least `threshold`, in channel order.
+    """Yield a track for each window of `width` fine channels to which `predict` gives at least `threshold`, in channel order.
 
-    Each coarse channel is read once, and only one is in memory at a time.
+    steepest: as for `search_observation`. Each coarse channel is read once, and only one is in memory at a time.
     """
     every = [window_starts(channels, width) for channels in observation.coarse_channels]
     starts, total, done, lost = observation.starts, sum(map(len, every)), 0, 0
@@ -122,7 +166,11 @@ def find_lines(
             notify = partial(_notify, progress, done)
             # no other reference to its power, so that only one coarse channel is in memory
             lost += yield from _lines_in(
-                _Stretch(number, first, width, observation.read(first, last), starts), firsts, predict, threshold, notify
+                _Stretch(number, first, width, observation.read(first, last), starts, steepest),
+                firsts,
+                predict,
+                threshold,
+                notify,
             )
             done += len(firsts)
             progress.update(done)
@@ -162,6 +210,7 @@ def candidates_of(found: Sequence[Found], observation: Observation) -> list[Cand
             coarse_channel=one.coarse,
             start_channel=min(max(round(one.channel), 0), observation.shape[2] - 1),
             windows=one.windows,
+            at_limit=int(one.at_limit),
         )
         for one in found
     ]
@@ -209,6 +258,7 @@ class _Stretch:
     width: int  # width of a window
     panels: Floats  # (panel, time, channel)
     starts: Sequence[int]  # the clock row at which each panel begins
+    steepest: float  # fine channels per row
 
     def windows(self, firsts: Ints) -> Floats:
         """Windows (window, panel, time, width) by their first fine channels."""
@@ -240,10 +290,23 @@ def _notify(progress: Progress, before: int, done: int) -> None:
 
 def _tracks(stretch: _Stretch, firsts: Ints, scores: NDArray[np.float64]) -> Iterator[Found]:
     """Yield the track of each window. firsts: (window,) first fine channels."""
-    lines = on_off_lines(torch.from_numpy(stretch.windows(firsts)), stretch.starts)
+    lines = _lines_of(torch.from_numpy(stretch.windows(firsts)), stretch.starts, stretch.steepest)
+    last = stretch.starts[-1] + stretch.panels.shape[1] - 1
+    edge = stretch.steepest - 1 / last  # within a column, from the first row to the last, of the steepest
     columns = (firsts.tolist(), scores.tolist(), lines.column.tolist(), lines.drift.tolist(), lines.snr.tolist())
     for first, score, column, drift, snr in zip(*columns, strict=True):
-        yield Found(score, snr, first + column, drift, stretch.coarse)
+        yield Found(score, snr, first + column, drift, stretch.coarse, at_limit=abs(drift) >= edge)
+
+
+def _lines_of(windows: Tensor, starts: Sequence[int], steepest: float) -> Line:
+    """The line of each window (window, 6, time, width), within the drifts searched; of twice as many if that fits far better.
+
+    A line steeper than those searched crosses each panel partly along one of them, elsewhere in each.
+    """
+    within = on_off_lines(windows, starts, steepest=steepest)
+    beyond = on_off_lines(windows, starts, steepest=2 * steepest)
+    better = beyond.snr > _BEYOND * within.snr
+    return Line(*(torch.where(better, there, here) for there, here in zip(astuple(beyond), astuple(within), strict=True)))
 
 
 def _stretch(one: Found, observation: Observation, width: int) -> tuple[int, Floats]:

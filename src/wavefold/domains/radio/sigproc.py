@@ -16,21 +16,23 @@ from numpy.typing import ArrayLike
 from wavefold.core.errors import DataError, listed, nearest
 from wavefold.core.files import write_whole
 from wavefold.data.dataset import Floats
-from wavefold.domains.radio.filterbank import Filterbank, Header, check_header, check_polarisations
+from wavefold.domains.radio.filterbank import Filterbank, Header, check_header, product_note, products_of
 
 _NUMBERS = ("az_start", "za_start", "src_raj", "src_dej", "tstart", "tsamp", "fch1", "foff", "refdm", "period")
 _IDS = ("machine_id", "telescope_id", "data_type", "barycentric", "pulsarcentric", "nbeams", "ibeam")
 _WHOLE = (*_IDS, "nbits", "nsamples", "nchans", "nifs", "nbins")
 _WORDS = ("source_name", "rawdatafile")
 _TYPES: dict[int, np.dtype[np.generic]] = {8: np.dtype("<u1"), 16: np.dtype("<u2"), 32: np.dtype("<f4")}  # by bits per value
+_SIGNED: dict[int, np.dtype[np.generic]] = {8: np.dtype("<i1"), 16: np.dtype("<i2"), 32: np.dtype("<f4")}
 _LONGEST = 80  # maximum bytes of a keyword or string
 _BLOCK = 1 << 22  # values copied at a time
 
 
-def read_fil(path: Path, fine: int = 0) -> Filterbank:
+def read_fil(path: Path, fine: int = 0, product: str = "") -> Filterbank:
     """The scan in a .fil file, with its power left on disk. fine: fine channels per coarse channel, as in `Filterbank`.
 
-    DataError for a file that is not a filterbank, lacks a keyword, has more than one product, or is truncated.
+    product: of several polarisations, as `products_of` takes it. DataError for a file that is not a filterbank, lacks a
+    keyword, has several products and no choice, or is truncated.
     """
     with open(path, "rb") as stream:
         found, begin = _keywords(stream, path.name), stream.tell()
@@ -39,35 +41,48 @@ def read_fil(path: Path, fine: int = 0) -> Filterbank:
     if missing:
         raise DataError(f"{path.name}: its header has no {missing[0]}")
     whole = found.whole
-    check_polarisations(whole.get("nifs", 1), path.name)
+    products = whole.get("nifs", 1)
+    taken = products_of(products, product, path.name)
     numbers = {k: found.numbers[k] for k in ("fch1", "foff", "tsamp", "tstart") if k in found.numbers}
-    header = Header(**numbers, source_name=found.texts.get("source_name", ""), bits=whole["nbits"])
+    header = Header(
+        **numbers,
+        source_name=found.texts.get("source_name", "").strip(),
+        bits=whole["nbits"],
+        signed=bool(whole.get("signed", 0)) and whole["nbits"] < 32,
+        telescope=whole.get("telescope_id", 0),
+        products=products,
+    )
     check_header(header, path.name)
-    kind = _kind(whole["nbits"], path.name)
-    rows = _rows(size, whole["nchans"] * kind.itemsize, whole.get("nsamples", 0), path.name)
-    shape = (rows, whole["nchans"])
+    kind, channels = _kind(header, path.name), whole["nchans"]
+    rows = _rows(size, products * channels * kind.itemsize, whole.get("nsamples", 0), path.name)
 
     def load(first: int, last: int) -> Floats:
-        values: Floats = np.memmap(path, kind, "r", begin, shape)[:, first:last].astype(np.float32)
+        stored = np.memmap(path, kind, "r", begin, (rows, products, channels))
+        values: Floats = stored[:, taken[0], first:last].astype(np.float32)
+        for number in taken[1:]:
+            values += stored[:, number, first:last].astype(np.float32)
         return values
 
-    return Filterbank(path, header, shape, load, fine)
+    return Filterbank(path, header, (rows, channels), load, fine, product_note(products, taken))
 
 
 def write_fil(path: Path, power: ArrayLike, header: Header) -> None:
     """Write power (time, channel) as a .fil file atomically; DataError if it does not fit `header.bits`."""
     values = np.asarray(power)
-    kind = _kind(header.bits, path.name)
-    most = (1 << header.bits) - 1
-    if kind.kind == "u" and values.size and not (values.min() >= 0 and values.max() <= most):
-        raise DataError(f"{path.name}: {header.bits}-bit values range from 0 to {most}, not {values.min()} to {values.max()}")
+    kind = _kind(header, path.name)
+    whole = kind.kind in "iu"
+    least = -(1 << (header.bits - 1)) if header.signed else 0
+    most = least + (1 << header.bits) - 1
+    if whole and values.size and not (values.min() >= least and values.max() <= most):
+        span = f"{header.bits}-bit values range from {least} to {most}"
+        raise DataError(f"{path.name}: {span}, not {values.min()} to {values.max()}")
     rows = max(1, _BLOCK // max(1, values.shape[1]))
 
     def write(stream: IO[bytes]) -> None:
         stream.write(_header_bytes(header, values.shape))
         for first in range(0, len(values), rows):
             part = values[first : first + rows]
-            stream.write((part.round() if kind.kind == "u" else part).astype(kind).tobytes())
+            stream.write((part.round() if whole else part).astype(kind).tobytes())
 
     write_whole(path, write)
 
@@ -117,10 +132,10 @@ def _bytes(stream: IO[bytes], count: int, name: str) -> bytes:
     return found
 
 
-def _kind(bits: int, name: str) -> np.dtype[np.generic]:
-    if bits not in _TYPES:
-        raise DataError(f"{name}: {bits} bits per value (nbits), expected one of {listed(_TYPES)}")
-    return _TYPES[bits]
+def _kind(header: Header, name: str) -> np.dtype[np.generic]:
+    if header.bits not in _TYPES:
+        raise DataError(f"{name}: {header.bits} bits per value (nbits), expected one of {listed(_TYPES)}")
+    return (_SIGNED if header.signed else _TYPES)[header.bits]
 
 
 def _rows(size: int, row: int, fields: int, name: str) -> int:
@@ -133,13 +148,14 @@ def _rows(size: int, row: int, fields: int, name: str) -> int:
 
 
 def _header_bytes(header: Header, shape: tuple[int, ...]) -> bytes:
-    whole = {"machine_id": 20, "telescope_id": 6, "data_type": 1}  # GBT's numbers
+    whole = {"machine_id": 20, "telescope_id": header.telescope, "data_type": 1}
     whole |= {"nchans": shape[1], "nbits": header.bits, "nifs": 1, "nsamples": shape[0]}
     numbers = {"tstart": header.tstart, "tsamp": header.tsamp, "fch1": header.fch1, "foff": header.foff}
     parts = [_packed("HEADER_START")]
     parts += [_packed("source_name") + _packed(header.source_name)] if header.source_name else []
     parts += [_packed(key) + struct.pack("<i", value) for key, value in whole.items()]
     parts += [_packed(key) + struct.pack("<d", value) for key, value in numbers.items()]
+    parts += [_packed("signed") + b"\x01"] if header.signed else []
     return b"".join([*parts, _packed("HEADER_END")])
 
 
