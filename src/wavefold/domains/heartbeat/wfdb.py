@@ -23,11 +23,10 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 from wavefold.core.errors import DataError, UserError, listed, plural
 from wavefold.core.progress import Progress
-from wavefold.core.registry import optional
+from wavefold.core.registry import later, optional
 from wavefold.data.bundles import check_printable
 from wavefold.data.dataset import Floats, Ints, Strings, check_ids
 from wavefold.data.table import Table
@@ -36,6 +35,7 @@ from wavefold.domains.heartbeat.signal_choice import MILLIVOLT, SignalChoice, ch
 from wavefold.domains.heartbeat.wfdb_header import GAP, segments_named, segments_of
 
 wfdb = optional("wfdb", extra="ecg")
+scipy_signal = later("scipy.signal")
 
 _Read = TypeVar("_Read")
 
@@ -274,7 +274,7 @@ def _beats(path: Path, wanted: str) -> _Cut:
     there = (samples >= 0) & (samples < len(values))
     samples, symbols, outside = samples[there], symbols[there], int((~there).sum())
     peaks = np.round(samples * ratio.numerator / ratio.denominator).astype(np.int64)
-    beats, kept = cut_beats(resample_poly(values, ratio.numerator, ratio.denominator), peaks)
+    beats, kept = cut_beats(scipy_signal.resample_poly(values, ratio.numerator, ratio.denominator), peaks)
     words = np.array([SYMBOLS[symbol] for symbol in symbols.tolist()], np.str_)
     return _Cut(
         record=path.name,
