@@ -253,7 +253,7 @@ def _groups(table: Table, group: str, found: Found, *, needed: bool) -> tuple[St
     if names:
         return table.columns[names[0]], names[0]
     places = [table.columns[there] for name in ("ra", "dec") if (there := one_named(table.columns, name))]
-    if len(places) == 2 and (free or group.lower() == "star"):
+    if len(places) == 2 and (all(map(_has_words, places)) if free else group.lower() == "star"):
         found_stars = _stars(places, found, needed=not free)
         return found_stars, "" if found_stars is None else "star"
     if needed and not free:
