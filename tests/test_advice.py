@@ -194,15 +194,13 @@ def train(source, out, recipe="heartbeat", **overrides):
     return value, [note for note in scores.notes if "no better than" in note]
 
 
-@pytest.mark.parametrize(("factor", "offset", "step"), [(1e-5, 0, "scale"), (1e6, 0, "scale"), (1, 1e5, "standardise")])
+@pytest.mark.parametrize(("factor", "offset", "step"), [(1e-5, 0, "scale"), (1, 1e5, "standardise")])
 def test_values_of_another_size_are_named_as_the_cause(factor, offset, step, tmp_path):
     signals, labels = beats(200)
     np.savez(tmp_path / "a.npz", signals=signals * factor + offset, labels=labels)
-    noise = {"step": "noise", "sigma": 0.01 if step == "scale" else 0.01}
+    noise = {"step": "noise", "sigma": 0.01}
     epochs = {"stage.*.epochs": 12, "batches.size": 16}
     value, notes = train(tmp_path / "a.npz", tmp_path / "bad", prepare=[noise], **epochs)
-    if not notes:
-        pytest.skip("it learned all the same")
     assert f'but expect about 0 and 1: add [[prepare]] step = "{step}"' in notes[0]
     advised = dict(re.findall(r'(\w+) = "(\w+)"', notes[0]))
     better, after = train(tmp_path / "a.npz", tmp_path / "good", prepare=[advised, noise], **epochs)
