@@ -21,8 +21,10 @@ from wavefold.ensemble.parts import Decision
 from wavefold.evaluation.intervals import bootstrap_interval, paired_difference
 from wavefold.evaluation.metrics import Metric
 from wavefold.evaluation.standing import standing
+from wavefold.models import MODELS
 from wavefold.recipe import Recipe
 from wavefold.tasks.samples.context import Context, baseline_file
+from wavefold.tasks.samples.inference import transforms_of
 from wavefold.tasks.samples.predictions import Predictions
 from wavefold.tasks.samples.target import Target, target_of
 
@@ -59,7 +61,7 @@ def evaluate(context: Context) -> tuple[Scores, Predictions]:
         members=tuple(ScoreRow.of(evaluator.alone(n), name=f"{n} {m.model}") for n, m in enumerate(recipe.member)),
         baselines=tuple(baselines),
         standing=standing(evaluator.metric.name, baselines, evaluator.higher, evaluator.units),
-        notes=(*_notes(context), *notes, *_no_better(evaluator, ours, baselines[0])),
+        notes=(*_notes(context), *notes, *_no_better(context, evaluator, ours, baselines[0])),
     )
     if len(context.folds) > 1:
         results = results.model_copy(update={"folds": tuple(evaluator.by_fold(whole.probabilities, decided))})
@@ -309,14 +311,56 @@ def _priors(context: Context) -> list[Values]:
     return [target.prior(truth[f.train], count)[None] for f in context.folds]
 
 
-def _no_better(evaluator: _Evaluator, ours: ScoreRow, prior: ScoreRow) -> list[str]:
-    """A note if the ensemble is no better than the baseline that ignores the signals."""
+def _no_better(context: Context, evaluator: _Evaluator, ours: ScoreRow, prior: ScoreRow) -> list[str]:
+    """A note, with the likely cause, if the ensemble is no better than the baseline that ignores the signals."""
     metric = evaluator.metric
     value, theirs = ours.value(metric.name), prior.value(metric.name)
     if np.isnan([value, theirs]).any() or (value > theirs if metric.higher_is_better else value < theirs):
         return []
     what = evaluator.target.prior_words
-    return [f"no better than {what}; try more epochs, smaller batches or more samples"]
+    return [f"no better than {what}; {_likely_cause(context)}"]
+
+
+def _likely_cause(context: Context) -> str:
+    """Why members have not learned, as far as the data and the recipe show it, and what to change."""
+    recipe, train = context.recipe, context.folds[0].train
+    if any(member.model in MODELS for member in recipe.member):
+        if wrong := _wrong_size(context):
+            return wrong
+        epochs = sum(stage.epochs for stage in recipe.stage)
+        batches = recipe.batches.steps or -(-len(train) // recipe.batches.size)
+        if epochs * batches < _STEPS:
+            size, most = min(recipe.batches.size, _SMALL), max(stage.epochs for stage in recipe.stage)
+            wanted = max(-(-_STEPS // -(-len(train) // size)), most + 1)
+            return (
+                f"the nets were trained for only {plural(epochs * batches, 'batch', 'batches')}; try more epochs and small "
+                f"batches: --set 'stage.*.epochs={wanted}' --set batches.size={size} --set batches.steps=0"
+            )
+    return "try more samples; the signals may not hold what is to be predicted"
+
+
+def _wrong_size(context: Context) -> str:
+    """What to change if the values that the nets get are far from the size that they expect, about 1; '' if they are not."""
+    train = context.folds[0].train
+    some = context.dataset.take(train[:: max(len(train) // _LOOKED_AT, 1)]).signals[:]
+    transforms = transforms_of(context.run, context.recipe, context.folds[0].number)
+    for transform in transforms:
+        some = transform.apply(some)
+    values = np.asarray(some[:], np.float64)
+    level, spread = abs(float(values.mean())), float(values.std())
+    if 1 / _FAR <= spread <= _FAR and level <= _FAR * spread:
+        return ""
+    step = 'step = "standardise"' if level > _FAR * spread else 'step = "scale", by = "max", per = "dataset"'
+    return (
+        f"the nets got values with mean {values.mean():.2g} and spread {spread:.2g}, but expect about 0 and 1: add [[prepare]] "
+        f"{step} to the recipe, {'after its other transforms' if transforms else 'as its first step'}"
+    )
+
+
+_FAR = 30.0  # times the size that nets expect, from which they learn badly
+_STEPS = 200  # batches below which nets may not have learned
+_SMALL = 32  # samples in a small batch
+_LOOKED_AT = 256  # samples
 
 
 def _notes(context: Context) -> list[str]:
