@@ -103,8 +103,8 @@ def parse_fits(paths: Sequence[str], *, grid: Grid, medium: str = "", unit: str 
 
     Facts are text as in the file, '' if missing: `kind` of layout, `class` in lower case, `subclass`, `z`, `ra` and `dec` in
     degrees, `snr` (the median of flux x sqrt(ivar) over good pixels, the same for all layouts), `filled` (bins without a
-    good pixel, interpolated linearly between neighbours; bins outside hold the level of the nearest ones). And what the file states:
-    `medium`, `unit` of flux, and `outside`, the number of bins outside the good pixels. UserError for an invalid grid.
+    good pixel, interpolated linearly between neighbours; bins outside hold the level of the nearest ones). And what the file
+    states: `medium`, `unit` of flux, and `outside`, the number of bins outside the good pixels. UserError for an invalid grid.
     """
     rows = np.zeros((len(paths), len(grid_centres(grid))), np.float32)
     problems = [""] * len(paths)
