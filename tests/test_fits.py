@@ -159,14 +159,14 @@ def test_another_telescopes_image_is_not_taken_for_lamosts(tmp_path: Path, cards
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_bad_pixels_are_bridged(tmp_path: Path, value: float) -> None:
-    """Each rule by itself takes out the pixel with 13, which the line from 12 to 14 gives back; the ends are not invented."""
+    """Each rule by itself takes out the pixel with 13, which the line from 12 to 14 gives back; the ends hold their level."""
     for column, bad in [("FLUX", value), ("IVAR", value), ("IVAR", 0.0), ("IVAR", -1.0), ("ANDMASK", 1.0), ("ANDMASK", 32.0)]:
         before = {"FLUX": FLUX, "IVAR": np.ones(10), "ANDMASK": np.zeros(10)}[column].copy()
         before[[0, 3, 9]] = bad
         path = tmp_path / f"{column}{bad}.fits"
         block = parse_one(lamost(path, **{column: before}))
         assert block.problems == [""]
-        np.testing.assert_allclose(block.rows[0], [0, 11, 12, 13, 14, 15, 16, 17, 18, 0], atol=0.02)
+        np.testing.assert_allclose(block.rows[0], [11, 11, 12, 13, 14, 15, 16, 17, 18, 18], atol=0.02)
         assert block.facts["filled"] == ["1"]
 
 

@@ -139,6 +139,18 @@ def test_a_text_of_another_form_is_named_and_the_advice_works(tmp_path: Path, na
     assert (data.signals.shape, data.unit) == ((3, 1, 60), "5 angstrom")
 
 
+def test_a_table_of_samples_is_named_and_can_be_read_as_csv(tmp_path: Path) -> None:
+    rows = [[number % 2, *np.round(np.linspace(0, number, 20), 3)] for number in range(30)]
+    (tmp_path / "x.txt").write_text("".join("  ".join(map(str, row)) + "\n" for row in rows))
+    words = said(tmp_path / "x.txt")
+    assert "x.txt: looks like a table of 30 rows and 21 columns; expected one spectrum a file" in words
+    assert words.endswith("if each row is a sample, save it as .csv with a line of column names")
+    names = ",".join(["label", *(f"t{k}" for k in range(20))])
+    (tmp_path / "x.csv").write_text(f"{names}\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    data = read(tmp_path / "x.csv", cache=False)
+    assert (data.signals.shape, data.classes) == ((30, 1, 20), ("0", "1"))
+
+
 def test_a_file_of_the_working_folder_is_named_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "7.txt").write_text("1 2 3")
     monkeypatch.chdir(tmp_path)
@@ -294,8 +306,9 @@ def test_a_grid_that_files_do_not_cover_is_noted_and_less_than_half_refused(tmp_
     data = read(tmp_path, grid=GRID)
     assert data.notes == (
         "1 file of 2 does not cover the grid 6000 to 7000 angstrom: 20.0% of the bins on average, 20.0% at most, lie outside "
-        "the good pixels and are 0; a grid that all files cover avoids it",
+        "the good pixels and hold the level at their edge; a grid that all files cover avoids it",
     )
+    assert data.signals[1, 0, :400] == pytest.approx(10, abs=0.01)  # not 0, which a net takes for a break
     assert read(tmp_path, grid=[6201, 7000, 0.5]).notes == ()
     assert "covers 6200.5 to 7099.5 angstrom; the grid is 5000 to 7000" in said(tmp_path / "b.fits", grid=[5000, 7000, 0.5])
 

@@ -38,6 +38,7 @@ _NANO = (1100.0, 3000.0)  # first and last below these: nm rather than angstrom,
 _FAR = 60_000.0  # angstrom; beyond it, numbers look like wavenumbers, or a smaller unit
 _LOG = "log10 angstrom"
 _MOST_LOG = 30.0
+_TABLE = 6  # columns; wavelength, flux, error, mask and the like are fewer
 _GAPS = re.compile(r"\s*[,;]\s*|\s+")
 _LIKE_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 _EVEN = 1e-4  # fraction of a step by which steps may differ, for rounding of written wavelengths
@@ -202,6 +203,9 @@ def _shape_words(text: bytes) -> str:
     if not numbers or len(counts) > 1 or not all(_LIKE_NUMBER.fullmatch(word) for word in numbers[0] + numbers[-1]):
         return ""
     (columns,), rows = counts, len(numbers)
+    if rows > 1 and columns > _TABLE:
+        table = f"looks like a table of {rows:,} rows and {columns:,} columns; expected one spectrum a file, joined by commas"
+        return f"{table}; if each row is a sample, save it as .csv with a line of column names"
     if rows > 1 and columns > 1:
         looks = f"{'two' if columns == 2 else columns} columns of {rows:,} rows, such as wavelength and flux"
     elif rows > 1:

@@ -113,7 +113,8 @@ def _notes(filled: Filled, medium: str, unit: str, grid: Grid, bins: int) -> Ite
         yield (
             f"{plural(int(partly.sum()), 'file')} of {count:,} {'does' if partly.sum() == 1 else 'do'} not cover the grid "
             f"{grid[0]:g} to {grid[1]:g} {GRID_UNIT}: {shares[partly].mean():.1%} of the bins on average, "
-            f"{shares.max():.1%} at most, lie outside the good pixels and are 0; a grid that all files cover avoids it"
+            f"{shares.max():.1%} at most, lie outside the good pixels and hold the level at their edge; "
+            "a grid that all files cover avoids it"
         )
 
 

@@ -127,7 +127,9 @@ def _check_unused(recipe: Recipe) -> None:
         raise UserError("split.group: frames are split by time; remove it")
     if recipe.output.baseline:
         raise UserError("output.baseline: applies only to classification; for forecasts use the list output.baselines")
-    changed = recipe.changed("data", ("label", "test", "limit", "skip_bad", "grid", "backgrounds", "classes"))
+    changed = recipe.changed(
+        "data", ("label", "test", "limit", "skip_bad", "grid", "signal", "wavelength_unit", "medium", "backgrounds", "classes")
+    )
     changed += recipe.changed("combine", ("threshold",)) + recipe.changed("output", ("per", "submission"))
     if changed:
         raise UserError(f"{changed[0]}: applies only to labelled samples; remove it from a forecasting recipe")
