@@ -27,10 +27,10 @@ def doubts(recipe: Recipe, series: Series) -> list[str]:
         for value, share in _codes_in(held):
             codes.append(_stored(value, recipe))
             many = f"{channel}: {share:.1%} of the values are {value:g}"
-            lines.append(f"{many}, far from all others; this may be a missing-value code")
+            lines.append(f"{many}, far from all others; this may be a missing-value code.")
     if codes:
         known = [*sections(recipe)[0].missing, *dict.fromkeys(codes)]
-        lines.append(f"if so, add --set series.missing=[{','.join(_shortest(code) for code in known)}]")
+        lines.append(f"If so, add --set series.missing=[{','.join(_shortest(code) for code in known)}]")
     missing = float(np.isnan(frames).mean())
     if missing > _MOSTLY:
         why = "check the source's fill value and series.missing; cells without past values get no forecast"
