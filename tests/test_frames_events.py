@@ -162,6 +162,49 @@ def test_a_date_far_from_the_others_is_noted(tmp_path: Path) -> None:
     assert series.notes == (f"events.csv: {said}",)
 
 
+def days_of(form: str, days: list[str], folder: Path, **more: str) -> list[str]:
+    rows = [np.datetime64(day).item().strftime(form) + ",0.5,0.5" for day in days]
+    series = read(table(folder, "\n".join(["time,x,y", *rows])), replace(SMALL, **more))
+    hit = series.times[series.frames.sum(axis=(1, 2, 3)) > 0]
+    return hit.astype("M8[s]").astype("M8[D]").astype(str).tolist()
+
+
+DAYS = ["2023-03-11", "2023-03-12", "2023-03-13"]
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y %H:%M", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y %H:%M:%S", "%m-%d-%Y"])
+def test_the_order_of_day_and_month_is_decided_from_all_rows(tmp_path: Path, form: str) -> None:
+    assert days_of(form, DAYS, tmp_path) == DAYS
+
+
+def test_an_order_of_day_and_month_that_remains_open_is_asked_for_and_the_answer_works(tmp_path: Path) -> None:
+    days = ["2023-03-04", "2023-03-05", "2023-04-04"]
+    with pytest.raises(DataError, match=r'such as 04/03/2023 .* set series.events.dates="day first" or "month first"'):
+        days_of("%d/%m/%Y %H:%M", days, tmp_path)
+    assert days_of("%d/%m/%Y %H:%M", days, tmp_path, dates="day first") == days
+    assert days_of("%m/%d/%Y %H:%M", days, tmp_path, dates="month first") == days
+    with pytest.raises(DataError, match="has both 13/03/2023 and 03/14/2023, one with the day first"):
+        read(table(tmp_path, "time,x,y\n13/03/2023,0,0\n03/14/2023,0,0\n"))
+    with pytest.raises(DataError, match="line 3: time is '03/14/2023', expected a time such as 31/01/2016"):
+        read(table(tmp_path, "time,x,y\n13/03/2023,0,0\n03/14/2023,0,0\n"), replace(SMALL, dates="day first"))
+    american = read(table(tmp_path, "time,x,y\n03/04/2023 01:00 PM,0,0\n"))
+    assert "are taken to have the month first, as AM and PM suggest" in american.notes[0]
+
+
+def test_days_are_counted_by_the_local_clock_if_asked(tmp_path: Path) -> None:
+    rows = "time,x,y\n2023-02-20T21:00:00-05:00,0.5,0.5\n2023-02-21T21:00:00-05:00,0.5,0.5\n"
+    utc, local = (read(table(tmp_path, rows), replace(SMALL, clock=clock)) for clock in ("utc", "local"))
+    assert [str(s.times[:1].astype("M8[s]")[0])[:10] for s in (utc, local)] == ["2023-02-21", "2023-02-20"]
+    assert 'set series.events.clock="local"' in utc.notes[0]
+    assert local.notes == ()
+
+
+def test_times_that_are_all_at_midnight_are_noted(tmp_path: Path) -> None:
+    rows = "time,x,y\n" + "".join(f"2023-02-{day:02},0.5,0.5\n" for day in range(1, 9))
+    assert "all times are at 00:00" in read(table(tmp_path, rows), replace(SMALL, every="1 hour")).notes[0]
+    assert read(table(tmp_path, rows)).notes == ()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

@@ -84,6 +84,8 @@ class EventTable(Section):
     y: str = ""
     kind: str = ""
     epoch: str = ""  # date from which a numeric time column counts
+    dates: Literal["", "day first", "month first"] = ""  # order of dates such as 03/04/2023; "" decides from all rows, or asks
+    clock: Literal["utc", "local"] = "utc"  # in which the days of times with an offset are counted
     every: str = "1 day"
     smooth: float = Field(0.0, ge=0, allow_inf_nan=False)  # cells
     memory: float = Field(0.0, ge=0, allow_inf_nan=False)  # half-life in steps

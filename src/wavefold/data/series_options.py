@@ -17,6 +17,8 @@ class Events:
     y: str = ""
     kind: str = ""
     epoch: str = ""  # ISO date from which a numeric time column counts, if the source does not say
+    dates: str = ""  # order of dates such as 03/04/2023: "day first" or "month first"; "" decides from all rows, or asks
+    clock: str = "utc"  # of times with an offset, such as -05:00: "utc" counts days in UTC, "local" by the clock as written
     every: str = "1 day"  # step length in seconds, minutes, hours, days or weeks
     smooth: float = 0.0  # standard deviation of a Gaussian over neighbouring cells, in cells
     memory: float = 0.0  # half-life in steps of an exponential mean over this and earlier steps; 0: none

@@ -111,8 +111,9 @@ class _Meaning:
                 values = stored.astype(np.float32)
             else:
                 values = (stored.astype(np.float64) * self.scale + self.offset).astype(np.float32)
-            for code in self.missing:
-                values[stored == code] = np.nan
+            held = stored.astype(np.float32) if self.missing and stored.dtype == np.float64 else stored
+            for code in self.missing:  # 1e20 in single precision is the same code in double
+                values[held == (np.float32(code) if held is not stored else code)] = np.nan
         if np.isinf(values).any():
             frame, channel, row, column = (int(i) for i in np.argwhere(np.isinf(values))[0])
             raise DataError(

@@ -34,7 +34,7 @@ _READINGS = {  # possible roles by the number of axes, the likeliest first
 }
 _NAMED = {  # what an array of so many axes may be, for an error
     3: (("time", "row", "column"), ("row", "column", "channel"), ("channel", "row", "column")),
-    4: (*_READINGS[4], ("sequence", "time", "row", "column"), ("time", "sequence", "row", "column")),
+    4: (("sequence", "time", "row", "column"), ("time", "sequence", "row", "column"), *_READINGS[4]),
     5: _READINGS[5],
 }
 _ORDER = ("sequence", "time", "channel", "row", "column")  # the axis order of a series
@@ -321,7 +321,7 @@ def _fits(axes: tuple[str, ...], shape: tuple[int, ...], beside: Beside) -> bool
 
 
 def _taken(axes: tuple[str, ...], words: str, place: str) -> str:
-    others = [" ".join(other) for other in _NAMED[len(axes)] if other != axes]
+    others = [" ".join(other) for other in (*_READINGS[len(axes)], *_NAMED[len(axes)]) if other != axes]
     return f'{place}: {words} is taken for {" ".join(axes)}; if it is another order, set series.axes="{others[0]}" or the like'
 
 

@@ -79,7 +79,7 @@ def read_events(path: Path, reading: Reading) -> Series:
         columns=west + (np.arange(columns) + 0.5) * (east - west) / columns,
         source=str(path),
         digest=digest_file(path),
-        notes=notes,
+        notes=(*happened.notes, *_midnights(happened.times, seconds, path.name), *notes),
     )
 
 
@@ -92,6 +92,7 @@ class _Happened:
     y: Seconds  # (event,)
     kinds: Ints  # (event,) numbers of their names
     names: tuple[str, ...]  # of the kinds; () where the table has none
+    notes: tuple[str, ...] = ()  # on how the times were read
 
 
 def _check(events: Events) -> float:
@@ -130,9 +131,9 @@ def _read_csv(path: Path, events: Events) -> _Happened:
 
     by_role = dict(zip(wanted, words, strict=True))
     kinds, names = _named_kinds(by_role["kind"]) if "kind" in by_role else _one_kind(len(numbers))
-    times = _times(by_role["time"], wanted["time"], events.epoch, path.name, place)
+    times, notes = _times(by_role["time"], wanted["time"], events, events.epoch, path.name, place)
     x, y = (_places(by_role[role], wanted[role], place) for role in ("x", "y"))
-    return _Happened(times, x, y, kinds, names)
+    return _Happened(times, x, y, kinds, names, notes)
 
 
 def _words(path: Path, columns: list[str], places: list[int]) -> tuple[list[int], list[list[str]]]:
@@ -188,19 +189,19 @@ def _read_npz(path: Path, events: Events) -> _Happened:
     def place(row: int) -> str:
         return f"{path.name} event {row}"
 
-    times = _times(time, wanted["time"], epoch, path.name, place)
+    times, notes = _times(time, wanted["time"], events, epoch, path.name, place)
     x, y = (_places(columns[wanted[role]], wanted[role], place) for role in ("x", "y"))
     if "kind" not in wanted:
-        return _Happened(times, x, y, *_one_kind(len(time)))
+        return _Happened(times, x, y, *_one_kind(len(time)), notes)
     kinds, names = columns[wanted["kind"]], columns.get(f"{wanted['kind']}_names")
     if names is None or kinds.dtype.kind not in "iu":
-        return _Happened(times, x, y, *_named_kinds(kinds.astype(np.str_).tolist()))
+        return _Happened(times, x, y, *_named_kinds(kinds.astype(np.str_).tolist()), notes)
     numbers = kinds.astype(np.int64)
     strange = (numbers >= len(names)) | (numbers < 0)
     if strange.any():
         at = int(np.argmax(strange))
         raise DataError(f"{place(at)}: {wanted['kind']} is {kinds[at]}, expected 0 to {len(names) - 1}, one per name")
-    return _Happened(times, x, y, numbers, tuple(map(str, names.tolist())))
+    return _Happened(times, x, y, numbers, tuple(map(str, names.tolist())), notes)
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
@@ -273,16 +274,76 @@ def _number(word: str) -> bool:
 # Times
 
 
-def _times(values: _Column, column: str, epoch: str, name: str, place: Callable[[int], str]) -> Seconds:
-    """(event,) seconds from dates, text, or numbers that count from `epoch` in the unit given by the column name."""
+@dataclass(frozen=True)
+class _Dates:
+    """How the dates of a table are written."""
+
+    month_first: bool | None = None  # of 03/04/2023; None if dates are not written so
+    local: bool = False  # whether offsets are left out
+    notes: tuple[str, ...] = ()
+
+
+def _times(
+    values: _Column, column: str, events: Events, epoch: str, name: str, place: Callable[[int], str]
+) -> tuple[Seconds, tuple[str, ...]]:
+    """(event,) seconds from dates, text, or numbers that count from `epoch` in the unit given by the column name; and notes."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
         if np.isnat(values).any():
             raise DataError(f"{place(int(np.argmax(np.isnat(values))))}: {column} is missing, expected a time")
-        return values.astype("M8[us]").astype(np.int64) / 1e6
+        return values.astype("M8[us]").astype(np.int64) / 1e6, ()
     words = values.tolist() if isinstance(values, np.ndarray) and values.dtype.kind in "US" else values
     if isinstance(words, list) and not _number(words[0]):
-        return np.fromiter(_moments(words, column, place), np.float64, len(words))
-    return _counted(_coordinates(words, column, place), column, epoch, name)
+        dates = _written(words, column, events, name)
+        return np.fromiter(_moments(words, column, dates, place), np.float64, len(words)), dates.notes
+    return _counted(_coordinates(words, column, place), column, epoch, name), ()
+
+
+def _written(words: Sequence[str], column: str, events: Events, name: str) -> _Dates:
+    """How dates are written, decided from all rows; DataError if the order of day and month remains open."""
+    local = events.clock == "local"
+    if not _SLASHED.match(words[0].strip()):
+        ends = [word for word in (words[0], words[-1]) if _offset(word.strip())]
+        note = (
+            (
+                f"{name}: {column} has offsets from UTC, such as '{ends[0]}': steps are counted in UTC; for days by the local "
+                'clock set series.events.clock="local"'
+            )
+            if ends and not local
+            else ""
+        )
+        return _Dates(None, local, (note,) if note else ())
+    days = {word.strip().partition(" ")[0] for word in {word[:12] for word in words}}
+    found = [(int(m[1]), int(m[2])) for day in days if (m := _SLASHED.match(day))]
+    first, second = max(n for n, _ in found), max(n for _, n in found)
+    if events.dates:
+        return _Dates(events.dates == "month first", local)
+    if first > 12 and second > 12:
+        odd = [next(day for day in sorted(days) if (m := _SLASHED.match(day)) and int(m[i]) > 12) for i in (1, 2)]
+        raise DataError(f"{name}: {column} has both {odd[0]} and {odd[1]}, one with the day first, one with the month first")
+    if first > 12:
+        return _Dates(False, local, (f"{name}: dates of {column} have the day first, as {words[0].strip()}",))
+    if second > 12:
+        return _Dates(True, local)
+    if any(word[-2:].upper() in ("AM", "PM") for word in words):
+        taken = (
+            f"{name}: dates of {column} such as {words[0].strip()} are taken to have the month first, as AM and PM suggest; "
+        )
+        return _Dates(True, local, (taken + 'else set series.events.dates="day first"',))
+    raise DataError(
+        f"{name}: dates of {column} such as {words[0].strip()} could have the day or the month first, since no row has a "
+        'number above 12 there; set series.events.dates="day first" or "month first"'
+    )
+
+
+_SLASHED = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}(?!\d)", re.ASCII)
+
+
+def _offset(word: str) -> bool:
+    """Whether a time has an offset from UTC other than 0."""
+    try:
+        return bool(datetime.fromisoformat(word).utcoffset())
+    except ValueError:
+        return False
 
 
 def _counted(numbers: Seconds, column: str, epoch: str, name: str) -> Seconds:
@@ -292,35 +353,38 @@ def _counted(numbers: Seconds, column: str, epoch: str, name: str) -> Seconds:
     if not epoch:
         raise DataError(f"{name}: column '{column}' counts {units[0]}s since an unknown date; set events.epoch")
     try:
-        start = _seconds_of(epoch)
+        start = _seconds_of(epoch, _Dates())
     except ValueError:
         raise UserError(f"events.epoch: '{epoch}' is not a date, expected one such as 1970-01-01") from None
     return start + numbers * _UNITS[units[0]]
 
 
-def _moments(words: Iterable[str], column: str, place: Callable[[int], str]) -> Iterator[float]:
+def _moments(words: Iterable[str], column: str, dates: _Dates, place: Callable[[int], str]) -> Iterator[float]:
     for row, word in enumerate(words):
         try:
-            yield _seconds_of(word.strip())
+            yield _seconds_of(word.strip(), dates)
         except ValueError:
             expected = "2016-01-31 23:05:00 or 01/31/2016 11:05:00 PM"
+            if dates.month_first is False:
+                expected = "31/01/2016 23:05:00, the day first as in other rows"
             raise DataError(f"{place(row)}: {column} is '{word}', expected a time such as {expected}") from None
 
 
-def _seconds_of(word: str) -> float:
-    """Parse ISO 8601, or month/day/year as on United States data portals, to seconds since 1970."""
-    if "/" in word:
+def _seconds_of(word: str, dates: _Dates) -> float:
+    """Parse ISO 8601, or a date with the year last as `dates` says, to seconds since 1970."""
+    if dates.month_first is not None:
         day, _, clock = word.partition(" ")
-        return _day(day) + _clock(clock.strip())
+        return _day(day, dates.month_first) + _clock(clock.strip())
     moment = datetime.fromisoformat(word)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return (moment if moment.tzinfo and not dates.local else moment.replace(tzinfo=UTC)).timestamp()
 
 
 @lru_cache(1 << 16)  # many events share a day
-def _day(word: str) -> float:
-    month, day, year = word.split("/")
+def _day(word: str, month_first: bool) -> float:
+    first, second, year = re.split("[/.-]", word)
     if len(year) != 4:
         raise ValueError(word)
+    month, day = (first, second) if month_first else (second, first)
     return datetime(int(year), int(month), int(day), tzinfo=UTC).timestamp()
 
 
@@ -417,6 +481,15 @@ def _silence(times: Seconds, seconds: float, count: int, name: str) -> tuple[str
     at = int(np.argmax(waits))
     between = f"{time_word(ordered[at])} and {time_word(ordered[at + 1])}"
     return (f"{name}: no events between {between}, {int(waits[at] // seconds):,} of {count:,} steps; check for a wrong date",)
+
+
+def _midnights(times: Seconds, seconds: float, name: str) -> tuple[str, ...]:
+    """A note if steps are shorter than a day, but most times are at 00:00, where tables put days without a clock."""
+    share = float(np.mean(times % _DAY == 0))
+    if seconds >= _DAY or share < 0.5 or len(times) < 4:
+        return ()
+    many = "all times are" if share == 1 else f"{share:.0%} of the times are"
+    return (f'{name}: {many} at 00:00, as where only the day is known; set series.events.every="1 day" for steps of days',)
 
 
 def _cell(share: Seconds, cells: int) -> Ints:

@@ -17,6 +17,7 @@ from wavefold.plots.canvas import lead_word
 from wavefold.plots.charts import histogram, in_order, map_grid
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Block, Chapter, Facts, Page, Table, Words
+from wavefold.tasks.frames.doubts import doubts
 from wavefold.tasks.frames.reading import read_frames, sections, split_windows, windows_in
 
 Values = NDArray[np.float64]
@@ -97,9 +98,10 @@ def _there(series: Series, targets: int) -> Chapter:
     ]
     if series.times is not None:
         pairs.append(("time", f"{time_word(series.times[0])} to {time_word(series.times[-1])} UTC"))
-    for name, values in (("rows", series.rows), ("columns", series.columns)):
+    for name, values, title in (("rows", series.rows, series.up), ("columns", series.columns, series.across)):
         if values is not None:
-            pairs.append((name, f"{values[0]:g} to {values[-1]:g}"))
+            pairs.append((name, f"{title} {values[0]:g} to {values[-1]:g}".strip()))
+    pairs += [(name, value) for name, value in series.attrs.items()]
     pairs.append(("SHA-256", series.digest))
     return Chapter("Overview", [Facts(pairs)])
 
@@ -203,7 +205,7 @@ def _values(series: Series, found: _Sums, seed: int) -> Chapter:
 
 def _defects(recipe: Recipe, series: Series, found: _Sums) -> Chapter:
     blocks: list[Block] = [Words(note, "warning") for note in series.notes]
-    blocks += [Words(line, "warning") for line in _codes(recipe, series)]
+    blocks += [Words(line, "warning") for line in doubts(recipe, series)]
     empty = int((found.missing == 1).sum())
     some = int(((found.missing > 0) & (found.missing < 1)).sum())
     if empty:
@@ -227,28 +229,6 @@ def _defects(recipe: Recipe, series: Series, found: _Sums) -> Chapter:
     if not blocks:
         blocks.append(Words("None found: no gaps in time, missing cells or repeated frames.", "good"))
     return Chapter("Defects", blocks)
-
-
-def _codes(recipe: Recipe, series: Series) -> list[str]:
-    """A line for each extreme value that is frequent and far from all others: probably a missing-value code."""
-    some = np.unique(np.linspace(0, len(series) - 1, min(len(series), _CODED)).round().astype(np.int64))
-    frames, options, lines = series.frames[some], sections(recipe)[0], []
-    for c, channel in enumerate(series.channels):
-        held = frames[:, c][np.isfinite(frames[:, c])].astype(np.float64)
-        for end in {float(held.min()), float(held.max())} if held.size else ():
-            others = held[held != end]
-            share = 1 - len(others) / len(held)
-            if share > _OFTEN and len(np.unique(others)) > _MANY and np.abs(others - end).min() > _APART * np.ptp(others):
-                code = (end - options.offset) / options.scale
-                code = round(code) if abs(code - round(code)) < _ROUNDING * max(1, abs(code)) else code
-                words = f"{share:.1%} of the values are {end:g}, far from all others; this may be a missing-value code."
-                lines.append(f"{channel}: {words} If so, add --set series.missing=[{code:.9g}]")
-    return lines
-
-
-_CODED = 16  # frames searched for codes
-_ROUNDING = 1e-5  # relative, of a float32 value
-_OFTEN, _APART, _MANY = 0.001, 0.5, 9  # share of the values; distance in ranges of the others; distinct others
 
 
 def _repeated(series: Series) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -112,6 +112,34 @@ def check_baselines(recipe: Recipe, series: Series) -> None:
     few = np.arange(min(2, len(series)))
     for name in recipe.output.baselines:
         new_baseline(name, recipe).fit(series.frames[few], series.clock(few), series.step)
+
+
+def check_losses(recipe: Recipe, series: Series, windows: Windows, targets: int) -> None:
+    """Raise UserError, before training, if a loss of probabilities would learn values outside 0 to 1, which it cuts off."""
+    used = [n for n, stage in enumerate(recipe.stage) if stage.epochs and "bce" in _losses_in(stage)]
+    if not used:
+        return
+    numbers, scaling = frames_of(windows), scaling_of(recipe)
+    scaling.fit(series, numbers)
+    few = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), _CHECKED)).round().astype(np.int64))]
+    part = replace(series, frames=series.frames[few], times=series.clock(few), starts=np.zeros(1, np.int64))
+    values = scaling.apply(part).frames[:][:, :targets]
+    known = values[np.isfinite(values)]
+    outside = float(np.mean((known < -_BIT) | (known > 1 + _BIT))) if known.size else 0.0
+    if outside > _BIT:
+        raise UserError(
+            f"stage.{used[0]}.loss: bce needs values from 0 to 1, but {outside:.1%} of the training frames' values are outside "
+            f'after prepare ({known.min():.3g} to {known.max():.3g}); set prepare=[{{step="min_max"}}] or another loss'
+        )
+
+
+_BIT = 1e-3  # share of values, and distance from 0 and 1, that is left to rounding
+
+
+def _losses_in(stage: StageRecipe) -> list[str]:
+    """The names of a stage's loss and of those that it sums."""
+    parts = stage.options.get("parts", [])
+    return [stage.loss, *(str(part.get("loss")) for part in parts if isinstance(part, Mapping))]
 
 
 def _fit_net(

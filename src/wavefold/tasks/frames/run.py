@@ -26,9 +26,11 @@ from wavefold.reports.score_table import lead_table
 from wavefold.tasks.base import new_run_info
 from wavefold.tasks.frames.climatology import with_climatology, without_climatology
 from wavefold.tasks.frames.context import ForecastContext
+from wavefold.tasks.frames.doubts import doubts
 from wavefold.tasks.frames.evaluate import Evaluation, evaluate_windows, evaluation_notes, frame_notes
 from wavefold.tasks.frames.fit import (
     check_baselines,
+    check_losses,
     fit_members,
     new_baseline,
     new_forecaster,
@@ -65,6 +67,7 @@ def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *
     for number, member in enumerate(recipe.member):
         new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
     check_baselines(recipe, series)
+    check_losses(recipe, series, windows.take(context.split.train), targets)
     with_truth(tested(context), targets)
     kept, scaling = context.folder / "prepare.npz", scaling_of(recipe)
     fresh = not kept.exists()
@@ -198,6 +201,7 @@ def _results(context: ForecastContext) -> Scores:
         )
     notes += with_climatology(context.recipe, context.series)[1]
     notes += frame_notes(context.recipe, context.series, context.windows, context.split) + evaluation_notes(results)
+    notes += doubts(context.recipe, context.series)
     clear_pictures(context.run.folder / "pictures")
     if context.recipe.output.pictures:
         notes += draw_evaluation(context.run.folder / "pictures", forecaster, evaluation)

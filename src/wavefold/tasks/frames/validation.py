@@ -19,8 +19,9 @@ from wavefold.models.forecast_baselines import BASELINES
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe, StageRecipe
 from wavefold.tasks.frames.climatology import with_climatology
+from wavefold.tasks.frames.doubts import doubts
 from wavefold.tasks.frames.evaluate import frame_notes, interval_notes
-from wavefold.tasks.frames.fit import check_baselines, metrics_of, new_baseline, new_forecaster, training_range
+from wavefold.tasks.frames.fit import check_baselines, check_losses, metrics_of, new_baseline, new_forecaster, training_range
 from wavefold.tasks.frames.reading import FRAME_SPLITS, read_frames, sections, split_windows, windows_in
 from wavefold.training.forecast_losses import FRAME_LOSSES, frame_loss
 from wavefold.training.loop import OPTIMISERS, SCHEDULES
@@ -77,13 +78,15 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
         f"{len(series):,} frames of {rows} x {columns} in {len(series.starts):,} "
         f"segment{'s' if len(series.starts) != 1 else ''} without gaps{_times(series)}",
         f"channels: {listed(series.channels)}; to forecast: {listed(series.channels[:targets])}; unit: {series.unit or '?'}",
+        *_stated(series),
         f"{_extent(series)}",
         f"{len(windows):,} windows of {past} past and {ahead} later frames of {windows.size[0]} x {windows.size[1]}",
         f"split by time: {len(parts.train):,} training, {len(parts.validation):,} validation and "
         f"{len(parts.test):,} test windows",
         f"baselines: {listed(recipe.output.baselines) or 'none'}",
     ]
-    notes = left_out + frame_notes(recipe, series, windows, parts)
+    notes = left_out + frame_notes(recipe, series, windows, parts) + doubts(recipe, series)
+    check_losses(recipe, series, windows.take(parts.train), targets)
     if len(parts.test):
         notes += interval_notes(len(set(time_blocks(windows.take(parts.test)).tolist())))
     return lines + [f"note: {note}" for note in notes]
@@ -173,6 +176,15 @@ def _check_metric(recipe: Recipe, name: str, place: str) -> None:
     pick(known, name, place)
     if is_higher_better(name) is None:
         raise UserError(f"{place}: '{name}' is best at 1, so it cannot rank forecasts; choose another metric")
+
+
+def _stated(series: Series) -> list[str]:
+    """A line on what was taken from the source: variable, axes and calendar, and the ends of rows and columns."""
+    words = [f"{name}: {value}" for name, value in series.attrs.items()]
+    for name, values, title in (("rows", series.rows, series.up), ("columns", series.columns, series.across)):
+        if values is not None:
+            words.append(f"{name}: {title + ' ' if title else ''}{values[0]:g} to {values[-1]:g}")
+    return ["; ".join(words)] if words else []
 
 
 def _times(series: Series) -> str:
