@@ -336,13 +336,18 @@ def test_the_first_in_the_indexs_order_is_named(tmp_path: Path) -> None:
         ("id,type\n,a\n", "line 2: id '' is not a plain file name"),
         ("id,type\n7\a,a\n", "train_index.csv line 2: id '7\\x07' is not a plain file name"),
         ("id,file,type\n,7,a\n", "train_index.csv line 2: id '' is empty or not printable"),
-        ("id,type\n7,a\n12,\n9,b\n", "train_index.csv line 3: the label is empty"),
     ],
 )
 def test_defects_of_the_index_stay_errors(tmp_path: Path, index: str, words: str) -> None:
     path = source(tmp_path, index=index)
     for layout in ("auto", "spectra"):
         assert words in fields(path, layout=layout, skip_bad=True)
+
+
+def test_a_row_without_a_label_is_an_error_or_left_out(tmp_path: Path) -> None:
+    path = source(tmp_path, index="id,type\n7,a\n12,\n9,b\n")
+    assert "train_index.csv line 3: the label is empty" in fields(path)
+    assert [name for name, _ in read(path, cache=False, skip_bad=True).left_out] == ["12"]
 
 
 def test_sources_without_samples(tmp_path: Path) -> None:
