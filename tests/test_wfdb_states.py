@@ -169,6 +169,18 @@ def test_each_advice_about_the_signal_works(tmp_path: Path) -> None:
     np.testing.assert_array_equal(right.signals, read(tmp_path, cache=False, signal="Z").signals)
 
 
+@pytest.mark.parametrize("name", ["ECG", "chest, left"])
+def test_what_a_source_says_of_its_signal_reads_it_again(tmp_path: Path, name: str) -> None:
+    """A run hands this to the reader for predictions, also where two signals share a name or a name has a comma."""
+    header = write(tmp_path, leads=["ECG", "ECG2"], units=["mV", "mV"]) / "r0.hea"
+    header.write_text(header.read_text().replace("ECG2", name))
+    first = read(tmp_path, cache=False)
+    for wanted in (dict(first.attrs)["signal"], "2"):
+        again = read(tmp_path, cache=False, signal=wanted)
+        assert dict(read(tmp_path, cache=False, signal=dict(again.attrs)["signal"]).attrs) == dict(again.attrs)
+    np.testing.assert_array_equal(read(tmp_path, cache=False, signal=dict(first.attrs)["signal"]).signals, first.signals)
+
+
 def test_records_with_different_signals_are_said_and_can_be_settled(tmp_path: Path) -> None:
     for name, leads in {"a": ["MLII", "V1"], "b": ["MLII", "V1"], "c": ["V5", "V1"]}.items():
         write(tmp_path, name, leads=leads, units=["mV", "mV"])

@@ -51,11 +51,12 @@ def read_format16(path: Path) -> Record | None:
     if stored is None or float(first["rate"]) <= 0:
         return None
     gains = np.array([float(lead["gain"]) or _DEFAULT_GAIN for lead in leads])
-    values = np.where(stored == _INVALID, np.nan, (stored - _baselines(leads)) / gains)
+    values = (stored - _baselines(leads)[:, None]) / gains[:, None]
+    values[stored == _INVALID] = np.nan
     rate = float(first["rate"])
     return Record(
         name=path.name,
-        signals=tuple(values.T),
+        signals=tuple(values),
         leads=tuple(lead["name"] for lead in leads),
         units=tuple(lead["unit"] or "mV" for lead in leads),
         rates=(rate,) * len(leads),
@@ -65,7 +66,7 @@ def read_format16(path: Path) -> Record | None:
 
 
 def _stored(path: Path, leads: Sequence[re.Match[str]], length: int) -> NDArray[np.int16] | None:
-    """Stored values (position, lead); None if they are not in one file, or it is too short."""
+    """Stored values (lead, position); None if they are not in one file, or it is too short."""
     places = {(lead["file"], int(lead["offset"] or 0)) for lead in leads}
     if len(places) > 1 or not length:
         return None
@@ -74,7 +75,7 @@ def _stored(path: Path, leads: Sequence[re.Match[str]], length: int) -> NDArray[
         values = np.fromfile(path.with_name(file), "<i2", count=length * len(leads), offset=offset)
     except OSError:
         return None
-    return values.reshape(length, len(leads)) if len(values) == length * len(leads) else None
+    return np.ascontiguousarray(values.reshape(length, -1).T) if len(values) == length * len(leads) else None
 
 
 def _baselines(leads: Sequence[re.Match[str]]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from wavefold.core.errors import DataError, nearest
 from wavefold.data.units import conversion
@@ -72,12 +73,14 @@ def plain_name(name: str) -> str:
     return " ".join(name.split()).upper()
 
 
+@lru_cache(256)
 def volts(unit: str) -> str:
     """A unit of voltage as pint spells it, "uV" for "UV" and "µv"; "" for any other unit."""
     found = _VOLT.fullmatch(unit.strip())
     return f"{found[1].lower()}V" if found else ""
 
 
+@lru_cache(256)
 def millivolts(unit: str) -> float:
     """What turns values in a unit of voltage into millivolt; 0 for any other unit."""
     return conversion(volts(unit), MILLIVOLT)[0] if volts(unit) else 0.0

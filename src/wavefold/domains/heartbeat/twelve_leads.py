@@ -67,14 +67,16 @@ def lead_values(record: Record, rate: float) -> Floats:
     DataError names the record for a lead that is missing, another rate, a shorter record, an unknown unit or an invalid value.
     """
     length, places = length_at(rate), _places(record)
-    for lead, place in zip(LEADS, places, strict=True):
+    for lead, place in zip(LEADS, places, strict=True) if set(record.rates) != {rate} else ():
         if abs(record.rates[place] - rate) > 1e-3:
             there = f"{record.name}: lead {lead} has" if len(set(record.rates)) > 1 else f"{record.name}: has"
             raise DataError(f"{there} {record.rates[place]:g} values per second, expected {rate:g} as in the other records")
     shortest = min(len(record.signals[place]) for place in places)
     if shortest < length:
         raise DataError(f"{record.name}: lasts {shortest / rate:g} s, expected at least {SECONDS} s")
-    values = (np.stack([record.signals[place][:length] for place in places], 1) * _factors(record, places)).T.astype(np.float32)
+    factors, values = _factors(record, places), np.empty((len(LEADS), length), np.float32)
+    for row, factor, place in zip(values, factors, places, strict=True):
+        row[:] = record.signals[place][:length] * factor
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         lead, at = bad[0].tolist()
@@ -97,9 +99,9 @@ def _places(record: Record) -> list[int]:
     return [there.index(lead.lower()) for lead in LEADS]
 
 
-def _factors(record: Record, places: Sequence[int]) -> Floats:
+def _factors(record: Record, places: Sequence[int]) -> list[float]:
     """What turns each lead's values into millivolt, (lead,)."""
     for lead, place in zip(LEADS, places, strict=True):
         if not volts(record.units[place]):
             raise DataError(f"{record.name}: lead {lead} is in '{record.units[place]}', expected mV, uV or V")
-    return np.array([millivolts(record.units[place]) for place in places])
+    return [millivolts(record.units[place]) for place in places]

@@ -31,7 +31,15 @@ from wavefold.data.bundles import check_printable
 from wavefold.data.dataset import Floats, Ints, Strings, check_ids
 from wavefold.data.table import Table
 from wavefold.domains.heartbeat.format16 import Record, read_format16
-from wavefold.domains.heartbeat.signal_choice import MILLIVOLT, SignalChoice, choose_signal, millivolts, plain_name, volts
+from wavefold.domains.heartbeat.signal_choice import (
+    MILLIVOLT,
+    SignalChoice,
+    alternatives,
+    choose_signal,
+    millivolts,
+    plain_name,
+    volts,
+)
 from wavefold.domains.heartbeat.wfdb_header import GAP, segments_named, segments_of
 
 wfdb = optional("wfdb", extra="ecg")
@@ -319,10 +327,17 @@ def _without_beats(cut: _Cut) -> str:
 
 def _stated(cuts: Sequence[_Cut], wanted: str) -> dict[str, str]:
     """What the records state of all beats."""
-    names = Counter(plain_name(cut.chosen.name) for cut in cuts)
+    names = Counter(_asked_as(cut) for cut in cuts)
     stated = {SIGNAL: wanted or ", ".join(name for name, _ in names.most_common())}
     stated |= {"signal unit": MILLIVOLT} if all(volts(cut.unit) for cut in cuts) else {}
     return {**stated, "scale": "each beat from 0 to 1", "rate": f"{RATE} Hz"}
+
+
+def _asked_as(cut: _Cut) -> str:
+    """What `choose_signal` takes this signal for: its name, or its number if others have that name or it has a comma."""
+    name = plain_name(cut.chosen.name)
+    alone = [plain_name(other) for other in cut.others].count(name) == 1
+    return name if alone and alternatives(name) == [name] else str(cut.chosen.place + 1)
 
 
 def _notes(cuts: Sequence[_Cut], wanted: str, invalid: int) -> Iterator[str]:
