@@ -336,7 +336,6 @@ def test_the_first_in_the_indexs_order_is_named(tmp_path: Path) -> None:
         ("id,type\n,a\n", "line 2: id '' is not a plain file name"),
         ("id,type\n7\a,a\n", "train_index.csv line 2: id '7\\x07' is not a plain file name"),
         ("id,file,type\n,7,a\n", "train_index.csv line 2: id '' is empty or not printable"),
-        ("id,type\n7,a\n12,\n9,b\n", "train_index.csv line 3: the label is empty"),
     ],
 )
 def test_defects_of_the_index_stay_errors(tmp_path: Path, index: str, words: str) -> None:
