@@ -227,3 +227,15 @@ def test_odd_numbers_are_no_crash(tmp_path, line):
     (tmp_path / "a.csv").write_text(f"{line}\n1,2,3\n", encoding="utf-8")
     with suppress(DataError):
         read(tmp_path / "a.csv", cache=False)
+
+
+def test_a_column_that_counts_the_rows_is_noted(tmp_path):
+    signals, labels = beats(30, 40, 2)
+    pd.DataFrame(np.c_[signals, labels]).to_csv(tmp_path / "a.csv", header=False)  # pandas's index, without a name
+    data = read(tmp_path / "a.csv", cache=False)
+    assert data.signals.shape == (30, 1, 41)
+    assert any("column '0' counts the rows, and is taken for a measurement" in note for note in data.notes)
+    names = ",".join(["id", *(f"t{k}" for k in range(40)), "label"])
+    (tmp_path / "b.csv").write_text(f"{names}\n{(tmp_path / 'a.csv').read_text()}")  # as the note says
+    named = read(tmp_path / "b.csv", cache=False)
+    assert (named.signals.shape, named.ids.tolist()[:2], named.notes) == ((30, 1, 40), ["0", "1"], ())

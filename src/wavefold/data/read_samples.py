@@ -102,7 +102,7 @@ def read(
         attrs=table.attrs,
         positions=table.positions,
         notes=table.notes,
-        label_advice=_label_advice(table, found) if numbers is None else "",
+        label_advice=_label_advice(table, found) if labels and numbers is None else "",
     )
 
 

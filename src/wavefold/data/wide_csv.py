@@ -86,6 +86,7 @@ class _Rows:
         """
         columns = header.columns
         self.columns, self._label, self._guess = columns, label, guess and header.numbered
+        self._numbered = header.numbered
         self.notes = [header.note] if header.note else []
         is_word = [c.lower() in WORDS or c in words for c in columns]
         if all(is_word):
@@ -134,6 +135,8 @@ class _Rows:
             notes=tuple(self.notes),
         )
         table = without(table, self.signals.bad)
+        if self._numbered and _counts_rows(table):
+            table = replace(table, notes=(*table.notes, _counting(table.positions[0])))
         return _with_guessed_label(table) if self._guess else table
 
     def _named(self, row: int) -> str:
@@ -180,6 +183,22 @@ def _with_guessed_label(table: Table) -> Table:
     )
     signals = np.ascontiguousarray(values[:, rest])[:, None]
     return replace(table, signals=signals, words=words, positions=table.positions[rest], notes=(*table.notes, note))
+
+
+def _counts_rows(table: Table) -> bool:
+    """Whether the first number of each row is its number, as in an index that was written without a name."""
+    first = table.signals[:][:, 0, 0]
+    return len(first) >= _FEWEST and np.array_equal(first - first[0], np.arange(len(first)))
+
+
+def _counting(name: str) -> str:
+    return (
+        f"column '{name}' counts the rows, and is taken for a measurement; if it is an index, drop it, or put a line of column "
+        "names above with 'id' for it"
+    )
+
+
+_FEWEST = 8  # rows from which counting up is no chance
 
 
 def _check_not_long(words: Mapping[str, Sequence[str]], signals: Floats, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -342,7 +343,8 @@ def _likely_cause(context: Context) -> str:
 def _wrong_size(context: Context) -> str:
     """What to change if the values that the nets get are far from the size that they expect, about 1; '' if they are not."""
     train = context.folds[0].train
-    some = context.dataset.take(train[:: max(len(train) // _LOOKED_AT, 1)]).signals[:]
+    most = max(_LOOKED_AT // math.prod(context.dataset.signals.shape[1:]), 1)  # samples
+    some = context.dataset.take(train[:: -(-len(train) // most)]).signals[:]
     transforms = transforms_of(context.run, context.recipe, context.folds[0].number)
     for transform in transforms:
         some = transform.apply(some)
@@ -360,7 +362,7 @@ def _wrong_size(context: Context) -> str:
 _FAR = 30.0  # times the size that nets expect, from which they learn badly
 _STEPS = 200  # batches below which nets may not have learned
 _SMALL = 32  # samples in a small batch
-_LOOKED_AT = 256  # samples
+_LOOKED_AT = 1 << 22  # values
 
 
 def _notes(context: Context) -> list[str]:
