@@ -258,13 +258,20 @@ def test_scans_out_of_order_are_told_the_order(tmp_path):
         open_observation(paths[:5])
 
 
-@pytest.mark.parametrize("step", [200.0, 700.0])  # s from scan to scan of 292 s: they overlap, or lie more than one apart
+@pytest.mark.parametrize("step", [200.0, 2500.0])  # s from scan to scan of 292 s: they overlap, or lie hours apart
 def test_scans_on_no_one_clock_follow_each_other_at_once(tmp_path, step):
     changes = [(n, lambda h, p, n=n: (replace(h, tstart=59000 + n * step / 86400), p)) for n in range(6)]
     observation = open_observation(scans(tmp_path, *changes))
     assert not observation.on_one_clock
     assert observation.starts == [0, 16, 32, 48, 64, 80]
     assert open_observation(scans(tmp_path)).on_one_clock
+
+
+def test_gaps_longer_than_a_scan_are_on_the_clock(tmp_path):
+    changes = [(n, lambda h, p, n=n: (replace(h, tstart=59000 + n * 700 / 86400), p)) for n in range(6)]
+    observation = open_observation(scans(tmp_path, *changes))
+    assert observation.on_one_clock
+    assert observation.starts == [round(700 * n / 18.253611) for n in range(6)]
 
 
 def test_scans_of_one_time_are_told(tmp_path):

@@ -51,7 +51,7 @@ FACTS = RunInfo(
 STARTS = [18 * panel for panel in range(6)]  # 36 s, two rows, from one scan to the next
 
 
-def observe(folder, lines=LINES, *, suffix=".fil", spoil=None, rows=ROWS):
+def observe(folder, lines=LINES, *, suffix=".fil", spoil=None, rows=ROWS, apart=18):
     """Six scans with lines in ON, and one carrier in all; the clock runs on between them."""
     rng = np.random.default_rng(0)
     panels = rng.normal(1e9, 1e8, (6, rows, CHANNELS)).astype(np.float32)
@@ -59,10 +59,10 @@ def observe(folder, lines=LINES, *, suffix=".fil", spoil=None, rows=ROWS):
     for panel in ON:
         for row in range(rows):
             for channel, drift in lines:
-                panels[panel, row, round(channel + drift * (STARTS[panel] + row))] += 1.2e9
+                panels[panel, row, round(channel + drift * (apart * panel + row))] += 1.2e9
     if spoil is not None:
         spoil(panels)
-    return write_observation(folder, panels, HEADER, suffix=suffix, gap=36.0)
+    return write_observation(folder, panels, HEADER, suffix=suffix, gap=18.0 * (apart - rows))
 
 
 def predict(windows):
@@ -314,8 +314,33 @@ def test_a_line_beyond_the_limit_is_one_row_where_it_is_and_is_marked(tmp_path):
     assert 'train with a member {model="dedoppler", drift=2} to search wider' in said[-1]
 
 
+def test_a_line_over_gaps_longer_than_a_scan_has_its_own_drift(tmp_path):
+    scans, said = open_observation(observe(tmp_path, ((100.0, 0.2), (301.0, -0.25)), apart=40), 0), []
+    found = search_observation(predict, FACTS, scans, warn=said.append)
+    assert sorted(round(one.drift, 2) for one in found) == [-0.25, 0.2]
+    assert not any("tstart" in line for line in said)
+
+
 def test_lines_within_the_limit_are_not_marked(found):
-    assert not any(one.at_limit for one in found)
+    assert not any(one.at_limit or one.everywhere for one in found)
+
+
+@pytest.mark.parametrize(("share", "listed"), [(0.2, 2), (0.8, 1)])
+def test_a_drifting_line_that_is_in_off_as_well_is_left_out_and_told(tmp_path, share, listed):
+    """Even if the run gives its windows a high score; a fifth of it in OFF leaves it listed."""
+
+    def spoil(panels):
+        for panel in range(6):
+            for row in range(ROWS):
+                at = round(500 - 0.2 * (STARTS[panel] + row))
+                panels[panel, row, at] += 1.2e9 * (1 if panel in ON else share)
+
+    scans, said = open_observation(observe(tmp_path, LINES[:1], spoil=spoil), 0), []
+    found = search_observation(lambda windows: np.ones(len(windows)), FACTS, scans, warn=said.append, threshold=0.5)
+    strong = [one for one in found if one.snr > 20]
+    assert sum(abs(one.channel - 100) < 3 for one in strong) == 1
+    assert len(strong) == listed
+    assert any("in OFF scans as well was left out" in line for line in said) == (listed == 1)
 
 
 def test_a_run_trained_wider_searches_wider(tmp_path):

@@ -31,28 +31,32 @@ class Line:
     column: Tensor  # (N,) at the first row of the first panel; outside 0 to F - 1 if the line enters later
     drift: Tensor  # (N,) columns per row
     snr: Tensor  # (N,) S/N of the ON panels' pixels along the line
+    off: Tensor  # (N,) S/N of the OFF panels' pixels along the line
 
 
-def on_off_lines(cadences: Tensor, starts: Sequence[int] = (), *, steepest: float = 0.5) -> Line:
+def on_off_lines(cadences: Tensor, starts: Sequence[int] = (), *, steepest: float = 0.5, against: Sequence[int] = OFF) -> Line:
     """The best line of each cadence (N, 6, T, F), of any scale, with a drift of up to `steepest` columns per row either way.
 
-    starts: the row at which each panel begins, if there are time gaps between panels.
+    starts: the row at which each panel begins, if there are time gaps between panels. against: the panels that count
+    negatively; without any, the line is the strongest in ON, whatever is in OFF.
     """
     count, panels, rows, columns = cadences.shape
     begins = list(starts) or [panel * rows for panel in range(panels)]
     drifts = line_drifts(begins[-1] + rows, steepest)
     size = max(1, _BLOCK // (len(drifts) * (columns + 2 * drifts[-1])))
-    found = [_lines(part, begins, drifts) for part in torch.split(cadences, size)] if count else [(torch.zeros(0),) * 3]
+    parts = torch.split(cadences, size) if count else ()
+    found = [_lines(part, begins, drifts, against) for part in parts] or [(torch.zeros(0),) * 4]
     return Line(*(torch.cat(values) for values in zip(*found, strict=True)))
 
 
-def _lines(cadences: Tensor, starts: list[int], drifts: range) -> tuple[Tensor, Tensor, Tensor]:
-    """Column, drift and S/N, as `Line`."""
+def _lines(cadences: Tensor, starts: list[int], drifts: range, against: Sequence[int]) -> tuple[Tensor, ...]:
+    """Column, drift and both S/N, as `Line`."""
     count, _, rows, columns = cadences.shape
     values, margin, last = _levelled(cadences), drifts[-1], starts[-1] + rows
     clock = torch.zeros(count, last, columns)  # one long panel: gaps add nothing
     for panel, start in enumerate(starts):
-        clock[:, start : start + rows] = values[:, panel].clamp(-_CLIP, _CLIP) * (1 if panel in ON else -1)
+        if panel in ON or panel in against:
+            clock[:, start : start + rows] = values[:, panel].clamp(-_CLIP, _CLIP) * (1 if panel in ON else -1)
     sums = line_sums(clock, drifts, margin=margin)  # (N, D, F + 2 margin)
     inside = line_rows(last, columns, drifts, margin=margin)
     weight = torch.where(inside >= rows, inside.clamp(min=1).rsqrt(), 0)  # at least as many rows as a panel has
@@ -63,7 +67,7 @@ def _lines(cadences: Tensor, starts: list[int], drifts: range) -> tuple[Tensor, 
     return _refined(values, column.double(), torch.tensor(list(drifts))[which].double(), at)
 
 
-def _refined(values: Tensor, column: Tensor, moved: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _refined(values: Tensor, column: Tensor, moved: Tensor, at: Tensor) -> tuple[Tensor, ...]:
     """The best line less than a column from this one, as `Line`: searching only whole columns loses a fifth of the S/N.
 
     column: (N,) at row 0; moved: (N,) columns to the last row; at: (6, T) rows of the clock.
@@ -73,18 +77,18 @@ def _refined(values: Tensor, column: Tensor, moved: Tensor, at: Tensor) -> tuple
     for ahead, more in product(_STEPS, _STEPS):
         start, drift = column + ahead, (moved + more - ahead) / last
         place = torch.floor(start[:, None, None] + drift[:, None, None] * at + 0.5).long()
-        tries.append((start, drift, _snr(values, place)))
-    starts, slopes, snrs = (torch.stack(several) for several in zip(*tries, strict=True))  # (try, N) each
+        tries.append((start, drift, _snr(values, place, ON), _snr(values, place, OFF)))
+    starts, slopes, snrs, offs = (torch.stack(several) for several in zip(*tries, strict=True))  # (try, N) each
     best = snrs.argmax(0, keepdim=True)
-    return starts.gather(0, best)[0], slopes.gather(0, best)[0], snrs.gather(0, best)[0]
+    return tuple(several.gather(0, best)[0] for several in (starts, slopes, snrs, offs))
 
 
-def _snr(values: Tensor, place: Tensor) -> Tensor:
-    """S/N along lines in the ON panels, (N,). values: (N, 6, T, F) in sigma; place: (N, 6, T) columns."""
-    columns, on = values.shape[3], list(ON)
+def _snr(values: Tensor, place: Tensor, panels: Sequence[int]) -> Tensor:
+    """S/N along lines in some panels, (N,). values: (N, 6, T, F) in sigma; place: (N, 6, T) columns."""
+    columns, some = values.shape[3], list(panels)
     there = (place >= 0) & (place < columns)
     along = values.gather(3, place.clamp(0, columns - 1)[..., None])[..., 0] * there  # (N, 6, T)
-    return along[:, on].sum((1, 2)) / there[:, on].sum((1, 2)).clamp(min=1).sqrt()
+    return along[:, some].sum((1, 2)) / there[:, some].sum((1, 2)).clamp(min=1).sqrt()
 
 
 def _levelled(cadences: Tensor) -> Tensor:

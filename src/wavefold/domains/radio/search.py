@@ -33,6 +33,7 @@ Predict = Callable[[Lazy], NDArray[np.float64]]  # windows (window, 6, time, fre
 Log = Callable[[str], None]
 
 _BEYOND = 1.2  # factor in S/N by which a line steeper than those searched must be better
+_WIDE = 2.0  # fine channels per row beyond which no steeper lines are tried
 _NEAR = 4  # maximum distance between two tracks of one line, in fine channels
 PICTURES = 50
 _OURS = re.compile(r"\d\d_\d+\.\d{6}MHz\.png")  # file names of pictures; no other file is deleted
@@ -48,6 +49,7 @@ class Found:
     drift: float  # fine channels per row
     coarse: int
     windows: int = 1
+    everywhere: bool = False  # whether it belongs to a line that is in OFF as well
     at_limit: bool = False  # whether its drift is at or beyond the steepest that the run was made to find
 
 
@@ -105,11 +107,15 @@ def search_observation(
     warn(f"searching drift rates of up to {abs(observation.drift(steepest)):.3g} Hz/s ({most} per row)")
     if not observation.on_one_clock:
         warn(
-            "according to tstart, scans overlap or are more than one scan apart; they are searched as if contiguous, so "
-            "drift and frequency of a line fit one scan and not the gaps"
+            "according to tstart, scans overlap or are far apart; they are searched as if contiguous, so drift and frequency "
+            "of a line hold within one scan and not over the gaps"
         )
     lines = find_lines(observation, shape[2], predict, threshold=threshold, warn=warn, steepest=steepest)
     found = merge(lines, observation.starts, shape[1])
+    if others := sum(one.everywhere for one in found):
+        were = ("line that is in OFF scans as well was", "lines that are in OFF scans as well were")
+        warn(f"{plural(others, *were)} left out")
+        found = [one for one in found if not one.everywhere]
     if steep := sum(one.at_limit for one in found):
         wider = f'; train with a member {{model="dedoppler", drift={min(4 * steepest, MOST):g}}} to search wider'
         more = wider if steepest < MOST else ""
@@ -290,12 +296,22 @@ def _notify(progress: Progress, before: int, done: int) -> None:
 
 def _tracks(stretch: _Stretch, firsts: Ints, scores: NDArray[np.float64]) -> Iterator[Found]:
     """Yield the track of each window. firsts: (window,) first fine channels."""
-    lines = _lines_of(torch.from_numpy(stretch.windows(firsts)), stretch.starts, stretch.steepest)
+    windows = torch.from_numpy(stretch.windows(firsts))
+    lines = _lines_of(windows, stretch.starts, stretch.steepest)
     last = stretch.starts[-1] + stretch.panels.shape[1] - 1
     edge = stretch.steepest - 1 / last  # within a column, from the first row to the last, of the steepest
-    columns = (firsts.tolist(), scores.tolist(), lines.column.tolist(), lines.drift.tolist(), lines.snr.tolist())
-    for first, score, column, drift, snr in zip(*columns, strict=True):
-        yield Found(score, snr, first + column, drift, stretch.coarse, at_limit=abs(drift) >= edge)
+    strongest = on_off_lines(windows, stretch.starts, steepest=2 * stretch.steepest, against=())
+    everywhere = (strongest.off > strongest.snr / 2) & _same(lines, strongest, stretch.starts, stretch.panels.shape[1])
+    columns = (firsts, scores, lines.column, lines.drift, lines.snr, everywhere)
+    for first, score, column, drift, snr, too in zip(*(values.tolist() for values in columns), strict=True):
+        yield Found(score, snr, first + column, drift, stretch.coarse, everywhere=too, at_limit=abs(drift) >= edge)
+
+
+def _same(one: Line, other: Line, starts: Sequence[int], rows: int) -> Tensor:
+    """Which lines (window,) stay near those of `other` throughout one ON panel."""
+    ends = torch.tensor([[starts[panel], starts[panel] + rows - 1] for panel in ON])
+    apart = (one.column - other.column)[:, None, None] + (one.drift - other.drift)[:, None, None] * ends
+    return (apart.abs() <= _NEAR).all(2).any(1)
 
 
 def _lines_of(windows: Tensor, starts: Sequence[int], steepest: float) -> Line:
@@ -304,6 +320,8 @@ def _lines_of(windows: Tensor, starts: Sequence[int], steepest: float) -> Line:
     A line steeper than those searched crosses each panel partly along one of them, elsewhere in each.
     """
     within = on_off_lines(windows, starts, steepest=steepest)
+    if steepest > _WIDE:
+        return within
     beyond = on_off_lines(windows, starts, steepest=2 * steepest)
     better = beyond.snr > _BEYOND * within.snr
     return Line(*(torch.where(better, there, here) for there, here in zip(astuple(beyond), astuple(within), strict=True)))
