@@ -34,17 +34,7 @@ EXAMPLES = settings(
 )
 _LONG = 20  # s that a child process may read
 _FAILING: dict[tuple[str, str], str] = {  # (promise, layout) -> why it is not kept yet
-    ("prediction", "ptbxl"): "scp_codes are parsed even where no label is wanted",
-    ("twice", "cinc"): "one of the two places is named",
-    **{("missing", name): "only an empty label is missing" for name in ("wide", "contest", "contest gz", "arrays")},
-    **{("missing", name): "only an empty label is missing" for name in ("cinc", "cadence", "spectra", "spectra zip", "fits")},
-    **{
-        ("hole skipped", name): "skip_bad leaves no row of a table out"
-        for name in ("wide", "contest", "contest gz", "ts", "arrays")
-    },
-    ("broken skipped", "wfdb"): "skip_bad leaves no record out",
-    **{("damage", name): "not every error of NumPy and zlib is caught" for name in ("arrays", "array", "array npz")},
-    **{("identity", name): "files are known by size and time" for name in ("ptbxl", "cinc", "spectra", "fits")},
+    ("prediction", "ptbxl"): "scp_codes are parsed even where no label is wanted: one cache entry serves both",
 }
 
 
@@ -52,7 +42,7 @@ def layouts(promise: str, table: Any, wanted: Callable[[Any], object] = bool) ->
     """Parametrise over the entries of a table to which a promise applies."""
     names = [name for name, entry in table.items() if wanted(entry)]
     marks = {
-        name: [pytest.mark.xfail(strict=False, reason=_FAILING[promise, name])] for name in names if (promise, name) in _FAILING
+        name: [pytest.mark.xfail(strict=True, reason=_FAILING[promise, name])] for name in names if (promise, name) in _FAILING
     }
     return pytest.mark.parametrize("name", [pytest.param(name, marks=marks.get(name, [])) for name in names])
 

@@ -84,10 +84,12 @@ def stored(found: Found, options: Mapping[str, object], parse: Callable[[Path | 
 
 
 def with_digest(table: Table) -> tuple[Table, str]:
-    """A multi-file table and the digest of its samples (ids, columns and signals), independent of their location."""
+    """A multi-file table and the digest of its samples (ids, columns, signals, axis), independent of their location."""
     digest = hashlib.sha256(json.dumps([table.ids.tolist(), table.digest]).encode())
     for name in sorted(table.columns):
         digest.update(json.dumps([name, table.columns[name].tolist()]).encode())
+    if table.axis is not None:
+        digest.update(table.axis.tobytes())
     return table, digest.hexdigest()
 
 

@@ -102,7 +102,9 @@ def _entries(path: Path) -> dict[str, str]:
         entry = name[: -len(".hea")]
         stem = entry.rpartition("/")[2]
         if stem in found:
-            raise DataError(f"{path.name}: contains the record {stem} twice ({name}), expected one record per name")
+            raise DataError(
+                f"{path.name}: contains the record {stem} twice ({found[stem]}.hea and {name}), expected one record per name"
+            )
         found[stem] = entry
     if not found:
         raise DataError(f"{path.name}: contains no .hea files, expected WFDB records of {len(LEADS)} leads")

@@ -483,10 +483,13 @@ def _silence(times: Seconds, seconds: float, count: int, name: str) -> tuple[str
     return (f"{name}: no events between {between}, {int(waits[at] // seconds):,} of {count:,} steps; check for a wrong date",)
 
 
+_MIDNIGHTS = 0.9  # of the times
+
+
 def _midnights(times: Seconds, seconds: float, name: str) -> tuple[str, ...]:
     """A note if steps are shorter than a day, but most times are at 00:00, where tables put days without a clock."""
     share = float(np.mean(times % _DAY == 0))
-    if seconds >= _DAY or share < 0.5 or len(times) < 4:
+    if seconds >= _DAY or share < _MIDNIGHTS or len(times) < 4:
         return ()
     many = "all times are" if share == 1 else f"{share:.0%} of the times are"
     return (f'{name}: {many} at 00:00, as where only the day is known; set series.events.every="1 day" for steps of days',)

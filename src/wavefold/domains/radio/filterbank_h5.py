@@ -18,7 +18,7 @@ from wavefold.core.errors import DataError, listed
 from wavefold.core.files import write_whole
 from wavefold.core.registry import optional
 from wavefold.data.dataset import Floats
-from wavefold.data.hdf5 import h5py
+from wavefold.data.hdf5 import check_hdf5, h5py
 from wavefold.domains.radio.filterbank import Filterbank, Header, check_header, product_note, products_of
 
 hdf5plugin = optional("hdf5plugin", extra="radio")
@@ -44,6 +44,7 @@ def read_h5(path: Path, fine: int = 0, product: str = "") -> Filterbank:
     product: of several polarisations, as `products_of` takes it. Without `fine`, the file's own `nfpc` counts. DataError for a
     file that is not a filterbank, lacks an attribute or has several products and no choice.
     """
+    check_hdf5(path)
     with _opened(path) as data:
         if data.ndim != 3:
             raise DataError(f"{path.name}: data has the shape {data.shape}, expected (time, product, channel)")
