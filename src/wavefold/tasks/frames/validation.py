@@ -78,12 +78,12 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
         f"{len(series):,} frames of {rows} x {columns} in {len(series.starts):,} "
         f"segment{'s' if len(series.starts) != 1 else ''} without gaps{_times(series)}",
         f"channels: {listed(series.channels)}; to forecast: {listed(series.channels[:targets])}; unit: {series.unit or '?'}",
-        *_stated(series),
         f"{_extent(series)}",
         f"{len(windows):,} windows of {past} past and {ahead} later frames of {windows.size[0]} x {windows.size[1]}",
         f"split by time: {len(parts.train):,} training, {len(parts.validation):,} validation and "
         f"{len(parts.test):,} test windows",
         f"baselines: {listed(recipe.output.baselines) or 'none'}",
+        *_stated(series),
     ]
     notes = left_out + frame_notes(recipe, series, windows, parts) + doubts(recipe, series)
     check_losses(recipe, series, windows.take(parts.train), targets)
