@@ -83,13 +83,12 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
         f"split by time: {len(parts.train):,} training, {len(parts.validation):,} validation and "
         f"{len(parts.test):,} test windows",
         f"baselines: {listed(recipe.output.baselines) or 'none'}",
-        *_stated(series),
     ]
     notes = left_out + frame_notes(recipe, series, windows, parts) + doubts(recipe, series)
     check_losses(recipe, series, windows.take(parts.train), targets)
     if len(parts.test):
         notes += interval_notes(len(set(time_blocks(windows.take(parts.test)).tolist())))
-    return lines + [f"note: {note}" for note in notes]
+    return [*lines, *(f"note: {note}" for note in notes), *_stated(series)]
 
 
 def describe_forecasters(recipe: Recipe) -> str:
