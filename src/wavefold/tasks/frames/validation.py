@@ -78,7 +78,6 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
         f"{len(series):,} frames of {rows} x {columns} in {len(series.starts):,} "
         f"segment{'s' if len(series.starts) != 1 else ''} without gaps{_times(series)}",
         f"channels: {listed(series.channels)}; to forecast: {listed(series.channels[:targets])}; unit: {series.unit or '?'}",
-        *_stated(series),
         f"{_extent(series)}",
         f"{len(windows):,} windows of {past} past and {ahead} later frames of {windows.size[0]} x {windows.size[1]}",
         f"split by time: {len(parts.train):,} training, {len(parts.validation):,} validation and "
@@ -89,7 +88,7 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
     check_losses(recipe, series, windows.take(parts.train), targets)
     if len(parts.test):
         notes += interval_notes(len(set(time_blocks(windows.take(parts.test)).tolist())))
-    return lines + [f"note: {note}" for note in notes]
+    return [*lines, *(f"note: {note}" for note in notes), *_stated(series)]
 
 
 def describe_forecasters(recipe: Recipe) -> str:
