@@ -9,6 +9,7 @@ whatever their likelihood (Strodthoff et al. 2020, IEEE J. Biomed. Health Inform
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -111,7 +112,7 @@ def _rate(columns: Mapping[str, Sequence[str]], file: Path, rate: int) -> int:
 
 
 def _any_there(folder: Path, names: Iterable[str]) -> bool:
-    return any(name and (folder / f"{name}.hea").is_file() for name in names)
+    return any(name and os.path.isfile(folder / f"{name}.hea") for name in names)
 
 
 def _files(columns: Mapping[str, Sequence[str]], lines: Ints, file: Path, rate: int) -> Sequence[str]:

@@ -63,7 +63,7 @@ SIGNAL = "signal"  # the key of `attrs` and the option
 
 def read_record(path: Path) -> Record:
     """Read one record. path: without suffix. DataError if it is missing or cannot be read, whatever the package raises."""
-    if not path.with_name(f"{path.name}.hea").is_file():
+    if not os.path.isfile(f"{path}.hea"):  # False for a name that no disk can hold
         raise DataError(f"{path.name}.hea: file not found")
     plain = read_format16(path)
     if plain is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def files_named(header: Path) -> list[Path]:
     """The files that a header names and that are there: signal files, and for segments their headers and files."""
     segments = segments_named(header)
     found = [header.with_name(f"{name}.hea") for name in segments] or [header.parent / words[0] for words in _lines(header)[1]]
-    there = [file for file in dict.fromkeys(found) if file.is_file()]
+    there = [file for file in dict.fromkeys(found) if os.path.isfile(file)]  # False for a name that no disk can hold
     return [*there, *(file for segment in there if segments and segment != header for file in _of_segment(segment))]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from wavefold.core.errors import DataError
+from wavefold.core.errors import DataError, UserError
 from wavefold.data.layout import Found, Layout
 from wavefold.data.sources import check_exists
 from wavefold.domains.radio.cadence import PANELS
@@ -20,7 +20,7 @@ def sniff(path: Path) -> float:
     Scans, too, are 0.3, or 0.1 for a folder of them, so that locating them says what to do with scans.
     """
     if path.is_file():
-        return 0.9 if lists_cadences(path) else 0.3 if is_scan(path) else 0.0
+        return 0.9 if lists_cadences(path) else 0.3 if _is_one(path) else 0.0
     if not path.is_dir():
         return 0.0
     return 0.9 if labels_in(path) else 0.3 if parts_of(path) else 0.1 if _scans_in(path) else 0.0
@@ -29,7 +29,7 @@ def sniff(path: Path) -> float:
 def locate(path: Path) -> Found:
     """Locate the CSV that lists the samples, or the folder that contains them; DataError for none, and for scans."""
     check_exists(path)
-    scans = [path] if path.is_file() and is_scan(path) else _scans_in(path)
+    scans = [path] if path.is_file() and _is_one(path) else _scans_in(path)
     parts = parts_of(path)
     if scans and parts is None:
         raise DataError(
@@ -39,6 +39,19 @@ def locate(path: Path) -> Found:
     if parts is None:
         raise DataError(f"{path.name}: contains no .npy files; {EXPECTED}")
     return Found(parts.listing or parts.samples, "cadence", (), folder=parts.samples)
+
+
+def _is_one(path: Path) -> bool:
+    """Whether a file is a scan; an HDF5 file may hold anything else."""
+    if not is_scan(path) or path.suffix.lower() == ".fil":
+        return is_scan(path)
+    try:
+        open_scan(path)
+    except DataError:
+        return False
+    except UserError:  # h5py is not installed
+        return True
+    return True
 
 
 def _scans_in(folder: Path) -> list[Path]:
