@@ -1,5 +1,6 @@
 """Every hint in an error or a note of the sample readers: doing what it says works."""
 
+import importlib
 import re
 
 import numpy as np
@@ -10,7 +11,8 @@ import scipy.io
 import wavefold
 from wavefold.api import check, resolve
 from wavefold.core.errors import DataError, UserError
-from wavefold.data import LAYOUTS, read
+from wavefold.data import LAYOUTS, read, read_series
+from wavefold.data.series_options import Reading
 from wavefold.recipe import parse_override
 
 COUNT, LENGTH = 60, 48
@@ -221,3 +223,40 @@ def test_no_layout_is_advised_that_cannot_help():
         assert "data.layout=contest" not in layout.no_labels
     with pytest.raises(DataError, match="no such file"):
         check("heartbeat", "nowhere.csv")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # of the line itself
+def test_files_of_frames_of_other_kinds_are_named_with_a_conversion_that_works(tmp_path):
+    image, sequence = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageSequence")
+    h5py = pytest.importorskip("h5py")
+    frames = (np.arange(5 * 6 * 7).reshape(5, 6, 7) % 200).astype(np.uint8)
+    pages = [image.fromarray(frame) for frame in frames]
+    for name in ("film.gif", "stack.tif"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    with h5py.File(tmp_path / "grid.h5", "w") as file:
+        file["rain"] = frames
+    known = {"numpy": np, "PIL": importlib.import_module("PIL"), "h5py": h5py}
+    assert sequence is not None
+    for name in ("film.gif", "stack.tif", "grid.h5"):
+        with pytest.raises(UserError) as caught:
+            read_series(tmp_path / name, Reading())
+        line = str(caught.value)
+        assert line.startswith(f"{name}: is a")
+        made = line.rpartition("such as by ")[2].partition(" with NAME")[0].replace("'NAME'", "'rain'")
+        for file in (name, f"{name.split('.')[0]}.npy"):
+            made = made.replace(f"'{file}'", f"r'{tmp_path / file}'")
+        exec(made, known)
+        there = read_series(tmp_path / f"{name.split('.')[0]}.npy", Reading())
+        assert there.frames.shape == (5, 1, 6, 7)
+
+
+@pytest.mark.parametrize("name", ["a.grib2", "a.mp4", "a.hdf", "a.vol"])
+def test_files_of_frames_of_other_kinds_are_named_however_broken(name, tmp_path):
+    (tmp_path / name).write_bytes(bytes(range(256)))
+    with pytest.raises(UserError, match=rf"^{name}: .*convert it"):
+        read_series(tmp_path / name, Reading())
+
+
+def test_a_recording_of_one_number_a_line_is_named(tmp_path):
+    (tmp_path / "e0103.csv").write_text("0.455\n0.46\n0.45\n")
+    assert error_of(tmp_path / "e0103.csv").startswith("e0103.csv: holds one number a line, as a recording does")

@@ -268,7 +268,7 @@ def test_y_is_a_label_only_at_the_end(tmp_path: Path) -> None:
         ("a,b\n1,2\n1,nan\n", "line 3: value 2 is 'nan', expected a finite number"),
         ("id,a,label,b\n1,2,3,4\n", "column 'label' is between the number columns"),
         ("type,a,b,class\n1,2,3,4\n", "columns type, class could each be the label; choose one, such as --set data.label=type"),
-        ("1.5\n2.5\n", "wide.csv: has no header; expected a line of column names such as id,heartbeat_signals,label"),
+        ("1.5\n2.5\n", "wide.csv: holds one number a line, as a recording does; expected a row of values per sample"),
         ("id,,b\n0,1,2\n", "line 1: column 2 is named ''"),
         ("id,a,b\n1,2,3\n,,\n", "wide.csv line 3: has no values"),
         ("id,t0,t1,age,sex,label\n1,2,3,4,0,a\n", "line 1: age, sex among the numbered columns (t0, t1, ...); drop"),

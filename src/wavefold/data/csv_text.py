@@ -144,6 +144,8 @@ def column_names(line: bytes, name: str, *, numbered: bool = False, example: str
     if not line.strip():
         raise DataError(f"{name} line 1: line is empty, expected a header of column names")
     columns = [word.strip() for word in csv_fields(line, f"{name} line 1")]
+    if len(columns) == 1 and is_number(columns[0]) and not line.count(b'"'):
+        raise DataError(f"{name}: holds one number a line, as a recording does; expected a row of values per sample")
     if all(map(is_number, columns)):
         raise DataError(f"{name}: has no header; expected a line of column names such as {example}")
     if len(columns) == 1:

@@ -15,6 +15,7 @@ from wavefold.domains.maps.arrays import EVENTS_WORD, read_array
 from wavefold.domains.maps.events import read_events
 from wavefold.domains.maps.grid import read_grid
 from wavefold.domains.maps.images import IMAGES, images_in, read_images, sequences_of
+from wavefold.domains.maps.other_frames import other_frames
 
 _ARRAYS = (".npy", ".npz")
 _GRIDS = (".nc", ".nc4", ".cdf", ".zarr", ".zarr.zip", ".zip")
@@ -35,10 +36,12 @@ def layout_name(path: Path, reading: Reading) -> str:
         return _layout_of_folder(path)
     if name.endswith(_TABLES):
         raise UserError(f"{path.name}: a table of timed events needs the option {EVENTS_WORD}")
+    if other := other_frames(path):
+        raise DataError(f"{path.name}: {other}")
     if name.endswith(IMAGES):
         raise DataError(f"{path.name}: is a single image, expected a folder of numbered images")
     ends = listed((*_ARRAYS, *_GRIDS[:4]))
-    raise DataError(f"{path.name}: not one of {ends}, nor a folder of images; specify its layout")
+    raise DataError(f"{path.name}: not one of {ends}, nor a folder of images; convert it to one of them")
 
 
 def _layout_of_folder(path: Path) -> str:
