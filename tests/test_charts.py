@@ -200,3 +200,8 @@ def test_nothing_to_draw_is_no_error():
     assert cadence_grid(CADENCES[:0], [], "t", "f").spec["data"] == []
     assert charts.map_grid(MAPS[:0], [], "m").spec["data"] == []
     assert charts.learning_curves({}, "auc").spec["data"] == []
+
+
+def test_no_error_at_all_is_drawn_in_the_middle_of_the_colours():
+    layout = charts.map_grid(np.zeros((1, 4, 5), np.float32), ["a"], "m", diverging=True).spec["layout"]
+    assert (layout["coloraxis"]["cmin"], layout["coloraxis"]["cmax"]) == (-1, 1)

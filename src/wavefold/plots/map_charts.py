@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wavefold.core.errors import plural
 from wavefold.data.lazy import Floats
+from wavefold.plots.canvas import limits_of
 from wavefold.plots.plot import Figure, Panels, Spec, checked, inert
 from wavefold.plots.signal_charts import DIVERGING
 
@@ -141,11 +142,8 @@ def _map(axes: dict[str, str], value: Floats, x: Places, y: Places, scale: str, 
 
 
 def _scale(values: Floats, unit: str, place: Spec | None = None, *, diverging: bool = False) -> Spec:
-    held = values[np.isfinite(values)]
-    low, high = (float(edge) for edge in np.percentile(held, (0.5, 99.5))) if held.size else (0.0, 1.0)
-    if low == high:
-        low, high = (float(held.min()), float(held.max())) if held.size else (0.0, 1.0)
-    if diverging:
+    low, high, _ = limits_of([values])
+    if diverging:  # no error at all is in the middle too
         low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
     bar = {
         "thickness": 12,
@@ -159,7 +157,7 @@ def _scale(values: Floats, unit: str, place: Spec | None = None, *, diverging: b
     return {
         "colorscale": DIVERGING if diverging else "Viridis",
         "cmin": low,
-        "cmax": high if high > low else low + 1,
+        "cmax": high,
         "colorbar": bar,
     }
 
