@@ -38,9 +38,9 @@ def written(name, recipe, folder, factor):
         made = SERIES_SIMULATORS[data.simulator](data.count, 1, shape=data.shape, **sizes)
         return SERIES_WRITERS[data.writes](replace(made, frames=times(made.frames[:], factor)), folder)
     made = SIMULATORS[data.simulator](data.count, 1, shape=data.shape, classes=tuple(data.classes))
-    if name == "ecg12":  # PTB-XL's files hold 16 bits, so that a change of unit is a change of the stated gain
-        labels = dict(zip(data.classes, made.targets.T.astype(int).astype(str), strict=True))
-        write_arrays(folder / "data.npz", {"signals": times(made.signals[:], factor), **labels})
+    if name in ("spectra", "stellar_parameters", "ecg12"):  # their files hold five digits, or 16 bits
+        truth = {"labels": np.array(made.classes)[made.labels]} if made.targets is None else named(made)
+        write_arrays(folder / "data.npz", {"signals": times(made.signals[:], factor), **truth})
         return folder / "data.npz"
     if name == "cadence":  # the contest's files are float16
         folder = WRITERS[data.writes](made, folder).parent
@@ -48,6 +48,11 @@ def written(name, recipe, folder, factor):
             np.save(path, times(np.load(path), factor))
         return folder
     return WRITERS[data.writes](replace(made, signals=times(made.signals[:], factor)), folder)
+
+
+def named(made):
+    """The columns of numbers or labels, as a table holds them."""
+    return {name: column.astype(str) for name, column in zip(made.target_names, made.targets.T, strict=True)}
 
 
 def times(values, factor):
