@@ -263,7 +263,10 @@ def test_a_run_searches_six_scans_by_one_command(trained, tmp_path):
     assert result.exit_code == 0, result.output
     on, off = ("scan0.fil, scan2.fil, scan4.fil", "scan1.fil, scan3.fil, scan5.fil")
     assert f"wavefold: taken as ON: {on}; as OFF: {off}; no scan states a source_name\n" in result.output
-    assert "wavefold: searching drift rates of up to 0.0778 Hz/s (half a fine channel per row)\n" in result.output
+    assert (
+        "wavefold: searching drift rates of up to 0.0778 Hz/s (half a fine channel per row); "
+        "a run trained with member dedoppler and drift=8 searches wider\n" in result.output
+    )
     assert "tstart" not in result.output
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert f"{len(rows)} candidates" in result.output

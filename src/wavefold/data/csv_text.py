@@ -354,7 +354,8 @@ def number(word: str, place: str) -> float:
     try:
         value = float(word)
     except ValueError:
-        raise DataError(f"{place} is {word.strip()[:40]!r}, expected a number") from None
+        list_ = "; it begins a list in one cell: give each number a column" if word.strip()[:1] in ("(", "[") else ""
+        raise DataError(f"{place} is {word.strip()[:40]!r}, expected a number{list_}") from None
     if not abs(value) <= _LARGEST or "_" in word:
         raise DataError(f"{place} is {word.strip()[:40]!r}, expected a finite number")
     return value

@@ -98,8 +98,8 @@ def column(
     labels: Labels,
     *,
     column: str,
-    test: Sequence[str],
-    validation: Sequence[str] = (),
+    test: str | int | Sequence[str | int],
+    validation: str | int | Sequence[str | int] = (),
     columns: Mapping[str, Strings],
     groups: Groups | None = None,
 ) -> list[Fold]:
@@ -114,7 +114,7 @@ def column(
         raise UserError(f"split.column: no column '{column}'; available columns: {there}{nearest(column, columns)}")
     distinct, place = np.unique(columns[column], return_inverse=True)
     words = np.array([class_word(word) for word in distinct.tolist()])[place]
-    named = {"test": [class_word(word) for word in test], "validation": [class_word(word) for word in validation]}
+    named = {"test": _words(test), "validation": _words(validation)}
     _check_named(named, words, column)
     part = np.select([np.isin(words, named["test"]), np.isin(words, named["validation"])], [2, 1], 0)
     if not (part == 0).any():
@@ -135,6 +135,11 @@ def tenths(numbers: NDArray[np.number]) -> Ints:
     edges = np.nanquantile(numbers, np.linspace(0, 1, _TENTHS + 1)[1:-1])
     bins: Ints = np.searchsorted(edges, numbers, side="right").astype(np.int64)
     return np.where(gaps, _TENTHS if gaps.sum() >= _TENTHS else 0, bins)
+
+
+def _words(given: str | int | Sequence[str | int]) -> list[str]:
+    """The values that an option names: one, or several."""
+    return [class_word(str(word)) for word in ([given] if isinstance(given, str | int) else given)]
 
 
 def _check_named(named: Mapping[str, Sequence[str]], words: Strings, column: str) -> None:

@@ -88,7 +88,9 @@ class _Rows:
     def _take_header(self, line: str, number: int) -> None:
         if not line.startswith("@"):
             raise DataError(f"{self.name} line {number}: {line[:40]!r}, expected a line that begins with @ or #")
-        key, *values = line[1:].split()
+        key, *values = line[1:].split() or [""]
+        if not key:
+            raise DataError(f"{self.name} line {number}: {line[:40]!r}, expected a word after the @, such as @data")
         self.header[key.lower()] = values
         if key.lower() == "data":
             _refuse(self.header, self.name)

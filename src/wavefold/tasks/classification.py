@@ -186,6 +186,7 @@ def _few_to_choose_by(dataset: Dataset, folds: Sequence[Fold]) -> list[str]:
     labels, classes = dataset.known_labels(), dataset.classes
     counts = [np.bincount(labels[f.validation], minlength=len(classes)) for f in folds if len(f.validation)]
     least = np.min(counts, axis=0) if counts else np.full(len(classes), _FEW)
+    least[np.bincount(labels, minlength=len(classes)) == 0] = _FEW  # nothing can be done about a class that is not there
     if least.min() >= _FEW:
         return []
     rarest = int(least.argmin())

@@ -267,7 +267,10 @@ def _beats(path: Path, wanted: str) -> _Cut:
     """Cut one record. path: without suffix."""
     missing = [end for end in (".hea", ".atr") if not path.with_name(path.name + end).exists()]
     if missing:
-        raise DataError(f"{path.name}{missing[0]}: file not found; the .atr file must mark the R peaks at which beats are cut")
+        raise DataError(
+            f"{path.name}{missing[0]}: file not found; the .atr file must mark the R peaks at which beats are cut; "
+            "whole records are read from a folder with ptbxl_database.csv, or with a Dx line in each .hea"
+        )
     record, marks = read_record(path), _of_package(path, lambda: wfdb.rdann(str(path), "atr"))
     chosen = choose_signal(record.name, record.leads, record.units, wanted)
     rate, clock = record.rates[chosen.place], float(marks.fs or record.rate)

@@ -6,7 +6,7 @@ import math
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -63,7 +63,9 @@ def read_array(path: Path, reading: Reading) -> Series:
             raise UserError(f"{path.name}: an .npy file has one unnamed array; unset variable '{reading.variable}'")
         return _series(path, "value", _mapped(path), {}, reading)
     heads = _heads(path)
-    with np.load(path, allow_pickle=False) as arrays:
+    with ExitStack() as opened:
+        with _reading(path):
+            arrays = opened.enter_context(np.load(opened.enter_context(open(path, "rb")), allow_pickle=False))
         name = _variable(heads, reading, path.name)
         return _series(path, name, _member(arrays, name, path.name), _Members(arrays, heads, path.name), reading)
 

@@ -80,7 +80,10 @@ def read_grid(path: Path, reading: Reading) -> Series:
         unit = listed(dict.fromkeys(str(dataset[name].attrs.get("units", "")) for name in names))
         rows, columns = (_coordinates(dataset, roles[role]) for role in ("row", "column"))
         up, across = (_axis_words(dataset, roles[role]) for role in ("row", "column"))
-        attrs, notes = _stated(dataset, names, roles), _doubts(dataset, names, roles, channels, path.name)
+        attrs, notes = (
+            _stated(dataset, names, roles),
+            _doubts(dataset, names, roles, channels, path.name, zero_is_missing=0.0 in reading.missing),
+        )
     if not all(shape):
         raise DataError(f"{path.name}: {names[0]} has {shape[0]} frames of {shape[1]} x {shape[2]} cells, expected 1 or more")
     found = stretches(times.seconds, path.name, dated=times.dated) if times else (np.zeros(1, np.int64), 0.0, ())
@@ -428,12 +431,18 @@ def _stated(dataset: Dataset, names: tuple[str, ...], roles: dict[str, str]) -> 
 
 
 def _doubts(
-    dataset: Dataset, names: tuple[str, ...], roles: dict[str, str], channels: tuple[str, ...], place: str
+    dataset: Dataset,
+    names: tuple[str, ...],
+    roles: dict[str, str],
+    channels: tuple[str, ...],
+    place: str,
+    *,
+    zero_is_missing: bool,
 ) -> list[str]:
     """Notes on what was guessed: a fill value taken for a number, an axis whose values became channels."""
     notes = []
     for name in names:
-        if _ZERO in dataset[name].attrs:
+        if _ZERO in dataset[name].attrs and not zero_is_missing:
             notes.append(
                 f"{place}: {name} has Zarr's default fill value 0, taken for the number 0; if 0 marks missing values, "
                 "set series.missing=[0]"

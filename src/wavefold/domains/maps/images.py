@@ -136,7 +136,7 @@ def _check_same(file: Path, first: _Kind, name: str) -> None:
 def _kind(file: Path) -> _Kind:
     with _Opened(file) as image:
         if (count := getattr(image, "n_frames", 1)) > 1:
-            raise DataError(f"{file.name}: contains {count} images, expected one per file")
+            raise DataError(f"{file.name}: contains {count} images, expected one per file; its own path says how to convert it")
         return _Kind(image.mode, image.size)
 
 

@@ -17,6 +17,8 @@ _VIDEO = "numpy.save('{stem}.npy', imageio.v3.imread('{name}').mean(axis=-1))"
 _KINDS = {  # suffixes -> what such a file is, and how it is converted
     (".grib", ".grib1", ".grib2", ".grb", ".grb2"): ("a GRIB file", _GRIB),
     (".h5", ".hdf5", ".hdf", ".he5"): ("an HDF5 file", _ARRAY),
+    (".mat",): ("a MATLAB file", _ARRAY.replace("h5py.File('{name}')['NAME'][()]", "scipy.io.loadmat('{name}')['NAME']")),
+    (".txt", ".asc"): ("a table of numbers", "numpy.save('{stem}.npy', numpy.loadtxt('{name}')) for each frame, in a folder"),
     (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg"): ("a video", _VIDEO),
     (".gif",): ("a film", _FILM.replace("{frame}", "f.convert('L')")),
     (".tif", ".tiff"): ("a stack of images", _FILM.replace("{frame}", "f")),

@@ -128,7 +128,7 @@ def _opened(path: Path) -> Iterator[_Data]:
             made = data.id.get_create_plist()
             _bring_filters([made.get_filter(i)[0] for i in range(made.get_nfilters())], path.name)
             yield data
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # TypeError, ValueError: of damaged types
         stated = " ".join(str(error).split())
         raise DataError(f"{path.name}: cannot be read as HDF5: {stated}") from error
 

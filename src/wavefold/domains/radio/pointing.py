@@ -23,7 +23,7 @@ def check_sources(scans: Sequence[Filterbank]) -> None:
         files = listed(scans[number].path.name for number in OFF)
         raise UserError(
             f"{files} are of {_shown(scans, OFF)}, and {_stated(scans, ON)}: the cadence seems to begin with OFF; "
-            f"give six scans that begin with ON, or add {_ANYWAY}"
+            f"leave out {scans[0].path.name} and add the OFF scan that follows {scans[-1].path.name}, or add {_ANYWAY}"
         )
     if len(on) > 1:
         raise UserError(

@@ -104,7 +104,8 @@ def search_observation(
     for note in dict.fromkeys(scan.note for scan in observation.scans if scan.note):
         warn(note)
     most = "half a fine channel" if steepest == STEEPEST else f"{steepest:g} fine channels"
-    warn(f"searching drift rates of up to {abs(observation.drift(steepest)):.3g} Hz/s ({most} per row)")
+    wider = "; a run trained with member dedoppler and drift=8 searches wider" if steepest == STEEPEST else ""
+    warn(f"searching drift rates of up to {abs(observation.drift(steepest)):.3g} Hz/s ({most} per row){wider}")
     if not observation.on_one_clock:
         warn(
             "according to tstart, scans overlap or are far apart; they are searched as if contiguous, so drift and frequency "

@@ -141,7 +141,10 @@ def read_wavelengths(path: Path, unit: str = "") -> Wavelengths:
     if len(falls):
         at = int(falls[0])
         than = f"more than the previous one, {words[at - 1].strip()[:40]}" if at else "a wavelength above 0"
-        wave = "; all values fall, as wavenumbers do: reverse them and the fluxes, and write wavelengths"
+        wave = (
+            "; all values fall: if they are wavelengths, reverse them and each spectrum's fluxes; if they are wavenumbers in "
+            "1/cm, write 1e8 / value instead, in this order"
+        )
         falling = wave if len(values) > 2 and (np.diff(values) < 0).all() else ""
         raise DataError(f"{path.name}: value {at + 1} is {words[at].strip()[:40]}, expected {than}{falling}")
     if unit == _LOG:

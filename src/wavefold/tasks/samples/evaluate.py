@@ -379,8 +379,12 @@ def _straddling(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> list
     both = {g for f in folds for g in set(groups[f.train]) & set(groups[f.test])}
     if not both:
         return []
+    count = len(set(groups))
+    way = f"add --set split.group={dataset.grouping}" if count > _FEW_GROUPS else f"add data of more than {_FEW_GROUPS} groups"
     return [
-        f"{len(both)} of {len(set(groups))} groups by {dataset.grouping} {'are' if len(both) != 1 else 'is'} in both the "
-        "training and the test part, so the score does not measure generalization to new groups; to measure it, add "
-        f"--set split.group={dataset.grouping}"
+        f"{len(both)} of {count} groups by {dataset.grouping} {'are' if len(both) != 1 else 'is'} in both the "
+        f"training and the test part, so the score does not measure generalization to new groups; to measure it, {way}"
     ]
+
+
+_FEW_GROUPS = 2  # a training, a validation and a test part need three

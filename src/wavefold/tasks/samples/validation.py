@@ -126,7 +126,8 @@ def _check_net(recipe: Recipe, member: Member, shape: Sequence[int], width: int,
         with torch.device("meta"):
             new_net(member, shape, width, 0, place)
     except UserError as error:
-        fitted = next((m.model for m in recipe.member if m.model in target_of(recipe).fitted), "")
+        known = (*(m.model for m in recipe.member), *recipe.output.compared)
+        fitted = next((name for name in known if name in target_of(recipe).fitted), "")
         way = f"; to leave the nets out, add --set 'member=[{{model=\"{fitted}\"}}]'" if fitted else ""
         raise UserError(f"{error}{way}") from None
 
