@@ -173,3 +173,24 @@ def test_frames_of_pandas_with_gaps_are_refused():
     frame["label"] = pd.Series(labels("late")).mask(np.arange(40) == 5)
     with pytest.raises(UserError, match="the label is empty"):
         wavefold.train("heartbeat", frame, out="", quick=True, log=lambda _: None)
+
+
+def test_codes_among_the_values_are_said_and_the_option_works(tmp_path):
+    rng = np.random.default_rng(0)
+    signals = rng.normal(size=(80, 40)).round(3)
+    signals[::8, 3:9] = -9999
+    rows = [f"s{i},{','.join(map(str, row))},{'ab'[i % 2]}" for i, row in enumerate(signals)]
+    path = tmp_path / "train.csv"
+    path.write_text("\n".join([f"id,{','.join(f't{k}' for k in range(40))},label", *rows]) + "\n")
+    quick = {"member": [{"model": "kernels"}]}
+    (note,) = [line for line in check(resolve("heartbeat", quick=True, overrides=quick), path) if "missing values" in line]
+    assert "1.88% of the values are -9999, far from all others" in note
+    assert "--set 'data.missing=[-9999]' --skip-bad" in note
+    changed = {**quick, "data.missing": [-9999]}
+    with pytest.raises(
+        DataError, match=r"train.csv line 2: value 4 is -9999, which data.missing names; leave out the 10 samples"
+    ):
+        check(resolve("heartbeat", quick=True, overrides=changed), path)
+    lines = check(resolve("heartbeat", quick=True, overrides=changed, skip_bad=True), path)
+    assert lines[0].startswith("70 samples")
+    assert not [line for line in lines if "missing values" in line]

@@ -57,12 +57,13 @@ class Data(Section):
     target_units: list[str] | None = None  # of the numbers, for display
     test: str = ""  # a file to predict after training; test files in the data folder are predicted anyway
     limit: int = Field(0, ge=0)  # maximum number of samples, stratified by class; 0 takes all
+    missing: list[float] | None = None  # stored values that mean missing: samples with one cannot be read
     skip_bad: bool = False  # skip samples that cannot be read; the run lists them
     grid: list[float] | None = Field(None, min_length=3, max_length=3)  # first, last, step in angstrom, for FITS
     rate: int | None = Field(None, ge=1)  # values per second, for sources that have several
-    signal: str = ""  # of WFDB records, to cut beats from; or several in order of preference: "MLII,II". "" looks for an ECG
-    wavelength_unit: Literal["", "angstrom", "nm", "micron", "log10 angstrom"] = ""  # in wavelength.txt; "" guesses by size
-    medium: Literal["", "vacuum", "air"] = ""  # of the wavelengths; FITS that state the other one are converted
+    signal: str | None = None  # of WFDB records, to cut beats from; or several in order of preference: "MLII,II"
+    wavelength_unit: Literal["angstrom", "nm", "micron", "log10 angstrom"] | None = None  # in wavelength.txt; else by size
+    medium: Literal["vacuum", "air"] | None = None  # of the wavelengths; FITS that state the other one are converted
     simulator: str
     writes: str  # layout of simulated samples
     count: int = Field(4000, ge=1)  # simulated samples, if no data are given

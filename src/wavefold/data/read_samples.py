@@ -16,6 +16,7 @@ from wavefold.data.csv_text import one_named, read_columns, shown
 from wavefold.data.dataset import Dataset, Strings, class_names, number_labels
 from wavefold.data.index_csv import check_label
 from wavefold.data.layout import Fetch, Found
+from wavefold.data.lazy import blocks_of
 from wavefold.data.missing_words import are_missing, missing_among, spelled
 from wavefold.data.rebin import grid_centres
 from wavefold.data.sky import stars
@@ -48,6 +49,7 @@ def read(
     signal: str = "",
     wavelength_unit: str = "",
     medium: str = "",
+    missing: Sequence[float] = (),
     skip_bad: bool = False,
     grouped: bool | None = None,
     apart: Sequence[str] = (),
@@ -64,7 +66,8 @@ def read(
     grid: for FITS files, the first and last wavelength and the step in angstrom. rate: for PTB-XL, values per second, 100 or
     500; 0 takes the lower one that is there. signal: for WFDB records, the name of the signal to cut beats from, or several in
     order of preference, joined by commas. wavelength_unit: of the numbers in wavelength.txt. medium: "vacuum" or "air", in
-    which wavelengths are wanted. skip_bad: skip samples (files, or rows of a table) that cannot be read or have no label, and
+    which wavelengths are wanted. missing: values that mean missing, such as -9999: a sample with one cannot be read. skip_bad:
+    skip samples (files, or rows of a table) that cannot be read or have no label, and
     list them in left_out; otherwise the first one raises DataError. grouped: whether a named group column must exist; None
     means as `labels`. apart: columns of a wide CSV that are not measurements, such as numbers to predict. named: classes that
     the recipe names: a word such as "none" is a class only if it is among them, among `classes`, or in the file's own list of
@@ -77,6 +80,7 @@ def read(
     options |= {"apart": [name for name in apart if name], "skip_bad": skip_bad}
     options |= {"signal": signal, "wavelength_unit": wavelength_unit, "medium": medium}
     table, digest = _table(found, columns, cache, options, skip_bad)
+    table = _without_codes(table, found, missing, skip_bad=skip_bad) if missing else table
     table = _with_labels(table, found, {*named, *(classes or ()), *table.classes}, skip_bad=skip_bad)
     names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
     numbers = (
@@ -104,6 +108,23 @@ def read(
         notes=table.notes,
         label_advice=_label_advice(table, found) if labels and numbers is None else "",
     )
+
+
+def _without_codes(table: Table, found: Found, missing: Sequence[float], *, skip_bad: bool) -> Table:
+    """Leave out the samples with a value that means missing; DataError for the first one unless skip_bad."""
+    codes, bad = np.array(missing, np.float32), dict[int, str]()
+    places = _places(table, found)
+    for rows, values in blocks_of(table.signals):
+        flat = np.isin(values, codes).reshape(len(values), -1)
+        for row in np.flatnonzero(flat.any(axis=1)).tolist():
+            at, whole = int(flat[row].argmax()), rows.start + row
+            value = values[row].reshape(-1)[at]
+            bad[whole] = f"{found.path.name} {places[whole]}: value {at + 1} is {value:g}, which data.missing names"
+    if bad and not skip_bad:
+        raise DataError(
+            f"{bad[min(bad)]}; leave out the {plural(len(bad), 'sample')} like it with --skip-bad, or fill the gaps"
+        )
+    return without(table, bad)
 
 
 def check_layout(name: str) -> None:

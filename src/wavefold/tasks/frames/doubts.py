@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from wavefold.data.missing_codes import codes_in
 from wavefold.data.series import Series
 from wavefold.recipe import Recipe
 from wavefold.tasks.frames.reading import sections
 
 _LOOKED = 16  # frames searched
 _ROUNDING = 1e-5  # relative, of a float32 value
-_OFTEN, _APART, _MANY = 0.001, 0.5, 9  # share of the values; distance in ranges of the others; distinct others
-_FAR = 1e6  # spreads of the others beyond which even a single value is doubted
-_CODES = 3  # codes searched for at each end
 _MOSTLY = 0.5  # share of missing cells that is noted
 
 
@@ -24,7 +21,7 @@ def doubts(recipe: Recipe, series: Series) -> list[str]:
     codes: list[float] = []
     for c, channel in enumerate(series.channels):
         held = frames[:, c][np.isfinite(frames[:, c])].astype(np.float64)
-        for value, share in _codes_in(held):
+        for value, share in codes_in(held):
             codes.append(_stored(value, recipe))
             many = f"{channel}: {share:.1%} of the values are {value:g}"
             lines.append(f"{many}, far from all others; this may be a missing-value code.")
@@ -36,36 +33,6 @@ def doubts(recipe: Recipe, series: Series) -> list[str]:
         why = "check the source's fill value and series.missing; cells without past values get no forecast"
         lines.append(f"{missing:.1%} of the cells are missing (in {len(some)} frames checked): {why}")
     return lines
-
-
-def _codes_in(held: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Extreme values far from all others, with their share of all values: (value,) finite."""
-    found: list[tuple[float, float]] = []
-    left, count = held, len(held)
-    for _ in range(2 * _CODES):
-        ends = sorted({float(left.min()), float(left.max())}, key=lambda end: -abs(end)) if left.size else []
-        odd = next((end for end in ends if _is_code(end, left, count)), None)
-        if odd is None:
-            break
-        found.append((odd, float((left == odd).sum() / count)))
-        left = left[left != odd]
-    return found
-
-
-def _is_code(end: float, held: NDArray[np.float64], count: int) -> bool:
-    """Whether an extreme value is repeated and far from the others, or absurdly far from them."""
-    others = held[held != end]
-    if not others.size:
-        return False
-    apart, width = float(np.abs(others - end).min()), float(np.ptp(others))
-    low, high = np.quantile(others, [0.05, 0.95])
-    spread = float(high - low)
-    if spread > 0 and apart > _FAR * spread:
-        return True
-    often = (len(held) - len(others)) / count > _OFTEN
-    several = len(np.unique(others[:: max(1, len(others) // 4096)])) > _MANY
-    code = end == round(end) and abs(end) >= 99 and abs(end) > 2 * float(np.abs(others).max())  # -999, -9999, 32767, 1e20
-    return often and several and (apart > _APART * width or (code and apart > _APART * spread))
 
 
 def _stored(value: float, recipe: Recipe) -> float:

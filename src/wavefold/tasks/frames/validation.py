@@ -28,6 +28,8 @@ from wavefold.training.loop import OPTIMISERS, SCHEDULES
 from wavefold.transforms.frame_scale import FRAME_TRANSFORMS
 from wavefold.transforms.mirror import FRAME_AUGMENTATIONS
 
+# options of [data] that frames have no use for
+_OF_SAMPLES = ("label", "test", "limit", "missing", "skip_bad", "grid", "signal", "wavelength_unit", "medium")
 STEPS: dict[str, Callable[..., object]] = {**FRAME_TRANSFORMS, **FRAME_AUGMENTATIONS}
 
 
@@ -130,7 +132,20 @@ def _check_unused(recipe: Recipe) -> None:
     if recipe.output.baseline:
         raise UserError("output.baseline: applies only to classification; for forecasts use the list output.baselines")
     changed = recipe.changed(
-        "data", ("label", "test", "limit", "skip_bad", "grid", "signal", "wavelength_unit", "medium", "backgrounds", "classes")
+        "data",
+        (
+            "label",
+            "test",
+            "limit",
+            "missing",
+            "skip_bad",
+            "grid",
+            "signal",
+            "wavelength_unit",
+            "medium",
+            "backgrounds",
+            "classes",
+        ),
     )
     changed += recipe.changed("combine", ("threshold",)) + recipe.changed("output", ("per", "submission"))
     if changed:

@@ -302,6 +302,7 @@ class Stated(TypedDict):
     signal: str
     wavelength_unit: str
     medium: str
+    missing: Sequence[float]
 
 
 def stated_for(recipe: Recipe, info: RunInfo | None = None) -> Stated:
@@ -312,6 +313,7 @@ def stated_for(recipe: Recipe, info: RunInfo | None = None) -> Stated:
         "signal": data.signal or attrs.get("signal", ""),
         "wavelength_unit": data.wavelength_unit or "",
         "medium": data.medium or attrs.get("medium", ""),
+        "missing": data.missing or (),
     }
 
 

@@ -12,6 +12,7 @@ from wavefold.core.registry import build_part, check_options, pick
 from wavefold.data import SIMULATORS, WRITERS, check_grid, check_layout
 from wavefold.data.dataset import Dataset, Signals, shape_words
 from wavefold.data.lazy import Lazy
+from wavefold.data.missing_codes import codes_in
 from wavefold.data.split import SPLITS, Fold
 from wavefold.models import MODELS, count_parameters, describe
 from wavefold.models.views import MIRRORS
@@ -101,7 +102,23 @@ def check_data(recipe: Recipe, source: str) -> list[str]:
     if dataset.attrs:
         lines.insert(1, f"as the source says: {', '.join(f'{name} {value}' for name, value in dataset.attrs.items())}")
     lines += [f"left out {name}: {why}" for name, why in dataset.left_out]
+    lines += [f"note: {note}" for note in _codes(recipe, dataset)]
     return lines + [f"note: {note}" for note in data_notes(recipe, dataset, folds)]
+
+
+def _codes(recipe: Recipe, dataset: Dataset) -> list[str]:
+    """A note on values that may be codes for missing ones, in at most some samples, with the option that settles it."""
+    rows = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), _SEARCHED)).round().astype(np.int64))
+    values = np.asarray(dataset.take(rows).signals[:], np.float64)
+    found = codes_in(values[np.isfinite(values)])
+    if not found:
+        return []
+    said = " and ".join(f"{share:.2%} of the values are {value:g}" for value, share in found)
+    codes = ",".join(f"{value:.9g}" for value in (*(recipe.data.missing or ()), *(value for value, _ in found)))
+    return [f"{said}, far from all others; if they mark missing values, add --set 'data.missing=[{codes}]' --skip-bad"]
+
+
+_SEARCHED = 1000  # samples searched for codes
 
 
 def check_fits(recipe: Recipe, dataset: Dataset, folds: Sequence[Fold]) -> None:
