@@ -73,7 +73,7 @@ def _stored(path: Path, leads: Sequence[re.Match[str]], length: int) -> NDArray[
     file, offset = places.pop()
     try:
         values = np.fromfile(path.with_name(file), "<i2", count=length * len(leads), offset=offset)
-    except (OSError, ValueError):  # a length or an offset that is no number of values
+    except (OSError, ValueError, OverflowError):  # a length or an offset that is no number of values
         return None
     return np.ascontiguousarray(values.reshape(length, -1).T) if len(values) == length * len(leads) else None
 
