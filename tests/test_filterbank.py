@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from wavefold.core.errors import DataError, UserError
+from wavefold.data import read
 from wavefold.domains.radio.filterbank import Header
 from wavefold.domains.radio.observation import (
     cut_windows,
@@ -433,3 +434,18 @@ def test_six_scans_of_several_polarisations_are_searched_by_the_chosen_one(tmp_p
     paths = [other_writers_scan(tmp_path, number, kind, PRODUCTS + number) for number in range(6)]
     panels = open_observation(paths, product="2").read(0, 60)
     np.testing.assert_array_equal(panels[3], PRODUCTS[:, 1] + 3)
+
+
+@pytest.mark.parametrize("kind", ["fil", "h5"])
+def test_scans_of_several_polarisations_are_told_the_search_as_others_are(tmp_path, kind):
+    paths = [other_writers_scan(tmp_path, number, kind, PRODUCTS) for number in range(6)]
+    for source in (paths[0], tmp_path):
+        with pytest.raises(DataError, match=r"are searched with a run .* wavefold predict RUN"):
+            read(source, cache=False)
+
+
+def test_hdf5_without_a_scan_is_no_scan(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["table"] = np.arange(6.0)
+    with pytest.raises(DataError, match=r"other.h5: is an HDF5 file, which is not read; convert it"):
+        read(tmp_path / "other.h5", cache=False)

@@ -192,3 +192,23 @@ def test_recipes_can_check_every_option(table):
     for part in table.values():
         with pytest.raises(UserError, match="no such option"):
             check_options(part, {"nonsense": 1}, "prepare")
+
+
+@pytest.mark.parametrize("per", ["sample", "channel", "dataset"])
+@pytest.mark.parametrize("by", ["max", "range", "std", "median", "l2"])
+@pytest.mark.parametrize("power", [-99, 99])
+def test_a_scaling_is_the_same_for_tiny_and_huge_values(by, per, power):
+    signals = np.random.default_rng(0).normal(1, 2, (6, 2, 30)).astype(np.float32)
+    far = np.ldexp(signals, power)  # about 1e-30 and 1e30
+    usual, there = (Scale(by=by, per=per).fit(values) for values in (signals, far))
+    np.testing.assert_array_equal(there.apply(far), usual.apply(signals))
+    np.testing.assert_allclose(there.module()(torch.from_numpy(far)).numpy(), usual.apply(signals), rtol=1e-5, atol=1e-6)
+
+
+def test_one_size_serves_all_samples_of_a_dataset():
+    signals = np.array([[[1.0, -2.0]], [[4.0, 0.0]], [[0.0, 0.0]], [[8.0, 1.0]]], np.float32)
+    step = Scale(by="max", per="dataset").fit(signals)
+    np.testing.assert_array_equal(step.apply(signals), signals / 4)  # the median of 2, 4 and 8: zeros say nothing
+    again = Scale(by="max", per="dataset")
+    again.load(step.state())
+    np.testing.assert_array_equal(again.apply(signals), signals / 4)

@@ -62,16 +62,16 @@ def read(
     record, group, patient, subject, star, source_key and background that exists, otherwise stars found from `ra` and `dec`
     (degrees), as "star" does. classes: class names that labels must belong to, as in evaluation; None uses those in the
     source. label_column: "" means the layout's default. labels: False for inference, when label and group columns may be
-    missing and labels are not checked. cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder.
-    grid: for FITS files, the first and last wavelength and the step in angstrom. rate: for PTB-XL, values per second, 100 or
-    500; 0 takes the lower one that is there. signal: for WFDB records, the name of the signal to cut beats from, or several in
-    order of preference, joined by commas. wavelength_unit: of the numbers in wavelength.txt. medium: "vacuum" or "air", in
-    which wavelengths are wanted. missing: values that mean missing, such as -9999: a sample with one cannot be read. skip_bad:
-    skip samples (files, or rows of a table) that cannot be read or have no label, and
-    list them in left_out; otherwise the first one raises DataError. grouped: whether a named group column must exist; None
-    means as `labels`. apart: columns of a wide CSV that are not measurements, such as numbers to predict. named: classes that
-    the recipe names: a word such as "none" is a class only if it is among them, among `classes`, or in the file's own list of
-    classes; otherwise it means that the label is missing.
+    missing and labels are not checked. cache: keep the parsed arrays under $WAVEFOLD_CACHE or the user's cache folder. grid:
+    for FITS files, the first and last wavelength and the step in angstrom. rate: for PTB-XL, values per second, 100 or 500; 0
+    takes the lower one that is there. signal: for WFDB records, the name of the signal to cut beats from, or several in order
+    of preference, joined by commas. wavelength_unit: of the numbers in wavelength.txt. medium: "vacuum" or "air", in which
+    wavelengths are wanted. missing: values that mean missing, such as -9999: a sample with one cannot be read. skip_bad: skip
+    samples (files, or rows of a table) that cannot be read or have no label, and list them in left_out; otherwise the first
+    one raises DataError. grouped: whether a named group column must exist; None means as `labels`. apart: columns of a wide
+    CSV that are not measurements, such as numbers to predict. named: classes that the recipe names: a word such as "none" is a
+    class only if it is among them, among `classes`, or in the file's own list of classes; otherwise it means that the label is
+    missing.
     """
     check_layout(layout)
     found = find(_local(source), layout)

@@ -71,11 +71,11 @@ def stretches(times: Seconds, place: str, step: float = 0.0, *, dated: bool = Tr
     DataError, naming `place`, if times repeat or go backwards.
     """
     ahead = np.diff(times)
-    time_word = _moment if dated else _days
+    word = time_word if dated else _days
     if len(ahead) and ahead.min() <= 0:
         at = int(np.argmax(ahead <= 0))
         raise DataError(
-            f"{place} frame {at + 1}: its time {time_word(times[at + 1])} is not after {time_word(times[at])}, the previous one"
+            f"{place} frame {at + 1}: its time {word(times[at + 1])} is not after {word(times[at])}, the previous one"
         )
     usual = step or (float(_most_common(ahead)) if len(ahead) else 0.0)
     slack = _MONTHS if usual > _MONTH else _SLACK
@@ -86,23 +86,19 @@ def stretches(times: Seconds, place: str, step: float = 0.0, *, dated: bool = Tr
     first = int(gaps[0])
     note = (
         f"{place}: {plural(len(gaps), 'gap')} in time, {'the first ' if len(gaps) > 1 else ''}between "
-        f"{time_word(times[first - 1])} and {time_word(times[first])}; no window crosses a gap"
+        f"{word(times[first - 1])} and {word(times[first])}; no window crosses a gap"
     )
     return starts, usual, (note,)
 
 
 def time_word(seconds: float) -> str:
     """Format a time: 2019-03-01 14:00, with seconds if they are not 0."""
-    return _moment(seconds)
+    moment = datetime.fromtimestamp(float(seconds), UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S" if moment.second else "%Y-%m-%d %H:%M")
 
 
 def _days(seconds: float) -> str:
     return f"day {seconds / 86400:.10g}"
-
-
-def _moment(seconds: float) -> str:
-    moment = datetime.fromtimestamp(float(seconds), UTC)
-    return moment.strftime("%Y-%m-%d %H:%M:%S" if moment.second else "%Y-%m-%d %H:%M")
 
 
 def _most_common(values: Seconds) -> float:

@@ -13,6 +13,8 @@ from wavefold.domains.radio.contest_files import labels_in, lists_cadences, part
 from wavefold.domains.radio.contest_npy import EXPECTED, read_cadences
 from wavefold.domains.radio.observation import is_scan, open_scan
 
+_ANY = "1"  # of several polarisations: which one does not matter here
+
 
 def sniff(path: Path) -> float:
     """Return 0.9 if a CSV lists cadences, or for one .npy; 0.3 for a folder that only contains .npy files; else 0.
@@ -20,7 +22,7 @@ def sniff(path: Path) -> float:
     Scans, too, are 0.3, or 0.1 for a folder of them, so that locating them says what to do with scans.
     """
     if path.is_file():
-        return 0.9 if lists_cadences(path) else 0.3 if _is_one(path) else 0.0
+        return 0.9 if lists_cadences(path) else 0.3 if _holds_scan(path) else 0.0
     if not path.is_dir():
         return 0.0
     return 0.9 if labels_in(path) else 0.3 if parts_of(path) else 0.1 if _scans_in(path) else 0.0
@@ -29,7 +31,7 @@ def sniff(path: Path) -> float:
 def locate(path: Path) -> Found:
     """Locate the CSV that lists the samples, or the folder that contains them; DataError for none, and for scans."""
     check_exists(path)
-    scans = [path] if path.is_file() and _is_one(path) else _scans_in(path)
+    scans = [path] if path.is_file() and _holds_scan(path) else _scans_in(path)
     parts = parts_of(path)
     if scans and parts is None:
         raise DataError(
@@ -41,12 +43,12 @@ def locate(path: Path) -> Found:
     return Found(parts.listing or parts.samples, "cadence", (), folder=parts.samples)
 
 
-def _is_one(path: Path) -> bool:
+def _holds_scan(path: Path) -> bool:
     """Whether a file is a scan; an HDF5 file may hold anything else."""
     if not is_scan(path) or path.suffix.lower() == ".fil":
         return is_scan(path)
     try:
-        open_scan(path)
+        open_scan(path, product=_ANY)
     except DataError:
         return False
     except UserError:  # h5py is not installed
@@ -63,7 +65,8 @@ def _in_time(scans: Sequence[Path]) -> list[str]:
     if len(scans) != PANELS:
         return [f"SCAN{number + 1}" for number in range(PANELS)]
     try:
-        return [str(scan.path) for scan in sorted(map(open_scan, scans), key=lambda scan: scan.header.tstart)]
+        opened = [open_scan(path, product=_ANY) for path in scans]
+        return [str(scan.path) for scan in sorted(opened, key=lambda scan: scan.header.tstart)]
     except DataError:  # the search will say what is wrong with them
         return list(map(str, scans))
 
