@@ -290,8 +290,8 @@ def test_warm_start_goes_on_from_the_weights():
         ({"best": "log_loss"}, "best: 'log_loss' is not one of .*did you mean 'log-loss'"),
         ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda"),
         (
-            {"model": "kernels", "model_options": None, "class_weight": "balanced"},
-            "'kernels' accepts neither",
+            {"model": "logistic", "model_options": None, "class_weight": "balanced"},
+            "'logistic' accepts neither",
         ),
     ],
 )
@@ -651,7 +651,7 @@ def test_labels_are_all_in_the_training_part():
         (lambda y: y, {"model": "logistic"}, "model: 'logistic' is not one of"),
         (lambda y: y, {"prepare": ("repeat",)}, "prepare.0.step: 'repeat' needs one class per sample"),
         (lambda y: y, {"prepare": ({"step": "mixup", "label": "mix"},)}, "prepare.0.step: 'mixup' needs one class"),
-        (lambda y: y, {"model": "kernels", "model_options": None, "class_weight": "balanced"}, "'kernels' accepts neither"),
+        (lambda y: y, {"model": "kernels", "model_options": None, "class_weight": "balanced"}, "'kernels' accepts none with a"),
     ],
 )
 def test_what_is_wrong_with_a_label_matrix_is_named(change, given, words):
@@ -850,3 +850,70 @@ def test_patience_and_options_of_the_loss_reach_the_forecaster():
     assert len(forecaster(epochs=40, patience=2, learning_rate=0.5).fit(still).history_) < 40
     said = [forecaster(loss="huber", loss_options={"delta": delta}).fit(frames).predict(frames) for delta in (0.05, 5.0)]
     assert not np.array_equal(*said)
+
+
+@pytest.mark.parametrize(
+    ("given", "model"),
+    [
+        ({}, "kernels"),
+        ({"validation_fraction": 0.3, "random_state": 1, "class_weight": "balanced"}, "kernels"),
+        ({"loss": "soft_f1", "epochs": 1}, "net1"),
+        ({"epochs": 1}, "net1"),
+        ({"prepare": ({"step": "noise", "sigma": 0.1},), "epochs": 20, "schedule": "constant"}, "net1"),
+    ],
+)
+def test_auto_is_kernels_unless_an_option_is_set_that_only_nets_have(given, model):
+    signals, labels = waves(40)
+    fitted = SignalClassifier(**{"random_state": 0, **given}).fit(signals, labels)
+    assert fitted.model_ == model
+
+
+def test_auto_is_a_net_for_signals_that_are_too_short_for_kernels_and_for_weighted_labels():
+    signals, labels = waves(40)
+    assert SignalClassifier(random_state=0).fit(signals[..., :8], labels).model_ == "net6"
+    signals, labels = tones(40)
+    assert SignalClassifier(random_state=0).fit(signals, labels).model_ == "kernels"
+    assert SignalClassifier(class_weight="balanced", random_state=0).fit(signals, labels).model_ == "net1"
+    assert SignalRegressor(random_state=0).fit(*humps()[:2]).model_ == "kernels"
+
+
+def test_kernels_learn_from_every_sample_and_need_none_to_calibrate_them():
+    signals, labels = waves(200)
+    fitted = SignalClassifier(random_state=0, validation_fraction=0.5).fit(signals, labels)
+    alone = SignalClassifier(random_state=0, validation_fraction=0).fit(signals, labels)
+    assert np.array_equal(fitted.predict_proba(signals), alone.predict_proba(signals))
+    assert fitted.temperature_ == 1
+
+
+def test_kernels_obey_weights():
+    signals, labels = waves(60)
+    signals = signals + np.random.default_rng(0).normal(0, 3, signals.shape)
+    kinds = np.unique(labels)
+    heavy = SignalClassifier(random_state=0, class_weight={kinds[0]: 20.0, kinds[1]: 1.0}).fit(signals, labels)
+    plain = SignalClassifier(random_state=0).fit(signals, labels)
+    assert heavy.predict_proba(signals)[:, 0].mean() > plain.predict_proba(signals)[:, 0].mean() + 0.2
+    signals, heights = humps()[:2]
+    weights = np.where(np.arange(len(signals)) < 10, 1e-6, 1)
+    weighted = SignalRegressor("kernels", random_state=0).fit(signals, heights, sample_weight=weights)
+    without = SignalRegressor("kernels", random_state=0).fit(signals[10:], heights[10:])
+    assert np.abs(weighted.predict(signals) - without.predict(signals)).max() < 0.2 * np.ptp(heights)
+
+
+def test_samples_of_unequal_length_are_filled_with_zeros_at_the_end():
+    signals, labels = waves(40)
+    lengths = np.random.default_rng(0).integers(20, signals.shape[-1] + 1, len(signals))
+    lengths[0] = signals.shape[-1]
+    parts = [signal[..., :length] for signal, length in zip(signals, lengths, strict=True)]
+    filled = np.where(np.arange(signals.shape[-1]) < lengths.reshape(-1, *[1] * (signals.ndim - 1)), signals, 0)
+    fitted = SignalClassifier(random_state=0).fit(parts, labels)
+    expected = SignalClassifier(random_state=0).fit(filled, labels).predict_proba(filled)
+    assert np.array_equal(fitted.predict_proba(parts), expected)
+    np.testing.assert_allclose(fitted.predict_proba([parts[1]]), expected[1:2], rtol=1e-5)
+    longer = np.concatenate([parts[0], parts[0]], axis=-1)
+    with pytest.warns(UserWarning, match="1 sample longer than .* positions, the longest in fit; the rest is left out"):
+        np.testing.assert_allclose(fitted.predict_proba([longer, parts[1]]), expected[:2], rtol=1e-5)
+
+
+def test_samples_with_other_channels_are_refused():
+    with pytest.raises(ValueError, match=r"X: sample 1 has shape \(2, 20\); expected as many channels as in \(1, 30\)"):
+        SignalClassifier().fit([np.zeros((1, 30)), np.zeros((2, 20))], [0, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,19 +25,25 @@ from wavefold.ensemble.parts import Calibration
 from wavefold.estimators.errors import BadValue, as_value_errors
 from wavefold.estimators.fitted import Fitted, FittedAtOnce, FittedNet, NetName, new_net
 from wavefold.estimators.parameters import Wanted, need_parameters
-from wavefold.estimators.steps import Step, TrainingPart, prepared_part, random_changes, taken
+from wavefold.estimators.steps import STEPS, Step, TrainingPart, named_steps, prepared_part, random_changes, taken
 from wavefold.estimators.targets import Target
 from wavefold.estimators.trainer import inference_device, isolated_rng, training_device
+from wavefold.estimators.unequal import padded
 from wavefold.estimators.validation_split import validation_split
 from wavefold.models import MODELS
 from wavefold.tasks.samples.kinds import Truth, Values
 from wavefold.training.fit_net import Nowhere, Silent, fit_net, new_stage
 from wavefold.training.loop import OPTIMISERS, SCHEDULES, predict_all
 from wavefold.training.sampler import EachOnce, TrainingSet
+from wavefold.transforms import AUGMENTATIONS, MIXERS
 
 _STEPS = 16  # minimum steps per epoch, so that a few hundred samples suffice; limited by the batch sizes below
 _BATCHES = (8, 128)
-_LONG = 36  # minimum number of positions for "auto" to choose net1
+_SHORTEST, _LONG = 9, 36  # minimum number of positions for "auto" to choose kernels, and among nets net1
+_OF_NETS = (  # parameters that only nets have
+    *("loss", "loss_options", "epochs", "batch_size", "learning_rate", "optimiser", "weight_decay", "schedule", "average"),
+    *("patience", "best", "warm_start"),
+)
 _READ: dict[str, object] = {"dtype": np.float32, "allow_nd": True}
 
 
@@ -69,7 +76,7 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     model: NetName
     model_options: Mapping[str, object] | None
-    prepare: Sequence[Step]
+    prepare: Sequence[Step] | Literal["auto"]
     loss: str
     loss_options: Mapping[str, object] | None
     batch_size: int | Literal["auto"]
@@ -87,7 +94,8 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     ) -> Self:
         """Train on signals and what is known of them.
 
-        X: (sample, position), (sample, channel, position) or (sample, channel, row, column). y: (sample,) or (sample, output).
+        X: (sample, position), (sample, channel, position) or (sample, channel, row, column); or a list of arrays (position,) or
+        (channel, position) of unequal length, which zeros fill at the end. y: (sample,) or (sample, output).
         sample_weight: (sample,) weights in the loss; samples of weight 0 are left out. groups: (sample,) groups that are never
         split between the training and validation parts.
         """
@@ -96,9 +104,11 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             target, samples = self._read(X, y, sample_weight, groups)
             self._check_names(target)
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-            fraction = float(self.validation_fraction)
+            self.model_ = self._chosen(target, samples.signals.shape[1:])
+            fraction = 0.0 if self._calibrates_itself(target) else float(self.validation_fraction)
             learned, back = validation_split(target.kind.strata(samples.truth), fraction, samples.groups, seed)
-            part = prepared_part(self.prepare, *_weighed(samples.at(learned)), seed=seed, numbered=target.kind.numbered)
+            steps = self._steps()
+            part = prepared_part(steps, *_weighed(samples.at(learned)), seed=seed, numbered=target.kind.numbered)
             self.prepare_, held = part.transforms, samples.at(back)
             validation = Samples(taken(self.prepare_, held.signals), held.truth, held.weights)
             earlier = self._earlier(target, samples.signals.shape[1:])
@@ -111,7 +121,8 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         """Calibrated predictions, (sample, P)."""
         check_is_fitted(self)
         with as_value_errors():
-            signals = _signals(validate_data(self, X, reset=False, **_READ))
+            array = padded(X, self.shape_[-1])
+            signals = _signals(validate_data(self, array, reset=False, **_READ))
             if signals.shape[1:] != self.shape_:
                 raise BadValue(
                     f"X: a sample is {shape_words(signals.shape[1:])}; expected {shape_words(self.shape_)}, as in fit"
@@ -154,7 +165,7 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     ) -> tuple[Target, Samples]:
         """The target and the samples of non-zero weight."""
         read = {"ensure_2d": False, "accept_sparse": "csr", **self._reading()}
-        values, given = validate_data(self, X, y, validate_separately=(_READ, read))
+        values, given = validate_data(self, padded(X), y, validate_separately=(_READ, read))
         known = self._checked(given.toarray() if hasattr(given, "toarray") else given)
         check_consistent_length(values, known, groups)
         weights = self._weights(sample_weight, known)
@@ -186,26 +197,65 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def _learn(self, part: TrainingPart, validation: Samples, earlier: nn.Module | None, seed: int) -> None:
         """Fit the model on the training part; sets `net_`, `history_` and `n_iter_`."""
-        if isinstance(self.model, str) and self.model in self.target_.kind.fitted:
+        if self.model_ in self.target_.kind.fitted:
             self.net_: Fitted = self._fit_at_once(part, seed)
             self.history_: list[dict[str, float]] = []
         else:
             self.net_, self.history_ = self._taught(part, validation, earlier, seed)
         self.n_iter_ = max(1, len(self.history_))
 
+    def _chosen(self, target: Target, shape: Sequence[int]) -> NetName:
+        """The model that "auto" stands for: kernels, unless they cannot be, or an option is set that only nets have."""
+        if self.model != "auto":
+            return self.model
+        usual = inspect.signature(type(self)).parameters
+        set_ones = any(getattr(self, name) != usual[name].default for name in _OF_NETS)
+        for_nets = set_ones or self._has_random_steps() or self._weighs_labels(target)
+        if not for_nets and len(shape) == 2 and shape[-1] >= _SHORTEST:
+            return "kernels"
+        return "net1" if shape[-1] >= _LONG else "net6"
+
+    def _has_random_steps(self) -> bool:
+        """Whether a step is drawn anew in each epoch, which only nets have."""
+        if isinstance(self.prepare, str):
+            return False
+        return any(name in AUGMENTATIONS or name in MIXERS for _, name, _ in named_steps(self.prepare, STEPS))
+
+    def _weighs_labels(self, target: Target) -> bool:
+        """Whether classes of a label matrix are weighted, which only the loss of nets can do."""
+        return getattr(self, "class_weight", None) is not None and not target.kind.numbered
+
+    def _calibrates_itself(self, target: Target) -> bool:
+        """Whether the model needs no samples held back to calibrate it."""
+        fitted = target.kind.fitted.get(self.model_) if isinstance(self.model_, str) else None
+        return getattr(fitted, "calibrated", False)
+
+    def _steps(self) -> Sequence[Step]:
+        """The preparation: by default nets and kernels keep the shape of each channel; others standardise each position."""
+        if self.prepare != "auto":
+            return self.prepare
+        if self.model_ == "kernels" or self.model_ in MODELS or not isinstance(self.model_, str):
+            return [{"step": "standardise", "per": "channel", "centre": self.model_ != "kernels"}]
+        return ["standardise"]
+
     def _fit_at_once(self, part: TrainingPart, seed: int) -> FittedAtOnce:
-        assert isinstance(self.model, str)
-        if part.weights is not None or getattr(self, "class_weight", None) is not None:
-            raise BadValue(f"sample_weight: '{self.model}' accepts neither sample_weight nor class_weight; nets do")
-        model = self.target_.kind.new_fitted(self.model, self.model_options or {}, "model", seed)
-        model.fit(part.signals, part.truth, self.target_.outputs)
-        return FittedAtOnce(self.model, model, self.target_.kind)
+        name = str(self.model_)
+        model = self.target_.kind.new_fitted(name, self.model_options or {}, "model", seed)
+        fit: Callable[..., object] = model.fit
+        if self._weighs_labels(self.target_):
+            raise BadValue(f"class_weight: '{name}' accepts none with a label matrix; nets do")
+        weighted = part.weights is not None or getattr(self, "class_weight", None) is not None
+        if weighted and "weights" not in inspect.signature(fit).parameters:
+            raise BadValue(f"sample_weight: '{name}' accepts neither sample_weight nor class_weight; 'kernels' and nets do")
+        given = {} if part.weights is None else {"weights": part.weights}
+        fit(part.signals, part.truth, self.target_.outputs, **given)
+        return FittedAtOnce(name, model, self.target_.kind)
 
     def _taught(
         self, part: TrainingPart, validation: Samples, earlier: nn.Module | None, seed: int
     ) -> tuple[FittedNet, list[dict[str, float]]]:
         device, shape, target = training_device(self.device), part.signals.shape[1:], self.target_
-        model, options = _net_for(self.model, shape), dict(self.model_options or {})
+        model, options = self.model_, dict(self.model_options or {})
         seed_step(seed)
         net = earlier or new_net(model, options, shape, target.width())
         source = self._source(part, device)
@@ -226,7 +276,7 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         weights = None if part.weights is None else torch.from_numpy(part.weights).to(device)
         count, rows = len(truth), torch.arange(len(truth), device=device)
         size = int(np.clip(count // _STEPS, *_BATCHES)) if self.batch_size == "auto" else int(self.batch_size)
-        changes = random_changes(self.prepare, part.signals.shape[1:], target.outputs)
+        changes = random_changes(self._steps(), part.signals.shape[1:], target.outputs)
         return TrainingSet(signals, truth, rows, EachOnce(count, size), changes, target.outputs, weights)
 
     def _raw(self, prepared: Floats) -> Values:
@@ -269,10 +319,3 @@ def _weighed(samples: Samples) -> tuple[Floats, Truth, Floats | None]:
     """Signals, truth and weights of mean 1."""
     weights = None if samples.weights is None else samples.weights / samples.weights.mean()
     return samples.signals, samples.truth, weights
-
-
-def _net_for(model: NetName, shape: Sequence[int]) -> NetName:
-    """The net selected by "auto". shape: (channel, ..., position) of a sample."""
-    if model != "auto":
-        return model
-    return "net1" if shape[-1] >= _LONG else "net6"

@@ -34,15 +34,17 @@ _PARAMETERS = {
 
 
 class SignalClassifier(ClassifierMixin, SignalEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A scikit-learn classifier of signals: a neural net, or a classifier that is not trained in epochs.
+    """A scikit-learn classifier of signals: kernel features with a linear head, a neural net, or another classifier.
 
-    Signals are (sample, position), (sample, channel, position) or (…, row, column).
+    Signals are (sample, position), (sample, channel, position) or (…, row, column), or a list of arrays of unequal length.
 
     model: a short name in `wavefold.models.MODELS` or `CLASSIFIERS` ("kernels", "lightgbm", ...), or a net class whose
         constructor takes channels, length (or rows, columns) and classes; model_options: its further arguments. "auto" is
-        net1, or net6 for samples of fewer than 36 positions.
+        "kernels": on the sets of docs/results.md it is the most accurate, and fitted in seconds. It is a net for samples of
+        fewer than 9 positions, and where an option is set that only nets have (net1; net6 below 36 positions).
     prepare: steps by short name, in order, with options as in {"step": "noise", "sigma": 0.01}: transforms and balancers are
-        fitted on the training part; augmentations and mixers are drawn anew for each sample and epoch.
+        fitted on the training part; augmentations and mixers are drawn anew for each sample and epoch. "auto" divides each
+        channel by its standard deviation over all training samples; for nets it subtracts the mean as well.
     loss, loss_options: of `training.losses.LOSSES`. epochs, batch_size ("auto": 128, smaller for few samples), learning_rate,
         optimiser, weight_decay, schedule: as in a recipe's stage. average: span of the weight average in epochs.
     validation_fraction: share of samples that `fit` uses for validation: the weights of the epoch with the best metric `best`
@@ -51,7 +53,8 @@ class SignalClassifier(ClassifierMixin, SignalEstimator):  # type: ignore[misc] 
     class_weight: None, "balanced", or a number for each class, which weights the loss. warm_start: fit continues from the
         existing weights. device: "auto", "cpu", "cuda". random_state: the same integer gives the same weights.
 
-    A classifier that is not trained in epochs uses only model, prepare, validation_fraction, calibrate and random_state.
+    A classifier that is not trained in epochs uses only model, prepare, validation_fraction, calibrate and random_state, and
+    "kernels" class_weight too. "kernels" holds no samples back: it calibrates itself on all of them.
     """
 
     _parameters = _PARAMETERS
@@ -61,7 +64,7 @@ class SignalClassifier(ClassifierMixin, SignalEstimator):  # type: ignore[misc] 
         model: NetName = "auto",
         *,
         model_options: Mapping[str, object] | None = None,
-        prepare: Sequence[Step] = ("standardise",),
+        prepare: Sequence[Step] | Literal["auto"] = "auto",
         loss: str = "cross_entropy",
         loss_options: Mapping[str, object] | None = None,
         epochs: int = 20,

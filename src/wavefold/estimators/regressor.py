@@ -54,7 +54,7 @@ class SignalRegressor(RegressorMixin, SignalEstimator):  # type: ignore[misc]  #
         model: NetName = "auto",
         *,
         model_options: Mapping[str, object] | None = None,
-        prepare: Sequence[Step] = ("standardise",),
+        prepare: Sequence[Step] | Literal["auto"] = "auto",
         loss: str = "huber",
         loss_options: Mapping[str, object] | None = None,
         epochs: int = 20,

@@ -8,7 +8,7 @@ Legend: N samples, C channels, S sets of channels, T positions, K = 84 kernels, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,38 +20,27 @@ from wavefold.data.dataset import Floats
 _VALUES = 2**19  # maximum values of one sample that are compared at once
 
 Kernels = Sequence[tuple[int, int, int]]
-Subsets = Sequence[tuple[int, ...]]
+Drawn = tuple[int, Sequence[tuple[int, ...]], Floats]  # dilation, channels of each kernel, biases (kernel, bias)
 
 
 class KernelNet(nn.Module):
-    """Features (N, feature) of signals (N, C, T): for each dilation, kernel and bias, the fraction of positions above the bias.
+    """Features (N, feature) of signals (N, C, T): for each dilation, kernel and bias, the share of positions above the bias.
 
-    kernels: the three taps of weight 2; pairs: the first two of them, in the order of the kernels. For each dilation: subsets,
-    the channels of each pair; biases, (kernel, bias).
+    With rivals, kernels in each group, follow the square roots of the shares of positions where a kernel's output is the
+    highest of its group, and the lowest, for each dilation and kernel. kernels: the three taps of weight 2. parts: by dilation.
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        kernels: Kernels,
-        *,
-        dilations: Sequence[int],
-        subsets: Sequence[Subsets],
-        biases: Sequence[Floats],
-    ) -> None:
+    def __init__(self, shape: Sequence[int], kernels: Kernels, parts: Iterable[Drawn], *, rivals: int = 0) -> None:
         super().__init__()
-        given = zip(dilations, subsets, biases, strict=True)
-        self.parts = nn.ModuleList(
-            _Dilation(shape, kernels, (number, dilation), channels, torch.from_numpy(levels))
-            for number, (dilation, channels, levels) in enumerate(given)
-        )
+        self.parts = nn.ModuleList(_Dilation(shape, kernels, number, part, rivals) for number, part in enumerate(parts))
 
     def forward(self, signals: Tensor) -> Tensor:
-        return torch.cat([part(signals) for part in self.parts], 1)
+        shares, wins = zip(*(part(signals) for part in self.parts), strict=True)
+        return torch.cat([*shares, *wins], 1)
 
 
 class _Dilation(nn.Module):
-    """The features of one dilation, ordered by kernel, then bias. subsets: the channels of each pair of taps."""
+    """The features of one dilation: shares ordered by kernel, then bias; and wins, empty without rivals."""
 
     chosen: Tensor  # (S, C, 1) 1 for channels in the set, else 0
     windows: Tensor  # (9 T,) positions of a padded signal
@@ -64,28 +53,27 @@ class _Dilation(nn.Module):
     count: Tensor  # (K, 1) number of counted positions
     biases: Tensor  # (K, B)
 
-    def __init__(
-        self, shape: Sequence[int], kernels: Kernels, place: tuple[int, int], subsets: Subsets, biases: Tensor
-    ) -> None:
+    def __init__(self, shape: Sequence[int], kernels: Kernels, number: int, part: Drawn, rivals: int) -> None:
         super().__init__()
-        number, dilation = place
+        dilation, subsets, biases = part
         channels, length = shape
-        self.length, self.edge = length, 4 * dilation
-        sets, pairs = list(dict.fromkeys(subsets)), list(dict.fromkeys(kernel[:2] for kernel in kernels))
-        of_kernel = [sets.index(subsets[pairs.index(kernel[:2])]) for kernel in kernels]
+        self.length, self.edge, self.rivals = length, 4 * dilation, rivals
+        sets = list(dict.fromkeys(subsets))
+        of_kernel = [sets.index(subset) for subset in subsets]
         chosen = [[[float(channel in members)] for channel in range(channels)] for members in sets]
         taps = [torch.tensor([9 * s + k[n] for s, k in zip(of_kernel, kernels, strict=True)]) for n in range(3)]
         looked = torch.ones(length, 2)
         looked[: self.edge, 1] = looked[length - self.edge :, 1] = 0
         narrow = (torch.arange(len(kernels)) + number) % 2
-        kept = {"chosen": torch.tensor(chosen), "subset": torch.tensor(of_kernel), "biases": biases, "looked": looked}
+        kept = {"chosen": torch.tensor(chosen), "subset": torch.tensor(of_kernel), "looked": looked}
+        kept |= {"biases": torch.from_numpy(biases)}
         kept |= {"windows": (torch.arange(9)[:, None] * dilation + torch.arange(length)).flatten()}
         kept |= {"first": taps[0], "second": taps[1], "third": taps[2], "narrow": F.one_hot(narrow, 2)[:, None].float()}
         kept |= {"count": looked.sum(0)[narrow][:, None]}
         for name, value in kept.items():
             self.register_buffer(name, value, persistent=False)
 
-    def forward(self, signals: Tensor) -> Tensor:
+    def forward(self, signals: Tensor) -> tuple[Tensor, Tensor]:
         shifts = self._shifts(signals)
         total = sequential_sum(shifts, 2).flatten(1, 2)  # (N, S, T)
         tripled = 3 * shifts.flatten(1, 2)  # (N, 9 S, T)
@@ -93,7 +81,19 @@ class _Dilation(nn.Module):
         output = base + tripled.index_select(1, self.third)  # (N, K, T)
         together = max(1, _VALUES // output[0].numel())
         counts = [self._above(output, biases) for biases in torch.split(self.biases, together, 1)]
-        return ((torch.cat(counts, 2) if len(counts) > 1 else counts[0]) / self.count).flatten(1)
+        shares = (torch.cat(counts, 2) if len(counts) > 1 else counts[0]) / self.count
+        return shares.flatten(1), self._wins(output)
+
+    def _wins(self, output: Tensor) -> Tensor:
+        """Square roots of the shares of wins, (N, 2 K): by the highest and by the lowest output of each group of kernels."""
+        if not self.rivals:
+            return output[:, :0, 0]
+        groups = output.view(len(output), -1, self.rivals, self.length)  # (N, K / rivals, rivals, T)
+        high, low = groups.amax(2, keepdim=True), groups.amin(2, keepdim=True)
+        varied = high > low  # where all are the same, none wins
+        won = [((groups == best) & varied).to(output.dtype).sum(3).flatten(1) for best in (high, low)]
+        shares = torch.stack(won, 2).flatten(1) / self.length
+        return shares.double().sqrt().to(output.dtype)  # torch's own root of float32 is not always the nearest number
 
     def _above(self, output: Tensor, biases: Tensor) -> Tensor:
         """The number of positions where outputs (N, K, T) exceed biases (K, B): (N, K, B)."""

@@ -1,17 +1,23 @@
 """Kernel features and a linear head: a strong classifier without a neural net, fitted in seconds.
 
-Source: Dempster, Schmidt and Webb 2021, "MiniRocket": 84 fixed kernels of nine taps at several dilations; each feature is
-the fraction of positions where the output exceeds a bias. Differences: an independent implementation on (position, sample)
-arrays that counts in bytes; a logistic head with probabilities instead of a ridge classifier; with several channels, kernels
-that share two taps share one random channel subset, so that their sums are shared.
+Sources: Dempster, Schmidt and Webb 2021, "MiniRocket": 84 fixed kernels of nine taps at several dilations; a feature is the
+share of positions where a kernel's output exceeds a bias. Dempster, Schmidt and Webb 2023, "Hydra": kernels compete in
+groups; a feature is the share of positions where a kernel's output is the highest of its group, or the lowest. Differences:
+the kernels of MiniRocket compete, in twelve groups of seven, so that one convolution serves both; where all seven outputs are
+the same, none wins; wins are counted, not weighted; with several channels, kernels that share two taps share a random subset.
+
+The features are counted by Numba where it is installed (the extra `fast`), or by NumPy, with the same bits.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
@@ -25,27 +31,40 @@ from torch import Tensor, nn
 
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_json, write_whole
+from wavefold.core.registry import later
 from wavefold.data.dataset import Floats, Ints
 from wavefold.models.kernel_net import KernelNet
 from wavefold.models.layers import need_least, need_length
 from wavefold.models.linear import LinearHead, fit_linear, stratified
+from wavefold.models.ridge_classes import fit_ridge_classes
+
+kernel_counts = later("wavefold.models.kernel_counts")
 
 _TAPS = 9
 _KERNELS = tuple(combinations(range(_TAPS), 3))  # the taps of weight 2; the other six have weight -1
-_PAIRS = tuple(combinations(range(_TAPS - 1), 2))  # the first two of them: kernels that share these share their sums
+_RIVALS = 7  # kernels in a group: neighbours in the order above, which share taps
+_PAIRS = tuple(combinations(range(_TAPS - 1), 2))
+_PAIR_OF = tuple(_PAIRS.index(kernel[:2]) for kernel in _KERNELS)  # kernels that share their first two taps share channels
 _MOST_DILATIONS = 32
 _GOLDEN = (math.sqrt(5) + 1) / 2  # its multiples modulo 1 are spread evenly and select the quantiles used as biases
-_BATCH = 256  # samples per block: one array of 205 positions then stays in a core's cache
-_ROWS = 2048  # samples per block when predicting: 9,996 features take 82 MB, whatever the size of the data
+_BATCH = 256  # samples per block of NumPy: fewer, and its calls take longer than their work
+_COMPILED_BATCH = 16  # samples per block of Numba, which counts row by row: so that threads end together
+_WORTH = 1e9  # comparisons that take NumPy as long as it takes to import Numba and its kept machine code
+_ROWS = 2048  # samples per block when predicting: 8,022 features take 66 MB, whatever the size of the data
+_RIDGE = 2000  # samples up to which ridge regression is the better head, and the faster one
 _BYTE = 255  # maximum count of a byte
 
 
 class KernelFeatures:
-    """Fractions of positions where a kernel's output exceeds a bias; about `count` features, a multiple of 84."""
+    """Shares of positions where a kernel exceeds a bias, and with `wins` where it is the highest of its group, or the lowest.
 
-    def __init__(self, count: int = 9996) -> None:
+    The shares come first, by dilation, kernel and bias: `count` of them, rounded down to a multiple of 84. Then come 168 square
+    roots of shares for each dilation: for each kernel its wins by the highest output, and by the lowest.
+    """
+
+    def __init__(self, count: int = 4998, *, wins: bool = True) -> None:
         need_least("kernels", len(_KERNELS), features=count)
-        self.count = count
+        self.count, self.wins = count, wins
         self.dilations: list[int] = []
         self.subsets: list[list[tuple[int, ...]]] = []  # by dilation, by pair of taps: the channels that are summed
         self.biases: list[Floats] = []  # by dilation: (kernel, bias)
@@ -67,49 +86,98 @@ class KernelFeatures:
 
     def apply(self, signals: Floats) -> Floats:
         """Features (sample, feature) in 0 to 1 of signals (sample, channel, position)."""
-        features = np.empty((len(signals), sum(b.size for b in self.biases)), np.float32)
-        starts = range(0, len(signals), _BATCH)
+        shares, wins = sum(b.size for b in self.biases), 2 * len(_KERNELS) * len(self.dilations) * self.wins
+        features = np.empty((len(signals), shares + wins), np.float32)
+        compiled = self._compiled(signals)
+        block = _COMPILED_BATCH if compiled else _BATCH
 
         def fill(start: int) -> None:
-            self._count(signals[start : start + _BATCH], features[start : start + _BATCH])
+            rows = slice(start, start + block)
+            if compiled:
+                compiled(np.ascontiguousarray(signals[rows], np.float32), features[rows])
+            else:
+                self._count(signals[rows], features[rows, :shares], features[rows, shares:])
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(fill, starts))
+            list(pool.map(fill, range(0, len(signals), block)))
         return features
 
-    def _draw(self, signals: Floats, number: int, shares: NDArray[np.floating]) -> Floats:
-        """Biases (kernel, bias): quantiles of each kernel's output on its own training signal."""
-        biases = np.empty(shares.shape, np.float32)
-        for kernel, output in self._outputs(_columns(signals), number):
-            biases[kernel] = np.quantile(output[:, kernel], shares[kernel])
-        return biases
+    def _compiled(self, signals: Floats) -> Callable[[Floats, Floats], None] | None:
+        """Numba's function that fills features, if it is installed and worth its import."""
+        if not _has_numba() or (signals.size * self.count < _WORTH and "numba" not in sys.modules):
+            return None
+        channels = signals.shape[1]
+        sets = [list(dict.fromkeys(pairs)) for pairs in self.subsets]
+        members = np.zeros((len(sets), max(map(len, sets)), channels), np.bool_)
+        for number, chosen in enumerate(sets):
+            for place, subset in enumerate(chosen):
+                members[number, place, list(subset)] = True
+        set_of = np.array(
+            [[chosen.index(pairs[p]) for p in _PAIR_OF] for chosen, pairs in zip(sets, self.subsets, strict=True)]
+        )
+        starts = np.cumsum([0, *(b.size for b in self.biases)])
+        biases = np.concatenate([b.ravel() for b in self.biases])
+        drawn = (np.array(_KERNELS), members, set_of, np.array(self.dilations), starts, biases)
 
-    def _count(self, signals: Floats, features: Floats) -> None:
-        columns, first = _columns(signals), 0
+        def fill(rows: Floats, features: Floats) -> None:
+            kernel_counts.count_rows(rows, *drawn, self.wins, features)
+
+        return fill
+
+    def _draw(self, signals: Floats, number: int, shares: NDArray[np.floating]) -> Floats:
+        """Biases (kernel, bias): quantiles of each kernel's output on its own training signal. signals: one for each kernel."""
+        dilation, length = self.dilations[number], signals.shape[2]
+        edge, kernels = _TAPS // 2 * dilation, np.arange(len(_KERNELS))
+        padded = np.zeros((len(_KERNELS), length + 2 * edge), np.float32)
+        for signal, row, pair in zip(signals, padded, _PAIR_OF, strict=True):
+            row[edge : edge + length] = signal[list(self.subsets[number][pair])].sum(0)
+        shifts = np.stack([padded[:, tap * dilation : tap * dilation + length] for tap in range(_TAPS)])
+        total = shifts[0].copy()
+        for shift in shifts[1:]:
+            total += shift
+        first, second, third = (3 * shifts[taps, kernels] for taps in np.array(_KERNELS).T)
+        outputs = np.sort(first + second - total + third, axis=1)
+        places = shares * (length - 1)
+        below = places.astype(np.int64)
+        low, high = (np.take_along_axis(outputs, np.minimum(at, length - 1), 1) for at in (below, below + 1))
+        return np.asarray(low + (high - low) * (places - below), np.float32)
+
+    def _count(self, signals: Floats, shares: Floats, wins: Floats) -> None:
+        columns, feature, won = _columns(signals), 0, 0
         for number, (dilation, biases) in enumerate(zip(self.dilations, self.biases, strict=True)):
             edge = _TAPS // 2 * dilation
-            for kernel, output in self._outputs(columns, number):
-                inner = output if (number + kernel) % 2 == 0 else output[edge : len(output) - edge]
-                for bias in biases[kernel]:
-                    features[:, first] = _share_above(inner, bias)
-                    first += 1
+            for first, outputs in self._outputs(columns, number):
+                for kernel, output in enumerate(outputs, first):
+                    inner = output if (number + kernel) % 2 == 0 else output[edge : len(output) - edge]
+                    for bias in biases[kernel]:
+                        shares[:, feature] = _share(np.greater(inner, bias))
+                        feature += 1
+                if not self.wins:
+                    continue
+                high, low = outputs.max(0), outputs.min(0)
+                flat = high == low
+                high[flat] = low[flat] = np.nan  # equal to nothing, so that no kernel wins
+                for output in outputs:
+                    wins[:, won], wins[:, won + 1] = (np.sqrt(_share(np.equal(output, best))) for best in (high, low))
+                    won += 2
 
     def _outputs(self, columns: Floats, number: int) -> Iterator[tuple[int, Floats]]:
-        """Yield each kernel's number and output (position, sample), in an array that the next kernel overwrites."""
+        """Yield each group's first kernel and outputs (kernel, position, sample), which the next group overwrites."""
         dilation, length = self.dilations[number], columns.shape[1]
         edge = _TAPS // 2 * dilation
         padded = np.pad(columns, ((0, 0), (edge, edge), (0, 0)))
         sums: dict[tuple[int, ...], tuple[list[Floats], Floats]] = {}
-        output, kernel = np.empty(columns.shape[1:], np.float32), 0
-        for (i, j), subset in zip(_PAIRS, self.subsets[number], strict=True):
-            if subset not in sums:
-                sums[subset] = _shifted(padded[list(subset)].sum(0), dilation, length)
-            tripled, total = sums[subset]
-            base = tripled[i] + tripled[j] - total
-            for k in range(j + 1, _TAPS):
-                np.add(base, tripled[k], out=output)
-                yield kernel, output
-                kernel += 1
+        outputs = np.empty((_RIVALS, *columns.shape[1:]), np.float32)
+        for first in range(0, len(_KERNELS), _RIVALS):
+            for kernel, output in enumerate(outputs, first):
+                subset, (i, j, k) = self.subsets[number][_PAIR_OF[kernel]], _KERNELS[kernel]
+                if subset not in sums:
+                    sums[subset] = _shifted(padded[list(subset)].sum(0), dilation, length)
+                tripled, total = sums[subset]
+                np.add(tripled[i], tripled[j], out=output)
+                output -= total
+                output += tripled[k]
+            yield first, outputs
 
 
 class Head(Protocol):
@@ -137,11 +205,11 @@ class KernelMember(Generic[_Head]):
 
     head_type: type[_Head]  # of every member of a subclass
 
-    def __init__(self, *, seed: int, features: int = 9996, rows: int | None = 20000) -> None:
+    def __init__(self, *, seed: int, features: int = 4998, wins: bool = True, rows: int | None = 20000) -> None:
         if rows is not None:
             need_least("kernels", 1, rows=rows)
         self.seed, self.rows = seed, rows
-        self.features = KernelFeatures(features)
+        self.features = KernelFeatures(features, wins=wins)
         self.head: _Head | None = None  # once fitted
         self.shape: tuple[int, ...] = ()  # (channel, position) of the training signals
 
@@ -152,15 +220,17 @@ class KernelMember(Generic[_Head]):
         tensors = self.head.tensors()
         tensors |= {f"biases.{n}": torch.from_numpy(b) for n, b in enumerate(self.features.biases)}
         write_whole(folder / "kernels.safetensors", lambda stream: stream.write(save(tensors)))
-        chosen = {"seed": self.seed, "features": self.features.count, "rows": self.rows, "shape": self.shape}
-        drawn = {"dilations": self.features.dilations, "subsets": self.features.subsets}
+        chosen = {"seed": self.seed, "features": self.features.count, "wins": self.features.wins, "rows": self.rows}
+        drawn = {"shape": self.shape, "dilations": self.features.dilations, "subsets": self.features.subsets}
         write_json(folder / "kernels.json", chosen | drawn)
 
     def module(self, shape: Sequence[int]) -> nn.Module:
         """The member in torch: signals (N, channel, position) to its float64 answers (N, answer). shape: of one sample."""
         self._check(shape)
         drawn = self.features
-        net = KernelNet(self.shape, _KERNELS, dilations=drawn.dilations, subsets=drawn.subsets, biases=drawn.biases)
+        subsets = [[pairs[pair] for pair in _PAIR_OF] for pairs in drawn.subsets]
+        parts = zip(drawn.dilations, subsets, drawn.biases, strict=True)
+        net = KernelNet(self.shape, _KERNELS, parts, rivals=_RIVALS if drawn.wins else 0)
         return nn.Sequential(net, self._fitted().module())
 
     @classmethod
@@ -168,7 +238,7 @@ class KernelMember(Generic[_Head]):
         """The member that `save` wrote."""
         kept = json.loads((folder / "kernels.json").read_text())
         tensors = load_file(folder / "kernels.safetensors")
-        made = cls(seed=kept["seed"], features=kept["features"], rows=kept["rows"])
+        made = cls(seed=kept["seed"], features=kept["features"], wins=kept.get("wins", False), rows=kept["rows"])
         made.shape, made.head = tuple(kept["shape"]), made.head_type.from_tensors(tensors)
         made.features.dilations = kept["dilations"]
         made.features.subsets = [[tuple(subset) for subset in pairs] for pairs in kept["subsets"]]
@@ -198,17 +268,29 @@ class KernelMember(Generic[_Head]):
 
 
 class KernelClassifier(KernelMember[LinearHead]):
-    """Kernel features and multinomial logistic regression, fitted in one step; deterministic for a given seed."""
+    """Kernel features and a linear head, fitted in one step; deterministic for a given seed.
+
+    The head is ridge regression on up to 2,000 samples and multinomial logistic regression on more, as figures in
+    docs/decisions.md advise. Its probabilities are calibrated on the training samples: no sample need be held back.
+    """
 
     head_type = LinearHead
+    calibrated = True
 
-    def fit(self, signals: Floats, labels: Ints, classes: int) -> Self:
-        """Fit on signals (sample, channel, position), or on a stratified subset of about `rows` if there are more."""
+    def fit(self, signals: Floats, labels: Ints, classes: int, weights: Floats | None = None) -> Self:
+        """Fit on signals (sample, channel, position), or on a stratified subset of about `rows` if there are more.
+
+        weights: of the samples in the head's loss, (sample,).
+        """
         rng = np.random.default_rng(self.seed)
         if self.rows is not None and len(labels) > self.rows:
             kept = stratified(labels, self.rows, rng)
-            signals, labels = signals[kept], labels[kept]
-        self.head = fit_linear(self._draw(signals, rng), labels, classes, rng)
+            signals, labels, weights = signals[kept], labels[kept], None if weights is None else weights[kept]
+        features = self._draw(signals, rng)
+        if len(labels) <= _RIDGE:
+            self.head = fit_ridge_classes(features, labels, classes, weights)
+        else:
+            self.head = fit_linear(features, labels, classes, rng, weights)
         return self
 
     def probabilities(self, signals: Floats) -> NDArray[np.float64]:
@@ -233,6 +315,11 @@ def _subset(channels: int, rng: Generator) -> tuple[int, ...]:
     return tuple(sorted(int(c) for c in rng.choice(channels, size, replace=False)))
 
 
+@cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
 def _columns(signals: Floats) -> Floats:
     return np.ascontiguousarray(np.transpose(signals, (1, 2, 0)), np.float32)  # (channel, position, sample)
 
@@ -247,11 +334,11 @@ def _shifted(padded: Floats, dilation: int, length: int) -> tuple[list[Floats], 
     return [tripled[tap] for tap in taps], total
 
 
-def _share_above(output: Floats, bias: np.float32) -> Floats:
-    """The fraction of positions above the bias for each sample, counted in bytes, of which 32 are added at a time."""
-    above = np.greater(output, bias).view(np.uint8)
-    parts = [np.add.reduce(above[n : n + _BYTE], 0, dtype=np.uint8) for n in range(0, len(above), _BYTE)]
+def _share(where: NDArray[np.bool_]) -> Floats:
+    """The share of positions that are true for each sample, counted in bytes, of which 32 are added at a time."""
+    marks = where.view(np.uint8)
+    parts = [np.add.reduce(marks[n : n + _BYTE], 0, dtype=np.uint8) for n in range(0, len(marks), _BYTE)]
     counted = parts[0].astype(np.float32)
     for part in parts[1:]:
         counted += part
-    return np.asarray(counted / np.float32(len(output)), np.float32)
+    return np.asarray(counted / np.float32(len(where)), np.float32)

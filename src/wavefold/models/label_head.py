@@ -71,22 +71,23 @@ class _LabelModule(nn.Module):
         return F.linear(scaled, self.weight, self.bias).double().sigmoid()
 
 
-def fit_labels(features: Floats, labels: Labels, rng: Generator) -> LabelHead:
+def fit_labels(features: Floats, labels: Labels, rng: Generator, weights: Floats | None = None) -> LabelHead:
     """Fit a head to features (sample, feature) and labels (sample, label); scales `features` in place to spare memory.
 
-    A label that all or none of the samples have gets the probability 1 or 0.
+    weights: of the samples in the loss, (sample,). A label that all or none of the samples have gets the probability 1 or 0.
     """
     x, y = torch.as_tensor(features), torch.as_tensor(labels, dtype=torch.float32)
     mean, spread = standardise(x)
     share = y.mean(0)
     varied = ((share > 0) & (share < 1)).numpy()
-    weights, strengths = torch.zeros(y.shape[1], x.shape[1] + 1), torch.zeros(y.shape[1])
-    weights[:, -1] = share.logit()  # infinite, and kept, where all or no samples have the label
+    fitted, strengths = torch.zeros(y.shape[1], x.shape[1] + 1), torch.zeros(y.shape[1])
+    fitted[:, -1] = share.logit()  # infinite, and kept, where all or no samples have the label
     if varied.any():
         held = _held_out(labels[:, varied], rng)
-        strengths[varied], start = _choose(x, y[:, varied], held)
-        weights[varied] = _fit(x, y[:, varied], start, strengths[varied], torch.ones_like(held))
-    return LabelHead(mean, spread, weights[:, :-1].clone(), weights[:, -1].clone(), strengths)
+        counted = torch.ones_like(held) if weights is None else torch.as_tensor(weights)[:, None].expand_as(held)
+        strengths[varied], start = _choose(x, y[:, varied], held, counted)
+        fitted[varied] = _fit(x, y[:, varied], start, strengths[varied], counted)
+    return LabelHead(mean, spread, fitted[:, :-1].clone(), fitted[:, -1].clone(), strengths)
 
 
 def _held_out(labels: Labels, rng: Generator) -> Tensor:
@@ -97,7 +98,7 @@ def _held_out(labels: Labels, rng: Generator) -> Tensor:
     return held
 
 
-def _choose(x: Tensor, y: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+def _choose(x: Tensor, y: Tensor, held: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     """Each label's penalty with the lowest log loss on its held-out samples, tried from strong to weak; its weights."""
     labels = y.shape[1]
     best, weights = torch.full((labels,), STRENGTHS[1]), torch.zeros(labels, x.shape[1] + 1)
@@ -105,8 +106,8 @@ def _choose(x: Tensor, y: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
         return best, weights  # too few samples to choose
     least, latest = torch.full((labels,), torch.inf), weights
     for strength in STRENGTHS:
-        latest = _fit(x, y, latest, torch.full((labels,), strength), 1 - held)
-        losses = _losses(linear_scores(x, latest), y, held)
+        latest = _fit(x, y, latest, torch.full((labels,), strength), counted * (1 - held))
+        losses = _losses(linear_scores(x, latest), y, counted * held)
         better = losses < least
         if not better.any():
             break

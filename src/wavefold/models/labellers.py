@@ -21,17 +21,17 @@ class KernelLabeller(KernelMember[LabelHead]):
 
     head_type = LabelHead
 
-    def fit(self, signals: Floats, labels: Labels, outputs: int) -> Self:
+    def fit(self, signals: Floats, labels: Labels, outputs: int, weights: Floats | None = None) -> Self:
         """Fit on signals (sample, channel, position) and labels (sample, output) that are 0 or 1.
 
         More than `rows` samples are thinned to about that many, with each sample's rarest label in proportion. A label that
-        all or none of the samples have is predicted with probability 1 or 0.
+        all or none of the samples have is predicted with probability 1 or 0. weights: of the samples, (sample,).
         """
         rng, labels = np.random.default_rng(self.seed), labels.reshape(len(signals), outputs)
         if self.rows is not None and len(signals) > self.rows:
             kept = stratified(_rarest(labels), self.rows, rng)
-            signals, labels = signals[kept], labels[kept]
-        self.head = fit_labels(self._draw(signals, rng), labels, rng)
+            signals, labels, weights = signals[kept], labels[kept], None if weights is None else weights[kept]
+        self.head = fit_labels(self._draw(signals, rng), labels, rng, weights)
         return self
 
     def predict(self, signals: Floats) -> Probabilities:

@@ -70,14 +70,18 @@ class _LinearModule(nn.Module):
         return F.linear(scaled, self.weight, self.bias).double().softmax(1)
 
 
-def fit_linear(features: Floats, labels: Ints, classes: int, rng: Generator) -> LinearHead:
-    """Fit a head to features (sample, feature) and class numbers (sample,); scales `features` in place to spare memory."""
+def fit_linear(features: Floats, labels: Ints, classes: int, rng: Generator, weights: Floats | None = None) -> LinearHead:
+    """Fit a head to features (sample, feature) and class numbers (sample,); scales `features` in place to spare memory.
+
+    weights: of the samples in the loss, (sample,).
+    """
     x, y = torch.as_tensor(features), torch.as_tensor(labels)
+    shares = None if weights is None else torch.as_tensor(weights / weights.mean(dtype=np.float64), dtype=x.dtype)
     mean, spread = standardise(x)
     held = stratified(labels, len(labels) // HELD, rng)
-    strength, start = _choose(x, y, classes, held)
-    weights = _fit(x, y, start, strength)
-    return LinearHead(mean, spread, weights[:, :-1].clone(), weights[:, -1].clone(), strength)
+    strength, start = _choose(x, y, shares, classes, held)
+    fitted = _fit(x, y, shares, start, strength)
+    return LinearHead(mean, spread, fitted[:, :-1].clone(), fitted[:, -1].clone(), strength)
 
 
 def standardise(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,7 +101,7 @@ def stratified(labels: Ints, count: int, rng: Generator) -> Ints:
     return np.sort(np.concatenate(chosen)).astype(np.int64) if chosen else np.zeros(0, np.int64)
 
 
-def _choose(x: Tensor, y: Tensor, classes: int, held: Ints) -> tuple[float, Tensor]:
+def _choose(x: Tensor, y: Tensor, shares: Tensor | None, classes: int, held: Ints) -> tuple[float, Tensor]:
     """The strength with the lowest log loss on held-out rows, tried from strong to weak until it worsens; its weights."""
     best = (STRENGTHS[1], torch.zeros(classes, x.shape[1] + 1))
     learn = torch.ones(len(x), dtype=torch.bool)
@@ -105,10 +109,11 @@ def _choose(x: Tensor, y: Tensor, classes: int, held: Ints) -> tuple[float, Tens
     if len(held) == 0 or not learn.any():
         return best  # too few rows to choose
     learned, known, validated, truth = x[learn], y[learn], x[~learn], y[~learn]
+    weighed, checked = (None, None) if shares is None else (shares[learn], shares[~learn])
     least = math.inf
     for strength in STRENGTHS:
-        weights = _fit(learned, known, best[1], strength)
-        loss = float(F.cross_entropy(linear_scores(validated, weights), truth))
+        weights = _fit(learned, known, weighed, best[1], strength)
+        loss = float(_loss(linear_scores(validated, weights), truth, checked))
         if loss > least:
             break
         least, best = loss, (strength, weights)
@@ -120,7 +125,14 @@ def linear_scores(x: Tensor, weights: Tensor) -> Tensor:
     return (weights[:, :-1] @ x.t()).t() + weights[:, -1]  # in this order its gradient is six times as fast as F.linear's
 
 
-def _fit(x: Tensor, y: Tensor, start: Tensor, strength: float) -> Tensor:
+def _loss(scores: Tensor, y: Tensor, shares: Tensor | None) -> Tensor:
+    """Mean log loss of scores (sample, class), weighted if the samples have shares (sample,)."""
+    if shares is None:
+        return F.cross_entropy(scores, y)
+    return (F.cross_entropy(scores, y, reduction="none") * shares).sum() / shares.sum()
+
+
+def _fit(x: Tensor, y: Tensor, shares: Tensor | None, start: Tensor, strength: float) -> Tensor:
     """Weights (class, feature + 1) that minimise mean log loss plus strength / 2 x squared weights; the bias is unpenalised."""
     weights = start.clone().requires_grad_()
     options = {"max_iter": 40, "history_size": 10, "tolerance_grad": 1e-4, "tolerance_change": 1e-5}
@@ -128,7 +140,7 @@ def _fit(x: Tensor, y: Tensor, start: Tensor, strength: float) -> Tensor:
 
     def loss() -> Tensor:
         search.zero_grad()
-        value = F.cross_entropy(linear_scores(x, weights), y) + strength / 2 * weights[:, :-1].square().sum()
+        value = _loss(linear_scores(x, weights), y, shares) + strength / 2 * weights[:, :-1].square().sum()
         value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         return value
 

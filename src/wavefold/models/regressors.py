@@ -33,16 +33,17 @@ class KernelRegressor(KernelMember[RidgeHead]):
 
     head_type = RidgeHead
 
-    def fit(self, signals: Floats, targets: NDArray[np.floating], outputs: int) -> Self:
+    def fit(self, signals: Floats, targets: NDArray[np.floating], outputs: int, weights: Floats | None = None) -> Self:
         """Fit on signals (sample, channel, position) and targets (sample, output), NaN where unknown.
 
-        More than `rows` samples are thinned at random. DataError if a target has fewer than two known values.
+        weights: of the samples, (sample,). More than `rows` samples are thinned at random. DataError if a target has fewer than
+        two known values.
         """
         rng = np.random.default_rng(self.seed)
         if self.rows is not None and len(signals) > self.rows:
             kept = np.sort(rng.choice(len(signals), self.rows, replace=False))
-            signals, targets = signals[kept], targets[kept]
-        self.head = fit_ridge(self._draw(signals, rng), targets.reshape(len(signals), outputs), "kernels")
+            signals, targets, weights = signals[kept], targets[kept], None if weights is None else weights[kept]
+        self.head = fit_ridge(self._draw(signals, rng), targets.reshape(len(signals), outputs), "kernels", weights)
         return self
 
     def predict(self, signals: Floats) -> Reals:

@@ -7,6 +7,7 @@ all targets that are known for the same rows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -20,10 +21,10 @@ from wavefold.data.dataset import Floats
 
 Reals = NDArray[np.float64]
 
-_STRENGTHS = torch.logspace(3, -6, 28, dtype=torch.float64)  # strong first, so that a tie chooses the strongest
+STRENGTHS = torch.logspace(3, -6, 28, dtype=torch.float64)  # strong first, so that a tie chooses the strongest
 _FLAT = 1e-6  # features that vary less than this share of the most variable one are ignored rather than amplified
 _SMALL = 1e-12  # smallest eigenvalue that is kept, as a share of the largest
-_LEAST = 1e-10  # lower limit of 1 - leverage
+LEAST_SPARE = 1e-10  # lower limit of 1 - leverage
 _MARGIN = 0.1  # of the range of the training targets, by which predictions may exceed it
 _BLOCK = 1024  # rows or columns converted to float64 at once
 
@@ -84,25 +85,29 @@ class _RidgeModule(nn.Module):
         return torch.cat([means, torch.zeros_like(means) + self.deviation], 1)
 
 
-def fit_ridge(features: Floats, targets: NDArray[np.floating], part: str) -> RidgeHead:
+def fit_ridge(
+    features: Floats, targets: NDArray[np.floating], part: str, weights: NDArray[np.floating] | None = None
+) -> RidgeHead:
     """Fit to features (sample, feature) and targets (sample, target), on the rows where a target is not NaN.
 
-    DataError if a target has fewer than two known values; `part` is the regressor's name in the message.
+    weights: of the samples in the squared error, (sample,). DataError if a target has fewer than two known values; `part` is
+    the regressor's name in the message.
     """
     known = ~np.isnan(targets)
     _need_two(known, part)
     masks, which = np.unique(known, axis=1, return_inverse=True)
-    weights = torch.empty(targets.shape[1], features.shape[1], dtype=torch.float64)
+    fitted = torch.empty(targets.shape[1], features.shape[1], dtype=torch.float64)
     facts = torch.empty(3, targets.shape[1], dtype=torch.float64)  # bias, deviation, strength
     for number, mask in enumerate(masks.T):
         of = np.flatnonzero(which.ravel() == number)
         rows = slice(None) if mask.all() else mask
         y = torch.from_numpy(targets[rows][:, of].astype(np.float64))
-        weights[of], facts[:, of] = _fit(torch.as_tensor(features[rows]), y)
+        share = None if weights is None else torch.from_numpy(weights[rows].astype(np.float64))
+        fitted[of], facts[:, of] = _fit(torch.as_tensor(features[rows]), y, share)
     low, high = (torch.from_numpy(of(targets.astype(np.float64), axis=0)) for of in (np.nanmin, np.nanmax))
     margin = _MARGIN * (high - low)
     bias, deviation, strength = facts.clone().unbind()
-    return RidgeHead(weights, bias, low - margin, high + margin, deviation, strength)
+    return RidgeHead(fitted, bias, low - margin, high + margin, deviation, strength)
 
 
 def _need_two(known: NDArray[np.bool_], part: str) -> None:
@@ -115,29 +120,39 @@ def _need_two(known: NDArray[np.bool_], part: str) -> None:
         )
 
 
-def _fit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _fit(x: Tensor, y: Tensor, share: Tensor | None) -> tuple[Tensor, Tensor]:
     """Weights (target, feature), and bias, deviation and strength (3, target), of rows x whose targets y are all known."""
+    root = torch.ones(len(x), 1, dtype=torch.float64) if share is None else (share / share.mean()).sqrt()[:, None]
     spread, mean = torch.std_mean(x, dim=0, correction=0)
     spread = torch.where(spread > _FLAT * spread.max(), spread, torch.inf)
     scaled = (x - mean) / spread
-    rest = scaled.mean(0, dtype=torch.float64)  # what rounding left of the mean: it would count as a feature of its own
-    scaled.sub_(rest)
-    values, left = _decompose(scaled)
-    centre = y.mean(0)
-    across = left.t() @ (y - centre)
-    penalties = _STRENGTHS * (values.sum() / len(x))
-    errors, chosen = _leave_one_out(left, values, y - centre, penalties).min(0)
+    rest = _weighted_mean(scaled, share)  # without weights, what rounding left of the mean: it would count as a feature
+    scaled.sub_(rest).mul_(root)
+    values, left = decompose(scaled, None if share is None else root / math.sqrt(len(x)))
+    centre = _weighted_mean(y, share)
+    target = root * (y - centre)
+    across = left.t() @ target
+    penalties = STRENGTHS * (values.sum() / len(x))
+    errors, chosen = _leave_one_out(left, values, target, root.square() / len(x), penalties).min(0)
     inner = across / (values[:, None] + penalties[chosen])
-    scores = _transposed_product(scaled, left @ inner).t()
+    scores = transposed_product(scaled, left @ inner).t()
     weight = scores / spread
     bias = centre - scores @ rest - weight @ mean.double()
-    return weight, torch.stack([bias, errors.sqrt().maximum(_rounding(y)), _STRENGTHS[chosen]])
+    return weight, torch.stack([bias, errors.sqrt().maximum(_rounding(y)), STRENGTHS[chosen]])
 
 
-def _decompose(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared singular values (k,) and left singular vectors (row, k) of x, in float64."""
+def _weighted_mean(values: Tensor, share: Tensor | None) -> Tensor:
+    """The mean over rows, in float64."""
+    return values.mean(0, dtype=torch.float64) if share is None else (share @ values.double()) / share.sum()
+
+
+def decompose(x: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Squared singular values (k,) and left singular vectors (row, k) of x, in float64.
+
+    weight: unit vector (row, 1) to which the columns of x are orthogonal up to rounding; by default their mean is zero.
+    """
     wide = x.shape[0] <= x.shape[1]
-    values, vectors = torch.linalg.eigh(_centred(_gram(x)) if wide else _gram(x.t()))
+    values, vectors = torch.linalg.eigh(_centred(_gram(x), weight) if wide else _gram(x.t()))
     kept = values > _SMALL * values.max()
     values, vectors = values[kept], vectors[:, kept]
     if not wide:
@@ -154,22 +169,25 @@ def _gram(x: Tensor) -> Tensor:
     return total
 
 
-def _centred(gram: Tensor) -> Tensor:
-    """The Gram matrix of rows whose mean is zero to the last bit, not to float32 precision only."""
-    return gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
+def _centred(gram: Tensor, weight: Tensor | None) -> Tensor:
+    """The Gram matrix of rows whose (weighted) mean is zero to the last bit, not to float32 precision only."""
+    if weight is None:
+        return gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
+    along = gram @ weight
+    return gram - along @ weight.t() - weight @ along.t() + (weight.t() @ along) * (weight @ weight.t())
 
 
-def _leave_one_out(left: Tensor, values: Tensor, y: Tensor, penalties: Tensor) -> Tensor:
-    """Mean squared leave-one-out residuals (penalty, target) of centred targets y (row, target)."""
+def _leave_one_out(left: Tensor, values: Tensor, y: Tensor, mean: Tensor, penalties: Tensor) -> Tensor:
+    """Mean squared leave-one-out residuals (penalty, target) of centred targets y (row, target). mean: its leverage."""
     shrunk = values[:, None] / (values[:, None] + penalties)  # (k, penalty)
     levers = torch.cat([rows.square() @ shrunk for rows in torch.split(left, _BLOCK)])
-    spare = (1 - 1 / len(y) - levers).clamp(min=_LEAST)  # (row, penalty)
+    spare = (1 - mean - levers).clamp(min=LEAST_SPARE)  # (row, penalty)
     across = left.t() @ y
     residuals = [(y - left @ (across * shrunk[:, [n]])) / spare[:, [n]] for n in range(len(penalties))]
     return torch.stack([r.square().mean(0) for r in residuals])
 
 
-def _transposed_product(x: Tensor, other: Tensor) -> Tensor:
+def transposed_product(x: Tensor, other: Tensor) -> Tensor:
     """x.T @ other in float64."""
     return torch.cat([columns.double().t() @ other for columns in torch.split(x, _BLOCK, 1)])
 

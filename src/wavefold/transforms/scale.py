@@ -113,24 +113,31 @@ class Scale:
 
 
 class Standardise:
-    """Subtracts each position's mean and divides by its standard deviation, both fitted on the training part."""
+    """Subtracts each position's mean and divides by its standard deviation, both fitted on the training part.
 
-    def __init__(self) -> None:
+    per: "channel" has one mean and one standard deviation for all positions of a channel, which keeps the signals' shapes.
+    centre: False only divides.
+    """
+
+    def __init__(self, per: Literal["position", "channel"] = "position", *, centre: bool = True) -> None:
         self._mean = np.zeros((1, 1), np.float32)  # (channel, ...)
         self._std = np.ones((1, 1), np.float32)
+        self._per_channel, self._centre = pick({"position": False, "channel": True}, per, "standardise.per"), centre
 
     def fit(self, signals: Signals, labels: NDArray[np.number] | None = None) -> Self:
-        """Fit mean and standard deviation per channel and position. signals: (sample, channel, ...)."""
+        """Fit mean and standard deviation of each position or channel. signals: (sample, channel, ...)."""
         if isinstance(signals, Lazy):
             mean, std = _moments(signals)
         else:
             mean, std = signals.mean(axis=0, dtype=np.float64), signals.std(axis=0, dtype=np.float64)
-        self._mean = mean.astype(np.float32)
-        self._std = _sized(std.astype(np.float32), np.abs(self._mean))
+        if self._per_channel:
+            mean, std = _over_positions(mean, std)
+        self._std = _sized(std.astype(np.float32), np.abs(mean).astype(np.float32))
+        self._mean = (mean if self._centre else 0 * mean).astype(np.float32)
         return self
 
     def apply(self, signals: Floats) -> Floats:
-        """Standardised signals: mean 0 and standard deviation 1 at each position if distributed as the training part."""
+        """Signals of mean 0 and standard deviation 1 at each position, or over them, if distributed as the training part."""
         result: Floats = (signals - self._mean) / self._std
         return result
 
@@ -145,6 +152,14 @@ class Standardise:
     def module(self) -> nn.Module:
         """The same in torch."""
         return _StandardiseModule(torch.from_numpy(self._mean), torch.from_numpy(self._std))
+
+
+def _over_positions(mean: NDArray[np.float64], std: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means and standard deviations of channels, (channel, 1, ...), from those of their positions, (channel, ...)."""
+    axes = tuple(range(1, mean.ndim))
+    whole = mean.mean(axis=axes, keepdims=True)
+    variance = (np.square(std) + np.square(mean - whole)).mean(axis=axes, keepdims=True)
+    return whole, np.sqrt(variance)
 
 
 def need_one_axis(signals: Signals, step: str) -> None:
