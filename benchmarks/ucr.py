@@ -68,22 +68,25 @@ class Worker:
         found: dict[str, float | str] = json.loads(line) if line else {"error": "the process has ended"}
         return found
 
+    def ended(self) -> bool:
+        """Whether the process is no more."""
+        return self.process.poll() is not None
+
     def close(self) -> None:
         """Let the process end."""
         self.process.communicate()
 
 
 def peers_python(folder: Path) -> Path:
-    """Python of the environment of the peers, made if there is none."""
+    """Python of the environment of the peers, which is made, or completed if it lacks them."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists():
-        print(f"making {folder} with {', '.join(PEERS)}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        try:
-            subprocess.run([str(python), "-m", "pip", "--quiet", "install", *PEERS], check=True)
-        except subprocess.CalledProcessError:
-            python.unlink()  # so that the next call makes it anew
-            raise
+    words = "import importlib.metadata as m; print(*(f'{n}=={m.version(n).split(\"+\")[0]}' for n in ('aeon', 'torch')))"
+    found = subprocess.run([str(python), "-c", words], capture_output=True, text=True)
+    if found.stdout.split() != list(PEERS):
+        print(f"installing {' and '.join(PEERS)} into {folder}", flush=True)
+        subprocess.run([str(python), "-m", "pip", "--quiet", "install", *PEERS], check=True)
     return python
 
 
@@ -124,11 +127,14 @@ def tasks(sets: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> 
 
 def run(options: argparse.Namespace) -> int:
     """Do what is left to do; the number of tasks that failed."""
+    sets = options.sets or [name for name, source in SOURCES.items() if options.data.is_dir() or not source.shared]
+    if len(sets) < len(SOURCES) and not options.sets:
+        print(f"{options.data}: no such folder; left out {', '.join(name for name in SOURCES if name not in sets)}", flush=True)
     commits = {method: our_commit() if method in OURS else VERSION for method in options.methods}
     done = {key_of(row) for row in read_rows(options.csv)} if not options.again else set()
     left = [
         (name, seed, fold, method)
-        for name, seed, fold, method in tasks(options.sets, options.methods, options.seeds)
+        for name, seed, fold, method in tasks(sets, options.methods, options.seeds)
         if commits[method].endswith("-dirty") or (name, str(fold), method, str(seed), commits[method]) not in done
     ]
     paths = {name: prepare(name, options.cache, options.data) for name in dict.fromkeys(task[0] for task in left)}
@@ -144,7 +150,7 @@ def run(options: argparse.Namespace) -> int:
             if "error" in found:
                 print(f"{name} fold {fold} seed {seed} {method}: {found['error']}", flush=True)
                 failed += 1
-                if workers[ours].process.poll() is not None:
+                if workers[ours].ended():
                     del workers[ours]
                 continue
             append(options.csv, row_of((name, seed, fold, method), found, out, commits[method]))
@@ -216,7 +222,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     running = verbs.add_parser("run", help="append the rows that are not there")
-    running.add_argument("--sets", nargs="+", choices=SOURCES, default=list(SOURCES), metavar="NAME")
+    running.add_argument(
+        "--sets", nargs="+", choices=SOURCES, metavar="NAME", help="default: all, or those that need no --data"
+    )
     running.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     running.add_argument("--again", action="store_true", help="run also what is there")
     running.add_argument("--data", type=Path, default=shared, help="folder of the shared sets")
@@ -240,6 +248,8 @@ def main() -> None:
             sys.exit(f"{failed} of the tasks failed; their lines are above")
     except UserError as error:
         sys.exit(str(error))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{' '.join(error.cmd)}: failed with status {error.returncode}")
 
 
 if __name__ == "__main__":

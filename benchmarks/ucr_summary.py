@@ -17,6 +17,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 from scipy.stats import friedmanchisquare, rankdata, wilcoxon
 from ucr_data import EIGHT
@@ -42,7 +43,7 @@ HEAD = (
 HEAD += ("warm_up_s", "commit", "machine", "date")
 METRICS = {"accuracy": 4, "macro_f1": 4, "log_loss": 4, "fit_s": 2, "predict_s": 3}  # with digits
 ALPHA = 0.05
-MARKS = "osD^vPXp*"
+MARKS = "osD^vPX"  # a mark and a colour of LINES a method
 
 Rows = list[dict[str, str]]
 Values = NDArray[np.float64]
@@ -194,8 +195,9 @@ def _overall(of: Mapping[str, Values], by_all: NDArray[np.bool_], sets: Sequence
     """Mean ranks over the sets that all ran and means over the eight, the best mean rank first."""
     eight, signs = _eight(sets), {"accuracy": 1, "macro_f1": 1, "log_loss": -1}
     mean_ranks = {metric: ranks(sign * of[metric][by_all]).mean(axis=0) for metric, sign in signs.items()}
-    lines = ["", f"Mean ranks over the {by_all.sum()} sets that all ran; means over {eight.sum()} of the eight sets.", ""]
-    lines += ["| method | rank accuracy | rank macro-F1 | rank log-loss | accuracy | macro-F1 | log-loss | fit s | predict s |"]
+    few = "" if eight.sum() == len(EIGHT) else f" ({eight.sum()} of them)"
+    lines = ["", f"Mean ranks over the {by_all.sum()} sets that all ran; means over the eight{few}.", ""]
+    lines += ["| method | rank by accuracy | by macro-F1 | by log-loss | accuracy | macro-F1 | log-loss | fit s | predict s |"]
     lines += ["| --- " * 9 + "|"]
     for j in np.argsort(mean_ranks["accuracy"], kind="stable"):
         cells = [f"{values[j]:.2f}" for values in mean_ranks.values()]
@@ -211,8 +213,10 @@ def _eight(sets: Sequence[str]) -> NDArray[np.bool_]:
 def _table(metric: str, values: Values, sets: Sequence[str], methods: Sequence[str], digits: int) -> list[str]:
     """A metric by set and method."""
     lines = ["", f"| {metric} | {' | '.join(methods)} |", "| --- " * (len(methods) + 1) + "|"]
-    eight = [("mean of the eight", values[_eight(sets)].mean(axis=0))] if _eight(sets).any() else []
-    for name, row in [*zip(sets, values, strict=True), *eight]:
+    eight = _eight(sets)
+    name_of_mean = f"mean of {'the' if eight.sum() == len(EIGHT) else f'{eight.sum()} of the'} eight"
+    means_of_eight = [(name_of_mean, values[eight].mean(axis=0))] if eight.any() else []
+    for name, row in [*zip(sets, values, strict=True), *means_of_eight]:
         lines.append(f"| {name} | {' | '.join(_number(value, digits) for value in row)} |")
     return lines
 
@@ -261,8 +265,12 @@ def _aims(of: Mapping[str, Values], by_all: NDArray[np.bool_], sets: Sequence[st
         lines.append(f"{metric} of the eight {value:.4f}, aim {limit}: {_yes(bool(reached(value, limit)))}")
     for peer, values, what in (("MultiRocket-Hydra", both, "fit and predict"), ("MiniRocket", of["predict_s"], "predict")):
         if peer in methods:
-            slower = [name for name, row in zip(sets, values, strict=True) if row[own] >= row[methods.index(peer)]]
-            lines.append(f"{what} faster than {peer}: {_yes(not slower)}{', not on ' + ', '.join(slower) if slower else ''}")
+            ratios = values[:, own] / values[:, methods.index(peer)]  # NaN where one of them was not run
+            slower = [name for name, ratio in zip(sets, ratios, strict=True) if ratio >= 1]
+            count = np.isfinite(ratios).sum()
+            times = f"median time {np.nanmedian(ratios):.2f} of its" if count else "not run"
+            lines.append(f"{what} faster than {peer} on {count - len(slower)} of {count} sets, {times}")
+            lines += [f"  not on {listed(slower)}"] if slower else []
     return lines
 
 
@@ -272,11 +280,14 @@ def _yes(reached: bool) -> str:
 
 def draw_ranks(path: Path, table: Summary) -> None:
     """The critical-difference diagram: mean ranks on a line, the best to the right; bars join methods that do not differ."""
-    count, order = len(table.methods), np.argsort(table.ranks, kind="stable")[::-1]  # from left to right
-    figure = Figure(figsize=(8.0, 1.3 + 0.25 * len(table.groups) + 0.3 * ((count + 1) // 2)), layout="constrained")
+    count, half, bars = len(table.methods), (len(table.methods) + 1) // 2, len(table.groups)
+    first = -0.45 - 0.5 * bars  # height of the uppermost names, below the bars
+    last = first - 0.7 * (half - 1)
+    figure = Figure(figsize=(8.0, 0.6 - 0.42 * last), layout="constrained")
     place = figure.subplots()
-    place.set(xlim=(count + 0.2, 0.8), ylim=(-1.2 - 0.5 * len(table.groups) - 0.7 * ((count + 1) // 2), 1.0))
+    place.set(xlim=(count + 0.2, 0.8), ylim=(last - 0.3, 0.8))
     place.axis("off")
+    place.set_title(f"Mean rank by accuracy over {table.sets} sets; bars: no significant difference", fontsize=10)
     place.plot([1, count], [0, 0], color="black", linewidth=1.2)
     for rank in range(1, count + 1):
         place.plot([rank, rank], [0, 0.2], color="black", linewidth=1.2)
@@ -284,16 +295,14 @@ def draw_ranks(path: Path, table: Summary) -> None:
     for row, group in enumerate(table.groups):
         ends = [table.ranks[list(group)].max() + 0.04, table.ranks[list(group)].min() - 0.04]
         place.plot(ends, [-0.45 - 0.5 * row] * 2, color="black", linewidth=3.5, solid_capstyle="butt")
-    below = -0.45 - 0.5 * len(table.groups)
-    for at, j in enumerate(order):
-        left = at < (count + 1) // 2
-        level = below - 0.7 * (at if left else count - 1 - at)  # the outermost on top, so that no lines cross
-        end = count + 0.1 if left else 0.9
+    for at, j in enumerate(np.argsort(-table.ranks, kind="stable")):  # from left to right
+        left = at < half
+        level = first - 0.7 * (at if left else count - 1 - at)  # the outermost is uppermost, so that no lines cross
+        end, side = (count + 0.1, "right") if left else (0.9, "left")
         colour = LINES[0] if table.methods[j] in OURS else "black"
         place.plot([table.ranks[j]] * 2 + [end], [0, level, level], color=colour, linewidth=0.9)
-        words = {"ha": "right" if left else "left", "va": "center", "fontsize": 10, "color": colour}
-        place.text(end + (0.05 if left else -0.05), level, f"{table.methods[j]}  {table.ranks[j]:.2f}", **words)
-    place.set_title(f"Mean rank by accuracy over {table.sets} sets", fontsize=10)
+        word = f" {table.methods[j]}  {table.ranks[j]:.2f} "
+        place.text(end, level, word, ha=side, va="center", fontsize=10, color=colour)
     _save(path, figure)
 
 
@@ -301,15 +310,18 @@ def draw_seconds(path: Path, table: Summary) -> None:
     """Mean accuracy against mean processor seconds of fit and predict."""
     figure = Figure(figsize=(8.0, 4.0), layout="constrained")
     place = figure.subplots()
-    colours = (*LINES, "black", "#882255")
     for j, method in enumerate(table.methods):
-        style = {"marker": MARKS[j], "color": colours[j], "s": 110 if method in OURS else 60, "label": method, "zorder": 3}
-        place.scatter(table.seconds[j], table.accuracy[j], **style)
+        size = 110 if method in OURS else 60
+        place.scatter(table.seconds[j], table.accuracy[j], s=size, marker=MARKS[j], color=LINES[j], label=method, zorder=3)
     place.set_xscale("log")
+    place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    place.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    place.xaxis.set_minor_formatter(NullFormatter())
+    place.set_xlim(table.seconds.min() / 1.5, table.seconds.max() * 1.5)
     place.set_xlabel("processor seconds to fit and predict, one thread")
     place.set_ylabel("accuracy")
     place.set_title(f"Means over {table.sets} sets", fontsize=10)
-    place.grid(alpha=0.3, which="both")
+    place.grid(alpha=0.3)
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
     _save(path, figure)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import ucr
+import ucr_data
 import ucr_worker
 from ucr_data import SignalSet, as_arrays, digest, in_folds, of_parts, parse_ts
 from ucr_summary import chosen_rows, cliques, differences, draw_ranks, draw_seconds, groups_of, holm, ranks, summary
@@ -203,3 +205,52 @@ def test_no_set_that_all_ran_is_an_error(options):
     rows = [row for row in ucr.read_rows(options.csv) if (row["set"] == "Coffee") == (row["method"] == "MiniRocket")]
     with pytest.raises(UserError, match="no set has rows of SignalClassifier, MiniRocket"):
         summary(rows, {"Coffee": "", "GunPoint": ""}, {})
+
+
+def test_a_set_that_is_not_the_expected_one_is_refused(tmp_path, monkeypatch):
+    samples, labels = parse_ts(TS)
+    tiny = of_parts([(samples, labels), (samples, labels)])
+    monkeypatch.setitem(ucr_data.SOURCES, "tiny", ucr_data.Source(lambda folder: tiny, shared=True))
+    monkeypatch.setattr(ucr_data, "SUMS", tmp_path / "sums.json")
+    (tmp_path / "sums.json").write_text('{"tiny": "0"}')
+    with pytest.raises(DataError, match=r"tiny.npz: SHA-256 of its arrays is [0-9a-f]{64}, expected 0"):
+        ucr_data.prepare("tiny", tmp_path, tmp_path)
+    (tmp_path / "sums.json").write_text(f'{{"tiny": "{digest(tmp_path / "sets" / "tiny.npz")}"}}')
+    assert ucr_data.prepare("tiny", tmp_path, tmp_path) == tmp_path / "sets" / "tiny.npz"
+    with pytest.raises(UserError, match="none: no such folder; set miles"):
+        ucr_data.prepare("miles", tmp_path, tmp_path / "none")
+
+
+def test_every_set_has_its_checksum():
+    assert json.loads(ucr_data.SUMS.read_text()).keys() == ucr_data.SOURCES.keys()
+
+
+def test_archive_sets_run_without_shared_data(options, tmp_path, capsys):
+    options.sets, options.data, options.methods, options.seeds = None, tmp_path / "none", ["MiniRocket"], [0]
+    ucr.run(options)
+    assert [asked[0] for asked in FakeWorker.asked] == [n for n, s in ucr_data.SOURCES.items() if not s.shared]
+    assert "none: no such folder; left out ECG5000, heartbeat" in capsys.readouterr().out
+
+
+def test_a_method_that_fails_leaves_the_others(options, monkeypatch, capsys):
+    def ask(self, task):
+        return {"error": "ValueError: odd"} if task["method"] == "MiniRocket" else answer(self, task)
+
+    answer = FakeWorker.ask
+    monkeypatch.setattr(FakeWorker, "ask", ask)
+    monkeypatch.setattr(FakeWorker, "ended", lambda self: False, raising=False)
+    assert ucr.run(options) == 4
+    assert {row["method"] for row in ucr.read_rows(options.csv)} == {"SignalClassifier"}
+    assert "Coffee fold 0 seed 0 MiniRocket: ValueError: odd" in capsys.readouterr().out
+
+
+def test_the_worker_answers_in_turn_and_says_what_failed(tmp_path):
+    samples, labels = parse_ts(TS)
+    write_arrays(tmp_path / "tiny.npz", as_arrays(of_parts([(samples, labels), (samples, labels)])))
+    worker = ucr.Worker(Path(sys.executable))
+    task = {"data": str(tmp_path / "tiny.npz"), "fold": 0, "method": "none", "seed": 0, "scaled": False, "out": ""}
+    assert worker.ask(task) == {"error": "KeyError: 'none'"}
+    assert worker.ask({**task, "data": "none.npz"})["error"].startswith("FileNotFoundError")
+    assert not worker.ended()
+    worker.close()
+    assert worker.ended()
