@@ -279,7 +279,7 @@ def test_numbers_and_labels_in_memory(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"labels: shape \(90, 2\); expected \(sample, 3\), in the order teff, logg, feh"):
         wavefold.train("stellar_parameters", signals, labels=numbers, out=tmp_path / "b", overrides=small, **quiet)
     hearts = {"data.classes": ["up", "down"], "split": {"way": "holdout", "validation": 0.2}}
-    hearts |= {"member": [{"model": "kernels", "features": 84}], "prepare": [{"step": "standardise"}]}
+    hearts |= {"member": [{"model": "kernels", "features": 840}], "prepare": [{"step": "standardise"}]}
     flags = (numbers > 0).astype(int)
     run = wavefold.train("ecg12", signals, labels=flags, out=tmp_path / "c", overrides=hearts, **quiet)
     assert run.metadata.classes == ("up", "down")

@@ -88,7 +88,7 @@ class _Dilation(nn.Module):
         """Square roots of the shares of wins, (N, 2 K): by the highest and by the lowest output of each group of kernels."""
         if not self.rivals:
             return output[:, :0, 0]
-        groups = output.view(len(output), -1, self.rivals, self.length)  # (N, K / rivals, rivals, T)
+        groups = output.view(-1, output.shape[1] // self.rivals, self.rivals, self.length)  # (N, K / rivals, rivals, T)
         high, low = groups.amax(2, keepdim=True), groups.amin(2, keepdim=True)
         varied = high > low  # where all are the same, none wins
         won = [((groups == best) & varied).to(output.dtype).sum(3).flatten(1) for best in (high, low)]
