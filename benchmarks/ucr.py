@@ -6,7 +6,7 @@
 run downloads and converts the sets, makes an environment with aeon (--peers-env), and appends a row for each set, seed, fold
 and method; rows that are there for this commit of ours, or this version of aeon, are not run again. Each method has its
 defaults and a seed, and one thread of a process of its environment; seconds are processor seconds, without those of a first
-tiny task, in which numba compiles (warm_up_s). All get the same signals: shorter samples are held at their last value up to
+tiny task, in which numba compiles (warm_up_s). All get the same signals: zeros follow shorter samples up to
 the longest, spectra are standardised one by one. Log-loss is of probabilities held within 1e-6 and 1.
 """
 

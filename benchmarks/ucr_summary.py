@@ -179,7 +179,7 @@ def _about(rows: Rows, methods: Sequence[str], sets: Sequence[str], notes: Mappi
         lines.append(f"{method}: {about}, first call {warm:.1f} s, {of['machine']}")
     lines += [
         "",
-        "Shorter samples are held at their last value for all methods; spectra (lamost, spex_prism, miles) are standardised.",
+        "Zeros follow shorter samples for all methods; spectra (lamost, spex_prism, miles) are standardised.",
     ]
     lines += ["Log-loss of probabilities held within 1e-6 and 1; where they are 0 and 1, it is 13.8 times the share of errors."]
     for name in sets:

@@ -1,7 +1,7 @@
 """Kernel features agree with convolutions written out, and the classifier on them learns, repeats itself and is bounded."""
 
 import json
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -51,7 +51,8 @@ def test_the_number_of_shares_is_the_nearest_multiple_of_84_below():
     assert KernelFeatures(9996, wins=False).fit(signals, np.random.default_rng(0)).apply(signals).shape == (10, 9996)
     assert KernelFeatures(300, wins=False).fit(signals, np.random.default_rng(0)).apply(signals).shape == (10, 252)
     features = KernelFeatures(300).fit(signals, np.random.default_rng(0))
-    assert features.apply(signals).shape == (10, 252 + 168 * len(features.dilations))
+    assert [features.dilations[number] for number in features.competing] == [1, 5, 25]
+    assert features.apply(signals).shape == (10, 252 + 2 * 168 * len(features.competing))
     with pytest.raises(UserError, match="features 80 is too small"):
         KernelFeatures(80)
 
@@ -62,11 +63,12 @@ def test_wins_are_shares_of_positions_where_an_output_is_the_highest_of_its_seve
     signals[0, :, length // 2 :] = 0  # where all outputs are the same, none wins
     features = KernelFeatures(84).fit(signals, np.random.default_rng(0))
     found, pairs = features.apply(signals)[:, 84 * len(features.dilations) :], list(combinations(range(8), 2))
-    assert found.shape == (6, 168 * len(features.dilations))
-    for number, dilation in enumerate(features.dilations):
-        outputs = []
+    competing, ways = features.competing, (signals, np.diff(signals, axis=2))
+    assert found.shape == (6, 2 * 168 * len(competing))
+    for place, (way, number) in enumerate(product(ways, competing)):
+        outputs, dilation, length = [], features.dilations[number], way.shape[2]
         for taps in combinations(range(9), 3):
-            summed = signals[:, list(features.subsets[number][pairs.index(taps[:2])])].sum(1)
+            summed = way[:, list(features.subsets[number][pairs.index(taps[:2])])].sum(1)
             padded = np.pad(summed, ((0, 0), (4 * dilation, 4 * dilation)))
             shifts = [padded[:, tap * dilation : tap * dilation + length] for tap in range(9)]
             i, j, k = (3 * shifts[tap] for tap in taps)
@@ -76,7 +78,7 @@ def test_wins_are_shares_of_positions_where_an_output_is_the_highest_of_its_seve
         highest = (groups == groups.max(1, keepdims=True)) & varied
         lowest = (groups == groups.min(1, keepdims=True)) & varied
         wins = np.stack([highest, lowest], 2).mean(4).reshape(168, 6).T
-        np.testing.assert_allclose(found[:, number * 168 : (number + 1) * 168], np.sqrt(wins), rtol=1e-6)
+        np.testing.assert_allclose(found[:, place * 168 : (place + 1) * 168], np.sqrt(wins), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("channels", "length"), [(1, 9), (1, 205), (3, 40), (12, 100)])

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar, cast
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from wavefold.core.registry import optional
 from wavefold.data.dataset import Floats, Ints
+
+numba = optional("numba", extra="fast")
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -26,7 +28,7 @@ def _compiled(function: _Function) -> _Function:
 @_compiled
 def _prepare(signal: Floats, members: NDArray[np.bool_], dilation: int, tripled: Floats, total: Floats) -> None:
     """Three times a set's sum of channels, with zeros around it (T + 8 dilation,), and the sum of its nine shifts (T,)."""
-    channels, length = signal.shape
+    channels, length = len(signal), len(total)
     edge = 4 * dilation
     tripled[:] = 0
     inner = tripled[edge : edge + length]
@@ -62,6 +64,35 @@ def _extremes(output: Floats, highest: Floats, lowest: Floats) -> None:
 
 
 @_compiled
+def _convolve(tripled: Floats, total: Floats, taps: Ints, dilation: int, output: Floats) -> None:
+    """A kernel's output (T,): three times the positions of its three taps, less the sum of all nine."""
+    i, j, k = np.uint64(taps[0] * dilation), np.uint64(taps[1] * dilation), np.uint64(taps[2] * dilation)
+    for t in range(len(output)):
+        u = np.uint64(t)  # no wrapping of negative indices, which would keep this from becoming vector code
+        output[u] = ((tripled[i + u] + tripled[j + u]) - total[u]) + tripled[k + u]
+
+
+@_compiled
+def _shares(output: Floats, biases: Floats, shares: Floats) -> None:
+    """The share of an output's positions above each bias."""
+    for number in range(len(biases)):
+        bias, count = biases[number], np.int32(0)
+        for t in range(len(output)):
+            count = np.int32(count + (output[t] > bias))
+        shares[number] = np.float32(count) / np.float32(len(output))
+
+
+@_compiled
+def _wins(output: Floats, best: Floats) -> np.floating:
+    """The square root of the share of positions where an output is the best of its group."""
+    count = np.int32(0)
+    for t in range(len(output)):
+        count = np.int32(count + (output[t] == best[t]))
+    root: np.floating = np.sqrt(np.float32(count) / np.float32(len(output)))
+    return root
+
+
+@_compiled
 def count_rows(
     signals: Floats,
     taps: Ints,
@@ -70,59 +101,47 @@ def count_rows(
     dilations: Ints,
     starts: Ints,
     biases: Floats,
-    wins: bool,
+    competing: NDArray[np.bool_],
     features: Floats,
 ) -> None:
-    """Fill features (N, F) of signals (N, C, T): shares above biases, then with `wins` those where a kernel beats its group.
+    """Fill features (N, F) of signals (N, C, T): shares above biases, then shares where a kernel beats its group.
 
-    taps: (84, 3); members: (D, S, C); set_of: (D, 84); dilations: (D,); starts: (D + 1,) into biases, all in one row.
+    The latter first of the signals, then of their differences. taps: (84, 3); members: (D, S, C); set_of: (D, 84); dilations:
+    (D,); starts: (D + 1,) into biases, all in one row; competing: (D,) whether the kernels of a dilation compete.
     """
-    length = signals.shape[2]
-    widest = length + 8 * dilations.max()
-    tripled = np.empty((members.shape[1], widest), np.float32)
-    total = np.empty((members.shape[1], length), np.float32)
-    output = np.empty((7, length), np.float32)
-    highest, lowest = np.empty(length, np.float32), np.empty(length, np.float32)
-    whole = np.float32(length)
-    for n in range(len(signals)):
-        won = starts[-1]
-        for number in range(len(dilations)):
-            dilation = dilations[number]
-            each, edge = (starts[number + 1] - starts[number]) // len(taps), 4 * dilation
-            for one in range(set_of[number].max() + 1):
-                _prepare(signals[n], members[number, one], dilation, tripled[one, : length + 8 * dilation], total[one])
-            for group in range(len(taps) // 7):
-                for k in range(7):
-                    kernel = 7 * group + k
-                    chosen = np.uint64(set_of[number, kernel])
-                    i, j, last = (
-                        np.uint64(taps[kernel, 0] * dilation),
-                        np.uint64(taps[kernel, 1] * dilation),
-                        np.uint64(taps[kernel, 2] * dilation),
-                    )
-                    row = output[k]
-                    for t in range(length):
-                        u = np.uint64(t)  # no wrapping of negative indices, which would keep this from becoming vector code
-                        row[t] = ((tripled[chosen, i + u] + tripled[chosen, j + u]) - total[chosen, u]) + tripled[
-                            chosen, last + u
-                        ]
-                    inner = row if (number + kernel) % 2 == 0 else row[edge : length - edge]
-                    share = np.float32(len(inner))
-                    first = starts[number] + kernel * each
-                    for feature in range(first, first + each):
-                        bias, count = biases[feature], np.int32(0)
-                        for t in range(len(inner)):
-                            count = np.int32(count + (inner[t] > bias))
-                        features[n, feature] = np.float32(count) / share
-                if not wins:
+    channels, length = signals.shape[1:]
+    signal = np.empty((channels, length), np.float32)
+    for order in range(2 if competing.any() else 1):
+        size = length - order
+        tripled = np.empty((members.shape[1], size + 8 * dilations.max()), np.float32)
+        total = np.empty((members.shape[1], size), np.float32)
+        outputs = np.empty((7, size), np.float32)
+        highest, lowest = np.empty(size, np.float32), np.empty(size, np.float32)
+        for n in range(len(signals)):
+            for channel in range(channels):
+                for t in range(size):
+                    last = np.float32(0) if order == 0 else signals[n, channel, t]
+                    signal[channel, t] = signals[n, channel, t + order] - last
+            won = starts[-1] + order * 2 * len(taps) * competing.sum()
+            for number in range(len(dilations)):
+                if order and not competing[number]:
                     continue
-                _extremes(output, highest, lowest)
-                for k in range(7):
-                    row, high, low = output[k], np.int32(0), np.int32(0)
-                    for t in range(length):
-                        high = np.int32(high + (row[t] == highest[t]))
-                    for t in range(length):
-                        low = np.int32(low + (row[t] == lowest[t]))
-                    features[n, won] = np.sqrt(np.float32(high) / whole)
-                    features[n, won + 1] = np.sqrt(np.float32(low) / whole)
-                    won += 2
+                dilation = dilations[number]
+                each, edge = (starts[number + 1] - starts[number]) // len(taps), 4 * dilation
+                for one in range(set_of[number].max() + 1):
+                    _prepare(signal, members[number, one], dilation, tripled[one, : size + 8 * dilation], total[one])
+                for first in range(0, len(taps), 7):
+                    for k in range(7):
+                        kernel, output = first + k, outputs[k]
+                        one = set_of[number, kernel]
+                        _convolve(tripled[one], total[one], taps[kernel], dilation, output)
+                        if order == 0:
+                            inner = output if (number + kernel) % 2 == 0 else output[edge : size - edge]
+                            place = starts[number] + kernel * each
+                            _shares(inner, biases[place : place + each], features[n, place : place + each])
+                    if competing[number]:
+                        _extremes(outputs, highest, lowest)
+                        for k in range(7):
+                            features[n, won] = _wins(outputs[k], highest)
+                            features[n, won + 1] = _wins(outputs[k], lowest)
+                            won += 2

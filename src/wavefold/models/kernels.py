@@ -59,7 +59,8 @@ class KernelFeatures:
     """Shares of positions where a kernel exceeds a bias, and with `wins` where it is the highest of its group, or the lowest.
 
     The shares come first, by dilation, kernel and bias: `count` of them, rounded down to a multiple of 84. Then come 168 square
-    roots of shares for each dilation: for each kernel its wins by the highest output, and by the lowest.
+    roots of shares for each of some dilations, a factor of 2 or more apart: for each kernel its wins by the highest output, and
+    by the lowest. The same follows for the differences of neighbouring positions.
     """
 
     def __init__(self, count: int = 4998, *, wins: bool = True) -> None:
@@ -86,8 +87,8 @@ class KernelFeatures:
 
     def apply(self, signals: Floats) -> Floats:
         """Features (sample, feature) in 0 to 1 of signals (sample, channel, position)."""
-        shares, wins = sum(b.size for b in self.biases), 2 * len(_KERNELS) * len(self.dilations) * self.wins
-        features = np.empty((len(signals), shares + wins), np.float32)
+        shares, wins = sum(b.size for b in self.biases), 2 * len(_KERNELS) * len(self.competing)
+        features = np.empty((len(signals), shares + 2 * wins), np.float32)
         compiled = self._compiled(signals)
         block = _COMPILED_BATCH if compiled else _BATCH
 
@@ -96,11 +97,26 @@ class KernelFeatures:
             if compiled:
                 compiled(np.ascontiguousarray(signals[rows], np.float32), features[rows])
             else:
-                self._count(signals[rows], features[rows, :shares], features[rows, shares:])
+                columns, (here, raw, differences) = (
+                    _columns(signals[rows]),
+                    np.split(features[rows], [shares, shares + wins], 1),
+                )
+                self._count(columns, here)
+                self._compete(columns, raw)
+                self._compete(np.diff(columns, axis=1), differences)
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(fill, range(0, len(signals), block)))
         return features
+
+    @property
+    def competing(self) -> list[int]:
+        """The numbers of the dilations whose kernels compete: each at least twice the one before."""
+        chosen: list[int] = []
+        for number, dilation in enumerate(self.dilations if self.wins else ()):
+            if not chosen or dilation >= 2 * self.dilations[chosen[-1]]:
+                chosen.append(number)
+        return chosen
 
     def _compiled(self, signals: Floats) -> Callable[[Floats, Floats], None] | None:
         """Numba's function that fills features, if it is installed and worth its import."""
@@ -117,10 +133,11 @@ class KernelFeatures:
         )
         starts = np.cumsum([0, *(b.size for b in self.biases)])
         biases = np.concatenate([b.ravel() for b in self.biases])
-        drawn = (np.array(_KERNELS), members, set_of, np.array(self.dilations), starts, biases)
+        competing = np.isin(np.arange(len(sets)), self.competing)
+        drawn = (np.array(_KERNELS), members, set_of, np.array(self.dilations), starts, biases, competing)
 
         def fill(rows: Floats, features: Floats) -> None:
-            kernel_counts.count_rows(rows, *drawn, self.wins, features)
+            kernel_counts.count_rows(rows, *drawn, features)
 
         return fill
 
@@ -142,8 +159,9 @@ class KernelFeatures:
         low, high = (np.take_along_axis(outputs, np.minimum(at, length - 1), 1) for at in (below, below + 1))
         return np.asarray(low + (high - low) * (places - below), np.float32)
 
-    def _count(self, signals: Floats, shares: Floats, wins: Floats) -> None:
-        columns, feature, won = _columns(signals), 0, 0
+    def _count(self, columns: Floats, shares: Floats) -> None:
+        """Fill shares (sample, feature) of positions above each bias."""
+        feature = 0
         for number, (dilation, biases) in enumerate(zip(self.dilations, self.biases, strict=True)):
             edge = _TAPS // 2 * dilation
             for first, outputs in self._outputs(columns, number):
@@ -152,8 +170,12 @@ class KernelFeatures:
                     for bias in biases[kernel]:
                         shares[:, feature] = _share(np.greater(inner, bias))
                         feature += 1
-                if not self.wins:
-                    continue
+
+    def _compete(self, columns: Floats, wins: Floats) -> None:
+        """Fill wins (sample, feature): square roots of the shares of positions where a kernel beats its group."""
+        won = 0
+        for number in self.competing:
+            for _, outputs in self._outputs(columns, number):
                 high, low = outputs.max(0), outputs.min(0)
                 flat = high == low
                 high[flat] = low[flat] = np.nan  # equal to nothing, so that no kernel wins
@@ -229,8 +251,8 @@ class KernelMember(Generic[_Head]):
         self._check(shape)
         drawn = self.features
         subsets = [[pairs[pair] for pair in _PAIR_OF] for pairs in drawn.subsets]
-        parts = zip(drawn.dilations, subsets, drawn.biases, strict=True)
-        net = KernelNet(self.shape, _KERNELS, parts, rivals=_RIVALS if drawn.wins else 0)
+        parts = list(zip(drawn.dilations, subsets, drawn.biases, strict=True))
+        net = KernelNet(self.shape, _KERNELS, parts, competing=drawn.competing, rivals=_RIVALS)
         return nn.Sequential(net, self._fitted().module())
 
     @classmethod
