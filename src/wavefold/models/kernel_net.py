@@ -120,7 +120,7 @@ class _Shares(_Dilation):
 
 
 class _Wins(_Dilation):
-    """Square roots of the shares of wins of one dilation: for each kernel by the highest output of its group, and by the lowest."""
+    """Square roots of the shares of wins of one dilation: for each kernel, as the highest of its group and as the lowest."""
 
     def __init__(self, shape: Sequence[int], kernels: Kernels, part: Drawn, rivals: int) -> None:
         super().__init__(shape, kernels, part)
