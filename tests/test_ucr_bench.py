@@ -51,7 +51,7 @@ def test_a_kept_set_is_read_as_it_was(tmp_path):
     found, numbers, tested, classes = ucr_worker.read_fold(str(path), 0, scaled=False)
     assert [sample.tolist() for sample in found] == [sample.tolist() for sample in [*samples, samples[1]]]
     assert (numbers.tolist(), tested.tolist(), classes) == ([0, 1, 2], [False, False, True], 3)
-    assert ucr_worker.padded(found)[1].tolist() == [[7, 8, 8], [9, 10.5, 10.5]]
+    assert ucr_worker.padded(found)[1].tolist() == [[7, 8, 0], [9, 10.5, 0]]
     scaled = ucr_worker.read_fold(str(path), 0, scaled=True)[0]
     assert scaled[1].tolist() == [[-1, 1], [-1, 1]]
 
