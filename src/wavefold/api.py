@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from wavefold.core.run import RunFolder, lock_folder
 from wavefold.data.dataset import Dataset
 from wavefold.data.in_memory import Data, is_frame, is_path, write_data
 from wavefold.data.lazy import Lazy
+from wavefold.data.pack import Packed
+from wavefold.data.pack import pack as pack_samples
+from wavefold.data.read_samples import How
 from wavefold.data.sources import files_read
 from wavefold.domains.base import all_domains, domain_of
 from wavefold.recipe import Recipe
@@ -47,6 +51,7 @@ __all__ = [
     "is_scan",
     "look",
     "open_run",
+    "pack",
     "predict",
     "report",
     "resolve",
@@ -447,6 +452,36 @@ def simulate(recipe: Recipe | str | Path, folder: str | Path, *, count: int, see
     check(recipe)
     with _disk_errors(folder, "no partial file was left"):
         return task_of(recipe).simulate(recipe, folder, count=count, seed=seed)
+
+
+def pack(
+    source: str,
+    folder: str | Path,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    workers: int = 0,
+    skip_bad: bool = False,
+    warn: Log = print,
+) -> Packed:
+    """Write the samples of a source as training maps them, or add them to a folder that holds some; resumes when repeated.
+
+    The folder then is a source like any other, and gives the same runs to the bit. recipe: how the source is read, and which of
+    its columns are targets or groups, if it does not go without saying. workers: processes, 0 for one per processor. skip_bad:
+    leave out samples that cannot be read. warn: receives the reader's notes, and a line for each sample left out.
+    """
+    if recipe is None:
+        run = partial(pack_samples, source, how=How(skip_bad=skip_bad))
+    else:
+        chosen = resolve(recipe, skip_bad=skip_bad)
+        check(chosen)
+        run = partial(task_of(chosen).pack, chosen, source)
+    with _disk_errors(Path(folder), "repeat the same command to go on"):
+        packed = run(folder=Path(folder), workers=workers)
+    for note in packed.notes:
+        warn(f"{source}: {note}")
+    for name, why in packed.left_out:
+        warn(f"left out {name}: {why}")
+    return packed
 
 
 def describe_scores(run: RunFolder) -> str:

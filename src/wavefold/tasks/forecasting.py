@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from wavefold.core.errors import UserError
 from wavefold.core.records import Scores
 from wavefold.core.run import RunFolder
+from wavefold.data.pack import Packed
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
 from wavefold.reports.score_table import lead_table
@@ -58,6 +59,10 @@ class Forecasting:
     def columns_of(self, recipe: Recipe, labels: ArrayLike) -> dict[str, ArrayLike]:
         """None: frames have no labels."""
         raise UserError("labels: frames have none; they are forecast from the frames before them")
+
+    def pack(self, recipe: Recipe, source: str, folder: Path, *, workers: int) -> Packed:
+        """Refused: frames are mapped or read on demand as they are."""
+        raise UserError(f"{source}: frames are not packed; large .npy, NetCDF and Zarr files are read on demand as they are")
 
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
         """Read, cut and split all data and open the run; returns what fits every member, then scores."""

@@ -22,7 +22,9 @@ from wavefold.data.csv_text import one_named
 from wavefold.data.dataset import UNIT, Dataset, Strings, shape_words
 from wavefold.data.lazy import Lazy
 from wavefold.data.missing_words import are_missing
+from wavefold.data.read_samples import How
 from wavefold.data.split import SPLITS, Fold, holdout
+from wavefold.data.text_parts import TextPart
 from wavefold.data.units import conversion, is_same
 from wavefold.recipe import Recipe, digest_of
 from wavefold.tasks.samples.target import target_of
@@ -93,6 +95,11 @@ def read_like(recipe: Recipe, source: str, info: RunInfo) -> Dataset:
     """Read samples to predict; they must have the shape of the training samples, and labels are ignored."""
     dataset = _reader(recipe, info)(source, labels=False, group=recipe.split.group)
     return like_training(dataset, info)
+
+
+def read_part_like(recipe: Recipe, source: str, info: RunInfo, part: TextPart) -> Dataset:
+    """Read the samples of one part of a text file to predict, as `read_like` does those of all; there may be none."""
+    return like_training(_reader(recipe, info)(source, labels=False, group=recipe.split.group, part=part), info)
 
 
 def read_labelled(recipe: Recipe, source: str, info: RunInfo, warn: Log) -> Dataset:
@@ -277,6 +284,23 @@ def even_grid(dataset: Dataset) -> list[float] | None:
 def axis_words(marks: Sequence[float], unit: str) -> str:
     """The ends of an axis and its unit, as text. marks: as returned by `axis_marks`."""
     return f"{marks[0]:g} to {marks[-1]:g} ({unit or 'no unit'})"
+
+
+def how_of(recipe: Recipe) -> How:
+    """How the table of a source is read for a recipe, to be packed."""
+    data, numbered, stated = recipe.data, target_of(recipe).numbered, stated_for(recipe)
+    return How(
+        layout=data.layout,
+        group=recipe.split.group,
+        label_column=data.label if numbered else "",
+        grid=stated["grid"],
+        rate=data.rate or 0,
+        signal=stated["signal"],
+        wavelength_unit=stated["wavelength_unit"],
+        medium=stated["medium"],
+        apart=() if numbered else (*(data.targets or ()), data.label),
+        skip_bad=data.skip_bad,
+    )
 
 
 def _reader(recipe: Recipe, info: RunInfo | None = None) -> Callable[..., Dataset]:

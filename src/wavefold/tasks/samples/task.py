@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from wavefold.core.errors import UserError, listed
 from wavefold.core.records import Scores
 from wavefold.core.run import RunFolder
+from wavefold.data.pack import Packed, pack
 from wavefold.evaluation.metrics import Score
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
@@ -20,6 +21,7 @@ from wavefold.serving.handlers import ServedModel
 from wavefold.tasks.samples.explore import explore_samples
 from wavefold.tasks.samples.export import export_run
 from wavefold.tasks.samples.predictions import Predictions, check_target
+from wavefold.tasks.samples.reading import how_of
 from wavefold.tasks.samples.report import report_samples
 from wavefold.tasks.samples.run import (
     begin_samples,
@@ -67,6 +69,10 @@ class SampleTask(Target):
                 f"labels: shape {given.shape}; expected (sample, {len(names)}), in the order {listed(names)} of the recipe"
             )
         return dict(zip(names, matrix.T, strict=True))
+
+    def pack(self, recipe: Recipe, source: str, folder: Path, *, workers: int) -> Packed:
+        """Pack a source's samples, with the columns that the recipe names."""
+        return pack(source, folder, how_of(recipe), workers=workers)
 
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
         """Read and split all data and open the run; returns what fits every fold, then scores."""
