@@ -27,7 +27,7 @@ def _small_files_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def contest_lines(rows: int = ROWS) -> list[str]:
-    values = np.random.default_rng(0).integers(0, 999, (rows, 6))
+    values = np.random.default_rng(0).integers(0, 999, (rows, 40))
     return [HEAD, *(f'b{i},"{",".join(map(str, row))}",{i % 3}.0' for i, row in enumerate(values.tolist()))]
 
 

@@ -53,6 +53,7 @@ __all__ = [
     "open_run",
     "pack",
     "predict",
+    "predict_file",
     "report",
     "resolve",
     "score",
@@ -76,6 +77,12 @@ class Run(RunFolder):
     ) -> Predicted:
         """Predict every sample of a path, a data frame or an array, or forecast the frames that follow; see `predict`."""
         return predict(self, data, out=out, size=size, skip_bad=skip_bad, warn=warn)
+
+    def predict_file(
+        self, source: str | Path, out: str | Path, *, size: int = 512, skip_bad: bool = False, warn: Log = print
+    ) -> int:
+        """Predict every sample of a source into a file, in parts if it is large; see `predict_file`."""
+        return predict_file(self, source, out=out, size=size, skip_bad=skip_bad, warn=warn)
 
     def score(
         self,
@@ -363,6 +370,22 @@ def predict(
         with _disk_errors(Path(target), "no partial file was left"):
             predictions.write(target)
     return predictions
+
+
+def predict_file(
+    run: RunFolder, source: str | Path, *, out: str | Path, size: int = 512, skip_bad: bool = False, warn: Log = print
+) -> int:
+    """Predict every sample of a source into a file; returns how many. Arguments and file are those of `predict`.
+
+    A large source is predicted part by part, so that memory does not grow with its rows: the parts lie in the folder
+    OUT.parts until all are there, and the same call goes on after a kill. A spreadsheet or an .npz is still made in memory.
+    """
+    recipe, _ = _recipe_for(run, source, skip_bad), run.scores
+    task, target = task_of(recipe), str(out)
+    task.check_target(target)
+    _check_out(target, [str(source)], run)
+    with _disk_errors(Path(target), "no partial file was left; repeat the same command to go on"):
+        return task.predict_file(run, recipe, str(source), target, size=size, warn=warn)
 
 
 def _recipe_for(run: RunFolder, data: Data, skip_bad: bool) -> Recipe:

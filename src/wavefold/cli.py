@@ -261,8 +261,8 @@ def predict(
     given = {"--threshold": threshold is not None, "--product": product is not None, "--ignore-names": ignore_names}
     if alien := next((name for name, used in given.items() if used), ""):
         raise UserError(f"{alien}: applies only to a search of six scans (.h5 or .fil); DATA is a file or folder of samples")
-    predictions = api.predict(api.open_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
-    click.echo(f"{out}: {plural(len(predictions), 'prediction')}", err=out == "-")
+    count = api.predict_file(api.open_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
+    click.echo(f"{out}: {plural(count, 'prediction')}", err=out == "-")
 
 
 @main.command(short_help="Score a run on labelled DATA.")

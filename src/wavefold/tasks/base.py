@@ -77,6 +77,9 @@ class Task(Protocol):
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predicted:
         """Predict new data. size: batch size; warn: receives a line for each sample left out."""
 
+    def predict_file(self, run: RunFolder, recipe: Recipe, source: str, out: str, *, size: int, warn: Log) -> int:
+        """Predict new data into a file, in as little memory as may be; returns the number of predictions."""
+
     def check_target(self, path: str) -> None:
         """Raise UserError, before any work, if predictions cannot be written to such a file."""
 

@@ -72,6 +72,12 @@ class Forecasting:
         """Forecast the frames after the end of every segment."""
         return forecast(run, recipe, source, size=size, warn=warn)
 
+    def predict_file(self, run: RunFolder, recipe: Recipe, source: str, out: str, *, size: int, warn: Log) -> int:
+        """Forecast into a file the frames after the end of every segment."""
+        forecasts = self.predict(run, recipe, source, size=size, warn=warn)
+        forecasts.write(out)
+        return len(forecasts)
+
     def check_target(self, path: str) -> None:
         """Raise UserError if the suffix is unknown or its package is missing."""
         check_forecast_target(path)
