@@ -19,6 +19,8 @@ from wavefold import data as room  # not its names: pytest would take test_files
 from wavefold.core.errors import DataError, UserError
 from wavefold.data import LAYOUTS, check_layout, read
 from wavefold.data.dataset import class_names
+from wavefold.data.pack import pack
+from wavefold.data.read_samples import How
 
 HEAD = "id,heartbeat_signals,label\n"
 Real = Callable[[str], Path]
@@ -391,9 +393,12 @@ def test_layout_is_never_guessed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_readers_refuse_a_label_column_that_is_not_there(tmp_path: Path, layout: str) -> None:
     path = written(tmp_path, TS + "1:2:a\n" if layout == "ts" else GOOD, "x.ts" if layout == "ts" else "x.csv")
-    if layout == "arrays":
+    if layout in ("arrays", "packed"):
         path = tmp_path / "x.npz"
         np.savez(path, signals=np.ones((2, 3)))
+    if layout == "packed":
+        pack(path, tmp_path / "pack", How())
+        path = tmp_path / "pack"
     np.save(tmp_path / "7.npy", np.zeros((6, 2, 2), np.float16))  # a CSV of cadences has some beside it
     with pytest.raises(DataError, match="kind"):
         LAYOUTS[layout].read(tmp_path if layout == "wfdb" else path, label_column="kind")

@@ -1,4 +1,4 @@
-"""Every block of docs/use.md and docs/recipes.md runs, one after another in one folder."""
+"""Every block of docs/use.md, docs/scale.md and docs/recipes.md runs, one after another in one folder."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def test_the_blocks_on_use_run_in_their_order(tmp_path):
     run_blocks("use.md", tmp_path)
     assert (tmp_path / "look.html").stat().st_size > 1 << 20
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_the_blocks_on_large_data_run_in_their_order(tmp_path):
+    run_blocks("scale.md", tmp_path)
+    assert (tmp_path / "submission.csv").read_text().startswith("id,label_0")
+    assert len((tmp_path / "many.csv").read_text().splitlines()) == 25_001
 
 
 def test_the_blocks_on_recipes_run_in_their_order(tmp_path):

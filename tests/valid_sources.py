@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
+import json
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +53,7 @@ class SampleSource:
     many: int = 3000  # samples of a source for the test of identity, so that one file is longer than what the cache hashes
     read_values: Callable[[NDArray[np.float64]], NDArray[np.float64]] = lambda values: values  # what reading makes of them
     layout: str = ""  # "" is the entry's name
+    sealed: bool = False  # whether checksums refuse a changed file
 
     def samples(self, seed: int = 0, *, count: int = 0) -> Samples:
         """Samples for a source; more than the usual four are numbered."""
@@ -235,12 +238,40 @@ def fits(folder: Path, samples: Samples) -> Path:
     return folder
 
 
+def folder_of_parts(folder: Path, samples: Samples) -> Path:
+    """A packed folder, of one part."""
+
+    def sums(path: Path) -> dict[str, object]:
+        data = path.read_bytes()
+        blocks = (data[at : at + (4 << 20)] for at in range(0, len(data), 4 << 20))
+        return {"bytes": len(data), "sha256": [hashlib.sha256(block).hexdigest() for block in blocks]}
+
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "00000.signals.npy", samples.values.astype(np.float32))
+    rows = {"ids": np.array(samples.ids), "lines": np.arange(len(samples.ids)), "words": np.array(samples.labels)}
+    np.savez(folder / "00000.rows.npz", **rows)
+    part = {"rows": len(samples.ids), "signals": sums(folder / "00000.signals.npy"), "columns": sums(folder / "00000.rows.npz")}
+    (folder / "00000.json").write_text(json.dumps(part))
+    digest = hashlib.sha256((folder / "00000.json").read_bytes()).hexdigest()
+    source = {"name": "a.npz", "layout": "arrays", "digest": digest, "options": {}, "rows": len(samples.ids), "parts": 1}
+    stated = {
+        "format": 1,
+        "shared": {"shape": samples.values.shape[1:], "labels": "words"},
+        "sources": [source],
+        "parts": [{"rows": len(samples.ids), "sha256": digest}],
+    }
+    whole = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+    (folder / "pack.json").write_text(json.dumps({"sha256": whole, **stated}))
+    return folder
+
+
 LINES = ("line 3", "line 2")  # where a second sample of the first id is, and the first
 SAMPLES: dict[str, SampleSource] = {
     "wide": SampleSource(wide, (1, 20), twice=LINES, hole=("line 3", "s2")),
     "contest": SampleSource(contest, (1, 20), twice=LINES, hole=("line 3", "s2")),
     "contest gz": SampleSource(packed, (1, 20), twice=LINES, hole=("line 3", "s2"), layout="contest"),
     "ts": SampleSource(ts, (2, 10), ids=("0", "1", "2", "3"), hole=("line 7",)),
+    "packed": SampleSource(folder_of_parts, (2, 10), sealed=True),
     "arrays": SampleSource(arrays, (1, 20), twice=("1", "0"), hole=("sample 1",)),
     "wfdb": SampleSource(
         wfdb,

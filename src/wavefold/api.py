@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from wavefold.core.run import RunFolder, lock_folder
 from wavefold.data.dataset import Dataset
 from wavefold.data.in_memory import Data, is_frame, is_path, write_data
 from wavefold.data.lazy import Lazy
+from wavefold.data.pack import Packed
+from wavefold.data.pack import pack as pack_samples
+from wavefold.data.read_samples import How
 from wavefold.data.sources import files_read
 from wavefold.domains.base import all_domains, domain_of
 from wavefold.recipe import Recipe
@@ -47,7 +51,9 @@ __all__ = [
     "is_scan",
     "look",
     "open_run",
+    "pack",
     "predict",
+    "predict_file",
     "report",
     "resolve",
     "score",
@@ -71,6 +77,12 @@ class Run(RunFolder):
     ) -> Predicted:
         """Predict every sample of a path, a data frame or an array, or forecast the frames that follow; see `predict`."""
         return predict(self, data, out=out, size=size, skip_bad=skip_bad, warn=warn)
+
+    def predict_file(
+        self, source: str | Path, out: str | Path, *, size: int = 512, skip_bad: bool = False, warn: Log = print
+    ) -> int:
+        """Predict every sample of a source into a file, in parts if it is large; see `predict_file`."""
+        return predict_file(self, source, out=out, size=size, skip_bad=skip_bad, warn=warn)
 
     def score(
         self,
@@ -360,6 +372,22 @@ def predict(
     return predictions
 
 
+def predict_file(
+    run: RunFolder, source: str | Path, *, out: str | Path, size: int = 512, skip_bad: bool = False, warn: Log = print
+) -> int:
+    """Predict every sample of a source into a file; returns how many. Arguments and file are those of `predict`.
+
+    A large source is predicted part by part, so that memory does not grow with its rows: the parts lie in the folder
+    OUT.parts until all are there, and the same call goes on after a kill. A spreadsheet or an .npz is still made in memory.
+    """
+    recipe, _ = _recipe_for(run, source, skip_bad), run.scores
+    task, target = task_of(recipe), str(out)
+    task.check_target(target)
+    _check_out(target, [str(source)], run)
+    with _disk_errors(Path(target), "no partial file was left; repeat the same command to go on"):
+        return task.predict_file(run, recipe, str(source), target, size=size, warn=warn)
+
+
 def _recipe_for(run: RunFolder, data: Data, skip_bad: bool) -> Recipe:
     """A run's recipe for other data; UserError if its task has no samples to skip."""
     recipe = recipe_of(run)
@@ -447,6 +475,36 @@ def simulate(recipe: Recipe | str | Path, folder: str | Path, *, count: int, see
     check(recipe)
     with _disk_errors(folder, "no partial file was left"):
         return task_of(recipe).simulate(recipe, folder, count=count, seed=seed)
+
+
+def pack(
+    source: str,
+    folder: str | Path,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    workers: int = 0,
+    skip_bad: bool = False,
+    warn: Log = print,
+) -> Packed:
+    """Write the samples of a source as training maps them, or add them to a folder that holds some; resumes when repeated.
+
+    The folder then is a source like any other, and gives the same runs to the bit. recipe: how the source is read, and which of
+    its columns are targets or groups, if it does not go without saying. workers: processes, 0 for one per processor. skip_bad:
+    leave out samples that cannot be read. warn: receives the reader's notes, and a line for each sample left out.
+    """
+    if recipe is None:
+        run = partial(pack_samples, source, how=How(skip_bad=skip_bad))
+    else:
+        chosen = resolve(recipe, skip_bad=skip_bad)
+        check(chosen)
+        run = partial(task_of(chosen).pack, chosen, source)
+    with _disk_errors(Path(folder), "repeat the same command to go on"):
+        packed = run(folder=Path(folder), workers=workers)
+    for note in packed.notes:
+        warn(f"{source}: {note}")
+    for name, why in packed.left_out:
+        warn(f"left out {name}: {why}")
+    return packed
 
 
 def describe_scores(run: RunFolder) -> str:

@@ -187,6 +187,26 @@ def simulate(recipe: str, folder: Path, count: int, seed: int, changes: tuple[st
     )
 
 
+@main.command(short_help="Write DATA as training maps it, if memory is too small.")
+@click.argument("data", type=Source())
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--recipe", type=RecipeName(), help="How to read DATA, and which columns are targets or groups.")
+@SET
+@click.option("--workers", type=click.IntRange(0), default=0, help="Processes.  [default: one per processor]")
+@SKIP_BAD
+def pack(data: str, folder: Path, recipe: str | None, changes: tuple[str, ...], workers: int, skip_bad: bool) -> None:
+    """Write DATA to FOLDER as .npy parts with checksums, which other commands take as DATA and read without much memory.
+
+    If FOLDER holds packed samples, those of DATA are added to them. The same command goes on after a kill.
+    """
+    if changes and recipe is None:
+        raise UserError("--set: changes a recipe; name one with --recipe")
+    chosen = _resolve(recipe, changes) if recipe else None
+    made = _api().pack(data, folder, recipe=chosen, workers=workers, skip_bad=skip_bad, warn=_warn)
+    size = f"{plural(made.rows, 'sample')} in {plural(made.parts, 'part')}, {made.bytes / 1e9:.3g} GB"
+    click.echo(f"{folder}: {size}{'' if made.added else '; these samples were already there'}")
+
+
 @main.command(short_help="Train, score and save everything in one folder.")
 @RECIPE
 @click.option("--data", type=Source(), default="", help="Labelled file or folder.  [default: simulated samples]")
@@ -241,8 +261,8 @@ def predict(
     given = {"--threshold": threshold is not None, "--product": product is not None, "--ignore-names": ignore_names}
     if alien := next((name for name, used in given.items() if used), ""):
         raise UserError(f"{alien}: applies only to a search of six scans (.h5 or .fil); DATA is a file or folder of samples")
-    predictions = api.predict(api.open_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
-    click.echo(f"{out}: {plural(len(predictions), 'prediction')}", err=out == "-")
+    count = api.predict_file(api.open_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
+    click.echo(f"{out}: {plural(count, 'prediction')}", err=out == "-")
 
 
 @main.command(short_help="Score a run on labelled DATA.")

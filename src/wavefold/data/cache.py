@@ -83,6 +83,14 @@ def stored(found: Found, options: Mapping[str, object], parse: Callable[[Path | 
     return there or with_digest(parse(None))
 
 
+def fingerprint(found: Found, options: Mapping[str, object]) -> str:
+    """What identifies a source and how it is read without reading it whole; '' if its files cannot be told beforehand."""
+    if not found.files and not found.suffixes:
+        return ""
+    facts = _facts(found.files, options) | {"listing": _listing(found)}
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
 def with_digest(table: Table) -> tuple[Table, str]:
     """A multi-file table and the digest of its samples (ids, columns, signals, axis), independent of their location."""
     digest = hashlib.sha256(json.dumps([table.ids.tolist(), table.digest]).encode())

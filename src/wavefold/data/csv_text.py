@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Protocol, TypeVar
 
 import numpy as np
 import simdjson
@@ -39,19 +39,24 @@ _KINDS = {  # a file's first bytes -> its kind
 
 def line_blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
     """Yield blocks of whole lines, each with the number of its first line, counted from 1; shows progress."""
-    first = 1
     with open(path, "rb") as raw, Progress(f"reading {path.name}", path.stat().st_size, "bytes") as progress:
-        for block in _whole_lines(_unpacked(raw, path), path.name):
-            lines = block.removesuffix(b"\n").split(b"\n")
+        for first, lines in numbered_lines(whole_lines(unpacked(raw, path), path.name)):
             yield first, lines
-            first += len(lines)
             progress.update(raw.tell())  # the position in the compressed file if it is compressed
+
+
+def numbered_lines(blocks: Iterable[bytes], first: int = 1) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the lines of each block with the number of the first of them. first: that of the first block."""
+    for block in blocks:
+        lines = block.removesuffix(b"\n").split(b"\n")
+        yield first, lines
+        first += len(lines)
 
 
 def first_line(path: Path) -> bytes:
     """Return the first line of a file without byte-order mark or line end; b'' if the file is empty."""
     with open(path, "rb") as raw:
-        return next(_whole_lines(_unpacked(raw, path), path.name), b"").split(b"\n")[0]
+        return next(whole_lines(unpacked(raw, path), path.name), b"").split(b"\n")[0]
 
 
 def check_text(path: Path) -> None:
@@ -98,14 +103,23 @@ def csv_fields(line: bytes, place: str) -> list[str]:
         raise DataError(f"{place}: {str(error)[:80]}; expected each quote to close on its line") from None
 
 
-def _unpacked(raw: IO[bytes], path: Path) -> IO[bytes] | gzip.GzipFile:
+def unpacked(raw: IO[bytes], path: Path) -> IO[bytes] | gzip.GzipFile:
+    """The text of an open file: itself, or unpacked if its suffix is .gz; DataError if it is not text."""
     check_text(path)
     return gzip.open(raw) if path.suffix == ".gz" else raw
 
 
-def _whole_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[bytes]:
-    rest, start = list[bytes](), True  # pieces of a line that goes on; joined once, so that a long line costs linear time
-    while data := _read(stream, name):
+class Bytes(Protocol):
+    """What can be read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; b'' at the end."""
+
+
+def whole_lines(stream: Bytes, name: str, *, start: bool = True) -> Iterator[bytes]:
+    """Yield blocks of whole lines that end in \\n. start: whether the stream is at the start of the file."""
+    rest = list[bytes]()  # pieces of a line that goes on; joined once, so that a long line costs linear time
+    while data := read_piece(stream, name):
         if start:
             data, start = data.removeprefix(_BOM), False
             if b"\n" not in data and b"\r" in data[:-1]:
@@ -121,9 +135,10 @@ def _whole_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[bytes
         yield b"".join(rest).removesuffix(b"\r")
 
 
-def _read(stream: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
+def read_piece(stream: Bytes, name: str, size: int = _BLOCK) -> bytes:
+    """The next bytes of a stream, b'' at its end; DataError if it is a damaged gzip file."""
     try:
-        return stream.read(_BLOCK)
+        return stream.read(size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{name}: the gzip file is truncated or corrupt ({error}); download it again") from None
 
@@ -280,10 +295,13 @@ def left_out_lines(bad: Mapping[int, str] | None) -> tuple[tuple[str, str], ...]
     return tuple((f"line {number}", why) for number, why in sorted((bad or {}).items()))
 
 
-def row_numbers(lines: Ints, bad: Mapping[int, str] | None) -> Strings:
-    """The number of each row in its file, from 0, as ids; those left out are counted. lines: (row,); bad: line -> error."""
+def row_numbers(lines: Ints, bad: Mapping[int, str] | None, above: int = 0) -> Strings:
+    """The number of each row in its file, from 0, as ids; those left out are counted. lines: (row,); bad: line -> error.
+
+    above: rows above the first line that was read.
+    """
     left_out = np.array(sorted(bad or {}), np.int64)
-    return (np.arange(len(lines)) + np.searchsorted(left_out, lines)).astype(np.str_)
+    return (np.arange(above, above + len(lines)) + np.searchsorted(left_out, lines)).astype(np.str_)
 
 
 def no_rows(name: str, bad: Mapping[int, str] | None) -> DataError:
@@ -316,6 +334,15 @@ class NumberRows:
             chunk = texts[start : start + CHUNK]
             rows = self._parser.together(chunk)
             self._append(self._one_by_one(chunk, start, place) if rows is None else rows)
+
+    @property
+    def width(self) -> int:
+        """Values in a row; 0 before there is one."""
+        return self._parser.width
+
+    def restart(self) -> None:
+        """Forget all rows, but not the length that rows must have."""
+        self.bad, self._count = {}, 0
 
     def whole(self) -> Floats:
         """Return all rows, (sample, position) float32."""

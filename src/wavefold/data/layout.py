@@ -46,7 +46,8 @@ class Layout:
     locate: Callable[[Path], Found]  # all files of a source; DataError if it is none
     test_files: Callable[[Path], Sequence[Path]] = no_test_files  # of a folder
     suffixes: tuple[str, ...] = ()  # of files that may be uploaded to a server
-    keeps: Literal["table", "rows", "nothing"] = "table"  # what the cache keeps: the table, rows as they are read, or nothing
+    # what the cache keeps: the table, rows as they are read, or nothing; or nothing, as the table has the digest of its source
+    keeps: Literal["table", "rows", "nothing", "digest"] = "table"
     one_file: bool = True  # whether one file holds many samples
     label_place: str = "a column 'label'"  # where a source of this layout without columns would have labels
     row: str = "line"  # the word for a sample's place in error messages
@@ -54,6 +55,7 @@ class Layout:
     columns: tuple[str, ...] = ()  # columns that the files themselves provide
     options: tuple[str, ...] = ()  # such as "grid" and "rate"
     groups: tuple[str, ...] = ()  # default group columns of this layout, tried before the usual ones
+    in_parts: bool = False  # whether read takes a `TextPart` of a large file as `part`
     no_labels: str = ""  # what to do if no label column is named, for layouts whose samples have no usual one
 
 

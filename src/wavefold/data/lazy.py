@@ -95,6 +95,12 @@ def row_blocks(count: int, rows: int = _ROWS, *, values: int = 0) -> Iterator[sl
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
+def rows_of_part(values: int, size: int) -> int:
+    """Rows in a part of about `size` bytes as float32: whole blocks of `row_blocks`. values: values per sample."""
+    block = min(_ROWS, max(1, _VALUES // max(1, values)))
+    return block * max(1, size // (4 * max(1, values) * block))
+
+
 def blocks_of(signals: Signals) -> Iterator[tuple[slice, Floats]]:
     """Iterate over all samples in order as blocks of (rows, values); lazy signals are read one block ahead."""
     blocks = row_blocks(len(signals), values=values_of(signals))

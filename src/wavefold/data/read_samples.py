@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -12,17 +13,18 @@ import numpy as np
 from wavefold.core.errors import DataError, MissingGroup, UserError, listed, nearest, plural
 from wavefold.core.registry import Table as Parts
 from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
-from wavefold.data.csv_text import one_named, read_columns, shown
+from wavefold.data.csv_text import first_line, one_named, read_columns, shown
 from wavefold.data.dataset import Dataset, Strings, class_names, number_labels
 from wavefold.data.index_csv import check_label
 from wavefold.data.layout import Fetch, Found
-from wavefold.data.lazy import blocks_of
+from wavefold.data.lazy import blocks_of, rows_of_part, values_of
 from wavefold.data.missing_words import are_missing, missing_among, spelled
 from wavefold.data.rebin import grid_centres
 from wavefold.data.sky import stars
 from wavefold.data.sources import LAYOUTS, find
 from wavefold.data.table import GROUPS, Table, with_columns, without
-from wavefold.data.wide_header import label_like
+from wavefold.data.text_parts import NotInParts, Span, TextPart, head_of, spans_of
+from wavefold.data.wide_header import label_like, wide_header
 
 REMOTES: Parts[Fetch] = Parts("remotes")
 
@@ -33,6 +35,37 @@ class _Columns(TypedDict):
     label_column: str
     group: str
     labels: bool
+
+
+@dataclass(frozen=True)
+class How:
+    """How the table of a source is read; the legend is that of `read`."""
+
+    layout: str = "auto"
+    group: str = ""
+    label_column: str = ""
+    grid: Sequence[float] | None = None
+    rate: int = 0
+    signal: str = ""
+    wavelength_unit: str = ""
+    medium: str = ""
+    apart: Sequence[str] = ()
+    skip_bad: bool = False
+
+    def find(self, source: str | Path) -> Found:
+        """The files of a source."""
+        check_layout(self.layout)
+        return find(_local(source), self.layout)
+
+    def columns(self, *, labels: bool) -> _Columns:
+        """The arguments that every layout takes."""
+        return {"label_column": self.label_column, "group": self.group, "labels": labels}
+
+    def options(self) -> dict[str, object]:
+        """The arguments that some layouts take, by name."""
+        options: dict[str, object] = {"grid": self.grid and [float(v) for v in self.grid], "rate": self.rate}
+        options |= {"apart": [name for name in self.apart if name], "skip_bad": self.skip_bad}
+        return options | {"signal": self.signal, "wavelength_unit": self.wavelength_unit, "medium": self.medium}
 
 
 def read(
@@ -54,6 +87,7 @@ def read(
     grouped: bool | None = None,
     apart: Sequence[str] = (),
     named: Sequence[str] = (),
+    part: TextPart | None = None,
 ) -> Dataset:
     """Read a file, a folder or `physionet:<database>` into signals (sample, channel, position), ids, labels and groups.
 
@@ -71,16 +105,15 @@ def read(
     one raises DataError. grouped: whether a named group column must exist; None means as `labels`. apart: columns of a wide
     CSV that are not measurements, such as numbers to predict. named: classes that the recipe names: a word such as "none" is a
     class only if it is among them, among `classes`, or in the file's own list of classes; otherwise it means that the label is
-    missing.
+    missing. part: of a text file, to read it alone; ids are then distinct within it, and nothing is cached.
     """
-    check_layout(layout)
-    found = find(_local(source), layout)
-    columns: _Columns = {"label_column": label_column, "group": group, "labels": labels}
-    options: dict[str, object] = {"grid": grid and [float(v) for v in grid], "rate": rate}
-    options |= {"apart": [name for name in apart if name], "skip_bad": skip_bad}
-    options |= {"signal": signal, "wavelength_unit": wavelength_unit, "medium": medium}
-    table, digest = _table(found, columns, cache, options, skip_bad)
-    table = _without_codes(table, found, missing, skip_bad=skip_bad) if missing else table
+    how = How(layout, group, label_column, grid, rate, signal, wavelength_unit, medium, apart, skip_bad)
+    found = how.find(source)
+    if part is None:
+        table, digest = _table(found, how.columns(labels=labels), cache, how.options(), skip_bad)
+    else:
+        table, digest = part_table(found, how, part, labels=labels), ""
+    table = _without_codes(table, found, missing, skip_bad=skip_bad, empty=part is not None) if missing else table
     table = _with_labels(table, found, {*named, *(classes or ()), *table.classes}, skip_bad=skip_bad)
     names = tuple(classes or table.classes or (() if table.words is None else class_names(table.words.tolist())))
     numbers = (
@@ -110,7 +143,66 @@ def read(
     )
 
 
-def _without_codes(table: Table, found: Found, missing: Sequence[float], *, skip_bad: bool) -> Table:
+def part_table(found: Found, how: How, part: TextPart, *, labels: bool) -> Table:
+    """The table of one part of a text file, for a layout that can be read in parts; it may have no rows."""
+    layout, options = LAYOUTS[found.layout], how.options()
+    given = {**how.columns(labels=labels), **{name: options[name] for name in layout.options if options[name]}}
+    table = layout.read(found.path, **given, part=part)
+    if found.meta is None:
+        return table
+    stat = found.meta.stat()
+    return with_columns(table, _further(found.meta, stat.st_mtime_ns, stat.st_size), found.meta.name)
+
+
+@lru_cache(maxsize=1)  # for the parts of one file
+def _further(meta: Path, changed: int, size: int) -> Mapping[str, Strings]:
+    """The columns beside a table, for each of its parts. changed, size: of the file, so that another one is read anew."""
+    return read_columns(meta)
+
+
+@dataclass(frozen=True)
+class InParts:
+    """A large text file, to be read in parts."""
+
+    head: Table  # without rows: what the first lines tell
+    spans: tuple[Span, ...]
+    rows: int  # those that cannot be read included
+
+
+def in_parts(found: Found, how: How, *, labels: bool, size: int) -> InParts | None:
+    """How a source is read in parts of about `size` bytes of signals; None if it is small, or can only be read whole."""
+    layout = LAYOUTS[found.layout]
+    if not layout.in_parts or found.path.stat().st_size < LARGE_TEXT:
+        return None
+    try:
+        head = part_table(found, how, head_of(found.path), labels=labels)
+    except NotInParts:
+        return None
+    values = values_of(head.signals)
+    if not values:  # no row of the first lines can be read
+        return None
+    header = not wide_header(first_line(found.path), found.path.name).is_sample
+    spans, rows = spans_of(found.path, rows_of_part(values, size), header=header)
+    return InParts(head, tuple(spans), rows)
+
+
+LARGE_TEXT = 64 << 20  # bytes of a file, packed or not; smaller ones are read whole
+
+
+def source_table(found: Found, how: How, *, store: Path | None = None) -> tuple[Table, str]:
+    """A whole source as its layout reads it, with its digest, without the cache: labels of many files are still a column.
+
+    store: a folder in which rows of many files are kept while they are read, to go on there.
+    """
+    layout, options = LAYOUTS[found.layout], how.options()
+    if layout.keeps != "rows":
+        return _table(found, how.columns(labels=True), False, options, how.skip_bad)
+    given = {name: options[name] for name in layout.options}
+    read_rows = partial(layout.read, found.path, **how.columns(labels=False), **given)
+    return with_digest(_with_distinct_ids(read_rows(skip_bad=how.skip_bad, store=store), found))
+
+
+def _without_codes(table: Table, found: Found, missing: Sequence[float], *, skip_bad: bool, empty: bool) -> Table:
     """Leave out the samples with a value that means missing; DataError for the first one unless skip_bad."""
     codes, bad = np.array(missing, np.float32), dict[int, str]()
     places = _places(table, found)
@@ -124,7 +216,7 @@ def _without_codes(table: Table, found: Found, missing: Sequence[float], *, skip
         raise DataError(
             f"{bad[min(bad)]}; leave out the {plural(len(bad), 'sample')} like it with --skip-bad, or fill the gaps"
         )
-    return without(table, bad)
+    return without(table, bad, empty=empty)
 
 
 def check_layout(name: str) -> None:
@@ -154,6 +246,11 @@ def _table(found: Found, columns: _Columns, cache: bool, options: Mapping[str, o
     layout = LAYOUTS[found.layout]
     if layout.keeps == "nothing":
         return with_digest(_with_distinct_ids(layout.read(found.path, **columns, skip_bad=skip_bad), found))
+    if layout.keeps == "digest":
+        table = layout.read(found.path, **columns, **{name: options[name] for name in layout.options})
+        if table.left_out and not skip_bad:
+            raise DataError(table.left_out[0][1])
+        return table, table.digest
     if layout.keeps == "rows":
         return _many(found, columns, cache, {name: options[name] for name in layout.options}, skip_bad)
     given = {**columns, **{name: options[name] for name in layout.options if options[name]}}
@@ -268,7 +365,7 @@ def _with_lone_groups(table: Table, groups: Strings, grouping: str, *, needed: b
 def _groups(table: Table, group: str, found: Found, *, needed: bool) -> tuple[Strings | None, str]:
     """The groups and the name of their column; None and '' if there are none and none are needed."""
     free = group in ("", "auto")
-    usual = (*LAYOUTS[found.layout].groups, *GROUPS)
+    usual = (*table.grouping, *LAYOUTS[found.layout].groups, *GROUPS)
     names = [there for name in (usual if free else [group]) if (there := one_named(table.columns, name))]
     names = [name for name in names if not free or _has_words(table.columns[name])]
     if names:

@@ -14,6 +14,7 @@ from wavefold.data.csv_text import check_text, column_names, first_line, is_numb
 from wavefold.data.index_csv import is_index
 from wavefold.data.layout import Found, Layout
 from wavefold.data.other_kinds import unread_kind
+from wavefold.data.packed import locate_packed, read_packed, sniff_packed
 from wavefold.data.ts import read_ts
 from wavefold.data.wide_csv import WORDS, read_wide
 from wavefold.data.wide_header import wide_header
@@ -159,6 +160,7 @@ LAYOUTS: Table[Layout] = Table(
             test_files=_tests,
             suffixes=(".csv", ".csv.gz"),
             options=("apart", "skip_bad"),
+            in_parts=True,
         ),
         "ts": Layout(
             read_ts,
@@ -168,6 +170,15 @@ LAYOUTS: Table[Layout] = Table(
             suffixes=(".ts",),
             label_place="a line @classLabel true with the classes, and the class at the end of each line of data",
             options=("skip_bad",),
+        ),
+        "packed": Layout(
+            read_packed,
+            sniff=sniff_packed,
+            locate=locate_packed,
+            keeps="digest",
+            one_file=False,
+            row="sample",
+            options=("grid", "rate", "signal", "wavelength_unit", "medium", "apart", "skip_bad"),
         ),
         "arrays": Layout(
             read_arrays,

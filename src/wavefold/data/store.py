@@ -24,6 +24,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from wavefold.core.errors import DataError, UserError
+from wavefold.core.process import processors
 from wavefold.core.progress import Progress
 from wavefold.data.dataset import Floats, Ints
 
@@ -84,7 +85,7 @@ def fill(
     block = max(1, min(block, _VALUES // width))
     work = _Work(str(folder / SIGNALS), tuple(entries), channels, width, parse, known or {}, block)
     with Progress(f"reading {name}", len(entries), unit) as progress:
-        done = _go_on(folder, work, progress, skip_bad, jobs=1 if len(entries) < alone else _processors())
+        done = _go_on(folder, work, progress, skip_bad, jobs=1 if len(entries) < alone else processors())
     problems = {work.first(b) + int(i): why for b in sorted(done) for i, why in done[b]["problems"].items()}
     if problems and not skip_bad:
         raise DataError(problems[min(problems)])
@@ -232,10 +233,6 @@ def _parsed(work: _Work, done: Mapping[int, _Line], skip_bad: bool, jobs: int) -
         if line["problems"] and not skip_bad:
             last = min(last, line["block"])
         yield line
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _count(work: _Work, done: Iterable[int]) -> int:

@@ -36,6 +36,7 @@ class Table:
     attrs: Mapping[str, str] = field(default_factory=dict)  # what the source states of all signals: signal, values' unit, clock
     positions: tuple[str, ...] = ()  # names of the positions, if they are columns of a table
     notes: tuple[str, ...] = ()  # what the reader guessed or passed over, as lines for the user
+    grouping: tuple[str, ...] = ()  # columns that are groups by default, before the usual ones
 
     def labelled(self, label_column: str, name: str) -> Table:
         """Take labels from a column ("" is `type`, else `class` if no sample lacks one); DataError if a named one is absent."""
@@ -67,11 +68,14 @@ def with_columns(table: Table, words: Mapping[str, Strings], name: str) -> Table
     return replace(table, columns={**more, **table.columns})  # columns of the signals' own file take precedence
 
 
-def without(table: Table, reasons: Mapping[int, str]) -> Table:
-    """The table without some rows, which are listed as left out; DataError if no row is left. reasons: row -> why."""
+def without(table: Table, reasons: Mapping[int, str], *, empty: bool = False) -> Table:
+    """The table without some rows, which are listed as left out; DataError if no row is left, unless `empty`.
+
+    reasons: row -> why.
+    """
     if not reasons:
         return table
-    if len(reasons) == len(table.ids):
+    if len(reasons) == len(table.ids) and not empty:
         raise DataError(f"{reasons[min(reasons)]}; none of the {len(reasons):,} samples can be used")
     keep = np.ones(len(table.ids), bool)
     keep[list(reasons)] = False

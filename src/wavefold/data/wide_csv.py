@@ -10,7 +10,7 @@ as pandas writes them, the last or the first column is taken for the label if it
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from wavefold.data.csv_text import (
 )
 from wavefold.data.dataset import Floats, check_ids
 from wavefold.data.table import GROUPS, Table, label_words, without
+from wavefold.data.text_parts import NotInParts, TextPart
 from wavefold.data.wide_header import LABELS, WideHeader, check_not_long, label_like, wide_header
 
 WORDS = ("id", UNNAMED.lower(), *GROUPS, *LABELS)  # non-measurement columns, in lower case
@@ -47,24 +48,33 @@ def read_wide(
     labels: bool = True,
     apart: Sequence[str] = (),
     skip_bad: bool = False,
+    part: TextPart | None = None,
 ) -> Table:
     """Read signals (sample, 1, position), ids, labels and further columns of a wide CSV; DataError names line and id.
 
     label_column: "" takes the one column named label, type, class or target, else a last column named y; a named column must
     exist if labels are wanted. group, apart: columns that are not measurements, those that there are. With skip_bad, rows that
-    cannot be read are listed in left_out; otherwise the first one raises DataError.
+    cannot be read are listed in left_out; otherwise the first one raises DataError. part: read this part of the file alone; it
+    may turn out to have no row that can be read. NotInParts if what is guessed or checked depends on all rows.
     """
     rows = _Rows(path.name, skip_bad)
-    for first, lines in line_blocks(path):
-        below = 0  # lines above the first row
-        if first == 1:
-            header = wide_header(lines[0], path.name)
-            label = _label_of(header.columns, path.name, label_column) if labels else ""
-            named = {one_named(header.columns, word) for word in (group, label_column, *apart)}
-            rows.head(header, label, {*named, label, *_likely_labels(header.columns)}, guess=labels and not label)
-            below = 0 if header.is_sample else 1
-        rows.add(lines[below:], first + below)
-    return rows.table()
+
+    def take(blocks: Iterable[tuple[int, list[bytes]]]) -> None:
+        for first, lines in blocks:
+            below = 0  # lines above the first row
+            if first == 1:
+                header = wide_header(lines[0], path.name)
+                label = _label_of(header.columns, path.name, label_column) if labels else ""
+                named = {one_named(header.columns, word) for word in (group, label_column, *apart)}
+                rows.head(header, label, {*named, label, *_likely_labels(header.columns)}, guess=labels and not label)
+                below = 0 if header.is_sample else 1
+            rows.add(lines[below:], first + below)
+
+    if part is not None:
+        take(part.head)
+        rows.restart(part.above)
+    take(line_blocks(path) if part is None else part.blocks)
+    return rows.table(whole=part is None)
 
 
 class _Rows:
@@ -78,6 +88,7 @@ class _Rows:
         self.bad: dict[int, str] | None = {} if skip_bad else None  # line -> error of rows that cannot be split
         self.fields: list[list[str]] = []  # per text column
         self.lines: list[int] = []
+        self._above = 0
 
     def head(self, header: WideHeader, label: str, words: Collection[str], *, guess: bool) -> None:
         """Take the column names and find where the measurements start and end.
@@ -102,6 +113,17 @@ class _Rows:
         self._words = columns[: self._front] + columns[len(columns) - self._back :]
         self.fields = [[] for _ in self._words]
 
+    def restart(self, above: int) -> None:
+        """Forget the rows, but not the columns and the number of values. above: rows above the next one.
+
+        NotInParts if the label is guessed from all rows, or if there are so few numbers that rows may be time points.
+        """
+        if self._guess or self.signals.width <= _FEW_NUMBERS:
+            raise NotInParts
+        self.signals.restart()
+        self.bad = None if self.bad is None else {}
+        self.fields, self.lines, self._above = [[] for _ in self._words], [], above
+
     def add(self, lines: Sequence[bytes], first: int) -> None:
         """Add a block of lines; the first has line number `first`."""
         numbers, pairs = split_rows(lines, first, self.name, self._split, self.bad)
@@ -113,11 +135,11 @@ class _Rows:
         self.signals.add([text for _, text in pairs], lambda i: f"{self.name} line {numbers[i]}{self._named(base + i)}")
         self.lines += numbers
 
-    def table(self) -> Table:
-        """Return everything read; DataError if there is nothing or an id is duplicated."""
+    def table(self, *, whole: bool = True) -> Table:
+        """Return everything read; DataError if an id is duplicated, or if there is nothing and the file was read whole."""
         if not self.columns:
             raise DataError(f"{self.name}: file is empty, expected a header and rows of numbers")
-        if not self.lines:
+        if whole and not self.lines:
             raise no_rows(self.name, self.bad)
         lines, signals = np.array(self.lines, np.int64), self.signals.whole()
         words = dict(zip(self._words, self.fields, strict=True))
@@ -126,7 +148,7 @@ class _Rows:
         labels = words.pop(self._label, None)
         table = Table(
             signals=signals[:, None, :],
-            ids=row_numbers(lines, self.bad) if ids is None else check_ids(ids, lines, self.name),
+            ids=row_numbers(lines, self.bad, self._above) if ids is None else check_ids(ids, lines, self.name),
             lines=lines,
             words=None if labels is None else label_words(labels),
             columns={k: np.array(v, np.str_) for k, v in words.items()},
@@ -134,7 +156,7 @@ class _Rows:
             left_out=left_out_lines(self.bad),
             notes=tuple(self.notes),
         )
-        table = without(table, self.signals.bad)
+        table = without(table, self.signals.bad, empty=not whole)
         if self._numbered and _counts_rows(table):
             table = replace(table, notes=(*table.notes, _counting(table.positions[0])))
         return _with_guessed_label(table) if self._guess else table

@@ -20,6 +20,7 @@ from wavefold.core.device import best_device
 from wavefold.core.records import Identity, RunInfo, Scores
 from wavefold.core.registry import Table, pick
 from wavefold.core.run import RUN_FORMAT, RunFolder
+from wavefold.data.pack import Packed
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
 from wavefold.serving.handlers import ServedModel
@@ -67,11 +68,17 @@ class Task(Protocol):
     def columns_of(self, recipe: Recipe, labels: ArrayLike) -> dict[str, ArrayLike]:
         """The columns, name to (sample,), that hold labels passed in memory."""
 
+    def pack(self, recipe: Recipe, source: str, folder: Path, *, workers: int) -> Packed:
+        """Write data as training maps them. workers: processes, 0 for one per processor."""
+
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
         """Read and split all data and open the run; returns what then fits every member and scores (scores.json comes last)."""
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predicted:
         """Predict new data. size: batch size; warn: receives a line for each sample left out."""
+
+    def predict_file(self, run: RunFolder, recipe: Recipe, source: str, out: str, *, size: int, warn: Log) -> int:
+        """Predict new data into a file, in as little memory as may be; returns the number of predictions."""
 
     def check_target(self, path: str) -> None:
         """Raise UserError, before any work, if predictions cannot be written to such a file."""

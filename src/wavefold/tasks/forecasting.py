@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from wavefold.core.errors import UserError
 from wavefold.core.records import Scores
 from wavefold.core.run import RunFolder
+from wavefold.data.pack import Packed
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
 from wavefold.reports.score_table import lead_table
@@ -59,6 +60,10 @@ class Forecasting:
         """None: frames have no labels."""
         raise UserError("labels: frames have none; they are forecast from the frames before them")
 
+    def pack(self, recipe: Recipe, source: str, folder: Path, *, workers: int) -> Packed:
+        """Refused: frames are mapped or read on demand as they are."""
+        raise UserError(f"{source}: frames are not packed; large .npy, NetCDF and Zarr files are read on demand as they are")
+
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
         """Read, cut and split all data and open the run; returns what fits every member, then scores."""
         return partial(fit_and_evaluate_frames, begin_frames(recipe, source, run, simulated=simulated))
@@ -66,6 +71,12 @@ class Forecasting:
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Forecasts:
         """Forecast the frames after the end of every segment."""
         return forecast(run, recipe, source, size=size, warn=warn)
+
+    def predict_file(self, run: RunFolder, recipe: Recipe, source: str, out: str, *, size: int, warn: Log) -> int:
+        """Forecast into a file the frames after the end of every segment."""
+        forecasts = self.predict(run, recipe, source, size=size, warn=warn)
+        forecasts.write(out)
+        return len(forecasts)
 
     def check_target(self, path: str) -> None:
         """Raise UserError if the suffix is unknown or its package is missing."""

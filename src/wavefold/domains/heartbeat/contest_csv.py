@@ -6,7 +6,7 @@ names in any case; extra columns (`record`) are kept as text and can serve as gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,25 +29,34 @@ from wavefold.data.csv_text import (
 from wavefold.data.dataset import Dataset, check_ids
 from wavefold.data.decimals import joined
 from wavefold.data.table import Table, label_words, without
+from wavefold.data.text_parts import TextPart
 
 SIGNALS = "heartbeat_signals"
 _UNIT = "1/125 s"  # sampling interval of every file in the contest
 _Fields = tuple[bytes, list[bytes]]  # of a row: its signal and all its fields
 
 
-def read_contest(path: Path, *, label_column: str = "", group: str = "", labels: bool = True, skip_bad: bool = False) -> Table:
+def read_contest(
+    path: Path,
+    *,
+    label_column: str = "",
+    group: str = "",
+    labels: bool = True,
+    skip_bad: bool = False,
+    part: TextPart | None = None,
+) -> Table:
     """Signals (sample, 1, position), ids, labels and extra columns of a contest CSV; DataError names line and id.
 
     label_column: "" means `label`, if present; a named column must exist unless labels is False. group is unused: every
     column is kept under its name. With skip_bad, rows that cannot be read are listed in left_out; otherwise the first one
-    raises DataError.
+    raises DataError. part: read this part of the file alone; it may turn out to have no row that can be read.
     """
     rows = _Rows(path.name, skip_bad)
-    for first, lines in line_blocks(path):
-        if first == 1:
-            rows.head(lines[0])
-        rows.add(lines[first == 1 :], first + (first == 1))
-    return rows.table(label_column, labels)
+    if part is not None:
+        rows.read(part.head)
+        rows.restart()
+    rows.read(line_blocks(path) if part is None else part.blocks)
+    return rows.table(label_column, labels, whole=part is None)
 
 
 def write_contest(dataset: Dataset, folder: Path, part: str = "train") -> Path:
@@ -99,6 +108,19 @@ class _Rows:
         self.fields: list[list[str]] = []  # per column; the signal column stays empty
         self.lines: list[int] = []
 
+    def read(self, blocks: Iterable[tuple[int, list[bytes]]]) -> None:
+        """Add blocks of lines, each with the number of its first line."""
+        for first, lines in blocks:
+            if first == 1:
+                self.head(lines[0])
+            self.add(lines[first == 1 :], first + (first == 1))
+
+    def restart(self) -> None:
+        """Forget the rows, but not the columns and the number of values."""
+        self.signals.restart()
+        self.bad = None if self.bad is None else {}
+        self.fields, self.lines = [[] for _ in self.columns], []
+
     def head(self, line: bytes) -> None:
         """Parse the column names from the first line."""
         self.columns = column_names(line, self.name)
@@ -120,11 +142,11 @@ class _Rows:
             for known, new in zip(self.fields, columns, strict=True):
                 known += new
 
-    def table(self, label_column: str, labels: bool) -> Table:
-        """Everything read; DataError if there are no rows or an id is duplicated."""
+    def table(self, label_column: str, labels: bool, *, whole: bool = True) -> Table:
+        """Everything read; DataError if an id is duplicated, or if there are no rows and the file was read whole."""
         if not self.columns:
             raise DataError(f"{self.name}: file is empty, expected the columns id,{SIGNALS},label")
-        if not self.lines:
+        if whole and not self.lines:
             raise no_rows(self.name, self.bad)
         lines = np.array(self.lines, np.int64)
         words = dict(zip(self.columns, self.fields, strict=True))
@@ -142,7 +164,7 @@ class _Rows:
             unit=_UNIT,
             left_out=left_out_lines(self.bad),
         )
-        return without(table, self.signals.bad)
+        return without(table, self.signals.bad, empty=not whole)
 
     def _split(self, line: bytes, number: int) -> _Fields:
         pieces = line.split(b'"')

@@ -115,6 +115,7 @@ LAYOUTS = {
         suffixes=_CSV,
         header=(SIGNALS,),
         options=("skip_bad",),
+        in_parts=True,
     ),
     "wfdb": Layout(
         read_wfdb,

@@ -16,7 +16,7 @@ from wavefold.core.device import best_device
 from wavefold.core.errors import UserError
 from wavefold.core.registry import build_part
 from wavefold.core.run import RunFolder
-from wavefold.data.dataset import Dataset, Floats
+from wavefold.data.dataset import Dataset, Floats, Signals
 from wavefold.data.lazy import blocks_of
 from wavefold.ensemble import Ensemble
 from wavefold.recipe import Member, Recipe
@@ -39,12 +39,7 @@ def predictions_for(
     Each fold's members are combined and calibrated as in the evaluation, and the folds are averaged. The result does not
     depend on the batch size. member: predict with this one alone, before calibration. baseline: predict with this one.
     """
-    recipe = recipe_of(run)
-    requested = Members(run, recipe, size, baseline=baseline)
-    total: Values = np.zeros((len(dataset), target_of(recipe).columns(len(run.metadata.classes))))
-    for rows, block in blocks_of(dataset.signals):
-        total[rows] = requested.predictions(block) if member is None else requested.of_member(member, block)
-    return total
+    return Members(run, recipe_of(run), size, baseline=baseline).of_all(dataset.signals, member)
 
 
 class Members:
@@ -55,12 +50,20 @@ class Members:
 
     def __init__(self, run: RunFolder, recipe: Recipe, size: int = 512, *, baseline: str = "") -> None:
         folds, self._target = range(run.metadata.folds), target_of(recipe)
+        self._columns = self._target.columns(len(run.metadata.classes))
         by, file = ("mean", baseline_file(baseline)) if baseline else (recipe.combine.by, "ensemble.npz")
         self._ensemble = Ensemble.load(by, recipe.combine.calibrate, run.folder / file, self._target.parts)
         self._transforms = [transforms_of(run, recipe, fold) for fold in folds]
         alone: list[tuple[int | str, Member]] = [(BASELINE, Member(model=baseline))]
         members = alone if baseline else list(enumerate(recipe.member))
         self._members = [[_Member(run, recipe, fold, n, member, size) for n, member in members] for fold in folds]
+
+    def of_all(self, signals: Signals, member: int | None = None) -> Values:
+        """Predictions for any number of signals, (sample, ...), by blocks: the ensemble's, or those of one member alone."""
+        total: Values = np.zeros((len(signals), self._columns))
+        for rows, block in blocks_of(signals):
+            total[rows] = self.predictions(block) if member is None else self.of_member(member, block)
+        return total
 
     def predictions(self, signals: Floats) -> Values:
         """The ensemble's predictions for signals (sample, channel, ...), averaged over folds: (sample, ...)."""

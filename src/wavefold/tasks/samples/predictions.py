@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.core.errors import DataError
+from wavefold.core.errors import DataError, UserError
+from wavefold.core.files import write_whole
 from wavefold.data.dataset import Strings
-from wavefold.data.parquet import parquet_bytes
+from wavefold.data.parquet import parquet_bytes, write_parquet
 from wavefold.data.table_files import check_suffix, write_form
 from wavefold.data.xlsx import xlsx_bytes
 
@@ -36,6 +39,8 @@ class Predictions:
     probabilities: Values  # (sample, class)
     decided: Values  # (sample, class): the values to submit
     submission: str = "labels"  # form of the CSV, a name in SUBMISSIONS
+    # of a part of a larger table: name of a column -> whether it holds whole numbers only, in all parts
+    integral: Mapping[str, bool] = field(default_factory=dict)
 
     per_name: ClassVar[int] = 1  # columns of probabilities for each name
 
@@ -57,6 +62,10 @@ class Predictions:
         labels = {f"label_{name}": self.decided[:, i] for i, name in enumerate(self.classes)}
         odds = {f"probability_{name}": self.probabilities[:, i] for i, name in enumerate(self.classes)}
         return {"id": self.ids, **labels, **odds, "predicted": self._named(self.probabilities)}
+
+    def whole_numbers(self) -> dict[str, bool]:
+        """For each column of numbers, whether it holds whole ones only."""
+        return {name: _is_whole(np.asarray(c, np.float64)) for name, c in self.columns().items() if c.dtype.kind == "f"}
 
     def csv_rows(self) -> Iterator[Sequence[object]]:
         """The rows of the CSV, the header included if it has one."""
@@ -92,6 +101,28 @@ def write_predictions(path: str | Path, predictions: Predictions) -> None:
     write_form(path, WRITERS, predictions)
 
 
+def write_joined(path: str | Path, parts: Callable[[], Iterator[Predictions]]) -> None:
+    """Write the parts of one table, in order, as `write_predictions` writes the table: to the byte, in the memory of a part.
+
+    parts: yields them anew at each call, with `integral` of the table. A spreadsheet and an .npz need all parts in memory.
+    """
+    check_target(path)
+    suffix = ".csv" if str(path) == "-" else Path(path).suffix.lower()
+    if suffix not in _STREAMS:
+        write_predictions(path, _together(list(parts())))
+        return
+    if str(path) == "-":
+        _STREAMS[suffix](sys.stdout.buffer, parts())
+        sys.stdout.buffer.flush()
+        return
+    try:
+        write_whole(Path(path), lambda stream: _STREAMS[suffix](stream, parts()))
+    except OSError as error:
+        raise UserError(
+            f"{path}: could not be written: {error.strerror}; no partial file was left; repeat the command to go on"
+        ) from error
+
+
 def check_target(path: str | Path) -> None:
     """Raise UserError, before any work is done, if the suffix is unknown or its package is missing."""
     check_suffix(path, WRITERS)
@@ -106,7 +137,8 @@ def _csv_bytes(predictions: Predictions) -> bytes:
 def _labels(predictions: Predictions) -> Iterator[Sequence[object]]:
     """The heartbeat contest's form: a header and a column of decisions per class."""
     yield ["id", *(f"label_{name}" for name in predictions.classes)]
-    columns = [_written(column) for column in predictions.decided.T]
+    names = (f"label_{name}" for name in predictions.classes)
+    columns = [_written(c, predictions.integral.get(n)) for n, c in zip(names, predictions.decided.T, strict=True)]
     yield from zip(predictions.ids.tolist(), *columns, strict=True)
 
 
@@ -129,9 +161,13 @@ SUBMISSIONS: dict[str, Callable[[Predictions], Iterator[Sequence[object]]]] = {
 }
 
 
-def _written(column: Values) -> list[int] | list[str]:
-    """Integers without a fraction, other values to eight digits."""
-    if np.array_equal(column, column.round()):
+def _is_whole(column: Values) -> bool:
+    return bool(np.array_equal(column, column.round()))
+
+
+def _written(column: Values, integral: bool | None = None) -> list[int] | list[str]:
+    """Integers without a fraction, other values to eight digits. integral: whether the table's whole column is of integers."""
+    if _is_whole(column) if integral is None else integral:
         return list(map(int, column.tolist()))
     return [f"{value:.8g}" for value in column.tolist()]  # :g writes 1.0 as 1
 
@@ -140,7 +176,10 @@ def csv_of_columns(predictions: Predictions) -> Iterator[Sequence[object]]:
     """Every column of predictions under a header."""
     columns = predictions.columns()
     yield list(columns)
-    written = [_written(np.asarray(v, np.float64)) if v.dtype.kind == "f" else v.tolist() for v in columns.values()]
+    whole = predictions.integral
+    written = [
+        _written(np.asarray(v, np.float64), whole.get(n)) if v.dtype.kind == "f" else v.tolist() for n, v in columns.items()
+    ]
     yield from zip(*written, strict=True)
 
 
@@ -150,6 +189,30 @@ def _npz_bytes(predictions: Predictions) -> bytes:
     np.savez(content, **predictions.arrays())  # type: ignore[arg-type]  # names as keywords
     return content.getvalue()
 
+
+def _together(parts: Sequence[Predictions]) -> Predictions:
+    values = (np.concatenate([part.probabilities for part in parts]), np.concatenate([part.decided for part in parts]))
+    return replace(parts[0], ids=np.concatenate([part.ids for part in parts]), probabilities=values[0], decided=values[1])
+
+
+def _stream_csv(stream: IO[bytes], parts: Iterator[Predictions]) -> None:
+    head: Sequence[object] | None = None
+    for part in parts:
+        rows = part.csv_rows()
+        first = next(rows, None)
+        if first is not None:
+            text = io.StringIO()
+            repeats = head is not None and list(first) == list(head)  # a header: ids of rows are distinct
+            csv.writer(text, lineterminator="\n").writerows(rows if repeats else itertools.chain([first], rows))
+            stream.write(text.getvalue().encode())
+            head = first if head is None else head
+
+
+def _stream_parquet(stream: IO[bytes], parts: Iterator[Predictions]) -> None:
+    write_parquet(stream, (part.columns() for part in parts))
+
+
+_STREAMS: dict[str, Callable[[IO[bytes], Iterator[Predictions]], None]] = {".csv": _stream_csv, ".parquet": _stream_parquet}
 
 WRITERS: dict[str, Callable[[Predictions], bytes]] = {
     ".csv": _csv_bytes,

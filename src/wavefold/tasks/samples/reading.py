@@ -19,10 +19,12 @@ from wavefold.core.registry import build_part, pick
 from wavefold.core.run import LIMITED
 from wavefold.data import read, test_files
 from wavefold.data.csv_text import one_named
-from wavefold.data.dataset import UNIT, Dataset, Strings, shape_words
+from wavefold.data.dataset import UNIT, Dataset, Floats, Signals, Strings, shape_words
 from wavefold.data.lazy import Lazy
 from wavefold.data.missing_words import are_missing
+from wavefold.data.read_samples import How
 from wavefold.data.split import SPLITS, Fold, holdout
+from wavefold.data.text_parts import TextPart
 from wavefold.data.units import conversion, is_same
 from wavefold.recipe import Recipe, digest_of
 from wavefold.tasks.samples.target import target_of
@@ -95,6 +97,11 @@ def read_like(recipe: Recipe, source: str, info: RunInfo) -> Dataset:
     return like_training(dataset, info)
 
 
+def read_part_like(recipe: Recipe, source: str, info: RunInfo, part: TextPart) -> Dataset:
+    """Read the samples of one part of a text file to predict, as `read_like` does those of all; there may be none."""
+    return like_training(_reader(recipe, info)(source, labels=False, group=recipe.split.group, part=part), info)
+
+
 def read_labelled(recipe: Recipe, source: str, info: RunInfo, warn: Log) -> Dataset:
     """Read samples to score: a folder's only test file if it has labels, else its training file; or the file given."""
     target, tests = target_of(recipe), test_files(source)
@@ -151,8 +158,8 @@ def _positioned(dataset: Dataset, info: RunInfo) -> Dataset:
         values = dataset.signals[:, :, at]
         if np.array_equal(values, np.rint(values)):
             note = f"column '{extra}' of whole numbers, which is not among those of the run, is left out"
-            signals, theirs = np.delete(dataset.signals, at, axis=2), (*theirs[:at], *theirs[at + 1 :])
-            dataset = replace(dataset, signals=signals, positions=theirs, notes=(*dataset.notes, note))
+            rest, theirs = np.delete(dataset.signals, at, axis=2), (*theirs[:at], *theirs[at + 1 :])
+            dataset = replace(dataset, signals=rest, positions=theirs, notes=(*dataset.notes, note))
     if not ours or not theirs or ours == theirs or len(ours) != len(theirs):
         return dataset
     place = {name: at for at, name in enumerate(theirs)}
@@ -164,9 +171,15 @@ def _positioned(dataset: Dataset, info: RunInfo) -> Dataset:
             "as in the training file if they are the same measurements"
         )
     order = np.array([place[name] for name in ours])
+    signals = _changed(dataset.signals, lambda values: values[..., order])
     moved = int((order != np.arange(len(order))).sum())
     note = f"{plural(moved, 'column')} put in the order of the training file, by name"
-    return replace(dataset, signals=dataset.signals[:][..., order], positions=ours, notes=(*dataset.notes, note))
+    return replace(dataset, signals=signals, positions=ours, notes=(*dataset.notes, note))
+
+
+def _changed(signals: Signals, step: Callable[[Floats], Floats]) -> Signals:
+    """Signals with a step applied to each sample; to those read on demand when they are read."""
+    return signals.then(step) if isinstance(signals, Lazy) else step(signals)
 
 
 def _extra_column(dataset: Dataset, info: RunInfo) -> str:
@@ -190,9 +203,7 @@ def _in_unit(dataset: Dataset, info: RunInfo) -> Dataset:
         raise DataError(f"{dataset.source}: {error}, in which the run was trained") from None
     if (factor, offset) == (1.0, 0.0):
         return dataset
-    if isinstance(dataset.signals, Lazy):
-        raise DataError(f"{dataset.source}: values are in {theirs}; the run was trained on {ours}; convert the files")
-    signals = (dataset.signals * np.float64(factor) + offset).astype(np.float32)
+    signals = _changed(dataset.signals, lambda values: (values * np.float64(factor) + offset).astype(np.float32))
     note = f"values converted from {theirs} to {ours}, as in training"
     return replace(dataset, signals=signals, attrs={**dataset.attrs, UNIT: ours}, notes=(*dataset.notes, note))
 
@@ -277,6 +288,23 @@ def even_grid(dataset: Dataset) -> list[float] | None:
 def axis_words(marks: Sequence[float], unit: str) -> str:
     """The ends of an axis and its unit, as text. marks: as returned by `axis_marks`."""
     return f"{marks[0]:g} to {marks[-1]:g} ({unit or 'no unit'})"
+
+
+def how_of(recipe: Recipe) -> How:
+    """How the table of a source is read for a recipe, to be packed."""
+    data, numbered, stated = recipe.data, target_of(recipe).numbered, stated_for(recipe)
+    return How(
+        layout=data.layout,
+        group=recipe.split.group,
+        label_column=data.label if numbered else "",
+        grid=stated["grid"],
+        rate=data.rate or 0,
+        signal=stated["signal"],
+        wavelength_unit=stated["wavelength_unit"],
+        medium=stated["medium"],
+        apart=() if numbered else (*(data.targets or ()), data.label),
+        skip_bad=data.skip_bad,
+    )
 
 
 def _reader(recipe: Recipe, info: RunInfo | None = None) -> Callable[..., Dataset]:

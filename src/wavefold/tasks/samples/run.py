@@ -92,12 +92,17 @@ def _predicted(run: RunFolder, recipe: Recipe, dataset: Dataset, size: int = 512
 
 def predict_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predictions:
     """Predict every sample of a source, with decisions, in order; for a folder, of its only test file."""
+    dataset = read_like(recipe, file_to_predict(source), run.metadata)
+    warn_of(dataset, warn)
+    return _predicted(run, recipe, dataset, size)
+
+
+def file_to_predict(source: str) -> str:
+    """The source itself, or a folder's only test file; UserError if it contains several."""
     tests = test_files(source)
     if len(tests) > 1:
         raise UserError(f"{source}: contains the test files {', '.join(t.name for t in tests)}; name one of them")
-    dataset = read_like(recipe, str(tests[0]) if tests else source, run.metadata)
-    warn_of(dataset, warn)
-    return _predicted(run, recipe, dataset, size)
+    return str(tests[0]) if tests else source
 
 
 def score_samples(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log, by: Sequence[str]) -> Score:

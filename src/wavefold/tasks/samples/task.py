@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from wavefold.core.errors import UserError, listed
 from wavefold.core.records import Scores
 from wavefold.core.run import RunFolder
+from wavefold.data.pack import Packed, pack
 from wavefold.evaluation.metrics import Score
 from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
@@ -19,10 +20,13 @@ from wavefold.reports.score_table import score_table
 from wavefold.serving.handlers import ServedModel
 from wavefold.tasks.samples.explore import explore_samples
 from wavefold.tasks.samples.export import export_run
+from wavefold.tasks.samples.parts import predict_to_file
 from wavefold.tasks.samples.predictions import Predictions, check_target
+from wavefold.tasks.samples.reading import how_of
 from wavefold.tasks.samples.report import report_samples
 from wavefold.tasks.samples.run import (
     begin_samples,
+    file_to_predict,
     fit_and_evaluate_samples,
     predict_samples,
     score_samples,
@@ -68,6 +72,10 @@ class SampleTask(Target):
             )
         return dict(zip(names, matrix.T, strict=True))
 
+    def pack(self, recipe: Recipe, source: str, folder: Path, *, workers: int) -> Packed:
+        """Pack a source's samples, with the columns that the recipe names."""
+        return pack(source, folder, how_of(recipe), workers=workers)
+
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
         """Read and split all data and open the run; returns what fits every fold, then scores."""
         return partial(fit_and_evaluate_samples, begin_samples(recipe, source, run, simulated=simulated))
@@ -75,6 +83,10 @@ class SampleTask(Target):
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predictions:
         """Predict every sample of a source, in order."""
         return predict_samples(run, recipe, source, size=size, warn=warn)
+
+    def predict_file(self, run: RunFolder, recipe: Recipe, source: str, out: str, *, size: int, warn: Log) -> int:
+        """Predict every sample of a source into a file, in order; of a large one part by part."""
+        return predict_to_file(run, recipe, file_to_predict(source), out, size=size, warn=warn)
 
     def check_target(self, path: str) -> None:
         """Raise UserError if the suffix is unknown or its package is missing."""
