@@ -25,7 +25,7 @@ LIMITED = ", limited by data.limit to "  # between the path and the number in a 
 _LIMITED_BEFORE = ", of which data.limit takes "  # the same, in runs of older versions
 
 # part of a run's identity, with its digests; increase it when older runs cannot be resumed, whatever the version
-RUN_FORMAT = 1
+RUN_FORMAT = 2
 
 IN_MEMORY = ("data.npz", "data.csv", "data.nc")  # the run's copy of data passed in memory
 
