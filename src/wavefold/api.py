@@ -37,6 +37,7 @@ from wavefold.serving.app import Limits, check_server, new_app, run_server
 from wavefold.tasks.base import Predicted, Scored, recipe_of, task_of
 from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.predictions import check_target
+from wavefold.tasks.units import fit_units
 
 __all__ = [
     "Run",
@@ -193,11 +194,13 @@ def _train(recipe: Recipe, data: Data, out: Path, words: _Named, *, fresh: bool,
         with main_process_first():
             source = _source(recipe, data, out, words, log)
             with _unkept(None if is_path(data) else Path(source), out):
-                fit_and_evaluate = task.begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
+                training = task.begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
         if not (out / "scores.json").exists():
             if is_main_process() and begun:
                 log(f"{out}: resuming where the last training stopped")
-            fit_and_evaluate()
+            training.keep_parts()
+            fit_units(training)
+            training.evaluate()
     if is_main_process():
         log(describe_scores(RunFolder(out)))
     return Run(out)

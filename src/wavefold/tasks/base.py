@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,9 +21,10 @@ from wavefold.core.device import best_device
 from wavefold.core.records import Identity, RunInfo, Scores
 from wavefold.core.registry import Table, pick
 from wavefold.core.run import RUN_FORMAT, RunFolder
-from wavefold.recipe import Recipe
+from wavefold.recipe import Member, Recipe
 from wavefold.reports.page import Page
 from wavefold.serving.handlers import ServedModel
+from wavefold.training.monitor import TrainingMonitor
 
 Log = Callable[[str], None]
 
@@ -46,6 +48,50 @@ class Predicted(Protocol):
         """Write a file in the form that its suffix names; "-" is CSV to standard output."""
 
 
+@dataclass(frozen=True)
+class Unit:
+    """One member, or one fitted baseline, in one fold: the smallest piece of a training that can be fitted by itself."""
+
+    fold: int
+    number: int | str  # of a member; a word of a baseline
+    member: Member
+    folder: Path
+    mark: str  # the file in it that is written last
+
+    @property
+    def name(self) -> str:
+        """fold0/member1, or fold0/baseline-logistic."""
+        return f"fold{self.fold}/{self.folder.name if isinstance(self.number, str) else f'member{self.number}'}"
+
+    @property
+    def done(self) -> bool:
+        """Whether it is fitted and saved."""
+        return (self.folder / self.mark).exists()
+
+
+class Training(Protocol):
+    """A run whose data are read and split: its units are fitted, in any order, and then evaluated."""
+
+    run: RunFolder
+    recipe: Recipe
+    units: Sequence[Unit]  # of fold after fold, each fold's baselines last
+
+    def samples(self, unit: Unit) -> int:
+        """How many samples, or windows, a unit learns from in one epoch; 0 if it is fitted without epochs."""
+
+    def keep_parts(self) -> None:
+        """Write which sample is in which part, and fingerprints of those that members learn from."""
+
+    def prepare(self, fold: int) -> None:
+        """Fit the transforms of a fold and make its synthetic samples; does nothing where they are saved already."""
+
+    def fit(self, unit: Unit, monitor: TrainingMonitor) -> None:
+        """Fit a unit, from its checkpoint if there is one, and save it in its folder."""
+
+    def evaluate(self) -> None:
+        """Evaluate the fitted units; scores.json is written last and marks the run as finished."""
+
+
 class Task(Protocol):
     """One kind of target: how it is checked, learned, predicted, scored, drawn, exported and served."""
 
@@ -67,8 +113,8 @@ class Task(Protocol):
     def columns_of(self, recipe: Recipe, labels: ArrayLike) -> dict[str, ArrayLike]:
         """The columns, name to (sample,), that hold labels passed in memory."""
 
-    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
-        """Read and split all data and open the run; returns what then fits every member and scores (scores.json comes last)."""
+    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Training:
+        """Read and split all data, and create the run or reopen the same one."""
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predicted:
         """Predict new data. size: batch size; warn: receives a line for each sample left out."""

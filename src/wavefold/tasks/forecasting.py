@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from numpy.typing import ArrayLike
@@ -21,8 +20,8 @@ from wavefold.tasks.frames.forecasts import Forecasts, check_forecast_target
 from wavefold.tasks.frames.report import report_frames
 from wavefold.tasks.frames.run import (
     FrameScore,
+    FrameTraining,
     begin_frames,
-    fit_and_evaluate_frames,
     forecast,
     score_frames,
     simulate_frames,
@@ -59,9 +58,9 @@ class Forecasting:
         """None: frames have no labels."""
         raise UserError("labels: frames have none; they are forecast from the frames before them")
 
-    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
-        """Read, cut and split all data and open the run; returns what fits every member, then scores."""
-        return partial(fit_and_evaluate_frames, begin_frames(recipe, source, run, simulated=simulated))
+    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> FrameTraining:
+        """Read, cut and split all data, and create the run or reopen the same one."""
+        return begin_frames(recipe, source, run, simulated=simulated)
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Forecasts:
         """Forecast the frames after the end of every segment."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,8 @@ from wavefold.tasks.samples.export import export_run
 from wavefold.tasks.samples.predictions import Predictions, check_target
 from wavefold.tasks.samples.report import report_samples
 from wavefold.tasks.samples.run import (
+    SampleTraining,
     begin_samples,
-    fit_and_evaluate_samples,
     predict_samples,
     score_samples,
     simulate_samples,
@@ -68,9 +67,9 @@ class SampleTask(Target):
             )
         return dict(zip(names, matrix.T, strict=True))
 
-    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
-        """Read and split all data and open the run; returns what fits every fold, then scores."""
-        return partial(fit_and_evaluate_samples, begin_samples(recipe, source, run, simulated=simulated))
+    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> SampleTraining:
+        """Read and split all data, and create the run or reopen the same one."""
+        return begin_samples(recipe, source, run, simulated=simulated)
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predictions:
         """Predict every sample of a source, in order."""
