@@ -11,13 +11,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from html import escape
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavefold.cluster.client import Cluster, connected, fit_on
 from wavefold.core.device import main_process_first, make_deterministic
 from wavefold.core.errors import UserError, plural
 from wavefold.core.files import NO_ROOM
@@ -34,10 +36,10 @@ from wavefold.recipe import Recipe
 from wavefold.reports.page import write_page
 from wavefold.reports.score_table import score_rows
 from wavefold.serving.app import Limits, check_server, new_app, run_server
-from wavefold.tasks.base import Predicted, Scored, recipe_of, task_of
+from wavefold.tasks.base import Predicted, Scored, Training, Unit, recipe_of, task_of
 from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.predictions import check_target
-from wavefold.tasks.units import fit_units
+from wavefold.tasks.units import find_unit, fit_alone, fit_units, units_of
 
 __all__ = [
     "Run",
@@ -45,6 +47,7 @@ __all__ = [
     "describe_nets",
     "describe_scores",
     "export",
+    "fit",
     "is_scan",
     "look",
     "open_run",
@@ -56,6 +59,7 @@ __all__ = [
     "serve",
     "simulate",
     "train",
+    "units",
 ]
 
 Log = Callable[[str], None]
@@ -155,6 +159,8 @@ def train(
     overrides: Mapping[str, object] | None = None,
     fresh: bool = False,
     skip_bad: bool = False,
+    cluster: str = "",
+    prepare: bool = False,
     log: Log = print,
 ) -> Run:
     """Train a recipe on labelled data, or on simulated data if none are given, and score it on held-out samples.
@@ -166,18 +172,27 @@ def train(
     folder, runs/RECIPE or runs/RECIPE-quick by default. fresh: delete the run in that folder first. Repeating the call resumes
     where the last one
     stopped and gives bit-identical results. If only combination or evaluation changed, the trained members are reused.
+    cluster: where members are fitted, each fold's by themselves: local:4 for processes here, or a Dask scheduler's address or
+    .json file; with the same number of threads results are the same bits. prepare: only read and split the data and prepare
+    every fold, so that `fit` can fit each unit elsewhere; the call without it then scores.
     """
     chosen = resolve(recipe, quick=quick, overrides={**_named(data, labels, groups), **(overrides or {})}, skip_bad=skip_bad)
     chosen = _with_matrix(chosen, labels)
     chosen = chosen if is_path(data) else chosen.with_({"data.layout": "auto"})
     folder = Path(out or Path("runs") / (f"{chosen.name}-quick" if quick else chosen.name))
-    return _train(chosen, data, folder, (labels, groups), fresh=fresh, log=log)
+    if cluster and prepare:
+        raise UserError("--prepare: is for units that are fitted one by one; leave out --cluster")
+    with connected(cluster) if cluster else nullcontext() as found:
+        return _train(chosen, data, folder, (labels, groups), fresh=fresh, log=log, fit=partial(_fit, found, prepare))
 
 
 _Named = tuple[ArrayLike | None, ArrayLike | None]  # labels and groups: arrays, or names of columns
 
 
-def _train(recipe: Recipe, data: Data, out: Path, words: _Named, *, fresh: bool, log: Log) -> Run:
+_Fit = Callable[[Training, str, Log], bool]  # of a source; whether everything is fitted
+
+
+def _train(recipe: Recipe, data: Data, out: Path, words: _Named, *, fresh: bool, log: Log, fit: _Fit) -> Run:
     check(recipe)
     make_deterministic()
     path = str(data) if is_path(data) else ""
@@ -199,11 +214,49 @@ def _train(recipe: Recipe, data: Data, out: Path, words: _Named, *, fresh: bool,
             if is_main_process() and begun:
                 log(f"{out}: resuming where the last training stopped")
             training.keep_parts()
-            fit_units(training)
+            if not fit(training, source, log):
+                return Run(out)
             training.evaluate()
     if is_main_process():
         log(describe_scores(RunFolder(out)))
     return Run(out)
+
+
+def _fit(cluster: Cluster | None, prepare: bool, training: Training, source: str, log: Log) -> bool:
+    """Fit the units of a training here or on a cluster, or only prepare its folds; returns whether all units are fitted."""
+    if cluster:
+        fit_on(cluster, training, source, log)
+    elif prepare:
+        for fold in dict.fromkeys(unit.fold for unit in training.units):
+            training.prepare(fold)
+        folder, count = training.run.folder, len(training.units)
+        log(f"{folder}: {plural(count, 'unit')} to fit, each by `wavefold unit {folder} NUMBER`, from 0 to {count - 1}")
+        return False
+    else:
+        fit_units(training)
+    return True
+
+
+@stop_on_signals()
+def fit(run: RunFolder, name: str, *, data: str = "", log: Log = print) -> Path:
+    """Fit one unit of a run that `train(prepare=True)`, or any training, has begun; returns the unit's folder.
+
+    name: fold0/member1, or its number in the order of `units`. data: the run's data, if they were moved. Resumes where it
+    stopped; a unit that is done stays as it is. UserError if another process is fitting it.
+    """
+    unit, source = find_unit(units(run), name), data or run.source
+    if unit.done:
+        log(f"{unit.name}: is fitted already")
+        return unit.folder
+    with _disk_errors(unit.folder, "no partial file was left; fix this and repeat the same command to resume"):
+        fit_alone(run, source, unit)
+    log(f"{unit.name}: fitted, in {unit.folder}")
+    return unit.folder
+
+
+def units(run: RunFolder) -> list[Unit]:
+    """The units of a run: its members in every fold, and the baselines that are fitted."""
+    return units_of(run)
 
 
 def _source(recipe: Recipe, data: Data, out: Path, words: _Named, log: Log) -> str:

@@ -48,6 +48,9 @@ SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Skip samples that cann
 SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value, such as stage.*.epochs=5.")
 
 
+CLUSTER = click.option("--cluster", default="", metavar="WHERE", help="Fit on local:4, tcp://host:8786 or scheduler.json.")
+
+
 class Words(click.Group):
     """Command group that prints errors as one line; user errors exit with 2, internal errors with 1."""
 
@@ -195,10 +198,46 @@ def simulate(recipe: str, folder: Path, count: int, seed: int, changes: tuple[st
 @click.option("--quick", is_flag=True, help="Run the whole pipeline in seconds, with the recipe's [quick] values.")
 @click.option("--fresh", is_flag=True, help="Delete the run in the folder and start again.")
 @SKIP_BAD
-def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], quick: bool, fresh: bool, skip_bad: bool) -> None:
-    """Train, score and save everything in one folder; repeat the same command to resume."""
+@CLUSTER
+@click.option("--prepare", is_flag=True, help="Only prepare every fold; `wavefold unit` then fits each member by itself.")
+def train(
+    recipe: str,
+    data: str,
+    out: Path | None,
+    changes: tuple[str, ...],
+    quick: bool,
+    fresh: bool,
+    skip_bad: bool,
+    cluster: str,
+    prepare: bool,
+) -> None:
+    """Train, score and save everything in one folder; repeat the same command to resume.
+
+    With --cluster the members of all folds are fitted side by side: by processes here (local:4) or on the workers of a Dask
+    scheduler (tcp://host:8786, or the .json file that it writes), which must see the run's folder and the data under the same
+    paths.
+    """
     options = {"quick": quick, "fresh": fresh, "skip_bad": skip_bad, "overrides": _overrides(changes)}
-    _api().train(recipe, data, out=out or "", log=click.echo, **options)
+    _api().train(recipe, data, out=out or "", log=click.echo, cluster=cluster, prepare=prepare, **options)
+
+
+@main.command(short_help="Fit one member of a run by itself.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("name", default="")
+@click.option("--data", type=Source(), default="", help="The run's data, if they were moved.")
+def unit(run: Path, name: str, data: str) -> None:
+    """Fit one member of one fold of a run that `train --prepare` has begun; repeat the same command to resume.
+
+    NAME is fold0/member1, or a number from 0 as a Slurm job array has it; without NAME all units are listed. When all are
+    done, the train command without --prepare scores the run.
+    """
+    api = _api()
+    opened = api.open_run(run)
+    if name:
+        api.fit(opened, name, data=data, log=click.echo)
+        return
+    for number, one in enumerate(api.units(opened)):
+        click.echo(f"{number} {one.name} {'done' if one.done else 'to do'}")
 
 
 @main.command(short_help="Predict every sample of DATA, or search six scans.")

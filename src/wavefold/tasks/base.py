@@ -17,7 +17,8 @@ import torch
 from numpy.typing import ArrayLike
 
 from wavefold.core import version
-from wavefold.core.device import best_device
+from wavefold.core.device import best_device, thread_counts
+from wavefold.core.errors import UserError
 from wavefold.core.records import Identity, RunInfo, Scores
 from wavefold.core.registry import Table, pick
 from wavefold.core.run import RUN_FORMAT, RunFolder
@@ -116,6 +117,12 @@ class Task(Protocol):
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Training:
         """Read and split all data, and create the run or reopen the same one."""
 
+    def rejoin(self, recipe: Recipe, source: str, run: RunFolder) -> Training:
+        """Read and split the data of a run that another process has begun; UserError if they are not its data."""
+
+    def units(self, recipe: Recipe, run: RunFolder) -> list[Unit]:
+        """The units of a run that was begun; reads no data."""
+
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predicted:
         """Predict new data. size: batch size; warn: receives a line for each sample left out."""
 
@@ -155,6 +162,12 @@ def recipe_of(run: RunFolder, skip_bad: bool = False) -> Recipe:
     return recipe.with_({"data.skip_bad": True}) if skip_bad else recipe
 
 
+def check_same_data(run: RunFolder, source: str, data_digest: str) -> None:
+    """Raise UserError if the data of a source are not those that a run was begun with."""
+    if data_digest != run.metadata.identity.data:
+        raise UserError(f"{source}: holds other data than those that {run.folder} was begun with; name the run's data")
+
+
 def new_run_info(recipe: Recipe, data_digest: str, **known: object) -> RunInfo:
     """The contents of run.json: identity, data, command and environment. known: of the data, by field."""
     shared = {
@@ -166,5 +179,6 @@ def new_run_info(recipe: Recipe, data_digest: str, **known: object) -> RunInfo:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {best_device().type}",
+        "threads": thread_counts(),
     }
     return RunInfo.model_validate({**shared, **known})

@@ -14,6 +14,8 @@ from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
 from wavefold.reports.score_table import lead_table
 from wavefold.serving.handlers import ServedModel
+from wavefold.tasks.base import Unit
+from wavefold.tasks.frames.context import frame_units
 from wavefold.tasks.frames.explore import explore_frames
 from wavefold.tasks.frames.export import export_forecaster
 from wavefold.tasks.frames.forecasts import Forecasts, check_forecast_target
@@ -23,6 +25,7 @@ from wavefold.tasks.frames.run import (
     FrameTraining,
     begin_frames,
     forecast,
+    rejoin_frames,
     score_frames,
     simulate_frames,
 )
@@ -61,6 +64,14 @@ class Forecasting:
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> FrameTraining:
         """Read, cut and split all data, and create the run or reopen the same one."""
         return begin_frames(recipe, source, run, simulated=simulated)
+
+    def rejoin(self, recipe: Recipe, source: str, run: RunFolder) -> FrameTraining:
+        """Read, cut and split the data of a run that another process has begun."""
+        return rejoin_frames(recipe, source, run)
+
+    def units(self, recipe: Recipe, run: RunFolder) -> list[Unit]:
+        """The members."""
+        return frame_units(run, recipe)
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Forecasts:
         """Forecast the frames after the end of every segment."""

@@ -24,7 +24,7 @@ from wavefold.data.lazy import part_of
 from wavefold.data.series import Series, Windows
 from wavefold.recipe import Recipe, digest_of
 from wavefold.reports.score_table import lead_table
-from wavefold.tasks.base import Unit, new_run_info
+from wavefold.tasks.base import Unit, check_same_data, new_run_info
 from wavefold.tasks.frames.climatology import with_climatology, without_climatology
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.doubts import doubts
@@ -110,6 +110,14 @@ def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *
     if fresh:
         scaling.save(kept)
     return FrameTraining(context)
+
+
+def rejoin_frames(recipe: Recipe, source: str, run: RunFolder) -> FrameTraining:
+    """Read, cut and split the data of a run that another process has begun."""
+    series, targets = read_frames(recipe, source)
+    check_same_data(run, source, _data_digest(series))
+    windows = windows_in(recipe, series)
+    return FrameTraining(ForecastContext(run, recipe, series, windows, split_windows(recipe, windows), targets))
 
 
 def evaluate_frames(context: ForecastContext) -> None:
@@ -245,7 +253,7 @@ def _info_of(context: ForecastContext, simulated: bool) -> RunInfo:
     series, train = context.series, context.windows.take(context.split.train)
     return new_run_info(
         context.recipe,
-        digest_of([series.digest, list(series.channels), list(series.frames.shape)]),
+        _data_digest(series),
         source=series.source,
         simulated=simulated,
         samples=len(context.windows),
@@ -264,6 +272,10 @@ def _info_of(context: ForecastContext, simulated: bool) -> RunInfo:
         range=training_range(series, train, context.targets),
         folds=1,
     )
+
+
+def _data_digest(series: Series) -> str:
+    return digest_of([series.digest, list(series.channels), list(series.frames.shape)])
 
 
 def _keep_parts(context: ForecastContext) -> None:

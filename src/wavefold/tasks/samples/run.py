@@ -28,7 +28,7 @@ from wavefold.evaluation.metrics import Score, cut_score, score
 from wavefold.evaluation.standing import standing
 from wavefold.models import MODELS
 from wavefold.recipe import Recipe
-from wavefold.tasks.base import Unit, new_run_info
+from wavefold.tasks.base import Unit, check_same_data, new_run_info
 from wavefold.tasks.samples.context import Context, baseline_file
 from wavefold.tasks.samples.evaluate import decide_prior, decision_of, evaluate
 from wavefold.tasks.samples.fit import Prepared, fit_member, prepare_fold
@@ -103,6 +103,13 @@ def begin_samples(recipe: Recipe, source: str, run: RunFolder, *, simulated: boo
     start_run(run.folder, info.model_copy(update={"folds": len(folds)}), recipe.toml(), context.scores_digest)
     _keep_left_out(context)
     return SampleTraining(context)
+
+
+def rejoin_samples(recipe: Recipe, source: str, run: RunFolder) -> SampleTraining:
+    """Read and split the data of a run that another process has begun; test files are left to that one."""
+    dataset = read_for(recipe, source)
+    check_same_data(run, source, data_digest(recipe, dataset))
+    return SampleTraining(Context(run, recipe, dataset, [], split_samples(recipe, dataset)))
 
 
 def evaluate_samples(context: Context) -> None:

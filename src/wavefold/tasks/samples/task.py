@@ -16,6 +16,8 @@ from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
 from wavefold.reports.score_table import score_table
 from wavefold.serving.handlers import ServedModel
+from wavefold.tasks.base import Unit
+from wavefold.tasks.samples.context import sample_units
 from wavefold.tasks.samples.explore import explore_samples
 from wavefold.tasks.samples.export import export_run
 from wavefold.tasks.samples.predictions import Predictions, check_target
@@ -24,6 +26,7 @@ from wavefold.tasks.samples.run import (
     SampleTraining,
     begin_samples,
     predict_samples,
+    rejoin_samples,
     score_samples,
     simulate_samples,
 )
@@ -70,6 +73,14 @@ class SampleTask(Target):
     def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> SampleTraining:
         """Read and split all data, and create the run or reopen the same one."""
         return begin_samples(recipe, source, run, simulated=simulated)
+
+    def rejoin(self, recipe: Recipe, source: str, run: RunFolder) -> SampleTraining:
+        """Read and split the data of a run that another process has begun."""
+        return rejoin_samples(recipe, source, run)
+
+    def units(self, recipe: Recipe, run: RunFolder) -> list[Unit]:
+        """The members and baselines of every fold."""
+        return sample_units(run, recipe, run.metadata.folds)
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predictions:
         """Predict every sample of a source, in order."""
