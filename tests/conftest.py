@@ -16,7 +16,8 @@ HERE = Path(__file__).resolve().parents[1]
 
 
 LONGEST = [
-    f"test_{name}.py" for name in ("use", "resume", "free_units", "processes", "readme", "new_tasks", "golden", "pipeline")
+    f"test_{name}.py"
+    for name in ("use", "resume", "cluster", "free_units", "processes", "readme", "new_tasks", "golden", "pipeline")
 ]
 
 
