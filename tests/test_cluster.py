@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,16 +23,17 @@ from wavefold.cluster.worker import Order, problem_of
 from wavefold.core.errors import UserError
 from wavefold.core.run import RunFolder, lock_folder, lock_unit
 from wavefold.core.version import __version__
+from wavefold.recipe import parse_override
 
 pytest.importorskip("distributed", reason="distributed is not installed: pip install 'wavefold[cluster]'")
 
 SAMPLES = [
-    'member=[{model="lstm",width=16},{model="logistic"}]',
+    'member=[{model="lstm",width=8}]',
     'prepare=[{step="standardise"},{step="smote"},{step="noise"}]',
     "split.way=kfold",
     "split.folds=2",
     "split.validation=0.2",
-    "stage.*.epochs=20",
+    "stage.*.epochs=10",
     "batches.size=16",
     "batches.save_every=0.1",
     "output.baseline=logistic",
@@ -94,7 +95,7 @@ def test_units_fitted_one_by_one_give_the_same_bits(sources, in_turn, tmp_path, 
     data, run = sources[recipe], tmp_path / "run"
     said = run_here(*words(recipe, data, run, "--prepare"))
     names = [line.split() for line in run_here("unit", str(run)).splitlines()]
-    count = {"heartbeat": 6, "frames": 2}[recipe]
+    count = {"heartbeat": 4, "frames": 2}[recipe]
     assert f"{count} units to fit, each by `wavefold unit {run} NUMBER`, from 0 to {count - 1}" in said
     assert {tuple(line[2:]) for line in names} == {("to", "do")}
     assert names[0][:2] == ["0", "fold0/member0"]
@@ -113,16 +114,16 @@ def test_a_unit_that_is_not_there_or_is_being_fitted_is_refused(sources, tmp_pat
     run = tmp_path / "run"
     run_here(*words("heartbeat", sources["heartbeat"], run, "--prepare"))
     opened = api.open_run(run)
-    assert api.units(opened)[2].name == "fold0/baseline-logistic"
-    with pytest.raises(UserError, match=r"unit 'fold0/membr1': not in this run; expected 0 to 5, or .* 'fold0/member1'\?"):
-        api.fit(opened, "fold0/membr1")
-    with pytest.raises(UserError, match="unit '6': not in this run; expected 0 to 5"):
-        api.fit(opened, "6")
+    assert api.units(opened)[1].name == "fold0/baseline-logistic"
+    with pytest.raises(UserError, match=r"unit 'fold1/membr0': not in this run; expected 0 to 3, or .* 'fold1/member0'\?"):
+        api.fit(opened, "fold1/membr0")
+    with pytest.raises(UserError, match="unit '4': not in this run; expected 0 to 3"):
+        api.fit(opened, "4")
     other = tmp_path / "other.csv"
     other.write_text("".join(sources["heartbeat"].read_text().splitlines(keepends=True)[:150]))
     with pytest.raises(UserError, match="other data than those that"):
         api.fit(opened, "1", data=str(other))
-    folder = run / "fold0" / "1-logistic"
+    folder = run / "fold0" / "baseline-logistic"
     with lock_unit(folder):
         with pytest.raises(UserError, match="another process is fitting here"):
             api.fit(opened, "1")
@@ -195,14 +196,6 @@ def test_stopped_by_ctrl_c_the_workers_have_saved_their_states(sources, in_turn,
     assert results(run) == in_turn("heartbeat")
 
 
-def test_frames_on_a_cluster(sources, in_turn, tmp_path):
-    run = tmp_path / "run"
-    with started("wavefold.cli", *words("frames", sources["frames"], run, "--cluster", "local:2")) as leader:
-        _, errors = leader.communicate(timeout=240)
-    assert leader.returncode == 0, errors
-    assert results(run) == in_turn("frames")
-
-
 # Faults
 
 
@@ -244,3 +237,95 @@ def test_a_worker_looks_before_it_fits(sources, tmp_path):
         run.chmod(0o500)
         assert problem_of(order).startswith(f"cannot write into {run}")
         run.chmod(0o700)
+
+
+# Faults on workers of somebody's own scheduler
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file of a scheduler that runs."""
+    file = tmp_path_factory.mktemp("scheduler") / "scheduler.json"
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+    with started("distributed.cli.dask_scheduler", *options) as process:
+        wait_for(file.exists, process)
+        yield file
+
+
+@contextmanager
+def worker(scheduler: Path, folder: Path, *options: str, **changes: str) -> Iterator[None]:
+    """A worker in a folder of its own. changes: of its environment."""
+    folder.mkdir()
+    words = ["--scheduler-file", str(scheduler), "--no-nanny", "--no-dashboard", "--nthreads", "1", *options]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    path = os.pathsep.join([str(Path(api.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, **changes}
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", *words]
+    process = subprocess.Popen(command, cwd=folder, env=environment, **quiet)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def refused(scheduler: Path, run: Path, data: Path) -> str:
+    """The one line with which a training on a scheduler's workers ends."""
+    with pytest.raises(UserError) as caught:
+        api.train("heartbeat", data, out=run, cluster=str(scheduler), overrides=overrides(), log=lambda line: None)
+    return str(caught.value)
+
+
+def overrides() -> Mapping[str, object]:
+    return dict(parse_override(setting) for setting in SAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("case", "line"), [("none", "has no wavefold; install it there"), ("other", "has wavefold 9 instead of")]
+)
+def test_a_worker_without_wavefold_or_with_another_version_is_named(scheduler, sources, tmp_path, case, line):
+    package = tmp_path / "path" / "wavefold"
+    (package / "core").mkdir(parents=True)
+    (package / "__init__.py").write_text("" if case == "other" else "raise ImportError('no module named wavefold')")
+    (package / "core" / "__init__.py").write_text("")
+    (package / "core" / "version.py").write_text("__version__ = '9'")
+    with worker(scheduler, tmp_path / "there", PYTHONPATH=str(package.parent)):
+        said = refused(scheduler, tmp_path / "run", sources["heartbeat"])
+    assert said.startswith("worker tcp://127.0.0.1:")
+    assert line in said
+    assert (tmp_path / "run" / "fold0").exists() is False
+
+
+def test_a_worker_of_several_threads_is_named(scheduler, sources, tmp_path):
+    with worker(scheduler, tmp_path / "there", "--nthreads", "3"):
+        said = refused(scheduler, tmp_path / "run", sources["heartbeat"])
+    assert said.endswith("has 3 threads, but fits one unit at a time; start it with --nthreads 1")
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="there is no path here that each process sees otherwise")
+def test_a_folder_that_a_worker_does_not_see_is_named(scheduler, sources, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with worker(scheduler, tmp_path / "there"):
+        said = refused(scheduler, Path("/proc/self/cwd/run"), sources["heartbeat"])  # the worker has another current folder
+    assert "does not see the run's folder /proc/self/cwd/run; it must be on a disk that all share" in said
+
+
+def test_a_worker_whose_disk_is_full_leaves_its_units_to_another(scheduler, sources, in_turn, tmp_path):
+    full = tmp_path / "full.py"
+    full.write_text("import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n")
+    run = tmp_path / "run"
+    with worker(scheduler, tmp_path / "one", "--preload", str(full)):
+        said = refused(scheduler, run, sources["heartbeat"])
+        assert said.startswith("worker tcp://127.0.0.1:")
+        assert f": {run}/fold" in said
+        assert said.endswith(": File too large; mend this, then repeat the same command to resume")
+        assert not list(run.rglob("*.part"))
+        with worker(scheduler, tmp_path / "two"):
+            api.train("heartbeat", sources["heartbeat"], out=run, cluster=str(scheduler), overrides=overrides(), log=print)
+    assert results(run) == in_turn("heartbeat")
+
+
+def test_frames_are_trained_on_a_schedulers_worker(scheduler, sources, in_turn, tmp_path):
+    with worker(scheduler, tmp_path / "there"):
+        run_here(*words("frames", sources["frames"], tmp_path / "run", "--cluster", str(scheduler)))
+    assert results(tmp_path / "run") == in_turn("frames")

@@ -265,10 +265,16 @@ class _Leader:
     def _again(self, name: str, worker: str, error: UserError | OSError) -> None:
         """Hand a failed unit to another worker if there is one; raise its error when it has failed too often."""
         self._failed[name] = self._failed.get(name, 0) + 1
+        if isinstance(error, OSError) and self._failed[name] > _RETRIES:
+            why = error.strerror or _first_line(error)
+            raise UserError(f"worker {worker}: {error.filename or self._folder_of(name)}: {why}; mend this, then {_RESUME}")
         if self._failed[name] > _RETRIES or (isinstance(error, UserError) and not self._known.get(worker)):
             raise error
         others = [address for address in self._client.nthreads() if address != worker and not self._known.get(address)]
         self._submit(name, **({"workers": others, "allow_other_workers": True} if others else {}))
+
+    def _folder_of(self, name: str) -> Path:
+        return self._units[name].folder if name in self._units else self._training.run.folder / name.partition("/")[0]
 
     def _error_of(self, name: str, error: BaseException) -> BaseException:
         if isinstance(error, distributed.KilledWorker):
