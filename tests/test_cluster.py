@@ -25,7 +25,7 @@ from wavefold.core.run import RunFolder, lock_folder, lock_unit
 from wavefold.core.version import __version__
 from wavefold.recipe import parse_override
 
-pytest.importorskip("distributed", reason="distributed is not installed: pip install 'wavefold[cluster]'")
+distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install 'wavefold[cluster]'")
 
 SAMPLES = [
     'member=[{model="lstm",width=8}]',
@@ -321,6 +321,8 @@ def test_a_worker_whose_disk_is_full_leaves_its_units_to_another(scheduler, sour
         assert said.endswith(": File too large; mend this, then repeat the same command to resume")
         assert not list(run.rglob("*.part"))
         with worker(scheduler, tmp_path / "two"):
+            with distributed.Client(scheduler_file=str(scheduler), set_as_default=False) as client:
+                client.wait_for_workers(2, timeout=60)
             api.train("heartbeat", sources["heartbeat"], out=run, cluster=str(scheduler), overrides=overrides(), log=print)
     assert results(run) == in_turn("heartbeat")
 

@@ -12,7 +12,7 @@ import os
 import pkgutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,17 +159,14 @@ class _Leader:
     """The units of one training on a cluster: handed over, watched, tried again."""
 
     def __init__(self, cluster: Cluster, training: Training, order: Order, log: Log) -> None:
-        self._client, self._name, self._training, self._order, self._log = (
-            cluster.client,
-            cluster.name,
-            training,
-            order,
-            log,
-        )
+        self._client, self._name = cluster.client, cluster.name
+        self._training, self._order, self._log = training, order, log
         self._done = {unit.name for unit in training.units if unit.done}
         self._known: dict[str, str] = {}  # worker's address -> why it cannot take part, "" if it can
         self._looked = 0.0
         self._flying: dict[str, Future] = {}
+        self._only: dict[str, set[str]] = {}  # task -> the workers that may take it, if not all
+        self._sent = 0  # tasks
         self._waiting: dict[int, list[Unit]] = {}  # fold that is being prepared -> its units
         self._failed: dict[str, int] = {}  # unit -> how often
         self._running: dict[str, tuple[int, str]] = {}  # unit -> samples done, what it is doing
@@ -213,14 +210,26 @@ class _Leader:
         for unit in units:
             self._submit(unit.name)
 
-    def _submit(self, name: str, **options: object) -> None:
-        key = f"{name}-{self._order.token}-{self._failed.get(name, 0)}"
-        self._flying[name] = self._client.submit(run_unit, self._order, name, key=key, pure=False, retries=_RETRIES, **options)
+    def _submit(self, name: str, workers: Sequence[str] = ()) -> None:
+        """Hand a task to the scheduler. workers: the only ones that may take it, if any are named."""
+        self._sent += 1
+        only = {"workers": list(workers)} if workers else {}
+        key = f"{name}-{self._order.token}-{self._sent}"
+        self._only[name] = set(workers)
+        self._flying[name] = self._client.submit(run_unit, self._order, name, key=key, pure=False, retries=_RETRIES, **only)
+
+    def _free(self, name: str) -> None:
+        """Hand a task over anew if the only workers that may take it are gone."""
+        if self._only[name] and not self._only[name] & self._client.nthreads().keys():
+            self._client.cancel([self._flying[name]])
+            self._submit(name)
 
     def _look(self) -> None:
         """Look once at every task, and now and then for new workers."""
         if time.monotonic() - self._looked > _ARRIVALS:
             self._check_new(lambda worker, problem: self._log(f"worker {worker} {problem}; its units go to others"))
+            for name in self._flying:
+                self._free(name)
         for name, future in list(self._flying.items()):
             if future.status != "pending":
                 del self._flying[name]
@@ -271,7 +280,7 @@ class _Leader:
         if self._failed[name] > _RETRIES or (isinstance(error, UserError) and not self._known.get(worker)):
             raise error
         others = [address for address in self._client.nthreads() if address != worker and not self._known.get(address)]
-        self._submit(name, **({"workers": others, "allow_other_workers": True} if others else {}))
+        self._submit(name, others)
 
     def _folder_of(self, name: str) -> Path:
         return self._units[name].folder if name in self._units else self._training.run.folder / name.partition("/")[0]
