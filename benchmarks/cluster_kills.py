@@ -28,7 +28,7 @@ SETTINGS = [
     "stage.*.epochs=4",
     "stage.*.average=0.5",
     "batches.size=64",
-    "batches.save_every=2",
+    "batches.save_every=1",
     "output.baseline=",
 ]
 

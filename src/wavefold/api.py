@@ -40,6 +40,7 @@ from wavefold.tasks.base import Predicted, Scored, Training, Unit, recipe_of, ta
 from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.predictions import check_target
 from wavefold.tasks.units import find_unit, fit_alone, fit_units, units_of
+from wavefold.tuning.trials import Plan, check_ranges, tune_recipe
 
 __all__ = [
     "Run",
@@ -59,6 +60,7 @@ __all__ = [
     "serve",
     "simulate",
     "train",
+    "tune",
     "units",
 ]
 
@@ -177,7 +179,7 @@ def train(
     every fold, so that `fit` can fit each unit elsewhere; the call without it then scores.
     """
     chosen = resolve(recipe, quick=quick, overrides={**_named(data, labels, groups), **(overrides or {})}, skip_bad=skip_bad)
-    chosen = _with_matrix(chosen, labels)
+    chosen = _with_matrix(chosen, labels).with_({"tune": {}})
     chosen = chosen if is_path(data) else chosen.with_({"data.layout": "auto"})
     folder = Path(out or Path("runs") / (f"{chosen.name}-quick" if quick else chosen.name))
     if cluster and prepare:
@@ -257,6 +259,38 @@ def fit(run: RunFolder, name: str, *, data: str = "", log: Log = print) -> Path:
 def units(run: RunFolder) -> list[Unit]:
     """The units of a run: its members in every fold, and the baselines that are fitted."""
     return units_of(run)
+
+
+@stop_on_signals()
+def tune(
+    recipe: Recipe | str | Path,
+    data: str | Path,
+    *,
+    out: str | Path = "",
+    minutes: float | None = None,
+    trials: int = 30,
+    quick: bool = False,
+    overrides: Mapping[str, object] | None = None,
+    skip_bad: bool = False,
+    cluster: str = "",
+    log: Log = print,
+) -> Path:
+    """Search the ranges of a recipe's [tune]; returns the file of the best recipe, which `train` takes.
+
+    data: a path. Each trial is a run in the folder `out`, by default runs/RECIPE-tune; the validation part chooses, the test
+    part is not scored. minutes, trials: when to end, whichever comes first. cluster: as in `train`; one trial for each worker.
+    Repeating the call goes on where the last one stopped.
+    """
+    chosen = resolve(recipe, quick=quick, overrides=overrides, skip_bad=skip_bad)
+    check(chosen)
+    check_ranges(chosen)
+    make_deterministic()
+    folder = Path(out or Path("runs") / f"{chosen.name}-tune")
+    with (
+        connected(cluster) if cluster else nullcontext() as found,
+        _disk_errors(folder, "no partial file was left; fix this and repeat the same command to resume"),
+    ):
+        return tune_recipe(Plan(chosen, str(data), folder, trials, minutes, found, log))
 
 
 def _source(recipe: Recipe, data: Data, out: Path, words: _Named, log: Log) -> str:

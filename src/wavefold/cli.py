@@ -221,6 +221,38 @@ def train(
     _api().train(recipe, data, out=out or "", log=click.echo, cluster=cluster, prepare=prepare, **options)
 
 
+@main.command(short_help="Search the ranges of a recipe's [tune].")
+@RECIPE
+@click.option("--data", type=Source(), required=True, help="Labelled file or folder.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the trials.  [default: runs/RECIPE-tune]")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="End after so many minutes.")
+@click.option("--trials", type=click.IntRange(1), default=30, show_default=True, help="End after so many trials.")
+@SET
+@click.option("--quick", is_flag=True, help="Search with the recipe's [quick] values.")
+@SKIP_BAD
+@CLUSTER
+def tune(
+    recipe: str,
+    data: str,
+    out: Path | None,
+    minutes: float | None,
+    trials: int,
+    changes: tuple[str, ...],
+    quick: bool,
+    skip_bad: bool,
+    cluster: str,
+) -> None:
+    """Search the ranges of a recipe's [tune] on the validation part; repeat the same command to go on.
+
+    Each trial is a run's folder, and is stopped early where it is behind the others. The test part is never scored. The best
+    recipe is written to best.toml in the folder: train it.
+    """
+    options = {"quick": quick, "skip_bad": skip_bad, "overrides": _overrides(changes), "cluster": cluster}
+    api = _api()
+    best = api.tune(recipe, data, out=out or "", minutes=minutes, trials=trials, log=click.echo, **options)
+    click.echo(f"train it: wavefold train {best} --data {data}")
+
+
 @main.command(short_help="Fit one member of a run by itself.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("name", default="")

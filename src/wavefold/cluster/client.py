@@ -125,18 +125,27 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def fit_on(cluster: Cluster, training: Training, source: str, log: Log) -> None:
-    """Fit every unit of a training that is not done on a cluster's workers. source: path of its data.
+def fit_on(
+    cluster: Cluster,
+    training: Training,
+    source: str,
+    log: Log,
+    *,
+    units: Sequence[Unit] = (),
+    watch: Callable[[], None] | None = None,
+) -> None:
+    """Fit every unit of a training that is not done, or only the given ones, on a cluster's workers. source: path of its data.
 
-    log: receives a line while no worker is there, and for each that cannot take part. UserError if a unit fails for good, or if
-    a worker that is there at the start cannot take part; Interrupted on a signal. Units then save their state.
+    watch: called in place of a line of progress; may raise to end. log: receives a line while no worker is there, and for each
+    that cannot take part. UserError if a unit fails for good, or if a worker that is there at the start cannot take part;
+    Interrupted on a signal. Units then save their state.
     """
-    todo = [unit for unit in training.units if not unit.done]
+    todo = [unit for unit in units or training.units if not unit.done]
     if todo:
         order = _order(training, source)
         order.mark.touch()
         try:
-            _Leader(cluster, training, order, log).fit(todo)
+            _Leader(cluster, training, order, log, watch).fit(todo)
         finally:
             order.mark.unlink(missing_ok=True)
 
@@ -158,7 +167,8 @@ def _order(training: Training, source: str) -> Order:
 class _Leader:
     """The units of one training on a cluster: handed over, watched, tried again."""
 
-    def __init__(self, cluster: Cluster, training: Training, order: Order, log: Log) -> None:
+    def __init__(self, cluster: Cluster, training: Training, order: Order, log: Log, watch: Callable[[], None] | None) -> None:
+        self._watch = watch or self._show
         self._client, self._name = cluster.client, cluster.name
         self._training, self._order, self._log = training, order, log
         self._done = {unit.name for unit in training.units if unit.done}
@@ -235,7 +245,7 @@ class _Leader:
                 del self._flying[name]
                 self._running.pop(name, None)
                 self._end(name, future)
-        self._show()
+        self._watch()
 
     def _end(self, name: str, future: Future) -> None:
         """Take what came of a task: go on, try again, or raise its error."""

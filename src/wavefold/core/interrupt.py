@@ -91,11 +91,11 @@ def signals_wait() -> Iterator[None]:
     if _here is None:
         yield
         return
-    _here.waits = True
+    before, _here.waits = _here.waits, True
     try:
         yield
     finally:
-        _here.waits = False
+        _here.waits = before
     stop_if_asked()
 
 

@@ -89,6 +89,12 @@ class Training(Protocol):
     def fit(self, unit: Unit, monitor: TrainingMonitor) -> None:
         """Fit a unit, from its checkpoint if there is one, and save it in its folder."""
 
+    def choice(self) -> tuple[str, bool]:
+        """The metric by which the last stage chooses weights on the validation part, and whether higher is better."""
+
+    def validated(self, unit: Unit) -> float:
+        """That metric of a fitted member on its validation part; NaN if there is none."""
+
     def evaluate(self) -> None:
         """Evaluate the fitted units; scores.json is written last and marks the run as finished."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wavefold.core.device import make_deterministic, threads_set
@@ -14,11 +14,12 @@ from wavefold.training.monitor import ProgressView, TrainingMonitor
 PREPARE = "prepare"  # fold0/prepare: the transforms and synthetic samples of a fold
 
 
-def fit_units(training: Training) -> None:
-    """Fit every unit that is not done, one after another."""
-    done = {unit.name for unit in training.units if unit.done}  # asked once, so that several processes agree
-    with new_monitor(training, training.units) as monitor:
-        for unit in training.units:
+def fit_units(training: Training, units: Sequence[Unit] = (), watch: Callable[[], None] = lambda: None) -> None:
+    """Fit every unit that is not done, or only the given ones, one after another. watch: called after each epoch."""
+    units = units or training.units
+    done = {unit.name for unit in units if unit.done}  # asked once, so that several processes agree
+    with new_monitor(training, units, watch=watch) as monitor:
+        for unit in units:
             monitor.begin(training.samples(unit), title_of(training, unit), unit.folder)
             if unit.name not in done:
                 fit_unit(training, unit, monitor)
@@ -91,11 +92,16 @@ def find_unit(units: Sequence[Unit], name: str) -> Unit:
     return units[names.index(name)]
 
 
-def new_monitor(training: Training, units: Iterable[Unit], view: ProgressView | None = None) -> TrainingMonitor:
+def new_monitor(
+    training: Training,
+    units: Iterable[Unit],
+    view: ProgressView | None = None,
+    watch: Callable[[], None] = lambda: None,
+) -> TrainingMonitor:
     """The progress listener of some units. view: where progress is shown; a line on standard error by default."""
     epochs = [stage.epochs for stage in training.recipe.stage]
     total = sum(work_of(training, unit) for unit in units)
-    return TrainingMonitor(total, epochs, tensorboard=training.recipe.output.tensorboard, view=view)
+    return TrainingMonitor(total, epochs, tensorboard=training.recipe.output.tensorboard, view=view, watch=watch)
 
 
 def work_of(training: Training, unit: Unit) -> int:

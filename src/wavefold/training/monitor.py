@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -29,12 +29,19 @@ class ProgressView(Protocol):
 class TrainingMonitor:
     """Callbacks for several members, in turn. total: samples to process, over all of them; epochs: of each stage.
 
-    view: where progress is shown; a line on standard error by default.
+    view: where progress is shown; a line on standard error by default. watch: called after each epoch; may raise to end.
     """
 
     def __init__(
-        self, total: int, epochs: Sequence[int], *, tensorboard: bool = False, view: ProgressView | None = None
+        self,
+        total: int,
+        epochs: Sequence[int],
+        *,
+        tensorboard: bool = False,
+        view: ProgressView | None = None,
+        watch: Callable[[], None] = lambda: None,
     ) -> None:
+        self._watch = watch
         self._before_stage = [0, *accumulate(epochs)]
         self._epochs, self._tensorboard = sum(epochs), tensorboard
         self._view: ProgressView = Progress("training", max(1, total), "samples") if view is None else view
@@ -68,6 +75,7 @@ class TrainingMonitor:
         write_text(self._folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in state.history))
         if self._tensorboard and is_main_process():
             log_scalars(self._folder, state.history)
+        self._watch()
 
     def end(self, *, earlier: bool = False) -> None:
         """Called when a member is done; earlier: it was done in a previous session and must not raise this one's rate."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ from wavefold.tasks.frames.fit import (
     check_baselines,
     check_losses,
     fit_forecaster,
+    metrics_of,
     new_baseline,
     new_forecaster,
     scaling_of,
@@ -76,6 +79,18 @@ class FrameTraining:
     def fit(self, unit: Unit, monitor: TrainingMonitor) -> None:
         """Fit a member on the training windows."""
         fit_forecaster(self._context, unit, *self._scaled, monitor)
+
+    def choice(self) -> tuple[str, bool]:
+        """The last stage's metric for the validation windows, and whether higher is better."""
+        name = self.recipe.stage[-1].best
+        return name, metrics_of(self.recipe, 1.0)[name].higher_is_better
+
+    def validated(self, unit: Unit) -> float:
+        """That metric of a fitted member, as it was when its weights were kept."""
+        name, number = self.recipe.stage[-1].best, len(self.recipe.stage) - 1
+        lines = [json.loads(line) for line in (unit.folder / "metrics.jsonl").read_text().splitlines()]
+        kept = [float(line[name]) for line in lines if line["stage"] == number and line["kept"] and name in line]
+        return kept[-1] if kept else math.nan
 
     def evaluate(self) -> None:
         """Fit the baselines, score by lead and draw."""

@@ -6,7 +6,7 @@ import csv
 import inspect
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +78,22 @@ class SampleTraining:
     def fit(self, unit: Unit, monitor: TrainingMonitor) -> None:
         """Fit a member, or a baseline, on its fold's training part."""
         fit_member(self.recipe, unit, self._parts(unit.fold), monitor)
+
+    def choice(self) -> tuple[str, bool]:
+        """The last stage's metric for the validation part, and whether higher is better."""
+        metric = self._metric()
+        return metric.name, metric.higher_is_better
+
+    def validated(self, unit: Unit) -> float:
+        """That metric of a fitted member on its fold's validation samples."""
+        index = self._context.folds[unit.fold].validation
+        with np.load(unit.folder / "scores.npz", allow_pickle=False) as kept:
+            return self._metric().function(kept["validation"], target_of(self.recipe).truth(self._context.dataset)[index])
+
+    def _metric(self) -> Metric:
+        target = target_of(self.recipe)
+        metrics: Mapping[str, Metric] = target.metrics(target.outputs(self._context.dataset))
+        return metrics[self.recipe.stage[-1].best]
 
     def evaluate(self) -> None:
         """Combine, calibrate, decide and score; predict the test files."""
