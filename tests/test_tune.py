@@ -11,8 +11,9 @@ import pytest
 
 from wavefold import api
 from wavefold.core.errors import UserError
-from wavefold.recipe import Recipe
+from wavefold.recipe import Recipe, recipe_names
 from wavefold.tuning.study import Study
+from wavefold.tuning.trials import check_ranges
 
 pytest.importorskip("optuna", reason="optuna is not installed: pip install 'wavefold[tune]'")
 
@@ -134,6 +135,12 @@ def test_what_could_choose_by_the_test_part_or_is_no_range_is_refused(beats, tmp
     with pytest.raises(UserError, match=words):
         api.tune(recipe(**changes), beats, out=tmp_path / "search", trials=1, log=quiet)
     assert not list(tmp_path.glob("search/trial*"))
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if Recipe.load(name).tune])
+def test_the_ranges_of_our_recipes_can_be_searched(name):
+    check_ranges(Recipe.load(name))
+    assert Recipe.load(name).digest() == Recipe.load(name).with_({"tune": {}}).digest()
 
 
 def test_a_range_is_checked():

@@ -441,6 +441,9 @@ def _entries(node: list[object], head: str, whole: str) -> list[object]:
 def _first_problem(recipe: type[Recipe], error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
+    if problem["loc"][:1] == ("tune",) and len(problem["loc"]) > 1:
+        usual = f"{problem['input']!r}: expected a range, {{low = 1, high = 9}}, also with log = true or a step, or a list"
+        return f"tune.{problem['loc'][1]}: {problem['msg'] if problem['type'] == 'range' else usual}"
     if problem["type"] == "extra_forbidden":
         known = _keys_at(recipe, problem["loc"][:-1])
         return f"{place}: no such key; expected one of {listed(known)}{nearest(problem['loc'][-1], known)}"
