@@ -41,7 +41,8 @@ from wavefold.recipe import Recipe
 from wavefold.tasks.base import recipe_of
 from wavefold.tasks.frames.fit import new_forecaster
 from wavefold.tasks.frames.inference import Forecaster
-from wavefold.tasks.frames.run import begin_series, evaluate_source, fit_and_evaluate_frames
+from wavefold.tasks.frames.run import begin_series, evaluate_source
+from wavefold.tasks.units import fit_units
 
 HERE = Path(__file__).resolve().parent
 REAL = Path(os.environ.get("WAVEFOLD_DATA") or HERE.parents[1] / "shared" / "data")
@@ -194,8 +195,10 @@ def _on_digits(folder: Path, run_name: str, recipe: Recipe, steps: int, side: in
     shares = {"validation": CHOSEN / every, "test": TESTED / every}
     run = RunFolder(folder / run_name)
     with lock_folder(run.folder, fresh=False):
-        context = begin_series(recipe.with_({"split": {"way": "time", **shares}}), series, 1, run, simulated=True)
-        fit_and_evaluate_frames(context)
+        training = begin_series(recipe.with_({"split": {"way": "time", **shares}}), series, 1, run, simulated=True)
+        training.keep_parts()
+        fit_units(training)
+        training.evaluate()
     shown = {"mse-sum": (1, 5, 10), "ssim": (1, 5, 10), "mae-sum": (), "psnr": (), "sharpness": (10,)}
     _keep(run_name.split("-")[0], run.scores, shown, who=who, note=f"{count:,} sequences of {side} x {side}")
 

@@ -17,7 +17,18 @@ HERE = Path(__file__).resolve().parents[1]
 
 LONGEST = [
     f"test_{name}.py"
-    for name in ("use", "resume", "small_memory", "free_units", "processes", "readme", "new_tasks", "golden", "pipeline")
+    for name in (
+        "use",
+        "resume",
+        "small_memory",
+        "cluster",
+        "free_units",
+        "processes",
+        "readme",
+        "new_tasks",
+        "golden",
+        "pipeline",
+    )
 ]
 
 

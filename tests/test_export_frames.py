@@ -17,7 +17,8 @@ from wavefold.recipe import Recipe
 from wavefold.tasks.frames.export import export_forecaster, forecaster_module
 from wavefold.tasks.frames.inference import Forecaster, forecasts_of
 from wavefold.tasks.frames.reading import read_frames
-from wavefold.tasks.frames.run import begin_frames, fit_and_evaluate_frames
+from wavefold.tasks.frames.run import begin_frames
+from wavefold.tasks.units import fit_units
 from wavefold.transforms.frame_scale import FRAME_TRANSFORMS
 
 pytest.importorskip("onnxruntime")
@@ -67,9 +68,11 @@ def trained(folder: Path, members: list[dict[str, object]], prepare: list[dict[s
     }
     stage = {"loss": "mse", "epochs": 1, "learning_rate": 1e-3, "schedule": "constant", "optimiser": "adamw", "best": "mse"}
     recipe = Recipe.load("frames").with_({**changes, "stage": [stage], **more})
-    context = begin_frames(recipe, str(kept(folder)), RunFolder(folder / "run"), simulated=False)
-    fit_and_evaluate_frames(context)
-    return context.run
+    training = begin_frames(recipe, str(kept(folder)), RunFolder(folder / "run"), simulated=False)
+    training.keep_parts()
+    fit_units(training)
+    training.evaluate()
+    return training.run
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ SOURCE = Path(importlib.import_module("wavefold").__file__ or "").parent
 FILES = sorted(SOURCE.rglob("*.py"))
 OPTIONAL = (
     *("skops", "wfdb", "astropy", "imblearn", "lightgbm", "openpyxl", "pyarrow", "torch.utils.tensorboard"),
+    *("distributed", "dask", "optuna"),
     *("timm", "torchvision", "h5py", "hdf5plugin", "matplotlib", "xarray", "zarr", "h5netcdf", "PIL"),
 )
 

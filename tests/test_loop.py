@@ -176,12 +176,12 @@ def test_schedules_start_and_end_where_they_say():
 
 
 def test_the_rate_is_of_this_sessions_own_work(tmp_path):
-    monitor = TrainingMonitor([100, 100], [4, 0], nets=2)
-    monitor.skip_fold(100)  # 800 samples of an earlier session
-    monitor.begin(1, 100, "0 net", tmp_path)
-    monitor.end(True, earlier=True)  # 400 more
-    monitor.begin(1, 100, "1 net", tmp_path)
+    monitor = TrainingMonitor(1600, [4, 0])
+    for name in ("fold 1 of 2, 0 net", "fold 1 of 2, 1 net", "fold 2 of 2, 0 net"):  # 1,200 samples of an earlier session
+        monitor.begin(100, name, tmp_path)
+        monitor.end(earlier=True)
+    monitor.begin(100, "fold 2 of 2, 1 net", tmp_path)
     monitor.resume(TrainingState(epoch=1, batch=5), steps=10)  # and 150
     monitor.step(TrainingState(epoch=3, batch=5), steps=10)
-    line = monitor._progress.line(monitor._done, 10.0)
+    line = monitor._view.line(monitor._done, 10.0)
     assert line == "training   97 %  20 samples/s  2 s left"  # 1,550 of 1,600, 200 of them in these 10 s

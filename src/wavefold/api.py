@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavefold.cluster.client import Cluster, connected, fit_on
 from wavefold.core.device import main_process_first, make_deterministic
 from wavefold.core.errors import UserError, plural
 from wavefold.core.files import NO_ROOM
@@ -38,9 +39,11 @@ from wavefold.recipe import Recipe
 from wavefold.reports.page import write_page
 from wavefold.reports.score_table import score_rows
 from wavefold.serving.app import Limits, check_server, new_app, run_server
-from wavefold.tasks.base import Predicted, Scored, recipe_of, task_of
+from wavefold.tasks.base import Predicted, Scored, Training, Unit, recipe_of, task_of
 from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.predictions import check_target
+from wavefold.tasks.units import find_unit, fit_alone, fit_units, units_of
+from wavefold.tuning.trials import Plan, check_ranges, tune_recipe
 
 __all__ = [
     "Run",
@@ -48,6 +51,7 @@ __all__ = [
     "describe_nets",
     "describe_scores",
     "export",
+    "fit",
     "is_scan",
     "look",
     "open_run",
@@ -61,6 +65,8 @@ __all__ = [
     "serve",
     "simulate",
     "train",
+    "tune",
+    "units",
 ]
 
 Log = Callable[[str], None]
@@ -166,6 +172,8 @@ def train(
     overrides: Mapping[str, object] | None = None,
     fresh: bool = False,
     skip_bad: bool = False,
+    cluster: str = "",
+    prepare: bool = False,
     log: Log = print,
 ) -> Run:
     """Train a recipe on labelled data, or on simulated data if none are given, and score it on held-out samples.
@@ -177,18 +185,27 @@ def train(
     folder, runs/RECIPE or runs/RECIPE-quick by default. fresh: delete the run in that folder first. Repeating the call resumes
     where the last one
     stopped and gives bit-identical results. If only combination or evaluation changed, the trained members are reused.
+    cluster: where members are fitted, each fold's by themselves: local:4 for processes here, or a Dask scheduler's address or
+    .json file; with the same number of threads results are the same bits. prepare: only read and split the data and prepare
+    every fold, so that `fit` can fit each unit elsewhere; the call without it then scores.
     """
     chosen = resolve(recipe, quick=quick, overrides={**_named(data, labels, groups), **(overrides or {})}, skip_bad=skip_bad)
-    chosen = _with_matrix(chosen, labels)
+    chosen = _with_matrix(chosen, labels).with_({"tune": {}})
     chosen = chosen if is_path(data) else chosen.with_({"data.layout": "auto"})
     folder = Path(out or Path("runs") / (f"{chosen.name}-quick" if quick else chosen.name))
-    return _train(chosen, data, folder, (labels, groups), fresh=fresh, log=log)
+    if cluster and prepare:
+        raise UserError("--prepare: is for units that are fitted one by one; leave out --cluster")
+    with connected(cluster) if cluster else nullcontext() as found:
+        return _train(chosen, data, folder, (labels, groups), fresh=fresh, log=log, fit=partial(_fit, found, prepare))
 
 
 _Named = tuple[ArrayLike | None, ArrayLike | None]  # labels and groups: arrays, or names of columns
 
 
-def _train(recipe: Recipe, data: Data, out: Path, words: _Named, *, fresh: bool, log: Log) -> Run:
+_Fit = Callable[[Training, str, Log], bool]  # of a source; whether everything is fitted
+
+
+def _train(recipe: Recipe, data: Data, out: Path, words: _Named, *, fresh: bool, log: Log, fit: _Fit) -> Run:
     check(recipe)
     make_deterministic()
     path = str(data) if is_path(data) else ""
@@ -205,14 +222,86 @@ def _train(recipe: Recipe, data: Data, out: Path, words: _Named, *, fresh: bool,
         with main_process_first():
             source = _source(recipe, data, out, words, log)
             with _unkept(None if is_path(data) else Path(source), out):
-                fit_and_evaluate = task.begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
+                training = task.begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
         if not (out / "scores.json").exists():
             if is_main_process() and begun:
                 log(f"{out}: resuming where the last training stopped")
-            fit_and_evaluate()
+            training.keep_parts()
+            if not fit(training, source, log):
+                return Run(out)
+            training.evaluate()
     if is_main_process():
         log(describe_scores(RunFolder(out)))
     return Run(out)
+
+
+def _fit(cluster: Cluster | None, prepare: bool, training: Training, source: str, log: Log) -> bool:
+    """Fit the units of a training here or on a cluster, or only prepare its folds; returns whether all units are fitted."""
+    if cluster:
+        fit_on(cluster, training, source, log)
+    elif prepare:
+        for fold in dict.fromkeys(unit.fold for unit in training.units):
+            training.prepare(fold)
+        folder, count = training.run.folder, len(training.units)
+        log(f"{folder}: {plural(count, 'unit')} to fit, each by `wavefold unit {folder} NUMBER`, from 0 to {count - 1}")
+        return False
+    else:
+        fit_units(training)
+    return True
+
+
+@stop_on_signals()
+def fit(run: RunFolder, name: str, *, data: str = "", log: Log = print) -> Path:
+    """Fit one unit of a run that `train(prepare=True)`, or any training, has begun; returns the unit's folder.
+
+    name: fold0/member1, or its number in the order of `units`. data: the run's data, if they were moved. Resumes where it
+    stopped; a unit that is done stays as it is. UserError if another process is fitting it.
+    """
+    unit, source = find_unit(units(run), name), data or run.source
+    if unit.done:
+        log(f"{unit.name}: is fitted already")
+        return unit.folder
+    with _disk_errors(unit.folder, "no partial file was left; fix this and repeat the same command to resume"):
+        fit_alone(run, source, unit)
+    log(f"{unit.name}: fitted, in {unit.folder}")
+    return unit.folder
+
+
+def units(run: RunFolder) -> list[Unit]:
+    """The units of a run: its members in every fold, and the baselines that are fitted."""
+    return units_of(run)
+
+
+@stop_on_signals()
+def tune(
+    recipe: Recipe | str | Path,
+    data: str | Path,
+    *,
+    out: str | Path = "",
+    minutes: float | None = None,
+    trials: int = 30,
+    quick: bool = False,
+    overrides: Mapping[str, object] | None = None,
+    skip_bad: bool = False,
+    cluster: str = "",
+    log: Log = print,
+) -> Path:
+    """Search the ranges of a recipe's [tune]; returns the file of the best recipe, which `train` takes.
+
+    data: a path. Each trial is a run in the folder `out`, by default runs/RECIPE-tune; the validation part chooses, the test
+    part is not scored. minutes, trials: when to end, whichever comes first. cluster: as in `train`; one trial for each worker.
+    Repeating the call goes on where the last one stopped.
+    """
+    chosen = resolve(recipe, quick=quick, overrides=overrides, skip_bad=skip_bad)
+    check(chosen)
+    check_ranges(chosen)
+    make_deterministic()
+    folder = Path(out or Path("runs") / f"{chosen.name}-tune")
+    with (
+        connected(cluster) if cluster else nullcontext() as found,
+        _disk_errors(folder, "no partial file was left; fix this and repeat the same command to resume"),
+    ):
+        return tune_recipe(Plan(chosen, str(data), folder, trials, minutes, found, log))
 
 
 def _source(recipe: Recipe, data: Data, out: Path, words: _Named, log: Log) -> str:

@@ -48,6 +48,9 @@ SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Skip samples that cann
 SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value, such as stage.*.epochs=5.")
 
 
+CLUSTER = click.option("--cluster", default="", metavar="WHERE", help="Fit on local:4, tcp://host:8786 or scheduler.json.")
+
+
 class Words(click.Group):
     """Command group that prints errors as one line; user errors exit with 2, internal errors with 1."""
 
@@ -215,10 +218,78 @@ def pack(data: str, folder: Path, recipe: str | None, changes: tuple[str, ...], 
 @click.option("--quick", is_flag=True, help="Run the whole pipeline in seconds, with the recipe's [quick] values.")
 @click.option("--fresh", is_flag=True, help="Delete the run in the folder and start again.")
 @SKIP_BAD
-def train(recipe: str, data: str, out: Path | None, changes: tuple[str, ...], quick: bool, fresh: bool, skip_bad: bool) -> None:
-    """Train, score and save everything in one folder; repeat the same command to resume."""
+@CLUSTER
+@click.option("--prepare", is_flag=True, help="Only prepare every fold; `wavefold unit` then fits each member by itself.")
+def train(
+    recipe: str,
+    data: str,
+    out: Path | None,
+    changes: tuple[str, ...],
+    quick: bool,
+    fresh: bool,
+    skip_bad: bool,
+    cluster: str,
+    prepare: bool,
+) -> None:
+    """Train, score and save everything in one folder; repeat the same command to resume.
+
+    With --cluster the members of all folds are fitted side by side: by processes here (local:4) or on the workers of a Dask
+    scheduler (tcp://host:8786, or the .json file that it writes), which must see the run's folder and the data under the same
+    paths.
+    """
     options = {"quick": quick, "fresh": fresh, "skip_bad": skip_bad, "overrides": _overrides(changes)}
-    _api().train(recipe, data, out=out or "", log=click.echo, **options)
+    _api().train(recipe, data, out=out or "", log=click.echo, cluster=cluster, prepare=prepare, **options)
+
+
+@main.command(short_help="Search the ranges of a recipe's [tune].")
+@RECIPE
+@click.option("--data", type=Source(), required=True, help="Labelled file or folder.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the trials.  [default: runs/RECIPE-tune]")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="End after so many minutes.")
+@click.option("--trials", type=click.IntRange(1), default=30, show_default=True, help="End after so many trials.")
+@SET
+@click.option("--quick", is_flag=True, help="Search with the recipe's [quick] values.")
+@SKIP_BAD
+@CLUSTER
+def tune(
+    recipe: str,
+    data: str,
+    out: Path | None,
+    minutes: float | None,
+    trials: int,
+    changes: tuple[str, ...],
+    quick: bool,
+    skip_bad: bool,
+    cluster: str,
+) -> None:
+    """Search the ranges of a recipe's [tune] on the validation part; repeat the same command to go on.
+
+    Each trial is a run's folder, and is stopped early where it is behind the others. The test part is never scored. The best
+    recipe is written to best.toml in the folder: train it.
+    """
+    options = {"quick": quick, "skip_bad": skip_bad, "overrides": _overrides(changes), "cluster": cluster}
+    api = _api()
+    best = api.tune(recipe, data, out=out or "", minutes=minutes, trials=trials, log=click.echo, **options)
+    click.echo(f"train it: wavefold train {best} --data {data}")
+
+
+@main.command(short_help="Fit one member of a run by itself.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("name", default="")
+@click.option("--data", type=Source(), default="", help="The run's data, if they were moved.")
+def unit(run: Path, name: str, data: str) -> None:
+    """Fit one member of one fold of a run that `train --prepare` has begun; repeat the same command to resume.
+
+    NAME is fold0/member1, or a number from 0 as a Slurm job array has it; without NAME all units are listed. When all are
+    done, the train command without --prepare scores the run.
+    """
+    api = _api()
+    opened = api.open_run(run)
+    if name:
+        api.fit(opened, name, data=data, log=click.echo)
+        return
+    for number, one in enumerate(api.units(opened)):
+        click.echo(f"{number} {one.name} {'done' if one.done else 'to do'}")
 
 
 @main.command(short_help="Predict every sample of DATA, or search six scans.")

@@ -174,6 +174,23 @@ class Combine(Choice):
     threshold: float = Field(default=0.49, gt=0, lt=1)  # of the decision "thresholds"
 
 
+class Range(Section):
+    """A range of numbers to search: whole numbers if both ends are."""
+
+    low: int | float
+    high: int | float
+    log: bool = False  # even in the logarithm
+    step: int | float | None = None  # between values; None takes any
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high or (self.log and (self.low <= 0 or self.step is not None)):
+            raise PydanticCustomError(
+                "range", "expected low < high, and with log=true low > 0 and no step, got {given}", {"given": str(self)}
+            )
+        return self
+
+
 class Output(Section):
     """What is measured, and the baselines it is compared with."""
 
@@ -211,6 +228,7 @@ class Recipe(Section):
     stage: list[StageRecipe] = Field(min_length=1)
     combine: Combine = Combine()
     output: Output
+    tune: dict[str, Range | list[object]] = {}  # key -> what `wavefold tune` tries for it: a range, or a list of values
     quick: dict[str, object] = {}
 
     @model_validator(mode="after")
@@ -277,6 +295,8 @@ class Recipe(Section):
     def tree(self) -> dict[str, object]:
         """Plain values, as TOML holds them."""
         made: dict[str, object] = json.loads(self.model_dump_json(exclude_none=True))
+        if not self.tune:
+            del made["tune"]
         return made
 
     def toml(self) -> str:
@@ -367,7 +387,7 @@ _BARE = re.compile(r"[+-]?\.\d+")  # .01, which TOML only accepts as 0.01
 _BY_OPTIONS = ("csi", "fss", "bias", "ssim", "psnr")  # metrics that depend on output.thresholds, scales or range
 
 _NOT_LEARNED: Any = {  # what changes no member, as pydantic takes it
-    **dict.fromkeys(("name", "quick", "combine", "output"), True),
+    **dict.fromkeys(("name", "quick", "tune", "combine", "output"), True),
     "data": {"test", "skip_bad"},
     "batches": {"save_every"},
     "member": {"__all__": {"weight"}},
@@ -421,6 +441,9 @@ def _entries(node: list[object], head: str, whole: str) -> list[object]:
 def _first_problem(recipe: type[Recipe], error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
+    if problem["loc"][:1] == ("tune",) and len(problem["loc"]) > 1:
+        usual = f"{problem['input']!r}: expected a range, {{low = 1, high = 9}}, also with log = true or a step, or a list"
+        return f"tune.{problem['loc'][1]}: {problem['msg'] if problem['type'] == 'range' else usual}"
     if problem["type"] == "extra_forbidden":
         known = _keys_at(recipe, problem["loc"][:-1])
         return f"{place}: no such key; expected one of {listed(known)}{nearest(problem['loc'][-1], known)}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
+import threadpoolctl
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
@@ -24,6 +25,23 @@ def best_device() -> torch.device:
 def processor_threads() -> int:
     """Number of CPU threads this process may use: torch's setting, which OMP_NUM_THREADS controls."""
     return torch.get_num_threads()
+
+
+def thread_counts() -> dict[str, int]:
+    """Threads of torch, and of the pools that NumPy, SciPy and scikit-learn use ("blas", "openmp"): results depend on them."""
+    counts = {"torch": torch.get_num_threads()}
+    for pool in threadpoolctl.threadpool_info():
+        counts[pool["user_api"]] = max(pool["num_threads"], counts.get(pool["user_api"], 0))
+    return counts
+
+
+@contextmanager
+def threads_set(counts: Mapping[str, int]) -> Iterator[None]:
+    """Use as many threads as `thread_counts` found elsewhere; the library's pools return to theirs at the end."""
+    if "torch" in counts:
+        torch.set_num_threads(counts["torch"])
+    with threadpoolctl.threadpool_limits({name: count for name, count in counts.items() if name != "torch"}):
+        yield
 
 
 def seed_step(key: int) -> None:

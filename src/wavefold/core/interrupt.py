@@ -70,16 +70,32 @@ def stop_on_signals() -> Iterator[None]:
 
 
 @contextmanager
+def stop_on_request() -> Iterator[Callable[[], None]]:
+    """Let another thread stop the training inside the block, by calling what this yields: as a first signal would."""
+    global _here
+    before, signals = _here, _Signals()
+
+    def ask() -> None:
+        signals.number = signal.SIGTERM
+
+    _here = signals
+    try:
+        yield ask
+    finally:
+        _here = before
+
+
+@contextmanager
 def signals_wait() -> Iterator[None]:
     """Let a signal wait inside the block, which polls `asked_to_stop` and ends with its state saved."""
     if _here is None:
         yield
         return
-    _here.waits = True
+    before, _here.waits = _here.waits, True
     try:
         yield
     finally:
-        _here.waits = False
+        _here.waits = before
     stop_if_asked()
 
 

@@ -61,6 +61,7 @@ class RunInfo(_Record):
     torch: str = ""
     numpy: str = ""
     machine: str = ""
+    threads: Mapping[str, int] = {}  # of torch and of the libraries' pools; units that others fit use as many
     axis: tuple[float, ...] | None = None  # at 33 positions
     grid: tuple[float, ...] | None = None  # first, last, step
     attrs: Mapping[str, str] = {}  # what the source states of all signals or frames: signal, values' unit, clock

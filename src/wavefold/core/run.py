@@ -116,6 +116,30 @@ def lock_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
                 folder.rmdir()
 
 
+@contextmanager
+def lock_unit(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Lock the folder of a fold or of a member while something is fitted in it, and first delete a killed process's parts.
+
+    wait: until another process has left it; otherwise that is a UserError. Any process may hold such a lock, also while
+    another one holds the run's.
+    """
+    if not is_main_process():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise UserError(f"{folder}: another process is fitting here; wait for it, then repeat the command") from None
+    try:
+        for part in folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
 def _locked(folder: Path) -> BaseFileLock:
     """Acquire the lock of a run's folder; UserError if another process holds it."""
     lock = FileLock(folder / ".lock")
@@ -127,10 +151,18 @@ def _locked(folder: Path) -> BaseFileLock:
 
 
 def _sweep(folder: Path, *, fresh: bool) -> None:
-    """Delete a killed training's partial files, or all of the run's files if `fresh`."""
+    """Delete a killed training's partial files, or all of the run's files if `fresh`; not those that a unit is writing."""
+    if fresh:
+        for unit in folder.glob("fold*/*/"):
+            with lock_unit(unit, wait=False):
+                pass
     ours = [e for e in folder.iterdir() if _OURS.fullmatch(e.name) and e.name != ".lock"]
-    for path in ours if fresh else list(folder.rglob(".*.part")):
+    for path in ours if fresh else [p for p in folder.rglob(".*.part") if not _is_fold(p.relative_to(folder).parts[0])]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _is_fold(name: str) -> bool:
+    return name.startswith("fold")  # `lock_unit` deletes what is in these
 
 
 def _is_run(folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from numpy.typing import ArrayLike
@@ -16,15 +15,18 @@ from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
 from wavefold.reports.score_table import lead_table
 from wavefold.serving.handlers import ServedModel
+from wavefold.tasks.base import Unit
+from wavefold.tasks.frames.context import frame_units
 from wavefold.tasks.frames.explore import explore_frames
 from wavefold.tasks.frames.export import export_forecaster
 from wavefold.tasks.frames.forecasts import Forecasts, check_forecast_target
 from wavefold.tasks.frames.report import report_frames
 from wavefold.tasks.frames.run import (
     FrameScore,
+    FrameTraining,
     begin_frames,
-    fit_and_evaluate_frames,
     forecast,
+    rejoin_frames,
     score_frames,
     simulate_frames,
 )
@@ -64,9 +66,17 @@ class Forecasting:
         """Refused: frames are mapped or read on demand as they are."""
         raise UserError(f"{source}: frames are not packed; large .npy, NetCDF and Zarr files are read on demand as they are")
 
-    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
-        """Read, cut and split all data and open the run; returns what fits every member, then scores."""
-        return partial(fit_and_evaluate_frames, begin_frames(recipe, source, run, simulated=simulated))
+    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> FrameTraining:
+        """Read, cut and split all data, and create the run or reopen the same one."""
+        return begin_frames(recipe, source, run, simulated=simulated)
+
+    def rejoin(self, recipe: Recipe, source: str, run: RunFolder) -> FrameTraining:
+        """Read, cut and split the data of a run that another process has begun."""
+        return rejoin_frames(recipe, source, run)
+
+    def units(self, recipe: Recipe, run: RunFolder) -> list[Unit]:
+        """The members."""
+        return frame_units(run, recipe)
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Forecasts:
         """Forecast the frames after the end of every segment."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol, Self
 
 from wavefold.core.files import write_text
 from wavefold.core.process import is_main_process
@@ -15,58 +16,74 @@ from wavefold.training.checkpoint import TrainingState
 from wavefold.training.tensorboard import log_scalars
 
 
-class TrainingMonitor:
-    """Callbacks for a whole run. sizes: samples in each fold's training part; epochs: of each stage; nets: nets per fold."""
+class ProgressView(Protocol):
+    """Where progress is shown: a line on standard error (`Progress`), or elsewhere."""
 
-    def __init__(self, sizes: Sequence[int], epochs: Sequence[int], nets: int, *, tensorboard: bool = False) -> None:
+    def update(self, done: int, note: str = "") -> None:
+        """Report samples done, and what is being done."""
+
+    def skip(self, more: int) -> None:
+        """Count `more` as done before this session."""
+
+
+class TrainingMonitor:
+    """Callbacks for several members, in turn. total: samples to process, over all of them; epochs: of each stage.
+
+    view: where progress is shown; a line on standard error by default. watch: called after each epoch; may raise to end.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        epochs: Sequence[int],
+        *,
+        tensorboard: bool = False,
+        view: ProgressView | None = None,
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._watch = watch
         self._before_stage = [0, *accumulate(epochs)]
-        self._epochs, self._nets, self._folds, self._tensorboard = sum(epochs), nets, len(sizes), tensorboard
-        self._progress = Progress("training", max(1, nets * self._epochs * sum(sizes)), "samples")
+        self._epochs, self._tensorboard = sum(epochs), tensorboard
+        self._view: ProgressView = Progress("training", max(1, total), "samples") if view is None else view
         self._before = self._done = 0  # samples processed by finished members, and by the current one
 
-    def __enter__(self) -> TrainingMonitor:
-        self._progress.__enter__()
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.__exit__(kind, error, trace)
+        if isinstance(self._view, Progress):
+            self._view.__exit__(kind, error, trace)
 
-    def begin(self, fold: int, size: int, name: str, folder: Path) -> None:
-        """Start a member. size: samples of the fold's training part."""
-        self._size, self._folder = size, folder
-        self._name = f"fold {fold + 1} of {self._folds}, {name}"
-        self._progress.update(self._done, self._name)
+    def begin(self, size: int, name: str, folder: Path) -> None:
+        """Start a member. size: samples that it learns from in an epoch, 0 if it has no epochs; name: for people."""
+        self._size, self._name, self._folder = size, name, folder
+        self._view.update(self._done, self._name)
 
     def resume(self, state: TrainingState, steps: int) -> None:
         """Resume a net from its state; `steps` per epoch."""
         self._at(state, steps)
-        self._progress.skip(self._done - self._before)
+        self._view.skip(self._done - self._before)
 
     def step(self, state: TrainingState, steps: int) -> None:
         """Called after each batch: `steps` batches of the epoch are done."""
         self._at(state, steps)
         best = f", best {state.best:.4f}" if state.best is not None else ""
-        self._progress.update(self._done, f"{self._name}, epoch {self._epoch(state) + 1} of {self._epochs}{best}")
+        self._view.update(self._done, f"{self._name}, epoch {self._epoch(state) + 1} of {self._epochs}{best}")
 
     def epoch(self, state: TrainingState) -> None:
         """Called after each epoch: writes its metrics to the run."""
         write_text(self._folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in state.history))
         if self._tensorboard and is_main_process():
             log_scalars(self._folder, state.history)
+        self._watch()
 
-    def end(self, net: bool, *, earlier: bool = False) -> None:
+    def end(self, *, earlier: bool = False) -> None:
         """Called when a member is done; earlier: it was done in a previous session and must not raise this one's rate."""
         before = self._done
-        self._before += self._epochs * self._size if net else 0
+        self._before += self._epochs * self._size
         self._done = self._before
         if earlier:
-            self._progress.skip(self._done - before)
-
-    def skip_fold(self, size: int) -> None:
-        """Count a fold that was done in an earlier session."""
-        self._before += self._nets * self._epochs * size
-        self._done = self._before
-        self._progress.skip(self._nets * self._epochs * size)
+            self._view.skip(self._done - before)
 
     def _epoch(self, state: TrainingState) -> int:
         return self._before_stage[min(state.stage, len(self._before_stage) - 1)] + state.epoch

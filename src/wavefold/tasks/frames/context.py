@@ -8,7 +8,8 @@ from pathlib import Path
 from wavefold.core.run import RUN_FORMAT, RunFolder
 from wavefold.data.series import Series, Windows
 from wavefold.data.windows import TimeSplit
-from wavefold.recipe import Member, Recipe, digest_of
+from wavefold.recipe import Recipe, digest_of
+from wavefold.tasks.base import Unit
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class ForecastContext:
     targets: int  # number of leading channels to forecast
 
     @property
-    def members(self) -> list[tuple[int, Member, Path]]:
-        """The members with their numbers and folders."""
-        return [(n, m, self.run.member(0, n, m.model)) for n, m in enumerate(self.recipe.member)]
+    def units(self) -> list[Unit]:
+        """Every member, in the one fold."""
+        return frame_units(self.run, self.recipe)
 
     @property
     def folder(self) -> Path:
@@ -37,6 +38,11 @@ class ForecastContext:
         """A digest of everything scores.json depends on besides the members."""
         weights = [m.weight for m in self.recipe.member]
         return digest_of([self.recipe.tree()["output"], weights, RUN_FORMAT, _SCORES])
+
+
+def frame_units(run: RunFolder, recipe: Recipe) -> list[Unit]:
+    """Every member, in the one fold; the time that it took, seconds.json, marks it as done."""
+    return [Unit(0, n, m, run.member(0, n, m.model), "seconds.json") for n, m in enumerate(recipe.member)]
 
 
 _SCORES = 2  # version of what scores.json holds; finished runs of earlier ones are scored again

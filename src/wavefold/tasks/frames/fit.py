@@ -19,6 +19,7 @@ from wavefold.evaluation.forecast_metrics import FrameMetric, FrameScores, metri
 from wavefold.models.forecast_baselines import BASELINES, FrameBaseline
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Member, Recipe, StageRecipe
+from wavefold.tasks.base import Unit
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.reading import frames_of, sections
 from wavefold.training.checkpoint import CheckpointFile
@@ -33,18 +34,6 @@ from wavefold.transforms.frame_scaling import FrameScaling, frames_at
 from wavefold.transforms.mirror import FRAME_AUGMENTATIONS
 
 _CHECKED = 256  # most validation windows evaluated after each epoch, evenly spread
-
-
-def fit_members(context: ForecastContext, monitor: TrainingMonitor) -> None:
-    """Fit every member on the training part; the scaling was fitted when the run began."""
-    scaling = scaling_of(context.recipe).load(context.folder / "prepare.npz")
-    scaled = scaling.apply(context.series)
-    for number, member, folder in context.members:
-        monitor.begin(0, len(context.split.train), f"{number} {member.model}", folder)
-        there = (folder / "seconds.json").exists()
-        if not there:
-            _fit_net(context, number, member, scaled, scaling, monitor)
-        monitor.end(True, earlier=there)
 
 
 def scaling_of(recipe: Recipe) -> FrameScaling:
@@ -142,12 +131,15 @@ def _losses_in(stage: StageRecipe) -> list[str]:
     return [stage.loss, *(str(part.get("loss")) for part in parts if isinstance(part, Mapping))]
 
 
-def _fit_net(
-    context: ForecastContext, number: int, member: Member, scaled: Series, scaling: FrameScaling, monitor: TrainingMonitor
+def fit_forecaster(
+    context: ForecastContext, unit: Unit, scaled: Series, scaling: FrameScaling, monitor: TrainingMonitor
 ) -> None:
-    """Train one net through the recipe's stages and save its weights; seconds.json marks it as done."""
-    recipe, folder, device = context.recipe, context.run.member(0, number, member.model), best_device()
-    key = make_key(recipe.seed, 0, -2, member.seed) if member.seed is not None else make_key(recipe.seed, 0, number)
+    """Train one net through the recipe's stages and save its weights; seconds.json marks it as done.
+
+    scaled: the frames after `scaling`, which was fitted when the run began.
+    """
+    recipe, member, folder, device = context.recipe, unit.member, unit.folder, best_device()
+    key = make_key(recipe.seed, 0, -2, member.seed) if member.seed is not None else make_key(recipe.seed, 0, int(unit.number))
     model = new_forecaster(member, len(scaled.channels), context.targets, recipe, key).to(device)
     part = _part(context, scaled, device)
     stages = [frame_stage(stage, i, context, key) for i, stage in enumerate(recipe.stage)]

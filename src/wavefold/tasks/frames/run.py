@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from wavefold.data.lazy import part_of
 from wavefold.data.series import Series, Windows
 from wavefold.recipe import Recipe, digest_of
 from wavefold.reports.score_table import lead_table
-from wavefold.tasks.base import new_run_info
+from wavefold.tasks.base import Unit, check_same_data, new_run_info
 from wavefold.tasks.frames.climatology import with_climatology, without_climatology
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.doubts import doubts
@@ -31,7 +34,8 @@ from wavefold.tasks.frames.evaluate import Evaluation, evaluate_windows, evaluat
 from wavefold.tasks.frames.fit import (
     check_baselines,
     check_losses,
-    fit_members,
+    fit_forecaster,
+    metrics_of,
     new_baseline,
     new_forecaster,
     scaling_of,
@@ -51,15 +55,59 @@ from wavefold.tasks.frames.reading import (
     with_truth,
 )
 from wavefold.training.monitor import TrainingMonitor
-from wavefold.transforms.frame_scaling import frames_at
+from wavefold.transforms.frame_scaling import FrameScaling, frames_at
 
 
-def begin_frames(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> ForecastContext:
+class FrameTraining:
+    """A training on frames: what `Training` in `tasks/base.py` asks. The scaling was fitted when the run began."""
+
+    def __init__(self, context: ForecastContext) -> None:
+        self.run, self.recipe, self.units = context.run, context.recipe, context.units
+        self._context = context
+
+    def samples(self, unit: Unit) -> int:
+        """Windows of the training part."""
+        return len(self._context.split.train)
+
+    def keep_parts(self) -> None:
+        """Write splits.csv and seen.npy."""
+        _keep_parts(self._context)
+
+    def prepare(self, fold: int) -> None:
+        """Do nothing: frames have no synthetic samples."""
+
+    def fit(self, unit: Unit, monitor: TrainingMonitor) -> None:
+        """Fit a member on the training windows."""
+        fit_forecaster(self._context, unit, *self._scaled, monitor)
+
+    def choice(self) -> tuple[str, bool]:
+        """The last stage's metric for the validation windows, and whether higher is better."""
+        name = self.recipe.stage[-1].best
+        return name, metrics_of(self.recipe, 1.0)[name].higher_is_better
+
+    def validated(self, unit: Unit) -> float:
+        """That metric of a fitted member, as it was when its weights were kept."""
+        name, number = self.recipe.stage[-1].best, len(self.recipe.stage) - 1
+        lines = [json.loads(line) for line in (unit.folder / "metrics.jsonl").read_text().splitlines()]
+        kept = [float(line[name]) for line in lines if line["stage"] == number and line["kept"] and name in line]
+        return kept[-1] if kept else math.nan
+
+    def evaluate(self) -> None:
+        """Fit the baselines, score by lead and draw."""
+        evaluate_frames(self._context)
+
+    @cached_property
+    def _scaled(self) -> tuple[Series, FrameScaling]:
+        scaling = scaling_of(self.recipe).load(self._context.folder / "prepare.npz")
+        return scaling.apply(self._context.series), scaling
+
+
+def begin_frames(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> FrameTraining:
     """Read, cut and split all data before training, so that errors are raised early."""
     return begin_series(recipe, *read_frames(recipe, source), run, simulated=simulated)
 
 
-def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *, simulated: bool = False) -> ForecastContext:
+def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *, simulated: bool = False) -> FrameTraining:
     """Do the same for frames in memory. targets: number of leading channels to forecast."""
     windows = windows_in(recipe, series)
     recipe, _ = with_climatology(recipe, series)
@@ -76,23 +124,25 @@ def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *
     start_run(run.folder, _info_of(context, simulated), recipe.toml(), context.scores_digest)
     if fresh:
         scaling.save(kept)
-    return context
+    return FrameTraining(context)
 
 
-def fit_and_evaluate_frames(context: ForecastContext) -> None:
-    """Fit and evaluate; scores.json is written last and marks the run as done."""
-    _keep_parts(context)
-    epochs = [stage.epochs for stage in context.recipe.stage]
-    with TrainingMonitor(
-        [len(context.split.train)], epochs, len(context.members), tensorboard=context.recipe.output.tensorboard
-    ) as monitor:
-        fit_members(context, monitor)
+def rejoin_frames(recipe: Recipe, source: str, run: RunFolder) -> FrameTraining:
+    """Read, cut and split the data of a run that another process has begun."""
+    series, targets = read_frames(recipe, source)
+    check_same_data(run, source, _data_digest(series))
+    windows = windows_in(recipe, series)
+    return FrameTraining(ForecastContext(run, recipe, series, windows, split_windows(recipe, windows), targets))
+
+
+def evaluate_frames(context: ForecastContext) -> None:
+    """Evaluate a run whose members are fitted; scores.json is written last and marks the run as finished."""
     if not is_main_process():
         return
     begun = time.monotonic()
     _keep_baselines(context)
     results = _results(context)
-    seconds = sum(float((folder / "seconds.json").read_text()) for _, _, folder in context.members)
+    seconds = sum(float((unit.folder / "seconds.json").read_text()) for unit in context.units)
     took = {"seconds": round(seconds + time.monotonic() - begun, 1), "judged": context.scores_digest}
     write_json(context.run.folder / "scores.json", {**results.as_json(), **took})
 
@@ -218,7 +268,7 @@ def _info_of(context: ForecastContext, simulated: bool) -> RunInfo:
     series, train = context.series, context.windows.take(context.split.train)
     return new_run_info(
         context.recipe,
-        digest_of([series.digest, list(series.channels), list(series.frames.shape)]),
+        _data_digest(series),
         source=series.source,
         simulated=simulated,
         samples=len(context.windows),
@@ -237,6 +287,10 @@ def _info_of(context: ForecastContext, simulated: bool) -> RunInfo:
         range=training_range(series, train, context.targets),
         folds=1,
     )
+
+
+def _data_digest(series: Series) -> str:
+    return digest_of([series.digest, list(series.channels), list(series.frames.shape)])
 
 
 def _keep_parts(context: ForecastContext) -> None:

@@ -9,6 +9,7 @@ from wavefold.core.run import RUN_FORMAT, RunFolder
 from wavefold.data.dataset import Dataset
 from wavefold.data.split import Fold
 from wavefold.recipe import Member, Recipe, digest_of
+from wavefold.tasks.base import Unit
 
 BASELINE = "baseline"  # in place of a member number in the folder of a baseline's scores
 
@@ -26,8 +27,12 @@ class Context:
     @property
     def members(self) -> list[tuple[int | str, Member]]:
         """The members with their numbers; the baselines come last."""
-        members: list[tuple[int | str, Member]] = list(enumerate(self.recipe.member))
-        return members + [(BASELINE, Member(model=name)) for name in self.recipe.output.compared]
+        return members_of(self.recipe)
+
+    @property
+    def units(self) -> list[Unit]:
+        """Every member and baseline of every fold."""
+        return sample_units(self.run, self.recipe, len(self.folds))
 
     @property
     def scores_digest(self) -> str:
@@ -38,6 +43,18 @@ class Context:
         return digest_of(
             [tree["combine"], weights, tree["output"], [t.digest for t in self.tests], left_out, RUN_FORMAT, SCORES_FORMAT]
         )
+
+
+def members_of(recipe: Recipe) -> list[tuple[int | str, Member]]:
+    """The members of a recipe with their numbers; the baselines come last."""
+    members: list[tuple[int | str, Member]] = list(enumerate(recipe.member))
+    return members + [(BASELINE, Member(model=name)) for name in recipe.output.compared]
+
+
+def sample_units(run: RunFolder, recipe: Recipe, folds: int) -> list[Unit]:
+    """Every member and baseline of every fold; a unit's predictions, scores.npz, mark it as done."""
+    pairs = [(fold, number, member) for fold in range(folds) for number, member in members_of(recipe)]
+    return [Unit(fold, n, member, run.member(fold, n, member.model), "scores.npz") for fold, n, member in pairs]
 
 
 def baseline_file(name: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,18 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wavefold.core.device import best_device, main_process_first, seed_step
+from wavefold.core.device import best_device, seed_step
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_arrays, write_json
 from wavefold.core.process import is_main_process
 from wavefold.core.random import key as make_key
 from wavefold.core.registry import build_part, pick
+from wavefold.core.run import lock_unit
 from wavefold.data.dataset import Floats, Ints, Signals, shape_words
 from wavefold.data.lazy import Lazy, blocks_of, by_blocks
 from wavefold.data.split import Fold
 from wavefold.models import MODELS, prepare_for_prediction
 from wavefold.models.views import Views
 from wavefold.recipe import Member, Recipe, StageRecipe, Step
+from wavefold.tasks.base import Unit
 from wavefold.tasks.samples.context import BASELINE, Context
 from wavefold.tasks.samples.kinds import LossChoice, State, Truth
 from wavefold.tasks.samples.target import Target, losses_of, target_of
@@ -40,21 +43,10 @@ from wavefold.transforms import AUGMENTATIONS, BALANCERS, MIXERS, TRANSFORMS
 Values = NDArray[np.float64]
 
 
-def fit_fold(context: Context, fold: Fold, monitor: TrainingMonitor) -> None:
-    """Fit every member, and the baseline, on the training part of one fold."""
-    folders = [(n, m, context.run.member(fold.number, n, m.model)) for n, m in context.members]
-    if all((folder / "scores.npz").exists() for _, _, folder in folders):
-        monitor.skip_fold(len(fold.train))
-        return
-    with main_process_first():
-        prepared = prepare_fold(context, fold)
-    for number, member, folder in folders:
-        monitor.begin(fold.number, len(fold.train), f"{number} {member.model}", folder)
-        there = (folder / "scores.npz").exists()
-        if not there:
-            member_fit = MemberFit(context.recipe, member, prepared, folder, _member_key(context.recipe, member, number, fold))
-            (_fit_net if member.model in MODELS else _fit_at_once)(member_fit, monitor)
-        monitor.end(member.model in MODELS, earlier=there)
+def fit_member(recipe: Recipe, unit: Unit, prepared: Prepared, monitor: TrainingMonitor) -> None:
+    """Fit a member, or a baseline, on the training part of one fold."""
+    fit = MemberFit(recipe, unit.member, prepared, unit.folder, _member_key(recipe, unit))
+    (_fit_net if unit.member.model in MODELS else _fit_at_once)(fit, monitor)
 
 
 @dataclass(frozen=True)
@@ -93,7 +85,33 @@ class MemberFit:
 
 
 def prepare_fold(context: Context, fold: Fold) -> Prepared:
-    """Run the recipe's steps in order: fit transforms on the training part, apply them to all parts, and balance samples."""
+    """The signals and truth of a fold's parts as members get them.
+
+    The first process that asks fits the transforms, makes the synthetic samples and writes both to the fold's folder; others
+    wait meanwhile, and load them.
+    """
+    folder = context.run.folder / f"fold{fold.number}"
+    if not (folder / "prepare.npz").exists():
+        with lock_unit(folder):
+            if not (folder / "prepare.npz").exists():
+                return _run_steps(context, fold, None)
+    return _run_steps(context, fold, _kept_states(folder / "prepare.npz"))
+
+
+def _kept_states(path: Path) -> dict[str, NDArray[np.generic]] | None:
+    """The states of a fold's fitted transforms, as "number.name"; None if the file is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return {name: kept[name] for name in kept}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _run_steps(context: Context, fold: Fold, kept: Mapping[str, NDArray[np.generic]] | None) -> Prepared:
+    """Run the recipe's steps in order: fit transforms on the training part, apply them to all parts, and balance samples.
+
+    kept: states of transforms that were fitted before; None to fit them, and to write their states.
+    """
     dataset, target, folder = context.dataset, target_of(context.recipe), context.run.folder / f"fold{fold.number}"
     every, indexes = target.truth(dataset), (fold.train, fold.validation, fold.test)
     parts = [by_blocks(lambda block: block, dataset.signals, folder, index) for index in indexes]
@@ -102,7 +120,10 @@ def prepare_fold(context: Context, fold: Fold) -> Prepared:
     for number, step in enumerate(context.recipe.prepare):
         if step.step in TRANSFORMS:
             transform = build_part(TRANSFORMS, step.step, step.options, f"prepare.{number}")
-            transform.fit(parts[0], truth)
+            if kept is None:
+                transform.fit(parts[0], truth)
+            else:
+                transform.load({k.removeprefix(f"{number}."): v for k, v in kept.items() if k.startswith(f"{number}.")})
             parts = [by_blocks(transform.apply, part, folder) for part in parts]
             states |= {f"{number}.{name}": value for name, value in transform.state().items()}
         elif step.step in BALANCERS:
@@ -111,16 +132,10 @@ def prepare_fold(context: Context, fold: Fold) -> Prepared:
             parts[0], truth = np.concatenate([there, made[0]]), np.concatenate([truth, made[1]])
             samples = np.concatenate([samples, len(every) + np.arange(len(made[1]))])
     scaling = target.scaling(truth)
-    write_arrays(folder / "prepare.npz", {**states, **{f"truth.{name}": value for name, value in scaling.items()}})
+    if kept is None:
+        write_arrays(folder / "prepare.npz", {**states, **{f"truth.{name}": value for name, value in scaling.items()}})
     train, validation, test = parts
     return Prepared(target.outputs(dataset), train, truth, scaling, samples, validation, every[fold.validation], test)
-
-
-def new_monitor(context: Context) -> TrainingMonitor:
-    """The progress listener of a training run, over all its folds and nets."""
-    nets = sum(member.model in MODELS for member in context.recipe.member)
-    epochs = [stage.epochs for stage in context.recipe.stage]
-    return TrainingMonitor([len(f.train) for f in context.folds], epochs, nets, tensorboard=context.recipe.output.tensorboard)
 
 
 def new_net(member: Member, shape: Sequence[int], width: int, key: int, place: str = "member") -> nn.Module:
@@ -261,10 +276,10 @@ def _keep_scores(fit: MemberFit, predict: Callable[[Signals], Values]) -> None:
     write_arrays(fit.folder / "scores.npz", {part: predict(getattr(fit.prepared, part)) for part in ("validation", "test")})
 
 
-def _member_key(recipe: Recipe, member: Member, number: int | str, fold: Fold) -> int:
-    if member.seed is not None:
-        return make_key(recipe.seed, fold.number, -2, member.seed)  # distinct from the keys of members without a seed
-    return make_key(recipe.seed, fold.number, -1 if number == BASELINE else int(number))
+def _member_key(recipe: Recipe, unit: Unit) -> int:
+    if unit.member.seed is not None:
+        return make_key(recipe.seed, unit.fold, -2, unit.member.seed)  # distinct from the keys of members without a seed
+    return make_key(recipe.seed, unit.fold, -1 if unit.number == BASELINE else int(unit.number))
 
 
 def _stage(fit: MemberFit, number: int, stage: StageRecipe) -> Stage:

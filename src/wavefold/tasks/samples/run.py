@@ -6,12 +6,13 @@ import csv
 import inspect
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from wavefold.core.device import main_process_first
 from wavefold.core.errors import UserError, plural
 from wavefold.core.files import write_json, write_text
 from wavefold.core.process import is_main_process
@@ -25,11 +26,12 @@ from wavefold.evaluation.intervals import paired_difference
 from wavefold.evaluation.metric import Metric
 from wavefold.evaluation.metrics import Score, cut_score, score
 from wavefold.evaluation.standing import standing
+from wavefold.models import MODELS
 from wavefold.recipe import Recipe
-from wavefold.tasks.base import new_run_info
+from wavefold.tasks.base import Unit, check_same_data, new_run_info
 from wavefold.tasks.samples.context import Context, baseline_file
 from wavefold.tasks.samples.evaluate import decide_prior, decision_of, evaluate
-from wavefold.tasks.samples.fit import fit_fold, new_monitor
+from wavefold.tasks.samples.fit import Prepared, fit_member, prepare_fold
 from wavefold.tasks.samples.inference import predictions_for
 from wavefold.tasks.samples.kinds import Truth, Values
 from wavefold.tasks.samples.predictions import Predictions, write_predictions
@@ -47,11 +49,65 @@ from wavefold.tasks.samples.reading import (
 )
 from wavefold.tasks.samples.target import target_of
 from wavefold.tasks.samples.validation import check_fits
+from wavefold.training.monitor import TrainingMonitor
 
 Log = Callable[[str], None]
 
 
-def begin_samples(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Context:
+class SampleTraining:
+    """A training on labelled samples: what `Training` in `tasks/base.py` asks."""
+
+    def __init__(self, context: Context) -> None:
+        self.run, self.recipe, self.units = context.run, context.recipe, context.units
+        self._context = context
+        self._prepared: dict[int, Prepared] = {}  # the parts of the fold that was asked for last
+
+    def samples(self, unit: Unit) -> int:
+        """Samples of the fold's training part for a net, 0 for a member without epochs."""
+        return len(self._context.folds[unit.fold].train) if unit.member.model in MODELS else 0
+
+    def keep_parts(self) -> None:
+        """Write splits.csv and seen.npy."""
+        _keep_splits(self._context)
+
+    def prepare(self, fold: int) -> None:
+        """Fit the fold's transforms and make its synthetic samples."""
+        if not (self.run.folder / f"fold{fold}" / "prepare.npz").exists():
+            self._parts(fold)
+
+    def fit(self, unit: Unit, monitor: TrainingMonitor) -> None:
+        """Fit a member, or a baseline, on its fold's training part."""
+        fit_member(self.recipe, unit, self._parts(unit.fold), monitor)
+
+    def choice(self) -> tuple[str, bool]:
+        """The last stage's metric for the validation part, and whether higher is better."""
+        metric = self._metric()
+        return metric.name, metric.higher_is_better
+
+    def validated(self, unit: Unit) -> float:
+        """That metric of a fitted member on its fold's validation samples."""
+        index = self._context.folds[unit.fold].validation
+        with np.load(unit.folder / "scores.npz", allow_pickle=False) as kept:
+            return self._metric().function(kept["validation"], target_of(self.recipe).truth(self._context.dataset)[index])
+
+    def _metric(self) -> Metric:
+        target = target_of(self.recipe)
+        metrics: Mapping[str, Metric] = target.metrics(target.outputs(self._context.dataset))
+        return metrics[self.recipe.stage[-1].best]
+
+    def evaluate(self) -> None:
+        """Combine, calibrate, decide and score; predict the test files."""
+        evaluate_samples(self._context)
+
+    def _parts(self, fold: int) -> Prepared:
+        if fold not in self._prepared:
+            self._prepared.clear()  # one fold at a time is in memory
+            with main_process_first():
+                self._prepared[fold] = prepare_fold(self._context, self._context.folds[fold])
+        return self._prepared[fold]
+
+
+def begin_samples(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> SampleTraining:
     """Read and split all data before training, so that problems are reported early."""
     dataset = read_for(recipe, source)
     named = [Path(recipe.data.test)] if recipe.data.test else test_files(source)
@@ -62,15 +118,18 @@ def begin_samples(recipe: Recipe, source: str, run: RunFolder, *, simulated: boo
     context = Context(run, recipe, dataset, tests, folds)
     start_run(run.folder, info.model_copy(update={"folds": len(folds)}), recipe.toml(), context.scores_digest)
     _keep_left_out(context)
-    return context
+    return SampleTraining(context)
 
 
-def fit_and_evaluate_samples(context: Context) -> None:
-    """Fit every fold, then score; scores.json is written last and marks the run as finished."""
-    _keep_splits(context)
-    with new_monitor(context) as monitor:
-        for fold in context.folds:
-            fit_fold(context, fold, monitor)
+def rejoin_samples(recipe: Recipe, source: str, run: RunFolder) -> SampleTraining:
+    """Read and split the data of a run that another process has begun; test files are left to that one."""
+    dataset = read_for(recipe, source)
+    check_same_data(run, source, data_digest(recipe, dataset))
+    return SampleTraining(Context(run, recipe, dataset, [], split_samples(recipe, dataset)))
+
+
+def evaluate_samples(context: Context) -> None:
+    """Score a run whose units are fitted; scores.json is written last and marks the run as finished."""
     if not is_main_process():
         return
     begun = time.monotonic()
@@ -230,5 +289,4 @@ def _keep_splits(context: Context) -> None:
 
 def _seconds(context: Context) -> float:
     """Seconds spent on fitting, over all sessions."""
-    folders = [context.run.member(f.number, n, m.model) for f in context.folds for n, m in context.members]
-    return sum(float((folder / "seconds.json").read_text()) for folder in folders)
+    return sum(float((unit.folder / "seconds.json").read_text()) for unit in context.units)

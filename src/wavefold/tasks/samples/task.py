@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,8 @@ from wavefold.recipe import Recipe
 from wavefold.reports.page import Page
 from wavefold.reports.score_table import score_table
 from wavefold.serving.handlers import ServedModel
+from wavefold.tasks.base import Unit
+from wavefold.tasks.samples.context import sample_units
 from wavefold.tasks.samples.explore import explore_samples
 from wavefold.tasks.samples.export import export_run
 from wavefold.tasks.samples.parts import predict_to_file
@@ -25,10 +26,11 @@ from wavefold.tasks.samples.predictions import Predictions, check_target
 from wavefold.tasks.samples.reading import how_of
 from wavefold.tasks.samples.report import report_samples
 from wavefold.tasks.samples.run import (
+    SampleTraining,
     begin_samples,
     file_to_predict,
-    fit_and_evaluate_samples,
     predict_samples,
+    rejoin_samples,
     score_samples,
     simulate_samples,
 )
@@ -76,9 +78,17 @@ class SampleTask(Target):
         """Pack a source's samples, with the columns that the recipe names."""
         return pack(source, folder, how_of(recipe), workers=workers)
 
-    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> Callable[[], None]:
-        """Read and split all data and open the run; returns what fits every fold, then scores."""
-        return partial(fit_and_evaluate_samples, begin_samples(recipe, source, run, simulated=simulated))
+    def begin(self, recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> SampleTraining:
+        """Read and split all data, and create the run or reopen the same one."""
+        return begin_samples(recipe, source, run, simulated=simulated)
+
+    def rejoin(self, recipe: Recipe, source: str, run: RunFolder) -> SampleTraining:
+        """Read and split the data of a run that another process has begun."""
+        return rejoin_samples(recipe, source, run)
+
+    def units(self, recipe: Recipe, run: RunFolder) -> list[Unit]:
+        """The members and baselines of every fold."""
+        return sample_units(run, recipe, run.metadata.folds)
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Predictions:
         """Predict every sample of a source, in order."""
