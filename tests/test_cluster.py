@@ -174,7 +174,8 @@ def test_with_a_worker_killed_in_a_fold_the_bits_are_the_same(sources, in_turn, 
             assert list(run.glob("fold*/*/state.pt")), "the fold was over before a worker could be killed"
         _, errors = leader.communicate(timeout=240)
     assert leader.returncode == 0, errors
-    assert {line for line in errors.splitlines() if not line.startswith("training ")} == set()
+    ours = [line for line in errors.splitlines() if " - distributed." not in line]  # Dask may say that it restarts a worker
+    assert [line for line in ours if not line.startswith("training ")] == [], errors
     assert results(run) == in_turn("heartbeat")
     assert not list(run.rglob(".*.part"))
 
