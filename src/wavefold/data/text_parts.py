@@ -68,44 +68,31 @@ def spans_of(path: Path, rows: int, *, header: bool) -> tuple[list[Span], int]:
     A row is a line that is not blank, whether or not it can be read.
     """
     spans, here, counted = list[Span](), Span(0, 0, 1, 0), -int(header)
+    at, line = 0, 1
     with open(path, "rb") as raw, Progress(f"scanning {path.name}", path.stat().st_size, "bytes") as progress:
-        at, line = 0, 1
-        for text in _lines(unpacked(raw, path), path.name):
-            if not line % _SHOWN:
-                progress.update(raw.tell())
-            at, line = at + len(text), line + 1
-            counted += bool(text.strip(_BLANK + b"\n"))
-            if counted - here.row == rows:
-                spans.append(Span(here.start, at, here.line, here.row))
-                here = Span(at, at, line, counted)
+        for lines in _raw_lines(unpacked(raw, path), path.name):
+            progress.update(raw.tell())
+            for text in lines:
+                at, line = at + len(text) + 1, line + 1
+                counted += bool(text.strip(_BLANK))
+                if counted - here.row == rows:
+                    spans.append(Span(here.start, at, here.line, here.row))
+                    here = Span(at, at, line, counted)
     rest = [Span(here.start, at, here.line, here.row)] if counted > here.row or not spans else []
     return [*spans, *rest], max(counted, 0)
 
 
-_SHOWN = 4096  # lines between two reports of progress
-
-
-def _lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[bytes]:
-    """Lines with their ends."""
-    rest = list[bytes]()
+def _raw_lines(stream: IO[bytes] | gzip.GzipFile, name: str) -> Iterator[list[bytes]]:
+    """Lines as they are in the file, without their ends, some at a time."""
+    rest = list[bytes]()  # pieces of a line that goes on
     while data := read_piece(stream, name, _PIECE):
-        first, *more = data.splitlines(keepends=True) if b"\r" not in data else _split(data)
+        first, *more = data.split(b"\n")
         rest.append(first)
-        if not more and not first.endswith(b"\n"):
-            continue
-        yield b"".join(rest)
-        rest = []
-        if more and not more[-1].endswith(b"\n"):
-            rest = [more.pop()]
-        yield from more
-    if rest:
-        yield b"".join(rest)
-
-
-def _split(data: bytes) -> list[bytes]:
-    """Lines that end in \\n alone, unlike those of `splitlines`."""
-    *whole, last = data.split(b"\n")
-    return [line + b"\n" for line in whole] + ([last] if last else [])
+        if more:
+            lines, rest = [b"".join(rest), *more[:-1]], [more[-1]]
+            yield lines
+    if any(rest):
+        yield [b"".join(rest)]
 
 
 class _Limited:
