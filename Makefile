@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?= $(or $(WAVEFOLD_DATA),../shared/data)
 BEATS := $(DATA)/mitbih_beats
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-all check bench clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -32,6 +32,10 @@ test: .venv/installed
 	$(BIN)/vulture
 	$(BIN)/mypy
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+# also what takes long: clusters that die, stop and fill their disks
+test-all: .venv/installed
+	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "slow or not slow"
 
 # what to run before a commit: mends what can be mended
 check: .venv/installed

@@ -180,6 +180,7 @@ def test_with_a_worker_killed_in_a_fold_the_bits_are_the_same(sources, in_turn, 
     assert not list(run.rglob(".*.part"))
 
 
+@pytest.mark.slow
 def test_stopped_by_ctrl_c_the_workers_have_saved_their_states(sources, in_turn, tmp_path):
     run = tmp_path / "run"
     said = words("heartbeat", sources["heartbeat"], run)
@@ -297,6 +298,7 @@ def test_a_worker_without_wavefold_or_with_another_version_is_named(scheduler, s
     assert (tmp_path / "run" / "fold0").exists() is False
 
 
+@pytest.mark.slow
 def test_a_worker_of_several_threads_is_named(scheduler, sources, tmp_path):
     with worker(scheduler, tmp_path / "there", "--nthreads", "3"):
         said = refused(scheduler, tmp_path / "run", sources["heartbeat"])
@@ -311,6 +313,7 @@ def test_a_folder_that_a_worker_does_not_see_is_named(scheduler, sources, tmp_pa
     assert "does not see the run's folder /proc/self/cwd/run; it must be on a disk that all share" in said
 
 
+@pytest.mark.slow
 def test_a_worker_whose_disk_is_full_leaves_its_units_to_another(scheduler, sources, in_turn, tmp_path):
     full = tmp_path / "full.py"
     full.write_text("import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n")
@@ -328,6 +331,7 @@ def test_a_worker_whose_disk_is_full_leaves_its_units_to_another(scheduler, sour
     assert results(run) == in_turn("heartbeat")
 
 
+@pytest.mark.slow
 def test_frames_are_trained_on_a_schedulers_worker(scheduler, sources, in_turn, tmp_path):
     with worker(scheduler, tmp_path / "there"):
         run_here(*words("frames", sources["frames"], tmp_path / "run", "--cluster", str(scheduler)))

@@ -90,6 +90,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_trial_is_queued_again_in_its_folder(beats, tmp_path):
     toml, out = tmp_path / "r.toml", tmp_path / "search"
     toml.write_text(recipe().toml())
@@ -156,6 +157,7 @@ def test_minutes_end_a_search_and_it_goes_on(beats, tmp_path):
     assert api.tune(recipe(), beats, out=out, trials=1, log=quiet).exists()
 
 
+@pytest.mark.slow
 def test_trials_side_by_side_on_a_cluster(beats, tmp_path):
     pytest.importorskip("distributed", reason="distributed is not installed: pip install 'wavefold[cluster]'")
     toml, out = tmp_path / "r.toml", tmp_path / "search"
