@@ -32,12 +32,6 @@ def test_the_blocks_on_use_run_in_their_order(tmp_path):
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_the_blocks_on_large_data_run_in_their_order(tmp_path):
-    run_blocks("scale.md", tmp_path)
-    assert (tmp_path / "submission.csv").read_text().startswith("id,label_0")
-    assert len((tmp_path / "many.csv").read_text().splitlines()) == 25_001
-
-
 def test_the_blocks_on_recipes_run_in_their_order(tmp_path):
     run_blocks("recipes.md", tmp_path)
     assert (tmp_path / "needles.csv").read_text().startswith("id,target\n")
@@ -49,5 +43,7 @@ def test_the_blocks_on_scale_run_in_their_order(tmp_path):
     pytest.importorskip("optuna", reason="optuna is not installed: pip install 'wavefold[tune]'")
     run_blocks("scale.md", tmp_path)
     assert (tmp_path / "side" / "scores.json").exists()
-    assert (tmp_path / "run" / "scores.json").exists()
+    assert (tmp_path / "apart" / "scores.json").exists()
+    assert (tmp_path / "submission.csv").read_text().startswith("id,label_0")
+    assert len((tmp_path / "many.csv").read_text().splitlines()) == 25_001
     assert (tmp_path / "best" / "scores.json").exists()
