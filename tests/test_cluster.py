@@ -282,6 +282,7 @@ def overrides() -> Mapping[str, object]:
     return dict(parse_override(setting) for setting in SAMPLES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "line"), [("none", "has no wavefold; install it there"), ("other", "has wavefold 9 instead of")]
 )
@@ -305,6 +306,7 @@ def test_a_worker_of_several_threads_is_named(scheduler, sources, tmp_path):
     assert said.endswith("has 3 threads, but fits one unit at a time; start it with --nthreads 1")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="there is no path here that each process sees otherwise")
 def test_a_folder_that_a_worker_does_not_see_is_named(scheduler, sources, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -65,6 +65,7 @@ def result(folder: Path, source: Path, few: Path, allowed: int) -> tuple[int, An
     return 0, json.loads(done.stdout), (folder / "run.csv").read_bytes(), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what a process maps for itself")
 def test_a_tenth_of_the_memory_is_enough_for_packed_samples(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
