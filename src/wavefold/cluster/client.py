@@ -10,11 +10,13 @@ import json
 import logging
 import os
 import pkgutil
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from wavefold.cluster.dask import Client, Future, dask, distributed
@@ -98,17 +100,31 @@ def _local(count: int) -> Iterator[object]:
     before = dict(os.environ)
     # Dask would set OMP_NUM_THREADS to 1 here and in the workers, and forbid them processes of their own
     settings = {"distributed.nanny.pre-spawn-environ": {}, "distributed.worker.daemon": False}
+    options = {"memory_limit": 0, "silence_logs": logging.CRITICAL, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
     with dask.config.set(settings):
-        options = {"dashboard_address": None, "memory_limit": 0, "silence_logs": logging.CRITICAL}
-        cluster = distributed.LocalCluster(
-            n_workers=count, threads_per_worker=1, preload=["wavefold.cluster.worker"], **options
-        )
+        with _ctrl_c_is_ours():
+            cluster = distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None, **options)
         os.environ.clear()
         os.environ.update(before)
         try:
             yield cluster
         finally:
             cluster.close()
+
+
+@contextmanager
+def _ctrl_c_is_ours() -> Iterator[None]:
+    """Keep Ctrl-C from threads that begin in the block and from processes that these start, now or later: workers, which the
+    leader asks to stop."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # started later, for the first worker, it would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

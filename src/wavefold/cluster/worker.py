@@ -7,7 +7,6 @@ this file too, so it loads torch only where a unit is fitted.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -125,8 +124,3 @@ class _Messages:
     def skip(self, more: int) -> None:
         """Count samples that an earlier session has processed."""
         self._skipped += more
-
-
-def dask_setup(worker: object) -> None:
-    """Called by Dask in a local worker's process as it starts: Ctrl-C is for the leader, who then asks the workers to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
