@@ -29,13 +29,13 @@ class LinearHead:
 
     mean: Tensor  # (feature,)
     spread: Tensor  # (feature,)
-    weight: Tensor  # (class, feature)
+    weight: Tensor  # (class, feature); of float64 where scores are so large that float32 would round probabilities
     bias: Tensor  # (class,)
     strength: float  # the chosen L2 penalty
 
     def probabilities(self, features: Floats) -> NDArray[np.float64]:
         """Class probabilities (sample, class) of features (sample, feature)."""
-        scaled = (torch.as_tensor(features) - self.mean) / self.spread
+        scaled = ((torch.as_tensor(features) - self.mean) / self.spread).to(self.weight.dtype)
         scores = F.linear(scaled, self.weight, self.bias).double()
         return np.asarray(scores.softmax(1).numpy())
 
@@ -66,7 +66,7 @@ class _LinearModule(nn.Module):
             self.register_buffer(name, getattr(head, name))
 
     def forward(self, features: Tensor) -> Tensor:
-        scaled = (features - self.mean) / self.spread
+        scaled = ((features - self.mean) / self.spread).to(self.weight.dtype)
         return F.linear(scaled, self.weight, self.bias).double().softmax(1)
 
 

@@ -57,8 +57,7 @@ def fit_ridge_classes(features: Floats, labels: Ints, classes: int, weights: Flo
     inner = across / (values + penalties[best])[:, None]
     weight = transposed_product(rows, left @ inner).t()
     bias = centre - weight @ middle.double()
-    scaled = (factor * weight).to(x.dtype).contiguous()
-    return LinearHead(mean, spread, scaled, (factor * bias).to(x.dtype), float(STRENGTHS[best]))
+    return LinearHead(mean, spread, (factor * weight).contiguous(), factor * bias, float(STRENGTHS[best]))
 
 
 def _sharpness(scores: Reals, labels: Ints, shares: Reals) -> tuple[float, float]:
