@@ -196,7 +196,8 @@ def _by_range(x: Floats, axes: Axes) -> tuple[Values, Values]:
 
 
 def _by_std(x: Floats, axes: Axes) -> tuple[Values, Values]:
-    return x.mean(axis=axes, keepdims=True), _sized(x.std(axis=axes, keepdims=True), _largest(x, axes))
+    mean, spread = (of(axis=axes, keepdims=True, dtype=np.float64) for of in (x.mean, x.std))  # as in the exported module
+    return mean.astype(np.float32), _sized(spread.astype(np.float32), _largest(x, axes))
 
 
 def _by_median(x: Floats, axes: Axes) -> tuple[Values, Values]:
@@ -205,7 +206,7 @@ def _by_median(x: Floats, axes: Axes) -> tuple[Values, Values]:
 
 
 def _by_l2(x: Floats, axes: Axes) -> tuple[Values, Values]:
-    size = np.sqrt(np.square(x).sum(axis=axes, keepdims=True))
+    size = np.sqrt(np.square(x, dtype=np.float64).sum(axis=axes, keepdims=True)).astype(np.float32)
     return np.zeros_like(size), _sized(size, _largest(x, axes))
 
 
