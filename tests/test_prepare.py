@@ -87,6 +87,26 @@ def test_standardise_learns_each_position():
     np.testing.assert_allclose(step.apply(signals + 1)[0, 0], [0, 1, 1], atol=1e-6)
 
 
+def test_standardise_per_channel_keeps_the_shape_of_signals_and_need_not_centre_them():
+    signals = beats() * np.float32([[3], [500]]) + np.float32([[2], [-70]])
+    mean, std = (of(axis=(0, 2), dtype=np.float64)[:, None] for of in (signals.mean, signals.std))
+    np.testing.assert_allclose(Standardise("channel").fit(signals).apply(signals), (signals - mean) / std, rtol=1e-4, atol=1e-5)
+    divided = Standardise("channel", centre=False).fit(signals)
+    np.testing.assert_allclose(divided.apply(signals), signals / std, rtol=1e-5)
+    with torch.inference_mode():
+        np.testing.assert_allclose(divided.module()(torch.from_numpy(signals)).numpy(), signals / std, rtol=1e-5)
+    with pytest.raises(UserError, match="standardise.per: 'beat' is not one of position, channel"):
+        Standardise("beat")
+
+
+@pytest.mark.parametrize("by", ["std", "l2", "max", "range", "median"])
+@pytest.mark.parametrize("per", ["sample", "channel"])
+def test_scaling_and_its_exported_module_agree_to_the_bit(by, per):
+    signals = np.random.default_rng(0).normal(3, 20, (200, 2, 1024)).astype(np.float32)  # a last digit decides among kernels
+    scale = Scale(by, per=per)
+    assert np.array_equal(scale.module()(torch.from_numpy(signals)).numpy(), scale.apply(signals))
+
+
 def fitting(name: str, count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
     """Signals that an augmentation takes: cadences for those of cadences."""
     signals, samples = tensors(count)

@@ -25,6 +25,7 @@ from wavefold.core import version
 from wavefold.core.device import thread_counts
 from wavefold.core.errors import UserError, plural
 from wavefold.core.interrupt import Interrupted, signals_wait, stop_if_asked
+from wavefold.core.logs import logs_from
 from wavefold.core.process import process_count
 from wavefold.core.progress import Progress
 from wavefold.tasks.base import Training, Unit
@@ -59,7 +60,7 @@ def connected(name: str) -> Iterator[Cluster]:
         raise UserError("--cluster: not with torchrun, whose processes share one training; use one of the two")
     address = _address(name)
     with ExitStack() as stack:
-        stack.enter_context(_quiet())
+        stack.enter_context(logs_from(logging.CRITICAL, ("distributed", "tornado")))  # the leader says what matters
         target = stack.enter_context(_local(int(address.removeprefix("local:")))) if address.startswith("local:") else address
         try:
             client: Client = distributed.Client(target, timeout=_ANSWER, set_as_default=False)
@@ -125,20 +126,6 @@ def _ctrl_c_is_ours() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Dask's own reports of lost workers and connections: the leader says what matters."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def fit_on(

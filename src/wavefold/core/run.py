@@ -10,14 +10,13 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, Timeout
-
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_json, write_text
+from wavefold.core.locks import LOCK, held
 from wavefold.core.process import is_main_process
 from wavefold.core.records import RunInfo, Scores
 
@@ -103,17 +102,9 @@ def lock_folder(folder: Path, *, fresh: bool) -> Iterator[None]:
     foreign = [n for n in names if n == "run.json" or not _OURS.fullmatch(n)]  # a valid run.json makes it a run
     if foreign and not _is_run(folder):
         raise UserError(f"{folder}: is not a run folder, but contains '{foreign[0]}'; choose another folder with --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = _locked(folder)
-    try:
+    with held(folder, f"{folder}: another process is training here; wait for it, or choose another --out", tidy=True):
         _sweep(folder, fresh=fresh)
         yield
-    finally:
-        lock.release()  # before it is deleted: Windows cannot delete a locked file
-        if all(e.name == ".lock" for e in folder.iterdir()):  # an error was raised before anything was saved
-            with suppress(OSError):  # another training took it in the meantime
-                (folder / ".lock").unlink(missing_ok=True)
-                folder.rmdir()
 
 
 @contextmanager
@@ -126,28 +117,11 @@ def lock_unit(folder: Path, *, wait: bool = True) -> Iterator[None]:
     if not is_main_process():
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise UserError(f"{folder}: another process is fitting here; wait for it, then repeat the command") from None
-    try:
+    busy = f"{folder}: another process is fitting here; wait for it, then repeat the command"
+    with held(folder, busy, wait=wait):
         for part in folder.glob(".*.part"):
             part.unlink(missing_ok=True)
         yield
-    finally:
-        lock.release()
-
-
-def _locked(folder: Path) -> BaseFileLock:
-    """Acquire the lock of a run's folder; UserError if another process holds it."""
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{folder}: another process is training here; wait for it, or choose another --out") from None
-    return lock
 
 
 def _sweep(folder: Path, *, fresh: bool) -> None:
@@ -156,7 +130,7 @@ def _sweep(folder: Path, *, fresh: bool) -> None:
         for unit in folder.glob("fold*/*/"):
             with lock_unit(unit, wait=False):
                 pass
-    ours = [e for e in folder.iterdir() if _OURS.fullmatch(e.name) and e.name != ".lock"]
+    ours = [e for e in folder.iterdir() if _OURS.fullmatch(e.name) and e.name != LOCK]
     for path in ours if fresh else [p for p in folder.rglob(".*.part") if not _is_fold(p.relative_to(folder).parts[0])]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 

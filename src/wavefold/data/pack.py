@@ -12,19 +12,19 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
 from wavefold.core.files import write_json, write_text
+from wavefold.core.locks import held
 from wavefold.core.process import at_most, processors
 from wavefold.core.progress import Progress
 from wavefold.data.block_sums import BlockSums, Summing, check_summed, read_summed, write_summed
@@ -80,8 +80,8 @@ def pack(source: str | Path, folder: Path, how: How, *, workers: int = 0) -> Pac
     """
     found = how.find(source)
     _check_folder(folder, found.path)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder), at_most(workers):
+    busy = f"{folder}: another process is packing into it; wait for it, or choose another folder"
+    with held(folder, busy, tidy=True), at_most(workers):
         before = read_manifest(folder) if (folder / MANIFEST).exists() else None
         try:
             manifest, added = _added(found, how, folder, before)
@@ -488,23 +488,6 @@ def _check_folder(folder: Path, source: Path) -> None:
         raise UserError(f"{folder}: is not a packed folder, but contains '{foreign[0]}'; choose another folder")
     if folder.resolve() == source.resolve():
         raise UserError(f"{folder}: is the source itself; choose another folder")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; UserError if another process packs into it. An empty folder is removed at the end."""
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{folder}: another process is packing into it; wait for it, or choose another folder") from None
-    try:
-        yield
-    finally:
-        lock.release()
-        (folder / ".lock").unlink(missing_ok=True)
-        with suppress(OSError):  # it is not empty
-            folder.rmdir()
 
 
 def _remove_parts(folder: Path, first: int) -> None:

@@ -30,12 +30,13 @@ _PARAMETERS = {
 
 
 class SignalRegressor(RegressorMixin, SignalEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A scikit-learn regressor of signals: a neural net, or a regressor that is not trained in epochs.
+    """A scikit-learn regressor of signals: kernel features with ridge regression, a neural net, or another regressor.
 
     Signals are as in `SignalClassifier`; y is (sample,) or (sample, target), in any units: it is standardised by the mean and
     standard deviation of the training part. Where not described here, parameters are those of `SignalClassifier`.
 
-    model: a short name in `wavefold.models.MODELS` or `REGRESSORS` ("kernels", "pca_ridge"), "auto" or a net class.
+    model: a short name in `wavefold.models.MODELS` or `REGRESSORS` ("kernels", "pca_ridge"), a net class, or "auto", kernels
+        or a net as in `SignalClassifier`.
     prepare: transforms and augmentations; balancers and mixers need classes.
     loss, loss_options: of `training.regression_losses.REGRESSION_LOSSES`. "gaussian" and "quantile" learn a standard deviation
         for each sample; with the others it is the same for all.
@@ -44,7 +45,7 @@ class SignalRegressor(RegressorMixin, SignalEstimator):  # type: ignore[misc]  #
     allow_missing: NaN in y is an unknown number, left out of its target only; samples without any number are left out.
 
     A regressor that is not trained in epochs uses only model, prepare, validation_fraction, calibrate, allow_missing and
-    random_state.
+    random_state, and "kernels" sample weights too.
     """
 
     _parameters = _PARAMETERS

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from wavefold.core.errors import UserError
 from wavefold.core.files import without_nan, write_whole
+from wavefold.core.logs import logs_from
 from wavefold.core.registry import optional
 
 if TYPE_CHECKING:
@@ -165,18 +166,10 @@ def _exported(module: nn.Module, examples: tuple[Tensor, ...], inputs: Sequence[
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the internal warnings of torch's exporter and onnxscript."""
-    logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [log.level for log in logs]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), logs_from(logging.ERROR, ("torch.onnx", "onnxscript", "onnx_ir")):
         for category, message in _KNOWN:
             warnings.filterwarnings("ignore", message, category)
-        for log in logs:
-            log.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for log, level in zip(logs, levels, strict=True):
-                log.setLevel(level)
+        yield
 
 
 _KNOWN: tuple[tuple[type[Warning], str], ...] = (

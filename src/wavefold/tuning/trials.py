@@ -6,18 +6,16 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from wavefold.cluster.client import Cluster, fit_on
 from wavefold.core.errors import UserError, listed, plural
 from wavefold.core.files import write_text
 from wavefold.core.interrupt import signals_wait, stop_if_asked
+from wavefold.core.locks import held
 from wavefold.core.run import RunFolder, lock_folder
 from wavefold.recipe import Range, Recipe, digest_of
 from wavefold.tasks.base import Training, Unit, task_of
@@ -70,24 +68,10 @@ class Plan:
 
 def tune_recipe(plan: Plan) -> Path:
     """Search a recipe's ranges; returns the file of the best recipe. Each trial is a run's folder; repeat it to go on."""
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    with _locked(plan.folder):
+    with held(plan.folder, f"{plan.folder}: another process is searching here; wait for it, or choose another --out"):
         search = _Search(plan)
         search.run()
         return search.winner()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{folder}: another process is searching here; wait for it, or choose another --out") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class _Search:

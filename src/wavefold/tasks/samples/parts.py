@@ -18,13 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from wavefold.core import version
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.files import write_json, write_text, write_whole
+from wavefold.core.locks import LOCK, held
 from wavefold.core.progress import Progress
 from wavefold.core.run import RunFolder
 from wavefold.data.cache import fingerprint
@@ -336,18 +336,8 @@ def _folder(out: str) -> Iterator[Path]:
     if foreign or folder.is_file():
         what = f"contains '{foreign[0]}'" if foreign else "is a file"
         raise UserError(f"{folder}: {what}, but parts of predictions are to be kept there; rename it, or choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{out}: another process is predicting into it; wait for it, or choose another --out") from None
-    try:
+    with held(folder, f"{out}: another process is predicting into it; wait for it, or choose another --out", tidy=True):
         yield folder
-    finally:
-        lock.release()
-        if folder.exists() and all(entry.name == ".lock" for entry in folder.iterdir()):
-            _remove(folder)
 
 
 def _keep(plan: Plan, folder: Path) -> None:
@@ -357,7 +347,7 @@ def _keep(plan: Plan, folder: Path) -> None:
             return
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
-        if _OURS.fullmatch(path.name) and path.name != ".lock":
+        if _OURS.fullmatch(path.name) and path.name != LOCK:
             path.unlink()
     write_text(folder / _PLAN, plan.model_dump_json() + "\n")
 
