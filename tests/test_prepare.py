@@ -95,7 +95,7 @@ def test_standardise_per_channel_keeps_the_shape_of_signals_and_need_not_centre_
     np.testing.assert_allclose(divided.apply(signals), signals / std, rtol=1e-5)
     with torch.inference_mode():
         np.testing.assert_allclose(divided.module()(torch.from_numpy(signals)).numpy(), signals / std, rtol=1e-5)
-    with pytest.raises(UserError, match="standardise.per: 'beat' is not one of position, channel"):
+    with pytest.raises(UserError, match=r"standardise\.per: 'beat' is not one of position, channel"):
         Standardise("beat")
 
 
