@@ -17,6 +17,7 @@ import pytest
 from valid_sources import SAMPLES, rows_written
 from wavefold import api
 from wavefold.core.errors import DataError, UserError
+from wavefold.core.locks import held
 from wavefold.data import Dataset, pack, packed, read, read_samples
 from wavefold.data.block_sums import BLOCK
 from wavefold.data.distinct import first_repeat, id_hashes
@@ -363,7 +364,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     pack.pack(path, tmp_path / "pack", How())
     with pytest.raises(UserError, match=r"is the source itself"):
         pack.pack(tmp_path / "pack", tmp_path / "pack", How())
-    with pack._locked(tmp_path / "pack"), pytest.raises(UserError, match=r"another process is packing into it"):
+    with held(tmp_path / "pack", "busy"), pytest.raises(UserError, match=r"another process is packing into it"):
         pack.pack(path, tmp_path / "pack", How())
 
 

@@ -64,7 +64,7 @@ def test_a_run_keeps_what_design_says(trained):
     history = [json.loads(line) for line in (run.member(0, 0, "net3") / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in history] == [0]
     assert {"loss", "macro-f1", "accuracy", "l1", "kept"} <= set(history[0])
-    assert Recipe.from_toml(run.recipe_text, "run") == small()
+    assert Recipe.from_toml(run.recipe_text, "run") == small(tune={})
 
 
 def test_scores_of_every_choice_stand_side_by_side(trained):

@@ -17,7 +17,7 @@ LOCK = ".lock"
 def held(folder: Path, busy: str, *, wait: bool = False, tidy: bool = False) -> Iterator[None]:
     """Hold the lock of a folder, which is made if it is missing; UserError `busy` if another process holds it.
 
-    wait: until that process has left it instead. tidy: remove the folder at the end if nothing is in it.
+    wait: until that process has left it instead. tidy: at the end remove the lock's file, and the folder if it is empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -28,8 +28,15 @@ def held(folder: Path, busy: str, *, wait: bool = False, tidy: bool = False) -> 
     try:
         yield
     finally:
-        lock.release()  # before it is deleted: Windows cannot delete a locked file
-        if tidy and folder.exists() and all(entry.name == LOCK for entry in folder.iterdir()):
-            with suppress(OSError):  # another process took it in the meantime
-                (folder / LOCK).unlink(missing_ok=True)
+        if tidy:
+            _remove(folder / LOCK)  # while it is held: who waits for it sees that it is gone, and makes another
+        lock.release()
+        if tidy:
+            _remove(folder / LOCK)  # Windows cannot delete a file that is held
+            with suppress(OSError):  # it is not empty
                 folder.rmdir()
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        file.unlink(missing_ok=True)

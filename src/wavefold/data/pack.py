@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
 from wavefold.core.files import write_json, write_text
-from wavefold.core.locks import LOCK, held
+from wavefold.core.locks import held
 from wavefold.core.process import at_most, processors
 from wavefold.core.progress import Progress
 from wavefold.data.block_sums import BlockSums, Summing, check_summed, read_summed, write_summed
@@ -89,7 +89,6 @@ def pack(source: str | Path, folder: Path, how: How, *, workers: int = 0) -> Pac
             _sweep(folder, len(before.parts) if before else 0)
             raise
         _sweep(folder, len(manifest.parts))
-    (folder / LOCK).unlink(missing_ok=True)  # it is no part of the data
     return _report(folder, manifest, added)
 
 
