@@ -35,7 +35,7 @@ SETTINGS = [
 
 def command(data: Path, out: Path, *more: str) -> list[str]:
     """A training's command line."""
-    words = [sys.executable, "-m", "wavefold.cli", "train", "heartbeat", "--data", str(data), "--out", str(out), *more]
+    words = [sys.executable, "-m", "wavefold", "train", "heartbeat", "--data", str(data), "--out", str(out), *more]
     return words + [word for setting in SETTINGS for word in ("--set", setting)]
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     rng = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        simulate = [sys.executable, "-m", "wavefold.cli", "simulate", "heartbeat", str(folder / "data"), "--count"]
+        simulate = [sys.executable, "-m", "wavefold", "simulate", "heartbeat", str(folder / "data"), "--count"]
         subprocess.run([*simulate, str(given.count)], check=True, capture_output=True)
         begun = time.monotonic()
         subprocess.run(command(folder / "data", folder / "turn"), check=True, capture_output=True)

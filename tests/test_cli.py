@@ -114,7 +114,7 @@ def test_predict_writes_each_file(trained, tmp_path, suffix):
 
 
 def test_predict_to_standard_output_is_the_submission_and_nothing_else(trained):
-    words = [sys.executable, "-m", "wavefold.cli", "predict", *map(str, trained), "--out", "-"]
+    words = [sys.executable, "-m", "wavefold", "predict", *map(str, trained), "--out", "-"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     rows = list(csv.reader(done.stdout.splitlines()))
     assert rows[0] == ["id", "label_0", "label_1", "label_2", "label_3"]

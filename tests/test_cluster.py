@@ -167,7 +167,7 @@ def wait_for(happened: Callable[[], object], process: subprocess.Popen[str]) -> 
 
 def test_with_a_worker_killed_in_a_fold_the_bits_are_the_same(sources, in_turn, tmp_path):
     run = tmp_path / "run"
-    with started("wavefold.cli", *words("heartbeat", sources["heartbeat"], run, "--cluster", "local:2")) as leader:
+    with started("wavefold", *words("heartbeat", sources["heartbeat"], run, "--cluster", "local:2")) as leader:
         wait_for(lambda: list(run.glob("fold*/*/state.pt")), leader)
         for worker in workers_of(leader.pid)[:1]:
             os.kill(worker, signal.SIGKILL)
@@ -184,7 +184,7 @@ def test_with_a_worker_killed_in_a_fold_the_bits_are_the_same(sources, in_turn, 
 def test_stopped_by_ctrl_c_the_workers_have_saved_their_states(sources, in_turn, tmp_path):
     run = tmp_path / "run"
     said = words("heartbeat", sources["heartbeat"], run)
-    with started("wavefold.cli", *said, "--cluster", "local:2") as leader:
+    with started("wavefold", *said, "--cluster", "local:2") as leader:
         wait_for(lambda: list(run.glob("fold*/*/state.pt")), leader)
         os.killpg(leader.pid, signal.SIGINT)  # to all processes of the terminal
         _, errors = leader.communicate(timeout=120)

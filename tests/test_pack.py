@@ -378,7 +378,7 @@ def test_a_later_format_is_refused(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     path = beats(tmp_path / "train.csv", 60)
-    run = [sys.executable, "-m", "wavefold.cli", "pack", str(path), str(tmp_path / "pack")]
+    run = [sys.executable, "-m", "wavefold", "pack", str(path), str(tmp_path / "pack")]
     done = subprocess.run([*run, "--workers", "1"], capture_output=True, text=True)
     assert done.stdout == f"{tmp_path / 'pack'}: 60 samples in 1 part, 1.78e-05 GB\n", done.stderr
     again = subprocess.run(run, capture_output=True, text=True)

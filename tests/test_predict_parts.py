@@ -211,7 +211,7 @@ def test_standard_output(run: api.Run, tmp_path: Path) -> None:
 
 def test_the_command_says_how_many(run: api.Run, tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", contest_lines(9))
-    command = [sys.executable, "-m", "wavefold.cli", "predict", str(run.folder), str(source), "--out", str(tmp_path / "b.csv")]
+    command = [sys.executable, "-m", "wavefold", "predict", str(run.folder), str(source), "--out", str(tmp_path / "b.csv")]
     assert subprocess.run(command, capture_output=True, text=True).stdout == f"{tmp_path / 'b.csv'}: 9 predictions\n"
 
 

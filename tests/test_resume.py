@@ -39,7 +39,7 @@ FRAMES = [
 
 
 def command(data: Path, out: Path, recipe: str = "heartbeat") -> list[str]:
-    words = [sys.executable, "-m", "wavefold.cli", "train", recipe, "--data", str(data), "--out", str(out)]
+    words = [sys.executable, "-m", "wavefold", "train", recipe, "--data", str(data), "--out", str(out)]
     return words + [w for s in (FRAMES if recipe == "frames" else SETTINGS) for w in ("--set", s)]
 
 

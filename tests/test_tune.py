@@ -163,7 +163,7 @@ def test_trials_side_by_side_on_a_cluster(beats, tmp_path):
     toml, out = tmp_path / "r.toml", tmp_path / "search"
     toml.write_text(recipe().toml())
     words = ["tune", str(toml), "--data", str(beats), "--out", str(out), "--trials", "3", "--cluster", "local:2"]
-    done = subprocess.run([sys.executable, "-m", "wavefold.cli", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "wavefold", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("macro-f1") + done.stdout.count("stopped early") >= 3
     assert len(list(out.glob("trial*/fold0/0-lstm/weights.safetensors"))) >= 2

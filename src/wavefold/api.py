@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wavefold.cluster.client import Cluster, connected, fit_on
-from wavefold.core.device import main_process_first, make_deterministic
+from wavefold.core.device import make_deterministic
+from wavefold.core.distributed import main_process_first
 from wavefold.core.errors import UserError, plural
 from wavefold.core.files import NO_ROOM
 from wavefold.core.interrupt import stop_on_signals

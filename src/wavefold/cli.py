@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -398,7 +397,3 @@ def _overrides(changes: tuple[str, ...]) -> dict[str, object]:
     from wavefold.recipe import parse_override  # noqa: PLC0415
 
     return dict(parse_override(change) for change in changes)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

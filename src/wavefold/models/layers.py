@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavefold.core.distributed import whole
 from wavefold.core.errors import UserError
 
 _FEW_OUTPUTS = 32  # output positions up to which oneDNN's dilated weight gradient is slower than one matrix product
@@ -132,7 +133,7 @@ class Norm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         flat = x.dim() == 2
         x = x[:, :, None, None] if flat else x
-        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+        if self.training and whole(x.shape[0]) * x.shape[2] * x.shape[3] == 1:
             x = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         else:
             x = super().forward(x)

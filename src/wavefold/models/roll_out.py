@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavefold.core.distributed import drawn_for_rows
 from wavefold.models.conv_lstm import CellState, ConvLSTMLayer
 from wavefold.models.first_forecast import (
     Activation,
@@ -111,5 +112,5 @@ class RollOut(nn.Module):
 
     def _mixed(self, own: Tensor, true: Tensor) -> Tensor:
         """Frames (N, K, R, W) to feed back: the true ones for a random fraction of the samples."""
-        heads = torch.rand(len(own), 1, 1, 1, device=own.device) < self.share
+        heads = drawn_for_rows(lambda rows: torch.rand(rows, 1, 1, 1, device=own.device), len(own)) < self.share
         return torch.where(heads & ~true.isnan(), true.to(own.dtype), own)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavefold.core.distributed import drawn_for_rows
 from wavefold.core.errors import UserError
 from wavefold.models.first_forecast import (
     Activation,
@@ -165,7 +166,8 @@ class Attention(nn.Module):
         if not self.training or self.drop_path == 0:
             return change
         keep = 1 - self.drop_path
-        return change * torch.empty(len(change), 1, 1, 1, device=change.device).bernoulli_(keep) / max(keep, 1e-6)
+        kept = drawn_for_rows(lambda rows: torch.empty(rows, 1, 1, 1, device=change.device).bernoulli_(keep), len(change))
+        return change * kept / max(keep, 1e-6)
 
 
 def spread(convolution: nn.Conv2d, x: Tensor, dilation: int) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavefold.core.distributed import drawn_for_rows
 from wavefold.core.errors import UserError
 from wavefold.models.layers import Conv, MaxPool, enter, need_least
 
@@ -63,7 +64,7 @@ class DropPositions(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.share:
             return x
-        keep = torch.rand(x.shape[0], 1, 1, x.shape[3], device=x.device) >= self.share
+        keep = drawn_for_rows(lambda rows: torch.rand(rows, 1, 1, x.shape[3], device=x.device), len(x)) >= self.share
         return x * keep / (1 - self.share)
 
     def extra_repr(self) -> str:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.optim import Adadelta, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wavefold.core.device import all_gather, all_reduce_gradients, join, seed_step, share_buffers, to_cpu
+from wavefold.core.device import seed_step, to_cpu
+from wavefold.core.distributed import all_gather, all_reduce_gradients, join, share_buffers, sharing
 from wavefold.core.errors import UserError, plural
 from wavefold.core.interrupt import asked_to_stop, signals_wait, stop_if_asked
 from wavefold.core.random import key as make_key
@@ -164,10 +165,9 @@ class _Learner:
         averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # untyped in torch
         self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True) if stage.average else None
         self.rank, self.processes = join()
-        if part.batches.size < self.processes:
-            raise UserError(
-                f"batches.size: {plural(part.batches.size, 'sample')} per batch cannot be split over {self.processes} processes"
-            )
+        if part.batches.least < self.processes:
+            least = plural(part.batches.least, "sample")
+            raise UserError(f"batches.size: {least} per batch cannot be split over {self.processes} processes")
 
     @property
     def validated(self) -> nn.Module:
@@ -187,9 +187,11 @@ class _Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = self.stage.learning_rate * SCHEDULES[self.stage.schedule](done)
         shares = [index[rank :: self.processes].to(self.device) for rank in range(self.processes)]
-        seed_step(make_key(key, self.rank))
+        seed_step(make_key(key, 0))
         signals, targets = batch
-        logits, counts = self._answer(signals, targets, done), [len(s) for s in shares]
+        counts = [len(s) for s in shares]
+        with sharing(self.rank, counts):
+            logits = self._answer(signals, targets, done)
         rows = torch.cat(shares)
         known, weights = self.part.known(rows), self.part.weights_of(rows)
         labels = all_gather(targets, counts) if known is None else known

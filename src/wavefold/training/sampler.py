@@ -34,7 +34,7 @@ FRACTIONS = {"natural": 1.0, "equal": 0.0, "sqrt": 0.5}  # batch fractions are p
 class Batches(Protocol):
     """The batches of an epoch."""
 
-    size: int  # maximum batch size
+    least: int  # minimum batch size
     steps: int  # batches per epoch
 
     def epoch(self, key: int) -> Sequence[Tensor]:
@@ -48,8 +48,8 @@ class EachOnce:
     """
 
     def __init__(self, count: int, size: int, most: int = 0) -> None:
-        self._count, self.size = count, size
-        self._parts = math.ceil(count / size)
+        self._count, self._parts = count, math.ceil(count / size)
+        self.least = count // self._parts
         self.steps = min(self._parts, most or self._parts)
 
     def epoch(self, key: int) -> Sequence[Tensor]:
@@ -70,7 +70,7 @@ class ByClass:
         self._counts = np.bincount(labels, minlength=len(fractions))
         self._starts = np.cumsum(self._counts) - self._counts
         self._edges = np.round(np.concatenate([[0.0], np.cumsum(fractions)]) * size, 9)
-        self.size = size
+        self.size = self.least = size
         self.steps = min(math.ceil(len(labels) / size), most or len(labels))
 
     def epoch(self, key: int) -> Sequence[Tensor]:

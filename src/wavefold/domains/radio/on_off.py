@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavefold.core.distributed import whole
 from wavefold.core.errors import UserError
 from wavefold.core.onnx_ops import eigh, orthonormal
 from wavefold.domains.radio.cadence import OFF, ON, PANELS
@@ -83,7 +84,7 @@ class OnOff(nn.Module):
         return one_logit(self.head(held))
 
     def _normed(self, compared: Tensor) -> Tensor:
-        if self.training and len(compared) == 1:  # a single sample has no variance
+        if self.training and whole(len(compared)) == 1:  # a single sample has no variance
             norm = self.norm
             return F.batch_norm(compared, norm.running_mean, norm.running_var, norm.weight, norm.bias)
         normed: Tensor = self.norm(compared)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavefold.core.device import main_process_first
+from wavefold.core.distributed import main_process_first
 from wavefold.core.errors import UserError, plural
 from wavefold.core.files import write_json, write_text
 from wavefold.core.process import is_main_process
