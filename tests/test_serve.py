@@ -31,7 +31,7 @@ from wavefold.serving.schemas import Forecast, prediction_model
 from wavefold.tasks.base import recipe_of
 from wavefold.tasks.frames import serve as frames_story
 from wavefold.tasks.samples import serve as story
-from wavefold.tasks.samples.inference import predictions_for
+from wavefold.tasks.samples.inference import Members, predictions_for
 from wavefold.tasks.samples.predictions import Predictions
 from wavefold.tasks.samples.reading import read_like
 
@@ -840,13 +840,23 @@ def test_a_run_refuses_files_that_are_not_its_own(beats, no_onnx):
     assert "sample.ts" in refused(client.post("/predict?name=a.ts", content=b"\x00", **typed("application/octet-stream")))
 
 
-def test_onnx_runtime_answers_where_it_can(beats):
+@pytest.mark.parametrize("faster", ["ONNX Runtime", "torch"])
+def test_the_faster_engine_answers(beats, monkeypatch, faster):
+    monkeypatch.setattr(
+        story, "_timed", lambda predict, batch: float(isinstance(predict.__self__, Members) != (faster == "torch"))
+    )
     served = story.served_run(beats)
     rows = beat_rows(beats)
-    assert served.metadata["engine"] == "ONNX Runtime"
+    assert served.metadata["engine"] == faster
     assert odds(Client(served).post(json={"signals": rows.signals.tolist()})) == pytest.approx(
         predictions_for(beats, rows), abs=1e-5
     )
+
+
+def test_engines_are_timed_on_batches_of_the_sizes_that_a_queue_makes():
+    asked: list[int] = []
+    assert story._seconds(lambda batch: asked.append(len(batch)), np.zeros((1, 5), np.float32)) > 0
+    assert asked == [64, *[1, 16, 64] * 3]
 
 
 def test_frames_are_forecast_as_predict_does(maps, no_onnx, tmp_path):
@@ -917,8 +927,8 @@ def test_a_grid_that_names_other_files_is_refused(tmp_path):
 def test_the_file_is_written_at_the_first_start_and_when_the_run_is_judged_anew(beats, tmp_path, monkeypatch):
     copy = RunFolder(shutil.copytree(beats.folder, tmp_path / "run", ignore=shutil.ignore_patterns("served.onnx")))
     said: list[str] = []
-    served = [story.served_run(copy, log=said.append) for _ in range(2)]
-    assert [s.metadata["engine"] for s in served] == ["ONNX Runtime"] * 2
+    for _ in range(2):
+        story.served_run(copy, log=said.append)
     assert len(said) == 1  # that it is being written, once
     assert "served.onnx: exporting for ONNX Runtime" in said[0]
     scores = json.loads((copy.folder / "scores.json").read_text())
@@ -926,7 +936,7 @@ def test_the_file_is_written_at_the_first_start_and_when_the_run_is_judged_anew(
     story.served_run(copy, log=said.append)
     assert len(said) == 2
     (copy.folder / "served.onnx").write_bytes(b"no model")
-    assert story.served_run(copy, log=said.append).metadata["engine"] == "ONNX Runtime"
+    story.served_run(copy, log=said.append)
     assert len(said) == 3
     monkeypatch.setattr("wavefold.core.version.__version__", "0.1.99")  # a file of another version may lack what this one reads
     story.served_run(copy, log=said.append)

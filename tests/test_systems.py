@@ -6,11 +6,12 @@ import errno
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from wavefold.core import files
+from wavefold.core import files, process
 from wavefold.core.errors import UserError
 from wavefold.core.records import Identity, RunInfo
 from wavefold.core.run import lock_folder
@@ -95,3 +96,17 @@ def test_the_cache_is_the_users_unless_it_is_named(tmp_path, monkeypatch):
     assert cache_folder() == type(tmp_path)(os.environ["WAVEFOLD_CACHE"])
     monkeypatch.delenv("WAVEFOLD_CACHE")
     assert cache_folder() == tmp_path / "wavefold"
+
+
+def test_freed_memory_is_kept_unless_the_user_says_what_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda what, size: told.append((what, size)))
+    monkeypatch.setattr(process.ctypes, "CDLL", lambda name: library)
+    process.keep_freed_memory.__wrapped__()
+    assert told == [(-1, 1 << 28), (-3, 1 << 25)]
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "0")
+    process.keep_freed_memory.__wrapped__()
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_")
+    monkeypatch.setattr(process.ctypes, "CDLL", lambda name: SimpleNamespace())  # musl, macOS
+    process.keep_freed_memory.__wrapped__()
+    assert len(told) == 2

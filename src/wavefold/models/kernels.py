@@ -69,6 +69,7 @@ class KernelFeatures:
         self.dilations: list[int] = []
         self.subsets: list[list[tuple[int, ...]]] = []  # by dilation, by pair of taps: the channels that are summed
         self.biases: list[Floats] = []  # by dilation: (kernel, bias)
+        self._drawn: tuple[NDArray[np.generic], ...] | None = None  # all of it, as Numba's function takes it
 
     def fit(self, signals: Floats, rng: Generator) -> KernelFeatures:
         """Draw channels, and biases from the outputs of training signals (sample, channel, position)."""
@@ -77,7 +78,7 @@ class KernelFeatures:
         spread = _spread(self.count, length)
         self.dilations = [dilation for dilation, _ in spread]
         self.subsets = [[_subset(channels, rng) for _ in _PAIRS] for _ in spread]
-        self.biases, first = [], 0
+        self.biases, self._drawn, first = [], None, 0
         for number, (_, count) in enumerate(spread):
             chosen = rng.integers(len(signals), size=len(_KERNELS))
             shares = (np.arange(first, first + len(_KERNELS) * count).reshape(len(_KERNELS), count) * _GOLDEN) % 1
@@ -102,8 +103,13 @@ class KernelFeatures:
                 self._compete(columns, own[1])
                 self._compete(np.diff(columns, axis=1), own[2])
 
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(fill, range(0, len(signals), block)))
+        threads = min(torch.get_num_threads(), -(-len(signals) // block))
+        if threads < 2:
+            for start in range(0, len(signals), block):
+                fill(start)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(fill, range(0, len(signals), block)))
         return features
 
     @property
@@ -119,7 +125,17 @@ class KernelFeatures:
         """Numba's function that fills features, if it is installed and worth its import."""
         if not _has_numba() or (signals.size * self.count < _WORTH and "numba" not in sys.modules):
             return None
-        channels = signals.shape[1]
+        if self._drawn is None:
+            self._drawn = self._as_arrays(signals.shape[1])
+        drawn = self._drawn
+
+        def fill(rows: Floats, features: Floats) -> None:
+            kernel_counts.count_rows(rows, *drawn, features)
+
+        return fill
+
+    def _as_arrays(self, channels: int) -> tuple[NDArray[np.generic], ...]:
+        """What was drawn, as Numba's function takes it."""
         sets = [list(dict.fromkeys(pairs)) for pairs in self.subsets]
         members = np.zeros((len(sets), max(map(len, sets)), channels), np.bool_)
         for number, chosen in enumerate(sets):
@@ -131,12 +147,7 @@ class KernelFeatures:
         starts = np.cumsum([0, *(b.size for b in self.biases)])
         biases = np.concatenate([b.ravel() for b in self.biases])
         competing = np.isin(np.arange(len(sets)), self.competing)
-        drawn = (np.array(_KERNELS), members, set_of, np.array(self.dilations), starts, biases, competing)
-
-        def fill(rows: Floats, features: Floats) -> None:
-            kernel_counts.count_rows(rows, *drawn, features)
-
-        return fill
+        return np.array(_KERNELS), members, set_of, np.array(self.dilations), starts, biases, competing
 
     def _draw(self, signals: Floats, number: int, shares: NDArray[np.floating]) -> Floats:
         """Biases (kernel, bias): quantiles of each kernel's output on its own training signal. signals: one for each kernel."""

@@ -24,6 +24,7 @@ from wavefold.core.device import seed_step, to_cpu
 from wavefold.core.distributed import all_gather, all_reduce_gradients, join, share_buffers, sharing
 from wavefold.core.errors import UserError, plural
 from wavefold.core.interrupt import asked_to_stop, signals_wait, stop_if_asked
+from wavefold.core.process import keep_freed_memory
 from wavefold.core.random import key as make_key
 from wavefold.data.lazy import Lazy, Signals
 from wavefold.training.checkpoint import TrainingState
@@ -31,7 +32,7 @@ from wavefold.training.sampler import Draw, OnDemand, Pair, Source
 
 Check = Callable[[nn.Module], dict[str, float]]
 
-_VALUES = 1 << 24  # values per batch when predicting
+_VALUES = 1 << 24  # values per batch when predicting, at most
 
 OPTIMISERS: dict[str, Callable[..., Optimizer]] = {"adadelta": Adadelta, "adam": Adam, "adamw": AdamW}
 
@@ -108,6 +109,7 @@ def fit_stage(
 
     check: scores of a model on validation samples, as metric name to value; empty if there are none.
     """
+    keep_freed_memory()
     learner = _Learner(model, part, stage)
     if state.parts:
         learner.load(state.parts)
@@ -132,6 +134,7 @@ def predict_all(model: nn.Module, head: nn.Module, signals: Tensor | Signals, si
 
     head: from what the model returns to predictions. size: batch size, reduced if a batch would hold more than 2^24 values.
     """
+    keep_freed_memory()
     device = next(model.parameters()).device
     head = head.to(device)
     size = min(size, max(1, _VALUES // max(1, math.prod(signals.shape[1:]))))

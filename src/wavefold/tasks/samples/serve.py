@@ -1,8 +1,9 @@
-"""Serving of a run over HTTP: inference, input parsing and metadata. Uses ONNX Runtime, or torch if the export fails."""
+"""Serving of a run over HTTP: inference, input parsing and metadata. Uses ONNX Runtime or torch, whichever is faster."""
 
 from __future__ import annotations
 
 import re
+import time
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -37,13 +38,15 @@ from wavefold.tasks.samples.target import Target, target_of
 
 Values = NDArray[np.float64]
 Log = Callable[[str], None]
+Predict = Callable[..., NDArray[np.floating]]
 
 _LONG = 1 << 24  # most values of a WFDB signal, which may be packed into fewer bytes
+_MEASURED, _WARM = (1, 16, 64), 64  # samples in a batch
 _RATES = (20.0, 20000.0)  # sampling rate of a WFDB record in Hz: least, most
 
 
 def served_run(run: RunFolder, *, log: Log = print) -> ServedModel:
-    """Load a finished run for serving. log: receives a line if torch is used instead of ONNX Runtime."""
+    """Load a finished run for serving. log: receives a line if the export to ONNX fails."""
     recipe, info = recipe_of(run), run.metadata
     target, (predict, engine) = target_of(recipe), _asker(run, recipe, log)
     example = example_of(recipe, info)
@@ -101,14 +104,32 @@ def example_of(recipe: Recipe, info: RunInfo) -> Floats:
     return wave.astype(np.float32)
 
 
-def _asker(run: RunFolder, recipe: Recipe, log: Log) -> tuple[Callable[..., NDArray[np.floating]], str]:
-    """The prediction function, and the name of its engine for GET /model."""
+def _asker(run: RunFolder, recipe: Recipe, log: Log) -> tuple[Predict, str]:
+    """The faster way to predict on this machine, and its name for GET /model."""
+    own = Members(run, recipe).predictions
     try:
-        return onnx_model(run, export_run, log).predict, "ONNX Runtime"
+        exported = onnx_model(run, export_run, log).predict
     except Exception as error:  # fall back to torch whatever fails in the export
         line = (str(error).splitlines() or [type(error).__name__])[0]
         log(f"using torch instead of ONNX Runtime: {line}")
-        return Members(run, recipe).predictions, f"torch ({line})"
+        return own, f"torch ({line})"
+    example = example_of(recipe, run.metadata)
+    seconds = {"ONNX Runtime": _seconds(exported, example), "torch": _seconds(own, example)}
+    return (own, "torch") if seconds["torch"] < seconds["ONNX Runtime"] else (exported, "ONNX Runtime")
+
+
+def _seconds(predict: Predict, example: Floats) -> float:
+    """The time that batches of three sizes take, the best of three: sizes that a server's queue makes."""
+    batches = [np.repeat(example[None], rows, axis=0) for rows in (_WARM, *_MEASURED)]
+    predict(batches[0])  # Numba is imported, memory is reserved
+    taken = [_timed(predict, batch) for _ in range(3) for batch in batches[1:]]
+    return sum(min(taken[n :: len(_MEASURED)]) for n in range(len(_MEASURED)))
+
+
+def _timed(predict: Predict, batch: Floats) -> float:
+    start = time.perf_counter()
+    predict(batch)
+    return time.perf_counter() - start
 
 
 def _fields_of(run: RunFolder, recipe: Recipe, engine: str) -> dict[str, object]:
