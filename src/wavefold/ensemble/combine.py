@@ -25,10 +25,16 @@ from wavefold.ensemble.decide import keep_probabilities, l1_decision, one_hot, o
 from wavefold.ensemble.parts import Calibration, Combiner, Decision, State, Values
 from wavefold.ensemble.stack import StackLogistic, StackNet, even_parts
 from wavefold.ensemble.vote import Mean
+from wavefold.ensemble.weighted import Weighted
 
 Labels = NDArray[np.number]
 
-COMBINERS: dict[str, type[Combiner]] = {"mean": Mean, "stack_net": StackNet, "stack_logistic": StackLogistic}
+COMBINERS: dict[str, type[Combiner]] = {
+    "mean": Mean,
+    "weighted": Weighted,
+    "stack_net": StackNet,
+    "stack_logistic": StackLogistic,
+}
 
 DECISIONS: dict[str, Callable[..., Values]] = {
     "probabilities": keep_probabilities,

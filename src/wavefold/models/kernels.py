@@ -88,7 +88,7 @@ class KernelFeatures:
 
     def apply(self, signals: Floats) -> Floats:
         """Features (sample, feature) in 0 to 1 of signals (sample, channel, position)."""
-        shares, wins = sum(b.size for b in self.biases), 2 * len(_KERNELS) * len(self.competing)
+        shares, wins = self.shares, 2 * len(_KERNELS) * len(self.competing)
         features = np.empty((len(signals), shares + 2 * wins), np.float32)
         compiled = self._compiled(signals)
         block = _COMPILED_BATCH if compiled else _BATCH
@@ -111,6 +111,11 @@ class KernelFeatures:
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(fill, range(0, len(signals), block)))
         return features
+
+    @property
+    def shares(self) -> int:
+        """The number of features that are shares above a bias; wins follow."""
+        return sum(b.size for b in self.biases)
 
     @property
     def competing(self) -> list[int]:
@@ -318,7 +323,7 @@ class KernelClassifier(KernelMember[LinearHead]):
             signals, labels, weights = signals[kept], labels[kept], None if weights is None else weights[kept]
         features = self._draw(signals, rng)
         if len(labels) <= _RIDGE:
-            self.head = fit_ridge_classes(features, labels, classes, weights)
+            self.head = fit_ridge_classes(features, labels, classes, weights, second=self.features.shares)
         else:
             self.head = fit_linear(features, labels, classes, rng, weights)
         return self

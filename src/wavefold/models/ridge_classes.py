@@ -10,30 +10,57 @@ prediction certain.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
+from torch import Tensor
 
 from wavefold.data.dataset import Floats, Ints
 from wavefold.models.linear import LinearHead, standardise
 from wavefold.models.ridge import LEAST_SPARE, STRENGTHS, decompose, transposed_product
 
+SHARES = 1.0, 0.5, 0.25  # of the size of features of a second kind, that are tried
 _SHARPEST = 7.0  # logarithms of the factors between which the softmax is fitted
 _FLATTEST = -3.0
 
 Reals = NDArray[np.float64]
 
 
-def fit_ridge_classes(features: Floats, labels: Ints, classes: int, weights: Floats | None = None) -> LinearHead:
+def fit_ridge_classes(
+    features: Floats, labels: Ints, classes: int, weights: Floats | None = None, *, second: int | None = None
+) -> LinearHead:
     """Fit a head to features (sample, feature) and class numbers (sample,); scales `features` in place to spare memory.
 
-    weights: of the samples, (sample,).
+    weights: of the samples, (sample,). second: the first feature of a second kind, whose features are taken at the share of
+    their size (SHARES) that has the least leave-one-out loss.
     """
     x = torch.as_tensor(features)
     mean, spread = standardise(x)
+    at, best = 1.0, _fitted(x, labels, classes, weights)
+    for share in SHARES[1:] if second is not None and second < x.shape[1] else ():
+        x[:, second:] *= share / at
+        at, other = share, _fitted(x, labels, classes, weights)
+        best = min(best, replace(other, share=share), key=lambda fit: fit.loss)  # the first of equals
+    spread[second:] /= best.share if second is not None else 1.0
+    return LinearHead(mean, spread, best.weight, best.bias, best.strength)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A fit to features, and its smoothed leave-one-out log loss."""
+
+    loss: float
+    weight: Tensor  # (class, feature)
+    bias: Tensor  # (class,)
+    strength: float
+    share: float = 1.0  # of the size of the features of the second kind
+
+
+def _fitted(x: Tensor, labels: Ints, classes: int, weights: Floats | None) -> _Fit:
     shares = np.ones(len(labels)) if weights is None else weights / weights.mean(dtype=np.float64)
     share = torch.as_tensor(shares, dtype=torch.float64)
     root = share.sqrt()[:, None]
@@ -57,7 +84,7 @@ def fit_ridge_classes(features: Floats, labels: Ints, classes: int, weights: Flo
     inner = across / (values + penalties[best])[:, None]
     weight = transposed_product(rows, left @ inner).t()
     bias = centre - weight @ middle.double()
-    return LinearHead(mean, spread, (factor * weight).contiguous(), factor * bias, float(STRENGTHS[best]))
+    return _Fit(least, (factor * weight).contiguous(), factor * bias, float(STRENGTHS[best]))
 
 
 def _sharpness(scores: Reals, labels: Ints, shares: Reals) -> tuple[float, float]:

@@ -259,11 +259,12 @@ class _Evaluator:
 
 
 def _combining(recipe: Recipe, by: str, members: Sequence[int]) -> Mapping[str, object]:
-    """Options of a combiner of some members; the mean uses their weights. Baselines have the numbers after those of members."""
-    if by == "mean":
-        weights = [m.weight for m in recipe.member]
-        return {"weights": [weights[n] if n < len(weights) else 1.0 for n in members]}
-    return recipe.combine.options if by == recipe.combine.by else {}
+    """Options of a combiner of some members; means use their weights. Baselines have the numbers after those of members."""
+    options: Mapping[str, object] = recipe.combine.options if by == recipe.combine.by else {}
+    if by not in ("mean", "weighted"):
+        return options
+    weights = [m.weight for m in recipe.member]
+    return {"weights": [weights[n] if n < len(weights) else 1.0 for n in members], **options}
 
 
 def _baselines(context: Context, evaluator: _Evaluator, ours: CrossFitted) -> list[ScoreRow]:
