@@ -17,6 +17,7 @@ from wavefold.ensemble.mixture import Mixture
 from wavefold.ensemble.spread_scale import SpreadScale
 from wavefold.ensemble.thresholds import LabelThresholds
 from wavefold.ensemble.vote import Mean, mean_vote
+from wavefold.ensemble.weighted import Weighted
 
 
 def softmax(logits):
@@ -363,3 +364,32 @@ def test_thresholds_stay_near_a_half_where_it_makes_no_difference():
     assert LabelThresholds().apply([[0.5, 0.51]]).tolist() == [[0.0, 1.0]]
     with pytest.raises(DataError, match=r"\(4, 3\) do not match labels \(4, 2\)"):
         LabelThresholds().fit(odds, labels[:, :2])
+
+
+def test_weights_are_those_with_the_least_log_loss():
+    scores, labels = members(3000)
+    fitted = Weighted(rows=0).fit(scores, labels, seed=0)
+    chosen = np.array(fitted.weights)
+    assert chosen.sum() == pytest.approx(1)
+    assert chosen[0] > chosen[2] > chosen[1] - 0.01  # the good member, then the one that is right on two classes
+
+    def loss(weights):
+        return -np.log(np.einsum("m,mn->n", weights, scores[:, np.arange(len(labels)), labels])).mean()
+
+    least = loss(chosen)
+    for one, other in itertools.permutations(range(3), 2):  # moving weight from one member to another makes it worse
+        moved = chosen.copy()
+        step = min(0.01, moved[one])
+        moved[one], moved[other] = moved[one] - step, moved[other] + step
+        assert loss(moved) >= least - 1e-6
+
+
+def test_few_rows_leave_the_given_weights_almost_as_they_are():
+    scores, labels = members(3000)
+    given = [1.0, 2.0, 1.0]
+    few = Weighted(given, rows=1000).fit(scores[:, :3], labels[:3], seed=0)
+    np.testing.assert_allclose(few.weights, np.array(given) / 4, atol=0.01)
+    assert Weighted(given).fit(scores[:, :0], labels[:0], seed=0).weights == [0.25, 0.5, 0.25]
+    assert Weighted(given, rows=0).fit(scores[:, :0], labels[:0], seed=0).weights == [0.25, 0.5, 0.25]
+    with pytest.raises(UserError, match=r"weighted\.rows: -1 is out of range"):
+        Weighted(rows=-1)

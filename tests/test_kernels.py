@@ -211,6 +211,25 @@ def test_the_ridge_head_has_the_penalty_and_temperature_of_least_log_loss_when_e
     np.testing.assert_allclose(head.bias.numpy(), best[2] * best[4], rtol=0.03, atol=1e-3)
 
 
+def test_features_of_a_second_kind_are_taken_at_the_share_of_their_size_that_serves_samples_left_out():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(2, size=80)
+    good = rng.normal(size=(80, 6)) + 1.5 * labels[:, None]
+    noise = rng.normal(size=(80, 300))
+    chosen = {}
+    for name, features in (("noise", np.hstack([good, noise])), ("both", np.hstack([good[:, :3], good[:, 3:]]))):
+        split = 6 if name == "noise" else 3
+        head = fit_ridge_classes(features.astype(np.float32), labels, 2, second=split)
+        plain = fit_ridge_classes(features.astype(np.float32), labels, 2)
+        ratio = plain.spread[split:] / head.spread[split:]  # features are divided by spread / share
+        assert torch.equal(head.spread[:split], plain.spread[:split])
+        assert len(set(ratio.tolist())) == 1
+        chosen[name] = float(ratio[0])
+        answers = head.probabilities(features.astype(np.float32))
+        assert answers.sum(1) == pytest.approx(np.ones(80))
+    assert chosen == {"noise": 0.25, "both": 1.0}
+
+
 def test_a_class_of_two_samples_is_learned_and_is_not_certain():
     rng = np.random.default_rng(0)
     signals, labels = waves(80)
