@@ -40,7 +40,7 @@ class SignalClassifier(ClassifierMixin, SignalEstimator):  # type: ignore[misc] 
 
     model: a short name in `wavefold.models.MODELS` or `CLASSIFIERS` ("kernels", "lightgbm", ...), or a net class whose
         constructor takes channels, length (or rows, columns) and classes; model_options: its further arguments. "auto" is
-        "kernels", which has the best mean rank in docs/results.md and is fitted in seconds. It is a net for samples of fewer
+        "kernels", which is first by log loss in docs/results.md and is fitted in seconds. It is a net for samples of fewer
         than 9 positions, and where an option is set that only nets have (net1; net6 below 36 positions).
     prepare: steps by short name, in order, with options as in {"step": "noise", "sigma": 0.01}: transforms and balancers are
         fitted on the training part; augmentations and mixers are drawn anew for each sample and epoch. "auto" divides each
