@@ -853,10 +853,22 @@ def test_the_faster_engine_answers(beats, monkeypatch, faster):
     )
 
 
-def test_engines_are_timed_on_batches_of_the_sizes_that_a_queue_makes():
+def test_engines_are_timed_on_batches_of_the_sizes_that_a_queue_makes(monkeypatch):
     asked: list[int] = []
-    assert story._seconds(lambda batch: asked.append(len(batch)), np.zeros((1, 5), np.float32)) > 0
-    assert asked == [64, *[1, 16, 64] * 3]
+    rates = {"a": 1e-3, "b": 2e-3}
+
+    def timed(predict, batch):
+        asked.append(len(batch))
+        return rates[predict()] * len(batch)
+
+    monkeypatch.setattr(story, "_timed", timed)
+    engines = {"a": lambda: "a", "b": lambda: "b"}
+    assert story._faster(engines, np.zeros((1, 5), np.float32)) == (engines["a"], "a")
+    assert sorted(set(asked)) == [1, 16, 64]
+    asked.clear()
+    rates["a"] = 0.02  # a batch of 64 would take too long at each start
+    assert story._faster(engines, np.zeros((1, 5), np.float32))[1] == "b"
+    assert sorted(set(asked)) == [1, 16]
 
 
 def test_frames_are_forecast_as_predict_does(maps, no_onnx, tmp_path):

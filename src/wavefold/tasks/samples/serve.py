@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +22,7 @@ from wavefold.data.dataset import Dataset, Floats, Strings
 from wavefold.data.npy_header import HEAD, read_header
 from wavefold.domains.base import domain_of
 from wavefold.export.served import onnx_model
+from wavefold.models.kernels import compile_counts
 from wavefold.models.saliency import occlusion
 from wavefold.recipe import Recipe
 from wavefold.serving.handlers import ServedModel
@@ -41,7 +42,8 @@ Log = Callable[[str], None]
 Predict = Callable[..., NDArray[np.floating]]
 
 _LONG = 1 << 24  # most values of a WFDB signal, which may be packed into fewer bytes
-_MEASURED, _WARM = (1, 16, 64), 64  # samples in a batch
+_MEASURED = 1, 16, 64  # samples in a batch
+_PATIENCE = 0.5  # seconds that a batch may take to be timed
 _RATES = (20.0, 20000.0)  # sampling rate of a WFDB record in Hz: least, most
 
 
@@ -113,17 +115,21 @@ def _asker(run: RunFolder, recipe: Recipe, log: Log) -> tuple[Predict, str]:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         log(f"using torch instead of ONNX Runtime: {line}")
         return own, f"torch ({line})"
-    example = example_of(recipe, run.metadata)
-    seconds = {"ONNX Runtime": _seconds(exported, example), "torch": _seconds(own, example)}
-    return (own, "torch") if seconds["torch"] < seconds["ONNX Runtime"] else (exported, "ONNX Runtime")
+    return _faster({"ONNX Runtime": exported, "torch": own}, example_of(recipe, run.metadata))
 
 
-def _seconds(predict: Predict, example: Floats) -> float:
-    """The time that batches of three sizes take, the best of three: sizes that a server's queue makes."""
-    batches = [np.repeat(example[None], rows, axis=0) for rows in (_WARM, *_MEASURED)]
-    predict(batches[0])  # Numba is imported, memory is reserved
-    taken = [_timed(predict, batch) for _ in range(3) for batch in batches[1:]]
-    return sum(min(taken[n :: len(_MEASURED)]) for n in range(len(_MEASURED)))
+def _faster(engines: Mapping[str, Predict], example: Floats) -> tuple[Predict, str]:
+    """The engine that takes the least time for batches of the sizes that a server's queue makes, the best of three each."""
+    compile_counts()
+    one = max(min(_timed(predict, example[None]) for _ in range(2)) for predict in engines.values())  # the first loads
+    sizes = [size for size in _MEASURED if size == 1 or size * one < _PATIENCE]
+    taken = dict.fromkeys(engines, 0.0)
+    for size in sizes:
+        batch = np.repeat(example[None], size, axis=0)
+        for name, predict in engines.items():
+            taken[name] += min(_timed(predict, batch) for _ in range(3))
+    fastest = min(taken, key=lambda name: taken[name])
+    return engines[fastest], fastest
 
 
 def _timed(predict: Predict, batch: Floats) -> float:
