@@ -7,6 +7,7 @@ agrees with one of a single process but for the rounding of sums. The only file 
 
 from __future__ import annotations
 
+import atexit
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,7 +51,14 @@ def join() -> tuple[int, int]:
     if not distributed.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, timeout=timedelta(days=1))  # other ranks wait while rank 0 prepares
+        atexit.register(_leave)
     return distributed.get_rank(), size
+
+
+def _leave() -> None:
+    """Leave the group: threads that still serve it at the end of the interpreter can abort the process."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @contextmanager
