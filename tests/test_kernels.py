@@ -211,7 +211,7 @@ def test_the_ridge_head_has_the_penalty_and_temperature_of_least_log_loss_when_e
     np.testing.assert_allclose(head.bias.numpy(), best[2] * best[4], rtol=0.03, atol=1e-3)
 
 
-def test_features_of_a_second_kind_are_taken_at_the_share_of_their_size_that_serves_samples_left_out():
+def test_features_of_a_second_kind_have_the_scale_that_serves_samples_left_out():
     rng = np.random.default_rng(3)
     labels = rng.integers(2, size=80)
     good = rng.normal(size=(80, 6)) + 1.5 * labels[:, None]
@@ -221,7 +221,7 @@ def test_features_of_a_second_kind_are_taken_at_the_share_of_their_size_that_ser
         split = 6 if name == "noise" else 3
         head = fit_ridge_classes(features.astype(np.float32), labels, 2, second=split)
         plain = fit_ridge_classes(features.astype(np.float32), labels, 2)
-        ratio = plain.spread[split:] / head.spread[split:]  # features are divided by spread / share
+        ratio = plain.spread[split:] / head.spread[split:]  # features are divided by spread / scale
         assert torch.equal(head.spread[:split], plain.spread[:split])
         assert len(set(ratio.tolist())) == 1
         chosen[name] = float(ratio[0])

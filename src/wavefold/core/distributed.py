@@ -117,7 +117,7 @@ def sharing(rank: int, counts: Sequence[int]) -> Iterator[None]:
         return
     _share = Share(rank, counts)
     try:
-        with _WholeBatch(_share):
+        with _WholeBatch():
             yield
     finally:
         _share = None
@@ -139,16 +139,12 @@ def drawn_for_rows(draw: Callable[[int], Tensor], count: int) -> Tensor:
 class _WholeBatch(TorchFunctionMode):
     """Batch norm and dropout of a net in training, over the whole batch."""
 
-    def __init__(self, share: Share) -> None:
-        super().__init__()
-        self.share = share
-
     def __torch_function__(  # type: ignore[no-untyped-def]  # as torch declares it
         self, func, types, args=(), kwargs=None
     ):
         kwargs = kwargs or {}
-        if func is F.batch_norm and kwargs.get("training", args[5] if len(args) > 5 else False):
-            return _batch_norm(self.share, *args, **kwargs)
+        if _share and func is F.batch_norm and kwargs.get("training", args[5] if len(args) > 5 else False):
+            return _batch_norm(_share, *args, **kwargs)
         if func is F.dropout and kwargs.get("training", args[2] if len(args) > 2 else True):
             return _dropout(*args, **kwargs)
         return func(*args, **kwargs)

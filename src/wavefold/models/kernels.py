@@ -350,13 +350,13 @@ def _subset(channels: int, rng: Generator) -> tuple[int, ...]:
     return tuple(sorted(int(c) for c in rng.choice(channels, size, replace=False)))
 
 
-@cache
 def compile_counts() -> None:
     """Load Numba, if it is installed, before the first features: for a process that answers many small batches."""
     if _has_numba():
         _ = kernel_counts.count_rows
 
 
+@cache
 def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 

@@ -9,6 +9,7 @@ prediction certain.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ from wavefold.data.dataset import Floats, Ints
 from wavefold.models.linear import LinearHead, standardise
 from wavefold.models.ridge import LEAST_SPARE, STRENGTHS, decompose, transposed_product
 
-SHARES = 1.0, 0.5, 0.25  # of the size of features of a second kind, that are tried
+SCALES = 1.0, 0.5, 0.25  # of features of a second kind, which are tried
 _SHARPEST = 7.0  # logarithms of the factors between which the softmax is fitted
 _FLATTEST = -3.0
 
@@ -35,17 +36,19 @@ def fit_ridge_classes(
 ) -> LinearHead:
     """Fit a head to features (sample, feature) and class numbers (sample,); scales `features` in place to spare memory.
 
-    weights: of the samples, (sample,). second: the first feature of a second kind, whose features are taken at the share of
-    their size (SHARES) that has the least leave-one-out loss.
+    weights: of the samples, (sample,). second: the first feature of a second kind, whose features are all made smaller by the
+    factor of SCALES that has the least leave-one-out loss.
     """
     x = torch.as_tensor(features)
     mean, spread = standardise(x)
-    at, best = 1.0, _fitted(x, labels, classes, weights)
-    for share in SHARES[1:] if second is not None and second < x.shape[1] else ():
-        x[:, second:] *= share / at
-        at, other = share, _fitted(x, labels, classes, weights)
-        best = min(best, replace(other, share=share), key=lambda fit: fit.loss)  # the first of equals
-    spread[second:] /= best.share if second is not None else 1.0
+    others = x[:, len(spread) if second is None else second :]
+    best = _fitted(x, labels, classes, weights)
+    for before, scale in itertools.pairwise(SCALES) if others.shape[1] else ():
+        others *= scale / before
+        best = min(
+            best, replace(_fitted(x, labels, classes, weights), scale=scale), key=lambda fit: fit.loss
+        )  # first of equals
+    spread[len(spread) - others.shape[1] :] /= best.scale
     return LinearHead(mean, spread, best.weight, best.bias, best.strength)
 
 
@@ -57,7 +60,7 @@ class _Fit:
     weight: Tensor  # (class, feature)
     bias: Tensor  # (class,)
     strength: float
-    share: float = 1.0  # of the size of the features of the second kind
+    scale: float = 1.0  # of the features of the second kind
 
 
 def _fitted(x: Tensor, labels: Ints, classes: int, weights: Floats | None) -> _Fit:

@@ -19,6 +19,7 @@ from wavefold.data.dataset import Dataset, Ints, Strings
 from wavefold.data.split import Fold
 from wavefold.ensemble.combine import CrossFitted, Ensemble, OutOfFold, cross_fit, fit_decision, load_decision
 from wavefold.ensemble.parts import Decision
+from wavefold.ensemble.vote import Mean
 from wavefold.evaluation.intervals import bootstrap_interval, paired_difference
 from wavefold.evaluation.metrics import Metric
 from wavefold.evaluation.standing import standing
@@ -261,7 +262,7 @@ class _Evaluator:
 def _combining(recipe: Recipe, by: str, members: Sequence[int]) -> Mapping[str, object]:
     """Options of a combiner of some members; means use their weights. Baselines have the numbers after those of members."""
     options: Mapping[str, object] = recipe.combine.options if by == recipe.combine.by else {}
-    if by not in ("mean", "weighted"):
+    if not issubclass(target_of(recipe).parts.combiners[by], Mean):
         return options
     weights = [m.weight for m in recipe.member]
     return {"weights": [weights[n] if n < len(weights) else 1.0 for n in members], **options}

@@ -115,12 +115,13 @@ def _asker(run: RunFolder, recipe: Recipe, log: Log) -> tuple[Predict, str]:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         log(f"using torch instead of ONNX Runtime: {line}")
         return own, f"torch ({line})"
+    if any(member.model == "kernels" for member in recipe.member):
+        compile_counts()
     return _faster({"ONNX Runtime": exported, "torch": own}, example_of(recipe, run.metadata))
 
 
 def _faster(engines: Mapping[str, Predict], example: Floats) -> tuple[Predict, str]:
     """The engine that takes the least time for batches of the sizes that a server's queue makes, the best of three each."""
-    compile_counts()
     one = max(min(_timed(predict, example[None]) for _ in range(2)) for predict in engines.values())  # the first loads
     sizes = [size for size in _MEASURED if size == 1 or size * one < _PATIENCE]
     taken = dict.fromkeys(engines, 0.0)
