@@ -701,9 +701,9 @@ LAYOUTS: dict[str, Callable[[Path], Facts]] = {
 
 
 def without_a_file() -> list[str]:
-    """Readers of the two tables for which there is no small file above; what only wavefold writes is in tests/test_pack.py."""
+    """Readers of the two tables for which no small file is above, but one in tests/valid_sources.py."""
     known = {"array", "images", "grid", "events"}
-    return sorted({*LAYOUTS_OF_SAMPLES} - {*SAMPLES, "packed"}) + sorted({*SERIES_LAYOUTS} - known)
+    return sorted({*LAYOUTS_OF_SAMPLES} - {*SAMPLES, "packed", "arrow", "zarr"}) + sorted({*SERIES_LAYOUTS} - known)
 
 
 # The record

@@ -45,12 +45,10 @@ def as_advised(line):
 
 
 TABLES = {
-    "a.parquet": lambda path: frame().to_parquet(path),
     "a.xlsx": lambda path: frame().to_excel(path, index=False),
     "a.json": lambda path: frame().to_json(path),
     "a.jsonl": lambda path: frame().to_json(path, orient="records", lines=True),
     "a.pkl": lambda path: frame().to_pickle(path),
-    "a.feather": lambda path: frame().to_feather(path),
     "a.tsv": lambda path: frame().to_csv(path, sep="\t", index=False),
     "b.tsv": lambda path: pd.DataFrame(np.c_[beats()[1], beats()[0]]).to_csv(path, sep="\t", index=False, header=False),
     "a.dat": lambda path: np.savetxt(path, np.c_[beats()[1], beats()[0]]),
@@ -86,7 +84,7 @@ def test_a_file_of_another_kind_is_refused_with_a_conversion_that_works(name, tm
     assert np.bincount(data.known_labels()).tolist() == [30, 30]
 
 
-@pytest.mark.parametrize("name", ["rec.edf", "rec.bdf", "a.mat", "a.h5", "train.parquet", "x.hdf5"])
+@pytest.mark.parametrize("name", ["rec.edf", "rec.bdf", "a.mat", "a.h5", "x.hdf5"])
 def test_a_file_of_a_known_kind_is_named_however_broken_it_is(name, tmp_path):
     (tmp_path / name).write_bytes(b"0       " + bytes(range(256)))
     line = error_of(tmp_path / name)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from valid_sources import SAMPLES
 from wavefold import data as room  # not its names: pytest would take test_files for a test
 from wavefold.core.errors import DataError, UserError
 from wavefold.data import LAYOUTS, check_layout, read
@@ -399,6 +400,8 @@ def test_readers_refuse_a_label_column_that_is_not_there(tmp_path: Path, layout:
     if layout == "packed":
         pack(path, tmp_path / "pack", How())
         path = tmp_path / "pack"
+    if layout in ("arrow", "zarr"):
+        path = SAMPLES[layout].write(tmp_path / "written", SAMPLES[layout].samples())
     np.save(tmp_path / "7.npy", np.zeros((6, 2, 2), np.float16))  # a CSV of cadences has some beside it
     with pytest.raises(DataError, match="kind"):
         LAYOUTS[layout].read(tmp_path if layout == "wfdb" else path, label_column="kind")

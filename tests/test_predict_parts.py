@@ -65,6 +65,18 @@ def test_a_source_that_is_no_text_is_predicted_by_rows(run: api.Run, tmp_path: P
     assert (tmp_path / "b.csv").read_bytes() == at_once(run, tmp_path / "a.npz", tmp_path / "c.csv")
 
 
+@pytest.mark.usefixtures("_in_parts")
+@pytest.mark.parametrize("form", ["columns", "lists"])
+def test_parquet_is_predicted_by_rows(run: api.Run, tmp_path: Path, form: str) -> None:
+    arrow, tables = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    signals, ids = np.random.default_rng(0).random((ROWS, 40), np.float32), np.arange(ROWS)
+    np.savez(tmp_path / "a.npz", signals=signals, ids=ids)
+    columns = {"signals": signals.tolist()} if form == "lists" else {f"t{k}": signals[:, k] for k in range(40)}
+    tables.write_table(arrow.table({"id": ids, **columns}), tmp_path / "a.parquet", row_group_size=3000)
+    assert run.predict_file(tmp_path / "a.parquet", tmp_path / "b.csv") == ROWS
+    assert (tmp_path / "b.csv").read_bytes() == at_once(run, tmp_path / "a.npz", tmp_path / "c.csv")
+
+
 def test_a_small_source_is_predicted_at_once(run: api.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "_folder", lambda out: pytest.fail("parts for a small source"))
     source = write(tmp_path / "a.csv", contest_lines(99))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from wavefold.data.series_options import Events, Reading
@@ -114,6 +115,38 @@ def arrays(folder: Path, samples: Samples) -> Path:
     words = {"labels": np.array(samples.labels), "ids": np.array(samples.ids)}
     np.savez(folder / "train.npz", signals=samples.values.astype(np.float32), **words)
     return folder / "train.npz"
+
+
+def arrow(folder: Path, samples: Samples) -> Path:
+    """A Parquet file by pyarrow: one column per position."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {str(at): samples.values[:, 0, at].astype(np.float32) for at in range(samples.values.shape[-1])}
+    table = pyarrow.table({"id": list(samples.ids), **columns, "label": list(samples.labels)})
+    parquet.write_table(table, folder / "train.parquet", compression="none", use_dictionary=False)
+    return folder / "train.parquet"
+
+
+def feather(folder: Path, samples: Samples) -> Path:
+    """A Feather file by pyarrow: a column of lists of lists, (channel, position)."""
+    pyarrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.feather")
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {"id": list(samples.ids), "signals": samples.values.tolist(), "label": list(samples.labels)}
+    writer.write_feather(pyarrow.table(columns), str(folder / "train.feather"), compression="uncompressed")
+    return folder / "train.feather"
+
+
+def zarr_arrays(folder: Path, samples: Samples) -> Path:
+    """A Zarr 2 group with the arrays of an .npz, a chunk for each sample."""
+    package = pytest.importorskip("zarr")
+    folder.mkdir(parents=True, exist_ok=True)
+    group = package.open_group(str(folder / "beats.zarr"), mode="w", zarr_format=2)
+    shape = samples.values.shape
+    stored = group.create_array("signals", shape=shape, chunks=(1, *shape[1:]), dtype="f4", compressors=None)
+    stored[:] = samples.values
+    for name, words in {"labels": samples.labels, "ids": samples.ids}.items():
+        group.create_array(name, data=np.array(words))
+    return folder / "beats.zarr"
 
 
 def record(base: Path, values: NDArray[np.float64], leads: Sequence[str], rate: int, notes: Sequence[str] = ()) -> None:
@@ -273,6 +306,9 @@ SAMPLES: dict[str, SampleSource] = {
     "ts": SampleSource(ts, (2, 10), ids=("0", "1", "2", "3"), hole=("line 7",)),
     "packed": SampleSource(folder_of_parts, (2, 10), sealed=True),
     "arrays": SampleSource(arrays, (1, 20), twice=("1", "0"), hole=("sample 1",)),
+    "arrow": SampleSource(arrow, (1, 20), twice=("row 1", "row 0"), hole=("row 1", "'0'")),
+    "arrow feather": SampleSource(feather, (2, 10), twice=("row 1", "row 0"), hole=("row 1", "'signals'"), layout="arrow"),
+    "zarr": SampleSource(zarr_arrays, (2, 10), twice=("1", "0"), hole=("sample 1",), many=0),
     "wfdb": SampleSource(
         wfdb,
         (1, 1500),

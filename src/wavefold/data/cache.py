@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from filelock import FileLock
@@ -32,7 +33,7 @@ from wavefold.core.files import NO_ROOM, digest_file, write_json, write_whole
 from wavefold.core.process import is_main_process
 from wavefold.data.bundles import files_below
 from wavefold.data.layout import Found
-from wavefold.data.lazy import Signals
+from wavefold.data.lazy import LARGE, Signals, let_go, row_blocks
 from wavefold.data.store import settle
 from wavefold.data.table import Table
 
@@ -223,11 +224,22 @@ def _write(part: Path, table: Table, facts: Mapping[str, object], there: Sequenc
     arrays |= {f"column{i}": column for i, column in enumerate(table.columns.values())}
     for name, array in arrays.items():
         if name not in there:
-            write_whole(part / f"{name}.npy", partial(np.save, arr=array, allow_pickle=False))
+            write_whole(part / f"{name}.npy", partial(_write_array, array=np.asarray(array)))
     fields = {"labelled": table.words is not None, "columns": list(table.columns), "classes": table.classes}
     fields |= {"measured": table.axis is not None, "left_out": table.left_out}
     fields |= {"attrs": dict(table.attrs), "positions": table.positions, "notes": table.notes}
     write_json(part / "source.json", {**facts, **fields, "unit": table.unit})
+
+
+def _write_array(stream: IO[bytes], array: NDArray[np.generic]) -> None:
+    """Write an array as np.save does, in blocks whose memory is given back if it is mapped."""
+    if not array.flags.c_contiguous or array.nbytes < LARGE:
+        np.save(stream, array, allow_pickle=False)
+        return
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+    for rows in row_blocks(len(array), values=array[0].size):
+        stream.write(array[rows].data)
+        let_go(array[rows])
 
 
 def _put(part: Path, entry: Path) -> None:

@@ -177,19 +177,19 @@ def one_named(columns: Iterable[str], wanted: str) -> str:
     return wanted if wanted in there else next(iter(there), "")
 
 
-def column_place(columns: Sequence[str], wanted: str, name: str) -> int:
+def column_place(columns: Sequence[str], wanted: str, name: str, *, where: str = " line 1") -> int:
     """The index of a column, regardless of case; DataError lists the available columns and the nearest."""
     found = one_named(columns, wanted)
     if not found:
-        raise missing(columns, wanted, name)
+        raise missing(columns, wanted, name, where=where)
     return columns.index(found)
 
 
-def missing(columns: Collection[str], wanted: str, name: str, expected: str = "") -> DataError:
-    """The error for a missing column, or for a line that is not comma-separated."""
+def missing(columns: Collection[str], wanted: str, name: str, expected: str = "", *, where: str = " line 1") -> DataError:
+    """The error for a missing column, or for a line that is not comma-separated. where: the place in the file."""
     _check_commas(columns, name)
     near = nearest(wanted, [c for c in columns if len(c) <= _LONGEST])
-    return DataError(f"{name} line 1: no column '{wanted}'; available columns: {shown(columns)}{near}{expected}")
+    return DataError(f"{name}{where}: no column '{wanted}'; available columns: {shown(columns)}{near}{expected}")
 
 
 def shown(columns: Collection[str]) -> str:

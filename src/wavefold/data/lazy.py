@@ -7,6 +7,7 @@ samples and `then` adds a step, both without reading anything.
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -149,12 +150,13 @@ def by_blocks(
     for rows in row_blocks(count, values=values_of(signals)):
         made = function(signals[rows if index is None else index[rows]])
         if result is None:
-            result = _room((count, *made.shape[1:]), folder, most)
+            result = room((count, *made.shape[1:]), folder, most)
         result[rows] = made
     return function(signals[:0]) if result is None else result
 
 
-def _room(shape: tuple[int, ...], folder: Path, most: int) -> Floats:
+def room(shape: tuple[int, ...], folder: Path, most: int) -> Floats:
+    """An array to be filled, float32: in memory up to `most` bytes, otherwise in an unnamed file in `folder`."""
     size = 4 * int(np.prod(shape))
     if size <= most:
         return np.empty(shape, np.float32)
@@ -162,6 +164,22 @@ def _room(shape: tuple[int, ...], folder: Path, most: int) -> Floats:
     with tempfile.TemporaryFile(dir=folder) as stream:
         _take_room(stream, size)  # a full disk is an error here, but would crash the process once the file is mapped
         return np.memmap(stream, np.float32, "r+", shape=shape)
+
+
+def let_go(signals: Signals | NDArray[np.generic]) -> None:
+    """Give back the memory of an array's pages if it is a mapped file's, which were read, or written in a shared map.
+
+    They stay in the system's cache. What was changed in a map whose changes stay in memory (`mmap_mode="c"`) is lost.
+    """
+    mapped: object = signals
+    while isinstance(mapped, np.ndarray) and mapped.base is not None:
+        mapped = mapped.base
+    if not isinstance(signals, np.ndarray) or not isinstance(mapped, mmap.mmap) or not hasattr(mapped, "madvise"):
+        return
+    start = signals.__array_interface__["data"][0] - np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
+    first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + signals.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if last > first:  # whole pages
+        mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def _take_room(stream: IO[bytes], size: int) -> None:

@@ -16,8 +16,6 @@ _HOW = {  # suffix -> what such a file is, and how it is converted
         "pandas.DataFrame(scipy.io.arff.loadarff('{name}')[0]).map(lambda v: v.decode() if isinstance(v, bytes) else v)"
         + _FRAME,
     ),
-    ".parquet": ("a Parquet file", "pandas.read_parquet('{name}')" + _FRAME),
-    ".feather": ("a Feather file", "pandas.read_feather('{name}')" + _FRAME),
     ".xlsx": ("an Excel workbook", "pandas.read_excel('{name}')" + _FRAME),
     ".xls": ("an Excel workbook", "pandas.read_excel('{name}')" + _FRAME),
     ".json": ("a JSON file", "pandas.read_json('{name}')" + _FRAME),

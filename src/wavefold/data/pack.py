@@ -33,7 +33,7 @@ from wavefold.data.csv_text import first_line, one_named
 from wavefold.data.dataset import Ints, class_names, shape_words
 from wavefold.data.distinct import first_repeat, id_hashes
 from wavefold.data.layout import Found
-from wavefold.data.lazy import Signals, part_of, row_blocks, rows_of_part, values_of
+from wavefold.data.lazy import Signals, let_go, part_of, row_blocks, rows_of_part, values_of
 from wavefold.data.missing_words import missing_among
 from wavefold.data.packed import (
     MANIFEST,
@@ -227,7 +227,9 @@ class _WholeWork:
     def write(self, folder: Path, first: int, numbers: Sequence[int], shared: Shared) -> Iterator[tuple[int, Part]]:
         slices = list(self._slices())
         for number in numbers:
-            yield number, _write_part(folder, first + number, _rows_of(self.table, slices[number]), shared)
+            part = _rows_of(self.table, slices[number])
+            yield number, _write_part(folder, first + number, part, shared)
+            let_go(part.signals)
 
     def told(self, parts: Sequence[Part]) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
         return self.table.notes, self.table.left_out

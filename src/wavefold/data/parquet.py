@@ -13,6 +13,8 @@ from wavefold.core.registry import optional
 
 arrow = optional("pyarrow", extra="tables")
 arrow_parquet = optional("pyarrow.parquet", extra="tables")
+arrow_compute = optional("pyarrow.compute", extra="tables")
+arrow_ipc = optional("pyarrow.ipc", extra="tables")
 
 
 def check_parquet() -> None:

@@ -11,22 +11,21 @@ from typing import TypedDict
 import numpy as np
 
 from wavefold.core.errors import DataError, MissingGroup, UserError, listed, nearest, plural
-from wavefold.core.registry import Table as Parts
-from wavefold.data.cache import cache_folder, cached, content_digest, stored, with_digest
+from wavefold.data.cache import cached, content_digest, stored, with_digest
 from wavefold.data.csv_text import first_line, one_named, read_columns, shown
 from wavefold.data.dataset import Dataset, Strings, class_names, number_labels
+from wavefold.data.distinct import first_repeat, id_hashes
 from wavefold.data.index_csv import check_label
-from wavefold.data.layout import Fetch, Found
+from wavefold.data.layout import Found
 from wavefold.data.lazy import blocks_of, rows_of_part, values_of
 from wavefold.data.missing_words import are_missing, missing_among, spelled
 from wavefold.data.rebin import grid_centres
+from wavefold.data.remote import local
 from wavefold.data.sky import stars
 from wavefold.data.sources import LAYOUTS, find
 from wavefold.data.table import GROUPS, Table, with_columns, without
 from wavefold.data.text_parts import NotInParts, Span, TextPart, head_of, spans_of
 from wavefold.data.wide_header import label_like, wide_header
-
-REMOTES: Parts[Fetch] = Parts("remotes")
 
 
 class _Columns(TypedDict):
@@ -55,7 +54,7 @@ class How:
     def find(self, source: str | Path) -> Found:
         """The files of a source."""
         check_layout(self.layout)
-        return find(_local(source), self.layout)
+        return find(local(source), self.layout)
 
     def columns(self, *, labels: bool) -> _Columns:
         """The arguments that every layout takes."""
@@ -89,7 +88,9 @@ def read(
     named: Sequence[str] = (),
     part: TextPart | None = None,
 ) -> Dataset:
-    """Read a file, a folder or `physionet:<database>` into signals (sample, channel, position), ids, labels and groups.
+    """Read signals (sample, channel, position), ids, labels and groups.
+
+    source: a file, a folder, a URL such as `s3://bucket/file.csv`, or `physionet:<database>`.
 
     From a folder, reads its `train*` file, the index of a multi-file source, or its records; `test_files` lists the rest.
     group: the column with the groups, in the file or in `<stem>_meta.csv[.gz]` beside it; "" and "auto" use the first of
@@ -234,14 +235,6 @@ def check_grid(grid: Sequence[float]) -> None:
         raise UserError(f"data.grid: {error}") from None
 
 
-def _local(source: str | Path) -> Path:
-    for prefix, fetch in REMOTES.items():
-        if str(source).startswith(prefix):
-            name = str(source).removeprefix(prefix)
-            return fetch(name, cache_folder() / prefix.rstrip(":") / name)
-    return Path(source).expanduser()
-
-
 def _table(found: Found, columns: _Columns, cache: bool, options: Mapping[str, object], skip_bad: bool) -> tuple[Table, str]:
     layout = LAYOUTS[found.layout]
     if layout.keeps == "nothing":
@@ -285,13 +278,11 @@ def _parse(found: Found, given: Mapping[str, object]) -> Table:
 
 def _with_distinct_ids(table: Table, found: Found) -> Table:
     """The table itself; DataError names both places of an id that occurs twice, whatever the reader."""
-    if len(set(table.ids.tolist())) < len(table.ids):
-        _, first, number = np.unique(table.ids, return_index=True, return_inverse=True)
-        again = int(np.argmax(first[number] != np.arange(len(table.ids))))
-        word, lines, id_ = LAYOUTS[found.layout].row, table.lines, table.ids[again]
-        raise DataError(
-            f"{found.path.name} {word} {lines[again]}: id '{id_}' is already in {word} {lines[first[number[again]]]}"
-        )
+    repeat = first_repeat(id_hashes(table.ids), table.ids.__getitem__)
+    if repeat is not None:
+        again, first = repeat
+        word, lines = LAYOUTS[found.layout].row, table.lines
+        raise DataError(f"{found.path.name} {word} {lines[again]}: id '{table.ids[again]}' is already in {word} {lines[first]}")
     return table
 
 

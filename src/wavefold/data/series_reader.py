@@ -18,6 +18,7 @@ from wavefold.data.cache import content_digest
 from wavefold.data.layout import SeriesLayout
 from wavefold.data.lazy import LARGE, Floats, Ints, Lazy, Signals, row_blocks, values_of
 from wavefold.data.numbered import by_name
+from wavefold.data.remote import local
 from wavefold.data.series import Series, join_stretches, stretches, time_word
 from wavefold.data.series_options import Reading
 
@@ -34,7 +35,7 @@ def read_series(source: str | Path, reading: Reading = _AS_STORED, *, layout: st
     codes in reading.missing become NaN. DataError for infinite values, files of different frame size, times that are not
     increasing, or no finite value at all.
     """
-    path = Path(source).expanduser()
+    path = local(source)
     if not reading.scale or not math.isfinite(reading.scale) or not math.isfinite(reading.offset):
         raise UserError(f"scale {reading.scale:g}, offset {reading.offset:g}: expected finite numbers and a scale other than 0")
     if layout not in ("auto", *SERIES_LAYOUTS):

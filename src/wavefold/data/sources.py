@@ -10,16 +10,21 @@ from pathlib import Path
 from wavefold.core.errors import DataError, UserError, listed
 from wavefold.core.registry import Table
 from wavefold.data.arrays import read_arrays
+from wavefold.data.arrow_tables import SUFFIXES as ARROW
+from wavefold.data.arrow_tables import read_arrow
 from wavefold.data.csv_text import check_text, column_names, first_line, is_number, missing, one_named
 from wavefold.data.index_csv import is_index
 from wavefold.data.layout import Found, Layout
 from wavefold.data.other_kinds import unread_kind
 from wavefold.data.packed import locate_packed, read_packed, sniff_packed
+from wavefold.data.remote import is_url, local
 from wavefold.data.ts import read_ts
-from wavefold.data.wide_csv import WORDS, read_wide
-from wavefold.data.wide_header import wide_header
+from wavefold.data.wide_csv import read_wide
+from wavefold.data.wide_header import WORDS, wide_header
+from wavefold.data.zarr_arrays import locate_zarr, read_zarr, sniff_zarr
 
 _TEXT = (".csv", ".csv.gz", ".ts", ".ts.gz")
+_TABLES = (*_TEXT, *ARROW)
 _CLOSE = 0.75  # minimum similarity (difflib) for suggesting a file name
 
 
@@ -33,7 +38,7 @@ def find(path: Path, layout: str) -> Found:
 
 def test_files(source: str | Path) -> list[Path]:
     """List a folder's test files, as its layout names them, each to be read by its own name; empty for a file."""
-    folder = Path(source).expanduser()
+    folder = local(source) if is_url(source) else Path(source).expanduser()
     name = _surest(folder) if folder.is_dir() else ""
     if name:
         return list(LAYOUTS[name].test_files(folder))
@@ -42,6 +47,8 @@ def test_files(source: str | Path) -> list[Path]:
 
 def files_read(source: str | Path) -> list[Path]:
     """List the files and sample folders read for a source, including those beside it; the source itself if it is a file."""
+    if is_url(source):
+        return []
     path = Path(source).expanduser()
     alone = [path] if path.is_file() else []
     meta = _meta_beside(path) if path.is_file() else None
@@ -119,7 +126,7 @@ def _why_unread(path: Path) -> str:
         raise  # not text either
     if kind := unread_kind(path, line):
         return kind
-    known = f"not one of {listed((*_TEXT, '.npz'))}"
+    known = f"not one of {listed((*_TABLES, '.npz'))}"
     if not line.isascii() or b"," not in line:
         words = line.split()
         spaced = len(words) > 1 and all(is_number(word.decode()) for word in words if word.isascii())
@@ -180,6 +187,23 @@ LAYOUTS: Table[Layout] = Table(
             row="sample",
             options=("grid", "rate", "signal", "wavelength_unit", "medium", "apart", "skip_bad"),
         ),
+        "arrow": Layout(
+            read_arrow,
+            sniff=partial(sniff_table, suffixes=ARROW),
+            locate=partial(locate_table, layout="arrow"),
+            test_files=_tests,
+            suffixes=ARROW,
+            options=("apart", "skip_bad"),
+            row="row",
+        ),
+        "zarr": Layout(
+            read_zarr,
+            sniff=sniff_zarr,
+            locate=locate_zarr,
+            label_place="an array 'labels'",
+            row="sample",
+            options=("skip_bad",),
+        ),
         "arrays": Layout(
             read_arrays,
             sniff=partial(sniff_table, suffixes=(".npz",)),
@@ -215,8 +239,8 @@ def _training_file(path: Path) -> Path:
 
 
 def _stem(path: Path) -> str:
-    """The name without its text suffix; '' if it has no readable suffix."""
-    return next((path.name.removesuffix(end) for end in sorted(_TEXT, key=len)[::-1] if path.name.endswith(end)), "")
+    """The name without its suffix; '' if it has no readable suffix."""
+    return next((path.name.removesuffix(end) for end in sorted(_TABLES, key=len)[::-1] if path.name.endswith(end)), "")
 
 
 def _meta_beside(path: Path) -> Path | None:

@@ -9,18 +9,15 @@ as pandas writes them, the last or the first column is taken for the label if it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from wavefold.core.errors import DataError, listed
+from wavefold.core.errors import DataError
 from wavefold.data.csv_text import (
-    UNNAMED,
     NumberRows,
-    column_place,
     csv_fields,
     decoded,
     is_number,
@@ -35,9 +32,16 @@ from wavefold.data.csv_text import (
 from wavefold.data.dataset import Floats, check_ids
 from wavefold.data.table import GROUPS, Table, label_words, without
 from wavefold.data.text_parts import NotInParts, TextPart
-from wavefold.data.wide_header import LABELS, WideHeader, check_not_long, label_like, wide_header
-
-WORDS = ("id", UNNAMED.lower(), *GROUPS, *LABELS)  # non-measurement columns, in lower case
+from wavefold.data.wide_header import (
+    WORDS,
+    WideHeader,
+    check_not_long,
+    check_series,
+    label_like,
+    label_of,
+    likely_labels,
+    wide_header,
+)
 
 
 def read_wide(
@@ -64,9 +68,9 @@ def read_wide(
             below = 0  # lines above the first row
             if first == 1:
                 header = wide_header(lines[0], path.name)
-                label = _label_of(header.columns, path.name, label_column) if labels else ""
+                label = label_of(header.columns, path.name, label_column) if labels else ""
                 named = {one_named(header.columns, word) for word in (group, label_column, *apart)}
-                rows.head(header, label, {*named, label, *_likely_labels(header.columns)}, guess=labels and not label)
+                rows.head(header, label, {*named, label, *likely_labels(header.columns)}, guess=labels and not label)
                 below = 0 if header.is_sample else 1
             rows.add(lines[below:], first + below)
 
@@ -103,7 +107,7 @@ class _Rows:
         if all(is_word):
             raise DataError(f"{self.name} line 1: no column of numbers; columns: {shown(columns)}")
         check_not_long(columns, [c for c, w in zip(columns, is_word, strict=True) if w], self.name)
-        _check_series([c for c, w in zip(columns, is_word, strict=True) if not w], self.name)
+        check_series([c for c, w in zip(columns, is_word, strict=True) if not w], self.name)
         self._front, self._back = is_word.index(False), is_word[::-1].index(False)
         inside = [c for c, w in zip(columns, is_word, strict=True) if w][self._front : sum(is_word) - self._back]
         if inside:
@@ -240,29 +244,3 @@ def _check_not_long(words: Mapping[str, Sequence[str]], signals: Floats, name: s
 
 _FEW_NUMBERS = 4  # columns up to which rows may be time points rather than samples
 _LONG = 5  # rows of each id from which they are time points
-
-
-def _check_series(columns: Sequence[str], name: str) -> None:
-    """Raise DataError if unnumbered columns, such as age, stand among numbered ones, such as t0, t1."""
-    odd = [c for c in columns if not re.search(r"\d", c)]
-    numbered = [c for c in columns if re.search(r"\d$", c)]
-    if odd and numbered:
-        raise DataError(
-            f"{name} line 1: {shown(odd)} among the numbered columns ({shown(numbered[:2])}, ...); drop columns that are not "
-            "measurements, or set --set split.group=NAME for groups, --set data.label=NAME for labels"
-        )
-
-
-def _label_of(columns: Sequence[str], name: str, wanted: str) -> str:
-    if wanted:
-        return columns[column_place(columns, wanted, name)]
-    there = _likely_labels(columns)
-    if len(there) > 1:
-        raise DataError(
-            f"{name} line 1: columns {listed(there)} could each be the label; choose one, such as --set data.label={there[0]}"
-        )
-    return there[0] if there else ""
-
-
-def _likely_labels(columns: Sequence[str]) -> list[str]:
-    return [c for c in columns if c.lower() in LABELS] or [c for c in columns[-1:] if c.lower() == "y"]

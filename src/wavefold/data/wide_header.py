@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.core.errors import DataError
-from wavefold.data.csv_text import column_names, csv_fields, is_number
+from wavefold.core.errors import DataError, listed
+from wavefold.data.csv_text import UNNAMED, column_names, column_place, csv_fields, is_number, shown
+from wavefold.data.table import GROUPS
 
 LABELS = ("label", "type", "class", "target")
+WORDS = ("id", UNNAMED.lower(), *GROUPS, *LABELS)  # columns of a table that are not measurements, in lower case
 
 _AGAIN = re.compile(r"\.\d+$")  # that pandas adds to the second of two equal names
 _EVEN = 8  # numbers from which even spacing is no chance
@@ -71,6 +73,34 @@ def check_not_long(columns: Sequence[str], words: Sequence[str], name: str) -> N
         f"{name}: looks like a long table, one row for each time point (column '{time}'); expected one row for each sample"
         f"{_pivot(name, keys, labels, time, values)}"
     )
+
+
+def check_series(columns: Sequence[str], name: str, *, where: str = " line 1") -> None:
+    """Raise DataError if unnumbered columns, such as age, stand among numbered ones, such as t0, t1."""
+    odd = [c for c in columns if not re.search(r"\d", c)]
+    numbered = [c for c in columns if re.search(r"\d$", c)]
+    if odd and numbered:
+        raise DataError(
+            f"{name}{where}: {shown(odd)} among the numbered columns ({shown(numbered[:2])}, ...); drop columns that are not "
+            "measurements, or set --set split.group=NAME for groups, --set data.label=NAME for labels"
+        )
+
+
+def label_of(columns: Sequence[str], name: str, wanted: str, *, where: str = " line 1") -> str:
+    """The column of labels, '' if there is none; DataError if the wanted one is missing, or if several may be it."""
+    if wanted:
+        return columns[column_place(columns, wanted, name, where=where)]
+    there = likely_labels(columns)
+    if len(there) > 1:
+        raise DataError(
+            f"{name}{where}: columns {listed(there)} could each be the label; choose one, such as --set data.label={there[0]}"
+        )
+    return there[0] if there else ""
+
+
+def likely_labels(columns: Sequence[str]) -> list[str]:
+    """The columns that may be the label by their names."""
+    return [c for c in columns if c.lower() in LABELS] or [c for c in columns[-1:] if c.lower() == "y"]
 
 
 def label_like(values: NDArray[np.float32]) -> bool:

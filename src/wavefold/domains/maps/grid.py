@@ -28,6 +28,7 @@ from wavefold.data.hdf5 import check_hdf5, h5py
 from wavefold.data.lazy import Floats, Ints, Lazy
 from wavefold.data.series import FILE_UNIT, Seconds, Series, join_stretches, stretches, time_word
 from wavefold.data.series_options import Reading
+from wavefold.data.zarr_arrays import zarr, zarr_storage
 from wavefold.domains.maps.calendars import Moments, moments
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 xarray = optional("xarray", extra="grids")
 h5netcdf = optional("h5netcdf", extra="grids")
-zarr = optional("zarr", extra="grids")
-zarr_storage = optional("zarr.storage", extra="grids")
 
 _SMALL = 256 * 10**6  # bytes up to which frames are read at once and a Zarr's digest covers all its bytes
 _ZARR_FACTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")

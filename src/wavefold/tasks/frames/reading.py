@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
@@ -27,7 +25,7 @@ def sections(recipe: Recipe) -> tuple[SeriesRecipe, WindowsRecipe]:
 def read_frames(recipe: Recipe, source: str) -> tuple[Series, int]:
     """Read the frames of a source, target channels first; also returns the number of targets."""
     requested, _ = sections(recipe)
-    series = read_series(Path(source), _reading(requested, tuple(requested.channels)), layout=_layout(recipe))
+    series = read_series(source, _reading(requested, tuple(requested.channels)), layout=_layout(recipe))
     if not requested.targets:
         return series, len(series.channels)
     for name in requested.targets:
@@ -38,7 +36,7 @@ def read_frames(recipe: Recipe, source: str) -> tuple[Series, int]:
             )
     rest = [name for name in series.channels if name not in requested.targets]
     if list(series.channels) != [*requested.targets, *rest]:
-        series = read_series(Path(source), _reading(requested, (*requested.targets, *rest)), layout=_layout(recipe))
+        series = read_series(source, _reading(requested, (*requested.targets, *rest)), layout=_layout(recipe))
     return series, len(requested.targets)
 
 

@@ -30,7 +30,7 @@ from wavefold.core.run import RunFolder
 from wavefold.data.cache import fingerprint
 from wavefold.data.dataset import Dataset
 from wavefold.data.distinct import first_repeat, id_hashes
-from wavefold.data.lazy import read_ahead, rows_of_part, values_of
+from wavefold.data.lazy import let_go, part_of, read_ahead, rows_of_part, values_of
 from wavefold.data.read_samples import in_parts, part_table
 from wavefold.data.text_parts import Span, merged_left_out, merged_notes, opened
 from wavefold.recipe import Recipe
@@ -208,8 +208,13 @@ class _RowSource:
     def reading(self) -> Iterator[Callable[[int], Dataset]]:
         """A function from a part's number to its samples; notes and what was left out come with the first part."""
 
+        def rows(number: int) -> slice:
+            return slice(number * self.plan.size, (number + 1) * self.plan.size)
+
         def take(number: int) -> Dataset:
-            some = self._dataset.take(slice(number * self.plan.size, (number + 1) * self.plan.size))
+            if number > 1:  # the part before is being predicted
+                let_go(part_of(self._dataset.signals, rows(number - 2)))
+            some = self._dataset.take(rows(number))
             return replace(some, notes=(), left_out=()) if number else some
 
         yield take
