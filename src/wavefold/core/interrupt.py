@@ -52,10 +52,15 @@ _here: _Signals | None = None  # of the training that runs in this process
 def stop_on_signals() -> Iterator[None]:
     """Handle SIGINT and SIGTERM as described above, then restore their handlers.
 
-    Does nothing outside the main thread or with several processes. Handlers set by others stay, as do ignored signals.
+    Does nothing outside the main thread. Of several processes, each ends at SIGTERM with a line. Handlers set by others
+    stay, as do ignored signals.
     """
     global _here
-    mine = threading.current_thread() is threading.main_thread() and process_count() == 1
+    mine = threading.current_thread() is threading.main_thread()
+    if mine and process_count() > 1:
+        with _last_words():
+            yield
+        return
     taken = {number: usual for number, usual in _USUAL.items() if mine and signal.getsignal(number) == usual}
     before, signals = _here, _Signals()
     _here = signals if taken else before
@@ -67,6 +72,29 @@ def stop_on_signals() -> Iterator[None]:
         for number, usual in taken.items():
             signal.signal(number, usual)
         _here = before
+
+
+@contextmanager
+def _last_words() -> Iterator[None]:
+    """Say why this process ends if a launcher ends it, as torchrun does once another process of the training has ended."""
+    line = (
+        f"wavefold: one of the {process_count()} processes of this training ended, or all were told to (SIGTERM); "
+        "start the same command again to go on from the last saved state\n"
+    )
+
+    def say(number: int, frame: FrameType | None) -> None:
+        os.write(2, line.encode())
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    usual = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if usual:
+        signal.signal(signal.SIGTERM, say)
+    try:
+        yield
+    finally:
+        if usual:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
