@@ -487,26 +487,30 @@ def _recipe_for(run: RunFolder, data: Data, skip_bad: bool) -> Recipe:
 
 
 def search(
-    run: RunFolder,
+    run: RunFolder | None,
     scans: Sequence[str],
     *,
     out: str,
-    threshold: float = 0.5,
     size: int = 512,
     warn: Log = print,
-    product: str = "",
-    ignore_names: bool = False,
+    **how: object,
 ) -> Sequence[object]:
-    """Search the six scans of a cadence, filterbank files in time order, for needles; writes them to `out`, best first.
+    """Search the six scans of a cadence, filterbank files in time order, for lines; writes them to `out`, best first.
 
-    Pictures of the best go to the folder `<stem of out>_pictures` beside it, unless `out` is '-'. Lines may drift by up to half
-    a fine channel per row, or by `drift` of the run's dedoppler members. threshold: minimum probability of a window. warn:
-    receives lines on what was taken as ON and OFF, on that limit in Hz/s, on skipped windows, on scans that do not share one
-    clock, and if pictures cannot be drawn. product: of several polarisations, "1" for the first, and so on, or "sum" for the
-    first two. ignore_names: search although source names contradict the order of the scans.
+    run: is asked for its probability that a line is a needle, which stands beside it; None to search without. warn: receives
+    lines on what was taken as ON and OFF, on what was searched, on scans that do not share one clock. how: drift (Hz/s, 4),
+    false_alarms (candidates of noise to expect at most, .1), threshold (minimum probability, 0), on (source name of the ON
+    scans), pictures (in the folder `<stem of out>_pictures`), product (of several polarisations, "1" for the first, and so on,
+    or "sum" for the first two), ignore_names (search although source names contradict the order of the scans).
     """
     check_target(out)
     _check_out(out, scans, run)
+    if run is None:
+        searching = next((domain for domain in all_domains().values() if domain.search and domain.searches), None)
+        if searching is None or searching.search is None:
+            raise UserError("no installed domain searches scans")
+        with _disk_errors(Path(out), "no partial file was left"):
+            return searching.search(None, None, scans, out=out, warn=warn, **how)
     domain, metadata = domain_of(recipe_of(run).data.simulator), run.metadata
     if domain.search is None:
         raise UserError(f"{run.folder}: a run of {domain.words.sample[1]} takes one file or folder; got {len(scans)}")
@@ -517,17 +521,7 @@ def search(
         return predictions_for(run, Dataset(windows, ids, classes=metadata.classes, source="windows"), size)[:, -1]
 
     with _disk_errors(Path(out), "no partial file was left"):
-        return domain.search(
-            predict_windows,
-            metadata,
-            scans,
-            out=out,
-            threshold=threshold,
-            warn=warn,
-            members=[member.model_dump() for member in recipe_of(run).member],
-            product=product,
-            ignore_names=ignore_names,
-        )
+        return domain.search(predict_windows, metadata, scans, out=out, warn=warn, **how)
 
 
 def is_scan(path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from wavefold.core.interrupt import Interrupted
 from wavefold.core.version import __version__
 
 if TYPE_CHECKING:
+    from wavefold.core.run import RunFolder
     from wavefold.recipe import Recipe
 
 
@@ -45,6 +47,28 @@ class Source(click.types.StringParamType):
 RECIPE = click.argument("recipe", type=RecipeName())
 SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Skip samples that cannot be read, and list them.")
 SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value, such as stage.*.epochs=5.")
+
+
+RATE = click.FloatRange(0, min_open=True)
+_SEARCH = (
+    click.option("--drift", type=RATE, help="Search: the steepest line, Hz/s.  [default: 4]"),
+    click.option(
+        "--false-alarms",
+        type=click.FloatRange(0, min_open=True),
+        help="Search: lines of noise to expect at most.  [default: 0.1]",
+    ),
+    click.option("--on", metavar="NAME", help="Search: the source name of the ON scans.  [default: scans 1, 3 and 5]"),
+    click.option("--pictures", is_flag=True, help="Search: draw the best candidates into a folder beside the file."),
+    click.option("--product", help="Search of several polarisations: 1 for the first, and so on, or sum for the first two."),
+    click.option("--ignore-names", is_flag=True, help="Search: take the scans' order, whatever their source names say."),
+)
+
+
+def SEARCH(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a search of scans."""
+    for option in reversed(_SEARCH):
+        command = option(command)
+    return command
 
 
 CLUSTER = click.option("--cluster", default="", metavar="WHERE", help="Fit on local:4, tcp://host:8786 or scheduler.json.")
@@ -300,9 +324,8 @@ def unit(run: Path, name: str, data: str) -> None:
     help=".csv (the submission), .xlsx, .parquet or .npz, for frames also .nc, .npy, .gif or .png; - for standard output.",
 )
 @click.option("--batch", type=click.IntRange(1), default=512, show_default=True, help="Samples per batch.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="For a search: the lowest probability to list.  [default: 0.5]")
-@click.option("--product", help="For a search of several polarisations: 1 for the first, and so on, or sum for the first two.")
-@click.option("--ignore-names", is_flag=True, help="For a search: take the scans' order, whatever their source names say.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="For a search: the lowest probability to list.  [default: 0]")
+@SEARCH
 @SKIP_BAD
 def predict(
     run: Path,
@@ -310,29 +333,44 @@ def predict(
     out: str,
     batch: int,
     threshold: float | None,
-    product: str | None,
-    ignore_names: bool,
     skip_bad: bool,
+    **how: float | str | bool | None,
 ) -> None:
     """Predict every sample of DATA, in order; for frames, forecast those after the last ones.
 
-    If DATA is the six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in time order), every coarse channel is searched
-    for needles: candidates are listed in the file, and pictures of the best are saved in a folder beside it. Lines may drift
-    by up to half a fine channel per row: 0.08 Hz/s for rows of 18 s and channels of 2.8 Hz; further if the run was trained with
-    a member {model="dedoppler", drift=2}.
+    If DATA is the six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in time order), they are searched for lines as by
+    `wavefold search`, and the run's probability that it is a needle stands beside each candidate.
     """
     api = _api()
+    named = {"threshold": threshold, **how}
     if len(data) > 1 or api.is_scan(data[0]):
-        least = 0.5 if threshold is None else threshold
-        named = {"product": product or "", "ignore_names": ignore_names}
-        candidates = api.search(api.open_run(run), data, out=out, threshold=least, size=batch, warn=_warn, **named)
-        click.echo(f"{out}: {plural(len(candidates), 'candidate')}", err=out == "-")
+        _search(api.open_run(run), data, out, named, size=batch)
         return
-    given = {"--threshold": threshold is not None, "--product": product is not None, "--ignore-names": ignore_names}
-    if alien := next((name for name, used in given.items() if used), ""):
-        raise UserError(f"{alien}: applies only to a search of six scans (.h5 or .fil); DATA is a file or folder of samples")
+    if alien := next((name for name, used in named.items() if used not in (None, False)), ""):
+        option = f"--{alien.replace('_', '-')}"
+        raise UserError(f"{option}: applies only to a search of six scans (.h5 or .fil); DATA is a file or folder of samples")
     count = api.predict_file(api.open_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
     click.echo(f"{out}: {plural(count, 'prediction')}", err=out == "-")
+
+
+@main.command(short_help="Search six scans of a cadence for drifting lines.")
+@click.argument("scans", nargs=-1, required=True, type=Source())
+@click.option("--out", required=True, help="Candidates: .csv, .xlsx, .parquet or .npz; - for standard output.")
+@SEARCH
+def search(scans: tuple[str, ...], out: str, **how: float | str | bool | None) -> None:
+    """Search the six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in time order) for lines that are in ON only.
+
+    The three ON scans are added along every line, of any drift up to --drift and of several widths, on the scans' own clock;
+    lines that are in OFF too are left out. False alarms are counted on the same scans: ON scans shifted against each other, and
+    OFF in the place of ON. No run is needed; `wavefold predict RUN SCAN...` adds a run's probability.
+    """
+    _search(None, scans, out, how)
+
+
+def _search(run: RunFolder | None, scans: tuple[str, ...], out: str, how: Mapping[str, object], size: int = 512) -> None:
+    given = {name: value for name, value in how.items() if value is not None}
+    candidates = _api().search(run, scans, out=out, size=size, warn=_warn, **given)
+    click.echo(f"{out}: {plural(len(candidates), 'candidate')}", err=out == "-")
 
 
 @main.command(short_help="Score a run on labelled DATA.")

@@ -17,7 +17,7 @@ from wavefold.data.series import Series
 from wavefold.plots.plot import Figure
 from wavefold.plots.signal_charts import draw_explanations, draw_samples
 
-Search = Callable[..., Sequence[object]]  # (predict, metadata, files, *, out, threshold, warn, members, product, ignore_names)
+Search = Callable[..., Sequence[object]]  # (predict or None, metadata or None, files, *, out, warn, and what its command asks)
 DrawSamples = Callable[[Floats, Sequence[str], Axis, Sequence[int] | None], Figure]
 DrawExplanations = Callable[[Floats, Mapping[str, Floats], Sequence[str], Axis], list[tuple[str, Figure]]]
 

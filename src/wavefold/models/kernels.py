@@ -128,7 +128,7 @@ class KernelFeatures:
 
     def _compiled(self, signals: Floats) -> Callable[[Floats, Floats], None] | None:
         """Numba's function that fills features, if it is installed and worth its import."""
-        if not _has_numba() or (signals.size * self.count < _WORTH and "numba" not in sys.modules):
+        if not has_numba() or (signals.size * self.count < _WORTH and "numba" not in sys.modules):
             return None
         if self._drawn is None:
             self._drawn = self._as_arrays(signals.shape[1])
@@ -352,12 +352,13 @@ def _subset(channels: int, rng: Generator) -> tuple[int, ...]:
 
 def compile_counts() -> None:
     """Load Numba, if it is installed, before the first features: for a process that answers many small batches."""
-    if _has_numba():
+    if has_numba():
         _ = kernel_counts.count_rows
 
 
 @cache
-def _has_numba() -> bool:
+def has_numba() -> bool:
+    """Whether Numba is installed (the extra `fast`)."""
     return importlib.util.find_spec("numba") is not None
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,25 @@ class Candidate:
 
     frequency_mhz: float  # at the start of the first ON scan
     drift_hz_s: float
-    snr: float  # of the de-Doppler search in the ON scans
-    score: float  # probability of a needle in the best window
+    snr: float  # of the ON scans together
+    false_alarms: float  # lines of noise or interference with this S/N or more that the scans are expected to have
+    score: float  # the run's probability of a needle; NaN without a run
+    snr_scan1: float  # of the line in each scan, in time order; of OFF scans the best within two channels beside it
+    snr_scan2: float
+    snr_scan3: float
+    snr_scan4: float
+    snr_scan5: float
+    snr_scan6: float
+    width_hz: float  # channels added in each row
     coarse_channel: int  # counted from 0
     start_channel: int  # fine channel of the file nearest to the frequency, counted from 0
-    windows: int  # number of windows that contain it
-    at_limit: int = 0  # 1 if its drift is at or beyond the steepest that the run was made to find
+    at_limit: int  # 1 if its drift is at or beyond the steepest that was searched
+    searched_hz_s: float  # that drift
+    least_snr: float  # from which lines are listed
+
+    def scored(self, score: float) -> Candidate:
+        """The candidate with a run's probability."""
+        return replace(self, score=float(score))
 
 
 Columns = Mapping[str, NDArray[np.generic]]
@@ -48,10 +62,16 @@ def _csv_bytes(columns: Columns) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     # a fine channel of 2.8 Hz shows in the sixth decimal of a MHz
-    forms = {"frequency_mhz": ".7f", "drift_hz_s": ".6f", "snr": ".2f", "score": ".6f"}
-    written = [[format(value, forms.get(name, "d")) for value in column.tolist()] for name, column in columns.items()]
+    forms = {"frequency_mhz": ".7f", "drift_hz_s": ".6f", "score": ".6f", "false_alarms": ".2e", "searched_hz_s": ".6g"}
+    written = [[_written(value, forms.get(name, ".2f")) for value in column.tolist()] for name, column in columns.items()]
     writer.writerows(zip(*written, strict=True))
     return text.getvalue().encode()
+
+
+def _written(value: float, form: str) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "" if math.isnan(value) else format(value, form)
 
 
 def _npz_bytes(columns: Columns) -> bytes:

@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from wavefold.core.errors import DataError, UserError, listed
 from wavefold.data.dataset import Floats, Ints
-from wavefold.domains.radio.cadence import NAMES, PANELS
+from wavefold.domains.radio.cadence import NAMES, ON, PANELS
 from wavefold.domains.radio.filterbank import Filterbank, Header
 from wavefold.domains.radio.filterbank_h5 import read_h5, write_h5
-from wavefold.domains.radio.pointing import check_sources
+from wavefold.domains.radio.pointing import check_sources, scans_of
 from wavefold.domains.radio.sigproc import read_fil, write_fil
 
 SCANS: dict[str, Callable[[Path, int, str], Filterbank]] = {".h5": read_h5, ".hdf5": read_h5, ".fil": read_fil}
@@ -32,6 +32,7 @@ class Observation:
     """Six scans of the same channels, in time order: ON A, OFF B, ON A, OFF C, ON A, OFF D."""
 
     scans: tuple[Filterbank, ...]
+    on: tuple[int, ...] = ON  # numbers of the ON scans
 
     @property
     def header(self) -> Header:
@@ -55,6 +56,13 @@ class Observation:
         If the scans are not `on_one_clock`, they are assumed to follow each other without gaps.
         """
         return self._rows_told() if self.on_one_clock else [number * self.shape[1] for number in range(len(self.scans))]
+
+    @property
+    def begins(self) -> list[float]:
+        """The same, not rounded."""
+        first, rows = self.header, self.shape[1]
+        told = [(scan.header.tstart - first.tstart) * 86400 / first.tsamp for scan in self.scans]
+        return told if self.on_one_clock else [float(number * rows) for number in range(len(self.scans))]
 
     @property
     def on_one_clock(self) -> bool:
@@ -106,11 +114,12 @@ def open_scan(path: str | Path, fine: int = 0, product: str = "") -> Filterbank:
 
 
 def open_observation(
-    paths: Sequence[str | Path], fine: int = 0, *, product: str = "", ignore_names: bool = False
+    paths: Sequence[str | Path], fine: int = 0, *, product: str = "", ignore_names: bool = False, on: str = ""
 ) -> Observation:
     """Open the six scans of a cadence; UserError if they are not in time order, DataError if they do not match.
 
-    UserError too if their source names contradict ON A, OFF B, ON A, OFF C, ON A, OFF D, unless ignore_names.
+    UserError too if their source names contradict ON A, OFF B, ON A, OFF C, ON A, OFF D, unless ignore_names or `on`.
+    on: the source name of the ON scans, wherever they stand; the others are OFF.
     product: as for `open_scan`.
     """
     if len(paths) != PANELS:
@@ -128,6 +137,8 @@ def open_observation(
     if any(late <= early for early, late in pairwise(starts)):
         order = listed(scan.path.name for scan in sorted(scans, key=lambda scan: scan.header.tstart))
         raise UserError(f"scans must be in time order, {listed(NAMES)}; by tstart the order is {order}")
+    if on:
+        return Observation(scans, scans_of(scans, on))
     if not ignore_names:
         check_sources(scans)
     return Observation(scans)

@@ -41,7 +41,7 @@ class Track:
 
     column: float  # at the first row of the first panel
     drift: float  # columns per row
-    starts: Sequence[int] = ()  # clock row at which each panel starts; by default each follows the one before
+    starts: Sequence[float] = ()  # clock row at which each panel starts; by default each follows the one before
 
 
 def draw_cadence(

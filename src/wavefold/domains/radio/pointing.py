@@ -38,10 +38,23 @@ def check_sources(scans: Sequence[Filterbank]) -> None:
         )
 
 
-def sources_note(scans: Sequence[Filterbank]) -> str:
-    """One line on which scans were taken as ON and which as OFF, with what their files state."""
-    on, off = (listed(scans[number].path.name for number in panels) for panels in (ON, OFF))
-    names = [_shown(scans, panels) for panels in (ON, OFF)]
+def scans_of(scans: Sequence[Filterbank], name: str) -> tuple[int, ...]:
+    """The numbers of the scans of one source; UserError if there is none, or no other."""
+    found = tuple(number for number, scan in enumerate(scans) if _key(scan) == _spelled(name))
+    if not found or len(found) == len(scans):
+        which = "all scans are" if found else "no scan is"
+        there = (
+            listed(dict.fromkeys(_printable(scan.header.source_name) for scan in scans if scan.header.source_name)) or "none"
+        )
+        raise UserError(f"--on {name}: {which} of that source; source names in the files: {there}")
+    return found
+
+
+def sources_note(scans: Sequence[Filterbank], taken: Sequence[int] = ON) -> str:
+    """One line on which scans were taken as ON and which as OFF, with what their files state. taken: numbers of ON scans."""
+    rest = [number for number in range(len(scans)) if number not in taken]
+    on, off = (listed(scans[number].path.name for number in panels) for panels in (taken, rest))
+    names = [_shown(scans, panels) for panels in (taken, rest)]
     if not any(names):
         return f"taken as ON: {on}; as OFF: {off}; no scan states a source_name"
     if names[0] == names[1]:
@@ -54,7 +67,11 @@ def _names(scans: Sequence[Filterbank], panels: Sequence[int]) -> set[str]:
 
 
 def _key(scan: Filterbank) -> str:
-    return re.sub(r"[\s_-]+", "_", scan.header.source_name.strip().lower())
+    return _spelled(scan.header.source_name)
+
+
+def _spelled(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.strip().lower())
 
 
 def _shown(scans: Sequence[Filterbank], panels: Sequence[int]) -> str:

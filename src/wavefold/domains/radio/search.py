@@ -1,134 +1,227 @@
-"""Search of a full observation: classify sliding windows over all coarse channels, merge detections, draw candidates."""
+"""Search of an observation: lines that drift through its ON scans and are not in OFF, with the false alarms to expect.
+
+`line_search` finds the lines of a stretch of channels. Here stretches are read one after another, noise is measured on the same
+files (ON scans shifted against each other; OFF in the place of ON), and a run, if there is one, is asked for its probability.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wavefold.core.errors import DataError, UserError, plural
 from wavefold.core.process import is_main_process
 from wavefold.core.progress import Progress
 from wavefold.core.records import RunInfo
-from wavefold.data.dataset import Floats, Ints
-from wavefold.data.lazy import Lazy, row_blocks
+from wavefold.data.dataset import Floats
+from wavefold.data.lazy import Lazy
 from wavefold.domains.radio.cadence import ON, PANELS
 from wavefold.domains.radio.candidates import Candidate, write_candidates
-from wavefold.domains.radio.dedoppler import MOST
-from wavefold.domains.radio.needles import STEEPEST
-from wavefold.domains.radio.observation import Observation, cut_windows, finite_windows, open_observation, window_starts
-from wavefold.domains.radio.one_clock import Line, on_off_lines
+from wavefold.domains.radio.line_search import (
+    Clock,
+    Doubles,
+    Lines,
+    Noise,
+    apart,
+    clock_of,
+    find,
+    is_in_off,
+    joined,
+    noise_of,
+    residuals,
+    rolled,
+)
+from wavefold.domains.radio.observation import Observation, cut_windows, open_observation
 from wavefold.domains.radio.picture import Axes, Track, draw_cadence
 from wavefold.domains.radio.pointing import sources_note
 
 Predict = Callable[[Lazy], NDArray[np.float64]]  # windows (window, 6, time, frequency) -> (window,) probabilities of a needle
 Log = Callable[[str], None]
 
-_BEYOND = 1.2  # factor in S/N by which a line steeper than those searched must be better
-_WIDE = 2.0  # fine channels per row beyond which no steeper lines are tried
-_NEAR = 4  # maximum distance between two tracks of one line, in fine channels
+DRIFT = 4.0  # Hz/s, either way
+FALSE_ALARMS = 0.1  # an observation
 PICTURES = 50
+_STRETCH = 1 << 16  # channels searched at a time
+_FEW = 200  # drift numbers up to which noise is measured on all channels; on one stretch in four otherwise
+_FAINTEST = 4.0  # S/N below which nothing is a line
+_BEYOND = 1.2  # factor in S/N by which a line beyond the drifts searched must be better
+_BRIGHT, _EDGES = 8.0, 20  # S/N of lines at the limit for which steeper ones are tried, and how many: the strongest
 _OURS = re.compile(r"\d\d_\d+\.\d{6}MHz\.png")  # file names of pictures; no other file is deleted
 
 
 @dataclass(frozen=True)
 class Found:
-    """A window with a detected needle, and its track in fine channels of the file and rows of the observation's clock."""
+    """The lines of an observation, the best first, and what was searched. Channels are counted in the files."""
 
-    score: float
-    snr: float
-    channel: float  # at the first row of the first panel
-    drift: float  # fine channels per row
-    coarse: int
-    windows: int = 1
-    everywhere: bool = False  # whether it belongs to a line that is in OFF as well
-    at_limit: bool = False  # whether its drift is at or beyond the steepest that the run was made to find
+    lines: Lines
+    rates: Doubles  # (K,) false alarms to expect an observation, of their S/N and more
+    at_limit: NDArray[np.bool_]  # (K,) whether a drift is at or beyond the steepest that was searched
+    clock: Clock
+    steepest: float  # channels a row
+    least: float  # S/N from which a line is listed
+    noise: Noise
 
 
 def search_scans(
-    predict: Predict,
-    metadata: RunInfo,
+    predict: Predict | None,
+    metadata: RunInfo | None,
     scans: Sequence[str],
     *,
     out: str,
-    threshold: float = 0.5,
+    threshold: float = 0.0,
+    drift: float = DRIFT,
+    false_alarms: float = FALSE_ALARMS,
+    on: str = "",
+    pictures: bool = False,
     warn: Log = print,
-    members: Sequence[Mapping[str, object]] = (),
     product: str = "",
     ignore_names: bool = False,
 ) -> list[Candidate]:
-    """Search six scans, given as files in time order; write candidates to `out`, with pictures of the best ones beside it.
+    """Search six scans, given as files in time order; write candidates to `out`, and on request pictures of the best beside it.
 
-    predict: the run's probability of a needle in each given window. metadata: the run's shape and classes. out: "-" is
-    standard output, without pictures. warn: receives a line for each limitation of the search. members: the run's, as in its
-    recipe. product: of several polarisations, "1" for the first, and so on, or "sum". ignore_names: search although the source
-    names of the scans contradict their order.
+    predict, metadata: a run's probability of a needle in each given window, and its shape and classes; None to list lines
+    without. out: "-" is standard output, without pictures. threshold: minimum probability. drift: the steepest, in Hz/s, either
+    way. false_alarms: candidates of noise to expect at most. on: source name of the ON scans, if they are not the first, third
+    and fifth. warn: receives a line for each limitation of the search. product: of several polarisations, "1" for the first,
+    and so on, or "sum". ignore_names: search although the source names of the scans contradict their order.
     """
-    observation = open_observation(scans, product=product, ignore_names=ignore_names)
-    steepest = steepest_of(members)
-    found = search_observation(predict, metadata, observation, threshold=threshold, warn=warn, steepest=steepest)
+    observation = open_observation(scans, product=product, ignore_names=ignore_names, on=on)
+    if metadata is not None:
+        check_scans(metadata, observation)
+    found = search_observation(observation, drift=drift, false_alarms=false_alarms, warn=warn)
     candidates = candidates_of(found, observation)
+    if predict is not None and metadata is not None:
+        scores = scores_of(predict, metadata, found, observation, warn=warn)
+        kept = [k for k, score in enumerate(scores) if not score < threshold]  # one without a score is kept
+        candidates = [candidates[k].scored(scores[k]) for k in kept]
+        found = _kept(found, np.array(kept, np.int64))
     write_candidates(out, candidates)
-    if out != "-":
-        draw_candidates(pictures_folder(out), found, observation, metadata.shape[2], warn=warn)
+    if pictures and out != "-":
+        draw_candidates(pictures_folder(out), found, candidates, observation, warn=warn)
     return candidates
 
 
 def search_observation(
-    predict: Predict,
-    metadata: RunInfo,
-    observation: Observation,
-    *,
-    threshold: float = 0.5,
-    warn: Log = print,
-    steepest: float = STEEPEST,
-) -> list[Found]:
-    """Find all needles in an observation with a run; returns merged detections, the best first.
-
-    predict: the run's probability of a needle in each given window. metadata: the run's shape and classes. steepest: the
-    largest drift in fine channels per row that the run finds, in either direction; half a channel, as in the simulator, is
-    0.08 Hz/s for rows of 18 s and channels of 2.8 Hz. threshold: minimum probability of a window. warn: receives lines on
-    what was taken as ON and OFF, on that limit and the lines that reach it, on scans that are not on one clock, and on windows
-    with non-finite values, which are skipped.
-    """
-    shape = check_scans(metadata, observation)
-    warn(sources_note(observation.scans))
+    observation: Observation, *, drift: float = DRIFT, false_alarms: float = FALSE_ALARMS, warn: Log = print
+) -> Found:
+    """Find all lines in the ON scans of an observation that are not in OFF; the legend is that of `search_scans`."""
+    clock, steepest = _clock(observation), drift / abs(observation.drift(1.0))
+    warn(sources_note(observation.scans, observation.on))
     for note in dict.fromkeys(scan.note for scan in observation.scans if scan.note):
         warn(note)
-    most = "half a fine channel" if steepest == STEEPEST else f"{steepest:g} fine channels"
-    wider = "; a run trained with member dedoppler and drift=8 searches wider" if steepest == STEEPEST else ""
-    warn(f"searching drift rates of up to {abs(observation.drift(steepest)):.3g} Hz/s ({most} per row){wider}")
     if not observation.on_one_clock:
         warn(
             "according to tstart, scans overlap or are far apart; they are searched as if contiguous, so drift and frequency "
             "of a line hold within one scan and not over the gaps"
         )
-    lines = find_lines(observation, shape[2], predict, threshold=threshold, warn=warn, steepest=steepest)
-    found = merge(lines, observation.starts, shape[1])
-    if others := sum(one.everywhere for one in found):
+    parts, of_noise, others, lost, looked = list[Lines](), list[Doubles](), list[Doubles](), 0, 0
+    stretches = list(_stretches(observation.shape[2]))
+    every = 1 if steepest * clock.span <= _FEW else 4
+    rng = np.random.default_rng(0)
+    with Progress("searching", observation.shape[2], "channels") as progress:
+        for number, span in enumerate(stretches):
+            values, origin, odd = _read(observation, span, clock, steepest)
+            inside = slice(span.start - origin, span.stop - origin)
+            lost += odd
+            parts.append(_lines(values, clock, steepest, inside, origin))
+            if number % every == 0:
+                of_noise.append(_of_noise(values, clock, steepest, inside, rng))
+                others.append(apart(find(values, clock.exchanged(), steepest, inside), clock.exchanged(), _FAINTEST).snr)
+                looked += span.stop - span.start
+            progress.update(span.stop)
+    noise = noise_of(np.concatenate(of_noise), np.concatenate(others), share=looked / observation.shape[2])
+    least = max(noise.threshold(false_alarms), _FAINTEST)
+    lines = _once(joined(parts), clock, least)
+    _tell(observation, clock, steepest, false_alarms, noise, least, lost, warn)
+    hidden = is_in_off(lines, clock)
+    if hidden.any():
         were = ("line that is in OFF scans as well was", "lines that are in OFF scans as well were")
-        warn(f"{plural(others, *were)} left out")
-        found = [one for one in found if not one.everywhere]
-    if steep := sum(one.at_limit for one in found):
-        wider = f'; train with a member {{model="dedoppler", drift={min(4 * steepest, MOST):g}}} to search wider'
-        more = wider if steepest < MOST else ""
-        lines_are = plural(steep, "line is", "lines are")
-        warn(f"{lines_are} at or beyond the steepest drift searched (at_limit is 1), where others are missed{more}")
-    return found
+        warn(f"{plural(int(hidden.sum()), *were)} left out")
+        lines = lines.take(~hidden)
+    at_limit = np.abs(lines.drift) >= steepest - 0.5 / clock.span
+    if at_limit.any():
+        steep = plural(int(at_limit.sum()), "line is", "lines are")
+        warn(
+            f"{steep} at or beyond the steepest drift searched (at_limit is 1), where others are missed; widen it with --drift"
+        )
+    return Found(lines, noise.rate(lines.snr), at_limit, clock, steepest, least, noise)
 
 
-def steepest_of(members: Sequence[Mapping[str, object]]) -> float:
-    """The largest drift, in fine channels per row, that a run's members find: `drift` of dedoppler, else the simulator's."""
-    drifts = [float(drift) for member in members if isinstance(drift := member.get("drift"), int | float)]
-    return max(drifts, default=STEEPEST)
+def _clock(observation: Observation) -> Clock:
+    return clock_of(observation.begins, observation.shape[1], observation.on)
+
+
+def _stretches(channels: int) -> Iterator[slice]:
+    return (slice(first, min(first + _STRETCH, channels)) for first in range(0, channels, _STRETCH))
+
+
+def _read(observation: Observation, span: slice, clock: Clock, steepest: float) -> tuple[Floats, int, int]:
+    """The residuals (P, T, F) of a stretch with room for its lines, its first channel, and how many channels are not finite."""
+    reach = math.ceil(2 * steepest * (clock.span / 2 + 1)) + 64
+    first, last = max(span.start - reach, 0), min(span.stop + reach, observation.shape[2])
+    values = np.empty((observation.shape[0], observation.shape[1], last - first), np.float32)
+    odd = np.zeros(last - first, bool)
+    for own, scan in zip(values, observation.scans, strict=True):
+        power = scan.read(first, last)
+        odd |= ~np.isfinite(power).all(axis=0)
+        own[:] = residuals(power)
+    return values, first, int(odd[span.start - first : span.stop - first].sum())
+
+
+def _lines(values: Floats, clock: Clock, steepest: float, span: slice, origin: int) -> Lines:
+    """The lines of a stretch, those in OFF too, each once; steeper ones in the place of those at the limit they fit better."""
+    lines = apart(find(values, clock, steepest, span), clock, _FAINTEST, in_off=True)
+    edge = np.flatnonzero((np.abs(lines.drift) >= steepest - 0.5 / clock.span) & (lines.snr >= _BRIGHT))[:_EDGES]
+    for number in edge.tolist():
+        reach = math.ceil(steepest * clock.span / 2) + 8
+        at = round(float(lines.channel[number]))
+        near = slice(max(at - reach, 0), min(at + reach, values.shape[2]))
+        beyond = find(values, clock, 2 * steepest, near)
+        if len(beyond) and beyond.snr.max() > _BEYOND * lines.snr[number]:
+            best = beyond.take(np.array([int(beyond.snr.argmax())]))
+            lines = joined([lines, best])
+    lines = apart(lines, clock, _FAINTEST, in_off=True) if len(edge) else lines
+    return lines.moved(origin)
+
+
+def _of_noise(values: Floats, clock: Clock, steepest: float, span: slice, rng: np.random.Generator) -> Doubles:
+    """The S/N of lines that ON scans shifted against each other give."""
+    shifted = Clock(tuple(clock.starts[panel] for panel in clock.on), clock.rows, tuple(range(len(clock.on))))
+    return apart(find(rolled(values, clock, rng), shifted, steepest, span), shifted, _FAINTEST).snr
+
+
+def _once(lines: Lines, clock: Clock, least: float) -> Lines:
+    """The lines of all stretches from some S/N on, each once."""
+    return apart(lines.take(lines.snr >= least), clock, least, in_off=True)
+
+
+def _tell(
+    observation: Observation, clock: Clock, steepest: float, rate: float, noise: Noise, least: float, lost: int, warn: Log
+) -> None:
+    hz = abs(observation.drift(steepest))
+    listed_from = f"S/N {least:.2f}" if math.isfinite(least) else "no S/N at all"
+    warn(
+        f"searched drift rates of up to {hz:.3g} Hz/s; listed from {listed_from}, above which {rate:g} lines of noise are "
+        "expected in these scans"
+    )
+    above = int((noise.others >= noise.bound).sum())
+    if above:
+        lines = plural(above, "line", "lines")
+        warn(
+            f"with OFF scans in the place of ON, {lines} of up to S/N {noise.others.max():.1f} would be listed, which are "
+            "interference: each counts as a false alarm; --false-alarms lists more"
+        )
+    if lost:
+        warn(
+            f"{plural(lost, 'channel has', 'channels have')} values that are not finite, of {observation.shape[2]:,}; "
+            "these values count as no signal"
+        )
 
 
 def check_scans(metadata: RunInfo, observation: Observation) -> tuple[int, int, int]:
@@ -143,7 +236,7 @@ def check_scans(metadata: RunInfo, observation: Observation) -> tuple[int, int, 
     if rows != shape[1]:
         raise UserError(
             f"{name} has {rows} row{'s' if rows != 1 else ''}, but the run was trained on {shape[1]}; "
-            f"simulate and train with --set data.shape=[{PANELS},{rows},{shape[2]}]"
+            f"simulate and train with --set data.shape=[{PANELS},{rows},{shape[2]}], or search without a run: wavefold search"
         )
     if channels < shape[2]:
         raise DataError(
@@ -152,75 +245,66 @@ def check_scans(metadata: RunInfo, observation: Observation) -> tuple[int, int, 
     return shape[0], shape[1], shape[2]
 
 
-def find_lines(
-    observation: Observation,
-    width: int,
-    predict: Predict,
-    *,
-    threshold: float = 0.5,
-    warn: Log = print,
-    steepest: float = STEEPEST,
-) -> Iterator[Found]:
-    """Yield a track for each window of `width` fine channels to which `predict` gives at least `threshold`, in channel order.
+def scores_of(predict: Predict, metadata: RunInfo, found: Found, observation: Observation, *, warn: Log = print) -> Doubles:
+    """The run's probability of a needle in a window around each line, (K,); NaN if ON scans stand elsewhere than in samples."""
+    lines, width = found.lines, metadata.shape[2]
+    if observation.on != ON:
+        warn("ON scans are not the first, third and fifth, as in the run's samples: candidates have no score")
+        return np.full(len(lines), np.nan)
+    firsts = [_stretch(channel, observation.shape[2], width) for channel in lines.channel]
 
-    steepest: as for `search_observation`. Each coarse channel is read once, and only one is in memory at a time.
-    """
-    every = [window_starts(channels, width) for channels in observation.coarse_channels]
-    starts, total, done, lost = observation.starts, sum(map(len, every)), 0, 0
-    with Progress("searching", total, "windows") as progress:
-        for number, firsts in enumerate(every):
-            first, last = int(firsts[0]), int(firsts[-1]) + width
-            notify = partial(_notify, progress, done)
-            # no other reference to its power, so that only one coarse channel is in memory
-            lost += yield from _lines_in(
-                _Stretch(number, first, width, observation.read(first, last), starts, steepest),
-                firsts,
-                predict,
-                threshold,
-                notify,
+    def load(some: NDArray[np.int64]) -> Floats:
+        panels = (observation.read(firsts[k], firsts[k] + width) for k in some.tolist())
+        return np.concatenate([cut_windows(_filled(power), np.zeros(1, np.int64), width) for power in panels])
+
+    shape = (*observation.shape[:2], width)
+    return predict(Lazy(load, np.arange(len(lines)), shape)) if len(lines) else np.zeros(0)
+
+
+def _filled(power: Floats) -> Floats:
+    """Power (panel, time, channel) with each panel's mean for values that are not finite."""
+    there = np.isfinite(power)
+    means = np.where(there, power, 0).sum(axis=(1, 2), keepdims=True) / np.maximum(there.sum(axis=(1, 2), keepdims=True), 1)
+    return np.where(there, power, means).astype(np.float32)
+
+
+def candidates_of(found: Found, observation: Observation) -> list[Candidate]:
+    """Lines in physical units: MHz at the start of the first scan, and Hz/s."""
+    lines, first = found.lines, found.clock.starts[0]
+    starts = lines.channel + lines.drift * first
+    coarse = np.array([channels.start for channels in observation.coarse_channels])
+    made = []
+    for k in range(len(lines)):
+        nearest = min(max(round(float(starts[k])), 0), observation.shape[2] - 1)
+        made.append(
+            Candidate(
+                frequency_mhz=observation.frequency(float(starts[k])),
+                drift_hz_s=observation.drift(float(lines.drift[k])) + 0.0,  # no -0
+                snr=float(lines.snr[k]),
+                false_alarms=float(found.rates[k]),
+                score=math.nan,
+                **{f"snr_scan{panel + 1}": float(value) for panel, value in enumerate(lines.each[k])},
+                width_hz=float(lines.width[k]) * abs(observation.header.foff) * 1e6,
+                coarse_channel=int(np.searchsorted(coarse, nearest, side="right")) - 1,
+                start_channel=nearest,
+                at_limit=int(found.at_limit[k]),
+                searched_hz_s=abs(observation.drift(found.steepest)),
+                least_snr=found.least,
             )
-            done += len(firsts)
-            progress.update(done)
-    if lost:
-        warn(f"{lost:,} of {total:,} windows {'were' if lost != 1 else 'was'} skipped because of values that are not finite")
-
-
-def merge(found: Iterable[Found], starts: Sequence[int], rows: int) -> list[Found]:
-    """Merge detections of the same line: the best first, each with the number of windows in which it was found.
-
-    Two tracks are the same line if they stay within a few channels of each other throughout one ON panel, since a window may
-    contain only part of a line. starts: the clock row at which each panel begins; rows: number of rows in a panel.
-    """
-    ends = np.array([[starts[panel], starts[panel] + rows - 1] for panel in ON], np.float64)
-    kept: list[Found] = []
-    places = np.empty((0, *ends.shape))
-    for one in sorted(found, key=lambda f: (-f.score, -f.snr, f.channel, f.drift)):
-        place = one.channel + one.drift * ends  # (ON panel, end)
-        same = np.any(np.all(np.abs(places - place) <= _NEAR, axis=2), axis=1)
-        if same.any():
-            best = int(np.argmax(same))
-            kept[best] = replace(kept[best], windows=kept[best].windows + 1)
-        else:
-            kept.append(one)
-            places = np.concatenate([places, place[None]])
-    return kept
-
-
-def candidates_of(found: Sequence[Found], observation: Observation) -> list[Candidate]:
-    """Convert tracks to physical units: MHz at the start of the first ON scan, and Hz/s."""
-    return [
-        Candidate(
-            frequency_mhz=observation.frequency(one.channel),
-            drift_hz_s=observation.drift(one.drift) + 0.0,  # no -0
-            snr=one.snr,
-            score=one.score,
-            coarse_channel=one.coarse,
-            start_channel=min(max(round(one.channel), 0), observation.shape[2] - 1),
-            windows=one.windows,
-            at_limit=int(one.at_limit),
         )
-        for one in found
-    ]
+    return made
+
+
+def _kept(found: Found, index: NDArray[np.int64]) -> Found:
+    return Found(
+        found.lines.take(index),
+        found.rates[index],
+        found.at_limit[index],
+        found.clock,
+        found.steepest,
+        found.least,
+        found.noise,
+    )
 
 
 def pictures_folder(out: str | Path) -> Path:
@@ -228,7 +312,9 @@ def pictures_folder(out: str | Path) -> Path:
     return Path(out).with_name(f"{Path(out).stem}_pictures")
 
 
-def draw_candidates(folder: Path, found: Sequence[Found], observation: Observation, width: int, *, warn: Log = print) -> int:
+def draw_candidates(
+    folder: Path, found: Found, candidates: Sequence[Candidate], observation: Observation, *, warn: Log = print
+) -> int:
     """Draw the best candidates into a folder, replacing pictures of an earlier search; returns the number of pictures.
 
     warn: receives a line if the plotting package is missing, in which case no pictures are drawn.
@@ -236,104 +322,44 @@ def draw_candidates(folder: Path, found: Sequence[Found], observation: Observati
     for path in folder.glob("*MHz.png") if is_main_process() else ():
         if _OURS.fullmatch(path.name):
             path.unlink()
-    some = list(zip(found, candidates_of(found, observation), strict=True))[:PICTURES]
-    for rank, (one, candidate) in enumerate(some, 1):
+    some = candidates[:PICTURES]
+    for number, candidate in enumerate(some):
         try:
-            _draw(folder / f"{rank:02d}_{candidate.frequency_mhz:.6f}MHz.png", one, candidate, observation, width)
+            _draw(folder / f"{number + 1:02d}_{candidate.frequency_mhz:.6f}MHz.png", number, found, candidate, observation)
         except UserError as error:
             warn(f"no pictures: {error}")
             return 0
     return len(some)
 
 
-def _draw(path: Path, one: Found, candidate: Candidate, observation: Observation, width: int) -> None:
-    first, panels = _stretch(one, observation, width)
+def _draw(path: Path, number: int, found: Found, candidate: Candidate, observation: Observation) -> None:
+    lines, clock = found.lines, found.clock
+    channel, drift = float(lines.channel[number]), float(lines.drift[number])
+    crossed = abs(drift) * (clock.starts[-1] + clock.rows - clock.starts[0])
+    width = min(observation.shape[2], max(_NARROWEST, math.ceil(1.3 * crossed)))
+    first = _stretch(channel, observation.shape[2], width)
     title = (
         f"{candidate.frequency_mhz:.6f} MHz   {candidate.drift_hz_s:+.4f} Hz/s   "
-        f"S/N {candidate.snr:.1f}   score {candidate.score:.3f}"
+        f"S/N {candidate.snr:.1f}   {candidate.false_alarms:.1g} false alarms"
     )
-    track = Track(one.channel - first, one.drift, observation.starts)
-    draw_cadence(path, panels, title, axes=_axes(observation, candidate), track=track, centre=track.column)
+    starts = [start - clock.starts[0] for start in clock.starts]
+    track = Track(channel + drift * clock.starts[0] - first, drift, starts)
+    draw_cadence(
+        path,
+        observation.read(first, first + width),
+        title,
+        axes=_axes(observation, candidate),
+        track=track,
+        centre=track.column,
+    )
 
 
-@dataclass(frozen=True)
-class _Stretch:
-    """The power of one coarse channel, from which windows are cut."""
-
-    coarse: int
-    origin: int  # its first fine channel
-    width: int  # width of a window
-    panels: Floats  # (panel, time, channel)
-    starts: Sequence[int]  # the clock row at which each panel begins
-    steepest: float  # fine channels per row
-
-    def windows(self, firsts: Ints) -> Floats:
-        """Windows (window, panel, time, width) by their first fine channels."""
-        return cut_windows(self.panels, firsts - self.origin, self.width)
+_NARROWEST = 128  # channels of a picture
 
 
-def _lines_in(
-    stretch: _Stretch, firsts: Ints, predict: Predict, threshold: float, notify: Callable[[int], None]
-) -> Generator[Found, None, int]:
-    """Yield tracks of one coarse channel; returns the number of windows with non-finite values. firsts: of all its windows."""
-    whole = firsts[finite_windows(stretch.panels, firsts - stretch.origin, stretch.width)]
-    shape = (*stretch.panels.shape[:2], stretch.width)
-
-    def load(some: Ints) -> Floats:
-        notify(int(np.searchsorted(firsts, some[0])))
-        return stretch.windows(some)
-
-    scores = predict(Lazy(load, whole, shape)) if len(whole) else np.empty(0)
-    shown = scores >= threshold
-    firsts_shown, scores = whole[shown], scores[shown]
-    for block in row_blocks(len(scores), values=math.prod(shape)):
-        yield from _tracks(stretch, firsts_shown[block], scores[block])
-    return len(firsts) - len(whole)
-
-
-def _notify(progress: Progress, before: int, done: int) -> None:
-    progress.update(before + done)
-
-
-def _tracks(stretch: _Stretch, firsts: Ints, scores: NDArray[np.float64]) -> Iterator[Found]:
-    """Yield the track of each window. firsts: (window,) first fine channels."""
-    windows = torch.from_numpy(stretch.windows(firsts))
-    lines = _lines_of(windows, stretch.starts, stretch.steepest)
-    last = stretch.starts[-1] + stretch.panels.shape[1] - 1
-    edge = stretch.steepest - 1 / last  # within a column, from the first row to the last, of the steepest
-    strongest = on_off_lines(windows, stretch.starts, steepest=2 * stretch.steepest, against=())
-    everywhere = (strongest.off > strongest.snr / 2) & _same(lines, strongest, stretch.starts, stretch.panels.shape[1])
-    columns = (firsts, scores, lines.column, lines.drift, lines.snr, everywhere)
-    for first, score, column, drift, snr, too in zip(*(values.tolist() for values in columns), strict=True):
-        yield Found(score, snr, first + column, drift, stretch.coarse, everywhere=too, at_limit=abs(drift) >= edge)
-
-
-def _same(one: Line, other: Line, starts: Sequence[int], rows: int) -> Tensor:
-    """Which lines (window,) stay near those of `other` throughout one ON panel."""
-    ends = torch.tensor([[starts[panel], starts[panel] + rows - 1] for panel in ON])
-    apart = (one.column - other.column)[:, None, None] + (one.drift - other.drift)[:, None, None] * ends
-    return (apart.abs() <= _NEAR).all(2).any(1)
-
-
-def _lines_of(windows: Tensor, starts: Sequence[int], steepest: float) -> Line:
-    """The line of each window (window, 6, time, width), within the drifts searched; of twice as many if that fits far better.
-
-    A line steeper than those searched crosses each panel partly along one of them, elsewhere in each.
-    """
-    within = on_off_lines(windows, starts, steepest=steepest)
-    if steepest > _WIDE:
-        return within
-    beyond = on_off_lines(windows, starts, steepest=2 * steepest)
-    better = beyond.snr > _BEYOND * within.snr
-    return Line(*(torch.where(better, there, here) for there, here in zip(astuple(beyond), astuple(within), strict=True)))
-
-
-def _stretch(one: Found, observation: Observation, width: int) -> tuple[int, Floats]:
-    """The first channel and the power around the middle of a track, as wide as a window: (panel, time, channel)."""
-    _, rows, channels = observation.shape
-    middle = one.channel + one.drift * (observation.starts[-1] + rows) / 2
-    first = min(max(round(middle - width / 2), 0), channels - width)
-    return first, observation.read(first, first + width)
+def _stretch(channel: float, channels: int, width: int) -> int:
+    """The first channel of a window around a channel."""
+    return min(max(round(float(channel) - width / 2), 0), channels - width)
 
 
 def _axes(observation: Observation, candidate: Candidate) -> Axes:

@@ -1,0 +1,373 @@
+"""Finds lines in the ON scans of an observation: each start channel, drift and width, the ON scans added along one line.
+
+Coarse to fine. First every line is summed to the nearest channel (`track_sums`), in widths of 1, 2, 4, ... channels, as a
+steep line crosses several in a row; between two such lines up to half the S/N is lost by width 1, but no more than .3 by
+widths 1 and 2 together. Those that stand out are moved by quarters of a channel at both ends. Their OFF scans are summed along
+the same line.
+The best line then takes its pixels with it, so that what crosses it is not listed again.
+
+Legend: P panels, T rows, F channels, K lines; a unit is the distance of two sums of one width: half of it, or one channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.data.dataset import Floats, Ints
+from wavefold.domains.radio.track_sums import best_drifts, groups, plan_of
+
+Doubles = NDArray[np.float64]
+
+WIDEST = 32  # channels of a line, at most
+VETO = 5.0  # S/N of a line in one OFF scan from which it is no candidate
+VETO_ALL = 4.5  # and in all OFF scans together
+_BLOCK = 512  # channels that have one level in a row
+_FEW = 64  # of them whose median is the first guess
+_MILD = 3.0  # sigma around it beyond which values do not count
+_MILD_SHARE = 1.0025  # standard deviation of Gaussian noise over that of noise cut there
+_CLIP = 10.0  # sigma at which a pixel is clipped: one burst is not a line
+_COARSE = 1e-3  # lines of noise a channel that the first stage lets through
+_ENDS = (0.0, -0.25, 0.25, -0.5, 0.5, -0.75, 0.75)  # units by which a line's ends are moved, smallest first
+_NEAR = (0.0, -1.0, 1.0, -2.0, 2.0)  # the same, to look for it in OFF
+_BESIDE = 2.0  # channels on either side of a line that belong to it too
+_FITTED, _SPAN = 60, 1.5  # lines of noise to which its rate is fitted, and the range of their S/N
+_SCALE, _TRUST = 1.3, 100  # scale of the rate for gamma noise of 51 looks, and how many lines it counts as
+_TOGETHER = 256  # lines refined at a time
+_MOST = 20_000  # lines of a stretch that are refined: the strongest
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When the rows of all scans begin, in rows from the middle of the ON scans' time."""
+
+    starts: tuple[float, ...]  # of each scan's first row
+    rows: int
+    on: tuple[int, ...]  # numbers of the ON scans
+
+    @property
+    def off(self) -> tuple[int, ...]:
+        """The numbers of the OFF scans."""
+        return tuple(number for number in range(len(self.starts)) if number not in self.on)
+
+    @property
+    def span(self) -> float:
+        """Rows from the first row of the first ON scan to the last row of the last."""
+        return self.starts[self.on[-1]] + self.rows - 1 - self.starts[self.on[0]]
+
+    def at(self, panels: Sequence[int]) -> Doubles:
+        """The rows of some scans, (panel, T)."""
+        return np.array([self.starts[panel] for panel in panels])[:, None] + np.arange(self.rows)
+
+    def exchanged(self) -> Clock:
+        """The same scans, OFF in the place of ON."""
+        return replace(self, on=self.off)
+
+
+def clock_of(starts: Sequence[float], rows: int, on: Sequence[int]) -> Clock:
+    """starts: rows from any moment to each scan's first row, not rounded."""
+    middle = (starts[on[0]] + starts[on[-1]] + rows - 1) / 2
+    return Clock(tuple(start - middle for start in starts), rows, tuple(on))
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines that stand out, (K,) each; channels are counted in the array that was searched."""
+
+    channel: Doubles  # at the middle of the ON scans' time
+    drift: Doubles  # channels a row
+    width: Ints  # channels
+    snr: Doubles  # of all ON scans together
+    each: Doubles = field(repr=False)  # (K, P) S/N of each scan; of OFF scans the best beside the line
+    off: Doubles = field(repr=False)  # of all OFF scans together, the best beside the line
+    pixels: Floats = field(repr=False)  # (K, ON scan x T) sums over the width, in sigma
+
+    def __len__(self) -> int:
+        return len(self.channel)
+
+    def moved(self, channels: int) -> Lines:
+        """The same lines, so many channels further up."""
+        return replace(self, channel=self.channel + channels)
+
+    def take(self, index: Ints | NDArray[np.bool_]) -> Lines:
+        """Some of the lines."""
+        return Lines(
+            channel=self.channel[index],
+            drift=self.drift[index],
+            width=self.width[index],
+            snr=self.snr[index],
+            each=self.each[index],
+            off=self.off[index],
+            pixels=self.pixels[index],
+        )
+
+
+def joined(parts: Sequence[Lines], panels: int = 6, pixels: int = 0) -> Lines:
+    """All lines of several."""
+    if not parts:
+        none = np.zeros(0)
+        return Lines(none, none, np.zeros(0, np.int64), none, np.zeros((0, panels)), none, np.zeros((0, pixels), np.float32))
+    return Lines(
+        channel=np.concatenate([part.channel for part in parts]),
+        drift=np.concatenate([part.drift for part in parts]),
+        width=np.concatenate([part.width for part in parts]),
+        snr=np.concatenate([part.snr for part in parts]),
+        each=np.concatenate([part.each for part in parts]),
+        off=np.concatenate([part.off for part in parts]),
+        pixels=np.concatenate([part.pixels for part in parts]),
+    )
+
+
+def residuals(power: Floats) -> Floats:
+    """Power (T, F) of one scan in sigma of its noise, less each row's level.
+
+    The level is the mean of 512 channels without what stands out, joined by straight lines: a median would leave the noise of
+    power, which is skew, with a mean above 0, and many rows and channels of it are added. Constant values and those that are
+    not finite become 0.
+    """
+    rows, channels = power.shape
+    power = np.where(np.isfinite(power), power, np.float32(0))
+    size = min(_BLOCK, channels)
+    count = channels // size
+    blocks = power[:, : count * size].reshape(rows, count, size)
+    few = blocks[..., :: max(1, size // _FEW)]
+    levels = np.median(few, axis=2)  # (T, block)
+    spread = np.median(np.abs(few - levels[..., None]).transpose(1, 0, 2).reshape(count, -1), axis=1) * np.float32(1.4826)
+    mild = np.clip(blocks, (levels - _MILD * spread)[..., None], (levels + _MILD * spread)[..., None])
+    levels = mild.mean(axis=2)
+    np.subtract(mild, levels[..., None], out=mild)
+    spread = np.sqrt(np.einsum("tbf,tbf->b", mild, mild) / (rows * size)) * np.float32(_MILD_SHARE)
+    middles = (size - 1) / 2
+    at = np.clip((np.arange(channels) - middles) / size, 0, count - 1)
+    below = np.minimum(at.astype(np.int64), max(count - 2, 0))
+    above, share = np.minimum(below + 1, count - 1), (at - below).astype(np.float32)
+    sigma = spread[below] * (1 - share) + spread[above] * share
+    scale = np.where(sigma > 0, 1 / np.where(sigma > 0, sigma, 1), 0).astype(np.float32)
+    for row, level in zip(power, levels, strict=True):
+        row -= level[below] * (1 - share) + level[above] * share
+        row *= scale
+    return np.clip(power, -_CLIP, _CLIP, out=power)
+
+
+@dataclass(frozen=True)
+class Width:
+    """The sums of one width."""
+
+    width: int  # channels
+    unit: int  # channels from one sum to the next
+    values: Floats  # (P, T, unit) in sigma, the first at channel `origin`
+
+    def channel(self, place: Doubles) -> Doubles:
+        """The middle channel of sums."""
+        return place * self.unit + (self.width - 1) / 2
+
+
+def widths_of(values: Floats) -> Iterator[Width]:
+    """The residuals (P, T, F) themselves, then their sums of 2, 4, ... neighbouring channels."""
+    yield Width(1, 1, values)
+    width, sums = 2, values[..., :-1] + values[..., 1:]
+    widest = min(WIDEST, values.shape[2] // 8)
+    while width <= widest:
+        yield Width(width, width // 2, sums * np.float32(width**-0.5))
+        end = (sums.shape[2] - 3) // 2 * 2 + 1
+        sums, width = sums[..., :end:2] + sums[..., 2 : end + 2 : 2], 2 * width
+
+
+def find(values: Floats, clock: Clock, steepest: float, span: slice, *, coarse: float = _COARSE) -> Lines:
+    """Lines in residuals (P, T, F) whose middle is at a channel of `span`, with drifts of up to `steepest` channels a row.
+
+    A line of each width is searched up to that drift, or up to the one at which it crosses 1.4 times its width in a row; of
+    width 1 up to `steepest`, as a line may be in one channel of each row. coarse: lines of noise a channel that are refined.
+    """
+    per_channel = sum(2 * _most(_reach(w, steepest), clock) / _unit(w) for w in _sizes(values.shape[2]))
+    least = -NormalDist().inv_cdf(min(0.4, 2 * coarse / max(1.0, per_channel)))
+    found = []
+    for one in widths_of(values):
+        reach = _reach(one.width, steepest) / one.unit
+        first, last = -(-span.start // one.unit), -(-span.stop // one.unit)
+        place, number = _standing_out(
+            one.values[list(clock.on)], clock, reach, slice(first, min(last, one.values.shape[2])), least
+        )
+        found += [
+            _refined(one, clock, place[k : k + _TOGETHER].astype(np.float64), number[k : k + _TOGETHER] / clock.span)
+            for k in range(0, len(place), _TOGETHER)
+        ]
+    return joined(found, len(clock.starts), len(clock.on) * clock.rows)
+
+
+def _sizes(channels: int) -> list[int]:
+    return [1 << k for k in range(int(math.log2(max(1, min(WIDEST, channels // 8)))) + 1)]
+
+
+def _unit(width: int) -> int:
+    return max(1, width // 2)
+
+
+def _reach(width: int, steepest: float) -> float:
+    """The steepest drift (channels a row) for lines of a width."""
+    return steepest if width == 1 else min(steepest, width * math.sqrt(2))
+
+
+def _most(steepest: float, clock: Clock) -> int:
+    """The largest number of a drift; two beyond `steepest`, so that a line there is not the last."""
+    return math.ceil(steepest * clock.span) + 2
+
+
+def _standing_out(rows: Floats, clock: Clock, steepest: float, span: slice, least: float) -> tuple[Ints, Ints]:
+    """Places (K,) and drift numbers of sums of S/N `least` and more that are the largest within two places."""
+    scans = tuple(clock.starts[panel] for panel in clock.on)
+    plans = [plan_of(first, count, 1 / clock.span, scans, clock.rows) for first, count in groups(_most(steepest, clock))]
+    pad = max(plan.reach for plan in plans) + 1
+    low, high = span.start - pad, span.stop + pad
+    inside = rows[..., max(low, 0) : max(0, min(high, rows.shape[2]))]
+    padded = np.pad(inside, ((0, 0), (0, 0), (max(-low, 0), high - low - max(-low, 0) - inside.shape[2])))
+    best, which = np.full(span.stop - span.start, -np.inf, np.float32), np.zeros(span.stop - span.start, np.int32)
+    best_drifts(padded, pad, plans, best, which)
+    best *= np.float32((len(scans) * clock.rows) ** -0.5)
+    around = np.pad(best, 2, constant_values=-np.inf)
+    top = np.maximum.reduce([around[k : k + len(best)] for k in range(5)])
+    place = np.flatnonzero((best >= least) & (best >= top))
+    if len(place) > _MOST:
+        place = np.sort(place[np.argsort(-best[place], kind="stable")[:_MOST]])
+    return place + span.start, which[place].astype(np.int64)
+
+
+def _refined(one: Width, clock: Clock, place: Doubles, drift: Doubles) -> Lines:
+    """Lines (K,) with their ends moved to where the ON scans add up best. place: units; drift: units a row."""
+    tries = np.array(list(product(_ENDS, _ENDS)))  # ends: first, last
+    on, off = clock.at(clock.on), clock.at(clock.off)
+    starts, drifts = _moved(place, drift, tries, clock)
+    along = _along(one.values, clock.on, starts, drifts, on)  # (try, K, panel, T)
+    best = along.sum(axis=(2, 3)).argmax(axis=0)
+    every = np.arange(len(place))
+    pixels, start, slope = along[best, every], starts[best, every], drifts[best, every]
+    each = np.zeros((len(place), len(clock.starts)))
+    each[:, list(clock.on)] = pixels.sum(axis=2) / math.sqrt(clock.rows)
+    together = np.zeros(len(place))
+    if len(off):
+        near = _moved(start, slope, np.array(list(product(_NEAR, _NEAR))), clock)
+        sums = _along(one.values, clock.off, *near, off).sum(axis=3)  # (try, K, panel)
+        each[:, list(clock.off)] = sums.max(axis=0) / math.sqrt(clock.rows)
+        together = sums.sum(axis=2).max(axis=0) / math.sqrt(off.size)
+    return Lines(
+        channel=one.channel(start),
+        drift=slope * one.unit,
+        width=np.full(len(place), one.width),
+        snr=pixels.sum(axis=(1, 2)) / math.sqrt(on.size),
+        each=each,
+        off=together,
+        pixels=pixels.reshape(len(place), -1),
+    )
+
+
+def _moved(place: Doubles, drift: Doubles, tries: Doubles, clock: Clock) -> tuple[Doubles, Doubles]:
+    """Lines with their ends moved, (try, K) places at the middle, and drifts."""
+    return place + tries.mean(axis=1)[:, None], drift + ((tries[:, 1] - tries[:, 0]) / clock.span)[:, None]
+
+
+def _along(values: Floats, panels: Sequence[int], place: Doubles, drift: Doubles, at: Doubles) -> Floats:
+    """Values along lines, (try, K, panel, T); 0 outside. place, drift: (try, K); at: (panel, T) rows of the clock."""
+    column = np.floor(place[..., None, None] + drift[..., None, None] * at + 0.5).astype(np.int64)
+    there = (column >= 0) & (column < values.shape[2])
+    taken = values[np.array(panels)[:, None], np.arange(values.shape[1]), np.where(there, column, 0)]
+    return np.where(there, taken, 0)
+
+
+def apart(lines: Lines, clock: Clock, least: float, *, in_off: bool = False) -> Lines:
+    """The lines that stand by themselves, the best first: without the pixels of better ones, `least` or more of a line is left.
+
+    Better lines that are in OFF too take their pixels as well, and are then left out unless `in_off`.
+    """
+    order = np.lexsort((lines.drift, lines.channel, -lines.snr))
+    at = clock.at(clock.on).ravel()
+    kept, taken = list[int](), list[int]()
+    columns = lines.channel[:, None] + lines.drift[:, None] * at
+    hidden = is_in_off(lines, clock) & (not in_off)
+    for number in order.tolist():
+        if lines.snr[number] < least:
+            break
+        if taken:
+            reach = (lines.width[taken] + lines.width[number])[:, None] / 2 + _BESIDE
+            own = (np.abs(columns[taken] - columns[number]) > reach).all(axis=0)
+            if lines.pixels[number][own].sum() / math.sqrt(len(at)) < least:
+                continue
+        taken.append(number)
+        if not hidden[number]:
+            kept.append(number)
+    return lines.take(np.array(kept, np.int64))
+
+
+def is_in_off(lines: Lines, clock: Clock) -> NDArray[np.bool_]:
+    """Which lines are in OFF scans too, (K,)."""
+    if not clock.off:
+        return np.zeros(len(lines), bool)
+    found: NDArray[np.bool_] = (lines.each[:, list(clock.off)].max(axis=1) > VETO) | (lines.off > VETO_ALL)
+    return found
+
+
+def rolled(values: Floats, clock: Clock, rng: np.random.Generator) -> Floats:
+    """The ON scans' residuals, each shifted around by another number of channels, so that no line goes on in the next."""
+    channels = values.shape[2]
+    shifts = rng.integers(channels // 8, channels - channels // 8, len(clock.on))
+    return np.stack([np.roll(values[panel], int(shift), axis=1) for panel, shift in zip(clock.on, shifts, strict=True)])
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How often noise alone gives a line: from lines of noise at `least` and more, extrapolated as exp(-S/N^2 / (2 scale))."""
+
+    count: float  # lines of noise an observation
+    least: float
+    scale: float  # 1 for Gaussian noise and every line found
+    others: Doubles  # S/N of lines found with OFF in the place of ON
+    share: float  # of the observation in which the latter were looked for
+
+    def rate(self, snr: Doubles) -> Doubles:
+        """False lines of at least some S/N (K,) that an observation is expected to have."""
+        of_noise = self.count * np.exp(-np.maximum(snr**2 - self.least**2, 0) / (2 * self.scale))
+        beyond = self.others[self.others >= self.bound]  # others are of noise too, and counted already
+        rates: Doubles = of_noise + (beyond[:, None] >= snr).sum(axis=0) / self.share
+        return rates
+
+    @property
+    def bound(self) -> float:
+        """The S/N that noise passes once in a hundred observations."""
+        return math.sqrt(self.least**2 + 2 * self.scale * math.log(max(self.count, 1e-9) / 0.01)) if self.count > 0.01 else 0.0
+
+    def threshold(self, rate: float) -> float:
+        """The S/N from which no more than `rate` false lines are expected; infinite if interference alone gives more."""
+        levels = np.arange(self.least, 60, 0.01)
+        few = self.rate(levels) <= rate
+        return float(levels[int(np.argmax(few))]) if few.any() else math.inf
+
+
+def noise_of(snr: Doubles, others: Doubles, *, share: float) -> Noise:
+    """What lines of noise say. snr: of those in rolled scans; others: with OFF in the place of ON; share: of channels.
+
+    The fit uses the strongest lines but those more than 1.5 above the weakest of them, which may be the sky's. The scale is
+    drawn towards that of noise as receivers have it.
+    """
+    if not len(snr):
+        return Noise(0.0, 0.0, _SCALE, others, share)
+    least = float(np.sort(snr)[-min(len(snr), max(_FITTED, len(snr) // 4))])
+    inside = snr[(snr >= least) & (snr <= least + _SPAN)]
+    scale = _truncated_scale((inside**2 - least**2) / 2, ((least + _SPAN) ** 2 - least**2) / 2) if len(inside) > 1 else _SCALE
+    scale = (len(inside) * scale + _TRUST * _SCALE) / (len(inside) + _TRUST)
+    return Noise(int((snr >= least).sum()) / share, least, scale, others, share)
+
+
+def _truncated_scale(values: Doubles, end: float) -> float:
+    """The mean of an exponential distribution of which only values up to `end` were seen; by bisection of the likelihood."""
+    mean = float(values.mean())
+    low, high = 0.2, 5.0
+    for _ in range(60):
+        scale = (low + high) / 2
+        seen = scale - end / math.expm1(min(end / scale, 700.0))
+        low, high = (scale, high) if seen < mean else (low, scale)
+    return (low + high) / 2
