@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 
 from wavefold import api
 from wavefold.cli import main
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.records import Identity, RunInfo
+from wavefold.domains.radio import track_sums
 from wavefold.domains.radio.cadence import ON
 from wavefold.domains.radio.candidates import Candidate, write_candidates
 from wavefold.domains.radio.filterbank import Header
+from wavefold.domains.radio.line_search import apart, clock_of, find, noise_of, residuals
 from wavefold.domains.radio.observation import open_observation, open_scan, write_observation, write_scan
-from wavefold.domains.radio.one_clock import on_off_lines
 from wavefold.domains.radio.picture import Track, draw_cadence
-from wavefold.domains.radio.search import (
-    Found,
-    candidates_of,
-    check_scans,
-    draw_candidates,
-    find_lines,
-    merge,
-    search_observation,
-    steepest_of,
-)
+from wavefold.domains.radio.search import candidates_of, check_scans, draw_candidates, scores_of, search_observation
+from wavefold.domains.radio.track_sums import best_drifts, groups, plan_of
 from wavefold.recipe import Recipe
 
 HEADER = Header(fch1=8400.0, foff=-2.8e-6, tsamp=18.0, tstart=59000.0)
 ROWS, CHANNELS, WIDTH = 16, 640, 64
 LINES = ((100.0, 0.2), (301.0, -0.25), (420.0, 0.0))  # channel at the first row, channels a row
+HZ_S = 2.8 / 18  # of one channel a row
 FACTS = RunInfo(
     recipe="r",
     identity=Identity(recipe="a", data="b"),
@@ -51,24 +43,28 @@ FACTS = RunInfo(
 STARTS = [18 * panel for panel in range(6)]  # 36 s, two rows, from one scan to the next
 
 
-def observe(folder, lines=LINES, *, suffix=".fil", spoil=None, rows=ROWS, apart=18):
+def observe(folder, lines=LINES, *, suffix=".fil", spoil=None, rows=ROWS, apart=18, on=ON, names=()):
     """Six scans with lines in ON, and one carrier in all; the clock runs on between them."""
     rng = np.random.default_rng(0)
     panels = rng.normal(1e9, 1e8, (6, rows, CHANNELS)).astype(np.float32)
     panels[:, :, 550] += 3e9
-    for panel in ON:
+    for panel in on:
         for row in range(rows):
             for channel, drift in lines:
                 panels[panel, row, round(channel + drift * (apart * panel + row))] += 1.2e9
     if spoil is not None:
         spoil(panels)
-    return write_observation(folder, panels, HEADER, suffix=suffix, gap=18.0 * (apart - rows))
+    paths = write_observation(folder, panels, HEADER, suffix=suffix, gap=18.0 * (apart - rows))
+    for path, name in zip(paths, names, strict=False):
+        scan = open_scan(path)
+        write_scan(path, scan.read(0, CHANNELS), replace(scan.header, source_name=name))
+    return paths
 
 
 def predict(windows):
-    """A needle where the brightest pixels of ON are elsewhere than those of OFF: enough for lines this strong."""
+    """The share of ON's brightest pixels: enough for lines this strong."""
     bright = (windows[:] > 6).sum(axis=(2, 3))
-    return (bright[:, ::2].sum(axis=1) > bright[:, 1::2].sum(axis=1) + 8).astype(np.float64)
+    return bright[:, ::2].sum(axis=1) / np.maximum(bright.sum(axis=1), 1)
 
 
 @pytest.fixture(scope="module")
@@ -78,96 +74,224 @@ def observation(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(observation):
-    return merge(find_lines(observation, WIDTH, predict), STARTS, ROWS)
+    return search_observation(observation, warn=lambda line: None)
 
 
-def test_each_line_is_found_once_and_where_it_is(found, observation):
-    assert len(found) == len(LINES)
-    for one, (channel, drift) in zip(sorted(found, key=lambda f: f.channel), LINES, strict=True):
-        assert one.channel == pytest.approx(channel, abs=2)
-        assert one.drift == pytest.approx(drift, abs=0.02)
-        assert one.snr > 20
-        assert one.windows >= 1
-        assert one.coarse == channel // 200
-    assert max(f.windows for f in found) > 1  # windows overlap by half
+def in_order(found, starts=STARTS):
+    """Channel at the first row and drift in channels a row of each line, by channel."""
+    lines = found.lines
+    first = lines.channel + lines.drift * found.clock.starts[0]
+    return sorted(zip(first.tolist(), lines.drift.tolist(), strict=True))
+
+
+# the sums
+
+
+@pytest.mark.parametrize("rows", [1, 5, 16, 23])
+@pytest.mark.parametrize("way", ["numba", "torch"])
+def test_every_sum_follows_its_line_to_the_nearest_channel(rows, way, monkeypatch):
+    monkeypatch.setattr(track_sums, "has_numba", lambda: way == "numba")
+    if way == "numba":
+        pytest.importorskip("numba")
+    rng = np.random.default_rng(rows)
+    scans, channels, most, step = (-30.4, 1.3, 40.0), 1500, 40, 0.013
+    plans = [plan_of(first, count, step, scans, rows) for first, count in groups(most)]
+    pad = max(plan.reach for plan in plans) + 1
+    values = rng.normal(size=(3, rows, channels + 2 * pad)).astype(np.float32)
+    best, which = np.full(channels, -np.inf, np.float32), np.zeros(channels, np.int32)
+    best_drifts(values, pad, plans, best, which)
+    sums = np.zeros((2 * most + 1, channels))
+    for number in range(-most, most + 1):
+        for scan, start in enumerate(scans):
+            for row in range(rows):
+                at = pad + int(np.floor(number * step * (start + row) + 0.5))
+                sums[number + most] += values[scan, row, at : at + channels]
+    np.testing.assert_allclose(best, sums.max(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(sums[which + most, np.arange(channels)], best, rtol=1e-5)
+
+
+def test_residuals_are_noise_of_one_and_keep_a_line_that_does_not_move():
+    rng = np.random.default_rng(0)
+    power = rng.gamma(51, 1 / 51, (16, 5000)).astype(np.float32)
+    power *= (
+        (1 + 0.5 * np.linspace(0, 1, 5000) ** 2) * rng.uniform(0.8, 1.2, (16, 1)) * 1e9
+    )  # a bandpass, and gain that changes
+    power[:, 1234] += 1e9 * np.float32(51**-0.5)
+    power[:, 4000:4100] = 0
+    made = residuals(power.copy())
+    rest = np.delete(made, [1234, *range(3000, 5000)], axis=1)
+    assert abs(rest.mean()) < 0.01
+    assert rest.std() == pytest.approx(1, abs=0.02)
+    assert made[:, 1234].mean() == pytest.approx(1, abs=0.8)
+    power[3, 7] = np.nan
+    assert np.isfinite(residuals(power)).all()
+    assert not residuals(np.full((16, 700), 3.0, np.float32)).any()
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.31, -4.7, 20.0])
+@pytest.mark.parametrize("smeared", [False, True])
+def test_a_line_is_found_at_any_drift_with_nearly_all_of_its_power(drift, smeared):
+    rng, clock = np.random.default_rng(5), clock_of([0, 19.3, 38.6, 57.9, 77.2, 96.5], 16, ON)
+    values = rng.normal(size=(6, 16, 6000)).astype(np.float32)
+    crossed = max(1, round(abs(drift))) if smeared else 1
+    height = 2.5 * crossed**0.5
+    for panel in ON:
+        for row in range(16):
+            at = 3000.2 + drift * (clock.starts[panel] + row + (0.5 if smeared else 0))
+            low = round(at - (crossed - 1) / 2)
+            values[panel, row, low : low + crossed] += height / crossed
+    lines = apart(find(values, clock, 22.0, slice(1500, 4500)), clock, 6.0)
+    assert len(lines) >= 1
+    assert lines.snr[0] > 0.8 * height * 48**0.5 / crossed**0.5
+    assert lines.drift[0] == pytest.approx(drift, abs=0.03 * crossed)
+    assert lines.channel[0] == pytest.approx(3000.2 + (drift / 2 if smeared else 0), abs=2 + crossed / 2)
+    assert crossed / 2 <= lines.width[0] <= 2 * crossed
+    assert sum(lines.snr > 7) == 1
+
+
+def test_the_needle_of_a_real_cadence_is_found(real):
+    panels = np.load(real("seti") / "0028a35de92941d.npy", allow_pickle=False).astype(np.float32)
+    clock = clock_of([273 * panel for panel in range(6)], 273, ON)
+    values = np.stack([residuals(panel) for panel in panels])
+    lines = apart(find(values, clock, 0.1, slice(0, 256)), clock, 8.0)
+    assert lines.drift[0] == pytest.approx(0.0275, abs=0.0007)
+    assert lines.channel[0] + lines.drift[0] * clock.starts[0] == pytest.approx(152, abs=1)
+
+
+def test_the_rate_of_false_alarms_is_that_of_the_noise():
+    rng = np.random.default_rng(0)
+    snr = np.sqrt(25 + 2 * 1.3 * rng.exponential(size=400))
+    noise = noise_of(snr, np.array([3.0, 12.0, 20.0]), share=0.25)
+    assert noise.rate(np.array([5.5]))[0] == pytest.approx(1600 * np.exp(-(5.5**2 - 25) / 2.6) + 8, rel=0.3)
+    assert noise.rate(np.array([15.0]))[0] == pytest.approx(4, rel=0.01)  # one of OFF in a quarter of the channels
+    assert noise.threshold(0.1) > 20
+    quiet = noise_of(snr, np.zeros(0), share=0.25)
+    assert quiet.rate(np.array([quiet.threshold(0.1)]))[0] == pytest.approx(0.1, rel=0.1)
+    assert noise_of(np.zeros(0), np.zeros(0), share=1).threshold(0.1) == 0
+
+
+# an observation
+
+
+def test_each_line_is_found_once_and_where_it_is(found):
+    for (channel, drift), line in zip(in_order(found), LINES, strict=True):
+        assert channel == pytest.approx(line[0], abs=1)
+        assert drift == pytest.approx(line[1], abs=0.01)
+    assert (found.lines.snr > 20).all()
+    assert (found.rates < 1e-6).all()
+    assert not found.at_limit.any()
 
 
 def test_candidates_are_in_the_units_of_the_sky(found, observation):
     rows = sorted(candidates_of(found, observation), key=lambda c: c.start_channel)
     for row, (channel, drift) in zip(rows, LINES, strict=True):
-        assert row.frequency_mhz == pytest.approx(8400 - 2.8e-6 * channel, abs=6e-6)
-        assert row.drift_hz_s == pytest.approx(-drift * 2.8 / 18, abs=0.004)
-        assert row.start_channel == pytest.approx(channel, abs=2)
+        assert row.frequency_mhz == pytest.approx(8400 - 2.8e-6 * channel, abs=3e-6)
+        assert row.drift_hz_s == pytest.approx(-drift * HZ_S, abs=0.002)
+        assert row.start_channel == pytest.approx(channel, abs=1)
+        assert row.coarse_channel == channel // 200
+        assert row.width_hz == pytest.approx(2.8)
+        on, off = [row.snr_scan1, row.snr_scan3, row.snr_scan5], [row.snr_scan2, row.snr_scan4, row.snr_scan6]
+        assert row.snr == pytest.approx(sum(on) / 3**0.5)
+        assert max(off) < 5 < min(on)
+        assert row.searched_hz_s == pytest.approx(4)
+        assert np.isnan(row.score)
 
 
 def test_the_same_search_gives_the_same_bytes_from_either_kind_of_file(found, observation, tmp_path):
     pytest.importorskip("h5py")
     again = open_observation(observe(tmp_path, suffix=".h5"), 200)
-    assert merge(find_lines(again, WIDTH, predict), STARTS, ROWS) == found
-    assert merge(list(find_lines(again, WIDTH, predict))[::-1], STARTS, ROWS) == found
+    rows = candidates_of(search_observation(again, warn=lambda line: None), again)
+    assert repr(rows) == repr(candidates_of(found, observation))
 
 
-def test_a_line_that_enters_later_has_a_channel_of_the_file(observation):
-    below, above = candidates_of([Found(0.9, 9.0, -5.0, 0.4, 0), Found(0.9, 9.0, 650.0, -0.4, 3)], observation)
-    assert (below.start_channel, above.start_channel) == (0, CHANNELS - 1)
-    assert below.frequency_mhz == pytest.approx(8400 + 5 * 2.8e-6, abs=1e-9)  # the line's own, by its drift
+def test_stretches_give_what_the_whole_gives(found, observation, monkeypatch):
+    monkeypatch.setattr("wavefold.domains.radio.search._STRETCH", 130)
+    parts = search_observation(observation, drift=0.1, warn=lambda line: None)
+    assert [pair[0] for pair in in_order(parts)] == pytest.approx([pair[0] for pair in in_order(found)], abs=0.5)
 
 
-def test_a_higher_threshold_lists_fewer(observation):
-    def odds(windows):
-        return 0.4 + 0.2 * predict(windows)
-
-    assert len(merge(find_lines(observation, WIDTH, odds, threshold=0.6), STARTS, ROWS)) == len(LINES)
-    assert not list(find_lines(observation, WIDTH, odds, threshold=0.7))
-
-
-def test_windows_that_are_not_finite_are_passed_over_and_told(tmp_path):
+def test_values_that_are_not_finite_are_no_signal_and_told(tmp_path):
     def spoil(panels):
-        panels[2, 5, 110] = np.nan
+        panels[2, 5, 500] = np.nan
 
     said = []
     scans = open_observation(observe(tmp_path, spoil=spoil), 200)
-    lines = merge(find_lines(scans, WIDTH, predict, warn=said.append), STARTS, ROWS)
-    assert said == ["2 of 19 windows were skipped because of values that are not finite"]
-    assert {round(f.channel, -1) for f in lines} >= {300, 420}
+    assert len(search_observation(scans, warn=said.append).lines) == 3
+    assert "1 channel has values that are not finite, of 640; these values count as no signal" in said
 
 
-def test_the_line_of_a_cadence_is_that_in_on_only_whatever_stands_in_all():
-    rng = torch.Generator().manual_seed(0)
-    cadences = torch.randn(2, 6, 16, 64, generator=rng)
-    cadences[:, :, :, 40] += 9.0  # a carrier in all six
-    cadences[1] *= 1e9  # any scale
-    rows = torch.tensor(STARTS)[:, None] + torch.arange(16)
-    place = torch.tensor([30, -5])[:, None, None] + torch.tensor([-0.24, 0.46])[:, None, None] * rows
-    for sample, panel in itertools.product(range(2), ON):
-        for row, column in enumerate(place[sample, panel].round().long().tolist()):
-            if 0 <= column < 64:
-                cadences[sample, panel, row, column] += [8.0, 8e9][sample]
-    lines = on_off_lines(cadences, STARTS)
-    assert lines.column.tolist() == pytest.approx([30, -5], abs=1)  # the second enters the window later
-    assert lines.drift.tolist() == pytest.approx([-0.24, 0.46], abs=0.01)
-    assert lines.snr.tolist() == pytest.approx([8 * 48**0.5, 8 * 37**0.5], rel=0.2)
-    assert on_off_lines(cadences[:0]).snr.shape == (0,)
+def test_a_line_beyond_the_limit_is_one_row_where_it_is_and_is_marked(tmp_path):
+    beyond = ((100.0, 0.56), (330.0, -0.62))  # steeper than half a channel a row
+    scans, said = open_observation(observe(tmp_path, beyond), 0), []
+    found = search_observation(scans, drift=0.5 * HZ_S, warn=said.append)
+    for (channel, drift), line in zip(in_order(found), beyond, strict=True):
+        assert channel == pytest.approx(line[0], abs=2)
+        assert drift == pytest.approx(line[1], abs=0.02)
+    assert [row.at_limit for row in candidates_of(found, scans)] == [1, 1]
+    assert said[-1].startswith("2 lines are at or beyond the steepest drift searched (at_limit is 1)")
+    wide = search_observation(scans, drift=0.7 * HZ_S, warn=said.append)
+    assert not wide.at_limit.any()
+    assert len(wide.lines) == 2
 
 
-def test_the_needle_of_a_real_cadence_is_found(real):
-    panels = torch.from_numpy(np.load(real("seti") / "0028a35de92941d.npy", allow_pickle=False).astype(np.float32))
-    line = on_off_lines(panels[None], steepest=0.1)
-    assert line.drift.item() == pytest.approx(0.0275, abs=0.0007)
-    assert line.column.item() == pytest.approx(152, abs=1)
+def test_a_line_over_gaps_longer_than_a_scan_has_its_own_drift(tmp_path):
+    scans, said = open_observation(observe(tmp_path, ((100.0, 0.2), (301.0, -0.25)), apart=40), 0), []
+    found = search_observation(scans, warn=said.append)
+    assert [round(drift, 2) for _, drift in in_order(found)] == [0.2, -0.25]
+    assert not any("tstart" in line for line in said)
 
 
-def test_merging_keeps_the_best_of_each_line_in_a_fixed_order():
-    first = Found(0.9, 30.0, 100.0, 0.1, 0)
-    second = Found(0.8, 25.0, 102.0, 0.09, 0)
-    part = Found(0.7, 15.0, 105.2, 0.02, 0)  # the same line as seen in the second ON panel only
-    other = Found(0.9, 12.0, 500.0, 0.0, 1)
-    crossing = Found(0.6, 12.0, 100.0, -0.4, 0)
-    everything = [part, other, crossing, second, first]
-    merged = merge(everything, STARTS, ROWS)
-    assert merged == [replace(first, windows=3), other, crossing]
-    assert merge(everything[::-1], STARTS, ROWS) == merged
-    assert merge([], STARTS, ROWS) == []
+@pytest.mark.parametrize(("share", "listed"), [(0.02, 2), (0.8, 1)])
+def test_a_drifting_line_that_is_in_off_as_well_is_left_out_and_told(tmp_path, share, listed):
+    """And no line across it is listed in its stead."""
+
+    def spoil(panels):
+        for panel in range(6):
+            for row in range(ROWS):
+                at = round(500 - 0.2 * (STARTS[panel] + row))
+                panels[panel, row, at] += 1.2e9 * (1 if panel in ON else share)
+
+    scans, said = open_observation(observe(tmp_path, LINES[:1], spoil=spoil), 0), []
+    found = search_observation(scans, warn=said.append)
+    assert len(found.lines) == listed
+    told = "3 lines that are in OFF" if listed == 1 else "2 lines that are in OFF"
+    assert any(line.startswith(told.split()[0]) or "in OFF scans as well" in line for line in said)
+
+
+def test_on_scans_are_those_of_the_source_named(tmp_path):
+    stars = ["other", "STAR", "away", "STAR", "else", "STAR"]
+    paths = observe(tmp_path, on=(1, 3, 5), names=stars)
+    with pytest.raises(UserError, match="seems to begin with OFF"):
+        open_observation(paths)
+    said = []
+    scans = open_observation(paths, on="star")
+    assert scans.on == (1, 3, 5)
+    found = search_observation(scans, warn=said.append)
+    assert [round(channel) for channel, _ in in_order(found)] == [100, 301, 420]
+    assert said[0].startswith("taken as ON: scan1.fil, scan3.fil, scan5.fil (STAR); as OFF: scan0.fil")
+    assert np.isnan(scores_of(predict, FACTS, found, scans, warn=said.append)).all()
+    with pytest.raises(UserError, match="no scan is of that source; source names in the files: other, STAR, away, else"):
+        open_observation(paths, on="nova")
+
+
+def test_a_run_is_asked_for_windows_around_the_lines(found, observation):
+    assert (scores_of(predict, FACTS, found, observation) > 0.9).all()
+
+
+def test_ascending_frequencies_have_drifts_of_the_other_sign(tmp_path):
+    paths = observe(tmp_path)
+    rising = [tmp_path / f"up{number}.fil" for number in range(6)]
+    for path, new in zip(paths, rising, strict=True):
+        scan = open_scan(path)
+        last = scan.frequency(CHANNELS - 1)
+        write_scan(new, scan.read(0, CHANNELS)[:, ::-1], replace(scan.header, fch1=last, foff=-scan.header.foff))
+    there, back = (open_observation(files, 0) for files in (paths, rising))
+    assert back.header.foff > 0
+    lists = []
+    for scans in (there, back):
+        rows = candidates_of(search_observation(scans, warn=lambda line: None), scans)
+        lists.append(sorted((row.frequency_mhz, row.drift_hz_s) for row in rows))
+    assert np.abs(np.array(lists[0]) - lists[1]).max(0).tolist() < [3e-6, 1e-3]
 
 
 @pytest.mark.parametrize(
@@ -189,14 +313,19 @@ def test_scans_that_a_run_cannot_search_are_one_line(observation, metadata, kind
     assert check_scans(FACTS, observation) == (6, ROWS, WIDTH)
 
 
+def candidate(frequency, channel):
+    return Candidate(frequency, -0.25, 31.5, 1.5e-7, np.nan, 18.0, 0.1, 19.0, 0.2, 17.5, 0.3, 2.8, 3, channel, 0, 4.0, 6.5)
+
+
 def test_candidates_as_files(tmp_path, capsysbinary):
-    rows = [Candidate(8421.1234567, -0.25, 31.5, 0.99, 3, 1234, 2), Candidate(8400.0, 0.0, 12.0, 0.5, 0, 0, 1)]
+    rows = [candidate(8421.1234567, 1234).scored(0.99), candidate(8400.0, 0)]
     write_candidates(tmp_path / "a.csv", rows)
     text = (tmp_path / "a.csv").read_text()
     assert text.splitlines() == [
-        "frequency_mhz,drift_hz_s,snr,score,coarse_channel,start_channel,windows,at_limit",
-        "8421.1234567,-0.250000,31.50,0.990000,3,1234,2,0",
-        "8400.0000000,0.000000,12.00,0.500000,0,0,1,0",
+        "frequency_mhz,drift_hz_s,snr,false_alarms,score,snr_scan1,snr_scan2,snr_scan3,snr_scan4,snr_scan5,snr_scan6,"
+        "width_hz,coarse_channel,start_channel,at_limit,searched_hz_s,least_snr",
+        "8421.1234567,-0.250000,31.50,1.50e-07,0.990000,18.00,0.10,19.00,0.20,17.50,0.30,2.80,3,1234,0,4,6.50",
+        "8400.0000000,-0.250000,31.50,1.50e-07,,18.00,0.10,19.00,0.20,17.50,0.30,2.80,3,0,0,4,6.50",
     ]
     write_candidates("-", rows)
     assert capsysbinary.readouterr().out.decode() == text
@@ -213,7 +342,7 @@ def test_candidates_as_files(tmp_path, capsysbinary):
 @pytest.mark.parametrize("rows", [0, 2])
 def test_candidates_as_tables(tmp_path, rows):
     arrow, openpyxl = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("openpyxl")
-    some = [Candidate(8421.1234567, -0.25, 31.5, 0.99, 3, 1234, 2)] * rows
+    some = [candidate(8421.1234567, 2)] * rows
     write_candidates(tmp_path / "a.parquet", some)
     assert arrow.read_table(tmp_path / "a.parquet").column("frequency_mhz").to_pylist() == [8421.1234567] * rows
     write_candidates(tmp_path / "a.xlsx", some)
@@ -224,17 +353,17 @@ def test_candidates_as_tables(tmp_path, rows):
 
 def test_each_candidate_has_a_picture_and_an_earlier_searchs_go(found, observation, tmp_path):
     pytest.importorskip("matplotlib")
-    folder = tmp_path / "pictures"
+    folder, rows = tmp_path / "pictures", candidates_of(found, observation)
     folder.mkdir()
     for name in ("07_8400.000000MHz.png", "holiday.png"):
         (folder / name).write_text("there before")
-    assert draw_candidates(folder, found, observation, WIDTH) == len(LINES)
+    assert draw_candidates(folder, found, rows, observation) == len(LINES)
     names = sorted(p.name for p in folder.iterdir())
     assert names[-1] == "holiday.png"
     assert [n[:3] for n in names[:-1]] == ["01_", "02_", "03_"]
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in folder.glob("0*.png"))
     first = (folder / names[0]).read_bytes()
-    draw_candidates(folder, found, observation, WIDTH)
+    draw_candidates(folder, found, rows, observation)
     assert (folder / names[0]).read_bytes() == first
 
 
@@ -255,27 +384,30 @@ def trained(tmp_path_factory):
     return api.train(recipe, out=tmp_path_factory.mktemp("trained") / "run", log=lambda line: None)
 
 
-def test_a_run_searches_six_scans_by_one_command(trained, tmp_path):
+def test_scans_are_searched_by_one_command_with_and_without_a_run(trained, tmp_path):
     pytest.importorskip("matplotlib")
-    out = tmp_path / "answer" / "found.csv"
-    words = ["predict", str(trained.folder), *map(str, observe(tmp_path)), "--threshold", "0.0", "--out"]
+    paths, out = [*map(str, observe(tmp_path))], tmp_path / "answer" / "found.csv"
+    words = ["predict", str(trained.folder), *paths, "--pictures", "--out"]
     result = CliRunner().invoke(main, [*words, str(out)])
     assert result.exit_code == 0, result.output
     on, off = ("scan0.fil, scan2.fil, scan4.fil", "scan1.fil, scan3.fil, scan5.fil")
     assert f"wavefold: taken as ON: {on}; as OFF: {off}; no scan states a source_name\n" in result.output
-    assert (
-        "wavefold: searching drift rates of up to 0.0778 Hz/s (half a fine channel per row); "
-        "a run trained with member dedoppler and drift=8 searches wider\n" in result.output
+    assert re.search(
+        r"wavefold: searched drift rates of up to 4 Hz/s; listed from S/N \d+\.\d\d, above which 0\.1 lines", result.output
     )
     assert "tstart" not in result.output
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert f"{len(rows)} candidates" in result.output
-    odds = [float(row["score"]) for row in rows]
-    assert odds == sorted(odds, reverse=True)
-    for channel, _ in LINES:  # at a threshold of 0 every window is shown, and so every line
-        assert any(abs(int(row["start_channel"]) - channel) <= 2 for row in rows)
-    assert len(list((tmp_path / "answer" / "found_pictures").glob("*.png"))) == min(len(rows), 50)
+    assert sorted(int(row["start_channel"]) for row in rows) == pytest.approx([100, 301, 420], abs=1)
+    assert all(0 <= float(row["score"]) <= 1 for row in rows)
+    assert len(list((tmp_path / "answer" / "found_pictures").glob("*.png"))) == len(rows)
     assert CliRunner().invoke(main, [*words, "-"]).stdout == out.read_text()
+    high = max(float(row["score"]) for row in rows)
+    some = CliRunner().invoke(main, [*words, "-", "--threshold", str(high)]).stdout
+    assert 2 <= len(some.splitlines()) <= len(rows) + 1
+    alone = CliRunner().invoke(main, ["search", *paths, "--out", "-"])
+    assert alone.exit_code == 0, alone.output
+    assert [{**row, "score": ""} for row in rows] == list(csv.DictReader(alone.stdout.splitlines()))
 
 
 @pytest.mark.parametrize(
@@ -286,6 +418,7 @@ def test_a_run_searches_six_scans_by_one_command(trained, tmp_path):
         (["samples.csv", "--product", "1"], "--product: applies only to a search of six scans"),
         (["samples.csv", "--ignore-names"], "--ignore-names: applies only to a search of six scans"),
         (["samples.csv", "--threshold", "0.7"], "--threshold: applies only to a search of six scans"),
+        (["samples.csv", "--false-alarms", "0.7"], "--false-alarms: applies only to a search of six scans"),
         ([f"scan{n}.fil" for n in (0, 1, 2, 3, 5, 4)], "the order is scan0.fil, scan1.fil"),
         ([*(f"scan{n}.fil" for n in range(5)), "scan4.fil"], "scan4.fil and scan4.fil start at the same time"),
         ([f"scan{n}.csv" for n in range(6)], "'.csv' is not a filterbank suffix"),
@@ -299,78 +432,6 @@ def test_a_search_that_cannot_be_is_one_line(trained, tmp_path, monkeypatch, wor
     assert re.search(said, result.output)
     assert len(result.output.splitlines()) == 1
     assert not (tmp_path / "found.csv").exists()
-
-
-BEYOND = ((100.0, 0.56), (330.0, -0.62))  # steeper than the half channel a row that is searched
-
-
-def test_a_line_beyond_the_limit_is_one_row_where_it_is_and_is_marked(tmp_path):
-    scans, said = open_observation(observe(tmp_path, BEYOND), 0), []
-    found = search_observation(predict, FACTS, scans, warn=said.append)
-    assert len(found) == 2
-    for one, (channel, drift) in zip(sorted(found, key=lambda f: f.channel), BEYOND, strict=True):
-        assert one.channel == pytest.approx(channel, abs=2)
-        assert one.drift == pytest.approx(drift, abs=0.02)
-        assert one.at_limit
-    assert [row.at_limit for row in candidates_of(found, scans)] == [1, 1]
-    assert said[-1].startswith("2 lines are at or beyond the steepest drift searched (at_limit is 1)")
-    assert 'train with a member {model="dedoppler", drift=2} to search wider' in said[-1]
-
-
-def test_a_line_over_gaps_longer_than_a_scan_has_its_own_drift(tmp_path):
-    scans, said = open_observation(observe(tmp_path, ((100.0, 0.2), (301.0, -0.25)), apart=40), 0), []
-    found = search_observation(predict, FACTS, scans, warn=said.append)
-    assert sorted(round(one.drift, 2) for one in found) == [-0.25, 0.2]
-    assert not any("tstart" in line for line in said)
-
-
-def test_lines_within_the_limit_are_not_marked(found):
-    assert not any(one.at_limit or one.everywhere for one in found)
-
-
-@pytest.mark.parametrize(("share", "listed"), [(0.2, 2), (0.8, 1)])
-def test_a_drifting_line_that_is_in_off_as_well_is_left_out_and_told(tmp_path, share, listed):
-    """Even if the run gives its windows a high score; a fifth of it in OFF leaves it listed."""
-
-    def spoil(panels):
-        for panel in range(6):
-            for row in range(ROWS):
-                at = round(500 - 0.2 * (STARTS[panel] + row))
-                panels[panel, row, at] += 1.2e9 * (1 if panel in ON else share)
-
-    scans, said = open_observation(observe(tmp_path, LINES[:1], spoil=spoil), 0), []
-    found = search_observation(lambda windows: np.ones(len(windows)), FACTS, scans, warn=said.append, threshold=0.5)
-    strong = [one for one in found if one.snr > 20]
-    assert sum(abs(one.channel - 100) < 3 for one in strong) == 1
-    assert len(strong) == listed
-    assert any("in OFF scans as well was left out" in line for line in said) == (listed == 1)
-
-
-def test_a_run_trained_wider_searches_wider(tmp_path):
-    members = [{"model": "dedoppler", "drift": 2, "weight": 1.0}, {"model": "on_off"}]
-    assert steepest_of(members) == 2.0  # the advice of the line above
-    assert steepest_of([{"model": "on_off"}]) == 0.5
-    scans, said = open_observation(observe(tmp_path, BEYOND), 0), []
-    found = search_observation(predict, FACTS, scans, warn=said.append, steepest=steepest_of(members))
-    assert sorted(round(one.drift, 1) for one in found) == [-0.6, 0.6]
-    assert not any(one.at_limit for one in found)
-    assert said[1:] == ["searching drift rates of up to 0.311 Hz/s (2 fine channels per row)"]
-
-
-def test_ascending_frequencies_have_drifts_of_the_other_sign(tmp_path):
-    paths = observe(tmp_path)
-    rising = [tmp_path / f"up{number}.fil" for number in range(6)]
-    for path, new in zip(paths, rising, strict=True):
-        scan = open_scan(path)
-        last = scan.frequency(CHANNELS - 1)
-        write_scan(new, scan.read(0, CHANNELS)[:, ::-1], replace(scan.header, fch1=last, foff=-scan.header.foff))
-    there, back = (open_observation(files, 0) for files in (paths, rising))
-    assert back.header.foff > 0
-    lists = []
-    for scans in (there, back):
-        rows = candidates_of(merge(find_lines(scans, WIDTH, predict), STARTS, ROWS), scans)
-        lists.append(sorted((row.frequency_mhz, row.drift_hz_s) for row in rows))
-    assert np.abs(np.array(lists[0]) - lists[1]).max(0).tolist() < [3e-6, 1e-3]
 
 
 def test_scans_given_as_samples_are_told_the_command_that_searches_them(trained, tmp_path):

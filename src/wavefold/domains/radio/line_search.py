@@ -19,6 +19,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 
 from wavefold.data.dataset import Floats, Ints
 from wavefold.domains.radio.track_sums import best_drifts, groups, plan_of
@@ -32,8 +33,9 @@ _BLOCK = 512  # channels that have one level in a row
 _FEW = 64  # of them whose median is the first guess
 _MILD = 3.0  # sigma around it beyond which values do not count
 _MILD_SHARE = 1.0025  # standard deviation of Gaussian noise over that of noise cut there
+_STRUCTURED, _WIDE = 1.5, 31  # sigma of channel means from which there is structure; channels of its median
 _CLIP = 10.0  # sigma at which a pixel is clipped: one burst is not a line
-_COARSE = 1e-3  # lines of noise a channel that the first stage lets through
+COARSE = 1e-3  # lines of noise a channel that the first stage lets through
 _ENDS = (0.0, -0.25, 0.25, -0.5, 0.5, -0.75, 0.75)  # units by which a line's ends are moved, smallest first
 _NEAR = (0.0, -1.0, 1.0, -2.0, 2.0)  # the same, to look for it in OFF
 _BESIDE = 2.0  # channels on either side of a line that belong to it too
@@ -152,7 +154,24 @@ def residuals(power: Floats) -> Floats:
     for row, level in zip(power, levels, strict=True):
         row -= level[below] * (1 - share) + level[above] * share
         row *= scale
+    power = _without_structure(power)
     return np.clip(power, -_CLIP, _CLIP, out=power)
+
+
+def _without_structure(values: Floats) -> Floats:
+    """Residuals (T, F) less what stays over all rows and is wider than a line, such as a ripple, if there is more than noise.
+
+    It is the median of 31 neighbouring channels' means, so that a line which does not move is kept.
+    """
+    means = values.clip(-_CLIP, _CLIP).mean(axis=0)
+    if np.median(np.abs(means)) * 1.4826 * math.sqrt(len(values)) < _STRUCTURED:
+        return values
+    values = values - median_filter(means, min(_WIDE, len(means) // 4 * 2 + 1), mode="nearest")
+    mild = float(np.median(np.abs(values))) * 1.4826 or 1.0
+    cut = values.clip(-_MILD * mild, _MILD * mild)
+    values -= cut.mean(axis=1, keepdims=True)
+    rest: Floats = values / (np.sqrt(np.mean(np.square(cut - cut.mean(axis=1, keepdims=True)))) * np.float32(_MILD_SHARE))
+    return rest
 
 
 @dataclass(frozen=True)
@@ -179,7 +198,7 @@ def widths_of(values: Floats) -> Iterator[Width]:
         sums, width = sums[..., :end:2] + sums[..., 2 : end + 2 : 2], 2 * width
 
 
-def find(values: Floats, clock: Clock, steepest: float, span: slice, *, coarse: float = _COARSE) -> Lines:
+def find(values: Floats, clock: Clock, steepest: float, span: slice, *, coarse: float = COARSE) -> Lines:
     """Lines in residuals (P, T, F) whose middle is at a channel of `span`, with drifts of up to `steepest` channels a row.
 
     A line of each width is searched up to that drift, or up to the one at which it crosses 1.4 times its width in a row; of
@@ -311,6 +330,20 @@ def is_in_off(lines: Lines, clock: Clock) -> NDArray[np.bool_]:
     return found
 
 
+def without(values: Floats, lines: Lines, clock: Clock) -> Floats:
+    """Residuals (P, T, F) with zeros where lines are in the ON scans, and beside them; a copy."""
+    values, at = values.copy(), clock.at(clock.on)  # (ON scan, T)
+    for width in np.unique(lines.width).tolist():
+        some = lines.take(lines.width == width)
+        reach = math.ceil(width / 2 + _BESIDE)
+        middle = np.floor(some.channel[:, None, None] + some.drift[:, None, None] * at + 0.5).astype(np.int64)
+        columns = middle[..., None] + np.arange(-reach, reach + 1)  # (K, ON scan, T, reach)
+        scan, row = np.array(clock.on)[:, None, None], np.arange(clock.rows)[:, None]
+        there = (columns >= 0) & (columns < values.shape[2])
+        values[np.broadcast_to(scan, columns.shape)[there], np.broadcast_to(row, columns.shape)[there], columns[there]] = 0
+    return values
+
+
 def rolled(values: Floats, clock: Clock, rng: np.random.Generator) -> Floats:
     """The ON scans' residuals, each shifted around by another number of channels, so that no line goes on in the next."""
     channels = values.shape[2]
@@ -347,8 +380,10 @@ class Noise:
         return float(levels[int(np.argmax(few))]) if few.any() else math.inf
 
 
-def noise_of(snr: Doubles, others: Doubles, *, share: float) -> Noise:
+def noise_of(snr: Doubles, others: Doubles, *, share: float, repeats: int = 1) -> Noise:
     """What lines of noise say. snr: of those in rolled scans; others: with OFF in the place of ON; share: of channels.
+
+    repeats: how often scans were rolled.
 
     The fit uses the strongest lines but those more than 1.5 above the weakest of them, which may be the sky's. The scale is
     drawn towards that of noise as receivers have it.
@@ -359,7 +394,7 @@ def noise_of(snr: Doubles, others: Doubles, *, share: float) -> Noise:
     inside = snr[(snr >= least) & (snr <= least + _SPAN)]
     scale = _truncated_scale((inside**2 - least**2) / 2, ((least + _SPAN) ** 2 - least**2) / 2) if len(inside) > 1 else _SCALE
     scale = (len(inside) * scale + _TRUST * _SCALE) / (len(inside) + _TRUST)
-    return Noise(int((snr >= least).sum()) / share, least, scale, others, share)
+    return Noise(int((snr >= least).sum()) / (share * repeats), least, scale, others, share)
 
 
 def _truncated_scale(values: Doubles, end: float) -> float:

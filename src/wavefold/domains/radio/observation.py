@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from wavefold.core.errors import DataError, UserError, listed
 from wavefold.data.dataset import Floats, Ints
@@ -166,16 +166,6 @@ def write_observation(
     return paths
 
 
-def window_starts(channels: range, width: int) -> Ints:
-    """First channels of half-overlapping windows of `width` that cover a coarse channel; the last ends at its end.
-
-    A remainder narrower than a window is searched together with the channels before it.
-    """
-    last = max(channels.stop - width, 0)
-    starts = [*range(min(channels.start, last), last, max(1, width // 2)), last]
-    return np.array(starts, np.int64)
-
-
 def cut_windows(panels: Floats, starts: Ints, width: int) -> Floats:
     """Cut windows (window, panel, time, width), each panel scaled to mean 0 and standard deviation 1; constant panels become 0.
 
@@ -187,14 +177,6 @@ def cut_windows(panels: Floats, starts: Ints, width: int) -> Floats:
     deviation = np.sqrt(np.mean(windows**2, axis=(2, 3), keepdims=True))
     windows /= np.where(deviation > 0, deviation, 1)
     return windows
-
-
-def finite_windows(panels: Floats, starts: Ints, width: int) -> NDArray[np.bool_]:
-    """Which windows contain only finite values, (window,). panels and starts: as in `cut_windows`."""
-    odd = ~np.isfinite(panels).all(axis=(0, 1))
-    before = np.concatenate([[0], np.cumsum(odd)])  # odd channels before each channel
-    whole: NDArray[np.bool_] = before[starts + width] == before[starts]
-    return whole
 
 
 def _check_alike(first: Filterbank, other: Filterbank) -> None:

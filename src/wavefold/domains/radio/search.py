@@ -24,6 +24,7 @@ from wavefold.data.lazy import Lazy
 from wavefold.domains.radio.cadence import ON, PANELS
 from wavefold.domains.radio.candidates import Candidate, write_candidates
 from wavefold.domains.radio.line_search import (
+    COARSE,
     Clock,
     Doubles,
     Lines,
@@ -36,6 +37,7 @@ from wavefold.domains.radio.line_search import (
     noise_of,
     residuals,
     rolled,
+    without,
 )
 from wavefold.domains.radio.observation import Observation, cut_windows, open_observation
 from wavefold.domains.radio.picture import Axes, Track, draw_cadence
@@ -50,6 +52,9 @@ PICTURES = 50
 _STRETCH = 1 << 16  # channels searched at a time
 _FEW = 200  # drift numbers up to which noise is measured on all channels; on one stretch in four otherwise
 _FAINTEST = 4.0  # S/N below which nothing is a line
+_HITS, _COARSEST = 250, 0.05  # lines of noise of an observation that are refined, and of a channel at most
+_REPEATS = 8  # times that the scans of a narrow observation are rolled, at most
+_SURE = 5.5  # S/N from which a line is kept out of the noise that is measured
 _BEYOND = 1.2  # factor in S/N by which a line beyond the drifts searched must be better
 _BRIGHT, _EDGES = 8.0, 20  # S/N of lines at the limit for which steeper ones are tried, and how many: the strongest
 _OURS = re.compile(r"\d\d_\d+\.\d{6}MHz\.png")  # file names of pictures; no other file is deleted
@@ -123,19 +128,24 @@ def search_observation(
     parts, of_noise, others, lost, looked = list[Lines](), list[Doubles](), list[Doubles](), 0, 0
     stretches = list(_stretches(observation.shape[2]))
     every = 1 if steepest * clock.span <= _FEW else 4
+    repeats = min(_REPEATS, max(1, _STRETCH // observation.shape[2]))
+    coarse = min(_COARSEST, max(COARSE, _HITS / observation.shape[2]))
     rng = np.random.default_rng(0)
     with Progress("searching", observation.shape[2], "channels") as progress:
         for number, span in enumerate(stretches):
             values, origin, odd = _read(observation, span, clock, steepest)
             inside = slice(span.start - origin, span.stop - origin)
             lost += odd
-            parts.append(_lines(values, clock, steepest, inside, origin))
+            lines = _lines(values, clock, steepest, inside, coarse)
+            parts.append(lines.moved(origin))
             if number % every == 0:
-                of_noise.append(_of_noise(values, clock, steepest, inside, rng))
-                others.append(apart(find(values, clock.exchanged(), steepest, inside), clock.exchanged(), _FAINTEST).snr)
+                rest = without(values, lines.take(lines.snr >= _SURE), clock)
+                of_noise += [_of_noise(rest, clock, steepest, inside, coarse, rng) for _ in range(repeats)]
+                other = find(values, clock.exchanged(), steepest, inside, coarse=coarse)
+                others.append(apart(other, clock.exchanged(), _FAINTEST).snr)
                 looked += span.stop - span.start
             progress.update(span.stop)
-    noise = noise_of(np.concatenate(of_noise), np.concatenate(others), share=looked / observation.shape[2])
+    noise = noise_of(np.concatenate(of_noise), np.concatenate(others), share=looked / observation.shape[2], repeats=repeats)
     least = max(noise.threshold(false_alarms), _FAINTEST)
     lines = _once(joined(parts), clock, least)
     _tell(observation, clock, steepest, false_alarms, noise, least, lost, warn)
@@ -174,9 +184,9 @@ def _read(observation: Observation, span: slice, clock: Clock, steepest: float) 
     return values, first, int(odd[span.start - first : span.stop - first].sum())
 
 
-def _lines(values: Floats, clock: Clock, steepest: float, span: slice, origin: int) -> Lines:
+def _lines(values: Floats, clock: Clock, steepest: float, span: slice, coarse: float) -> Lines:
     """The lines of a stretch, those in OFF too, each once; steeper ones in the place of those at the limit they fit better."""
-    lines = apart(find(values, clock, steepest, span), clock, _FAINTEST, in_off=True)
+    lines = apart(find(values, clock, steepest, span, coarse=coarse), clock, _FAINTEST, in_off=True)
     edge = np.flatnonzero((np.abs(lines.drift) >= steepest - 0.5 / clock.span) & (lines.snr >= _BRIGHT))[:_EDGES]
     for number in edge.tolist():
         reach = math.ceil(steepest * clock.span / 2) + 8
@@ -186,14 +196,13 @@ def _lines(values: Floats, clock: Clock, steepest: float, span: slice, origin: i
         if len(beyond) and beyond.snr.max() > _BEYOND * lines.snr[number]:
             best = beyond.take(np.array([int(beyond.snr.argmax())]))
             lines = joined([lines, best])
-    lines = apart(lines, clock, _FAINTEST, in_off=True) if len(edge) else lines
-    return lines.moved(origin)
+    return apart(lines, clock, _FAINTEST, in_off=True) if len(edge) else lines
 
 
-def _of_noise(values: Floats, clock: Clock, steepest: float, span: slice, rng: np.random.Generator) -> Doubles:
+def _of_noise(values: Floats, clock: Clock, steepest: float, span: slice, coarse: float, rng: np.random.Generator) -> Doubles:
     """The S/N of lines that ON scans shifted against each other give."""
     shifted = Clock(tuple(clock.starts[panel] for panel in clock.on), clock.rows, tuple(range(len(clock.on))))
-    return apart(find(rolled(values, clock, rng), shifted, steepest, span), shifted, _FAINTEST).snr
+    return apart(find(rolled(values, clock, rng), shifted, steepest, span, coarse=coarse), shifted, _FAINTEST).snr
 
 
 def _once(lines: Lines, clock: Clock, least: float) -> Lines:
@@ -271,7 +280,8 @@ def _filled(power: Floats) -> Floats:
 def candidates_of(found: Found, observation: Observation) -> list[Candidate]:
     """Lines in physical units: MHz at the start of the first scan, and Hz/s."""
     lines, first = found.lines, found.clock.starts[0]
-    starts = lines.channel + lines.drift * first
+    begun = np.where(lines.width > 1, 0.5, 0.0)  # a wide line is one that moves while a row lasts: its middle is at the row's
+    starts = lines.channel + lines.drift * (first - begun)
     coarse = np.array([channels.start for channels in observation.coarse_channels])
     made = []
     for k in range(len(lines)):
