@@ -2,11 +2,11 @@
 
     python benchmarks/turboseti.py make DIR            # cadences with known lines and decoys, two of noise, by NumPy
     python benchmarks/turboseti.py ours DIR
-    python benchmarks/turboseti.py theirs DIR PYTHON   # of an environment with turbo_seti 2.3.2 (numpy<2.4, pandas<3, setuptools<81)
+    python benchmarks/turboseti.py theirs DIR PYTHON   # that has turbo_seti 2.3.2, numpy<2.4, pandas<3, setuptools<81
     python benchmarks/turboseti.py compare DIR         # prints the table, adds rows to benchmarks/turboseti.csv
 
-A cadence has 2^18 channels of 2.79 Hz, 16 rows of 18.25 s and gaps of 60 s; power is gamma noise of 51 looks. A line of S/N s per
-scan adds s / sqrt(16) standard deviations to one channel of each row of the three ON scans: the one its frequency is in when
+A cadence has 2^18 channels of 2.79 Hz, 16 rows of 18.25 s and gaps of 60 s; power is gamma noise of 51 looks. A line of S/N s
+per scan adds s / sqrt(16) standard deviations to one channel of each row of the three ON scans, in which its frequency is when
 the row begins; "smeared" lines spread the same power evenly over the channels they cross in a row. Decoys are in all six scans.
 """
 
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def timed(command: list[str]) -> tuple[float, float]:
 
 
 def ours(folder: Path) -> None:
-    """Search all sets, noise at two ranges of drifts; the list goes down to a hundred false alarms, so that thresholds can be drawn."""
+    """Search all sets at two ranges of drifts; lists go down to a hundred false alarms, so that thresholds can be drawn."""
     wavefold = str(Path(sys.executable).with_name("wavefold"))
     used = {}
     for name in SETS:
@@ -193,13 +194,12 @@ def listed_by_us(path: Path) -> list[tuple[float, float, float, float]]:
 
 
 def listed_by_them(folder: Path) -> list[tuple[float, float, float, float]]:
-    """The same of turbo_seti's events; its frequency is that of the first ON scan's start."""
+    """The same of turbo_seti's events; its frequency is that at the start of one ON scan."""
     if not (folder / "events.csv").exists():
         return []
     with (folder / "events.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    first = [r for r in rows if r.get("FileID", r.get("status", "")).find("scan0") >= 0 or r.get("ON_table", "") or True]
-    return [((float(r["Freq"]) - FCH1) / FOFF, float(r["DriftRate"]), float(r["SNR"]), 0.0) for r in first]
+    return [((float(r["Freq"]) - FCH1) / FOFF, float(r["DriftRate"]), float(r["SNR"]), 0.0) for r in rows]
 
 
 def is_listed(line: Line, found: list[tuple[float, float, float, float]], *, near: float, steps: float) -> bool:
@@ -283,16 +283,14 @@ def tell(
         share = sum(is_listed(line, found, near=near, steps=steps) for line in some) / len(some)
         shares.append((snr, share))
         note(finder, name, f"share listed at S/N {snr:g}", round(share, 3), len(some))
-    half = next(
-        (b + (0.5 - q) / (p - q) * (a - b) for (b, q), (a, p) in zip(shares, shares[1:], strict=False) if q < 0.5 <= p), None
-    )
+    half = next((b + (0.5 - q) / (p - q) * (a - b) for (b, q), (a, p) in pairwise(shares) if q < 0.5 <= p), None)
     note(finder, name, "half listed at S/N", "none" if half is None else round(half, 2), len(lines))
     bright = [line for line in lines if line.snr >= 12 and not line.decoy]
     note(
         finder,
         name,
         "share listed at S/N 12 and more",
-        round(sum(is_listed(l, found, near=near, steps=steps) for l in bright) / len(bright), 3),
+        round(sum(is_listed(line, found, near=near, steps=steps) for line in bright) / len(bright), 3),
         len(bright),
     )
     decoys = [line for line in lines if line.decoy]

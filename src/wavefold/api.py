@@ -521,7 +521,8 @@ def search(
         return predictions_for(run, Dataset(windows, ids, classes=metadata.classes, source="windows"), size)[:, -1]
 
     with _disk_errors(Path(out), "no partial file was left"):
-        return domain.search(predict_windows, metadata, scans, out=out, warn=warn, **how)
+        members = [member.model_dump() for member in recipe_of(run).member]
+        return domain.search(predict_windows, metadata, scans, out=out, warn=warn, members=members, **how)
 
 
 def is_scan(path: str) -> bool:

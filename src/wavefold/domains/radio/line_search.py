@@ -36,9 +36,11 @@ _MILD_SHARE = 1.0025  # standard deviation of Gaussian noise over that of noise 
 _STRUCTURED, _WIDE = 1.5, 31  # sigma of channel means from which there is structure; channels of its median
 _CLIP = 10.0  # sigma at which a pixel is clipped: one burst is not a line
 COARSE = 1e-3  # lines of noise a channel that the first stage lets through
-_ENDS = (0.0, -0.25, 0.25, -0.5, 0.5, -0.75, 0.75)  # units by which a line's ends are moved, smallest first
-_NEAR = (0.0, -1.0, 1.0, -2.0, 2.0)  # the same, to look for it in OFF
+_ENDS = np.array(list(product((0.0, -0.25, 0.25, -0.5, 0.5, -0.75, 0.75), repeat=2)))  # units by which both ends are moved
+_NEAR = np.array(list(product((0.0, -1.0, 1.0, -2.0, 2.0), repeat=2)))  # the same, to look for a line in OFF
+_CLIMBS = 8  # times that ends are moved, at most
 _BESIDE = 2.0  # channels on either side of a line that belong to it too
+_CLOSE = 0.5  # the same of a line in OFF, since what leaks from it is in OFF as well
 _FITTED, _SPAN = 60, 1.5  # lines of noise to which its rate is fitted, and the range of their S/N
 _SCALE, _TRUST = 1.3, 100  # scale of the rate for gamma noise of 51 looks, and how many lines it counts as
 _TOGETHER = 256  # lines refined at a time
@@ -85,10 +87,11 @@ class Lines:
     channel: Doubles  # at the middle of the ON scans' time
     drift: Doubles  # channels a row
     width: Ints  # channels
-    snr: Doubles  # of all ON scans together
+    snr: Doubles  # of all ON scans together, of pixels cut at 10 sigma
     each: Doubles = field(repr=False)  # (K, P) S/N of each scan; of OFF scans the best beside the line
-    off: Doubles = field(repr=False)  # of all OFF scans together, the best beside the line
+    in_off: NDArray[np.bool_] = field(repr=False)  # whether it is in OFF scans too
     pixels: Floats = field(repr=False)  # (K, ON scan x T) sums over the width, in sigma
+    off_pixels: Floats = field(repr=False)  # (K, OFF scan x T) the same
 
     def __len__(self) -> int:
         return len(self.channel)
@@ -105,24 +108,27 @@ class Lines:
             width=self.width[index],
             snr=self.snr[index],
             each=self.each[index],
-            off=self.off[index],
+            in_off=self.in_off[index],
             pixels=self.pixels[index],
+            off_pixels=self.off_pixels[index],
         )
 
 
-def joined(parts: Sequence[Lines], panels: int = 6, pixels: int = 0) -> Lines:
-    """All lines of several."""
+def joined(parts: Sequence[Lines], panels: int = 6, on: int = 0, off: int = 0) -> Lines:
+    """All lines of several. panels, on, off: numbers of scans and of their rows, for none at all."""
     if not parts:
-        none = np.zeros(0)
-        return Lines(none, none, np.zeros(0, np.int64), none, np.zeros((0, panels)), none, np.zeros((0, pixels), np.float32))
+        none, pixels = np.zeros(0), np.zeros((0, on), np.float32)
+        whole, flags = np.zeros(0, np.int64), np.zeros(0, bool)
+        return Lines(none, none, whole, none, np.zeros((0, panels)), flags, pixels, np.zeros((0, off), np.float32))
     return Lines(
         channel=np.concatenate([part.channel for part in parts]),
         drift=np.concatenate([part.drift for part in parts]),
         width=np.concatenate([part.width for part in parts]),
         snr=np.concatenate([part.snr for part in parts]),
         each=np.concatenate([part.each for part in parts]),
-        off=np.concatenate([part.off for part in parts]),
+        in_off=np.concatenate([part.in_off for part in parts]),
         pixels=np.concatenate([part.pixels for part in parts]),
+        off_pixels=np.concatenate([part.off_pixels for part in parts]),
     )
 
 
@@ -154,8 +160,7 @@ def residuals(power: Floats) -> Floats:
     for row, level in zip(power, levels, strict=True):
         row -= level[below] * (1 - share) + level[above] * share
         row *= scale
-    power = _without_structure(power)
-    return np.clip(power, -_CLIP, _CLIP, out=power)
+    return _without_structure(power)
 
 
 def _without_structure(values: Floats) -> Floats:
@@ -188,7 +193,8 @@ class Width:
 
 
 def widths_of(values: Floats) -> Iterator[Width]:
-    """The residuals (P, T, F) themselves, then their sums of 2, 4, ... neighbouring channels."""
+    """The residuals (P, T, F), cut at 10 sigma, then their sums of 2, 4, ... neighbouring channels."""
+    values = values.clip(-_CLIP, _CLIP)
     yield Width(1, 1, values)
     width, sums = 2, values[..., :-1] + values[..., 1:]
     widest = min(WIDEST, values.shape[2] // 8)
@@ -217,7 +223,7 @@ def find(values: Floats, clock: Clock, steepest: float, span: slice, *, coarse: 
             _refined(one, clock, place[k : k + _TOGETHER].astype(np.float64), number[k : k + _TOGETHER] / clock.span)
             for k in range(0, len(place), _TOGETHER)
         ]
-    return joined(found, len(clock.starts), len(clock.on) * clock.rows)
+    return joined(found, len(clock.starts), len(clock.on) * clock.rows, len(clock.off) * clock.rows)
 
 
 def _sizes(channels: int) -> list[int]:
@@ -259,29 +265,32 @@ def _standing_out(rows: Floats, clock: Clock, steepest: float, span: slice, leas
 
 def _refined(one: Width, clock: Clock, place: Doubles, drift: Doubles) -> Lines:
     """Lines (K,) with their ends moved to where the ON scans add up best. place: units; drift: units a row."""
-    tries = np.array(list(product(_ENDS, _ENDS)))  # ends: first, last
-    on, off = clock.at(clock.on), clock.at(clock.off)
-    starts, drifts = _moved(place, drift, tries, clock)
-    along = _along(one.values, clock.on, starts, drifts, on)  # (try, K, panel, T)
-    best = along.sum(axis=(2, 3)).argmax(axis=0)
-    every = np.arange(len(place))
-    pixels, start, slope = along[best, every], starts[best, every], drifts[best, every]
+    on, off, every = clock.at(clock.on), clock.at(clock.off), np.arange(len(place))
+    for _ in range(_CLIMBS):
+        starts, drifts = _moved(place, drift, _ENDS, clock)
+        along = _along(one.values, clock.on, starts, drifts, on)  # (try, K, panel, T)
+        best = along.sum(axis=(2, 3)).argmax(axis=0)
+        pixels, place, drift = along[best, every], starts[best, every], drifts[best, every]
+        if not best.any():  # the first try moves nothing
+            break
     each = np.zeros((len(place), len(clock.starts)))
     each[:, list(clock.on)] = pixels.sum(axis=2) / math.sqrt(clock.rows)
-    together = np.zeros(len(place))
+    in_off, beside = np.zeros(len(place), bool), np.zeros((len(place), 0), np.float32)
     if len(off):
-        near = _moved(start, slope, np.array(list(product(_NEAR, _NEAR))), clock)
-        sums = _along(one.values, clock.off, *near, off).sum(axis=3)  # (try, K, panel)
-        each[:, list(clock.off)] = sums.max(axis=0) / math.sqrt(clock.rows)
-        together = sums.sum(axis=2).max(axis=0) / math.sqrt(off.size)
+        sums = _along(one.values, clock.off, *_moved(place, drift, _NEAR, clock), off)  # (try, K, panel, T)
+        each[:, list(clock.off)] = sums.sum(axis=3).max(axis=0) / math.sqrt(clock.rows)
+        together = sums.sum(axis=(2, 3)).max(axis=0) / math.sqrt(off.size)
+        in_off = (each[:, list(clock.off)].max(axis=1) > VETO) | (together > VETO_ALL)
+        beside = sums[0].reshape(len(place), -1)
     return Lines(
-        channel=one.channel(start),
-        drift=slope * one.unit,
+        channel=one.channel(place),
+        drift=drift * one.unit,
         width=np.full(len(place), one.width),
         snr=pixels.sum(axis=(1, 2)) / math.sqrt(on.size),
         each=each,
-        off=together,
+        in_off=in_off,
         pixels=pixels.reshape(len(place), -1),
+        off_pixels=beside,
     )
 
 
@@ -298,48 +307,57 @@ def _along(values: Floats, panels: Sequence[int], place: Doubles, drift: Doubles
     return np.where(there, taken, 0)
 
 
-def apart(lines: Lines, clock: Clock, least: float, *, in_off: bool = False) -> Lines:
+def apart(lines: Lines, clock: Clock, least: float) -> Lines:
     """The lines that stand by themselves, the best first: without the pixels of better ones, `least` or more of a line is left.
 
-    Better lines that are in OFF too take their pixels as well, and are then left out unless `in_off`.
+    Lines that are in OFF too take their pixels as well, in OFF scans too: a line that is only beside one of them is not in OFF.
     """
     order = np.lexsort((lines.drift, lines.channel, -lines.snr))
-    at = clock.at(clock.on).ravel()
-    kept, taken = list[int](), list[int]()
-    columns = lines.channel[:, None] + lines.drift[:, None] * at
-    hidden = is_in_off(lines, clock) & (not in_off)
+    at, at_off = clock.at(clock.on).ravel(), clock.at(clock.off).ravel()
+    kept, in_off = list[int](), lines.in_off.copy()
+    columns, beside = (lines.channel[:, None] + lines.drift[:, None] * rows for rows in (at, at_off))
     for number in order.tolist():
         if lines.snr[number] < least:
             break
-        if taken:
-            reach = (lines.width[taken] + lines.width[number])[:, None] / 2 + _BESIDE
-            own = (np.abs(columns[taken] - columns[number]) > reach).all(axis=0)
+        if kept:
+            widths = (lines.width[kept] + lines.width[number])[:, None] / 2
+            reach = widths + np.where(in_off[kept], _CLOSE, _BESIDE)[:, None]
+            own = (np.abs(columns[kept] - columns[number]) > reach).all(axis=0)
             if lines.pixels[number][own].sum() / math.sqrt(len(at)) < least:
                 continue
-        taken.append(number)
-        if not hidden[number]:
-            kept.append(number)
-    return lines.take(np.array(kept, np.int64))
+            if in_off[number] and (others := [k for k, other in enumerate(kept) if in_off[other]]):
+                close = np.abs(beside[[kept[k] for k in others]] - beside[number]) <= widths[others] + _BESIDE
+                rest = np.where(close.any(axis=0), 0, lines.off_pixels[number]).reshape(len(clock.off), -1)
+                high = rest.sum(axis=1).max() / math.sqrt(clock.rows)
+                in_off[number] = high > VETO or rest.sum() / math.sqrt(rest.size) > VETO_ALL
+        kept.append(number)
+    index = np.array(kept, np.int64)
+    return replace(lines.take(index), in_off=in_off[index])
 
 
-def is_in_off(lines: Lines, clock: Clock) -> NDArray[np.bool_]:
-    """Which lines are in OFF scans too, (K,)."""
-    if not clock.off:
-        return np.zeros(len(lines), bool)
-    found: NDArray[np.bool_] = (lines.each[:, list(clock.off)].max(axis=1) > VETO) | (lines.off > VETO_ALL)
-    return found
+def unclipped(values: Floats, lines: Lines, clock: Clock) -> Doubles:
+    """The S/N of lines in each scan (K, P), of pixels that are not cut."""
+    panels = range(len(clock.starts))
+    at, made = clock.at(panels), np.zeros((len(lines), len(clock.starts)))
+    for width in np.unique(lines.width).tolist():
+        some = np.flatnonzero(lines.width == width)
+        first = lines.channel[some] - (width - 1) / 2
+        for step in range(width):
+            along = _along(values, panels, (first + step)[None], lines.drift[some][None], at)[0]
+            made[some] += along.sum(axis=2) / math.sqrt(clock.rows * width)
+    return made
 
 
 def without(values: Floats, lines: Lines, clock: Clock) -> Floats:
-    """Residuals (P, T, F) with zeros where lines are in the ON scans, and beside them; a copy."""
-    values, at = values.copy(), clock.at(clock.on)  # (ON scan, T)
-    for width in np.unique(lines.width).tolist():
-        some = lines.take(lines.width == width)
-        reach = math.ceil(width / 2 + _BESIDE)
-        middle = np.floor(some.channel[:, None, None] + some.drift[:, None, None] * at + 0.5).astype(np.int64)
-        columns = middle[..., None] + np.arange(-reach, reach + 1)  # (K, ON scan, T, reach)
-        scan, row = np.array(clock.on)[:, None, None], np.arange(clock.rows)[:, None]
+    """Residuals (P, T, F) with zeros where lines are, and beside them; a copy. OFF scans too of lines that are in OFF."""
+    values, all_scans = values.copy(), tuple(range(len(clock.starts)))
+    for in_off, width in {(bool(flag), int(width)) for flag, width in zip(lines.in_off, lines.width, strict=True)}:
+        some = lines.take((lines.in_off == in_off) & (lines.width == width))
+        scans, reach = all_scans if in_off else clock.on, math.ceil(width / 2 + (_CLOSE if in_off else _BESIDE))
+        middle = np.floor(some.channel[:, None, None] + some.drift[:, None, None] * clock.at(scans) + 0.5).astype(np.int64)
+        columns = middle[..., None] + np.arange(-reach, reach + 1)  # (K, scan, T, reach)
         there = (columns >= 0) & (columns < values.shape[2])
+        scan, row = np.array(scans)[:, None, None], np.arange(clock.rows)[:, None]
         values[np.broadcast_to(scan, columns.shape)[there], np.broadcast_to(row, columns.shape)[there], columns[there]] = 0
     return values
 

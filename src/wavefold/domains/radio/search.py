@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +32,14 @@ from wavefold.domains.radio.line_search import (
     apart,
     clock_of,
     find,
-    is_in_off,
     joined,
     noise_of,
     residuals,
     rolled,
+    unclipped,
     without,
 )
+from wavefold.domains.radio.needles import STEEPEST
 from wavefold.domains.radio.observation import Observation, cut_windows, open_observation
 from wavefold.domains.radio.picture import Axes, Track, draw_cadence
 from wavefold.domains.radio.pointing import sources_note
@@ -56,6 +57,8 @@ _HITS, _COARSEST = 250, 0.05  # lines of noise of an observation that are refine
 _REPEATS = 8  # times that the scans of a narrow observation are rolled, at most
 _SURE = 5.5  # S/N from which a line is kept out of the noise that is measured
 _BEYOND = 1.2  # factor in S/N by which a line beyond the drifts searched must be better
+_GLARING = 20.0  # S/N of a line beside which others hide: what crosses a third of it stands out by itself
+_AROUND, _LOOKS = 16, 200  # channels beside such a line that are looked at again, and beside how many
 _BRIGHT, _EDGES = 8.0, 20  # S/N of lines at the limit for which steeper ones are tried, and how many: the strongest
 _OURS = re.compile(r"\d\d_\d+\.\d{6}MHz\.png")  # file names of pictures; no other file is deleted
 
@@ -85,6 +88,7 @@ def search_scans(
     on: str = "",
     pictures: bool = False,
     warn: Log = print,
+    members: Sequence[Mapping[str, object]] = (),
     product: str = "",
     ignore_names: bool = False,
 ) -> list[Candidate]:
@@ -93,8 +97,9 @@ def search_scans(
     predict, metadata: a run's probability of a needle in each given window, and its shape and classes; None to list lines
     without. out: "-" is standard output, without pictures. threshold: minimum probability. drift: the steepest, in Hz/s, either
     way. false_alarms: candidates of noise to expect at most. on: source name of the ON scans, if they are not the first, third
-    and fifth. warn: receives a line for each limitation of the search. product: of several polarisations, "1" for the first,
-    and so on, or "sum". ignore_names: search although the source names of the scans contradict their order.
+    and fifth. warn: receives a line for each limitation of the search. members: the run's, as in its recipe.
+    product: of several polarisations, "1" for the first, and so on, or "sum". ignore_names: search although the source names of
+    the scans contradict their order.
     """
     observation = open_observation(scans, product=product, ignore_names=ignore_names, on=on)
     if metadata is not None:
@@ -102,7 +107,7 @@ def search_scans(
     found = search_observation(observation, drift=drift, false_alarms=false_alarms, warn=warn)
     candidates = candidates_of(found, observation)
     if predict is not None and metadata is not None:
-        scores = scores_of(predict, metadata, found, observation, warn=warn)
+        scores = scores_of(predict, metadata, found, observation, steepest=steepest_of(members), warn=warn)
         kept = [k for k, score in enumerate(scores) if not score < threshold]  # one without a score is kept
         candidates = [candidates[k].scored(scores[k]) for k in kept]
         found = _kept(found, np.array(kept, np.int64))
@@ -137,19 +142,21 @@ def search_observation(
             inside = slice(span.start - origin, span.stop - origin)
             lost += odd
             lines = _lines(values, clock, steepest, inside, coarse)
-            parts.append(lines.moved(origin))
+            bright = lines.take(lines.snr >= _SURE)
+            parts.append(_stated(values, bright, clock).moved(origin))
             if number % every == 0:
-                rest = without(values, lines.take(lines.snr >= _SURE), clock)
+                rest = without(values, bright, clock)
                 of_noise += [_of_noise(rest, clock, steepest, inside, coarse, rng) for _ in range(repeats)]
                 other = find(values, clock.exchanged(), steepest, inside, coarse=coarse)
-                others.append(apart(other, clock.exchanged(), _FAINTEST).snr)
+                other = apart(other, clock.exchanged(), _FAINTEST)
+                others.append(other.snr[~other.in_off])
                 looked += span.stop - span.start
             progress.update(span.stop)
     noise = noise_of(np.concatenate(of_noise), np.concatenate(others), share=looked / observation.shape[2], repeats=repeats)
-    least = max(noise.threshold(false_alarms), _FAINTEST)
+    least = max(noise.threshold(false_alarms), _SURE)
     lines = _once(joined(parts), clock, least)
     _tell(observation, clock, steepest, false_alarms, noise, least, lost, warn)
-    hidden = is_in_off(lines, clock)
+    hidden = lines.in_off
     if hidden.any():
         were = ("line that is in OFF scans as well was", "lines that are in OFF scans as well were")
         warn(f"{plural(int(hidden.sum()), *were)} left out")
@@ -185,18 +192,43 @@ def _read(observation: Observation, span: slice, clock: Clock, steepest: float) 
 
 
 def _lines(values: Floats, clock: Clock, steepest: float, span: slice, coarse: float) -> Lines:
-    """The lines of a stretch, those in OFF too, each once; steeper ones in the place of those at the limit they fit better."""
-    lines = apart(find(values, clock, steepest, span, coarse=coarse), clock, _FAINTEST, in_off=True)
+    """The lines of a stretch, those in OFF too, each once; steeper ones in the place of those at the limit they fit better.
+
+    Near a bright line the best sum of a start channel may be one that crosses it, so there its pixels are taken out for another
+    look.
+    """
+    lines = apart(find(values, clock, steepest, span, coarse=coarse), clock, _FAINTEST)
     edge = np.flatnonzero((np.abs(lines.drift) >= steepest - 0.5 / clock.span) & (lines.snr >= _BRIGHT))[:_EDGES]
     for number in edge.tolist():
-        reach = math.ceil(steepest * clock.span / 2) + 8
-        at = round(float(lines.channel[number]))
-        near = slice(max(at - reach, 0), min(at + reach, values.shape[2]))
-        beyond = find(values, clock, 2 * steepest, near)
+        reach, at = math.ceil(steepest * clock.span / 2) + 8, round(float(lines.channel[number]))
+        beyond = _near(values, clock, 2 * steepest, slice(at - reach, at + reach), coarse)
         if len(beyond) and beyond.snr.max() > _BEYOND * lines.snr[number]:
-            best = beyond.take(np.array([int(beyond.snr.argmax())]))
-            lines = joined([lines, best])
-    return apart(lines, clock, _FAINTEST, in_off=True) if len(edge) else lines
+            lines = joined([lines, beyond.take(np.array([int(beyond.snr.argmax())]))])
+    bright = lines.take(np.flatnonzero(lines.snr >= _GLARING)[:_LOOKS])
+    if not len(bright):
+        return lines
+    rest, more = without(values, bright, clock), [lines]
+    for at in np.unique(np.round(bright.channel / _AROUND).astype(np.int64)).tolist():
+        near = slice(max((at - 1) * _AROUND, span.start), min((at + 1) * _AROUND, span.stop))
+        more.append(_near(rest, clock, steepest, near, coarse))
+    return apart(joined(more), clock, _FAINTEST)
+
+
+def _near(values: Floats, clock: Clock, steepest: float, near: slice, coarse: float) -> Lines:
+    """Lines whose middle is at some channels, found in no more values than they need."""
+    reach = math.ceil(steepest * (clock.span / 2 + 1)) + 64
+    first, last = max(near.start - reach, 0), min(near.stop + reach, values.shape[2])
+    inside = slice(max(near.start, 0) - first, min(near.stop, values.shape[2]) - first)
+    if inside.stop <= inside.start:
+        return joined([])
+    return find(values[..., first:last], clock, steepest, inside, coarse=coarse).moved(first)
+
+
+def _stated(values: Floats, lines: Lines, clock: Clock) -> Lines:
+    """The lines with the S/N of ON scans that pixels give which are not cut."""
+    each, on = lines.each.copy(), list(clock.on)
+    each[:, on] = unclipped(values, lines, clock)[:, on]
+    return replace(lines, each=each)
 
 
 def _of_noise(values: Floats, clock: Clock, steepest: float, span: slice, coarse: float, rng: np.random.Generator) -> Doubles:
@@ -207,7 +239,7 @@ def _of_noise(values: Floats, clock: Clock, steepest: float, span: slice, coarse
 
 def _once(lines: Lines, clock: Clock, least: float) -> Lines:
     """The lines of all stretches from some S/N on, each once."""
-    return apart(lines.take(lines.snr >= least), clock, least, in_off=True)
+    return apart(lines.take(lines.snr >= least), clock, least)
 
 
 def _tell(
@@ -254,12 +286,35 @@ def check_scans(metadata: RunInfo, observation: Observation) -> tuple[int, int, 
     return shape[0], shape[1], shape[2]
 
 
-def scores_of(predict: Predict, metadata: RunInfo, found: Found, observation: Observation, *, warn: Log = print) -> Doubles:
-    """The run's probability of a needle in a window around each line, (K,); NaN if ON scans stand elsewhere than in samples."""
-    lines, width = found.lines, metadata.shape[2]
+def steepest_of(members: Sequence[Mapping[str, object]]) -> float:
+    """The largest drift, in channels a row, that a run's members know: `drift` of dedoppler, else the simulator's."""
+    drifts = [float(drift) for member in members if isinstance(drift := member.get("drift"), int | float)]
+    return max(drifts, default=STEEPEST)
+
+
+def scores_of(
+    predict: Predict,
+    metadata: RunInfo,
+    found: Found,
+    observation: Observation,
+    *,
+    steepest: float = STEEPEST,
+    warn: Log = print,
+) -> Doubles:
+    """The run's probability of a needle in a window around each line, (K,).
+
+    NaN for lines steeper than the run knows, and for all if ON scans stand elsewhere than in its samples. steepest: channels a
+    row.
+    """
+    scores = np.full(len(found.lines), np.nan)
     if observation.on != ON:
         warn("ON scans are not the first, third and fifth, as in the run's samples: candidates have no score")
-        return np.full(len(lines), np.nan)
+        return scores
+    known = np.flatnonzero(np.abs(found.lines.drift) <= steepest)
+    if steep := len(scores) - len(known):
+        of = plural(steep, "line is steeper", "lines are steeper")
+        warn(f"{of} than the run knows ({abs(observation.drift(steepest)):.3g} Hz/s), and without a score")
+    lines, width = found.lines.take(known), metadata.shape[2]
     firsts = [_stretch(channel, observation.shape[2], width) for channel in lines.channel]
 
     def load(some: NDArray[np.int64]) -> Floats:
@@ -267,7 +322,9 @@ def scores_of(predict: Predict, metadata: RunInfo, found: Found, observation: Ob
         return np.concatenate([cut_windows(_filled(power), np.zeros(1, np.int64), width) for power in panels])
 
     shape = (*observation.shape[:2], width)
-    return predict(Lazy(load, np.arange(len(lines)), shape)) if len(lines) else np.zeros(0)
+    if len(lines):
+        scores[known] = predict(Lazy(load, np.arange(len(lines)), shape))
+    return scores
 
 
 def _filled(power: Floats) -> Floats:
@@ -279,7 +336,7 @@ def _filled(power: Floats) -> Floats:
 
 def candidates_of(found: Found, observation: Observation) -> list[Candidate]:
     """Lines in physical units: MHz at the start of the first scan, and Hz/s."""
-    lines, first = found.lines, found.clock.starts[0]
+    lines, first, on = found.lines, found.clock.starts[0], list(found.clock.on)
     begun = np.where(lines.width > 1, 0.5, 0.0)  # a wide line is one that moves while a row lasts: its middle is at the row's
     starts = lines.channel + lines.drift * (first - begun)
     coarse = np.array([channels.start for channels in observation.coarse_channels])
@@ -290,7 +347,7 @@ def candidates_of(found: Found, observation: Observation) -> list[Candidate]:
             Candidate(
                 frequency_mhz=observation.frequency(float(starts[k])),
                 drift_hz_s=observation.drift(float(lines.drift[k])) + 0.0,  # no -0
-                snr=float(lines.snr[k]),
+                snr=float(lines.each[k, on].sum()) / math.sqrt(len(on)),
                 false_alarms=float(found.rates[k]),
                 score=math.nan,
                 **{f"snr_scan{panel + 1}": float(value) for panel, value in enumerate(lines.each[k])},

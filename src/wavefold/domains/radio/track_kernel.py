@@ -11,7 +11,7 @@ from wavefold.models.kernel_counts import numba
 _BLOCK = 1024  # start channels at a time, so that all sums of a group stay in the processor's cache
 
 
-@numba.njit(nogil=True, cache=True, parallel=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True, parallel=True)  # type: ignore[untyped-decorator]  # Numba's
 def raise_best(
     rows: Floats,
     pad: int,

@@ -16,8 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wavefold.core.registry import later
 from wavefold.data.dataset import Floats, Ints
 from wavefold.models.kernels import has_numba
+
+track_kernel = later("wavefold.domains.radio.track_kernel")  # needs Numba
 
 _BLOCK = 1 << 15  # start channels at a time without a GPU
 GROUP = 32  # drifts whose sums are shared: more share little else
@@ -107,10 +110,8 @@ def best_drifts(rows: Floats, pad: int, plans: Sequence[Plan], best: Floats, whi
     if torch.cuda.is_available() or not has_numba():
         _by_torch(rows, pad, plans, best, which)
         return
-    from wavefold.domains.radio.track_kernel import raise_best  # noqa: PLC0415  # needs Numba
-
     for plan in plans:
-        raise_best(rows, pad, *_packed(plan), np.array(plan.numbers, np.int32), best, which)
+        track_kernel.raise_best(rows, pad, *_packed(plan), np.array(plan.numbers, np.int32), best, which)
 
 
 def _by_torch(rows: Floats, pad: int, plans: Sequence[Plan], best: Floats, which: NDArray[np.int32]) -> None:
