@@ -165,9 +165,9 @@ def test_the_rate_of_false_alarms_is_that_of_the_noise():
     noise = noise_of(snr, np.array([3.0, 12.0, 20.0]), share=0.25)
     assert noise.rate(np.array([5.5]))[0] == pytest.approx(1600 * np.exp(-(5.5**2 - 25) / 2.6) + 8, rel=0.3)
     assert noise.rate(np.array([15.0]))[0] == pytest.approx(4, rel=0.01)  # one of OFF in a quarter of the channels
-    assert noise.threshold(0.1) > 20
+    assert noise.threshold(0.1) < 8  # interference is counted, but hides no line
     quiet = noise_of(snr, np.zeros(0), share=0.25)
-    assert quiet.rate(np.array([quiet.threshold(0.1)]))[0] == pytest.approx(0.1, rel=0.1)
+    assert quiet.rate(np.array([quiet.threshold(0.1)]))[0] == pytest.approx(0.1, rel=0.01)
     assert noise_of(np.zeros(0), np.zeros(0), share=1).threshold(0.1) == 0
 
 

@@ -380,22 +380,25 @@ class Noise:
     share: float  # of the observation in which the latter were looked for
 
     def rate(self, snr: Doubles) -> Doubles:
-        """False lines of at least some S/N (K,) that an observation is expected to have."""
-        of_noise = self.count * np.exp(-np.maximum(snr**2 - self.least**2, 0) / (2 * self.scale))
+        """False lines of at least some S/N (K,) to expect of an observation: of noise, and as OFF scans have them."""
         beyond = self.others[self.others >= self.bound]  # others are of noise too, and counted already
-        rates: Doubles = of_noise + (beyond[:, None] >= snr).sum(axis=0) / self.share
+        rates: Doubles = self.of_noise(snr) + (beyond[:, None] >= snr).sum(axis=0) / self.share
+        return rates
+
+    def of_noise(self, snr: Doubles) -> Doubles:
+        """Those of noise alone."""
+        rates: Doubles = self.count * np.exp(-np.maximum(snr**2 - self.least**2, 0) / (2 * self.scale))
         return rates
 
     @property
     def bound(self) -> float:
         """The S/N that noise passes once in a hundred observations."""
-        return math.sqrt(self.least**2 + 2 * self.scale * math.log(max(self.count, 1e-9) / 0.01)) if self.count > 0.01 else 0.0
+        return self.threshold(0.01)
 
     def threshold(self, rate: float) -> float:
-        """The S/N from which no more than `rate` false lines are expected; infinite if interference alone gives more."""
-        levels = np.arange(self.least, 60, 0.01)
-        few = self.rate(levels) <= rate
-        return float(levels[int(np.argmax(few))]) if few.any() else math.inf
+        """The S/N from which no more than `rate` lines of noise are expected."""
+        more = max(self.count, 1e-9) / rate
+        return math.sqrt(self.least**2 + 2 * self.scale * math.log(more)) if more > 1 else self.least
 
 
 def noise_of(snr: Doubles, others: Doubles, *, share: float, repeats: int = 1) -> Noise:

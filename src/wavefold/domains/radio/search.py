@@ -246,17 +246,16 @@ def _tell(
     observation: Observation, clock: Clock, steepest: float, rate: float, noise: Noise, least: float, lost: int, warn: Log
 ) -> None:
     hz = abs(observation.drift(steepest))
-    listed_from = f"S/N {least:.2f}" if math.isfinite(least) else "no S/N at all"
     warn(
-        f"searched drift rates of up to {hz:.3g} Hz/s; listed from {listed_from}, above which {rate:g} lines of noise are "
+        f"searched drift rates of up to {hz:.3g} Hz/s; listed from S/N {least:.2f}, above which {rate:g} lines of noise are "
         "expected in these scans"
     )
     above = int((noise.others >= noise.bound).sum())
     if above:
         lines = plural(above, "line", "lines")
         warn(
-            f"with OFF scans in the place of ON, {lines} of up to S/N {noise.others.max():.1f} would be listed, which are "
-            "interference: each counts as a false alarm; --false-alarms lists more"
+            f"with OFF scans in the place of ON, {lines} of up to S/N {noise.others.max():.1f} would be listed: interference, "
+            "of which as many may be among the candidates (false_alarms counts them)"
         )
     if lost:
         warn(
