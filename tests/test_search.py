@@ -202,6 +202,7 @@ def test_the_same_search_gives_the_same_bytes_from_either_kind_of_file(found, ob
     pytest.importorskip("h5py")
     again = open_observation(observe(tmp_path, suffix=".h5"), 200)
     rows = candidates_of(search_observation(again, warn=lambda line: None), again)
+    rows = [replace(row, first_scan="scan0.fil") for row in rows]
     assert repr(rows) == repr(candidates_of(found, observation))
 
 
@@ -295,6 +296,62 @@ def test_ascending_frequencies_have_drifts_of_the_other_sign(tmp_path):
     assert np.abs(np.array(lists[0]) - lists[1]).max(0).tolist() < [3e-6, 1e-3]
 
 
+def night(folder):
+    """Two cadences of two stars, a lone scan between them, in files whose names are not in their order; carriers differ."""
+    for number, (star, lines) in enumerate((("ONE", LINES[:1]), ("TWO", LINES[1:2]))):
+        names = [star if panel in ON else f"{star}_off{panel}" for panel in range(6)]
+        for path in observe(folder / str(number), lines, names=names):
+            scan = open_scan(path)
+            header = replace(scan.header, tstart=scan.header.tstart + number * 0.1)
+            write_scan(folder / f"{'ab'[1 - number]}_{path.name}", scan.read(0, CHANNELS), header)
+    scan = open_scan(folder / "1" / "scan0.fil")
+    write_scan(folder / "c.fil", scan.read(0, CHANNELS), replace(scan.header, tstart=59000.05, source_name="ALONE"))
+    return str(folder / "*.fil")
+
+
+def test_a_night_of_scans_is_one_list_of_its_cadences(tmp_path):
+    result = CliRunner().invoke(main, ["search", night(tmp_path), "--out", str(tmp_path / "all.csv")])
+    assert result.exit_code == 0, result.output
+    assert "wavefold: 1 scan is in no cadence, and left out: c.fil\n" in result.output
+    assert "wavefold: 2 cadences of 13 scans\n" in result.output
+    rows = list(csv.DictReader((tmp_path / "all.csv").read_text().splitlines()))
+    assert {(row["source"], row["first_scan"], row["start_channel"]) for row in rows} == {
+        ("ONE", "b_scan0.fil", "100"),
+        ("TWO", "a_scan0.fil", "301"),
+    }
+    assert [row["also_off"] for row in rows] == ["0", "0"]  # the carrier of both is 700 Hz and more away
+
+
+def test_frequencies_of_a_mask_are_left_out(tmp_path):
+    low, high = 8400 - 2.8e-6 * 320, 8400 - 2.8e-6 * 280
+    (tmp_path / "mask.csv").write_text(f"low_mhz,high_mhz\n{low},{high}\n")
+    paths = [*map(str, observe(tmp_path))]
+    result = CliRunner().invoke(main, ["search", *paths, "--out", "-", "--mask", str(tmp_path / "mask.csv")])
+    assert [row["start_channel"] for row in csv.DictReader(result.stdout.splitlines())] in (["100", "420"], ["420", "100"])
+    assert "1 line in the ranges of" in result.stderr
+    (tmp_path / "mask.csv").write_text("low_mhz,high_mhz\n2,1\n")
+    result = CliRunner().invoke(main, ["search", *paths, "--out", "-", "--mask", str(tmp_path / "mask.csv")])
+    assert result.stderr == "wavefold: mask.csv line 2: low_mhz 2 is above high_mhz 1\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing*.h5"], r"nothing\*\.h5: no file has such a name"),
+        (["scan*.fil", "scan0.fil", "more.fil"], r"7 scans, but no six in a row are of one source"),
+    ],
+)
+def test_a_night_without_a_cadence_is_one_line(tmp_path, monkeypatch, words, said):
+    observe(tmp_path)
+    scan = open_scan(tmp_path / "scan5.fil")
+    write_scan(tmp_path / "more.fil", scan.read(0, CHANNELS), replace(scan.header, tstart=59001.0))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["search", *words, "--out", "found.csv"])
+    assert result.exit_code == 2
+    assert re.search(said, result.output)
+    assert len(result.output.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("metadata", "kind", "said"),
     [
@@ -315,18 +372,20 @@ def test_scans_that_a_run_cannot_search_are_one_line(observation, metadata, kind
 
 
 def candidate(frequency, channel):
-    return Candidate(frequency, -0.25, 31.5, 1.5e-7, np.nan, 18.0, 0.1, 19.0, 0.2, 17.5, 0.3, 2.8, 3, channel, 0, 4.0, 6.5)
+    return Candidate(
+        frequency, -0.25, 31.5, 1.5e-7, np.nan, 18.0, 0.1, 19.0, 0.2, 17.5, 0.3, 2.8, 3, channel, 0, 4.0, 6.5, 1, "STAR", "a.h5"
+    )
 
 
 def test_candidates_as_files(tmp_path, capsysbinary):
-    rows = [candidate(8421.1234567, 1234).scored(0.99), candidate(8400.0, 0)]
+    rows = [replace(candidate(8421.1234567, 1234), score=0.99), candidate(8400.0, 0)]
     write_candidates(tmp_path / "a.csv", rows)
     text = (tmp_path / "a.csv").read_text()
     assert text.splitlines() == [
         "frequency_mhz,drift_hz_s,snr,false_alarms,score,snr_scan1,snr_scan2,snr_scan3,snr_scan4,snr_scan5,snr_scan6,"
-        "width_hz,coarse_channel,start_channel,at_limit,searched_hz_s,least_snr",
-        "8421.1234567,-0.250000,31.50,1.50e-07,0.990000,18.00,0.10,19.00,0.20,17.50,0.30,2.80,3,1234,0,4,6.50",
-        "8400.0000000,-0.250000,31.50,1.50e-07,,18.00,0.10,19.00,0.20,17.50,0.30,2.80,3,0,0,4,6.50",
+        "width_hz,coarse_channel,start_channel,at_limit,searched_hz_s,least_snr,also_off,source,first_scan",
+        "8421.1234567,-0.250000,31.50,1.50e-07,0.990000,18.00,0.10,19.00,0.20,17.50,0.30,2.80,3,1234,0,4,6.50,1,STAR,a.h5",
+        "8400.0000000,-0.250000,31.50,1.50e-07,,18.00,0.10,19.00,0.20,17.50,0.30,2.80,3,0,0,4,6.50,1,STAR,a.h5",
     ]
     write_candidates("-", rows)
     assert capsysbinary.readouterr().out.decode() == text

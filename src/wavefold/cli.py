@@ -58,6 +58,7 @@ _SEARCH = (
         help="Search: lines of noise to expect at most.  [default: 0.1]",
     ),
     click.option("--on", metavar="NAME", help="Search: the source name of the ON scans.  [default: scans 1, 3 and 5]"),
+    click.option("--mask", metavar="CSV", help="Search: frequencies to leave out, columns low_mhz and high_mhz."),
     click.option("--pictures", is_flag=True, help="Search: draw the best candidates into a folder beside the file."),
     click.option("--product", help="Search of several polarisations: 1 for the first, and so on, or sum for the first two."),
     click.option("--ignore-names", is_flag=True, help="Search: take the scans' order, whatever their source names say."),
@@ -361,7 +362,8 @@ def search(scans: tuple[str, ...], out: str, **how: float | str | bool | None) -
     """Search the six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in time order) for lines that are in ON only.
 
     The three ON scans are added along every line, of any drift up to --drift and of several widths, on the scans' own clock;
-    lines that are in OFF too are left out. False alarms are counted on the same scans: ON scans shifted against each other, and
+    lines that are in OFF too are left out. Of more than six scans, or of a quoted pattern such as 'night/*.h5', every cadence
+    is searched, by source names and times. False alarms are counted on the same scans: ON scans shifted against each other, and
     OFF in the place of ON. No run is needed; `wavefold predict RUN SCAN...` adds a run's probability.
     """
     _search(None, scans, out, how)

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +38,9 @@ class Candidate:
     at_limit: int  # 1 if its drift is at or beyond the steepest that was searched
     searched_hz_s: float  # that drift
     least_snr: float  # from which lines are listed
-
-    def scored(self, score: float) -> Candidate:
-        """The candidate with a run's probability."""
-        return replace(self, score=float(score))
+    also_off: int  # other cadences of the same search with interference within 500 Hz
+    source: str  # name of the ON scans' source
+    first_scan: str  # file
 
 
 Columns = Mapping[str, NDArray[np.generic]]
@@ -53,7 +52,7 @@ def write_candidates(path: str | Path, candidates: Sequence[Candidate]) -> None:
 
 
 def _columns(candidates: Sequence[Candidate]) -> Columns:
-    kinds = {"int": np.int64, "float": np.float64}
+    kinds = {"int": np.int64, "float": np.float64, "str": np.str_}
     return {f.name: np.array([getattr(c, f.name) for c in candidates], kinds[str(f.type)]) for f in fields(Candidate)}
 
 
@@ -68,8 +67,8 @@ def _csv_bytes(columns: Columns) -> bytes:
     return text.getvalue().encode()
 
 
-def _written(value: float, form: str) -> str:
-    if isinstance(value, int):
+def _written(value: float | str, form: str) -> str:
+    if not isinstance(value, float):
         return str(value)
     return "" if math.isnan(value) else format(value, form)
 

@@ -40,7 +40,7 @@ def check_sources(scans: Sequence[Filterbank]) -> None:
 
 def scans_of(scans: Sequence[Filterbank], name: str) -> tuple[int, ...]:
     """The numbers of the scans of one source; UserError if there is none, or no other."""
-    found = tuple(number for number, scan in enumerate(scans) if _key(scan) == _spelled(name))
+    found = tuple(number for number, scan in enumerate(scans) if _key(scan) == source_key(name))
     if not found or len(found) == len(scans):
         which = "all scans are" if found else "no scan is"
         there = (
@@ -67,10 +67,11 @@ def _names(scans: Sequence[Filterbank], panels: Sequence[int]) -> set[str]:
 
 
 def _key(scan: Filterbank) -> str:
-    return _spelled(scan.header.source_name)
+    return source_key(scan.header.source_name)
 
 
-def _spelled(name: str) -> str:
+def source_key(name: str) -> str:
+    """A source name without case and signs between letters."""
     return re.sub(r"[\s_-]+", "_", name.strip().lower())
 
 

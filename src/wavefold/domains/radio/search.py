@@ -40,6 +40,7 @@ from wavefold.domains.radio.line_search import (
     without,
 )
 from wavefold.domains.radio.needles import STEEPEST
+from wavefold.domains.radio.night import cadences_of, expanded, read_mask
 from wavefold.domains.radio.observation import Observation, cut_windows, open_observation
 from wavefold.domains.radio.picture import Axes, Track, draw_cadence
 from wavefold.domains.radio.pointing import sources_note
@@ -60,6 +61,7 @@ _BEYOND = 1.2  # factor in S/N by which a line beyond the drifts searched must b
 _GLARING = 20.0  # S/N of a line beside which others hide: what crosses a third of it stands out by itself
 _AROUND, _LOOKS = 16, 200  # channels beside such a line that are looked at again, and beside how many
 _BRIGHT, _EDGES = 8.0, 20  # S/N of lines at the limit for which steeper ones are tried, and how many: the strongest
+_SAME = 5e-4  # MHz within which interference of another cadence is the same
 _OURS = re.compile(r"\d\d_\d+\.\d{6}MHz\.png")  # file names of pictures; no other file is deleted
 
 
@@ -74,6 +76,7 @@ class Found:
     steepest: float  # channels a row
     least: float  # S/N from which a line is listed
     noise: Noise
+    interference: Lines  # those in OFF scans too
 
 
 def search_scans(
@@ -87,6 +90,7 @@ def search_scans(
     false_alarms: float = FALSE_ALARMS,
     on: str = "",
     pictures: bool = False,
+    mask: str = "",
     warn: Log = print,
     members: Sequence[Mapping[str, object]] = (),
     product: str = "",
@@ -94,27 +98,67 @@ def search_scans(
 ) -> list[Candidate]:
     """Search six scans, given as files in time order; write candidates to `out`, and on request pictures of the best beside it.
 
+    More files, or a pattern of their names: every cadence among them, in one list.
+
     predict, metadata: a run's probability of a needle in each given window, and its shape and classes; None to list lines
     without. out: "-" is standard output, without pictures. threshold: minimum probability. drift: the steepest, in Hz/s, either
     way. false_alarms: candidates of noise to expect at most. on: source name of the ON scans, if they are not the first, third
-    and fifth. warn: receives a line for each limitation of the search. members: the run's, as in its recipe.
+    and fifth. warn: receives a line for each limitation of the search. members: the run's, as in its recipe. mask: a
+    CSV of frequencies to leave out (low_mhz, high_mhz).
     product: of several polarisations, "1" for the first, and so on, or "sum". ignore_names: search although the source names of
     the scans contradict their order.
     """
-    observation = open_observation(scans, product=product, ignore_names=ignore_names, on=on)
-    if metadata is not None:
-        check_scans(metadata, observation)
-    found = search_observation(observation, drift=drift, false_alarms=false_alarms, warn=warn)
-    candidates = candidates_of(found, observation)
-    if predict is not None and metadata is not None:
-        scores = scores_of(predict, metadata, found, observation, steepest=steepest_of(members), warn=warn)
-        kept = [k for k, score in enumerate(scores) if not score < threshold]  # one without a score is kept
-        candidates = [candidates[k].scored(scores[k]) for k in kept]
-        found = _kept(found, np.array(kept, np.int64))
-    write_candidates(out, candidates)
-    if pictures and out != "-":
-        draw_candidates(pictures_folder(out), found, candidates, observation, warn=warn)
-    return candidates
+    files, masked = expanded(scans), read_mask(mask) if mask else np.zeros((0, 2))
+    several = len(files) > PANELS
+    cadences = cadences_of(files, product=product, on=on, warn=warn) if several else [files]
+    if several:
+        warn(f"{plural(len(cadences), 'cadence')} of {len(files)} scans")
+    made, shared = list[list[Candidate]](), list[Doubles]()
+    for six in cadences:
+        observation = open_observation(six, product=product, ignore_names=ignore_names, on=on)
+        if metadata is not None:
+            check_scans(metadata, observation)
+        found = search_observation(observation, drift=drift, false_alarms=false_alarms, warn=warn)
+        kept = np.flatnonzero(~_in_ranges(frequencies(found.lines, found.clock, observation), masked))
+        if hidden := len(found.lines) - len(kept):
+            warn(f"{plural(hidden, 'line')} in the ranges of {mask} left out")
+        found = _kept(found, kept)
+        candidates = candidates_of(found, observation)
+        if predict is not None and metadata is not None:
+            scores = scores_of(predict, metadata, found, observation, steepest=steepest_of(members), warn=warn)
+            high = [k for k, score in enumerate(scores) if not score < threshold]  # one without a score is kept
+            candidates = [replace(candidates[k], score=float(scores[k])) for k in high]
+            found = _kept(found, np.array(high, np.int64))
+        if pictures and out != "-":
+            folder = pictures_folder(out) / Path(six[0]).stem if several else pictures_folder(out)
+            draw_candidates(folder, found, candidates, observation, warn=warn)
+        made.append(candidates)
+        shared.append(frequencies(found.interference, found.clock, observation))
+    rows = [replace(row, also_off=_also_off(row, shared, number)) for number, some in enumerate(made) for row in some]
+    rows.sort(key=lambda row: -row.snr)
+    write_candidates(out, rows)
+    return rows
+
+
+def frequencies(lines: Lines, clock: Clock, observation: Observation) -> Doubles:
+    """MHz of lines (K,) at the start of the first scan."""
+    begun = np.where(lines.width > 1, 0.5, 0.0)  # a wide line is one that moves while a row lasts: its middle is at the row's
+    header = observation.header
+    made: Doubles = header.fch1 + header.foff * (lines.channel + lines.drift * (clock.starts[0] - begun))
+    return made
+
+
+def _in_ranges(values: Doubles, ranges: Doubles) -> NDArray[np.bool_]:
+    """Which values (K,) are in one of some ranges (range, 2)."""
+    inside = (values[:, None] >= ranges[:, 0]) & (values[:, None] <= ranges[:, 1])
+    found: NDArray[np.bool_] = np.asarray(inside.any(axis=1))
+    return found
+
+
+def _also_off(row: Candidate, shared: Sequence[Doubles], own: int) -> int:
+    """The number of other cadences with interference within 500 Hz of a candidate."""
+    near = (np.abs(some - row.frequency_mhz).min(initial=np.inf) <= _SAME for n, some in enumerate(shared) if n != own)
+    return int(sum(near))
 
 
 def search_observation(
@@ -154,20 +198,19 @@ def search_observation(
             progress.update(span.stop)
     noise = noise_of(np.concatenate(of_noise), np.concatenate(others), share=looked / observation.shape[2], repeats=repeats)
     least = max(noise.threshold(false_alarms), _SURE)
-    lines = _once(joined(parts), clock, least)
+    found = _once(joined(parts), clock, least)
     _tell(observation, clock, steepest, false_alarms, noise, least, lost, warn)
-    hidden = lines.in_off
-    if hidden.any():
+    lines = found.take(~found.in_off)
+    if hidden := len(found) - len(lines):
         were = ("line that is in OFF scans as well was", "lines that are in OFF scans as well were")
-        warn(f"{plural(int(hidden.sum()), *were)} left out")
-        lines = lines.take(~hidden)
+        warn(f"{plural(hidden, *were)} left out")
     at_limit = np.abs(lines.drift) >= steepest - 0.5 / clock.span
     if at_limit.any():
         steep = plural(int(at_limit.sum()), "line is", "lines are")
         warn(
             f"{steep} at or beyond the steepest drift searched (at_limit is 1), where others are missed; widen it with --drift"
         )
-    return Found(lines, noise.rate(lines.snr), at_limit, clock, steepest, least, noise)
+    return Found(lines, noise.rate(lines.snr), at_limit, clock, steepest, least, noise, found.take(found.in_off))
 
 
 def _clock(observation: Observation) -> Clock:
@@ -335,16 +378,16 @@ def _filled(power: Floats) -> Floats:
 
 def candidates_of(found: Found, observation: Observation) -> list[Candidate]:
     """Lines in physical units: MHz at the start of the first scan, and Hz/s."""
-    lines, first, on = found.lines, found.clock.starts[0], list(found.clock.on)
-    begun = np.where(lines.width > 1, 0.5, 0.0)  # a wide line is one that moves while a row lasts: its middle is at the row's
-    starts = lines.channel + lines.drift * (first - begun)
+    lines, on = found.lines, list(found.clock.on)
+    megahertz = frequencies(lines, found.clock, observation)
+    starts = (megahertz - observation.header.fch1) / observation.header.foff
     coarse = np.array([channels.start for channels in observation.coarse_channels])
     made = []
     for k in range(len(lines)):
         nearest = min(max(round(float(starts[k])), 0), observation.shape[2] - 1)
         made.append(
             Candidate(
-                frequency_mhz=observation.frequency(float(starts[k])),
+                frequency_mhz=float(megahertz[k]),
                 drift_hz_s=observation.drift(float(lines.drift[k])) + 0.0,  # no -0
                 snr=float(lines.each[k, on].sum()) / math.sqrt(len(on)),
                 false_alarms=float(found.rates[k]),
@@ -356,6 +399,9 @@ def candidates_of(found: Found, observation: Observation) -> list[Candidate]:
                 at_limit=int(found.at_limit[k]),
                 searched_hz_s=abs(observation.drift(found.steepest)),
                 least_snr=found.least,
+                also_off=0,
+                source=observation.scans[found.clock.on[0]].header.source_name,
+                first_scan=observation.scans[0].path.name,
             )
         )
     return made
@@ -370,6 +416,7 @@ def _kept(found: Found, index: NDArray[np.int64]) -> Found:
         found.steepest,
         found.least,
         found.noise,
+        found.interference,
     )
 
 
