@@ -87,9 +87,9 @@ def test_numba_numpy_and_the_exported_module_agree_to_the_bit(channels, length, 
     signals, labels = waves(40, channels, length)
     signals[0, :, length // 2 :] = 0
     fitted = KernelClassifier(seed=0, features=420).fit(signals, labels, 2)
-    monkeypatch.setattr(kernels, "_has_numba", lambda: False)
+    monkeypatch.setattr(kernels, "has_numba", lambda: False)
     by_numpy = fitted.features.apply(signals)
-    monkeypatch.setattr(kernels, "_has_numba", lambda: True)
+    monkeypatch.setattr(kernels, "has_numba", lambda: True)
     monkeypatch.setattr(kernels, "_WORTH", 0)
     assert np.array_equal(fitted.features.apply(signals), by_numpy)
     exported = fitted.module(signals.shape[1:])[0]

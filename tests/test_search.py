@@ -462,6 +462,16 @@ def test_scans_are_searched_by_one_command_with_and_without_a_run(trained, tmp_p
     assert all(0 <= float(row["score"]) <= 1 for row in rows)
     assert len(list((tmp_path / "answer" / "found_pictures").glob("*.png"))) == len(rows)
     assert CliRunner().invoke(main, [*words, "-"]).stdout == out.read_text()
+    cut = CliRunner().invoke(main, ["search", *paths, "--cutouts", "--out", str(out)])
+    assert cut.exit_code == 0, cut.output
+    for folder, row in zip(sorted((tmp_path / "answer" / "found_cutouts").iterdir()), rows, strict=True):
+        part = open_observation([folder / f"scan{number}.fil" for number in range(6)])
+        assert part.shape == (6, ROWS, 128)
+        at = round((float(row["frequency_mhz"]) - part.header.fch1) / part.header.foff)
+        whole = open_scan(paths[0])
+        np.testing.assert_array_equal(
+            part.scans[0].read(at, at + 1)[:, 0], whole.read(c := int(row["start_channel"]), c + 1)[:, 0]
+        )
     high = max(float(row["score"]) for row in rows)
     some = CliRunner().invoke(main, [*words, "-", "--threshold", str(high)]).stdout
     assert 2 <= len(some.splitlines()) <= len(rows) + 1

@@ -500,8 +500,9 @@ def search(
     run: is asked for its probability that a line is a needle, which stands beside it; None to search without. warn: receives
     lines on what was taken as ON and OFF, on what was searched, on scans that do not share one clock. how: drift (Hz/s, 4),
     false_alarms (candidates of noise to expect at most, .1), threshold (minimum probability, 0), on (source name of the ON
-    scans), pictures (in the folder `<stem of out>_pictures`), product (of several polarisations, "1" for the first, and so on,
-    or "sum" for the first two), ignore_names (search although source names contradict the order of the scans).
+    scans), pictures and cutouts (in folders `<stem of out>_pictures` and so on), mask (a CSV of frequencies to leave out),
+    product (of several polarisations, "1" for the first, and so on, or "sum" for the first two), ignore_names (search although
+    source names contradict the order of the scans). More than six scans, or a pattern: every cadence among them.
     """
     check_target(out)
     _check_out(out, scans, run)

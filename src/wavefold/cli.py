@@ -60,6 +60,7 @@ _SEARCH = (
     click.option("--on", metavar="NAME", help="Search: the source name of the ON scans.  [default: scans 1, 3 and 5]"),
     click.option("--mask", metavar="CSV", help="Search: frequencies to leave out, columns low_mhz and high_mhz."),
     click.option("--pictures", is_flag=True, help="Search: draw the best candidates into a folder beside the file."),
+    click.option("--cutouts", is_flag=True, help="Search: save the scans around them as .fil, too."),
     click.option("--product", help="Search of several polarisations: 1 for the first, and so on, or sum for the first two."),
     click.option("--ignore-names", is_flag=True, help="Search: take the scans' order, whatever their source names say."),
 )

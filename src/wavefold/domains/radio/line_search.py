@@ -35,7 +35,7 @@ _MILD = 3.0  # sigma around it beyond which values do not count
 _MILD_SHARE = 1.0025  # standard deviation of Gaussian noise over that of noise cut there
 _STRUCTURED, _WIDE = 1.5, 31  # sigma of channel means from which there is structure; channels of its median
 _CLIP = 10.0  # sigma at which a pixel is clipped: one burst is not a line
-COARSE = 1e-3  # lines of noise a channel that the first stage lets through
+COARSE = 1e-2  # lines of noise a channel that the first stage lets through
 _ENDS = np.array(list(product((0.0, -0.25, 0.25, -0.5, 0.5, -0.75, 0.75), repeat=2)))  # units by which both ends are moved
 _NEAR = np.array(list(product((0.0, -1.0, 1.0, -2.0, 2.0), repeat=2)))  # the same, to look for a line in OFF
 _CLIMBS = 8  # times that ends are moved, at most

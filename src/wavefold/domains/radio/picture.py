@@ -45,11 +45,19 @@ class Track:
 
 
 def draw_cadence(
-    path: Path, panels: Floats, title: str, *, axes: Axes | None = None, track: Track | None = None, centre: float = 0.0
+    path: Path,
+    panels: Floats,
+    title: str,
+    *,
+    axes: Axes | None = None,
+    track: Track | None = None,
+    centre: float = 0.0,
+    on: Sequence[int] = ON,
 ) -> None:
     """Write a PNG of a cadence atomically. panels: (6, time, frequency), any unit, each scaled between its own percentiles.
 
-    track: a line whose ends are marked in the ON panels. centre: the column at the origin of the frequency axis.
+    track: a line whose ends are marked in the ON panels. centre: the column at the origin of the frequency axis. on: numbers of
+    the ON panels.
     """
     units = axes or Axes()
     figure = figures.Figure(figsize=(6.4, 8.0), dpi=DOTS)
@@ -57,11 +65,12 @@ def draw_cadence(
     for number, (place, panel) in enumerate(zip(places, panels, strict=True)):
         _draw_panel(place, panel, _extent(panels.shape, number, units, centre))
         place.set_xlim(*_sides(panels.shape, units, centre))
-        colour = _MARK if number in ON else "black"
-        place.set_title(NAMES[number] if len(panels) == len(NAMES) else f"panel {number}", loc="left", fontsize=9, color=colour)
+        colour, usual = _MARK if number in on else "black", len(panels) == len(NAMES) and tuple(on) == ON
+        name = NAMES[number] if usual else f"{'ON' if number in on else 'OFF'}, panel {number + 1}"
+        place.set_title(name, loc="left", fontsize=9, color=colour)
         place.tick_params(labelsize=7)
         place.locator_params(axis="y", nbins=4)
-        if track is not None and number in ON:
+        if track is not None and number in on:
             _mark(place, track, panels.shape, number, units, centre)
     places[-1].set_xlabel(units.across, fontsize=9)
     figure.supylabel(units.down, x=0.01, fontsize=9)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +42,7 @@ from wavefold.domains.radio.line_search import (
 )
 from wavefold.domains.radio.needles import STEEPEST
 from wavefold.domains.radio.night import cadences_of, expanded, read_mask
-from wavefold.domains.radio.observation import Observation, cut_windows, open_observation
+from wavefold.domains.radio.observation import Observation, cut_windows, open_observation, write_scan
 from wavefold.domains.radio.picture import Axes, Track, draw_cadence
 from wavefold.domains.radio.pointing import sources_note
 
@@ -52,7 +53,9 @@ DRIFT = 4.0  # Hz/s, either way
 FALSE_ALARMS = 0.1  # an observation
 PICTURES = 50
 _STRETCH = 1 << 16  # channels searched at a time
-_FEW = 200  # drift numbers up to which noise is measured on all channels; on one stretch in four otherwise
+_FEW = (
+    200  # drift numbers up to which noise is measured on all channels, not on one stretch in four, and fewer lines are refined
+)
 _FAINTEST = 4.0  # S/N below which nothing is a line
 _HITS, _COARSEST = 250, 0.05  # lines of noise of an observation that are refined, and of a channel at most
 _REPEATS = 8  # times that the scans of a narrow observation are rolled, at most
@@ -90,23 +93,23 @@ def search_scans(
     false_alarms: float = FALSE_ALARMS,
     on: str = "",
     pictures: bool = False,
+    cutouts: bool = False,
     mask: str = "",
     warn: Log = print,
     members: Sequence[Mapping[str, object]] = (),
     product: str = "",
     ignore_names: bool = False,
 ) -> list[Candidate]:
-    """Search six scans, given as files in time order; write candidates to `out`, and on request pictures of the best beside it.
+    """Search six scans, given as files in time order; write candidates to `out`, and on request more beside it.
 
     More files, or a pattern of their names: every cadence among them, in one list.
-
     predict, metadata: a run's probability of a needle in each given window, and its shape and classes; None to list lines
-    without. out: "-" is standard output, without pictures. threshold: minimum probability. drift: the steepest, in Hz/s, either
-    way. false_alarms: candidates of noise to expect at most. on: source name of the ON scans, if they are not the first, third
-    and fifth. warn: receives a line for each limitation of the search. members: the run's, as in its recipe. mask: a
-    CSV of frequencies to leave out (low_mhz, high_mhz).
-    product: of several polarisations, "1" for the first, and so on, or "sum". ignore_names: search although the source names of
-    the scans contradict their order.
+    without. out: "-" is standard output, with nothing beside it. threshold: minimum probability. drift: the steepest, in Hz/s,
+    either way. false_alarms: candidates of noise to expect at most. on: source name of the ON scans, if they are not the first,
+    third and fifth. pictures, cutouts: draw the best, save their scans. mask: a CSV of frequencies to leave out (low_mhz,
+    high_mhz). warn: receives a line for each limitation of the search. members: the run's, as in its recipe. product: of
+    several polarisations, "1" for the first, and so on, or "sum". ignore_names: search although the source names of the scans
+    contradict their order.
     """
     files, masked = expanded(scans), read_mask(mask) if mask else np.zeros((0, 2))
     several = len(files) > PANELS
@@ -129,9 +132,10 @@ def search_scans(
             high = [k for k, score in enumerate(scores) if not score < threshold]  # one without a score is kept
             candidates = [replace(candidates[k], score=float(scores[k])) for k in high]
             found = _kept(found, np.array(high, np.int64))
-        if pictures and out != "-":
-            folder = pictures_folder(out) / Path(six[0]).stem if several else pictures_folder(out)
-            draw_candidates(folder, found, candidates, observation, warn=warn)
+        for wanted, word, save in ((pictures, "pictures", draw_candidates), (cutouts, "cutouts", cut_candidates)):
+            if wanted and out != "-":
+                folder = folder_beside(out, word) / Path(six[0]).stem if several else folder_beside(out, word)
+                save(folder, found, candidates, observation, warn=warn)
         made.append(candidates)
         shared.append(frequencies(found.interference, found.clock, observation))
     rows = [replace(row, also_off=_also_off(row, shared, number)) for number, some in enumerate(made) for row in some]
@@ -176,9 +180,10 @@ def search_observation(
         )
     parts, of_noise, others, lost, looked = list[Lines](), list[Doubles](), list[Doubles](), 0, 0
     stretches = list(_stretches(observation.shape[2]))
-    every = 1 if steepest * clock.span <= _FEW else 4
+    few = steepest * clock.span <= _FEW
+    every, usual = (1, COARSE / 5) if few else (4, COARSE)
     repeats = min(_REPEATS, max(1, _STRETCH // observation.shape[2]))
-    coarse = min(_COARSEST, max(COARSE, _HITS / observation.shape[2]))
+    coarse = min(_COARSEST, max(usual, _HITS / observation.shape[2]))
     rng = np.random.default_rng(0)
     with Progress("searching", observation.shape[2], "channels") as progress:
         for number, span in enumerate(stretches):
@@ -420,9 +425,26 @@ def _kept(found: Found, index: NDArray[np.int64]) -> Found:
     )
 
 
-def pictures_folder(out: str | Path) -> Path:
-    """The folder for pictures of a candidate file: `<stem>_pictures` beside it."""
-    return Path(out).with_name(f"{Path(out).stem}_pictures")
+def folder_beside(out: str | Path, what: str) -> Path:
+    """The folder for pictures or cutouts of a candidate file: `<stem>_pictures` beside it."""
+    return Path(out).with_name(f"{Path(out).stem}_{what}")
+
+
+def cut_candidates(
+    folder: Path, found: Found, candidates: Sequence[Candidate], observation: Observation, *, warn: Log = print
+) -> int:
+    """Save the scans around the best candidates as .fil, six in a folder for each, in the place of an earlier search's."""
+    for path in folder.glob("*MHz") if is_main_process() else ():
+        if _OURS.fullmatch(f"{path.name}.png"):
+            shutil.rmtree(path)
+    for number, candidate in enumerate(candidates[:PICTURES]):
+        first, width = _part_of(number, found, observation)
+        own = folder / f"{number + 1:02d}_{candidate.frequency_mhz:.6f}MHz"
+        for scan in observation.scans:
+            start = scan.frequency(first)
+            header = replace(scan.header, fch1=start, bits=32, signed=False, products=1)
+            write_scan(own / f"{scan.path.stem}.fil", scan.read(first, first + width), header)
+    return min(len(candidates), PICTURES)
 
 
 def draw_candidates(
@@ -448,9 +470,7 @@ def draw_candidates(
 def _draw(path: Path, number: int, found: Found, candidate: Candidate, observation: Observation) -> None:
     lines, clock = found.lines, found.clock
     channel, drift = float(lines.channel[number]), float(lines.drift[number])
-    crossed = abs(drift) * (clock.starts[-1] + clock.rows - clock.starts[0])
-    width = min(observation.shape[2], max(_NARROWEST, math.ceil(1.3 * crossed)))
-    first = _stretch(channel, observation.shape[2], width)
+    first, width = _part_of(number, found, observation)
     title = (
         f"{candidate.frequency_mhz:.6f} MHz   {candidate.drift_hz_s:+.4f} Hz/s   "
         f"S/N {candidate.snr:.1f}   {candidate.false_alarms:.1g} false alarms"
@@ -464,10 +484,19 @@ def _draw(path: Path, number: int, found: Found, candidate: Candidate, observati
         axes=_axes(observation, candidate),
         track=track,
         centre=track.column,
+        on=observation.on,
     )
 
 
 _NARROWEST = 128  # channels of a picture
+
+
+def _part_of(number: int, found: Found, observation: Observation) -> tuple[int, int]:
+    """The first channel and the number of channels that show a candidate's line in all scans."""
+    lines, clock = found.lines, found.clock
+    crossed = abs(float(lines.drift[number])) * (clock.starts[-1] + clock.rows - clock.starts[0])
+    width = min(observation.shape[2], max(_NARROWEST, math.ceil(1.3 * crossed)))
+    return _stretch(float(lines.channel[number]), observation.shape[2], width), width
 
 
 def _stretch(channel: float, channels: int, width: int) -> int:
