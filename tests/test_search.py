@@ -504,14 +504,14 @@ def test_a_search_that_cannot_be_is_one_line(trained, tmp_path, monkeypatch, wor
     assert not (tmp_path / "found.csv").exists()
 
 
-def test_scans_given_as_samples_are_told_the_command_that_searches_them(trained, tmp_path):
+def test_scans_given_as_samples_are_told_the_command_that_searches_them(tmp_path):
     for path in observe(tmp_path):
         path.rename(tmp_path / f"{'fedcba'[int(path.stem[-1])]}.fil")  # by name the last comes first
     for data in (tmp_path, tmp_path / "a.fil"):
         result = CliRunner().invoke(main, ["check", "cadence", "--data", str(data)])
         assert result.exit_code == 2
-        assert re.search(r"scans \(\.h5, \.fil\) are searched with a run.*: wavefold predict RUN ", result.output)
-    advice = CliRunner().invoke(main, ["check", "cadence", "--data", str(tmp_path)]).output.split("wavefold predict ")[1]
-    words = advice.strip().replace("RUN", str(trained.folder)).replace("candidates.csv", str(tmp_path / "candidates.csv"))
-    assert CliRunner().invoke(main, ["predict", *words.split()]).exit_code == 0
+        assert re.search(r"scans \(\.h5, \.fil\) are searched, not trained on.*: wavefold search ", result.output)
+    advice = CliRunner().invoke(main, ["check", "cadence", "--data", str(tmp_path)]).output.split("wavefold search ")[1]
+    words = advice.strip().replace("candidates.csv", str(tmp_path / "candidates.csv"))
+    assert CliRunner().invoke(main, ["search", *words.split()]).exit_code == 0
     assert (tmp_path / "candidates.csv").is_file()

@@ -35,8 +35,8 @@ def locate(path: Path) -> Found:
     parts = parts_of(path)
     if scans and parts is None:
         raise DataError(
-            f"{path.name}: scans (.h5, .fil) are searched with a run and not trained on or scored: "
-            f"wavefold predict RUN {' '.join(_in_time(scans))} --out candidates.csv"
+            f"{path.name}: scans (.h5, .fil) are searched, not trained on or scored: "
+            f"wavefold search {' '.join(_in_time(scans))} --out candidates.csv"
         )
     if parts is None:
         raise DataError(f"{path.name}: contains no .npy files; {EXPECTED}")
