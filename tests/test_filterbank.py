@@ -431,7 +431,7 @@ def test_six_scans_of_several_polarisations_are_searched_by_the_chosen_one(tmp_p
 def test_scans_of_several_polarisations_are_told_the_search_as_others_are(tmp_path, kind):
     paths = [other_writers_scan(tmp_path, number, kind, PRODUCTS) for number in range(6)]
     for source in (paths[0], tmp_path):
-        with pytest.raises(DataError, match=r"are searched with a run .* wavefold predict RUN"):
+        with pytest.raises(DataError, match=r"are searched, not trained on .* wavefold search"):
             read(source, cache=False)
 
 
