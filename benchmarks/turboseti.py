@@ -4,6 +4,7 @@
     python benchmarks/turboseti.py ours DIR
     python benchmarks/turboseti.py theirs DIR PYTHON   # that has turbo_seti 2.3.2, numpy<2.4, pandas<3, setuptools<81
     python benchmarks/turboseti.py compare DIR         # prints the table, adds rows to benchmarks/turboseti.csv
+    python benchmarks/turboseti.py draw                # their latest rows as docs/figures/search.svg
 
 A cadence has 2^18 channels of 2.79 Hz, 16 rows of 18.25 s and gaps of 60 s; power is gamma noise of 51 looks. A line of S/N s
 per scan adds s / sqrt(16) standard deviations to one channel of each row of the three ON scans, in which its frequency is when
@@ -309,10 +310,44 @@ def tell(
         note(finder, name, "median error, Hz/s", round(float(np.median([o[1] for o in off])), 5), len(off))
 
 
+CURVES = {
+    "up to .08 Hz/s": ("slow", {"ours, 0.08 Hz/s, default": "Wavefold", "turbo_seti, 0.08 Hz/s, snr 10": "turbo_seti, snr 10"}),
+    "no drift": ("still", {"ours, 0.08 Hz/s, default": "Wavefold", "turbo_seti, 0.08 Hz/s, snr 10": "turbo_seti, snr 10"}),
+    ".2 to 4 Hz/s": ("steep", {"ours, 4.0 Hz/s, default": "Wavefold", "turbo_seti, 4.5 Hz/s, snr 10": "turbo_seti, snr 10"}),
+}
+LIMIT = 3.2  # S/N per scan at which half of known lines pass a threshold of 1 false in 1,000 windows
+
+
+def draw() -> None:
+    """Shares listed by S/N per scan, beside the limit, one plot for each range of drifts."""
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with HERE.with_name("turboseti.csv").open(newline="") as stream:
+        rows = [
+            row for row in csv.DictReader(stream) if row["what"].startswith("share listed at S/N") and "more" not in row["what"]
+        ]
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    for place, (title, (name, finders)) in zip(figure.subplots(1, 3, sharey=True), CURVES.items(), strict=True):
+        for finder, word in finders.items():
+            own = {
+                float(row["what"].split()[-1]): float(row["value"])
+                for row in rows
+                if (row["finder"], row["set"]) == (finder, name)
+            }
+            place.plot(*zip(*sorted(own.items()), strict=True), marker="o", markersize=3, label=word)
+        place.axvline(LIMIT, color="grey", linestyle="--", linewidth=1, label="limit, line known")
+        place.set(title=title, xlabel="S/N per ON scan", xlim=(2, 21), ylim=(-0.02, 1.02))
+    figure.axes[0].set_ylabel("share listed")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(HERE.parents[1] / "docs" / "figures" / "search.svg", metadata={"Date": None})
+
+
 if __name__ == "__main__":
     command, *words = sys.argv[1:]
     if command == "their_search":
         their_search(Path(words[0]), Path(words[1]), float(words[2]), float(words[3]))
+    elif command == "draw":
+        draw()
     elif command == "theirs":
         theirs(Path(words[0]).resolve(), words[1])
     else:
