@@ -260,6 +260,18 @@ def test_a_drifting_line_that_is_in_off_as_well_is_left_out_and_told(tmp_path, s
     assert any(line.startswith(told.split()[0]) or "in OFF scans as well" in line for line in said)
 
 
+def test_wide_interference_leaves_no_piece_of_itself(tmp_path):
+    def spoil(panels):
+        for panel in range(6):
+            for row in range(ROWS):
+                at = round(400 + 0.1 * (STARTS[panel] + row))
+                panels[panel, row, at : at + 11] += 8e8
+
+    found = search_observation(open_observation(observe(tmp_path, LINES[:1], spoil=spoil), 0), warn=lambda line: None)
+    assert [round(channel) for channel, _ in in_order(found)] == [100]
+    assert len(found.interference) >= 2  # and the carrier
+
+
 def test_on_scans_are_those_of_the_source_named(tmp_path):
     stars = ["other", "STAR", "away", "STAR", "else", "STAR"]
     paths = observe(tmp_path, on=(1, 3, 5), names=stars)

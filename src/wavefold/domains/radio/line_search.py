@@ -40,6 +40,7 @@ _ENDS = np.array(list(product((0.0, -0.25, 0.25, -0.5, 0.5, -0.75, 0.75), repeat
 _NEAR = np.array(list(product((0.0, -1.0, 1.0, -2.0, 2.0), repeat=2)))  # the same, to look for a line in OFF
 _CLIMBS = 8  # times that ends are moved, at most
 _BESIDE = 2.0  # channels on either side of a line that belong to it too
+_LEAK = 1.0  # channels beside a line in OFF in which power in OFF may be that line's
 _CLOSE = 0.5  # the same of a line in OFF, since what leaks from it is in OFF as well
 _FITTED, _SPAN = 60, 1.5  # lines of noise to which its rate is fitted, and the range of their S/N
 _SCALE, _TRUST = 1.3, 100  # scale of the rate for gamma noise of 51 looks, and how many lines it counts as
@@ -326,10 +327,13 @@ def apart(lines: Lines, clock: Clock, least: float) -> Lines:
             if lines.pixels[number][own].sum() / math.sqrt(len(at)) < least:
                 continue
             if in_off[number] and (others := [k for k, other in enumerate(kept) if in_off[other]]):
-                close = np.abs(beside[[kept[k] for k in others]] - beside[number]) <= widths[others] + _BESIDE
-                rest = np.where(close.any(axis=0), 0, lines.off_pixels[number]).reshape(len(clock.off), -1)
-                high = rest.sum(axis=1).max() / math.sqrt(clock.rows)
-                in_off[number] = high > VETO or rest.sum() / math.sqrt(rest.size) > VETO_ALL
+                near, places = widths[others] + _LEAK, [kept[k] for k in others]
+                free = (np.abs(columns[places] - columns[number]) > near).all(axis=0)
+                away = (np.abs(beside[places] - beside[number]) > near).all(axis=0).reshape(len(clock.off), -1)
+                if lines.pixels[number][free].sum() / math.sqrt(len(at)) >= least and away.sum() >= clock.rows / 2:
+                    rest = np.where(away, lines.off_pixels[number].reshape(away.shape), 0)
+                    high = (rest.sum(axis=1) / np.sqrt(np.maximum(away.sum(axis=1), 1))).max()
+                    in_off[number] = high > VETO or rest.sum() / math.sqrt(away.sum()) > VETO_ALL
         kept.append(number)
     index = np.array(kept, np.int64)
     return replace(lines.take(index), in_off=in_off[index])
