@@ -97,6 +97,16 @@ def test_a_file_that_is_damaged_on_this_side_is_not_taken_for_whole(store):
     assert remote.local("memory://b/train.csv").read_bytes() == table()
 
 
+def test_a_file_that_comes_short_is_not_taken_for_whole(store, monkeypatch):
+    store.pipe("/b/train.csv", table())
+    info = type(store).info
+    monkeypatch.setattr(type(store), "info", lambda self, path, **how: {**info(self, path, **how), "size": 10**6})
+    with pytest.raises(UserError, match=r"bytes came; start the command again"):
+        remote.local("memory://b/train.csv")
+    monkeypatch.undo()
+    assert remote.local("memory://b/train.csv").read_bytes() == table()
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [

@@ -260,6 +260,29 @@ def test_a_drifting_line_that_is_in_off_as_well_is_left_out_and_told(tmp_path, s
     assert any(line.startswith(told.split()[0]) or "in OFF scans as well" in line for line in said)
 
 
+def test_a_bright_line_whose_middle_is_beside_its_stretch_is_found_once(tmp_path, monkeypatch):
+    """Its channel moves over the edge when it is refined, or it is beyond the limit."""
+    monkeypatch.setattr("wavefold.domains.radio.search._STRETCH", 128)
+    for channel, drift in ((126.0, 0.03), (90.0, 0.8), (129.5, -0.02)):
+        scans = open_observation(observe(tmp_path / str(channel), ((channel, drift),)), 0)
+        found = search_observation(scans, drift=0.5 * HZ_S, warn=lambda line: None)
+        assert [round(at) for at, _ in in_order(found)] == pytest.approx([channel], abs=2)
+
+
+def test_the_commands_options_reach_the_search(tmp_path):
+    paths = [*map(str, observe(tmp_path, on=(1, 3, 5), names=["a", "STAR", "b", "STAR", "c", "STAR"]))]
+    words = ["search", *paths, "--out", "-", "--on", "star", "--drift", "0.5", "--false-alarms", "3"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert "searched drift rates of up to 0.5 Hz/s" in result.stderr
+    assert "above which 3 lines of noise" in result.stderr
+    assert len(result.stdout.splitlines()) >= 4
+    result = CliRunner().invoke(main, [*words, "--drift", "1e9"])
+    assert re.fullmatch(
+        r"wavefold: --drift 1e\+09: at most \d+ Hz/s can be searched in these scans\n", result.stderr.splitlines(True)[-1]
+    )
+
+
 def test_wide_interference_leaves_no_piece_of_itself(tmp_path):
     def spoil(panels):
         for panel in range(6):

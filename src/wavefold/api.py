@@ -507,11 +507,11 @@ def search(
     check_target(out)
     _check_out(out, scans, run)
     if run is None:
-        searching = next((domain for domain in all_domains().values() if domain.search and domain.searches), None)
-        if searching is None or searching.search is None:
+        searching = next((domain.search for domain in all_domains().values() if domain.search), None)
+        if searching is None:
             raise UserError("no installed domain searches scans")
         with _disk_errors(Path(out), "no partial file was left"):
-            return searching.search(None, None, scans, out=out, warn=warn, **how)
+            return searching(None, None, scans, out=out, warn=warn, **how)
     domain, metadata = domain_of(recipe_of(run).data.simulator), run.metadata
     if domain.search is None:
         raise UserError(f"{run.folder}: a run of {domain.words.sample[1]} takes one file or folder; got {len(scans)}")

@@ -74,7 +74,6 @@ def read_arrow(
 class _Columns:
     """What the columns of a file are."""
 
-    names: tuple[str, ...]  # all, in the file's order
     words: dict[str, str]  # column -> its name in the table, such as id
     label: str  # "" for none
     signal: str = ""  # the column of signals, if it is one
@@ -103,7 +102,7 @@ def _columns(schema: Any, name: str, label_column: str, group: str, apart: Seque
     others = [c for c in rest if c in words and c not in odd]
     if others and numbers:
         notes.append(f"{listed(others)}: not of numbers, so kept as further columns")
-    return _Columns(names, {c: n for c, n in words.items() if c not in odd}, label, signal, numbers, tuple(notes))
+    return _Columns({c: n for c, n in words.items() if c not in odd}, label, signal, numbers, tuple(notes))
 
 
 def _signal_column(schema: Any, columns: Sequence[str], name: str) -> str:

@@ -141,8 +141,11 @@ def _copy(
             for number, below in enumerate(todo, 1):
                 with system.open(files[below]["name"], "rb") as source:
                     _write(to / below, partial(shutil.copyfileobj, source, length=_PIECE))
+                size, stated = (to / below).stat().st_size, files[below].get("size")
+                if stated is not None and size != stated:
+                    raise UserError(f"{url}: {size:,} of {stated:,} bytes came; start the command again")
                 done[below] = marks[below]
-                copied += (to / below).stat().st_size
+                copied += size
                 progress.update(copied)
                 if not number % _NOTED:
                     note()

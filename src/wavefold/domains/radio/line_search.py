@@ -115,12 +115,15 @@ class Lines:
         )
 
 
-def joined(parts: Sequence[Lines], panels: int = 6, on: int = 0, off: int = 0) -> Lines:
-    """All lines of several. panels, on, off: numbers of scans and of their rows, for none at all."""
-    if not parts:
-        none, pixels = np.zeros(0), np.zeros((0, on), np.float32)
-        whole, flags = np.zeros(0, np.int64), np.zeros(0, bool)
-        return Lines(none, none, whole, none, np.zeros((0, panels)), flags, pixels, np.zeros((0, off), np.float32))
+def no_lines(clock: Clock) -> Lines:
+    """None, in arrays that other lines of the same scans can be joined to."""
+    on, off = (np.zeros((0, len(panels) * clock.rows), np.float32) for panels in (clock.on, clock.off))
+    none, each = np.zeros(0), np.zeros((0, len(clock.starts)))
+    return Lines(none, none, np.zeros(0, np.int64), none, each, np.zeros(0, bool), on, off)
+
+
+def joined(parts: Sequence[Lines]) -> Lines:
+    """All lines of several, at least one."""
     return Lines(
         channel=np.concatenate([part.channel for part in parts]),
         drift=np.concatenate([part.drift for part in parts]),
@@ -186,7 +189,7 @@ class Width:
 
     width: int  # channels
     unit: int  # channels from one sum to the next
-    values: Floats  # (P, T, unit) in sigma, the first at channel `origin`
+    values: Floats  # (P, T, unit) in sigma; the first sum begins at channel 0
 
     def channel(self, place: Doubles) -> Doubles:
         """The middle channel of sums."""
@@ -213,7 +216,7 @@ def find(values: Floats, clock: Clock, steepest: float, span: slice, *, coarse: 
     """
     per_channel = sum(2 * _most(_reach(w, steepest), clock) / _unit(w) for w in _sizes(values.shape[2]))
     least = -NormalDist().inv_cdf(min(0.4, 2 * coarse / max(1.0, per_channel)))
-    found = []
+    found = [no_lines(clock)]
     for one in widths_of(values):
         reach = _reach(one.width, steepest) / one.unit
         first, last = -(-span.start // one.unit), -(-span.stop // one.unit)
@@ -224,7 +227,7 @@ def find(values: Floats, clock: Clock, steepest: float, span: slice, *, coarse: 
             _refined(one, clock, place[k : k + _TOGETHER].astype(np.float64), number[k : k + _TOGETHER] / clock.span)
             for k in range(0, len(place), _TOGETHER)
         ]
-    return joined(found, len(clock.starts), len(clock.on) * clock.rows, len(clock.off) * clock.rows)
+    return joined(found)
 
 
 def _sizes(channels: int) -> list[int]:

@@ -53,9 +53,8 @@ DRIFT = 4.0  # Hz/s, either way
 FALSE_ALARMS = 0.1  # an observation
 PICTURES = 50
 _STRETCH = 1 << 16  # channels searched at a time
-_FEW = (
-    200  # drift numbers up to which noise is measured on all channels, not on one stretch in four, and fewer lines are refined
-)
+_FEW = 200  # drift numbers up to which all channels tell the noise, not one stretch in four, and fewer lines are refined
+_MOST = 100_000  # drift numbers that are searched
 _FAINTEST = 4.0  # S/N below which nothing is a line
 _HITS, _COARSEST = 250, 0.05  # lines of noise of an observation that are refined, and of a channel at most
 _REPEATS = 8  # times that the scans of a narrow observation are rolled, at most
@@ -170,6 +169,11 @@ def search_observation(
 ) -> Found:
     """Find all lines in the ON scans of an observation that are not in OFF; the legend is that of `search_scans`."""
     clock, steepest = _clock(observation), drift / abs(observation.drift(1.0))
+    if clock.span < 1:
+        raise UserError(f"{observation.scans[0].path.name}: one ON scan of one row has no drift; give scans of more rows")
+    if steepest * clock.span > _MOST:
+        most = _MOST / clock.span * abs(observation.drift(1.0))
+        raise UserError(f"--drift {drift:g}: at most {most:.3g} Hz/s can be searched in these scans")
     warn(sources_note(observation.scans, observation.on))
     for note in dict.fromkeys(scan.note for scan in observation.scans if scan.note):
         warn(note)
@@ -249,7 +253,7 @@ def _lines(values: Floats, clock: Clock, steepest: float, span: slice, coarse: f
     edge = np.flatnonzero((np.abs(lines.drift) >= steepest - 0.5 / clock.span) & (lines.snr >= _BRIGHT))[:_EDGES]
     for number in edge.tolist():
         reach, at = math.ceil(steepest * clock.span / 2) + 8, round(float(lines.channel[number]))
-        beyond = _near(values, clock, 2 * steepest, slice(at - reach, at + reach), coarse)
+        beyond = _near(values, clock, 2 * steepest, slice(at - reach, at + reach + 1), coarse)
         if len(beyond) and beyond.snr.max() > _BEYOND * lines.snr[number]:
             lines = joined([lines, beyond.take(np.array([int(beyond.snr.argmax())]))])
     bright = lines.take(np.flatnonzero(lines.snr >= _GLARING)[:_LOOKS])
@@ -258,7 +262,8 @@ def _lines(values: Floats, clock: Clock, steepest: float, span: slice, coarse: f
     rest, more = without(values, bright, clock), [lines]
     for at in np.unique(np.round(bright.channel / _AROUND).astype(np.int64)).tolist():
         near = slice(max((at - 1) * _AROUND, span.start), min((at + 1) * _AROUND, span.stop))
-        more.append(_near(rest, clock, steepest, near, coarse))
+        if near.stop > near.start:  # a line's middle may be beside the stretch
+            more.append(_near(rest, clock, steepest, near, coarse))
     return apart(joined(more), clock, _FAINTEST)
 
 
@@ -267,8 +272,6 @@ def _near(values: Floats, clock: Clock, steepest: float, near: slice, coarse: fl
     reach = math.ceil(steepest * (clock.span / 2 + 1)) + 64
     first, last = max(near.start - reach, 0), min(near.stop + reach, values.shape[2])
     inside = slice(max(near.start, 0) - first, min(near.stop, values.shape[2]) - first)
-    if inside.stop <= inside.start:
-        return joined([])
     return find(values[..., first:last], clock, steepest, inside, coarse=coarse).moved(first)
 
 
