@@ -198,14 +198,14 @@ class Width:
 
 def widths_of(values: Floats) -> Iterator[Width]:
     """The residuals (P, T, F), cut at 10 sigma, then their sums of 2, 4, ... neighbouring channels."""
+    _, *wider = _sizes(values.shape[2])
     values = values.clip(-_CLIP, _CLIP)
     yield Width(1, 1, values)
-    width, sums = 2, values[..., :-1] + values[..., 1:]
-    widest = min(WIDEST, values.shape[2] // 8)
-    while width <= widest:
-        yield Width(width, width // 2, sums * np.float32(width**-0.5))
+    sums = values[..., :-1] + values[..., 1:]
+    for width in wider:
+        yield Width(width, _unit(width), sums * np.float32(width**-0.5))
         end = (sums.shape[2] - 3) // 2 * 2 + 1
-        sums, width = sums[..., :end:2] + sums[..., 2 : end + 2 : 2], 2 * width
+        sums = sums[..., :end:2] + sums[..., 2 : end + 2 : 2]
 
 
 def find(values: Floats, clock: Clock, steepest: float, span: slice, *, coarse: float = COARSE) -> Lines:
@@ -231,6 +231,7 @@ def find(values: Floats, clock: Clock, steepest: float, span: slice, *, coarse: 
 
 
 def _sizes(channels: int) -> list[int]:
+    """The widths (channels) of lines that are looked for."""
     return [1 << k for k in range(int(math.log2(max(1, min(WIDEST, channels // 8)))) + 1)]
 
 
