@@ -15,18 +15,17 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wavefold.cluster.client import Cluster, connected, fit_on
-from wavefold.core.device import make_deterministic
-from wavefold.core.distributed import main_process_first
 from wavefold.core.errors import UserError, plural
 from wavefold.core.files import NO_ROOM
 from wavefold.core.interrupt import stop_on_signals
 from wavefold.core.outputs import PAGES, check_fresh, check_output
 from wavefold.core.process import is_main_process
+from wavefold.core.registry import later
 from wavefold.core.run import RunFolder, lock_folder
 from wavefold.data.dataset import Dataset
 from wavefold.data.in_memory import Data, is_frame, is_path, write_data
@@ -35,16 +34,26 @@ from wavefold.data.pack import Packed
 from wavefold.data.pack import pack as pack_samples
 from wavefold.data.read_samples import How
 from wavefold.data.sources import files_read
+from wavefold.data.table_files import check_suffix
 from wavefold.domains.base import all_domains, domain_of
 from wavefold.recipe import Recipe
 from wavefold.reports.page import write_page
 from wavefold.reports.score_table import score_rows
-from wavefold.serving.app import Limits, check_server, new_app, run_server
-from wavefold.tasks.base import Predicted, Scored, Training, Unit, recipe_of, task_of
-from wavefold.tasks.samples.inference import predictions_for
-from wavefold.tasks.samples.predictions import check_target
-from wavefold.tasks.units import find_unit, fit_alone, fit_units, units_of
-from wavefold.tuning.trials import Plan, check_ranges, tune_recipe
+
+if TYPE_CHECKING:
+    from wavefold.cluster import client as clusters
+    from wavefold.core import device, distributed
+    from wavefold.serving import app as server
+    from wavefold.tasks import base as tasks
+    from wavefold.tasks import units as fitting
+    from wavefold.tasks.base import Predicted, Scored, Training, Unit
+    from wavefold.tasks.samples import inference
+    from wavefold.tuning import trials as tuning
+else:  # what imports torch, which takes a second and 200 MB: a verb loads what it uses
+    clusters, server, tuning = later("wavefold.cluster.client"), later("wavefold.serving.app"), later("wavefold.tuning.trials")
+    device, distributed = later("wavefold.core.device"), later("wavefold.core.distributed")
+    tasks, fitting = later("wavefold.tasks.base"), later("wavefold.tasks.units")
+    inference = later("wavefold.tasks.samples.inference")
 
 __all__ = [
     "Run",
@@ -151,14 +160,14 @@ def resolve(
 def check(recipe: Recipe | str | Path, data: str | Path = "") -> list[str]:
     """Raise UserError for the first problem with a recipe or its data; otherwise return lines that describe the data."""
     recipe = resolve(recipe)
-    task = task_of(recipe)
+    task = tasks.task_of(recipe)
     task.check_recipe(recipe)
     return task.describe_data(recipe, str(data)) if data else []
 
 
 def describe_nets(recipe: Recipe) -> str:
     """Describe the layers of each net with output shapes and parameter counts, for the recipe's own shape."""
-    return task_of(recipe).describe_nets(recipe)
+    return tasks.task_of(recipe).describe_nets(recipe)
 
 
 @stop_on_signals()
@@ -196,31 +205,31 @@ def train(
     folder = Path(out or Path("runs") / (f"{chosen.name}-quick" if quick else chosen.name))
     if cluster and prepare:
         raise UserError("--prepare: is for units that are fitted one by one; leave out --cluster")
-    with connected(cluster) if cluster else nullcontext() as found:
+    with clusters.connected(cluster) if cluster else nullcontext() as found:
         return _train(chosen, data, folder, (labels, groups), fresh=fresh, log=log, fit=partial(_fit, found, prepare))
 
 
 _Named = tuple[ArrayLike | None, ArrayLike | None]  # labels and groups: arrays, or names of columns
 
 
-_Fit = Callable[[Training, str, Log], bool]  # of a source; whether everything is fitted
+_Fit = Callable[["Training", str, Log], bool]  # of a source; whether everything is fitted
 
 
 def _train(recipe: Recipe, data: Data, out: Path, words: _Named, *, fresh: bool, log: Log, fit: _Fit) -> Run:
     check(recipe)
-    make_deterministic()
+    device.make_deterministic()
     path = str(data) if is_path(data) else ""
     if fresh:
         check_fresh(out, [Path(s).expanduser() for s in (path, *_named_in(recipe)) if s])
     if fresh and path:
         check(recipe, path)  # report problems with the data before deleting the old run
-    task = task_of(recipe)
+    task = tasks.task_of(recipe)
     with (
         _disk_errors(out, "no partial file was left; fix this and repeat the same command to resume"),
         lock_folder(out, fresh=fresh),
     ):
         begun = (out / "fold0").exists()
-        with main_process_first():
+        with distributed.main_process_first():
             source = _source(recipe, data, out, words, log)
             with _unkept(None if is_path(data) else Path(source), out):
                 training = task.begin(recipe, source, RunFolder(out), simulated=is_path(data) and not path)
@@ -236,10 +245,10 @@ def _train(recipe: Recipe, data: Data, out: Path, words: _Named, *, fresh: bool,
     return Run(out)
 
 
-def _fit(cluster: Cluster | None, prepare: bool, training: Training, source: str, log: Log) -> bool:
+def _fit(cluster: clusters.Cluster | None, prepare: bool, training: Training, source: str, log: Log) -> bool:
     """Fit the units of a training here or on a cluster, or only prepare its folds; returns whether all units are fitted."""
     if cluster:
-        fit_on(cluster, training, source, log)
+        clusters.fit_on(cluster, training, source, log)
     elif prepare:
         for fold in dict.fromkeys(unit.fold for unit in training.units):
             training.prepare(fold)
@@ -247,7 +256,7 @@ def _fit(cluster: Cluster | None, prepare: bool, training: Training, source: str
         log(f"{folder}: {plural(count, 'unit')} to fit, each by `wavefold unit {folder} NUMBER`, from 0 to {count - 1}")
         return False
     else:
-        fit_units(training)
+        fitting.fit_units(training)
     return True
 
 
@@ -258,19 +267,19 @@ def fit(run: RunFolder, name: str, *, data: str = "", log: Log = print) -> Path:
     name: fold0/member1, or its number in the order of `units`. data: the run's data, if they were moved. Resumes where it
     stopped; a unit that is done stays as it is. UserError if another process is fitting it.
     """
-    unit, source = find_unit(units(run), name), data or run.source
+    unit, source = fitting.find_unit(units(run), name), data or run.source
     if unit.done:
         log(f"{unit.name}: is fitted already")
         return unit.folder
     with _disk_errors(unit.folder, "no partial file was left; fix this and repeat the same command to resume"):
-        fit_alone(run, source, unit)
+        fitting.fit_alone(run, source, unit)
     log(f"{unit.name}: fitted, in {unit.folder}")
     return unit.folder
 
 
 def units(run: RunFolder) -> list[Unit]:
     """The units of a run: its members in every fold, and the baselines that are fitted."""
-    return units_of(run)
+    return fitting.units_of(run)
 
 
 @stop_on_signals()
@@ -295,14 +304,14 @@ def tune(
     """
     chosen = resolve(recipe, quick=quick, overrides=overrides, skip_bad=skip_bad)
     check(chosen)
-    check_ranges(chosen)
-    make_deterministic()
+    tuning.check_ranges(chosen)
+    device.make_deterministic()
     folder = Path(out or Path("runs") / f"{chosen.name}-tune")
     with (
-        connected(cluster) if cluster else nullcontext() as found,
+        clusters.connected(cluster) if cluster else nullcontext() as found,
         _disk_errors(folder, "no partial file was left; fix this and repeat the same command to resume"),
     ):
-        return tune_recipe(Plan(chosen, str(data), folder, trials, minutes, found, log))
+        return tuning.tune_recipe(tuning.Plan(chosen, str(data), folder, trials, minutes, found, log))
 
 
 def _source(recipe: Recipe, data: Data, out: Path, words: _Named, log: Log) -> str:
@@ -311,7 +320,7 @@ def _source(recipe: Recipe, data: Data, out: Path, words: _Named, log: Log) -> s
         return str(data) or _simulated(out / "simulated", recipe, log)
     with tempfile.TemporaryDirectory(dir=out, prefix=".data.", suffix=".part") as folder:
         groups = None if isinstance(words[1], str) else words[1]
-        made = write_data(data, Path(folder), _columns(recipe, data, words[0]), groups, series=task_of(recipe).series)
+        made = write_data(data, Path(folder), _columns(recipe, data, words[0]), groups, series=tasks.task_of(recipe).series)
         kept = out / made.name
         if kept.exists() and kept.read_bytes() != made.read_bytes():
             raise UserError(f"{out}: holds a run of other data; pass fresh=True to replace it, or choose another out")
@@ -351,14 +360,14 @@ def _with_matrix(recipe: Recipe, labels: ArrayLike | None) -> Recipe:
     """The recipe for labels that are an array: each of its columns becomes a column of the data."""
     if labels is None or isinstance(labels, str) or np.ndim(labels) < 2:
         return recipe
-    return recipe.with_({"data.targets": list(task_of(recipe).columns_of(recipe, labels))})
+    return recipe.with_({"data.targets": list(tasks.task_of(recipe).columns_of(recipe, labels))})
 
 
 def _columns(recipe: Recipe, data: Data, labels: ArrayLike | None) -> dict[str, ArrayLike]:
     """The columns of labels that are an array; none if they are names."""
     if labels is None or isinstance(labels, str) or _column_names(data, labels):
         return {}
-    return task_of(recipe).columns_of(recipe, labels)
+    return tasks.task_of(recipe).columns_of(recipe, labels)
 
 
 @contextmanager
@@ -368,7 +377,7 @@ def _as_path(recipe: Recipe, data: Data, labels: ArrayLike | None = None) -> Ite
         yield str(data)
         return
     with tempfile.TemporaryDirectory(prefix="wavefold-") as folder:
-        yield str(write_data(data, Path(folder), _columns(recipe, data, labels), series=task_of(recipe).series))
+        yield str(write_data(data, Path(folder), _columns(recipe, data, labels), series=tasks.task_of(recipe).series))
 
 
 def look(recipe: Recipe | str | Path, source: str, *, out: Path) -> Path:
@@ -377,7 +386,7 @@ def look(recipe: Recipe | str | Path, source: str, *, out: Path) -> Path:
     check(recipe)
     _check_page(out)
     _check_out(out, [source, recipe.data.test])
-    page = task_of(recipe).explore(recipe, source)
+    page = tasks.task_of(recipe).explore(recipe, source)
     with _disk_errors(out, "no partial file was left"):
         write_page(out, page)
     return out
@@ -389,11 +398,11 @@ def report(run: RunFolder, *, out: Path | None = None, data: str = "", warn: Log
     out: by default report.html in the run's folder. data: path of the run's data, if they were moved. warn: receives a line
     if the page has no samples because the data are missing.
     """
-    recipe, target = recipe_of(run), out or run.folder / "report.html"
+    recipe, target = tasks.recipe_of(run), out or run.folder / "report.html"
     _ = run.scores
     _check_page(target)
     _check_out(target, [data or run.source], run)
-    page = task_of(recipe).report(run, recipe, data, warn)
+    page = tasks.task_of(recipe).report(run, recipe, data, warn)
     with _disk_errors(target, "no partial file was left"):
         write_page(target, page)
     return target
@@ -411,7 +420,7 @@ def _check_out(out: str | Path, sources: Sequence[str], run: RunFolder | None = 
     """Raise UserError, before any work, if the output is an input file, a file of the run or its training data."""
     if out == "-":
         return
-    trained_on = [run.source, *_named_in(recipe_of(run))] if run else []
+    trained_on = [run.source, *_named_in(tasks.recipe_of(run))] if run else []
     read = [file for source in (*sources, *trained_on) if source for file in files_read(source)]
     check_output(out, [*(Path(s).expanduser() for s in sources if s), *read], run.folder if run else None)
 
@@ -426,18 +435,18 @@ def export(run: RunFolder, *, out: Path, member: int | None = None, log: Log = p
 
     The file is checked against torch on real samples before it gets its final name. member: export only this one.
     """
-    recipe, _ = recipe_of(run), run.scores
+    recipe, _ = tasks.recipe_of(run), run.scores
     _check_out(out, [run.source], run)
     with _disk_errors(out, "no partial file was left"):
-        log(task_of(recipe).export(run, recipe, out, member=member, log=log))
+        log(tasks.task_of(recipe).export(run, recipe, out, member=member, log=log))
     return out
 
 
 def serve(run: RunFolder, *, host: str, port: int, log: Log = print) -> None:
     """Serve a run's predictions over HTTP until stopped."""
-    check_server()
-    recipe, _ = recipe_of(run), run.scores
-    run_server(new_app(task_of(recipe).served(run, recipe, log=log), Limits()), host, port, log=log)
+    server.check_server()
+    recipe, _ = tasks.recipe_of(run), run.scores
+    server.run_server(server.new_app(tasks.task_of(recipe).served(run, recipe, log=log), server.Limits()), host, port, log=log)
 
 
 def predict(
@@ -450,7 +459,7 @@ def predict(
     receives a line for each skipped sample. Returns the task's predictions (`Predictions`, `Forecasts`).
     """
     recipe, _ = _recipe_for(run, data, skip_bad), run.scores
-    task, target, source = task_of(recipe), str(out), str(data) if is_path(data) else ""
+    task, target, source = tasks.task_of(recipe), str(out), str(data) if is_path(data) else ""
     if target:
         task.check_target(target)
         _check_out(target, [source], run)
@@ -471,7 +480,7 @@ def predict_file(
     OUT.parts until all are there, and the same call goes on after a kill. A spreadsheet or an .npz is still made in memory.
     """
     recipe, _ = _recipe_for(run, source, skip_bad), run.scores
-    task, target = task_of(recipe), str(out)
+    task, target = tasks.task_of(recipe), str(out)
     task.check_target(target)
     _check_out(target, [str(source)], run)
     with _disk_errors(Path(target), "no partial file was left; repeat the same command to go on"):
@@ -480,8 +489,8 @@ def predict_file(
 
 def _recipe_for(run: RunFolder, data: Data, skip_bad: bool) -> Recipe:
     """A run's recipe for other data; UserError if its task has no samples to skip."""
-    recipe = recipe_of(run)
-    if skip_bad and task_of(recipe).series:
+    recipe = tasks.recipe_of(run)
+    if skip_bad and tasks.task_of(recipe).series:
         raise UserError("--skip-bad: applies only to labelled samples; frames may have missing cells without it")
     return recipe.with_({"data.skip_bad": skip_bad, **({} if is_path(data) else {"data.layout": "auto"})})
 
@@ -504,7 +513,7 @@ def search(
     product (of several polarisations, "1" for the first, and so on, or "sum" for the first two), ignore_names (search although
     source names contradict the order of the scans). More than six scans, or a pattern: every cadence among them.
     """
-    check_target(out)
+    check_suffix(out)
     _check_out(out, scans, run)
     if run is None:
         searching = next((domain.search for domain in all_domains().values() if domain.search), None)
@@ -512,17 +521,17 @@ def search(
             raise UserError("no installed domain searches scans")
         with _disk_errors(Path(out), "no partial file was left"):
             return searching(None, None, scans, out=out, warn=warn, **how)
-    domain, metadata = domain_of(recipe_of(run).data.simulator), run.metadata
+    domain, metadata = domain_of(tasks.recipe_of(run).data.simulator), run.metadata
     if domain.search is None:
         raise UserError(f"{run.folder}: a run of {domain.words.sample[1]} takes one file or folder; got {len(scans)}")
     _ = run.scores
 
     def predict_windows(windows: Lazy) -> NDArray[np.float64]:
         ids = np.arange(len(windows)).astype(np.str_)
-        return predictions_for(run, Dataset(windows, ids, classes=metadata.classes, source="windows"), size)[:, -1]
+        return inference.predictions_for(run, Dataset(windows, ids, classes=metadata.classes, source="windows"), size)[:, -1]
 
     with _disk_errors(Path(out), "no partial file was left"):
-        members = [member.model_dump() for member in recipe_of(run).member]
+        members = [member.model_dump() for member in tasks.recipe_of(run).member]
         return domain.search(predict_windows, metadata, scans, out=out, warn=warn, members=members, **how)
 
 
@@ -548,7 +557,7 @@ def score(
     source.
     """
     recipe, _ = _recipe_for(run, data, skip_bad), run.scores
-    task = task_of(recipe)
+    task = tasks.task_of(recipe)
     if by and task.series:
         raise UserError("--by: applies only to labelled samples; forecasts are scored by lead time")
     with _as_path(recipe, data, labels) as path:
@@ -560,7 +569,7 @@ def simulate(recipe: Recipe | str | Path, folder: str | Path, *, count: int, see
     recipe, folder = resolve(recipe), Path(folder)
     check(recipe)
     with _disk_errors(folder, "no partial file was left"):
-        return task_of(recipe).simulate(recipe, folder, count=count, seed=seed)
+        return tasks.task_of(recipe).simulate(recipe, folder, count=count, seed=seed)
 
 
 def pack(
@@ -583,7 +592,7 @@ def pack(
     else:
         chosen = resolve(recipe, skip_bad=skip_bad)
         check(chosen)
-        run = partial(task_of(chosen).pack, chosen, source)
+        run = partial(tasks.task_of(chosen).pack, chosen, source)
     with _disk_errors(Path(folder), "repeat the same command to go on"):
         packed = run(folder=Path(folder), workers=workers)
     for note in packed.notes:
@@ -595,7 +604,7 @@ def pack(
 
 def describe_scores(run: RunFolder) -> str:
     """Format the scores of a run as a table: the ensemble, its members, the baselines."""
-    return f"{run.metadata.recipe}: {task_of(recipe_of(run)).table(run.scores)}\nrun: {run.folder}"
+    return f"{run.metadata.recipe}: {tasks.task_of(tasks.recipe_of(run)).table(run.scores)}\nrun: {run.folder}"
 
 
 def _simulated(folder: Path, recipe: Recipe, log: Log) -> str:

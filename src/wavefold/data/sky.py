@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
+from wavefold.core.registry import later
 from wavefold.data.dataset import Ints, Strings
+
+sparse, graphs, spatial = later("scipy.sparse"), later("scipy.sparse.csgraph"), later("scipy.spatial")
 
 _Values = NDArray[np.float64]
 
@@ -37,6 +37,6 @@ def _components(places: _Values, within: float) -> Ints:
     ra, dec = np.radians(places).T
     points = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], 1)
     chord = 2 * np.sin(np.radians(within / 3600) / 2)
-    one, other = cKDTree(points).query_pairs(chord, output_type="ndarray").T
-    graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(places), len(places)))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    one, other = spatial.cKDTree(points).query_pairs(chord, output_type="ndarray").T
+    graph = sparse.coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(places), len(places)))
+    return np.asarray(graphs.connected_components(graph, directed=False)[1], np.int64)

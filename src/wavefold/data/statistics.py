@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import kolmogorov
 
 from wavefold.core.errors import DataError
+from wavefold.core.registry import later
 from wavefold.data.dataset import Floats, Ints, Signals, shape_words
 from wavefold.data.lazy import blocks_of, part_of, values_of
+
+special = later("scipy.special")
 
 Values = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -286,7 +288,7 @@ def _shift(name: str, learned: Values, other: Values) -> Shift:
     reached = (np.searchsorted(values, every, side="right") / len(values) for values in (learned, other))
     distance = float(np.abs(np.subtract(*reached)).max())
     size = math.sqrt(len(learned) * len(other) / len(every))
-    p = float(kolmogorov((size + 0.12 + 0.11 / size) * distance))  # Stephens 1970
+    p = float(special.kolmogorov((size + 0.12 + 0.11 / size) * distance))  # Stephens 1970
     return Shift(name, distance, p, float(np.median(learned)), float(np.median(other)))
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from wavefold.core.errors import UserError
 from wavefold.core.registry import installed_domains
@@ -16,6 +15,9 @@ from wavefold.data.layout import Fetch, Layout, SeriesLayout
 from wavefold.data.series import Series
 from wavefold.plots.plot import Figure
 from wavefold.plots.signal_charts import draw_explanations, draw_samples
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Search = Callable[..., Sequence[object]]  # (predict or None, metadata or None, files, *, out, warn, and what its command asks)
 DrawSamples = Callable[[Floats, Sequence[str], Axis, Sequence[int] | None], Figure]
@@ -34,7 +36,8 @@ class Words:
 class Domain:
     """One field of science. Its recipes are the TOML files in the folder `recipes` beside the module that defines it.
 
-    Every mapping is keyed by the short name that recipes use.
+    Every mapping is keyed by the short name that recipes use. A part may be given as "module:name", as entry points are: what
+    needs torch should be, so that files are read and searched without it.
     """
 
     name: str
@@ -42,27 +45,27 @@ class Domain:
     words_by_simulator: Mapping[str, Words] = field(default_factory=dict)  # for recipes with samples of another kind
     layouts: Mapping[str, Layout] = field(default_factory=dict)
     remotes: Mapping[str, Fetch] = field(default_factory=dict)  # "physionet:" -> function that fetches the rest of the name
-    simulators: Mapping[str, Callable[..., Dataset]] = field(default_factory=dict)  # (count, seed, *, shape, classes)
-    writers: Mapping[str, Callable[..., Path]] = field(default_factory=dict)  # (dataset, folder)
+    simulators: Mapping[str, Callable[..., Dataset] | str] = field(default_factory=dict)  # (count, seed, *, shape, classes)
+    writers: Mapping[str, Callable[..., Path] | str] = field(default_factory=dict)  # (dataset, folder)
     series_layouts: Mapping[str, SeriesLayout] = field(default_factory=dict)
-    series_simulators: Mapping[str, Callable[..., Series]] = field(default_factory=dict)
-    series_writers: Mapping[str, Callable[..., Path]] = field(default_factory=dict)
-    models: Mapping[str, type[nn.Module]] = field(default_factory=dict)
-    classifiers: Mapping[str, type] = field(default_factory=dict)
-    regressors: Mapping[str, type] = field(default_factory=dict)
-    labellers: Mapping[str, type] = field(default_factory=dict)
-    forecasters: Mapping[str, type[nn.Module]] = field(default_factory=dict)
-    transforms: Mapping[str, Callable[..., object]] = field(default_factory=dict)
-    augmentations: Mapping[str, Callable[..., object]] = field(default_factory=dict)
-    mixers: Mapping[str, Callable[..., object]] = field(default_factory=dict)
-    balancers: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    series_simulators: Mapping[str, Callable[..., Series] | str] = field(default_factory=dict)
+    series_writers: Mapping[str, Callable[..., Path] | str] = field(default_factory=dict)
+    models: Mapping[str, type[nn.Module] | str] = field(default_factory=dict)
+    classifiers: Mapping[str, type | str] = field(default_factory=dict)
+    regressors: Mapping[str, type | str] = field(default_factory=dict)
+    labellers: Mapping[str, type | str] = field(default_factory=dict)
+    forecasters: Mapping[str, type[nn.Module] | str] = field(default_factory=dict)
+    transforms: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
+    augmentations: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
+    mixers: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
+    balancers: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
     tasks: Mapping[str, object] = field(default_factory=dict)  # as `tasks/base.py` defines them
-    losses: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    losses: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
     metrics: Mapping[str, object] = field(default_factory=dict)
-    regression_losses: Mapping[str, Callable[..., object]] = field(default_factory=dict)
-    multilabel_losses: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    regression_losses: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
+    multilabel_losses: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
     multilabel_metrics: Mapping[str, object] = field(default_factory=dict)
-    mirrors: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)  # symmetries named in member.flips
+    mirrors: Mapping[str, Callable[[Tensor], Tensor] | str] = field(default_factory=dict)  # symmetries named in member.flips
     searches: Callable[[str], bool] | None = None  # whether `search` accepts a file
     search: Search | None = None  # searches whole observations, several files at once; returns the candidates it lists
     axis_title: str = ""  # title of the last axis; "" derives it from the unit

@@ -13,10 +13,8 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.core.registry import optional
+from wavefold.core.compiled import numba
 from wavefold.data.dataset import Floats, Ints
-
-numba = optional("numba", extra="fast")
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 

@@ -11,13 +11,11 @@ The features are counted by Numba where it is installed (the extra `fast`), or b
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
@@ -29,6 +27,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from wavefold.core.compiled import has_numba
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_json, write_whole
 from wavefold.core.registry import later
@@ -354,12 +353,6 @@ def compile_counts() -> None:
     """Load Numba, if it is installed, before the first features: for a process that answers many small batches."""
     if has_numba():
         _ = kernel_counts.count_rows
-
-
-@cache
-def has_numba() -> bool:
-    """Whether Numba is installed (the extra `fast`)."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def _columns(signals: Floats) -> Floats:

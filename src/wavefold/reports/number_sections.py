@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from wavefold.core.records import RunInfo, Scores
+from wavefold.core.registry import later
 from wavefold.data.csv_text import one_named
 from wavefold.data.dataset import Dataset
 from wavefold.evaluation.regression_metrics import regression_metrics
@@ -15,6 +15,8 @@ from wavefold.recipe import Recipe
 from wavefold.reports.chapters import measured_words, metric_words, number
 from wavefold.reports.held_out import HeldOut
 from wavefold.reports.page import Block, Chapter, Table, Words
+
+special = later("scipy.special")
 
 Values = NDArray[np.float64]
 
@@ -77,7 +79,7 @@ def _coverage(held: HeldOut, titles: list[str]) -> Chapter:
     """Shares of truths within intervals of several nominal shares."""
     means, spreads = np.split(held.probabilities, 2, axis=1)
     off = np.abs(means - held.labels) / np.maximum(spreads, 1e-300)
-    wide = [float(ndtri(0.5 + share / 2)) for share in _NOMINAL]
+    wide = [float(special.ndtri(0.5 + share / 2)) for share in _NOMINAL]
     found = [
         [float(np.nanmean(np.where(np.isnan(off[:, k]), np.nan, off[:, k] <= w))) for w in wide] for k in range(len(titles))
     ]

@@ -2,7 +2,6 @@
 
 from wavefold.domains.base import Domain, Words
 from wavefold.domains.heartbeat.contest_csv import write_contest
-from wavefold.domains.heartbeat.crop import CropTail
 from wavefold.domains.heartbeat.layouts import LAYOUTS
 from wavefold.domains.heartbeat.simulate import simulate_beats
 from wavefold.domains.heartbeat.simulate_ecg12 import simulate_ecg12
@@ -17,5 +16,5 @@ DOMAIN = Domain(
     remotes={"physionet:": fetch},
     simulators={"ecg": simulate_beats, "ecg12": simulate_ecg12},
     writers={"contest": write_contest, "ptbxl": write_ptbxl},
-    transforms={"crop_tail": CropTail},
+    transforms={"crop_tail": "wavefold.domains.heartbeat.crop:CropTail"},
 )

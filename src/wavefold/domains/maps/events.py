@@ -19,14 +19,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
 from wavefold.core.files import digest_file
+from wavefold.core.registry import later
 from wavefold.data.csv_text import column_names, column_place, csv_fields, first_line, is_row, line_blocks, one_named, shown
 from wavefold.data.dataset import Floats, Ints
 from wavefold.data.series import Seconds, Series, join_stretches, time_word
 from wavefold.data.series_options import Events, Reading
+
+ndimage = later("scipy.ndimage")
 
 _USUAL = {  # usual column names, the likeliest first
     "time": "datetime,timestamp,date,time,occurred,second,seconds,minute,minutes,hour,hours,day,days,week,weeks",
@@ -505,7 +507,7 @@ def _smooth_cells(frames: Floats, sigma: float) -> None:
     """Smooth with a Gaussian over rows and columns, in place; what spreads beyond the edge is lost."""
     if sigma:
         for frame in frames:
-            frame[:] = gaussian_filter(frame, (0, sigma, sigma), mode="constant")
+            frame[:] = ndimage.gaussian_filter(frame, (0, sigma, sigma), mode="constant")
 
 
 def _remember(frames: Floats, half_life: float) -> None:

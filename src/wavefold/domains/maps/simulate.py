@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.ndimage import zoom
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.registry import later
@@ -30,7 +29,7 @@ from wavefold.data.series import Series, join_stretches
 from wavefold.data.series_options import Reading
 from wavefold.domains.maps.arrays import channel_names, read_array
 
-datasets = later("sklearn.datasets")
+datasets, ndimage = later("sklearn.datasets"), later("scipy.ndimage")
 
 Render = Callable[[Ints, Ints], Floats]  # film numbers and frame numbers, (frame,) each -> (frame, row, column)
 
@@ -194,7 +193,9 @@ def _glyphs(path: str, side: int) -> Floats:
 
 def _spline(length: int, side: int) -> Floats:
     """The matrix (side, length) of cubic-spline interpolation from `length` to `side` values."""
-    weights: Floats = zoom(np.eye(length, dtype=np.float32), (side / length, 1), order=3, grid_mode=True, mode="nearest")
+    weights: Floats = ndimage.zoom(
+        np.eye(length, dtype=np.float32), (side / length, 1), order=3, grid_mode=True, mode="nearest"
+    )
     return weights
 
 

@@ -6,12 +6,16 @@ A B A C A D, where A is the target star.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PANELS = 6
 ON = (0, 2, 4)
 OFF = (1, 3, 5)
 NAMES = ("ON A", "OFF B", "ON A", "OFF C", "ON A", "OFF D")
+STEEPEST = 0.5  # columns per row, in either direction: the steepest needles of samples
 _REVERSED = (4, 3, 2, 1, 0, 5)  # time-reversed, except that the last OFF panel stays last
 
 

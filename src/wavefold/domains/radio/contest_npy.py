@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError
 from wavefold.core.progress import Progress
+from wavefold.core.registry import later
 from wavefold.data.bundles import natural
 from wavefold.data.csv_text import missing, one_named, read_words
 from wavefold.data.dataset import Floats, Ints, Strings, check_ids
@@ -31,6 +32,11 @@ from wavefold.data.other_kinds import unread_kind
 from wavefold.data.table import Table, label_words
 from wavefold.domains.radio.cadence import PANELS
 from wavefold.domains.radio.contest_files import END, SUBMISSION, Parts, npy_names, parts_of
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = later("torch")
 
 LABELS = ("target", "label", "type")  # label columns; the first one present is used
 EXPECTED = "expected train_labels.csv (id,target) beside train/<first character>/<id>.npy, a folder of .npy files, or one .npy"

@@ -19,10 +19,12 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
+from wavefold.core.registry import later
 from wavefold.data.dataset import Floats, Ints
 from wavefold.domains.radio.track_sums import best_drifts, groups, plan_of
+
+ndimage = later("scipy.ndimage")
 
 Doubles = NDArray[np.float64]
 
@@ -175,7 +177,7 @@ def _without_structure(values: Floats) -> Floats:
     means = values.clip(-_CLIP, _CLIP).mean(axis=0)
     if np.median(np.abs(means)) * 1.4826 * math.sqrt(len(values)) < _STRUCTURED:
         return values
-    values = values - median_filter(means, min(_WIDE, len(means) // 4 * 2 + 1), mode="nearest")
+    values = values - ndimage.median_filter(means, min(_WIDE, len(means) // 4 * 2 + 1), mode="nearest")
     mild = float(np.median(np.abs(values))) * 1.4826 or 1.0
     cut = values.clip(-_MILD * mild, _MILD * mild)
     values -= cut.mean(axis=1, keepdims=True)

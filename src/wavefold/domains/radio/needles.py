@@ -17,11 +17,10 @@ from torch import Tensor
 
 from wavefold.core import random
 from wavefold.core.onnx_ops import lower_median
-from wavefold.domains.radio.cadence import ON, PANELS
+from wavefold.domains.radio.cadence import ON, PANELS, STEEPEST
 
 FAMILIES = ("linear", "squiggle", "sine", "pulsed")
 WEAKEST, STRONGEST = 0.3, 12.0  # residual standard deviations per pixel, log-uniform
-STEEPEST = 0.5  # bins per row, in either direction
 _BLEED = 0.035  # share of a needle's height in adjacent columns; real ones have 2 to 5 %
 _PARTIAL = 0.3  # share of needles that start late or end early
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from wavefold.core.distributed import whole
 from wavefold.core.errors import UserError
 from wavefold.core.onnx_ops import eigh, orthonormal
-from wavefold.domains.radio.cadence import OFF, ON, PANELS
-from wavefold.domains.radio.needles import STEEPEST, residual
+from wavefold.domains.radio.cadence import OFF, ON, PANELS, STEEPEST
+from wavefold.domains.radio.needles import residual
 from wavefold.models.layers import drop, need_least, one_logit
 
 _STRETCH = 16  # rows per short line sum

@@ -22,7 +22,7 @@ from wavefold.core.progress import Progress
 from wavefold.core.records import RunInfo
 from wavefold.data.dataset import Floats
 from wavefold.data.lazy import Lazy
-from wavefold.domains.radio.cadence import ON, PANELS
+from wavefold.domains.radio.cadence import ON, PANELS, STEEPEST
 from wavefold.domains.radio.candidates import Candidate, write_candidates
 from wavefold.domains.radio.line_search import (
     COARSE,
@@ -40,7 +40,6 @@ from wavefold.domains.radio.line_search import (
     unclipped,
     without,
 )
-from wavefold.domains.radio.needles import STEEPEST
 from wavefold.domains.radio.night import cadences_of, expanded, read_mask
 from wavefold.domains.radio.observation import Observation, cut_windows, open_observation, write_scan
 from wavefold.domains.radio.picture import Axes, Track, draw_cadence
@@ -52,7 +51,7 @@ Log = Callable[[str], None]
 DRIFT = 4.0  # Hz/s, either way
 FALSE_ALARMS = 0.1  # an observation
 PICTURES = 50
-_STRETCH = 1 << 16  # channels searched at a time
+_STRETCH = 1 << 15  # channels searched at a time
 _FEW = 200  # drift numbers up to which all channels tell the noise, not one stretch in four, and fewer lines are refined
 _MOST = 100_000  # drift numbers that are searched
 _FAINTEST = 4.0  # S/N below which nothing is a line

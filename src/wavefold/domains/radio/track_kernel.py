@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from wavefold.core.compiled import numba
 from wavefold.data.dataset import Floats, Ints
-from wavefold.models.kernel_counts import numba
 
 _BLOCK = 1024  # start channels at a time, so that all sums of a group stay in the processor's cache
 

@@ -11,14 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from wavefold.core.compiled import has_gpu_driver, has_numba
 from wavefold.core.registry import later
 from wavefold.data.dataset import Floats, Ints
-from wavefold.models.kernels import has_numba
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = later("torch")
 
 track_kernel = later("wavefold.domains.radio.track_kernel")  # needs Numba
 
@@ -107,7 +112,7 @@ def best_drifts(rows: Floats, pad: int, plans: Sequence[Plan], best: Floats, whi
 
     rows: (P, T, F + 2 pad), zeros or neighbours outside. By compiled code where Numba is installed, else by torch.
     """
-    if torch.cuda.is_available() or not has_numba():
+    if not has_numba() or (has_gpu_driver() and torch.cuda.is_available()):
         _by_torch(rows, pad, plans, best, which)
         return
     for plan in plans:
