@@ -25,17 +25,21 @@ else
 	$(BIN)/wavefold predict demo/run demo/data --out demo/submission.csv
 endif
 
+# compiled modules are kept, which some environments turn off: the tests start hundreds of processes
+test test-all: export PYTHONDONTWRITEBYTECODE =
+test test-all: export OMP_WAIT_POLICY = passive
+test test-all: export OMP_NUM_THREADS = 1
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 	$(BIN)/mypy
-	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # also what takes long: clusters that die, stop and fill their disks
 test-all: .venv/installed
-	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "slow or not slow"
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "slow or not slow"
 
 # what to run before a commit: mends what can be mended
 check: .venv/installed

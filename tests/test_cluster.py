@@ -213,7 +213,7 @@ def test_stopped_by_ctrl_c_the_workers_have_saved_their_states(sources, in_turn,
 )
 def test_a_cluster_that_is_not_there(sources, tmp_path, monkeypatch, name, line):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("wavefold.cluster.client._ANSWER", 0.5)
+    monkeypatch.setattr("wavefold.cluster.connection._ANSWER", 0.5)
     (tmp_path / "bad.json").write_text("[]")
     (tmp_path / "run").mkdir()
     with pytest.raises(UserError) as caught:

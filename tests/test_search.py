@@ -16,12 +16,14 @@ from wavefold.core.errors import DataError, UserError
 from wavefold.core.records import Identity, RunInfo
 from wavefold.domains.radio import track_sums
 from wavefold.domains.radio.cadence import ON
+from wavefold.domains.radio.candidate_files import draw_candidates
 from wavefold.domains.radio.candidates import Candidate, write_candidates
 from wavefold.domains.radio.filterbank import Header
+from wavefold.domains.radio.found import candidates_of
 from wavefold.domains.radio.line_search import apart, clock_of, find, noise_of, residuals
 from wavefold.domains.radio.observation import open_observation, open_scan, write_observation, write_scan
 from wavefold.domains.radio.picture import Track, draw_cadence
-from wavefold.domains.radio.search import candidates_of, check_scans, draw_candidates, scores_of, search_observation
+from wavefold.domains.radio.search import check_scans, scores_of, search_observation
 from wavefold.domains.radio.track_sums import best_drifts, groups, plan_of
 from wavefold.recipe import Recipe
 
@@ -207,7 +209,7 @@ def test_the_same_search_gives_the_same_bytes_from_either_kind_of_file(found, ob
 
 
 def test_stretches_give_what_the_whole_gives(found, observation, monkeypatch):
-    monkeypatch.setattr("wavefold.domains.radio.search._STRETCH", 130)
+    monkeypatch.setattr("wavefold.domains.radio.stretch._STRETCH", 130)
     parts = search_observation(observation, drift=0.1, warn=lambda line: None)
     assert [pair[0] for pair in in_order(parts)] == pytest.approx([pair[0] for pair in in_order(found)], abs=0.5)
 
@@ -262,7 +264,7 @@ def test_a_drifting_line_that_is_in_off_as_well_is_left_out_and_told(tmp_path, s
 
 def test_a_bright_line_whose_middle_is_beside_its_stretch_is_found_once(tmp_path, monkeypatch):
     """Its channel moves over the edge when it is refined, or it is beyond the limit."""
-    monkeypatch.setattr("wavefold.domains.radio.search._STRETCH", 128)
+    monkeypatch.setattr("wavefold.domains.radio.stretch._STRETCH", 128)
     for channel, drift in ((126.0, 0.03), (100.0, 0.8), (129.5, -0.02)):
         scans = open_observation(observe(tmp_path / str(channel), ((channel, drift),)), 0)
         found = search_observation(scans, drift=0.5 * HZ_S, warn=lambda line: None)

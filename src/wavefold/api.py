@@ -35,13 +35,16 @@ from wavefold.data.pack import pack as pack_samples
 from wavefold.data.read_samples import How
 from wavefold.data.sources import files_read
 from wavefold.data.table_files import check_suffix
-from wavefold.domains.base import all_domains, domain_of
+from wavefold.domains.base import Candidate, all_domains, domain_of
 from wavefold.recipe import Recipe
+from wavefold.reports.candidates_page import write_candidates_page
 from wavefold.reports.page import write_page
 from wavefold.reports.score_table import score_rows
 
 if TYPE_CHECKING:
-    from wavefold.cluster import client as clusters
+    from wavefold.cluster import client as leader
+    from wavefold.cluster import connection as clusters
+    from wavefold.cluster import each as on_workers
     from wavefold.core import device, distributed
     from wavefold.serving import app as server
     from wavefold.tasks import base as tasks
@@ -50,7 +53,9 @@ if TYPE_CHECKING:
     from wavefold.tasks.samples import inference
     from wavefold.tuning import trials as tuning
 else:  # what imports torch, which takes a second and 200 MB: a verb loads what it uses
-    clusters, server, tuning = later("wavefold.cluster.client"), later("wavefold.serving.app"), later("wavefold.tuning.trials")
+    leader, clusters = later("wavefold.cluster.client"), later("wavefold.cluster.connection")
+    on_workers = later("wavefold.cluster.each")
+    server, tuning = later("wavefold.serving.app"), later("wavefold.tuning.trials")
     device, distributed = later("wavefold.core.device"), later("wavefold.core.distributed")
     tasks, fitting = later("wavefold.tasks.base"), later("wavefold.tasks.units")
     inference = later("wavefold.tasks.samples.inference")
@@ -248,7 +253,7 @@ def _train(recipe: Recipe, data: Data, out: Path, words: _Named, *, fresh: bool,
 def _fit(cluster: clusters.Cluster | None, prepare: bool, training: Training, source: str, log: Log) -> bool:
     """Fit the units of a training here or on a cluster, or only prepare its folds; returns whether all units are fitted."""
     if cluster:
-        clusters.fit_on(cluster, training, source, log)
+        leader.fit_on(cluster, training, source, log)
     elif prepare:
         for fold in dict.fromkeys(unit.fold for unit in training.units):
             training.prepare(fold)
@@ -495,15 +500,18 @@ def _recipe_for(run: RunFolder, data: Data, skip_bad: bool) -> Recipe:
     return recipe.with_({"data.skip_bad": skip_bad, **({} if is_path(data) else {"data.layout": "auto"})})
 
 
+@stop_on_signals()
 def search(
     run: RunFolder | None,
     scans: Sequence[str],
     *,
     out: str,
+    page: str | Path = "",
     size: int = 512,
+    cluster: str = "",
     warn: Log = print,
     **how: object,
-) -> Sequence[object]:
+) -> Sequence[Candidate]:
     """Search the six scans of a cadence, filterbank files in time order, for lines; writes them to `out`, best first.
 
     run: is asked for its probability that a line is a needle, which stands beside it; None to search without. warn: receives
@@ -511,28 +519,56 @@ def search(
     false_alarms (candidates of noise to expect at most, .1), threshold (minimum probability, 0), on (source name of the ON
     scans), pictures and cutouts (in folders `<stem of out>_pictures` and so on), mask (a CSV of frequencies to leave out),
     product (of several polarisations, "1" for the first, and so on, or "sum" for the first two), ignore_names (search although
-    source names contradict the order of the scans). More than six scans, or a pattern: every cadence among them.
+    source names contradict the order of the scans). More than six scans, or a pattern: every cadence among them. page: an .html
+    file to look through the candidates, with pictures, and to say which are needles; the folder `<stem of out>_windows` then
+    holds windows to learn from. cluster: as in `train`; its workers search parts of the scans. The same call goes on where the
+    last one stopped.
     """
     check_suffix(out)
     _check_out(out, scans, run)
+    pictures = dict[str, bytes]()
+    if page:
+        _check_page(Path(page))
+        _check_out(page, scans, run)
+        if out == "-":
+            raise UserError(f"{page}: a page needs files beside the candidates; give --out a file name")
+        how["show"] = pictures.__setitem__
+    searching = _searching(run, size)
+    with (
+        _disk_errors(Path(out), "repeat the same command to go on"),
+        clusters.connected(cluster) if cluster else nullcontext() as found,
+    ):
+        if found:
+            scans, how["each"] = [str(Path(scan).expanduser().absolute()) for scan in scans], on_workers.EachOn(found, warn)
+        rows = searching(scans, out=out, warn=warn, **how)
+        if page:
+            write_candidates_page(page, rows, pictures, out=out, labels=_beside(out, "windows") / "train_labels.csv")
+    return rows
+
+
+def _beside(out: str, what: str) -> Path:
+    """A folder of the candidates in a file."""
+    return Path(out).with_name(f"{Path(out).stem}_{what}")
+
+
+def _searching(run: RunFolder | None, size: int) -> Callable[..., Sequence[Candidate]]:
+    """The search of an installed domain, or of a run's, with the run's probabilities."""
     if run is None:
         searching = next((domain.search for domain in all_domains().values() if domain.search), None)
         if searching is None:
             raise UserError("no installed domain searches scans")
-        with _disk_errors(Path(out), "no partial file was left"):
-            return searching(None, None, scans, out=out, warn=warn, **how)
+        return partial(searching, None, None)
     domain, metadata = domain_of(tasks.recipe_of(run).data.simulator), run.metadata
     if domain.search is None:
-        raise UserError(f"{run.folder}: a run of {domain.words.sample[1]} takes one file or folder; got {len(scans)}")
+        raise UserError(f"{run.folder}: a run of {domain.words.sample[1]} takes one file or folder, not scans")
     _ = run.scores
 
     def predict_windows(windows: Lazy) -> NDArray[np.float64]:
         ids = np.arange(len(windows)).astype(np.str_)
         return inference.predictions_for(run, Dataset(windows, ids, classes=metadata.classes, source="windows"), size)[:, -1]
 
-    with _disk_errors(Path(out), "no partial file was left"):
-        members = [member.model_dump() for member in tasks.recipe_of(run).member]
-        return domain.search(predict_windows, metadata, scans, out=out, warn=warn, members=members, **how)
+    members = [member.model_dump() for member in tasks.recipe_of(run).member]
+    return partial(domain.search, predict_windows, metadata, members=members)
 
 
 def is_scan(path: str) -> bool:

@@ -61,6 +61,7 @@ _SEARCH = (
     click.option("--mask", metavar="CSV", help="Search: frequencies to leave out, columns low_mhz and high_mhz."),
     click.option("--pictures", is_flag=True, help="Search: draw the best candidates into a folder beside the file."),
     click.option("--cutouts", is_flag=True, help="Search: save the scans around them as .fil, too."),
+    click.option("--page", metavar="HTML", help="Search: a page with the candidates' pictures, to say which are needles."),
     click.option("--product", help="Search of several polarisations: 1 for the first, and so on, or sum for the first two."),
     click.option("--ignore-names", is_flag=True, help="Search: take the scans' order, whatever their source names say."),
 )
@@ -73,7 +74,7 @@ def SEARCH(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-CLUSTER = click.option("--cluster", default="", metavar="WHERE", help="Fit on local:4, tcp://host:8786 or scheduler.json.")
+CLUSTER = click.option("--cluster", default="", metavar="WHERE", help="Work on local:4, tcp://host:8786 or scheduler.json.")
 
 
 class Words(click.Group):
@@ -328,6 +329,7 @@ def unit(run: Path, name: str, data: str) -> None:
 @click.option("--batch", type=click.IntRange(1), default=512, show_default=True, help="Samples per batch.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="For a search: the lowest probability to list.  [default: 0]")
 @SEARCH
+@CLUSTER
 @SKIP_BAD
 def predict(
     run: Path,
@@ -348,7 +350,7 @@ def predict(
     if len(data) > 1 or api.is_scan(data[0]):
         _search(api.open_run(run), data, out, named, size=batch)
         return
-    if alien := next((name for name, used in named.items() if used not in (None, False)), ""):
+    if alien := next((name for name, used in named.items() if used not in (None, False, "")), ""):
         option = f"--{alien.replace('_', '-')}"
         raise UserError(f"{option}: applies only to a search of six scans (.h5 or .fil); DATA is a file or folder of samples")
     count = api.predict_file(api.open_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
@@ -359,6 +361,7 @@ def predict(
 @click.argument("scans", nargs=-1, required=True, type=Source())
 @click.option("--out", required=True, help="Candidates: .csv, .xlsx, .parquet or .npz; - for standard output.")
 @SEARCH
+@CLUSTER
 def search(scans: tuple[str, ...], out: str, **how: float | str | bool | None) -> None:
     """Search the six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in time order) for lines that are in ON only.
 

@@ -6,126 +6,28 @@ from the unit's checkpoint. Errors are one line, and whatever happens, what is f
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import pkgutil
-import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from wavefold.cluster.dask import Client, Future, dask, distributed
+from wavefold.cluster.connection import POLL, RESUME, RETRIES, Cluster, first_line, wait_for_workers, wrong_versions
+from wavefold.cluster.dask import Future, distributed
 from wavefold.cluster.worker import Order, Outcome, problem_of, run_unit, stop
 from wavefold.core import version
 from wavefold.core.device import thread_counts
 from wavefold.core.errors import UserError, plural
 from wavefold.core.interrupt import Interrupted, signals_wait, stop_if_asked
-from wavefold.core.logs import logs_from
-from wavefold.core.process import process_count
 from wavefold.core.progress import Progress
 from wavefold.tasks.base import Training, Unit
 from wavefold.tasks.units import PREPARE, work_of
 
 Log = Callable[[str], None]
 
-_POLL = 0.1  # seconds
 _ARRIVALS = 2.0  # seconds between looks for workers that have joined
-_ANSWER = 10.0  # seconds for a scheduler to answer
 _GRACE = 60.0  # seconds for units to save their state when they are asked to stop
 _SHARED = 60.0  # seconds after which a shared disk shows what another machine wrote: NFS keeps what it knows for so long
-_RETRIES = 2
-_FORMS = "local:4, tcp://host:8786, tls://host:8786 or a scheduler's .json file"
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A connection to a Dask cluster, and how it was named."""
-
-    client: Client
-    name: str
-
-
-@contextmanager
-def connected(name: str) -> Iterator[Cluster]:
-    """Connect to a cluster, or start one of local processes; UserError if the name is none or no scheduler answers.
-
-    name: local:N, the scheduler's address, or the .json file that it writes. Local processes end with the block.
-    """
-    if process_count() > 1:
-        raise UserError("--cluster: not with torchrun, whose processes share one training; use one of the two")
-    address = _address(name)
-    with ExitStack() as stack:
-        stack.enter_context(logs_from(logging.CRITICAL, ("distributed", "tornado")))  # the leader says what matters
-        target = stack.enter_context(_local(int(address.removeprefix("local:")))) if address.startswith("local:") else address
-        try:
-            client: Client = distributed.Client(target, timeout=_ANSWER, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise UserError(f"{name}: no Dask scheduler answers there ({_first_line(error)}); {_START}") from None
-        stack.callback(client.close)
-        yield Cluster(client, name)
-
-
-_START = "start one with `dask scheduler`, or use --cluster local:2"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0].strip() or type(error).__name__
-
-
-def _address(name: str) -> str:
-    """The address that a name stands for; UserError if it has no known form, or its file is missing or damaged."""
-    if name.startswith("local:"):
-        if not name.removeprefix("local:").isdecimal() or int(name.removeprefix("local:")) < 1:
-            raise UserError(f"--cluster {name}: expected a number of processes, such as local:4")
-        return name
-    if name.endswith(".json"):
-        try:
-            return str(json.loads(Path(name).read_text(encoding="utf-8"))["address"])
-        except OSError as error:
-            raise UserError(f"{name}: {error.strerror}; `dask scheduler --scheduler-file {name}` writes it") from None
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{name}: names no scheduler; `dask scheduler --scheduler-file {name}` writes it anew") from None
-    if "://" not in name:
-        raise UserError(f"--cluster {name}: expected {_FORMS}")
-    return name
-
-
-@contextmanager
-def _local(count: int) -> Iterator[object]:
-    """A scheduler and so many workers on this machine, each a process with this one's environment and one unit at a time."""
-    before = dict(os.environ)
-    # Dask would set OMP_NUM_THREADS to 1 here and in the workers, and forbid them processes of their own
-    settings = {"distributed.nanny.pre-spawn-environ": {}, "distributed.worker.daemon": False}
-    options = {"memory_limit": 0, "silence_logs": logging.CRITICAL, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
-    with dask.config.set(settings):
-        with _ctrl_c_is_ours():
-            cluster = distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None, **options)
-        os.environ.clear()
-        os.environ.update(before)
-        try:
-            yield cluster
-        finally:
-            cluster.close()
-
-
-@contextmanager
-def _ctrl_c_is_ours() -> Iterator[None]:
-    """Keep Ctrl-C from threads that begin in the block and from processes that these start, now or later: workers, which the
-    leader asks to stop."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # started later, for the first worker, it would let the signal through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def fit_on(
@@ -172,7 +74,7 @@ class _Leader:
 
     def __init__(self, cluster: Cluster, training: Training, order: Order, log: Log, watch: Callable[[], None] | None) -> None:
         self._watch = watch or self._show
-        self._client, self._name = cluster.client, cluster.name
+        self._cluster, self._client, self._name = cluster, cluster.client, cluster.name
         self._training, self._order, self._log = training, order, log
         self._done = {unit.name for unit in training.units if unit.done}
         self._known: dict[str, str] = {}  # worker's address -> why it cannot take part, "" if it can
@@ -200,7 +102,7 @@ class _Leader:
                 while self._flying:
                     stop_if_asked()
                     self._look()
-                    time.sleep(_POLL)
+                    time.sleep(POLL)
         except BaseException as error:
             still = self._halt()
             if isinstance(error, Interrupted) and still:
@@ -229,7 +131,7 @@ class _Leader:
         only = {"workers": list(workers)} if workers else {}
         key = f"{name}-{self._order.token}-{self._sent}"
         self._only[name] = set(workers)
-        self._flying[name] = self._client.submit(run_unit, self._order, name, key=key, pure=False, retries=_RETRIES, **only)
+        self._flying[name] = self._client.submit(run_unit, self._order, name, key=key, pure=False, retries=RETRIES, **only)
 
     def _free(self, name: str) -> None:
         """Hand a task over anew if the only workers that may take it are gone."""
@@ -253,7 +155,7 @@ class _Leader:
     def _end(self, name: str, future: Future) -> None:
         """Take what came of a task: go on, try again, or raise its error."""
         if future.status in ("cancelled", "lost"):
-            raise UserError(f"{self._name}: the scheduler is gone; what is fitted is saved: {_RESUME}")
+            raise UserError(f"{self._name}: the scheduler is gone; what is fitted is saved: {RESUME}")
         if future.status == "error":
             raise self._error_of(name, future.exception())
         outcome = future.result()
@@ -265,7 +167,7 @@ class _Leader:
         elif outcome.error is not None:
             self._again(name, outcome.worker, outcome.error)
         elif not outcome.folder:
-            raise UserError(f"{name}: was stopped on worker {outcome.worker}; {_RESUME}")
+            raise UserError(f"{name}: was stopped on worker {outcome.worker}; {RESUME}")
         else:
             self._check_there(name, outcome)
 
@@ -278,7 +180,7 @@ class _Leader:
             if time.monotonic() > until:
                 raise UserError(f"worker {outcome.worker} has written {path}, but it is not seen here: the disk is not shared")
             stop_if_asked()
-            time.sleep(_POLL)
+            time.sleep(POLL)
         if what != PREPARE:
             self._done.add(name)
         else:
@@ -287,10 +189,10 @@ class _Leader:
     def _again(self, name: str, worker: str, error: UserError | OSError) -> None:
         """Hand a failed unit to another worker if there is one; raise its error when it has failed too often."""
         self._failed[name] = self._failed.get(name, 0) + 1
-        if isinstance(error, OSError) and self._failed[name] > _RETRIES:
-            why = error.strerror or _first_line(error)
-            raise UserError(f"worker {worker}: {error.filename or self._folder_of(name)}: {why}; mend this, then {_RESUME}")
-        if self._failed[name] > _RETRIES or (isinstance(error, UserError) and not self._known.get(worker)):
+        if isinstance(error, OSError) and self._failed[name] > RETRIES:
+            why = error.strerror or first_line(error)
+            raise UserError(f"worker {worker}: {error.filename or self._folder_of(name)}: {why}; mend this, then {RESUME}")
+        if self._failed[name] > RETRIES or (isinstance(error, UserError) and not self._known.get(worker)):
             raise error
         others = [address for address in self._client.nthreads() if address != worker and not self._known.get(address)]
         self._submit(name, others)
@@ -300,30 +202,15 @@ class _Leader:
 
     def _error_of(self, name: str, error: BaseException) -> BaseException:
         if isinstance(error, distributed.KilledWorker):
-            return UserError(f"{name}: the workers that fitted it died one after another, perhaps for memory; {_RESUME}")
+            return UserError(f"{name}: the workers that fitted it died one after another, perhaps for memory; {RESUME}")
         if isinstance(error, ImportError):
-            return UserError(f"{name}: a worker cannot import wavefold ({_first_line(error)}); install it there; {_RESUME}")
+            return UserError(f"{name}: a worker cannot import wavefold ({first_line(error)}); install it there; {RESUME}")
         return error
 
     def _meet_workers(self) -> None:
         """Wait for the first worker; UserError if any that is there cannot take part."""
-        said = False
-        while not self._client.nthreads():
-            if not said:
-                self._log(f"{self._name}: waiting for a worker; start one with `dask worker {self._name} --nthreads 1`")
-            said = True
-            stop_if_asked()
-            time.sleep(_POLL)
-        self._check_scheduler()
+        wait_for_workers(self._cluster, self._log)
         self._check_new(_refuse)
-
-    def _check_scheduler(self) -> None:
-        try:
-            there = self._client.run_on_scheduler(pkgutil.resolve_name, _VERSION)
-        except (ImportError, AttributeError):
-            raise UserError(f"{self._name}: the scheduler has no wavefold; start it where wavefold is installed") from None
-        if there != self._order.version:
-            raise UserError(f"{self._name}: the scheduler has wavefold {there} instead of {self._order.version}")
 
     def _check_new(self, tell: Callable[[str, str], None]) -> None:
         """Check the workers that have joined since the last time; `tell` gets each one's address and problem."""
@@ -332,7 +219,7 @@ class _Leader:
         new = [address for address in threads if address not in self._known]
         if not new:
             return
-        found = self._versions(new)
+        found = wrong_versions(self._client, new)
         well = [address for address in new if not found[address]]
         answers = self._client.run(problem_of, self._order, workers=well, on_error="return") if well else {}
         found |= {address: _words(answer) for address, answer in answers.items()}
@@ -341,11 +228,6 @@ class _Leader:
             self._known[address] = found[address] or (many if threads[address] > 1 else "")
             if self._known[address]:
                 tell(address, self._known[address])
-
-    def _versions(self, workers: list[str]) -> dict[str, str]:
-        """By worker, what is wrong with its wavefold; asked in a way that needs none there."""
-        answers = self._client.run(pkgutil.resolve_name, _VERSION, workers=workers, on_error="return")
-        return {worker: _wrong(answers.get(worker), self._order.version) for worker in workers}
 
     def _hear(self, event: tuple[float, object]) -> None:
         """Take a message of a worker on its unit's progress."""
@@ -370,34 +252,22 @@ class _Leader:
             self._client.run(stop, self._order.token, on_error="return")
             until = time.monotonic() + _GRACE
             while any(future.status == "pending" for future in self._flying.values()) and time.monotonic() < until:
-                time.sleep(_POLL)
+                time.sleep(POLL)
         left = [future for future in self._flying.values() if future.status == "pending"]
         with suppress(Exception):
             self._client.cancel(left)
         return len(left)
 
 
-_RESUME = "repeat the same command to resume"
-_VERSION = "wavefold.core.version:__version__"
-
-
 def _refuse(worker: str, problem: str) -> None:
     raise UserError(f"worker {worker} {problem}")
-
-
-def _wrong(answer: object, wanted: str) -> str:
-    if isinstance(answer, ImportError | AttributeError):
-        return "has no wavefold; install it there"
-    if isinstance(answer, str) and answer != wanted:
-        return f"has wavefold {answer} instead of {wanted}; install that version there"
-    return "" if isinstance(answer, str) else f"does not answer ({answer})"
 
 
 def _words(answer: object) -> str:
     return (
         answer
         if isinstance(answer, str)
-        else f"cannot take part ({_first_line(answer)})"
+        else f"cannot take part ({first_line(answer)})"
         if isinstance(answer, BaseException)
         else ""
     )

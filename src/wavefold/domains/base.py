@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wavefold.core.errors import UserError
 from wavefold.core.registry import installed_domains
@@ -19,7 +19,22 @@ from wavefold.plots.signal_charts import draw_explanations, draw_samples
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Search = Callable[..., Sequence[object]]  # (predict or None, metadata or None, files, *, out, warn, and what its command asks)
+
+class Candidate(Protocol):
+    """What a search lists: a dataclass whose fields are the columns of the list."""
+
+    @property
+    def id(self) -> str:
+        """Its name, the only one of this list."""
+
+    @property
+    def label_row(self) -> Mapping[str, str]:
+        """What stands beside a person's verdict in a CSV of labels: `id`, and columns such as the group."""
+
+
+Search = Callable[
+    ..., Sequence[Candidate]
+]  # (predict or None, metadata or None, files, *, out, warn, and what its command asks)
 DrawSamples = Callable[[Floats, Sequence[str], Axis, Sequence[int] | None], Figure]
 DrawExplanations = Callable[[Floats, Mapping[str, Floats], Sequence[str], Axis], list[tuple[str, Figure]]]
 

@@ -13,12 +13,13 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 
 from wavefold.core.errors import DataError
+from wavefold.core.registry import later
 from wavefold.ensemble.parts import Calibration, State, Values
+
+optimize, special = later("scipy.optimize"), later("scipy.special")
 
 _SMALLEST = 1e-12  # minimum probability before taking its logarithm
 _LOWEST, _HIGHEST = 0.05, 20.0  # range of temperatures; beyond it the fit follows single samples
@@ -69,15 +70,15 @@ class Temperature:
         targets = (1 - spread) * np.eye(logs.shape[1])[numbers] + spread / logs.shape[1]
 
         def loss(log_temperature: float) -> float:
-            return -float((targets * log_softmax(logs / math.exp(log_temperature), axis=1)).sum(axis=1).mean())
+            return -float((targets * special.log_softmax(logs / math.exp(log_temperature), axis=1)).sum(axis=1).mean())
 
         ends = (math.log(_LOWEST), math.log(_HIGHEST))
-        self.temperature = math.exp(minimize_scalar(loss, bounds=ends, method="bounded").x)
+        self.temperature = math.exp(optimize.minimize_scalar(loss, bounds=ends, method="bounded").x)
         return self
 
     def apply(self, probabilities: ArrayLike) -> Values:
         """The calibrated probabilities, (sample, class)."""
-        return softmax(_logs(probabilities) / self.temperature, axis=1)  # type: ignore[no-any-return]  # scipy has no types
+        return special.softmax(_logs(probabilities) / self.temperature, axis=1)  # type: ignore[no-any-return]  # scipy has no types
 
     def state(self) -> dict[str, Values]:
         """The state: temperature (1,)."""

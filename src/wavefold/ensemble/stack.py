@@ -18,13 +18,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.registry import later
 from wavefold.data.dataset import Ints
 from wavefold.ensemble.parts import State, Values
+
+special = later("scipy.special")
 
 exceptions, linear_model = later("sklearn.exceptions"), later("sklearn.linear_model")
 
@@ -67,7 +68,7 @@ class StackNet:
         """(sample, class) from member_scores (member, sample, class)."""
         with torch.inference_mode():
             logits = _known(self._net)(_side_by_side(np.asarray(member_scores, np.float64)))
-        return softmax(logits.double().numpy(), axis=1)  # type: ignore[no-any-return]  # scipy has no types
+        return special.softmax(logits.double().numpy(), axis=1)  # type: ignore[no-any-return]  # scipy has no types
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """The net's parameters by name."""
@@ -128,7 +129,7 @@ class StackLogistic:
     def probabilities(self, member_scores: ArrayLike) -> Values:
         """(sample, class) from member_scores (member, sample, class)."""
         inputs = _log_side_by_side(np.asarray(member_scores, np.float64))
-        return softmax(inputs @ self._weights + self._bias, axis=1)  # type: ignore[no-any-return]  # scipy has no types
+        return special.softmax(inputs @ self._weights + self._bias, axis=1)  # type: ignore[no-any-return]  # scipy has no types
 
     def state(self) -> dict[str, Values]:
         """weights (members * classes, class) and bias (class,)."""
@@ -149,7 +150,7 @@ class StackLogistic:
         for part in range(self.folds):
             held = parts == part
             weights, bias = _logistic(inputs[~held], labels[~held], classes, strength)
-            logs = log_softmax(inputs[held] @ weights + bias, axis=1)
+            logs = special.log_softmax(inputs[held] @ weights + bias, axis=1)
             total -= np.maximum(logs[np.arange(held.sum()), labels[held]], math.log(_SMALLEST)).sum()
         return total
 

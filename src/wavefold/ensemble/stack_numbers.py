@@ -13,10 +13,12 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.optimize import nnls
 from torch import Tensor, nn
 
+from wavefold.core.registry import later
 from wavefold.ensemble.parts import State, Values
+
+optimize = later("scipy.optimize")
 
 _FEWEST = 20  # rows for each target, below which all members count the same
 _SUM = 1e3  # how much the sum of the weights counts, in units of the members' own values
@@ -79,5 +81,5 @@ def _weights(means: Values, truth: Values) -> Values:
     centre, size = truth[known].mean(), truth[known].std() or 1.0
     rows, wanted = (means[known] - centre) / size, (truth[known] - centre) / size
     heavy = _SUM * np.sqrt(known.sum())
-    found = nnls(np.vstack([rows, np.full(members, heavy)]), np.append(wanted, heavy))[0]
+    found = optimize.nnls(np.vstack([rows, np.full(members, heavy)]), np.append(wanted, heavy))[0]
     return np.asarray(found / found.sum() if found.sum() > 0 else np.full(members, 1 / members))

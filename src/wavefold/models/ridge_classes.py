@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 from torch import Tensor
 
+from wavefold.core.registry import later
 from wavefold.data.dataset import Floats, Ints
 from wavefold.models.linear import LinearHead, standardise
 from wavefold.models.ridge import LEAST_SPARE, STRENGTHS, decompose, transposed_product
+
+optimize, special = later("scipy.optimize"), later("scipy.special")
 
 SCALES = 1.0, 0.5, 0.25  # of features of a second kind, which are tried
 _SHARPEST = 7.0  # logarithms of the factors between which the softmax is fitted
@@ -98,7 +99,7 @@ def _sharpness(scores: Reals, labels: Ints, shares: Reals) -> tuple[float, float
 
     def loss(logarithm: float) -> float:
         factor = math.exp(logarithm)
-        return float(((logsumexp(factor * scores, axis=1) - factor * aim) * shares).mean())
+        return float(((special.logsumexp(factor * scores, axis=1) - factor * aim) * shares).mean())
 
-    found = minimize_scalar(loss, bounds=(_FLATTEST, _SHARPEST), method="bounded", options={"xatol": 1e-3})
+    found = optimize.minimize_scalar(loss, bounds=(_FLATTEST, _SHARPEST), method="bounded", options={"xatol": 1e-3})
     return math.exp(found.x), float(found.fun)

@@ -87,15 +87,15 @@ def write_page(path: str | Path, page: Page) -> None:
 def page_html(page: Page) -> str:
     """Return a page as one self-contained HTML document."""
     drawn, arrays = _drawn(page), _Arrays()
-    specs = [_script_json(arrays.beside(figure.spec)) for figure in drawn]
-    scripts = [plotly_script(), _template("page.js")] if drawn else [_template("page.js")]
-    return _TEMPLATES.get_template("page.html").render(
+    specs = [script_json(arrays.beside(figure.spec)) for figure in drawn]
+    scripts = [plotly_script(), template("page.js")] if drawn else [template("page.js")]
+    return TEMPLATES.get_template("page.html").render(
         page=page,
         specs=specs,
         arrays=arrays.texts,
         scripts=scripts,
         hashes=[base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts],
-        style=_template("page.css"),
+        style=template("page.css"),
     )
 
 
@@ -103,11 +103,12 @@ def _drawn(page: Page) -> list[Figure]:
     return [block for chapter in page.chapters for block in chapter.blocks if isinstance(block, Figure)]
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """The text of a file in the folder of templates."""
     return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
-def _script_json(value: object) -> str:
+def script_json(value: object) -> str:
     """JSON that cannot close a script element; null for undefined values."""
     text = json.dumps(_defined(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
@@ -192,10 +193,10 @@ def _paragraphs(text: str) -> list[str]:
     return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
-_TEMPLATES = Environment(
+TEMPLATES = Environment(
     loader=PackageLoader("wavefold.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_TEMPLATES.filters |= {
+TEMPLATES.filters |= {
     "cell_text": _cell_text,
     "paragraphs": _paragraphs,
     "number_columns": _columns,

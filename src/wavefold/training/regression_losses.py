@@ -16,11 +16,12 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from scipy.special import ndtri
 from torch import Tensor, nn
 
 from wavefold.core.errors import UserError
-from wavefold.core.registry import Table
+from wavefold.core.registry import Table, later
+
+special = later("scipy.special")
 
 _LEAST_LOG = -7.0  # smallest logarithm of a spread: a thousandth of the targets' standard deviation
 
@@ -134,7 +135,7 @@ class Quantile(RegressionLoss):
         if not 0.0 < spread < 1.0:
             raise UserError(f"spread: {spread} is out of range; expected above 0 and below 1")
         self.levels = (0.5 - spread / 2, 0.5, 0.5 + spread / 2)
-        self.deviations = 2 * float(ndtri(self.levels[2]))  # standard deviations between the outer two, of a Gaussian
+        self.deviations = 2 * float(special.ndtri(self.levels[2]))  # standard deviations between the outer two, of a Gaussian
 
     def entries(self, parts: Tensor, targets: Tensor) -> Tensor:
         """Pinball losses, (N, T)."""

@@ -13,11 +13,13 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from scipy.special import betaincinv
 from torch import Tensor
 
 from wavefold.core import random
 from wavefold.core.errors import UserError
+from wavefold.core.registry import later
+
+special = later("scipy.special")
 
 Pair = tuple[Tensor, Tensor]  # signals, targets
 
@@ -70,7 +72,7 @@ class Mixup:
     def _weights(self, key: int, samples: Tensor) -> Tensor:
         """The weight of each sample in its mixture, (N, 1); 1 for samples that are not mixed."""
         drawn = random.uniform(key, samples, 2)
-        beta = torch.from_numpy(betaincinv(self.alpha, self.alpha, drawn[:, :1].double().numpy(force=True)))
+        beta = torch.from_numpy(special.betaincinv(self.alpha, self.alpha, drawn[:, :1].double().numpy(force=True)))
         return torch.where(drawn[:, 1:] < self.share, beta.to(drawn), 1.0)
 
 

@@ -11,7 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavefold.cluster.client import Cluster, fit_on
+from wavefold.cluster.client import fit_on
+from wavefold.cluster.connection import Cluster
 from wavefold.core.errors import UserError, listed, plural
 from wavefold.core.files import write_text
 from wavefold.core.interrupt import signals_wait, stop_if_asked

@@ -41,6 +41,14 @@ class Candidate:
     also_off: int  # other cadences of the same search with interference within 500 Hz
     source: str  # name of the ON scans' source
     first_scan: str  # file
+    id: str  # first scan, frequency and drift
+
+    @property
+    def label_row(self) -> dict[str, str]:
+        """What stands beside a verdict in a CSV of labels. Lines within 10 kHz of one cadence share a background."""
+        background = f"{Path(self.first_scan).stem}_{self.frequency_mhz:.2f}"
+        told = {"frequency_mhz": f"{self.frequency_mhz:.7f}", "drift_hz_s": f"{self.drift_hz_s:.6f}", "snr": f"{self.snr:.2f}"}
+        return {"id": self.id, "background": background, **told}
 
 
 Columns = Mapping[str, NDArray[np.generic]]

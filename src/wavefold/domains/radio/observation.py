@@ -179,6 +179,13 @@ def cut_windows(panels: Floats, starts: Ints, width: int) -> Floats:
     return windows
 
 
+def filled(power: Floats) -> Floats:
+    """Power (panel, time, channel) with each panel's mean for values that are not finite."""
+    there = np.isfinite(power)
+    means = np.where(there, power, 0).sum(axis=(1, 2), keepdims=True) / np.maximum(there.sum(axis=(1, 2), keepdims=True), 1)
+    return np.where(there, power, means).astype(np.float32)
+
+
 def _check_alike(first: Filterbank, other: Filterbank) -> None:
     """Raise DataError unless two scans have the same rows, channels and steps."""
     pairs = [("rows", first.shape[0], other.shape[0]), ("channels", first.shape[1], other.shape[1])]
