@@ -410,7 +410,27 @@ def test_scans_that_a_run_cannot_search_are_one_line(observation, metadata, kind
 
 def candidate(frequency, channel):
     return Candidate(
-        frequency, -0.25, 31.5, 1.5e-7, np.nan, 18.0, 0.1, 19.0, 0.2, 17.5, 0.3, 2.8, 3, channel, 0, 4.0, 6.5, 1, "STAR", "a.h5"
+        frequency,
+        -0.25,
+        31.5,
+        1.5e-7,
+        np.nan,
+        18.0,
+        0.1,
+        19.0,
+        0.2,
+        17.5,
+        0.3,
+        2.8,
+        3,
+        channel,
+        0,
+        4.0,
+        6.5,
+        1,
+        "STAR",
+        "a.h5",
+        f"a_{frequency}",
     )
 
 
@@ -420,9 +440,9 @@ def test_candidates_as_files(tmp_path, capsysbinary):
     text = (tmp_path / "a.csv").read_text()
     assert text.splitlines() == [
         "frequency_mhz,drift_hz_s,snr,false_alarms,score,snr_scan1,snr_scan2,snr_scan3,snr_scan4,snr_scan5,snr_scan6,"
-        "width_hz,coarse_channel,start_channel,at_limit,searched_hz_s,least_snr,also_off,source,first_scan",
-        "8421.1234567,-0.250000,31.50,1.50e-07,0.990000,18.00,0.10,19.00,0.20,17.50,0.30,2.80,3,1234,0,4,6.50,1,STAR,a.h5",
-        "8400.0000000,-0.250000,31.50,1.50e-07,,18.00,0.10,19.00,0.20,17.50,0.30,2.80,3,0,0,4,6.50,1,STAR,a.h5",
+        "width_hz,coarse_channel,start_channel,at_limit,searched_hz_s,least_snr,also_off,source,first_scan,id",
+        "8421.1234567,-0.250000,31.50,1.50e-07,0.990000,18.00,0.10,19.00,0.20,17.50,0.30,2.80,3,1234,0,4,6.50,1,STAR,a.h5,a_8421.1234567",
+        "8400.0000000,-0.250000,31.50,1.50e-07,,18.00,0.10,19.00,0.20,17.50,0.30,2.80,3,0,0,4,6.50,1,STAR,a.h5,a_8400.0",
     ]
     write_candidates("-", rows)
     assert capsysbinary.readouterr().out.decode() == text
@@ -547,7 +567,7 @@ def test_scans_given_as_samples_are_told_the_command_that_searches_them(tmp_path
     for data in (tmp_path, tmp_path / "a.fil"):
         result = CliRunner().invoke(main, ["check", "cadence", "--data", str(data)])
         assert result.exit_code == 2
-        assert re.search(r"scans \(\.h5, \.fil\) are searched, not trained on.*: wavefold search ", result.output)
+        assert re.search(r"scans \(\.h5, \.fil, PSRFITS\) are searched, not trained on.*: wavefold search ", result.output)
     advice = CliRunner().invoke(main, ["check", "cadence", "--data", str(tmp_path)]).output.split("wavefold search ")[1]
     words = advice.strip().replace("candidates.csv", str(tmp_path / "candidates.csv"))
     assert CliRunner().invoke(main, ["search", *words.split()]).exit_code == 0

@@ -342,8 +342,8 @@ def predict(
 ) -> None:
     """Predict every sample of DATA, in order; for frames, forecast those after the last ones.
 
-    If DATA is the six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in time order), they are searched for lines as by
-    `wavefold search`, and the run's probability that it is a needle stands beside each candidate.
+    If DATA is the six scans of a cadence (.h5, .fil or PSRFITS: ON OFF ON OFF ON OFF, in time order), they are searched as by
+    `wavefold search`, and the run's probability that a line is a needle stands beside each candidate.
     """
     api = _api()
     named = {"threshold": threshold, **how}
@@ -352,7 +352,7 @@ def predict(
         return
     if alien := next((name for name, used in named.items() if used not in (None, False, "")), ""):
         option = f"--{alien.replace('_', '-')}"
-        raise UserError(f"{option}: applies only to a search of six scans (.h5 or .fil); DATA is a file or folder of samples")
+        raise UserError(f"{option}: applies only to a search of six scans; DATA is a file or folder of samples")
     count = api.predict_file(api.open_run(run), data[0], out=out, size=batch, skip_bad=skip_bad, warn=_warn)
     click.echo(f"{out}: {plural(count, 'prediction')}", err=out == "-")
 
@@ -363,12 +363,13 @@ def predict(
 @SEARCH
 @CLUSTER
 def search(scans: tuple[str, ...], out: str, **how: float | str | bool | None) -> None:
-    """Search the six scans of a cadence (.h5 or .fil: ON OFF ON OFF ON OFF, in time order) for lines that are in ON only.
+    """Search the six scans of a cadence for lines in ON only: .h5, .fil or PSRFITS, ON OFF ON OFF ON OFF in time order.
 
     The three ON scans are added along every line, of any drift up to --drift and of several widths, on the scans' own clock;
     lines that are in OFF too are left out. Of more than six scans, or of a quoted pattern such as 'night/*.h5', every cadence
     is searched, by source names and times. False alarms are counted on the same scans: ON scans shifted against each other, and
-    OFF in the place of ON. No run is needed; `wavefold predict RUN SCAN...` adds a run's probability.
+    OFF in the place of ON. No run is needed; `wavefold predict RUN SCAN...` adds a run's probability. The same command goes on
+    where the last one stopped. With --page, a person can look through the candidates, and their verdicts can train a run.
     """
     _search(None, scans, out, how)
 

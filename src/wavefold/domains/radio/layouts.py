@@ -12,6 +12,7 @@ from wavefold.domains.radio.cadence import PANELS
 from wavefold.domains.radio.contest_files import labels_in, lists_cadences, part_to_predict, parts_of
 from wavefold.domains.radio.contest_npy import EXPECTED, read_cadences
 from wavefold.domains.radio.observation import is_scan, open_scan
+from wavefold.domains.radio.psrfits import is_psrfits
 
 _ANY = "1"  # of several polarisations: which one does not matter here
 
@@ -19,10 +20,12 @@ _ANY = "1"  # of several polarisations: which one does not matter here
 def sniff(path: Path) -> float:
     """Return 0.9 if a CSV lists cadences, or for one .npy; 0.3 for a folder that only contains .npy files; else 0.
 
-    Scans, too, are 0.3, or 0.1 for a folder of them, so that locating them says what to do with scans.
+    Scans, too, are 0.3, 0.95 if they say so, or 0.1 for a folder of them, so that locating them says what to do with scans.
     """
     if path.is_file():
-        return 0.9 if lists_cadences(path) else 0.3 if _holds_scan(path) else 0.0
+        if lists_cadences(path):
+            return 0.9
+        return 0.0 if not _holds_scan(path) else 0.95 if is_psrfits(path) else 0.3
     if not path.is_dir():
         return 0.0
     return 0.9 if labels_in(path) else 0.3 if parts_of(path) else 0.1 if _scans_in(path) else 0.0
@@ -35,7 +38,7 @@ def locate(path: Path) -> Found:
     parts = parts_of(path)
     if scans and parts is None:
         raise DataError(
-            f"{path.name}: scans (.h5, .fil) are searched, not trained on or scored: "
+            f"{path.name}: scans (.h5, .fil, PSRFITS) are searched, not trained on or scored: "
             f"wavefold search {' '.join(_in_time(scans))} --out candidates.csv"
         )
     if parts is None:

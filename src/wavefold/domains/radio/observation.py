@@ -20,9 +20,13 @@ from wavefold.domains.radio.cadence import NAMES, ON, PANELS
 from wavefold.domains.radio.filterbank import Filterbank, Header
 from wavefold.domains.radio.filterbank_h5 import read_h5, write_h5
 from wavefold.domains.radio.pointing import check_sources, scans_of
+from wavefold.domains.radio.psrfits import SUFFIXES, is_psrfits, read_psrfits
 from wavefold.domains.radio.sigproc import read_fil, write_fil
 
-SCANS: dict[str, Callable[[Path, int, str], Filterbank]] = {".h5": read_h5, ".hdf5": read_h5, ".fil": read_fil}
+SCANS: dict[str, Callable[[Path, int, str], Filterbank]] = {
+    **{".h5": read_h5, ".hdf5": read_h5, ".fil": read_fil},
+    **dict.fromkeys(SUFFIXES, read_psrfits),
+}
 _CLOCK = 400  # rows of a clock with longer gaps: the lines to try grow with its square
 SCAN_WRITERS: dict[str, Callable[[Path, ArrayLike, Header], None]] = {".h5": write_h5, ".fil": write_fil}
 
@@ -96,8 +100,9 @@ class Observation:
 
 
 def is_scan(path: str | Path) -> bool:
-    """Whether a path has the suffix of a filterbank file."""
-    return Path(path).suffix.lower() in SCANS
+    """Whether a path has the suffix of a filterbank file; one of .fits must say that it is PSRFITS."""
+    suffix = Path(path).suffix.lower()
+    return suffix in SCANS and (suffix != ".fits" or is_psrfits(Path(path).expanduser()))
 
 
 def open_scan(path: str | Path, fine: int = 0, product: str = "") -> Filterbank:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MARGINS = {"left": 0.11, "right": 0.97, "top": 0.92, "bottom": 0.06, "hspace": 0.34}  # fixed: fitting them doubles the time
 _MARK = "#e4572e"
-_SMALL = 80  # dots per inch of a JPEG
+_SMALL = 72  # dots per inch of a JPEG
 _ASIDE = 0.04  # of the width, from a line to the dots beside it
 
 
@@ -58,8 +58,8 @@ def draw_cadence(
 ) -> None:
     """Write a PNG of a cadence atomically, or a small JPEG into a stream.
 
-    panels: (6, time, frequency), any unit, each scaled between its own percentiles. track: a line that is marked in the ON
-    panels. centre: the column at the origin of the frequency axis. on: numbers of the ON panels.
+    panels: (6, time, frequency), any unit, each scaled between its own percentiles. track: a line that is marked, by arrows in
+    the ON panels. centre: the column at the origin of the frequency axis. on: numbers of the ON panels.
     """
     units = axes or Axes()
     figure = figures.Figure(figsize=(6.4, 8.0), dpi=DOTS)
@@ -72,15 +72,15 @@ def draw_cadence(
         place.set_title(name, loc="left", fontsize=9, color=colour)
         place.tick_params(labelsize=7)
         place.locator_params(axis="y", nbins=4)
-        if track is not None and number in on:
-            _mark(place, track, panels.shape, number, units, centre)
+        if track is not None:
+            _mark(place, track, panels.shape, number, units, centre, arrows=number in on)
     places[-1].set_xlabel(units.across, fontsize=9)
     figure.supylabel(units.down, x=0.01, fontsize=9)
     figure.suptitle(title, y=0.98, fontsize=10)
     if isinstance(target, Path):
         write_whole(target, lambda stream: figure.savefig(stream, format="png", metadata={"Software": None}))
     else:
-        figure.savefig(target, format="jpeg", dpi=_SMALL, pil_kwargs={"quality": 80})
+        figure.savefig(target, format="jpeg", dpi=_SMALL, pil_kwargs={"quality": 60})
 
 
 def _sides(shape: tuple[int, ...], units: Axes, centre: float) -> tuple[float, float]:
@@ -108,15 +108,15 @@ def _draw_panel(place: Plot, panel: Floats, extent: tuple[float, float, float, f
     place.imshow(values, aspect="auto", interpolation="nearest", cmap="viridis", extent=extent, vmin=low, vmax=high)
 
 
-def _mark(place: Plot, track: Track, shape: tuple[int, ...], number: int, units: Axes, centre: float) -> None:
+def _mark(place: Plot, track: Track, shape: tuple[int, ...], number: int, units: Axes, centre: float, *, arrows: bool) -> None:
     """Mark a line by arrows above and below the panel and by dots on both sides, so that nothing hides it."""
     (left, right), (_, _, bottom, top) = _sides(shape, units, centre), _extent(shape, number, units, centre)
     begin = track.starts[number] if len(track.starts) else number * shape[1]
     ends = [(track.column + track.drift * (begin + row) - centre) * units.step for row in (0, shape[1] - 1)]
     for aside in (-_ASIDE, _ASIDE):
-        place.plot([x + aside * (right - left) for x in ends], [top, bottom], ":", color=_MARK, linewidth=0.9)
+        place.plot([x + aside * (right - left) for x in ends], [top, bottom], ":", color="white", linewidth=1.4)
     for x, height, shape_of in zip(ends, (top, bottom), "v^", strict=True):
-        if left <= x <= right:
+        if arrows and left <= x <= right:
             place.plot([x], [height], marker=shape_of, color=_MARK, markersize=6, clip_on=False)
     place.set_xlim(left, right)
     place.set_ylim(bottom, top)

@@ -39,7 +39,7 @@ class SearchState:
         self.done, self.found = 0, none_searched(clock)
         if self._path is not None and self._path.exists():
             with suppress(OSError, ValueError, KeyError, BadZipFile):  # damaged: searched anew
-                with np.load(self._path, allow_pickle=False) as kept:
+                with open(self._path, "rb") as stream, np.load(stream, allow_pickle=False) as kept:
                     arrays = dict(kept)
                 if str(arrays.pop("key")) == self._key:
                     self.done, self.found = int(arrays.pop("done")), Searched.of_arrays(arrays)

@@ -52,11 +52,12 @@ class Sweep:
     every: int  # noise is measured on one stretch of so many
     coarse: float  # lines of noise a channel that are refined
     repeats: int  # times that the scans are rolled to measure noise
+    size: int  # channels of a stretch
 
     @property
     def stretches(self) -> range:
         """The first channels of all stretches."""
-        return range(0, self.observation.shape[2], _STRETCH)
+        return range(0, self.observation.shape[2], self.size)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def sweep_of(observation: Observation, clock: Clock, steepest: float) -> Sweep:
     few, channels = steepest * clock.span <= _FEW, observation.shape[2]
     every, usual = (1, COARSE / 5) if few else (4, COARSE)
     coarse = min(_COARSEST, max(usual, _HITS / channels))
-    return Sweep(observation, clock, steepest, every, coarse, min(_REPEATS, max(1, _NARROW // channels)))
+    return Sweep(observation, clock, steepest, every, coarse, min(_REPEATS, max(1, _NARROW // channels)), _STRETCH)
 
 
 def none_searched(clock: Clock) -> Searched:
@@ -110,7 +111,7 @@ def search_stretch(sweep: Sweep, number: int) -> Searched:
     """Search the stretch of a number, counted from 0."""
     clock, steepest, coarse = sweep.clock, sweep.steepest, sweep.coarse
     start = sweep.stretches[number]
-    span = slice(start, min(start + _STRETCH, sweep.observation.shape[2]))
+    span = slice(start, min(start + sweep.size, sweep.observation.shape[2]))
     values, origin, lost = _read(sweep.observation, span, clock, steepest)
     inside = slice(span.start - origin, span.stop - origin)
     lines = _lines(values, clock, steepest, inside, coarse)

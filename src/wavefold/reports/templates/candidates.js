@@ -14,7 +14,7 @@
     if (value === null) return "–";
     if (typeof value !== "number") return String(value);
     if (name === "frequency_mhz") return value.toFixed(6);
-    return Number.isInteger(value) ? String(value) : value.toPrecision(4).replace(/\.?0+(e|$)/, "$1");
+    return String(Number.isInteger(value) ? value : Number(value.toPrecision(4)));
   };
   const word = { 1: "signal", 0: "not a signal" };
   const verdict = (row) => verdicts[data.rows[row][at.id]];
@@ -65,7 +65,7 @@
       pair.append(make("dt", column.title), make("dd", written(values[place], column.name)));
       facts.append(pair);
     });
-    one.replaceChildren(...parts, buttons, facts);
+    one.replaceChildren(buttons, ...parts, facts);
   };
 
   const choose = (row) => {
