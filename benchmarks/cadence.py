@@ -50,6 +50,7 @@ ONE_FOLD = [
 ]
 RUNS = {
     "on_off": [*ONE_FOLD, 'member=[{model="on_off", flips=["time", "frequency"]}]', "stage.0.epochs=16"],
+    "search": [*ONE_FOLD, 'member=[{model="on_off", search=true, flips=["time", "frequency"]}]', "stage.0.epochs=8"],
     "b0": [
         *ONE_FOLD,
         'member=[{model="efficientnet_b0", flips=["time", "frequency"]}]',

@@ -17,6 +17,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -26,15 +27,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wavefold.core.compiled import has_numba
 from wavefold.core.errors import UserError
 from wavefold.core.files import write_json
 from wavefold.core.onnx_ops import eigh, lower_median, orthonormal
-from wavefold.data.dataset import Ints
+from wavefold.core.registry import later
+from wavefold.data.dataset import Floats, Ints
 from wavefold.data.lazy import Signals, part_of
 from wavefold.domains.radio.cadence import OFF, ON, PANELS
-from wavefold.domains.radio.drift_lines import line_drifts, line_rows, line_shifts, sums_by_drift
+from wavefold.domains.radio.drift_lines import joints_of, line_drifts, line_rows, line_shifts, sums_by_drift
 from wavefold.domains.radio.drift_net import DriftSearch
 from wavefold.models.linear import stratified
+
+drift_kernel = later("wavefold.domains.radio.drift_kernel")  # needs Numba
 
 _BLOCK = 16  # cadences per block: with 96 panels side by side each sum of lines is one long addition
 _MANY = 128  # minimum rows for estimating column levels from each panel alone
@@ -47,11 +52,11 @@ _SLIM = 16.0  # maximum columns that a line of few rows fills in a profile
 _ON_ONLY = 0.25  # a slim profile whose OFF power is below this fraction of its ON power may be a needle
 _LOUD = 30.0  # residual sigma at which values are clipped when finding profiles
 _CLIP = 6.0  # residual sigma at which values are clipped when summing lines
-_FEWEST = 20  # minimum rows of a line inside the panel, of 273
+FEWEST = 20  # minimum rows of a line inside the panel, of 273
 _QUIET = 3.0  # S/N in OFF panels below which there is no penalty
 _PENALTY = 3.0  # per S/N above that: more than the sqrt(3) that three ON panels together gain on one OFF panel
 _BESIDE = 8  # columns on either side of the track in which OFF panels are checked
-_FINER = (-1, 0, 1)  # thirds of a drift step by which tracks shift from panel to panel
+FINER = (-1, 0, 1)  # thirds of a drift step by which tracks shift from panel to panel
 _SAMPLES = 2000  # maximum cadences used to fit the map to probabilities
 _STRENGTH = 1e-3  # L2 penalty on its slope
 _FAINTEST = 0.1  # scores are raised to this before the logarithm
@@ -137,10 +142,8 @@ class DeDoppler:
         """`probabilities` as a torch module: signals (N, 6, row, column) to (N, 2) float64. shape: (6, rows, columns)."""
         self._need_fitted()
         drifts = line_drifts(shape[1], self.drift)
-        places = [[_places(drift, finer, shape[1]) for finer in _FINER] for drift in drifts]
-        search = DriftSearch(
-            shape, drifts, fewest=_FEWEST, clean=clean, on_and_off=_on_and_off, together=_together, places=places
-        )
+        places = [[track_places(drift, finer, shape[1]) for finer in FINER] for drift in drifts]
+        search = DriftSearch(shape, drifts, fewest=FEWEST, clean=clean, on_and_off=on_and_off, together=together, places=places)
         return _Judged(search, self.slope, self.bias)
 
     @classmethod
@@ -231,53 +234,85 @@ def _like_needles(axes: Tensor, along: Tensor) -> Tensor:
     return (axes.pow(4).sum(1) > 1 / _SLIM) & (off < _ON_ONLY * on)
 
 
+def drift_scores(cadences: Tensor, drift: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The best track of each drift and third of a drift in cleaned cadences (N, 6, T, F).
+
+    Scores (N, D, 3), starts (N, D, 3), and the S/N of the ON panels on it (N, D, 3, 3). By compiled code where Numba is
+    installed, else by torch, with the same bits.
+    """
+    count, _, rows, columns = cadences.shape
+    drifts = line_drifts(rows, drift)
+    if has_numba() and not cadences.is_cuda:
+        score = np.empty((count, len(drifts), len(FINER)), np.float32)
+        start, values = np.empty(score.shape, np.int64), np.empty((*score.shape, len(ON)), np.float32)
+        scales, places = line_scales(rows, columns, drift)
+        own = np.ascontiguousarray(cadences.numpy(force=True), np.float32)
+        joints = joints_of(rows, tuple(drifts))
+        drift_kernel.search_cadences(own, *joints, scales, places, _BESIDE, _QUIET, _PENALTY, score, start, values)
+        return torch.from_numpy(score), torch.from_numpy(start), torch.from_numpy(values)
+    sums = sums_by_drift(cadences.permute(2, 3, 1, 0).reshape(rows, columns, -1), drifts)  # (D, F, 6 N)
+    sums *= torch.from_numpy(line_scales(rows, columns, drift)[0])[:, :, None].to(sums)
+    sums = sums.view(len(drifts), columns, PANELS, count)
+    best = [_best(snr, d, rows) for d, snr in zip(drifts, sums, strict=True)]
+    parts = [torch.stack([torch.stack([third[part] for third in own]) for own in best]) for part in range(3)]  # (D, 3, N)
+    return parts[0].permute(2, 0, 1), parts[1].permute(2, 0, 1), parts[2].permute(2, 0, 1, 3)
+
+
+@lru_cache(maxsize=16)
+def line_scales(rows: int, columns: int, drift: float) -> tuple[Floats, Ints]:
+    """Factors (D, F) from sums along lines to S/N, 0 for lines with too few rows inside; and places (D, 3, 6)."""
+    drifts = line_drifts(rows, drift)
+    inside = line_rows(rows, columns, drifts).float()
+    scales = torch.where(inside >= min(FEWEST, rows), inside.clamp(min=1).rsqrt(), 0)
+    return scales.numpy(), np.array([[track_places(d, finer, rows) for finer in FINER] for d in drifts], np.int64)
+
+
 def _search(cadences: Tensor, drift: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Score, drift, column, panel and S/N (as `Tracks`) of cleaned cadences (N, 6, T, F)."""
     count, _, rows, columns = cadences.shape
-    drifts = line_drifts(rows, drift)
-    sums = sums_by_drift(cadences.permute(2, 3, 1, 0).reshape(rows, columns, -1), drifts)  # (D, F, 6 N)
-    inside = line_rows(rows, columns, drifts).to(sums)
-    sums *= torch.where(inside >= min(_FEWEST, rows), inside.clamp(min=1).rsqrt(), 0)[:, :, None]  # now S/N
-    sums = sums.view(len(drifts), columns, PANELS, count)
-    best = [found for d, snr in zip(drifts, sums, strict=True) for found in _best(snr, d, rows)]
-    score, which = torch.stack([values for values, _ in best]).max(0)
-    start = torch.stack([starts for _, starts in best])[which, torch.arange(count)]
-    return _described(sums, drifts, rows, score, which, start)
+    scores, starts, values = (found.flatten(1, 2) for found in drift_scores(cadences, drift))  # (N, D x third)
+    score, which = scores.max(1)
+    sample = torch.arange(count)
+    return _described(values[sample, which], line_drifts(rows, drift), rows, columns, score, which, starts[sample, which])
 
 
-def _places(drift: int, finer: int, rows: int) -> list[int]:
+def track_places(drift: int, finer: int, rows: int) -> list[int]:
     """Each panel's column offset, 0 or more, that aligns one track across panels, at `finer` thirds beyond a drift."""
     moved = [math.floor(panel * (drift + finer / 3) * rows / max(rows - 1, 1) + 0.5) for panel in range(PANELS)]
     return [max(moved) - m for m in moved]
 
 
-def _best(snr: Tensor, drift: int, rows: int) -> list[tuple[Tensor, Tensor]]:
-    """The best score and its position, (N,) each, for each third of a drift step. snr: (F, 6, N).
+def _best(snr: Tensor, drift: int, rows: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The best score, its position, (N,) each, and the ON panels' S/N there (N, 3), for each third of a drift step.
 
     Over six panels a third of a drift step moves a track by up to two columns; within one panel the shift is negligible.
+    snr: (F, 6, N).
     """
     columns, _, count = snr.shape
-    on, off = _on_and_off(snr)
+    on, off = on_and_off(snr)
     found = []
-    for finer in _FINER:
-        places = _places(drift, finer, rows)
+    for finer in FINER:
+        places = track_places(drift, finer, rows)
         padded = snr.new_zeros(columns + max(places), PANELS, count)
         for panel, place in enumerate(places):
             padded[place : place + columns, panel] = on[:, panel // 2] if panel in ON else off[:, panel // 2]
         first, second, third = (padded[:, panel] for panel in ON)
-        best = (_together(first, second, third) - padded[:, 1::2].amax(1)).max(0)  # minus OFF signal along the track
-        found.append((best.values, best.indices))
+        best = (together(first, second, third) - padded[:, 1::2].amax(1)).max(0)  # minus OFF signal along the track
+        at = best.indices[:, None] - torch.tensor([places[panel] for panel in ON], device=snr.device)
+        there = (at >= 0) & (at < columns)
+        on_it = snr[at.clamp(0, columns - 1), torch.tensor(ON), torch.arange(count)[:, None]]
+        found.append((best.values, best.indices, torch.where(there, on_it, 0)))
     return found
 
 
-def _on_and_off(snr: Tensor) -> tuple[Tensor, Tensor]:
+def on_and_off(snr: Tensor) -> tuple[Tensor, Tensor]:
     """ON panels' penalised S/N and the OFF panels' penalty near each column, both (..., F, 3, N), from S/N (..., F, 6, N)."""
     off = _widest(snr[..., 1::2, :])  # maximum near each column
     off = (off - _QUIET).clamp_(min=0).mul_(_PENALTY)
     return snr[..., ::2, :] - off.amax(-2, keepdim=True), off  # minus OFF signal that stays in the same columns
 
 
-def _together(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
+def together(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
     """The largest combined S/N of one, two or all three panels."""
     total = first + second + third
     least = torch.minimum(torch.minimum(first, second), third)
@@ -296,16 +331,14 @@ def _widest(values: Tensor) -> Tensor:
 
 
 def _described(
-    sums: Tensor, drifts: Sequence[int], rows: int, score: Tensor, which: Tensor, start: Tensor
+    values: Tensor, drifts: Sequence[int], rows: int, width: int, score: Tensor, which: Tensor, start: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The fields of `Tracks`. sums: S/N (D, F, 6, N); which: index of the drift third (N,); start: position (N,)."""
-    places = torch.tensor([_places(d, finer, rows) for d in drifts for finer in _FINER])[which][:, list(ON)]  # (N, 3)
-    moved = (torch.tensor(drifts)[:, None] + torch.tensor(_FINER) / 3).flatten()[which] / max(rows - 1, 1)
-    which = which // len(_FINER)
+    """The fields of `Tracks`. values: the ON panels' S/N (N, 3); which: index of the drift third (N,); start: position (N,)."""
+    places = torch.tensor([track_places(d, finer, rows) for d in drifts for finer in FINER])[which][:, list(ON)]  # (N, 3)
+    moved = (torch.tensor(drifts)[:, None] + torch.tensor(FINER) / 3).flatten()[which] / max(rows - 1, 1)
+    which = which // len(FINER)
     columns = start[:, None] - places  # of each ON panel's first row
-    there = (columns >= 0) & (columns < sums.shape[1])
-    sample = torch.arange(len(score))[:, None]
-    values = sums[which[:, None], columns.clamp(0, sums.shape[1] - 1), torch.tensor(ON), sample]
+    there = (columns >= 0) & (columns < width)
     order = torch.where(there, values, 0).sort(1, descending=True)
     together = order.values.cumsum(1) / torch.arange(1, 4).sqrt()
     snr, last = together.max(1)  # of the best one, two or three

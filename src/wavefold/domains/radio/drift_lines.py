@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from wavefold.core.errors import UserError
+from wavefold.data.dataset import Ints
 
 _COLUMNS = 65536  # starting columns per part of a wide panel
 
@@ -101,6 +103,35 @@ def _tree(rows: int, drifts: tuple[int, ...], columns: int, margin: int) -> tupl
     """The patterns of all drifts, and the index of each drift's pattern."""
     node, numbers = _grow(line_shifts(rows, drifts), columns, margin)
     return node, tuple(numbers)
+
+
+@lru_cache(maxsize=16)
+def joints_of(rows: int, drifts: tuple[int, ...]) -> tuple[Ints, int, Ints]:
+    """The same sums as a list of additions, in an order in which few sums are needed at a time.
+
+    Joints (joint, 4): the row of sums that is made, those of its first and second half, and the columns by which the second is
+    moved; -1 - t is row t of the panel. Then the number of rows of sums, and each drift's row, (D,).
+    """
+    node, numbers = _tree(rows, drifts, 1, 0)
+    joints, free, made = list[tuple[int, int, int, int]](), list[int](), [0]
+
+    def walk(node: _Node, at: int) -> list[int]:
+        if node.halves is None:
+            return [-1 - at]
+        first, second = walk(node.halves[0], at), walk(node.halves[1], at + node.halves[0].size)
+        here = []
+        for joint in node.joints:
+            if free:
+                here.append(free.pop())
+            else:
+                here.append(made[0])
+                made[0] += 1
+            joints.append((here[-1], first[joint.first], second[joint.second], joint.offset))
+        free.extend(row for row in (*first, *second) if row >= 0)
+        return here
+
+    rows_of = walk(node, 0)
+    return np.array(joints, np.int64).reshape(-1, 4), made[0], np.array([rows_of[number] for number in numbers], np.int64)
 
 
 def _grow(shifts: Tensor, columns: int, margin: int) -> tuple[_Node, list[int]]:

@@ -62,24 +62,44 @@ class DriftSearch(nn.Module):
         super().__init__()
         _, rows, columns = shape
         self.columns, self.drifts = columns, len(drifts)
-        self.clean, self.on_and_off, self.together = clean, on_and_off, together
+        self.clean = clean
         self.sums = DriftSums(rows, columns, drifts)
         inside = line_rows(rows, columns, drifts).float()
         scales = torch.where(inside >= min(fewest, rows), inside.clamp(min=1).rsqrt(), 0)
         self.register_buffer("scales", scales[:, :, None, None], persistent=False)
-        self.chunks = 0
-        for start in range(0, len(drifts), _TOGETHER):
-            found = _tracks(places[start : start + _TOGETHER], columns)  # (drift x third, column, panel)
-            self.register_buffer(f"tracks{self.chunks}", found, persistent=False)
-            self.chunks += 1
+        self.scores = TrackScores(columns, places, _TOGETHER, on_and_off=on_and_off, together=together)
 
     def forward(self, cadences: Tensor) -> Tensor:
         rows = self.clean(cadences).permute(2, 3, 1, 0).flatten(2).flatten(0, 1)  # (T F, 6 N)
         sums = self.sums(rows).view(self.drifts, self.columns, PANELS, -1) * self.scales
-        best = []
-        for chunk, snr in enumerate(torch.split(sums, _TOGETHER)):
-            best.append(self._best(snr, getattr(self, f"tracks{chunk}")))
-        return torch.stack(best).amax(0)
+        best: Tensor = self.scores(sums).amax(0)
+        return best
+
+
+class TrackScores(nn.Module):
+    """The best scores (range, N) of tracks, from S/N (D, F, 6, N) of lines in each panel. each: drifts in a range.
+
+    places: each panel's column offset by drift and third of a drift.
+    """
+
+    def __init__(
+        self,
+        columns: int,
+        places: Sequence[Sequence[Sequence[int]]],
+        each: int,
+        *,
+        on_and_off: Callable[[Tensor], tuple[Tensor, Tensor]],
+        together: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.each, self.on_and_off, self.together = each, on_and_off, together
+        for number, start in enumerate(range(0, len(places), each)):
+            found = _tracks(places[start : start + each], columns)  # (drift x third, column, panel)
+            self.register_buffer(f"tracks{number}", found, persistent=False)
+
+    def forward(self, sums: Tensor) -> Tensor:
+        parts = torch.split(sums, self.each)
+        return torch.stack([self._best(snr, getattr(self, f"tracks{number}")) for number, snr in enumerate(parts)])
 
     def _best(self, snr: Tensor, tracks: Tensor) -> Tensor:
         """The best score (N,) over the drifts in S/N (D, F, 6, N)."""

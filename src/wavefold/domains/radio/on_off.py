@@ -4,10 +4,12 @@ This is an original design. Prior knowledge about needles is built in; the rest 
 1. Panels in residual standard deviations, minus the frequency profiles that the OFF panels share: carriers, bandpass, DC
    spike. A needle is in no OFF panel, so it is not removed.
 2. Line sums: every panel, in blocks of 16 rows, summed along lines of 17 slopes.
-3. Tracks: the best sum along a path from block to block, forwards and backwards, which may begin anywhere; bent tracks may
+3. Search, if asked for: the score of the best straight line through all six panels, ON against OFF, for each range of drifts.
+   The net's answer begins as this score, so that it need only learn where it is wrong.
+4. Tracks: the best sum along a path from block to block, forwards and backwards, which may begin anywhere; bent tracks may
    change slope and position, straight ones may not. This is track-before-detect by dynamic programming (Barniv 1985).
-4. Net: the six panels in a row, marked ON or OFF, pass through four convolutions; then each panel's maxima, ON against OFF.
-Steps 1 to 3 have no parameters and no gradient.
+5. Net: the six panels in a row, marked ON or OFF, pass through four convolutions; then each panel's maxima, ON against OFF.
+Steps 1 to 4 have no parameters and no gradient.
 
 Legend: N cadences, 6 panels, B = 6 N panels, T rows, F columns, S stretches, J slopes, M marks along a panel, C channels.
 """
@@ -25,6 +27,7 @@ from wavefold.core.errors import UserError
 from wavefold.core.onnx_ops import eigh, orthonormal
 from wavefold.domains.radio.cadence import OFF, ON, PANELS, STEEPEST
 from wavefold.domains.radio.needles import residual
+from wavefold.domains.radio.straight import range_count, straight_scores
 from wavefold.models.layers import drop, need_least, one_logit
 
 _STRETCH = 16  # rows per short line sum
@@ -35,19 +38,31 @@ _PROFILES = 8  # maximum number of frequency profiles removed
 _TURNS = 3  # subspace iterations to find them
 _EDGE = 1.1, 1.5  # profile power, relative to white noise's largest, where removal starts and where it is complete
 _CLIP = -5.0, 8.0  # range in residual sigma to which pixels are clipped: more is no evidence of a line
+_SEARCHED = 3.0, 1.8  # slope and middle of the answer over the logarithm of the search's score, before it is trained
+_FAINTEST = 0.1  # scores of the search are raised to this before the logarithm
 _BENT, _STRAIGHT = 1.8, 1.2  # cost of a step along a track, in S/N of a stretch, so that noise does not add up
 
 
 class OnOff(nn.Module):
     """Tracks lines through each panel and compares ON with OFF. signals: (N, 6, T, F); for two classes logits are (0, z)."""
 
-    def __init__(self, channels: int, rows: int, columns: int, classes: int, *, width: int = 32, dropout: float = 0.3) -> None:
+    def __init__(
+        self,
+        channels: int,
+        rows: int,
+        columns: int,
+        classes: int,
+        *,
+        width: int = 32,
+        dropout: float = 0.3,
+        search: bool = False,
+    ) -> None:
         super().__init__()
         need_least("on_off", 1, width=width)
         if channels != PANELS or min(rows, columns) < 2 * _POOL:
             least = f"{PANELS} panels of {2 * _POOL} rows and columns or more"
             raise UserError(f"on_off: expected {least}; got {channels} of {rows} x {columns}")
-        self.tracks = Tracker(rows, columns)
+        self.tracks = Tracker(rows, columns, search=search)
         block, marked = 2 * width, self.tracks.kinds + 1
         self.features = nn.Sequential(
             _block(marked, width, (3, 5), narrow=True),
@@ -55,12 +70,14 @@ class OnOff(nn.Module):
             _block(width * 3 // 2, block, (3, 3), narrow=True),
             _block(block, block, (5, 3), narrow=False),
         )
-        peaks = _COMPARISONS * self.tracks.peaks
+        peaks = _COMPARISONS * self.tracks.peaks + (1 + range_count(rows) if search else 0)
         self.norm = nn.BatchNorm1d(peaks)
         hidden, scores = 3 * width, 1 if classes == 2 else classes
         self.head = nn.Sequential(
             nn.Linear(4 * block + peaks, hidden), nn.ReLU(), drop("on_off", dropout), nn.Linear(hidden, scores)
         )
+        # slope and middle of the search's part in the answer
+        self.searched = nn.Parameter(torch.tensor(_SEARCHED)) if search and classes == 2 else None
 
     def forward(self, signals: Tensor) -> Tensor:
         """Logits (N, classes) of signals (N, 6, T, F)."""
@@ -72,8 +89,9 @@ class OnOff(nn.Module):
         Gradients are tracked only if the signals require them.
         """
         with torch.set_grad_enabled(signals.requires_grad):
-            maps, peaks = self.tracks(signals)
-            return maps, _compared(peaks)
+            maps, peaks, straight = self.tracks(signals)
+            logs = straight.clamp(min=_FAINTEST).log()
+            return maps, torch.cat([_compared(peaks), logs], 1)
 
     def answer(self, maps: Tensor, compared: Tensor) -> Tensor:
         """Logits (N, classes) from the output of `front`."""
@@ -81,7 +99,10 @@ class OnOff(nn.Module):
         best = seen.view(*seen.shape[:2], PANELS, -1).amax(3)  # (N, C, 6): a panel's rows and columns are contiguous
         on, off = best[:, :, list(ON)], best[:, :, list(OFF)]
         held = torch.cat([on.amax(2), on.mean(2), off.amax(2), off.mean(2), self._normed(compared)], 1)
-        return one_logit(self.head(held))
+        made = self.head(held)
+        if self.searched is not None:  # the logarithm of the search's best score stands first after the comparisons
+            made = made + self.searched[0] * (compared[:, -self.tracks.ranges, None] - self.searched[1])
+        return one_logit(made)
 
     def _normed(self, compared: Tensor) -> Tensor:
         if self.training and whole(len(compared)) == 1:  # a single sample has no variance
@@ -99,8 +120,9 @@ class Tracker(nn.Module):
     forth: Tensor
     back: Tensor
 
-    def __init__(self, rows: int, columns: int) -> None:
+    def __init__(self, rows: int, columns: int, *, search: bool = False) -> None:
         super().__init__()
+        self.ranges = 1 + range_count(rows) if search else 0
         self.stretch = min(_STRETCH, rows)
         self.count = rows // self.stretch
         marks = min(_MARKS, self.count)
@@ -115,9 +137,11 @@ class Tracker(nn.Module):
         self.register_buffer("back", place + shifts[:, None], persistent=False)
         self.kinds, self.peaks = 4 * _SLOPES, 2 * _SLOPES  # bent and straight, forwards and backwards
 
-    def forward(self, signals: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (N, 4 J + 1, 6 M, F / pool), the last channel 1 in ON and -1 in OFF; peaks (N, 6, 2 J)."""
-        sums = self.sums(unstructured(signals, self.starts))
+    def forward(self, signals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps (N, 4 J + 1, 6 M, F / pool), the last channel 1 in ON and -1 in OFF; peaks (N, 6, 2 J); the search's scores."""
+        clean = unstructured(signals, self.starts)
+        straight = straight_scores(clean) if self.ranges else clean.new_zeros(signals.shape[0], 0)
+        sums = self.sums(clean)
         found, peaks = [], []
         for bends in (True, False):
             forwards = self.follow(sums, self.forth, bends)
@@ -125,9 +149,8 @@ class Tracker(nn.Module):
             peaks.append(forwards.amax((0, 3)))
             found += [forwards[self.marks], backwards[[self.count - 1 - mark for mark in self.marks[::-1]]]]  # (M, B, J, F)
         strength = F.max_pool2d(torch.cat(found, 2).permute(1, 2, 0, 3), (1, _POOL))  # (B, 4 J, M, F / pool)
-        return self._in_a_row(strength), torch.cat(peaks, 1).view(
-            signals.shape[0], PANELS, -1
-        )  # len() would fix the batch size of an exported file
+        together = torch.cat(peaks, 1).view(signals.shape[0], PANELS, -1)  # len() would fix the batch size of an exported file
+        return self._in_a_row(strength), together, straight
 
     def sums(self, panels: Tensor) -> Tensor:
         """Sums along short lines in units of their noise, (S, B, J, F). panels: (N, 6, T, F), whitened."""
