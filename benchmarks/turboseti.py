@@ -5,6 +5,7 @@
     python benchmarks/turboseti.py theirs DIR PYTHON   # that has turbo_seti 2.3.2, numpy<2.4, pandas<3, setuptools<81
     python benchmarks/turboseti.py compare DIR         # prints the table, adds rows to benchmarks/turboseti.csv
     python benchmarks/turboseti.py draw                # their latest rows as docs/figures/search.svg
+    python benchmarks/turboseti.py real DIR DATA       # ours on real backgrounds; DATA: kaggle_cadences.npz, gbt_...
 
 A cadence has 2^18 channels of 2.79 Hz, 16 rows of 18.25 s and gaps of 60 s; power is gamma noise of 51 looks. A line of S/N s
 per scan adds s / sqrt(16) standard deviations to one channel of each row of the three ON scans, in which its frequency is when
@@ -42,6 +43,7 @@ THEIRS = {
     "noise0": (0.08, 4.0),
     "noise1": (0.08, 4.0),
 }
+BY_DRIFT = ((0.2, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 4.0))
 HEAD = ["date", "finder", "set", "what", "value", "lines"]
 
 
@@ -266,6 +268,11 @@ def compare(folder: Path) -> None:
                     note("turbo_seti", f"{name}, {drift} Hz/s, snr {snr}", "listed", len(listed_by_them(out)), 1)
                 else:
                     tell(name, f"turbo_seti, {drift} Hz/s, snr {snr}", listed_by_them(out), note, near=6.0, steps=0.05)
+    keep_rows(rows)
+
+
+def keep_rows(rows: list[list[object]]) -> None:
+    """Add rows to benchmarks/turboseti.csv."""
     path = HERE.with_name("turboseti.csv")
     fresh = not path.exists()
     with path.open("a", newline="") as stream:
@@ -294,6 +301,10 @@ def tell(
         round(sum(is_listed(line, found, near=near, steps=steps) for line in bright) / len(bright), 3),
         len(bright),
     )
+    for low, high in BY_DRIFT if name == "steep" else ():
+        some = [line for line in lines if low <= abs(line.drift) < high and 5 <= line.snr <= 8 and not line.decoy]
+        share = sum(is_listed(line, found, near=near, steps=steps) for line in some) / len(some)
+        note(finder, name, f"share listed of S/N 5 to 8, {low:g} to {high:g} Hz/s", round(share, 3), len(some))
     decoys = [line for line in lines if line.decoy]
     if decoys:
         note(finder, name, "decoys listed", sum(is_listed(line, found, near=near, steps=steps) for line in decoys), len(decoys))
@@ -308,6 +319,65 @@ def tell(
     if off:
         note(finder, name, "median error, Hz", round(float(np.median([o[0] for o in off])), 2), len(off))
         note(finder, name, "median error, Hz/s", round(float(np.median([o[1] for o in off])), 5), len(off))
+
+
+def real(folder: Path, data: Path) -> None:
+    """Lines of S/N 8 a scan in real backgrounds, which move by up to 1.5 channels; S/N in units of the residual noise.
+
+    The contest's panels, one line at a time; and Sgr B2, of which each scan is a half, turned around, eight at a time.
+    """
+    rng, rows = np.random.default_rng(3), list[list[object]]()
+    with np.load(data / "kaggle_cadences.npz", allow_pickle=False) as kept:
+        panels = kept["cadences"].astype(np.float32)
+        backgrounds = {f"contest {name}": (own, 1, 20) for name, own in zip(kept["ids"], panels, strict=True)}
+    with np.load(data / "gbt_sgrb2_snippet.npz", allow_pickle=False) as kept:
+        power = kept["power"]
+    for number in range(5):
+        scans = [np.roll(power[16 * (n % 2) :][:16], int(rng.integers(1024)), axis=1) for n in range(PANELS)]
+        backgrounds[f"Sgr B2 {number}"] = np.stack(scans), 8, 3
+    for name, (panels, many, times) in backgrounds.items():
+        alone = len(channels_of(panels, folder))
+        found = 0
+        for _ in range(times):
+            places = (np.arange(many) + rng.uniform(0.2, 0.8, many)) * panels.shape[2] / many
+            there = channels_of(lined(panels, places, rng), folder)
+            found += sum(min((abs(place - at) for at in there), default=np.inf) <= 3 for place in places)
+        day = [time.strftime("%Y-%m-%d"), "ours, default", f"real, {name}"]
+        rows.append([*day, "share listed at S/N 8", round(found / (many * times), 3), many * times])
+        rows.append([*day, "listed without lines", alone, 1])
+        for row in rows[-2:]:
+            print(*row[1:], sep="\t", flush=True)
+    keep_rows(rows)
+
+
+def lined(panels: Any, places: Any, rng: np.random.Generator) -> Any:
+    """Panels (6, time, channel) with lines of S/N 8 a scan from some places on."""
+    import torch  # noqa: PLC0415
+
+    from wavefold.domains.radio.needles import residual  # noqa: PLC0415
+
+    sigma, (each, channels) = residual(torch.from_numpy(panels)[None])[0].numpy(), panels.shape[1:]
+    filled, row = panels.copy(), np.arange(each)
+    for place in places:
+        drift = rng.uniform(-1.5, 1.5) / each / 5  # channels a row
+        for panel in (0, 2, 4):
+            at = np.round(place + drift * (panel * each + row)).astype(int)
+            keep = (at >= 0) & (at < channels)
+            filled[panel, row[keep], at[keep]] += 8 / np.sqrt(each) * sigma[panel]
+    return filled
+
+
+def channels_of(panels: Any, folder: Path) -> list[float]:
+    """The channels of what is listed in panels, written as scans."""
+    from wavefold.domains.radio.filterbank import Header  # noqa: PLC0415
+    from wavefold.domains.radio.found import candidates_of  # noqa: PLC0415
+    from wavefold.domains.radio.observation import open_observation, write_observation  # noqa: PLC0415
+    from wavefold.domains.radio.search import search_observation  # noqa: PLC0415
+
+    header = Header(fch1=FCH1, foff=FOFF, tsamp=1.0, tstart=TSTART, source_name="REAL")
+    scans = open_observation(write_observation(folder / "real", panels, header, gap=0.0))
+    listed = candidates_of(search_observation(scans, drift=2 * HZ, warn=lambda line: None), scans)
+    return [(row.frequency_mhz - FCH1) / FOFF for row in listed]
 
 
 CURVES = {
@@ -351,4 +421,4 @@ if __name__ == "__main__":
     elif command == "theirs":
         theirs(Path(words[0]).resolve(), words[1])
     else:
-        {"make": make, "ours": ours, "compare": compare}[command](Path(words[0]).resolve())
+        {"make": make, "ours": ours, "compare": compare, "real": real}[command](*(Path(word).resolve() for word in words))

@@ -32,7 +32,7 @@ STARS = {
 HEARTS = {
     "data.count": 200,
     "data.shape": [12, 1000],
-    "member": [{"model": "kernels", "features": 84}, {"model": "net6"}],
+    "member": [{"model": "kernels", "features": 84}, {"model": "repvgg", "width": 16}],
     "stage.*.epochs": 2,
     "batches.size": 32,
     "output.baseline": "kernels",

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from wavefold.core.distributed import whole
 from wavefold.core.errors import UserError
 from wavefold.core.onnx_ops import eigh, orthonormal
+from wavefold.data.dataset import Floats
 from wavefold.domains.radio.cadence import OFF, ON, PANELS, STEEPEST
 from wavefold.domains.radio.needles import residual
 from wavefold.domains.radio.straight import range_count, straight_scores
@@ -197,6 +198,13 @@ def unstructured(cadences: Tensor, starts: Tensor) -> Tensor:
     flat = values.flatten(1, 2)
     flat = torch.baddbmm(flat, flat @ profiles, profiles.transpose(1, 2), alpha=-1)
     return (flat - flat.mean(2, keepdim=True)).view(count, panels, rows, columns)
+
+
+def whitened(cadence: Floats) -> Floats:
+    """`unstructured` of one cadence (6, T, F) as an array."""
+    with torch.inference_mode():
+        clean: Floats = unstructured(torch.from_numpy(cadence)[None], _starts(cadence.shape[2]))[0].numpy()
+    return clean
 
 
 def line_kernels(rows: int, slopes: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from wavefold.core.registry import later
 from wavefold.data.dataset import Floats
+from wavefold.domains.radio.cadence import PANELS
 from wavefold.domains.radio.line_search import (
     COARSE,
     Clock,
@@ -28,7 +30,9 @@ from wavefold.domains.radio.line_search import (
     unclipped,
     without,
 )
-from wavefold.domains.radio.observation import Observation
+from wavefold.domains.radio.observation import Observation, filled
+
+on_off = later("wavefold.domains.radio.on_off")  # needs torch
 
 SURE = 5.5  # S/N from which a line is kept out of the noise that is measured
 _STRETCH = 1 << 15  # channels searched at a time
@@ -39,6 +43,7 @@ _REPEATS, _NARROW = 8, 1 << 16  # times that the scans of a narrow observation a
 _BEYOND = 1.2  # factor in S/N by which a line beyond the drifts searched must be better
 _GLARING = 20.0  # S/N of a line beside which others hide: what crosses a third of it stands out by itself
 _AROUND, _LOOKS = 16, 200  # channels beside such a line that are looked at again, and beside how many
+_LOUDEST = 50.0  # sigma at which pixels of few channels are cut
 _BRIGHT, _EDGES = 8.0, 20  # S/N of lines at the limit for which steeper ones are tried, and how many: the strongest
 
 
@@ -132,11 +137,27 @@ def _read(observation: Observation, span: slice, clock: Clock, steepest: float) 
     first, last = max(span.start - reach, 0), min(span.stop + reach, observation.shape[2])
     values = np.empty((observation.shape[0], observation.shape[1], last - first), np.float32)
     odd = np.zeros(last - first, bool)
+    tall = _is_tall(observation, clock, last - first)
     for own, scan in zip(values, observation.scans, strict=True):
         power = scan.read(first, last)
         odd |= ~np.isfinite(power).all(axis=0)
-        own[:] = residuals(power)
+        own[:] = power if tall else residuals(power)
+    if tall:
+        values = _without_profiles(values, clock)
     return values, first, int(odd[span.start - first : span.stop - first].sum())
+
+
+def _is_tall(observation: Observation, clock: Clock, channels: int) -> bool:
+    """Whether the OFF scans have more rows than there are channels, so that they tell which profiles rows share."""
+    return len(clock.on) == len(clock.off) == PANELS // 2 and len(clock.off) * observation.shape[1] >= channels
+
+
+def _without_profiles(power: Floats, clock: Clock) -> Floats:
+    """Power (P, T, F) in sigma of its white residual, less the frequency profiles that rows of the OFF scans share."""
+    order = [panel for pair in zip(clock.on, clock.off, strict=True) for panel in pair]  # ON first, as in a sample
+    clean = np.empty_like(power)
+    clean[order] = on_off.whitened(filled(power[order]))
+    return np.clip(clean, -_LOUDEST, _LOUDEST, out=clean)
 
 
 def _lines(values: Floats, clock: Clock, steepest: float, span: slice, coarse: float) -> Lines:
