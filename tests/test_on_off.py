@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wavefold.core.errors import UserError
+from wavefold.domains.radio import dedoppler, straight
 from wavefold.domains.radio.cadence import ON
 from wavefold.domains.radio.needles import Needles, add_needles
 from wavefold.domains.radio.on_off import Tracker, line_kernels, unstructured
@@ -82,3 +83,52 @@ def test_it_has_at_most_a_million_parameters_on_the_contests_shape():
 def test_what_it_cannot_take_is_one_line(shape):
     with pytest.raises(UserError, match="on_off: expected 6 panels of 8 rows and columns or more; got"):
         MODELS["on_off"](*shape, 2)
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (40, 50), (16, 64), (9, 8)])
+def test_the_search_gives_the_same_bits_compiled_by_torch_and_as_it_is_exported(shape, monkeypatch):
+    pytest.importorskip("numba", reason="numba, the extra 'fast', is not installed")
+    cadences = torch.randn(3, 6, *shape, generator=torch.Generator().manual_seed(2))
+    cadences[0, ::2, :, 5] += 1.5
+    cadences[1, :, :, 3] += 2
+    compiled = dedoppler.drift_scores(cadences, 0.5)
+    made = straight.straight_scores(cadences)
+    monkeypatch.setattr(dedoppler, "has_numba", lambda: False)
+    assert all(torch.equal(one, other) for one, other in zip(compiled, dedoppler.drift_scores(cadences, 0.5), strict=True))
+    monkeypatch.setattr(straight, "has_numba", lambda: False)
+    assert torch.equal(straight.straight_scores(cadences), made)
+    assert made.shape == (3, 1 + straight.range_count(shape[0]))
+    assert torch.equal(made[:, 0], made[:, 1:].amax(1))
+    assert torch.equal(made[:, 0], dedoppler.drift_scores(cadences.clamp(-6, 6), 0.5)[0].amax((1, 2)))
+
+
+def test_with_search_the_answer_begins_as_the_searchs():
+    """With a head that says nothing yet the answer grows with the search's score; the head then corrects it."""
+    torch.manual_seed(0)
+    net = MODELS["on_off"](6, ROWS, COLUMNS, 2, width=4, search=True).eval()
+    for weight in net.head[-1].parameters():
+        torch.nn.init.zeros_(weight)
+    strengths = [0.0, 0.5, 1.0, 2.0]
+    cadences = torch.cat([with_line(noise(1), 0.2, strength) for strength in strengths])
+    with torch.no_grad():
+        answers = net(cadences)[:, 1]
+        search = straight.straight_scores(unstructured(cadences, net.tracks.starts))[:, 0]
+        assert answers.tolist() == pytest.approx((3.0 * (search.log() - 1.8)).tolist(), abs=1e-4)
+    assert answers[1:].diff().min() > 0
+    assert set(net.state_dict()) - set(MODELS["on_off"](6, ROWS, COLUMNS, 2, width=4).state_dict()) == {"searched"}
+    old = MODELS["on_off"](6, ROWS, COLUMNS, 2, width=4)
+    assert old.head[0].in_features + 1 + straight.range_count(ROWS) == net.head[0].in_features
+
+
+def test_what_the_search_sees_has_a_gradient():
+    net = MODELS["on_off"](6, 16, 32, 2, width=4, search=True).eval()
+    for weight in net.head[-1].parameters():
+        torch.nn.init.zeros_(weight)
+    cadences = torch.randn(2, 6, 16, 32, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    plain = net(cadences.detach())
+    whole = net(cadences)
+    torch.testing.assert_close(whole, plain, rtol=0, atol=1e-5)
+    whole[:, 1].sum().backward()
+    assert cadences.grad[:, ::2].abs().sum() > 0
+    with torch.no_grad():
+        assert MODELS["on_off"](6, 16, 32, 3, width=4, search=True)(cadences).shape == (2, 3)

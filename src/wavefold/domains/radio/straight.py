@@ -28,7 +28,7 @@ def range_count(rows: int) -> int:
 
 
 def straight_scores(cadences: Tensor) -> Tensor:
-    """Scores (N, 1 + range) of the best straight line: of all drifts, and of each range of drifts.
+    """Scores (N, 1 + range), 0 or more, of the best straight line: of all drifts, and of each range of drifts.
 
     cadences: (N, 6, T, F) in residual standard deviations. Compiled where Numba is installed and no gradient and no export is
     wanted, else by torch, with the same result.
@@ -43,6 +43,7 @@ def straight_scores(cadences: Tensor) -> Tensor:
         parts = padded.view(len(best), -1, each).amax(2)
     else:
         parts = _scorer(rows, columns, str(cadences.device))(clipped).t()
+    parts = parts.clamp(min=0)
     return torch.cat([parts.amax(1, keepdim=True), parts], 1)
 
 
