@@ -1,8 +1,9 @@
 """The cadence study behind the README's figures: rows for benchmarks/cadence.csv, and docs/figures/recovery.svg.
 
-python benchmarks/cadence.py data DIR            5,000 cadences to learn from, 2,000 of other backgrounds to test; 6 GB
-python benchmarks/cadence.py train DIR NAME      NAME on_off or b0: at most 40 minutes on two cores; the same again goes on
+python benchmarks/cadence.py data DIR            5,000 cadences to learn from, 4,000 of other backgrounds to test; 8 GB
+python benchmarks/cadence.py train DIR NAME      NAME of RUNS: at most an hour on two cores; the same again goes on
 python benchmarks/cadence.py compare DIR NAME..  AUC of runs and of the de-Doppler search, by family and by S/N
+python benchmarks/cadence.py unseen DIR NAME..   AUC for families of lines that no training has: chirps, pairs, broad pulses
 python benchmarks/cadence.py recovery DIR NAME CSV   by S/N and drift, beside turboSETI's runs (CSV: turboseti_recovery.csv.gz)
 python benchmarks/cadence.py wider DIR           what the search finds as its range of drifts is widened
 python benchmarks/cadence.py real DIR NAME NPZ   scores and pictures of contest cadences (NPZ: kaggle_cadences.npz), not kept
@@ -39,7 +40,7 @@ from wavefold.models import CLASSIFIERS
 from wavefold.tasks.samples.inference import predictions_for
 
 HERE = Path(__file__).resolve().parent
-TRAIN, TEST = (5000, 1), (2000, 2)  # count, seed
+TRAIN, TEST = (5000, 1), (4000, 2)  # count, seed
 ONE_FOLD = [
     "split.way=holdout",
     "split.fraction=0.02",
@@ -81,8 +82,10 @@ def train_words(folder: Path, name: str) -> list[str]:
 
 
 def compare(folder: Path, names: Sequence[str]) -> None:
-    """Score runs and the search on the test cadences, whole and cut."""
+    """Score runs and the search on the test cadences, all with a needle and 1,600 others, whole and cut."""
     dataset = read(folder / "test")
+    needles = dataset.known_labels() == 1
+    dataset = dataset.take(np.sort(np.concatenate([np.flatnonzero(needles), np.flatnonzero(~needles)[:1600]])))
     answers = {name: (_ask(folder, name, dataset), name) for name in names}
     answers["dedoppler"] = (_search(folder / names[0], dataset)[:, 1], names[0])
     answers["stacked"] = (_stacked(folder / names[0], answers[names[0]][0], answers["dedoppler"][0]), names[0])
@@ -103,6 +106,67 @@ def compare(folder: Path, names: Sequence[str]) -> None:
             rows.append([name, "auc", cut, int(labels[kept].sum()), int((labels[kept] == 0).sum()), value, low, high, run])
             print(f"{name:<10} {cut:<32} {value:.3f} [{low:.3f}, {high:.3f}]", flush=True)
     _keep(folder, rows)
+
+
+def unseen(folder: Path, names: Sequence[str]) -> None:
+    """AUC for lines of families that the simulator does not draw, against the test cadences without a needle."""
+    test = read(folder / "test")
+    others = test.take(np.flatnonzero(test.known_labels() == 0)[:1200])
+    finders: dict[str, Callable[[Dataset], Any]] = {
+        name: lambda dataset, name=name: _ask(folder, name, dataset) for name in names
+    }
+    finders["dedoppler"] = lambda dataset: _search(folder / names[0], dataset)[:, 1]
+    rows = []
+    for finder, find in finders.items():
+        empty = find(others)
+        for family in UNSEEN:
+            needle = np.concatenate([empty, find(_strange(family))])
+            labels = np.repeat([0, 1], [len(empty), len(needle) - len(empty)])
+            both = np.stack([1 - needle, needle], 1)
+            groups = np.concatenate([others.groups, [f"{family}{k}" for k in range(len(needle) - len(empty))]])
+            value, (low, high) = METRICS["auc"].function(both, labels), interval("auc", both, labels, groups=groups, seed=0)
+            rows.append([finder, "auc", family, int(labels.sum()), len(empty), value, low, high, names[0]])
+            print(f"{finder:<10} {family:<12} {value:.3f} [{low:.3f}, {high:.3f}]", flush=True)
+    _keep(folder, rows)
+
+
+UNSEEN = ("chirp", "two lines", "broad pulse")
+
+
+def _strange(family: str, count: int = 150) -> Dataset:
+    """Cadences of other backgrounds with a line of a family of UNSEEN; height, drift and start as in training."""
+    dataset = SIMULATORS["cadence"](2 * count, 5, shape=SHAPE, classes=("0", "1"))
+    dataset = dataset.take(np.flatnonzero(dataset.known_labels() == 0)[:count])
+    signals, (rows, columns) = dataset.signals, SHAPE[1:]
+    on = torch.tensor([panel in ON for panel in range(PANELS)])
+
+    def load(numbers: Any) -> Any:
+        panels = torch.from_numpy(signals[numbers])
+        draws = np.random.default_rng([UNSEEN.index(family), 9]).random((count, 6))[numbers]
+        clock = np.arange(PANELS * rows) - (np.array(ON)[(draws[:, 0] * 3).astype(int)] * rows + rows // 2)[:, None]
+        column = columns * (0.1 + 0.8 * draws[:, 1:2]) + (draws[:, 2:3] - 0.5) * clock
+        lit, height = np.ones(column.shape, bool), 0.3 * 40 ** draws[:, 3]
+        beside = [0.0]
+        if family == "chirp":
+            column = column + np.sign(draws[:, 4:5] - 0.5) * (10 + 40 * draws[:, 5:]) * (clock / (3 * rows)) ** 2
+        elif family == "two lines":
+            beside = [0.0, 12.0]
+        else:
+            beside = [float(k) for k in range(8)]
+            lit = (clock // 12) % 5 == 0
+        for some in beside:
+            shape = (len(panels), PANELS, rows)
+            line = Needles(
+                torch.zeros(len(panels), dtype=torch.int64),
+                torch.from_numpy(height / len(beside) ** 0.5).float(),
+                torch.zeros(len(panels)),
+                torch.from_numpy(column + some).float().view(shape),
+                torch.from_numpy(lit).view(shape),
+            )
+            panels = add_needles(panels, line, on[None].expand(len(panels), -1), residual(torch.from_numpy(signals[numbers])))
+        return standardised(panels).numpy()
+
+    return Dataset(Lazy(load, np.arange(count), SHAPE), dataset.ids, source=family)
 
 
 def recovery(folder: Path, name: str, runs: Path) -> None:
@@ -293,6 +357,8 @@ def main(words: Iterator[str]) -> None:
         train(folder, next(words))
     elif step == "compare":
         compare(folder, list(words))
+    elif step == "unseen":
+        unseen(folder, list(words))
     elif step == "wider":
         wider(folder)
     else:

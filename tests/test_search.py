@@ -572,3 +572,21 @@ def test_scans_given_as_samples_are_told_the_command_that_searches_them(tmp_path
     words = advice.strip().replace("candidates.csv", str(tmp_path / "candidates.csv"))
     assert CliRunner().invoke(main, ["search", *words.split()]).exit_code == 0
     assert (tmp_path / "candidates.csv").is_file()
+
+
+def test_with_more_rows_than_channels_a_line_is_found_in_structure_that_off_scans_share(tmp_path, monkeypatch):
+    """As in the contest's windows: a bandpass, a ripple, a carrier that fades, all of them stronger than the noise."""
+    rng, rows, channels = np.random.default_rng(4), 64, 128
+    x = np.arange(channels)
+    shape = 6 * (x / channels) + 3 * np.sin(x / 4.5) + 8 * np.exp(-(((x - 90) / 4) ** 4))
+    fading = 1 + 0.3 * rng.standard_normal((6, rows, 1)).cumsum(axis=1) / 4
+    panels = 100 + rng.standard_normal((6, rows, channels)) + fading * shape
+    for panel in ON:
+        for row in range(rows):
+            panels[panel, row, round(40 + 0.02 * (rows * panel + row))] += 8 / rows**0.5
+    scans = open_observation(write_observation(tmp_path, panels.astype(np.float32), HEADER, suffix=".fil", gap=0.0), 0)
+    found = search_observation(scans, drift=0.1 * HZ_S, warn=lambda line: None)
+    assert [round(channel) for channel, _ in in_order(found, [rows * panel for panel in range(6)])] == [40]
+    monkeypatch.setattr("wavefold.domains.radio.stretch._is_tall", lambda *told: False)
+    plain = search_observation(scans, drift=0.1 * HZ_S, warn=lambda line: None)
+    assert 40 not in [round(channel) for channel, _ in in_order(plain, [rows * panel for panel in range(6)])]
