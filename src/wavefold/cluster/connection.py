@@ -61,6 +61,7 @@ _START = "start one with `dask scheduler`, or use --cluster local:2"
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of an error, or its type's name."""
     return str(error).partition("\n")[0].strip() or type(error).__name__
 
 

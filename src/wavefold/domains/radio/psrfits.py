@@ -17,11 +17,9 @@ from typing import Any
 import numpy as np
 
 from wavefold.core.errors import DataError, listed
-from wavefold.core.registry import optional
+from wavefold.data.astropy_fits import fits
 from wavefold.data.dataset import Floats
 from wavefold.domains.radio.filterbank import Filterbank, Header, check_header, product_note, products_of
-
-fits = optional("astropy.io.fits", extra="astronomy")
 
 SUFFIXES = (".sf", ".fits", ".psrfits")
 _HEAD = 2 * 2880  # bytes of a primary header in which its kind stands

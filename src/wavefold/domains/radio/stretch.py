@@ -83,7 +83,7 @@ class Searched:
     @classmethod
     def of_arrays(cls, arrays: dict[str, NDArray[np.generic]]) -> Searched:
         """What `arrays` has given."""
-        lines = Lines(**{each.name: arrays[f"lines.{each.name}"] for each in fields(Lines)})  # type: ignore[arg-type]
+        lines = Lines(**{each.name: arrays[f"lines.{each.name}"] for each in fields(Lines)})  # type: ignore[arg-type]  # by name
         looked, lost = arrays["counts"].tolist()
         return cls(lines, arrays["noise"], arrays["others"], looked, lost)  # type: ignore[arg-type]  # of float64
 

@@ -39,14 +39,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, UserError, listed
-from wavefold.core.registry import optional
+from wavefold.data.astropy_fits import fits
 from wavefold.data.dataset import UNIT
 from wavefold.data.rebin import Grid, Rebinned, grid_centres, onto_grid, pixel_edges
 from wavefold.data.store import Block
 from wavefold.data.units import conversion
 from wavefold.domains.spectra.medium import AIR, GRID_UNIT, MEDIUM, VACUUM, in_medium
-
-fits = optional("astropy.io.fits", extra="astronomy")
 
 OUTSIDE = "outside"
 STATED = (MEDIUM, UNIT, OUTSIDE)  # further facts: what each file says, and how much of the grid it leaves out
