@@ -35,7 +35,8 @@ from wavefold.domains.radio.dedoppler import best_tracks
 from wavefold.domains.radio.needles import FAMILIES, Needles, add_needles, residual, standardised
 from wavefold.domains.radio.picture import draw_cadence
 from wavefold.ensemble import Ensemble
-from wavefold.evaluation.metrics import METRICS, interval
+from wavefold.evaluation.intervals import bootstrap_interval, paired_difference
+from wavefold.evaluation.metrics import METRICS
 from wavefold.models import CLASSIFIERS
 from wavefold.tasks.samples.inference import predictions_for
 
@@ -102,9 +103,15 @@ def compare(folder: Path, names: Sequence[str]) -> None:
                 (dataset.groups if dataset.groups is not None else family)[kept],
             )
             value = METRICS["auc"].function(both, labels[kept])
-            low, high = interval("auc", both, labels[kept], groups=groups, seed=0)
+            low, high = bootstrap_interval(METRICS["auc"], both, labels[kept], groups=groups)
             rows.append([name, "auc", cut, int(labels[kept].sum()), int((labels[kept] == 0).sum()), value, low, high, run])
             print(f"{name:<10} {cut:<32} {value:.3f} [{low:.3f}, {high:.3f}]", flush=True)
+            if name != "dedoppler":
+                search = answers["dedoppler"][0][kept]
+                beside = np.stack([1 - search, search], 1)
+                ends = paired_difference(METRICS["auc"], both, beside, labels[kept], groups=groups)
+                rows.append([name, "auc less the search's", cut, *rows[-1][3:5], *ends, run])
+                print(f"{'':<10} less the search's: {ends[0]:+.3f} [{ends[1]:+.3f}, {ends[2]:+.3f}]", flush=True)
     _keep(folder, rows)
 
 
@@ -124,7 +131,10 @@ def unseen(folder: Path, names: Sequence[str]) -> None:
             labels = np.repeat([0, 1], [len(empty), len(needle) - len(empty)])
             both = np.stack([1 - needle, needle], 1)
             groups = np.concatenate([others.groups, [f"{family}{k}" for k in range(len(needle) - len(empty))]])
-            value, (low, high) = METRICS["auc"].function(both, labels), interval("auc", both, labels, groups=groups, seed=0)
+            value, (low, high) = (
+                METRICS["auc"].function(both, labels),
+                bootstrap_interval(METRICS["auc"], both, labels, groups=groups),
+            )
             rows.append([finder, "auc", family, int(labels.sum()), len(empty), value, low, high, names[0]])
             print(f"{finder:<10} {family:<12} {value:.3f} [{low:.3f}, {high:.3f}]", flush=True)
     _keep(folder, rows)
