@@ -160,7 +160,7 @@ def test_the_file_says_what_it_is(with_clock: tuple[RunFolder, Path, list[str]])
     }
     assert (fields["unit"], fields["metric"], fields["recipe"]) == ("K", "mse", "frames")
     assert json.loads(fields["scaling"]) == [{"step": "anomaly"}, {"step": "standardise", "per": "cell"}]
-    assert set(json.loads(fields["baselines"])) == {"persistence", "mean", "climatology"}
+    assert set(json.loads(fields["baselines"])) == {"persistence", "mean", "climatology", "damped_anomaly"}
     assert fields["clock"].startswith("seconds since 1970-01-01 UTC")
 
 

@@ -118,6 +118,33 @@ def test_climatology_by_hand() -> None:
     assert half.forecast(past, later).ravel().tolist() == [1, 2, 1.5, 1.5, 1]  # a phase never seen has the cell's mean
 
 
+def test_damped_anomaly_keeps_the_share_that_training_frames_keep() -> None:
+    """Anomalies that shrink by a factor a step, around a cycle of four steps; a missing cell has none."""
+    rng, usual = RNG(0), np.array([0.0, 10.0, 20.0, 10.0])
+    anomaly = np.zeros((4000, 2, 3))
+    for t in range(1, len(anomaly)):
+        anomaly[t] = 0.8 * anomaly[t - 1] + rng.normal(size=(2, 3))
+    clock = np.arange(4000) * 10.0
+    frames = (usual[np.arange(4000) % 4][:, None, None] + anomaly)[:, None].astype(np.float32)
+    baseline = BASELINES["damped_anomaly"](period=40.0)
+    baseline.fit(frames, clock, 10.0)
+    past = np.full((1, 1, 2, 2, 3), 10.0, np.float32)
+    past[0, 0, -1] = 15.0  # at a phase whose usual value is 10
+    past[0, 0, -1, 0, 0] = np.nan
+    later = baseline.forecast(past, np.array([[20.0, 30.0, 40.0]]))[0, 0]
+    assert later[:, 1, 1] - usual[[2, 3, 0]] == pytest.approx([5 * 0.8, 5 * 0.64, 5 * 0.512], abs=0.5)
+    assert later[:, 0, 0] == pytest.approx(usual[[2, 3, 0]], abs=0.3)
+    other = BASELINES["damped_anomaly"](period=40.0)
+    other.load(baseline.state())
+    assert np.array_equal(other.forecast(past, np.array([[20.0, 30.0, 40.0]]))[0, 0], later)
+    gaps = BASELINES["damped_anomaly"](period=40.0)  # every other step is missing: nothing is known of odd leads
+    gaps.fit(frames[::2], clock[::2], 10.0)
+    assert gaps.shares[:4, 0] == pytest.approx([0, 0.64, 0, 0.41], abs=0.1)
+    long = baseline.forecast(past, 20.0 + 10.0 * np.arange(300)[None])
+    assert long.shape == (1, 1, 300, 2, 3)
+    assert np.isfinite(long).all()
+
+
 def test_a_crop_has_the_climatology_of_its_place() -> None:
     frames = np.arange(24, dtype=np.float32).reshape(2, 1, 3, 4)
     baseline = BASELINES["climatology"](period=2.0)

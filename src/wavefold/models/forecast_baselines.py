@@ -1,4 +1,4 @@
-"""Baseline forecasts reported next to every model's scores: persistence, past mean, climatology and advection.
+"""Baseline forecasts reported next to every model's scores: persistence, past mean, climatology, damped anomaly, advection.
 
 Frames are in physical units with NaN for missing values; forecasts are finite. A baseline forecasts every channel of the
 past frames.
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wavefold.data.lazy import Floats, Signals, row_blocks
 from wavefold.models.advection import advect, latest
+from wavefold.models.damped_anomaly import DampedAnomaly
 from wavefold.models.spectral import fading_advection
 from wavefold.transforms.climatology import Corners, Cycle
 
@@ -128,6 +129,7 @@ BASELINES: dict[str, Callable[..., FrameBaseline]] = {
     "persistence": Persistence,
     "mean": PastMean,
     "climatology": Climatology,
+    "damped_anomaly": DampedAnomaly,
     "advection": Advection,
     "spectral": Spectral,
 }

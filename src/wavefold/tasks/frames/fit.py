@@ -20,6 +20,7 @@ from wavefold.models.forecast_baselines import BASELINES, FrameBaseline
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Member, Recipe, StageRecipe
 from wavefold.tasks.base import Unit
+from wavefold.tasks.frames.climatology import CYCLIC
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.reading import frames_of, sections
 from wavefold.training.checkpoint import CheckpointFile
@@ -91,7 +92,7 @@ def new_frame_changes(recipe: Recipe) -> tuple[Change, ...]:
 
 def new_baseline(name: str, recipe: Recipe, place: str = "output.baselines") -> FrameBaseline:
     """Build a baseline by name."""
-    options = {"period": recipe.output.period} if name == "climatology" else {}
+    options = {"period": recipe.output.period} if name in CYCLIC else {}
     baseline: FrameBaseline = build_part(BASELINES, name, options, place)
     return baseline
 

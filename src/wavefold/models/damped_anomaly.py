@@ -1,0 +1,81 @@
+"""Damped anomaly: the usual value of an hour or season, plus what is left of the last frame's departure from it.
+
+The share that is left is one number for each lead and channel, by least squares on the training frames. It is persistence at
+short leads and climatology at long ones, and hard to beat where the weather has a cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavefold.data.lazy import Floats, Signals, blocks_of
+from wavefold.transforms.climatology import Corners, Cycle
+
+_LEADS = 200  # beyond it the share stays that of the last
+_CELLS, _FRAMES = 1024, 4000  # of the training frames, that shares are fitted on: even cells, the latest frames
+_NEAR = 0.01  # of a step, by which two times may be off
+
+
+class DampedAnomaly:
+    """Climatology of a cycle, as the baseline `climatology`, plus a share of the last past frame's anomaly.
+
+    period: seconds of the cycle. smooth: phases on either side that are averaged in. A cell that is missing in the last past
+    frame has no anomaly.
+    """
+
+    def __init__(self, *, period: float = 86400.0, smooth: int = 0) -> None:
+        self._cycle = Cycle(period=period, smooth=smooth, place="damped_anomaly")
+        self.shares = np.zeros((1, 1), np.float32)  # (lead, channel)
+        self.step = 1.0  # seconds
+
+    def fit(self, frames: Signals, clock: NDArray[np.float64], step: float) -> None:
+        """Fit the cycle, and the share that is left at each lead, on training frames (time, channel, row, column)."""
+        self._cycle.fit(frames, clock, step)
+        self.step = step
+        first = max(0, len(clock) - _FRAMES)
+        rows, columns = frames.shape[2:]
+        every = max(1, round((rows * columns / _CELLS) ** 0.5))
+        parts = []
+        for at, values in blocks_of(frames):
+            kept = slice(max(first - at.start, 0), None)
+            usual = self._cycle.at(clock[at][kept], frames.shape[1:])
+            parts.append((values[kept] - usual)[:, :, ::every, ::every].reshape(len(usual), frames.shape[1], -1))
+        self.shares = _shares(np.concatenate(parts), clock[first:], step)
+
+    def forecast(self, past: Floats, clock: NDArray[np.float64], corners: Corners | None = None) -> Floats:
+        """The usual later frames and what is left of the anomaly, (n, channel, ahead, row, column)."""
+        shape = (past.shape[1], *past.shape[3:])
+        ahead = clock.shape[1]
+        usual = self._cycle.at(clock, shape, corners)  # (n, ahead, channel, row, column)
+        before = self._cycle.at(clock[:, 0] - self.step, shape, corners)
+        anomaly = np.nan_to_num(past[:, :, -1] - before)
+        lead = np.minimum(np.arange(ahead), len(self.shares) - 1)
+        left = self.shares[lead, : shape[0]][:, :, None, None]
+        return np.ascontiguousarray((usual + left * anomaly[:, None]).swapaxes(1, 2), np.float32)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """The cycle's state, shares (lead, channel), and the step in seconds."""
+        return {**self._cycle.state(), "shares": self.shares, "step": np.array(self.step)}
+
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Restore what `state` returned."""
+        self._cycle.load(state)
+        self.shares, self.step = state["shares"].astype(np.float32), float(state["step"].item())
+
+
+def _shares(anomalies: Floats, clock: NDArray[np.float64], step: float) -> Floats:
+    """Shares (lead, channel), 0 to 1, of anomalies (time, channel, cell) that are left after 1, 2, ... steps."""
+    there = np.isfinite(anomalies)
+    known = np.where(there, anomalies, 0).astype(np.float64)
+    found = []
+    for lead in range(1, min(_LEADS, max(2, len(clock))) + 1):
+        place = np.minimum(np.searchsorted(clock, clock + (lead - _NEAR) * step), len(clock) - 1)
+        early = np.flatnonzero(np.abs(clock[place] - clock - lead * step) < _NEAR * step)
+        late = place[early]
+        both = np.einsum("tck,tck->c", known[early], known[late])
+        own = np.einsum("tck,tck->c", known[early], known[early] * there[late])
+        found.append(np.clip(np.where(own > 0, both / np.where(own > 0, own, 1), 0), 0, 1))
+    return np.array(found, np.float32)
