@@ -11,6 +11,7 @@ import torch
 from wavefold.api import train
 from wavefold.core.errors import UserError
 from wavefold.core.onnx_ops import eigh, lower_median, middle, orthonormal
+from wavefold.domains.radio import straight
 from wavefold.domains.radio.dedoppler import DeDoppler
 from wavefold.domains.radio.on_off import OnOff
 from wavefold.ensemble import COMBINERS, Ensemble
@@ -87,6 +88,7 @@ def test_efficientnet_is_written_and_answers_alike(tmp_path):
 
 def test_on_off_with_its_search_is_written_and_answers_alike(tmp_path):
     torch.manual_seed(0)
+    straight._scorer.cache_clear()
     net = prepare_for_prediction(with_statistics(OnOff(*CADENCE, 2, width=4, search=True)))
     inputs = random_signals(5, *CADENCE)
     write_onnx(tmp_path / "net.onnx", net, [inputs[:2]], inputs=["signals"], outputs=["logits"], metadata={})

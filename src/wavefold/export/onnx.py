@@ -61,10 +61,13 @@ def write_onnx(
     """Write a module atomically as one ONNX file; the first axis of every input is dynamic and named "sample".
 
     examples: two samples or more for each input, with its shape and type. metadata: stored in the file as text.
-    UserError if the weights exceed the 2 GB that one file can hold.
+    A part's `prepare_export`, if it has one, is called first. UserError if the weights exceed the 2 GB that one file can hold.
     """
     check_onnx(path)
     _check_size(module, path)
+    for part in module.modules():
+        if (prepare := getattr(part, "prepare_export", None)) is not None:
+            prepare()
     model = _counting_in_bytes(_without_norms(_exported(module.eval(), tuple(examples), inputs, outputs)))
     _strip(model)
     _narrow_places(model.graph)

@@ -28,7 +28,7 @@ from wavefold.core.onnx_ops import eigh, orthonormal
 from wavefold.data.dataset import Floats
 from wavefold.domains.radio.cadence import OFF, ON, PANELS, STEEPEST
 from wavefold.domains.radio.needles import residual
-from wavefold.domains.radio.straight import range_count, straight_scores
+from wavefold.domains.radio.straight import prepare_export, range_count, straight_scores
 from wavefold.models.layers import drop, need_least, one_logit
 
 _STRETCH = 16  # rows per short line sum
@@ -124,6 +124,7 @@ class Tracker(nn.Module):
     def __init__(self, rows: int, columns: int, *, search: bool = False) -> None:
         super().__init__()
         self.ranges = 1 + range_count(rows) if search else 0
+        self.size = rows, columns
         self.stretch = min(_STRETCH, rows)
         self.count = rows // self.stretch
         marks = min(_MARKS, self.count)
@@ -152,6 +153,11 @@ class Tracker(nn.Module):
         strength = F.max_pool2d(torch.cat(found, 2).permute(1, 2, 0, 3), (1, _POOL))  # (B, 4 J, M, F / pool)
         together = torch.cat(peaks, 1).view(signals.shape[0], PANELS, -1)  # len() would fix the batch size of an exported file
         return self._in_a_row(strength), together, straight
+
+    def prepare_export(self) -> None:
+        """Make what the search is exported with."""
+        if self.ranges:
+            prepare_export(*self.size)
 
     def sums(self, panels: Tensor) -> Tensor:
         """Sums along short lines in units of their noise, (S, B, J, F). panels: (N, 6, T, F), whitened."""

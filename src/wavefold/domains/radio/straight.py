@@ -52,9 +52,15 @@ def _width(drifts: int) -> int:
     return -(-drifts // _RANGES)
 
 
+def prepare_export(rows: int, columns: int) -> None:
+    """Make the tables that `straight_scores` is exported with: they cannot be made while torch traces it."""
+    _scorer(rows, columns, "cpu")
+
+
 @lru_cache(maxsize=4)
 def _scorer(rows: int, columns: int, device: str) -> nn.Module:
-    return _Scorer(rows, columns).to(device)
+    with torch.inference_mode(False), torch.device("cpu"):  # kept for calls that want a gradient too
+        return _Scorer(rows, columns).to(device)
 
 
 class _Scorer(nn.Module):
