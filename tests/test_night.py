@@ -214,6 +214,8 @@ def test_psrfits_with_products_wants_a_choice_and_a_damaged_file_is_one_line(tmp
     spectrum = tmp_path / "star.fits"
     spectrum.write_bytes(b"SIMPLE  =                    T" + b" " * 2850)
     assert not is_scan(spectrum)
+    with pytest.raises(DataError, match=r"star\.fits: is no PSRFITS file"):
+        open_scan(spectrum)
     spectrum.write_bytes(b"SIMPLE  =                    T" + b" " * 50 + b"FITSTYPE= 'PSRFITS '")
     assert is_scan(spectrum)
 

@@ -11,7 +11,7 @@ from wavefold.data.sources import check_exists
 from wavefold.domains.radio.cadence import PANELS
 from wavefold.domains.radio.contest_files import labels_in, lists_cadences, part_to_predict, parts_of
 from wavefold.domains.radio.contest_npy import EXPECTED, read_cadences
-from wavefold.domains.radio.observation import is_scan, open_scan
+from wavefold.domains.radio.observation import SCANS, is_scan, open_scan
 from wavefold.domains.radio.psrfits import is_psrfits
 
 _ANY = "1"  # of several polarisations: which one does not matter here
@@ -60,7 +60,10 @@ def _holds_scan(path: Path) -> bool:
 
 
 def _scans_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if is_scan(file)) if folder.is_dir() else []
+    """The scans in a folder. Of .fits files only the first is looked into: there may be half a million of spectra."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SCANS) if folder.is_dir() else []
+    fits = [file for file in files if file.suffix.lower() == ".fits"]
+    return files if not fits or is_scan(fits[0]) else [file for file in files if file.suffix.lower() != ".fits"]
 
 
 def _in_time(scans: Sequence[Path]) -> list[str]:

@@ -111,10 +111,12 @@ def open_scan(path: str | Path, fine: int = 0, product: str = "") -> Filterbank:
     product: the polarisation product of several: "1" for the first, and so on, or "sum" for the first two.
     """
     path = Path(path).expanduser()
-    if not is_scan(path):
+    if path.suffix.lower() not in SCANS:
         raise UserError(f"{path}: '{path.suffix}' is not a filterbank suffix, expected one of {listed(SCANS)}")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
+    if not is_scan(path):
+        raise DataError(f"{path.name}: is no PSRFITS file: its header does not state FITSTYPE = 'PSRFITS'")
     return SCANS[path.suffix.lower()](path, fine, product)
 
 
