@@ -34,7 +34,10 @@ def test_a_reader_makes_of_its_layout_what_it_made(name: str, tmp_path: Path) ->
     assert not told, "\n".join([f"{name} is read otherwise; {ANEW}", *told])
 
 
-@pytest.mark.parametrize("name", RUNS)
+LONG = {"cadence_one_fold"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in RUNS])
 def test_a_run_gives_what_it_gave(name: str, tmp_path: Path) -> None:
     made, kept = as_kept(record_run(name, tmp_path)), recorded()["runs"][name]
     here, there = this_platform(), recorded()["platform"]

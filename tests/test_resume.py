@@ -160,7 +160,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("recipe", ["heartbeat", "frames"])
+@pytest.mark.parametrize("recipe", ["heartbeat", pytest.param("frames", marks=pytest.mark.slow)])
 def test_stopped_by_a_signal_a_training_has_saved_its_last_batch(contest_csv, tmp_path, recipe):
     data = contest_csv
     if recipe == "frames":

@@ -32,12 +32,14 @@ def test_the_blocks_on_use_run_in_their_order(tmp_path):
     assert (tmp_path / "run" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_blocks_on_recipes_run_in_their_order(tmp_path):
     run_blocks("recipes.md", tmp_path)
     assert (tmp_path / "needles.csv").read_text().startswith("id,target\n")
     assert (tmp_path / "next.gif").exists()
 
 
+@pytest.mark.slow
 def test_the_blocks_on_scale_run_in_their_order(tmp_path):
     pytest.importorskip("distributed", reason="distributed is not installed: pip install 'wavefold[cluster]'")
     pytest.importorskip("optuna", reason="optuna is not installed: pip install 'wavefold[tune]'")
