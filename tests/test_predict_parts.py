@@ -16,6 +16,7 @@ from test_text_parts import contest_lines, write
 from wavefold import api
 from wavefold.core.errors import DataError, UserError
 from wavefold.data import parquet, read_samples
+from wavefold.tasks.base import recipe_of
 from wavefold.tasks.multilabel import LabelPredictions
 from wavefold.tasks.samples import parts
 from wavefold.tasks.samples.predicted_numbers import NumberPredictions
@@ -82,7 +83,7 @@ def test_a_small_source_is_predicted_at_once(run: api.Run, tmp_path: Path, monke
     source = write(tmp_path / "a.csv", contest_lines(99))
     assert run.predict_file(source, tmp_path / "b.csv") == 99
     assert (tmp_path / "b.csv").read_bytes() == at_once(run, source, tmp_path / "c.csv")
-    assert parts.plan_parts(run, api.recipe_of(run), str(source), tmp_path / "parts") is None
+    assert parts.plan_parts(run, recipe_of(run), str(source), tmp_path / "parts") is None
 
 
 @pytest.mark.usefixtures("_in_parts")
@@ -156,7 +157,7 @@ def test_a_killed_call_goes_on(run: api.Run, tmp_path: Path, monkeypatch: pytest
 def test_parts_by_themselves_as_other_processes_predict_them(
     run: api.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, folder, recipe = write(tmp_path / "a.csv", contest_lines()), tmp_path / "parts", api.recipe_of(run)
+    source, folder, recipe = write(tmp_path / "a.csv", contest_lines()), tmp_path / "parts", recipe_of(run)
     plan = parts.plan_parts(run, recipe, str(source), folder)
     assert plan is not None
     assert (plan.count, plan.rows) == (3, ROWS)
@@ -182,7 +183,7 @@ def test_parts_by_themselves_as_other_processes_predict_them(
 
 @pytest.mark.usefixtures("_in_parts")
 def test_parts_of_another_source_are_not_joined(run: api.Run, tmp_path: Path) -> None:
-    lines, folder, recipe = contest_lines(), tmp_path / "parts", api.recipe_of(run)
+    lines, folder, recipe = contest_lines(), tmp_path / "parts", recipe_of(run)
     source = write(tmp_path / "a.csv", lines)
     parts.plan_parts(run, recipe, str(source), folder)
     parts.predict_part(run, recipe, str(source), folder, 0)

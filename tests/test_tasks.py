@@ -38,7 +38,11 @@ def asks_for_a_task(node: ast.AST) -> bool:
     """Whether an expression depends on which task a recipe has, other than through task_of."""
     if isinstance(node, ast.Attribute):
         held = words_of(node.value)
-        return "recipe" in held and not held.startswith("task_of(") and node.attr in ("windows", "series", "task", "kind")
+        return (
+            "recipe" in held
+            and not held.startswith(("task_of(", "tasks.task_of("))
+            and node.attr in ("windows", "series", "task", "kind")
+        )
     if isinstance(node, ast.Compare):
         sides = [node.left, *node.comparators]
         named = [part for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)]
