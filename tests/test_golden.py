@@ -34,7 +34,7 @@ def test_a_reader_makes_of_its_layout_what_it_made(name: str, tmp_path: Path) ->
     assert not told, "\n".join([f"{name} is read otherwise; {ANEW}", *told])
 
 
-LONG = {"cadence_one_fold"}
+LONG = {"cadence", "cadence_one_fold"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in RUNS])
