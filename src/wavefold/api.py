@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from wavefold.core.errors import UserError, plural
 from wavefold.core.files import NO_ROOM
 from wavefold.core.interrupt import stop_on_signals
-from wavefold.core.outputs import PAGES, check_fresh, check_output
+from wavefold.core.outputs import PAGES, check_fresh, check_output, folder_beside
 from wavefold.core.process import is_main_process
 from wavefold.core.registry import later
 from wavefold.core.run import RunFolder, lock_folder
@@ -542,13 +542,8 @@ def search(
             scans, how["each"] = [str(Path(scan).expanduser().absolute()) for scan in scans], on_workers.EachOn(found, warn)
         rows = searching(scans, out=out, warn=warn, **how)
         if page:
-            write_candidates_page(page, rows, pictures, out=out, labels=_beside(out, "windows") / "train_labels.csv")
+            write_candidates_page(page, rows, pictures, out=out, labels=folder_beside(out, "windows") / "train_labels.csv")
     return rows
-
-
-def _beside(out: str, what: str) -> Path:
-    """A folder of the candidates in a file."""
-    return Path(out).with_name(f"{Path(out).stem}_{what}")
 
 
 def _searching(run: RunFolder | None, size: int) -> Callable[..., Sequence[Candidate]]:

@@ -104,3 +104,8 @@ def _files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
                     waiting.append(entry.path)
                 else:
                     yield entry
+
+
+def folder_beside(out: str | Path, what: str) -> Path:
+    """The folder of what belongs to an output file: `<stem>_pictures` beside it."""
+    return Path(out).with_name(f"{Path(out).stem}_{what}")

@@ -32,9 +32,8 @@ class Candidate(Protocol):
         """What stands beside a person's verdict in a CSV of labels: `id`, and columns such as the group."""
 
 
-Search = Callable[
-    ..., Sequence[Candidate]
-]  # (predict or None, metadata or None, files, *, out, warn, and what its command asks)
+# predict or None, metadata or None, files, *, out, warn, and what its command asks
+Search = Callable[..., Sequence[Candidate]]
 DrawSamples = Callable[[Floats, Sequence[str], Axis, Sequence[int] | None], Figure]
 DrawExplanations = Callable[[Floats, Mapping[str, Floats], Sequence[str], Axis], list[tuple[str, Figure]]]
 

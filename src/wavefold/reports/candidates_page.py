@@ -18,7 +18,7 @@ from pathlib import Path
 from wavefold.core.errors import plural
 from wavefold.core.files import write_text
 from wavefold.domains.base import Candidate
-from wavefold.reports.page import TEMPLATES, script_json, template
+from wavefold.reports.page import TEMPLATES, script_hashes, script_json, template
 
 _UNITS = {"_mhz": "MHz", "_hz_s": "Hz/s", "_hz": "Hz"}
 _ASIDE = re.compile(r"id|.*_scan\d|.*_channel")  # columns that are shown beside the picture only
@@ -50,7 +50,7 @@ def write_candidates_page(
         labels=str(labels),
         data=script_json(data),
         scripts=scripts,
-        hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
+        hashes=script_hashes(scripts),
         style=template("page.css") + template("candidates.css"),
         empty=not rows,
     )

@@ -94,7 +94,7 @@ def page_html(page: Page) -> str:
         specs=specs,
         arrays=arrays.texts,
         scripts=scripts,
-        hashes=[base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts],
+        hashes=script_hashes(scripts),
         style=template("page.css"),
     )
 
@@ -106,6 +106,11 @@ def _drawn(page: Page) -> list[Figure]:
 def template(name: str) -> str:
     """The text of a file in the folder of templates."""
     return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def script_hashes(scripts: Sequence[str]) -> list[str]:
+    """The SHA-256 of each script, in base64, by which a page's policy lets it run."""
+    return [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
 
 
 def script_json(value: object) -> str:

@@ -32,11 +32,6 @@ _NARROWEST = 128  # channels of a picture
 _OURS = re.compile(r"\d\d_\d+\.\d{6}MHz\.png")  # file names of pictures; no other file is deleted
 
 
-def folder_beside(out: str | Path, what: str) -> Path:
-    """The folder for pictures or cutouts of a candidate file: `<stem>_pictures` beside it."""
-    return Path(out).with_name(f"{Path(out).stem}_{what}")
-
-
 def cut_candidates(
     folder: Path, found: Found, candidates: Sequence[Candidate], observation: Observation, *, warn: Log = print
 ) -> int:

@@ -269,11 +269,11 @@ def line_scales(rows: int, columns: int, drift: float) -> tuple[Floats, Ints]:
 
 def _search(cadences: Tensor, drift: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Score, drift, column, panel and S/N (as `Tracks`) of cleaned cadences (N, 6, T, F)."""
-    count, _, rows, columns = cadences.shape
+    count, _, rows, _ = cadences.shape
     scores, starts, values = (found.flatten(1, 2) for found in drift_scores(cadences, drift))  # (N, D x third)
     score, which = scores.max(1)
     sample = torch.arange(count)
-    return _described(values[sample, which], line_drifts(rows, drift), rows, columns, score, which, starts[sample, which])
+    return _described(values[sample, which], line_drifts(rows, drift), rows, score, which, starts[sample, which])
 
 
 def track_places(drift: int, finer: int, rows: int) -> list[int]:
@@ -331,15 +331,17 @@ def _widest(values: Tensor) -> Tensor:
 
 
 def _described(
-    values: Tensor, drifts: Sequence[int], rows: int, width: int, score: Tensor, which: Tensor, start: Tensor
+    values: Tensor, drifts: Sequence[int], rows: int, score: Tensor, which: Tensor, start: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The fields of `Tracks`. values: the ON panels' S/N (N, 3); which: index of the drift third (N,); start: position (N,)."""
+    """The fields of `Tracks`.
+
+    values: the ON panels' S/N (N, 3), 0 outside; which: index of the drift third (N,); start: position (N,).
+    """
     places = torch.tensor([track_places(d, finer, rows) for d in drifts for finer in FINER])[which][:, list(ON)]  # (N, 3)
     moved = (torch.tensor(drifts)[:, None] + torch.tensor(FINER) / 3).flatten()[which] / max(rows - 1, 1)
     which = which // len(FINER)
     columns = start[:, None] - places  # of each ON panel's first row
-    there = (columns >= 0) & (columns < width)
-    order = torch.where(there, values, 0).sort(1, descending=True)
+    order = values.sort(1, descending=True)
     together = order.values.cumsum(1) / torch.arange(1, 4).sqrt()
     snr, last = together.max(1)  # of the best one, two or three
     counts = torch.arange(3) <= last[:, None]

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from wavefold.core.errors import DataError, UserError, plural
 from wavefold.core.interrupt import signals_wait
+from wavefold.core.outputs import folder_beside
 from wavefold.core.progress import Progress
 from wavefold.core.records import RunInfo
 from wavefold.data.dataset import Floats
 from wavefold.data.lazy import Lazy
 from wavefold.domains.radio.cadence import ON, PANELS, STEEPEST
-from wavefold.domains.radio.candidate_files import cut_candidates, draw_candidates, folder_beside, show_candidates
+from wavefold.domains.radio.candidate_files import cut_candidates, draw_candidates, show_candidates
 from wavefold.domains.radio.candidates import Candidate, write_candidates
 from wavefold.domains.radio.found import Found, candidates_of, frequencies, window_at
 from wavefold.domains.radio.line_search import Clock, Doubles, Lines, Noise, apart, clock_of, noise_of
