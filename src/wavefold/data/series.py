@@ -151,6 +151,25 @@ class Windows:
             made[one] = frames[places, :, r : r + rows, c : c + columns].swapaxes(0, 1)
         return made
 
+    def before(self, frames: int) -> Floats:
+        """The last `frames` frames up to the last past one, (sample, channel, frames, row, column).
+
+        They may begin before the window; NaN before the first frame of the stretch.
+        """
+        more = frames - self.past
+        begin = self.series.starts[np.searchsorted(self.series.starts, self.first, side="right") - 1]
+        first = np.maximum(self.first - more, begin)
+        longest = replace(self, first=first, past=frames, ahead=0)
+        short = first - (self.first - more)  # frames that do not exist
+        if not short.any():
+            return longest.values()
+        inside = np.minimum(first, len(self.series) - frames)  # any frames will do where there are too few
+        made = replace(longest, first=np.maximum(inside, 0), past=min(frames, len(self.series))).values()
+        whole = np.full((*made.shape[:2], frames, *made.shape[3:]), np.nan, np.float32)
+        for one, (lack, off) in enumerate(zip(short, first - np.maximum(inside, 0), strict=True)):
+            whole[one, :, lack:] = made[one, :, off : off + frames - lack]
+        return whole
+
     def clock(self) -> Seconds:
         """Times in seconds of each window's future frames, (sample, ahead), even past the end of its stretch."""
         series, last = self.series, self.first + self.past - 1

@@ -66,6 +66,11 @@ class TimeSplit:
     validation: Ints
     test: Ints
 
+    @property
+    def judged(self) -> Ints:
+        """The windows to score: the test part, or the validation part if there is no test part."""
+        return self.test if len(self.test) else self.validation
+
 
 def split_by_time(windows: Windows, *, validation: float = 0.15, test: float = 0.15, gap: int = -1) -> TimeSplit:
     """Assign windows to the part that contains them entirely: training first, then validation, then test.
@@ -75,25 +80,56 @@ def split_by_time(windows: Windows, *, validation: float = 0.15, test: float = 0
     a start, the time gap before it counts towards `gap`; without times, stretches are independent sequences and need no gap.
     UserError if a part gets no window.
     """
+    return split_rolling(windows, cuts=1, validation=validation, test=test, gap=gap)[0]
+
+
+def split_rolling(
+    windows: Windows, *, cuts: int = 0, validation: float = 0.15, test: float = 0.15, gap: int = -1
+) -> list[TimeSplit]:
+    """Rolling origins (Tashman 2000): `cuts` splits by time, whose test parts follow one another and end with the series.
+
+    Each has all earlier frames for training and validation, so the training part grows from split to split. cuts: 0 takes 3,
+    or 1 where frames have no times and sequences no order. validation, test: of each split, as fractions of all frames; gap:
+    as in `split_by_time`. UserError if a part of a split gets no window.
+    """
     gap = windows.length if gap == -1 else gap
     _need_shares(validation, test, gap)
-    total = len(windows.series)
-    test_from = _cut(windows, total, round(total * test))
+    if cuts < 0:
+        raise UserError(f"split.cuts: {cuts} is too small; it must be 1 or more, or 0 for the usual number")
+    cuts = cuts or (1 if windows.series.times is None or not test else _CUTS)
+    if cuts > 1 and not test:
+        raise UserError(f"split.cuts: {cuts} cuts need a test part each; set split.test, or split.cuts=1")
+    total, made = len(windows.series), list[TimeSplit]()
+    sizes, end = (round(total * validation), round(total * test)), total
+    for _ in range(cuts):
+        split, end = _split_before(windows, end, sizes, gap)
+        made.insert(0, split)
+    return made
+
+
+_CUTS = 3  # rolling origins, if the recipe does not say
+
+
+def _split_before(windows: Windows, total: int, sizes: tuple[int, int], gap: int) -> tuple[TimeSplit, int]:
+    """Split the first `total` frames, with about these sizes of validation and test part; and where the test part begins."""
+    validation, test = sizes
+    test_from = _cut(windows, total, test)
     before_test = test_from - (_left_out(windows.series, test_from, gap) if test else 0)
-    validation_from = _cut(windows, before_test, round(total * validation))
+    validation_from = _cut(windows, before_test, validation)
     train_to = validation_from - (_left_out(windows.series, validation_from, gap) if validation else 0)
     spans = {"train": (0, train_to), "validation": (validation_from, before_test), "test": (test_from, total)}
     parts = {name: _inside(windows, *span) for name, span in spans.items()}
-    wanted = {"train": 1.0, "validation": validation, "test": test}
+    wanted = {"train": 1, "validation": validation, "test": test}
     empty = [name for name in parts if wanted[name] and not len(parts[name])]
     if empty:
         frames = ", ".join(f"{name} {max(0, high - low)}" for name, (low, high) in spans.items() if wanted[name])
+        part = "the first" if total < len(windows.series) else "the"
         raise UserError(
-            f"split: no window fits in the {empty[0]} part; the {total} frames are divided into {frames} (gap {gap}), and "
-            f"a window needs {windows.length} consecutive frames; change split.test, split.validation, split.gap, "
+            f"split: no window fits in the {empty[0]} part; {part} {total} frames are divided into {frames} (gap {gap}), and "
+            f"a window needs {windows.length} consecutive frames; change split.cuts, split.test, split.validation, split.gap, "
             f"windows.past or windows.ahead"
         )
-    return TimeSplit(**parts)
+    return TimeSplit(**parts), test_from
 
 
 def _cut(windows: Windows, end: int, frames: int) -> int:

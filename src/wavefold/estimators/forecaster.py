@@ -16,7 +16,7 @@ from torch import nn
 
 from wavefold.core.device import seed_step
 from wavefold.core.errors import UserError, plural
-from wavefold.core.registry import build_part, pick
+from wavefold.core.registry import pick
 from wavefold.data.dataset import Floats, Ints
 from wavefold.data.series import Series, Windows
 from wavefold.data.windows import cut_windows, split_by_time
@@ -27,7 +27,7 @@ from wavefold.estimators.parameters import FROM_0, LEARNING, NAMES, need_paramet
 from wavefold.estimators.steps import Step
 from wavefold.estimators.trainer import inference_device, isolated_rng, training_device
 from wavefold.evaluation.forecast_metrics import FrameScores, metrics_of_frames
-from wavefold.models.forecast_baselines import BASELINES, FrameBaseline
+from wavefold.models.forecast_baselines import FrameBaseline, build_baseline
 from wavefold.training.fit_net import Nowhere, Silent, fit_net, new_stage
 from wavefold.training.forecast_losses import frame_loss
 from wavefold.training.forecast_set import ForecastTrainingSet, forecast_windows
@@ -172,9 +172,11 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             frames = self._known_frames(_numbers(X))
             series = series_of(frames, as_seconds(times, frames.shape[:2]), self.step_)
             windows = cut_windows(series, past=self.past, ahead=self.ahead)
-            truth, past = _later(windows, self.targets_), replace(windows, ahead=0).values()
+            truth, clock = _later(windows, self.targets_), windows.clock()
             predicted = {"forecast": self._forecast(windows)}
-            predicted |= {name: b.forecast(past, windows.clock())[:, : self.targets_] for name, b in self.baselines_.items()}
+            for name, baseline in self.baselines_.items():
+                past = windows.before(max(windows.past, baseline.past_frames(series.step)))
+                predicted[name] = baseline.forecast(past, clock)[:, : self.targets_]
             rows = {name: _measured(values, truth) for name, values in predicted.items()}
         usual = rows[self.baselines[0]]["mse"]
         return {name: {**row, "skill": 1 - row["mse"] / usual if usual else float("nan")} for name, row in rows.items()}
@@ -227,7 +229,7 @@ class FrameForecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return windows.take(split.train), windows.take(split.validation)
 
     def _baseline(self, name: str, series: Series, numbers: Ints) -> FrameBaseline:
-        baseline: FrameBaseline = build_part(BASELINES, name, {}, "baselines")
+        baseline = build_baseline(name, "baselines", past=int(self.past), ahead=int(self.ahead))
         baseline.fit(series.frames[numbers], series.clock(numbers), series.step)
         return baseline
 

@@ -132,9 +132,9 @@ class FrameScores:
         """Each metric's sums, (N, T, k), in the order of the windows."""
         return {name: self._sums(name) for name in self.metrics}
 
-    def value(self, name: str) -> float:
-        """A metric over all windows and leads; NaN where it is undefined."""
-        return float(self._metric(name).value(self._sums(name).sum(axis=(0, 1))))
+    def value(self, name: str, windows: slice = slice(None)) -> float:
+        """A metric over all windows, or some of them, and all leads; NaN where it is undefined."""
+        return float(self._metric(name).value(self._sums(name)[windows].sum(axis=(0, 1))))
 
     def by_lead(self, name: str) -> Values:
         """A metric at each lead, (T,)."""

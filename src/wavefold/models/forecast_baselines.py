@@ -1,4 +1,4 @@
-"""Baseline forecasts reported next to every model's scores: persistence, past mean, climatology, damped anomaly, advection.
+"""Baseline forecasts reported next to every model's scores, and the table of all of them.
 
 Frames are in physical units with NaN for missing values; forecasts are finite. A baseline forecasts every channel of the
 past frames.
@@ -6,6 +6,7 @@ past frames.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -14,11 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavefold.data.lazy import Floats, Signals, row_blocks
+from wavefold.core.registry import pick
+from wavefold.data.lazy import Floats, Signals
 from wavefold.models.advection import advect, latest
+from wavefold.models.baseline_module import BaselineModule, by_torch
 from wavefold.models.damped_anomaly import DampedAnomaly
+from wavefold.models.pca_ridge import PcaRidge
+from wavefold.models.seasonal import SeasonalChange, SeasonalNaive
 from wavefold.models.spectral import fading_advection
-from wavefold.transforms.climatology import Corners, Cycle
+from wavefold.transforms.climatology import Corners, Cycle, UsualFrames
 
 Seconds = NDArray[np.float64]
 TrainingState = dict[str, NDArray[np.generic]]
@@ -27,15 +32,21 @@ TrainingState = dict[str, NDArray[np.generic]]
 class FrameBaseline(Protocol):
     """A forecaster fitted, if at all, to simple statistics of the training part."""
 
+    def past_frames(self, step: float) -> int:
+        """Frames up to the last past one that a forecast uses, for frames `step` seconds apart; others may be missing."""
+
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
         """Fit on training frames (time, channel, row, column) at `clock` (time,) seconds, `step` seconds apart."""
 
     def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
         """Forecast later frames, (n, channel, ahead, row, column), from past frames (n, channel, past, row, column).
 
-        clock: (n, ahead) seconds of the later frames. corners: first row and column of each window on the training frames,
-        if windows are crops of them.
+        past: at least as many frames as `past_frames` says, NaN where they are not known. clock: (n, ahead) seconds of the
+        later frames. corners: first row and column of each window on the training frames, if windows are crops of them.
         """
+
+    def module(self) -> BaselineModule:
+        """The same for whole frames as a torch module, with the current state."""
 
     def state(self) -> TrainingState:
         """The fitted state, as arrays to save."""
@@ -46,6 +57,20 @@ class FrameBaseline(Protocol):
 
 class _Unlearned:
     """A baseline that uses only the past frames of each window."""
+
+    past = 1  # frames used
+
+    def past_frames(self, step: float) -> int:
+        """A fixed number."""
+        return self.past
+
+    def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
+        """The later frames, (n, channel, ahead, row, column)."""
+        return by_torch(self.module(), past, clock)
+
+    def module(self) -> BaselineModule:
+        """The forecast in torch."""
+        raise NotImplementedError
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
         """Do nothing; there is nothing to fit."""
@@ -61,22 +86,17 @@ class _Unlearned:
 class Persistence(_Unlearned):
     """Repeats the last past frame; a cell missing there takes its latest value."""
 
-    def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """The last frame at every lead, (n, channel, ahead, row, column)."""
-        return _repeated(_by_torch(latest, past), clock.shape[1])
+    def module(self) -> BaselineModule:
+        """The last frame at every lead."""
+        return _Moved(lambda past, ahead: latest(past)[:, :, None].expand(-1, -1, ahead, -1, -1))
 
 
 class PastMean(_Unlearned):
     """Forecasts each cell's mean over the past frames at every lead, ignoring NaN."""
 
-    def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """The mean of the past frames at every lead, (n, channel, ahead, row, column)."""
-        there = np.isfinite(past)
-        counts = there.sum(axis=2)
-        mean = np.where(there, past, 0).sum(axis=2, dtype=np.float64) / np.maximum(counts, 1)
-        if not counts.all():
-            mean = np.where(counts > 0, mean, _by_torch(latest, past))
-        return _repeated(mean.astype(np.float32), clock.shape[1])
+    def module(self) -> BaselineModule:
+        """The mean of the past frames at every lead."""
+        return _Moved(_mean)
 
 
 class Climatology:
@@ -87,7 +107,7 @@ class Climatology:
     """
 
     def __init__(self, *, period: float = 86400.0, smooth: int = 0) -> None:
-        self._cycle = Cycle(period=period, smooth=smooth, place="climatology")
+        self._cycle, self._period = Cycle(period=period, smooth=smooth, place="climatology"), period
 
     def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
         """Fit the mean of each cell and phase on training frames (time, channel, row, column)."""
@@ -98,6 +118,14 @@ class Climatology:
         usual = self._cycle.at(clock, (past.shape[1], *past.shape[3:]), corners)  # (n, ahead, channel, row, column)
         return np.ascontiguousarray(usual.swapaxes(1, 2))
 
+    def past_frames(self, step: float) -> int:
+        """None: only the time counts."""
+        return 0
+
+    def module(self) -> BaselineModule:
+        """The same in torch."""
+        return _Usual(UsualFrames(self._cycle.means, self._cycle.origin, self._period))
+
     def state(self) -> TrainingState:
         """means: (phase, channel, row, column); origin: seconds of phase 0."""
         return self._cycle.state()
@@ -107,22 +135,50 @@ class Climatology:
         self._cycle.load(state)
 
 
+class _Usual(BaselineModule):
+    needs_clock = True
+
+    def __init__(self, usual: UsualFrames) -> None:
+        super().__init__()
+        self.usual = usual
+
+    def forward(self, past: Tensor, clock: Tensor) -> Tensor:
+        made: Tensor = self.usual(clock, past.shape[1])
+        return made
+
+
 class Advection(_Unlearned):
     """Extrapolates the last frame along the motion of the past frames; values from outside are the nearest value inside."""
 
-    def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """The extrapolated last frame, (n, channel, ahead, row, column)."""
-        ahead = clock.shape[1]
-        return _by_torch(lambda some: advect(some, ahead), past)
+    def module(self) -> BaselineModule:
+        """The extrapolated last frame."""
+        return _Moved(advect)
 
 
 class Spectral(_Unlearned):
     """Advection whose small structures fade at the rate seen in the window's past frames: S-PROG."""
 
-    def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
-        """The extrapolated last frame, smoother at longer leads, (n, channel, ahead, row, column)."""
-        ahead = clock.shape[1]
-        return _by_torch(lambda some: fading_advection(some, ahead), past)
+    def module(self) -> BaselineModule:
+        """The extrapolated last frame, smoother at longer leads."""
+        return _Moved(fading_advection)
+
+
+class _Moved(BaselineModule):
+    """A function of past frames and the number of later ones."""
+
+    def __init__(self, function: Callable[[Tensor, int], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, past: Tensor, clock: Tensor) -> Tensor:
+        return self.function(past, clock.shape[1])
+
+
+def _mean(past: Tensor, ahead: int) -> Tensor:
+    known = past.isfinite()
+    count = known.sum(dim=2)
+    mean = (torch.where(known, past, 0).double().sum(dim=2) / count.clamp(min=1)).float()
+    return torch.where(count > 0, mean, latest(past))[:, :, None].expand(-1, -1, ahead, -1, -1)
 
 
 BASELINES: dict[str, Callable[..., FrameBaseline]] = {
@@ -130,18 +186,15 @@ BASELINES: dict[str, Callable[..., FrameBaseline]] = {
     "mean": PastMean,
     "climatology": Climatology,
     "damped_anomaly": DampedAnomaly,
+    "seasonal_naive": SeasonalNaive,
+    "seasonal_change": SeasonalChange,
+    "pca_ridge": PcaRidge,
     "advection": Advection,
     "spectral": Spectral,
 }
 
 
-def _repeated(frame: Floats, ahead: int) -> Floats:
-    """(n, channel, row, column) to (n, channel, ahead, row, column)."""
-    return np.repeat(frame[:, :, None], ahead, axis=2)
-
-
-def _by_torch(function: Callable[[Tensor], Tensor], past: Floats) -> Floats:
-    """Apply a torch function to windows in blocks, to bound memory."""
-    blocks = row_blocks(len(past), 64, values=int(np.prod(past.shape[1:])))
-    made = [function(torch.from_numpy(np.array(past[rows], np.float32))).numpy() for rows in blocks]
-    return np.concatenate(made) if made else function(torch.zeros((1, *past.shape[1:])))[:0].numpy()
+def build_baseline(name: str, place: str, **known: object) -> FrameBaseline:
+    """Build a baseline, not yet fitted, with those of the known options that it takes. place: for errors."""
+    taken = inspect.signature(pick(BASELINES, name, place)).parameters
+    return BASELINES[name](**{key: value for key, value in known.items() if key in taken})

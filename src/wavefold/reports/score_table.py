@@ -66,9 +66,26 @@ def lead_table(scores: Scores) -> str:
         f"{'':<26}{'all leads':<34}{heads}".rstrip(),
         *(_lead_line(row, scores.metric, shown) for row in _rows(scores)),
         *_metric_lines(scores),
+        *_cut_lines(scores),
         *(f"note: {note}" for note in scores.notes),
     ]
     return "\n".join(lines)
+
+
+def _cut_lines(scores: Scores) -> list[str]:
+    """The recipe's metric of the ensemble and of each baseline by cut of a split with rolling origins, if there are several."""
+    cuts: dict[int, dict[str, ScoreRow]] = {}
+    for row in scores.folds:
+        cuts.setdefault(row.fold, {})[row.name] = row
+    if not cuts:
+        return []
+    heads = "".join(f"{name or 'ensemble':<14}" for name in cuts[0])
+    lines = [f"{scores.metric + ' by cut':<26}{heads}".rstrip()]
+    for cut, rows in cuts.items():
+        cells = "".join(f"{_short(row.value(scores.metric)):<14}" for row in rows.values())
+        title = f"{cut + 1}, {plural(rows[''].n, 'window')}"
+        lines.append(f"{title:<26}{cells}".rstrip())
+    return lines
 
 
 _LEADS = 6  # leads with a column of their own

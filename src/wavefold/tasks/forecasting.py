@@ -75,8 +75,8 @@ class Forecasting:
         return rejoin_frames(recipe, source, run)
 
     def units(self, recipe: Recipe, run: RunFolder) -> list[Unit]:
-        """The members."""
-        return frame_units(run, recipe)
+        """The members, fold after fold."""
+        return frame_units(run, recipe, run.metadata.folds)
 
     def predict(self, run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Log) -> Forecasts:
         """Forecast the frames after the end of every segment."""

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from wavefold.core.errors import UserError
 from wavefold.data.lazy import Floats, Ints, Signals, blocks_of
@@ -66,6 +68,11 @@ class Cycle:
 
     def phases(self, step: float) -> int:
         """Number of phases for frames `step` seconds apart; UserError if the period is not a whole number of steps."""
+        steps = self.steps(step)
+        return round(steps / -(-steps // _MOST))
+
+    def steps(self, step: float) -> int:
+        """Steps of the cycle for frames `step` seconds apart; UserError if the period is not a whole number of them."""
         key = f"{self._place}.period"
         if not step > 0:
             raise UserError(f"{key}: a period of {self._period:g} seconds needs frames with a known time step; these have none")
@@ -74,10 +81,27 @@ class Cycle:
             raise UserError(
                 f"{key}: {self._period:g} seconds is not a whole number, 2 or more, of the frames' {step:g}-second time steps"
             )
-        return round(steps / -(-steps // _MOST))
+        return round(steps)
 
     def _phase(self, clock: NDArray[np.float64], count: int) -> Ints:
         return np.round((clock - self.origin) * (count / self._period)).astype(np.int64) % count
+
+
+class UsualFrames(nn.Module):
+    """The means of a cycle in torch, for whole frames. means: (phase, channel, row, column)."""
+
+    means: Tensor
+
+    def __init__(self, means: Floats, origin: float, period: float) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.from_numpy(means.copy()))
+        self._origin, self._period = origin, period
+
+    def forward(self, clock: Tensor, channels: int) -> Tensor:
+        """The means of the first channels at times (sample, frame) in seconds, (sample, channel, frame, row, column)."""
+        count = self.means.shape[0]
+        phase = torch.round((clock - self._origin) * (count / self._period)).long() % count
+        return self.means[:, :channels][phase].transpose(1, 2)
 
 
 def at_cells(values: Floats, index: Ints, shape: tuple[int, ...], corners: Corners | None, place: str) -> Floats:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wavefold.core.errors import DataError, UserError
 from wavefold.core.registry import pick
 from wavefold.data.lazy import Floats, Signals, blocks_of
-from wavefold.transforms.climatology import Corners, Cycle, at_cells
+from wavefold.transforms.climatology import Corners, Cycle, UsualFrames, at_cells
 
 Seconds = NDArray[np.float64]
 FittedState = dict[str, NDArray[np.generic]]
@@ -251,7 +251,7 @@ class Anomaly:
 
     def module(self) -> FrameModule:
         """The same in torch."""
-        return _AnomalyModule(self._cycle.means, self._cycle.origin, self._period)
+        return _AnomalyModule(UsualFrames(self._cycle.means, self._cycle.origin, self._period))
 
 
 class _LinearModule(FrameModule):
@@ -300,24 +300,18 @@ class _ClipModule(FrameModule):
 
 class _AnomalyModule(FrameModule):
     needs_clock = True
-    means: Tensor  # (phase, channel, row, column)
 
-    def __init__(self, means: Floats, origin: float, period: float) -> None:
+    def __init__(self, usual: UsualFrames) -> None:
         super().__init__()
-        self.register_buffer("means", torch.from_numpy(means.copy()))
-        self._origin, self._period = origin, period
+        self.usual = usual
 
     def forward(self, frames: Tensor, clock: Tensor) -> Tensor:
-        return frames - self._usual(frames, clock)
+        made: Tensor = frames - self.usual(clock, frames.shape[1])
+        return made
 
     def undo(self, frames: Tensor, clock: Tensor) -> Tensor:
-        return frames + self._usual(frames, clock)
-
-    def _usual(self, frames: Tensor, clock: Tensor) -> Tensor:
-        """The means at the times, (sample, channel, frame, row, column)."""
-        count = self.means.shape[0]
-        phase = torch.round((clock - self._origin) * (count / self._period)).long() % count  # (sample, frame)
-        return self.means[:, : frames.shape[1]][phase].transpose(1, 2)
+        made: Tensor = frames + self.usual(clock, frames.shape[1])
+        return made
 
 
 def _held(values: Tensor, low: float | None, high: float | None) -> Tensor:

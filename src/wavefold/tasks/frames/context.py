@@ -14,24 +14,23 @@ from wavefold.tasks.base import Unit
 
 @dataclass(frozen=True)
 class ForecastContext:
-    """The state of one training run: its folder, recipe, frames, windows and their split."""
+    """The state of one training run: its folder, recipe, frames, windows and their splits, a fold each."""
 
     run: RunFolder
     recipe: Recipe
     series: Series
     windows: Windows
-    split: TimeSplit
+    splits: tuple[TimeSplit, ...]  # in time order; forecasts after the data are made by the last fold, which learned most
     targets: int  # number of leading channels to forecast
 
     @property
     def units(self) -> list[Unit]:
-        """Every member, in the one fold."""
-        return frame_units(self.run, self.recipe)
+        """Every member, fold after fold."""
+        return frame_units(self.run, self.recipe, len(self.splits))
 
-    @property
-    def folder(self) -> Path:
-        """The folder of fitted scaling, baselines and members."""
-        return self.run.folder / "fold0"
+    def folder(self, fold: int) -> Path:
+        """The folder of a fold's fitted scaling, baselines and members."""
+        return self.run.folder / f"fold{fold}"
 
     @property
     def scores_digest(self) -> str:
@@ -40,9 +39,10 @@ class ForecastContext:
         return digest_of([self.recipe.tree()["output"], weights, RUN_FORMAT, _SCORES])
 
 
-def frame_units(run: RunFolder, recipe: Recipe) -> list[Unit]:
-    """Every member, in the one fold; the time that it took, seconds.json, marks it as done."""
-    return [Unit(0, n, m, run.member(0, n, m.model), "seconds.json") for n, m in enumerate(recipe.member)]
+def frame_units(run: RunFolder, recipe: Recipe, folds: int) -> list[Unit]:
+    """Every member, fold after fold; the time that it took, seconds.json, marks it as done."""
+    members = list(enumerate(recipe.member))
+    return [Unit(fold, n, m, run.member(fold, n, m.model), "seconds.json") for fold in range(folds) for n, m in members]
 
 
-_SCORES = 2  # version of what scores.json holds; finished runs of earlier ones are scored again
+_SCORES = 3  # version of what scores.json holds; finished runs of earlier ones are scored again

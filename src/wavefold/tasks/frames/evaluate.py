@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypedDict
 
 import numpy as np
@@ -34,13 +35,39 @@ class _Drawn(TypedDict):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Evaluation of the ensemble, its members and the baselines on some windows."""
+    """Evaluation of the ensemble, its members and the baselines on the test windows of each fold."""
 
     recipe: Recipe
-    windows: Windows
-    scores: dict[str, FrameScores]  # by forecaster: the ensemble, then members, then baselines
-    errors: Values  # (target, row, column) mean square error of the ensemble; NaN without truth, or for crops
-    blocks: NDArray[np.str_]  # (sample,) block of time of each window, the resampling units of intervals
+    parts: tuple[Windows, ...]  # of each fold, in time order
+    scores: dict[str, FrameScores]  # by forecaster: the ensemble, then members, then baselines; fold after fold
+    squares: Values  # (target, row, column) sums of the ensemble's squared errors; 0 for crops
+    cells: Values  # how many errors are in each sum
+
+    @classmethod
+    def joined(cls, evaluations: Sequence[Evaluation]) -> Evaluation:
+        """The evaluations of several folds as one."""
+        first, *others = evaluations
+        for other in others:
+            for name, scores in first.scores.items():
+                scores.merge(other.scores[name])
+        squares, cells = (sum(getattr(one, sums) for one in evaluations) for sums in ("squares", "cells"))
+        return cls(first.recipe, tuple(p for one in evaluations for p in one.parts), first.scores, squares, cells)
+
+    @cached_property
+    def windows(self) -> Windows:
+        """The windows of all folds."""
+        first, top, left = (np.concatenate([getattr(p, name) for p in self.parts]) for name in ("first", "top", "left"))
+        return replace(self.parts[0], first=first, top=top, left=left)
+
+    @property
+    def errors(self) -> Values:
+        """Mean square error of the ensemble, (target, row, column); NaN without truth, or for crops."""
+        return np.where(self.cells > 0, self.squares / np.maximum(self.cells, 1), np.nan)
+
+    @cached_property
+    def blocks(self) -> NDArray[np.str_]:
+        """Block of time of each window, (sample,), the resampling units of intervals."""
+        return time_blocks(self.windows)
 
     @property
     def metric(self) -> str:
@@ -99,7 +126,19 @@ class Evaluation:
             score=ScoreRow.of(self.row("ensemble")),
             members=tuple(ScoreRow.of(self.row(name), name=name) for name in members),
             baselines=rows,
+            folds=self._by_fold() if len(self.parts) > 1 else (),
         )
+
+    def _by_fold(self) -> tuple[ScoreRow, ...]:
+        """The recipe's metric of the ensemble, which has no name, and of each baseline over each fold's windows."""
+        ends, rows = np.cumsum([len(part) for part in self.parts]).tolist(), []
+        for fold, (part, end) in enumerate(zip(self.parts, ends, strict=True)):
+            some = slice(end - len(part), end)
+            for name in ("ensemble", *self.recipe.output.baselines):
+                value = self.scores[name].value(self.metric, some)
+                shown = "" if name == "ensemble" else name
+                rows.append(ScoreRow.of({self.metric: _defined(value)}, name=shown, fold=fold, n=len(part)))
+        return tuple(rows)
 
     @property
     def _drawn(self) -> _Drawn:
@@ -116,7 +155,7 @@ def evaluate_windows(forecaster: Forecaster, windows: Windows, data_range: float
     windows = with_truth(windows, forecaster.targets)
     metrics, scores = metrics_of(forecaster.recipe, data_range), dict[str, FrameScores]()
     whole = windows.size == windows.series.size
-    errors, counted = (np.zeros((forecaster.targets, *windows.size)) for _ in range(2))
+    squares, cells = (np.zeros((forecaster.targets, *windows.size)) for _ in range(2))
     with Progress("scoring", len(windows), "windows") as progress:
         for rows, answers in forecaster.answers(windows):
             truth = truth_of(windows.take(rows), forecaster.targets)
@@ -124,17 +163,17 @@ def evaluate_windows(forecaster: Forecaster, windows: Windows, data_range: float
                 scores.setdefault(name, FrameScores(metrics)).add(predicted, truth)
             if whole:
                 off = (answers["ensemble"].astype(np.float64) - truth) ** 2
-                errors += np.nansum(off, axis=(0, 2))
-                counted += np.isfinite(off).sum(axis=(0, 2))
+                squares += np.nansum(off, axis=(0, 2))
+                cells += np.isfinite(off).sum(axis=(0, 2))
             progress.update(rows.stop)
-    mean = np.where(counted > 0, errors / np.maximum(counted, 1), np.nan)
-    return Evaluation(forecaster.recipe, windows, scores, mean, time_blocks(windows))
+    return Evaluation(forecaster.recipe, (windows,), scores, squares, cells)
 
 
-def frame_notes(recipe: Recipe, series: Series, windows: Windows, split: TimeSplit) -> list[str]:
+def frame_notes(recipe: Recipe, series: Series, windows: Windows, splits: Sequence[TimeSplit]) -> list[str]:
     """Caveats about the data for reading the score."""
     notes = list(series.notes)
-    share = _missing(windows.take(split.test), len(sections(recipe)[0].targets) or len(series.channels))
+    tested = windows.take(np.concatenate([split.test for split in splits]))
+    share = _missing(tested, len(sections(recipe)[0].targets) or len(series.channels))
     if share:
         notes.append(f"{share:.1%} of the cells in the test part's later frames are missing; they are excluded from the scores")
     return notes
@@ -165,7 +204,11 @@ def _ranges(numbers: Ints) -> str:
 def plain(values: Values) -> list[object]:
     """Convert numbers for JSON; undefined ones become None."""
     array = np.asarray(values, np.float64)
-    return [plain(v) for v in array] if array.ndim > 1 else [None if not np.isfinite(v) else float(v) for v in array]
+    return [plain(v) for v in array] if array.ndim > 1 else [_defined(float(v)) for v in array]
+
+
+def _defined(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _missing(windows: Windows, targets: int) -> float:

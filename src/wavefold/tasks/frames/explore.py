@@ -114,19 +114,21 @@ def step_words(seconds: float) -> str:
 def _parts(recipe: Recipe, series: Series) -> list[Chapter]:
     """The recipe's split of the windows by time."""
     _, wanted = sections(recipe)
-    lead = f"Windows of {wanted.past} past and {wanted.ahead} later frames, split by time; each window is in one part only."
+    lead = f"Windows of {wanted.past} past and {wanted.ahead} later frames, split by time; in each cut a window is in one part."
     try:
         windows = windows_in(recipe, series)
-        split = split_windows(recipe, windows)
+        splits = split_windows(recipe, windows)
     except UserError as error:
         return [Chapter("Split", [Words(str(error), "warning")], lead)]
     rows = []
-    for name in ("train", "validation", "test"):
-        part: Ints = getattr(split, name)
-        ends = [] if not len(part) else [windows.first[part].min(), windows.first[part].max() + windows.length - 1]
-        clock = [_moment(series, int(n)) for n in ends]
-        rows.append([name, len(part), *(clock or ["–", "–"])])
-    return [Chapter("Split", [Table(["part", "windows", "first frame", "last frame"], rows)], lead)]
+    for fold, split in enumerate(splits):
+        for name in ("train", "validation", "test"):
+            part: Ints = getattr(split, name)
+            ends = [] if not len(part) else [windows.first[part].min(), windows.first[part].max() + windows.length - 1]
+            clock = [_moment(series, int(n)) for n in ends]
+            rows.append([*([fold + 1] if len(splits) > 1 else []), name, len(part), *(clock or ["–", "–"])])
+    heads = [*(["cut"] if len(splits) > 1 else []), "part", "windows", "first frame", "last frame"]
+    return [Chapter("Split", [Table(heads, rows)], lead)]
 
 
 def _moment(series: Series, number: int) -> str:

@@ -28,7 +28,7 @@ from wavefold.models.first_forecast import FirstForecast
 from wavefold.recipe import Recipe
 from wavefold.tasks.base import recipe_of
 from wavefold.tasks.frames.fit import scaling_of, truth_of
-from wavefold.tasks.frames.inference import Forecaster, load_forecaster, where_seen
+from wavefold.tasks.frames.inference import Forecaster, last_fold, load_forecaster, where_seen
 from wavefold.tasks.frames.likeness import read_like_run
 from wavefold.tasks.frames.reading import sections, windows_in
 from wavefold.training.forecast_set import past_of
@@ -85,7 +85,7 @@ def forecaster_module(run: RunFolder, recipe: Recipe, *, member: int | None = No
     """Build one forecasting module of a run on the CPU. member: only this one; UserError if there is no such member."""
     metadata, (_, windows) = run.metadata, sections(recipe)
     chosen = _chosen(recipe, member)
-    nets = [load_forecaster(run, recipe, number) for number in chosen]
+    nets = [load_forecaster(run, recipe, number, last_fold(run)) for number in chosen]
     steps = [step.module() for step in _learned_steps(run, recipe)]
     weights = [recipe.member[number].weight for number in chosen]
     whole = WholeForecaster(steps, nets, weights, past=windows.past, targets=metadata.targets)
@@ -142,7 +142,7 @@ def _chosen(recipe: Recipe, member: int | None) -> list[int]:
 
 def _learned_steps(run: RunFolder, recipe: Recipe) -> list[FrameTransform]:
     """Load the recipe's frame transforms as fitted in the run."""
-    return scaling_of(recipe).load(run.folder / "fold0" / "prepare.npz").steps
+    return scaling_of(recipe).load(run.folder / f"fold{last_fold(run)}" / "prepare.npz").steps
 
 
 def _is_carried(whole: nn.Module) -> bool:

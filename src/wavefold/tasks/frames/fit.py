@@ -16,11 +16,10 @@ from wavefold.core.records import RunInfo
 from wavefold.core.registry import build_part, pick
 from wavefold.data.series import Series, Windows
 from wavefold.evaluation.forecast_metrics import FrameMetric, FrameScores, metrics_of_frames
-from wavefold.models.forecast_baselines import BASELINES, FrameBaseline
+from wavefold.models.forecast_baselines import FrameBaseline, build_baseline
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Member, Recipe, StageRecipe
 from wavefold.tasks.base import Unit
-from wavefold.tasks.frames.climatology import CYCLIC
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.reading import frames_of, sections
 from wavefold.training.checkpoint import CheckpointFile
@@ -92,9 +91,8 @@ def new_frame_changes(recipe: Recipe) -> tuple[Change, ...]:
 
 def new_baseline(name: str, recipe: Recipe, place: str = "output.baselines") -> FrameBaseline:
     """Build a baseline by name."""
-    options = {"period": recipe.output.period} if name in CYCLIC else {}
-    baseline: FrameBaseline = build_part(BASELINES, name, options, place)
-    return baseline
+    _, windows = sections(recipe)
+    return build_baseline(name, place, period=recipe.output.period, past=windows.past, ahead=windows.ahead)
 
 
 def check_baselines(recipe: Recipe, series: Series) -> None:
@@ -140,17 +138,18 @@ def fit_forecaster(
     scaled: the frames after `scaling`, which was fitted when the run began.
     """
     recipe, member, folder, device = context.recipe, unit.member, unit.folder, best_device()
-    key = make_key(recipe.seed, 0, -2, member.seed) if member.seed is not None else make_key(recipe.seed, 0, int(unit.number))
+    own = (-2, member.seed) if member.seed is not None else (int(unit.number),)
+    key = make_key(recipe.seed, unit.fold, *own)
     model = new_forecaster(member, len(scaled.channels), context.targets, recipe, key).to(device)
-    part = _part(context, scaled, device)
+    part = _part(context, unit.fold, scaled, device)
     stages = [frame_stage(stage, i, context, key) for i, stage in enumerate(recipe.stage)]
     file = CheckpointFile(folder / "state.pt", recipe.batches.save_every)
-    state = fit_net(model, part, _checker(context, scaled, scaling), stages, file=file, watch=monitor)
+    state = fit_net(model, part, _checker(context, unit.fold, scaled, scaling), stages, file=file, watch=monitor)
     keep_net(folder, state, file)
 
 
-def _part(context: ForecastContext, scaled: Series, device: torch.device) -> ForecastTrainingSet:
-    recipe, windows = context.recipe, context.windows.take(context.split.train).of(scaled)
+def _part(context: ForecastContext, fold: int, scaled: Series, device: torch.device) -> ForecastTrainingSet:
+    recipe, windows = context.recipe, context.windows.take(context.splits[fold].train).of(scaled)
     anywhere = sections(recipe)[1].anywhere
     batches = EachOnce(len(windows), recipe.batches.size, recipe.batches.steps)
     return ForecastTrainingSet(windows, batches, device, context.targets, new_frame_changes(recipe), anywhere)
@@ -163,9 +162,11 @@ def frame_stage(stage: StageRecipe, number: int, context: ForecastContext, key: 
     return new_stage(stage, number, loss, stage.best, higher_is_better=metric.higher_is_better, key=key)
 
 
-def _checker(context: ForecastContext, scaled: Series, scaling: FrameScaling) -> Callable[[nn.Module], dict[str, float]]:
-    """The validation callback after each epoch: metrics of forecasts of validation windows, in the frames' unit."""
-    index = context.split.validation
+def _checker(
+    context: ForecastContext, fold: int, scaled: Series, scaling: FrameScaling
+) -> Callable[[nn.Module], dict[str, float]]:
+    """The validation callback after each epoch: metrics of forecasts of a fold's validation windows, in the frames' unit."""
+    index = context.splits[fold].validation
     if len(index) > _CHECKED:
         index = index[np.linspace(0, len(index) - 1, _CHECKED).round().astype(np.int64)]
     there = context.windows.take(index)

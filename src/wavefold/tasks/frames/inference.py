@@ -29,15 +29,20 @@ _BLOCK = 32  # windows at a time
 
 
 class Forecaster:
-    """The members and baselines of a run, ready for inference."""
+    """The members and baselines of one fold of a run, ready for inference.
 
-    def __init__(self, run: RunFolder, recipe: Recipe, targets: int) -> None:
+    fold: by default the last one, which has learned from the most frames.
+    """
+
+    def __init__(self, run: RunFolder, recipe: Recipe, targets: int, fold: int | None = None) -> None:
         self.recipe, self.targets = recipe, targets
-        self.scaling = scaling_of(recipe).load(run.folder / "fold0" / "prepare.npz")
+        self._fold = last_fold(run) if fold is None else fold
+        self._folder = run.folder / f"fold{self._fold}"
+        self.scaling = scaling_of(recipe).load(self._folder / "prepare.npz")
         self.names = [f"{n} {m.model}" for n, m in enumerate(recipe.member)]
         self._weights = np.array([m.weight for m in recipe.member])
-        self._nets = [load_forecaster(run, recipe, n).to(best_device()).eval() for n in range(len(recipe.member))]
-        self._baselines = {name: self._baseline(run, name) for name in recipe.output.baselines}
+        self._nets = [load_forecaster(run, recipe, n, self._fold).to(best_device()).eval() for n in range(len(recipe.member))]
+        self._baselines = {name: self._baseline(name) for name in recipe.output.baselines}
 
     def forecast(self, windows: Windows, size: int = _BLOCK) -> Iterator[tuple[slice, Floats]]:
         """Yield the ensemble's forecasts in blocks of windows, in the unit of the frames; only past frames are used."""
@@ -63,21 +68,26 @@ class Forecaster:
         return self.scaling.undo(predicted, windows)
 
     def _ask_baseline(self, baseline: FrameBaseline, windows: Windows) -> Floats:
-        past = replace(windows, ahead=0).values()
-        return baseline.forecast(past, windows.clock(), corners_of(windows))[:, : self.targets]
+        frames = max(windows.past, baseline.past_frames(windows.series.step))
+        return baseline.forecast(windows.before(frames), windows.clock(), corners_of(windows))[:, : self.targets]
 
-    def _baseline(self, run: RunFolder, name: str) -> FrameBaseline:
+    def _baseline(self, name: str) -> FrameBaseline:
         baseline = new_baseline(name, self.recipe)
-        with np.load(run.folder / "fold0" / "baselines.npz", allow_pickle=False) as kept:
+        with np.load(self._folder / "baselines.npz", allow_pickle=False) as kept:
             baseline.load({k.partition(".")[2]: kept[k] for k in kept if k.startswith(f"{name}.")})
         return baseline
 
 
-def load_forecaster(run: RunFolder, recipe: Recipe, number: int) -> nn.Module:
+def last_fold(run: RunFolder) -> int:
+    """The fold that forecasts what follows the data: the last one, which has learned from the most frames."""
+    return run.metadata.folds - 1
+
+
+def load_forecaster(run: RunFolder, recipe: Recipe, number: int, fold: int) -> nn.Module:
     """Load a member's net with its weights, on the CPU."""
     member, metadata = recipe.member[number], run.metadata
     net = new_forecaster(member, len(metadata.channels), metadata.targets, recipe, 0)
-    net.load_state_dict(read_weights(run.member(0, number, member.model)))
+    net.load_state_dict(read_weights(run.member(fold, number, member.model)))
     return net
 
 

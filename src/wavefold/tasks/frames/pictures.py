@@ -36,7 +36,7 @@ def draw_evaluation(folder: Path, forecaster: Forecaster, evaluation: Evaluation
 
 
 def _draw(folder: Path, forecaster: Forecaster, evaluation: Evaluation) -> None:
-    windows = evaluation.windows
+    windows = evaluation.parts[-1]  # those of the fold that forecasts
     series, one = windows.series, windows.take(np.array([_liveliest(windows)]))
     past, truth = one.values()[0, 0, : one.past], truth_of(one, forecaster.targets)[0, 0]
     answers = next(forecaster.answers(one))[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from wavefold.core.errors import DataError, UserError, listed, nearest
@@ -10,10 +12,10 @@ from wavefold.data.dataset import Ints
 from wavefold.data.series import Series, Windows
 from wavefold.data.series_options import Events, Reading
 from wavefold.data.series_reader import read_series
-from wavefold.data.windows import TimeSplit, cut_windows, finite_share, split_by_time
+from wavefold.data.windows import TimeSplit, cut_windows, finite_share, split_by_time, split_rolling
 from wavefold.recipe import Recipe, SeriesRecipe, WindowsRecipe
 
-FRAME_SPLITS = {"time": split_by_time}
+FRAME_SPLITS: dict[str, Callable[..., TimeSplit | list[TimeSplit]]] = {"rolling": split_rolling, "time": split_by_time}
 
 
 def sections(recipe: Recipe) -> tuple[SeriesRecipe, WindowsRecipe]:
@@ -64,14 +66,16 @@ def with_truth(windows: Windows, targets: int) -> Windows:
     return windows.take(np.flatnonzero(there))
 
 
-def split_windows(recipe: Recipe, windows: Windows) -> TimeSplit:
-    """Split windows into parts by the recipe's method."""
-    made: TimeSplit = build_part(FRAME_SPLITS, recipe.split.way, recipe.split.options, "split", windows=windows)
-    if not len(made.train):
-        raise UserError(f"{windows.series.source}: the training part has no windows; lower split.test or split.validation")
-    if not len(made.validation) and not len(made.test):
-        raise UserError("split: the test and validation parts are both empty; raise split.test")
-    return made
+def split_windows(recipe: Recipe, windows: Windows) -> tuple[TimeSplit, ...]:
+    """Split windows into parts by the recipe's method, once or several times, in time order."""
+    made = build_part(FRAME_SPLITS, recipe.split.way, recipe.split.options, "split", windows=windows)
+    splits = (made,) if isinstance(made, TimeSplit) else tuple(made)
+    for split in splits:
+        if not len(split.train):
+            raise UserError(f"{windows.series.source}: the training part has no windows; lower split.test or split.validation")
+        if not len(split.validation) and not len(split.test):
+            raise UserError("split: the test and validation parts are both empty; raise split.test")
+    return splits
 
 
 def frames_of(windows: Windows) -> Ints:

@@ -133,9 +133,8 @@ def _frames_again(run: RunFolder, recipe: Recipe, data: str, warn: Log) -> tuple
 def _forecasts(run: RunFolder, recipe: Recipe, series: Series, targets: int) -> list[Chapter]:
     """Forecasts of test windows against the truth, errors, sharpness, and distribution shift."""
     windows = windows_in(recipe, series)
-    split = split_windows(recipe, windows)
-    part = _tested(split)
-    tested = with_truth(windows.take(part), targets)
+    split = split_windows(recipe, windows)[-1]  # of the fold that forecasts, the last one
+    tested = with_truth(windows.take(split.judged), targets)
     some = tested.take(np.unique(np.linspace(0, len(tested) - 1, min(len(tested), _LOOKED)).round().astype(np.int64)))
     forecaster = Forecaster(run, recipe, targets)
     requested = _InputBatch(forecaster, some, "test" if len(split.test) else "validation")
@@ -157,11 +156,6 @@ def _forecasts(run: RunFolder, recipe: Recipe, series: Series, targets: int) -> 
         _past(requested),
         _not_shown(recipe, windows, split, targets),
     ]
-
-
-def _tested(split: TimeSplit) -> Ints:
-    """Windows for the report: of the test part, or of the validation part if there is no test part."""
-    return split.test if len(split.test) else split.validation
 
 
 class _InputBatch:
@@ -303,7 +297,7 @@ def _predicted(forecaster: Forecaster, windows: Windows, values: Floats) -> Floa
 def _not_shown(recipe: Recipe, windows: Windows, split: TimeSplit, targets: int) -> Chapter:
     """Distribution shift between the training frames and the tested frames."""
     series, name = windows.series, "test part" if len(split.test) else "validation part"
-    learned, tested = _some(frames_of(windows.take(split.train))), _some(frames_of(windows.take(_tested(split))))
+    learned, tested = _some(frames_of(windows.take(split.train))), _some(frames_of(windows.take(split.judged)))
     found = drift(series.frames[learned], series.frames[tested], seed=recipe.seed)
     blocks: list[Block] = [Words(_spans(series, learned, tested)), *drifted(name, found)]
     return Chapter(

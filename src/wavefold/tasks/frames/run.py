@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +23,10 @@ from wavefold.data import SERIES_SIMULATORS, SERIES_WRITERS
 from wavefold.data.fingerprints import count_known, save_fingerprints
 from wavefold.data.lazy import part_of
 from wavefold.data.series import Series, Windows
+from wavefold.data.windows import TimeSplit
 from wavefold.recipe import Recipe, digest_of
 from wavefold.reports.score_table import lead_table
 from wavefold.tasks.base import Unit, check_same_data, new_run_info
-from wavefold.tasks.frames.climatology import with_climatology, without_climatology
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.doubts import doubts
 from wavefold.tasks.frames.evaluate import Evaluation, evaluate_windows, evaluation_notes, frame_notes
@@ -54,6 +53,7 @@ from wavefold.tasks.frames.reading import (
     windows_in,
     with_truth,
 )
+from wavefold.tasks.frames.usual_baselines import with_usual_baselines, without_unfit_baselines
 from wavefold.training.monitor import TrainingMonitor
 from wavefold.transforms.frame_scaling import FrameScaling, frames_at
 
@@ -64,10 +64,11 @@ class FrameTraining:
     def __init__(self, context: ForecastContext) -> None:
         self.run, self.recipe, self.units = context.run, context.recipe, context.units
         self._context = context
+        self._of_fold: tuple[int, tuple[Series, FrameScaling]] | None = None
 
     def samples(self, unit: Unit) -> int:
-        """Windows of the training part."""
-        return len(self._context.split.train)
+        """Windows of the fold's training part."""
+        return len(self._context.splits[unit.fold].train)
 
     def keep_parts(self) -> None:
         """Write splits.csv and seen.npy."""
@@ -77,8 +78,8 @@ class FrameTraining:
         """Do nothing: frames have no synthetic samples."""
 
     def fit(self, unit: Unit, monitor: TrainingMonitor) -> None:
-        """Fit a member on the training windows."""
-        fit_forecaster(self._context, unit, *self._scaled, monitor)
+        """Fit a member on the fold's training windows."""
+        fit_forecaster(self._context, unit, *self._scaled(unit.fold), monitor)
 
     def choice(self) -> tuple[str, bool]:
         """The last stage's metric for the validation windows, and whether higher is better."""
@@ -96,10 +97,13 @@ class FrameTraining:
         """Fit the baselines, score by lead and draw."""
         evaluate_frames(self._context)
 
-    @cached_property
-    def _scaled(self) -> tuple[Series, FrameScaling]:
-        scaling = scaling_of(self.recipe).load(self._context.folder / "prepare.npz")
-        return scaling.apply(self._context.series), scaling
+    def _scaled(self, fold: int) -> tuple[Series, FrameScaling]:
+        """The frames by a fold's transforms; of one fold at a time, to bound memory."""
+        if self._of_fold is None or self._of_fold[0] != fold:
+            self._of_fold = None
+            scaling = scaling_of(self.recipe).load(self._context.folder(fold) / "prepare.npz")
+            self._of_fold = fold, (scaling.apply(self._context.series), scaling)
+        return self._of_fold[1]
 
 
 def begin_frames(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool) -> FrameTraining:
@@ -110,19 +114,21 @@ def begin_frames(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool
 def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *, simulated: bool = False) -> FrameTraining:
     """Do the same for frames in memory. targets: number of leading channels to forecast."""
     windows = windows_in(recipe, series)
-    recipe, _ = with_climatology(recipe, series)
+    recipe, _ = with_usual_baselines(recipe, series)
     context = ForecastContext(run, recipe, series, windows, split_windows(recipe, windows), targets)
     for number, member in enumerate(recipe.member):
         new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
     check_baselines(recipe, series)
-    check_losses(recipe, series, windows.take(context.split.train), targets)
-    with_truth(tested(context), targets)
-    kept, scaling = context.folder / "prepare.npz", scaling_of(recipe)
-    fresh = not kept.exists()
-    if fresh:  # before the run is created, so that a failing step leaves no folder
-        scaling.fit(series, frames_of(windows.take(context.split.train)))
+    for split in context.splits:
+        check_losses(recipe, series, windows.take(split.train), targets)
+        with_truth(tested(context, split), targets)
+    fitted = {}  # before the run is created, so that a failing step leaves no folder
+    for fold, split in enumerate(context.splits):
+        kept = context.folder(fold) / "prepare.npz"
+        if not kept.exists():
+            fitted[kept] = scaling_of(recipe).fit(series, frames_of(windows.take(split.train)))
     start_run(run.folder, _info_of(context, simulated), recipe.toml(), context.scores_digest)
-    if fresh:
+    for kept, scaling in fitted.items():
         scaling.save(kept)
     return FrameTraining(context)
 
@@ -207,7 +213,7 @@ def evaluate_source(
 ) -> tuple[Forecaster, Evaluation]:
     """Load a run's forecaster and evaluate it and its baselines on every window of a source."""
     series, targets = _read(run, recipe, source)
-    recipe, left_out = without_climatology(recipe, series, run.metadata)
+    recipe, left_out = without_unfit_baselines(recipe, series, run.metadata)
     forecaster, windows = Forecaster(run, recipe, targets), windows_in(recipe, series)
     frames = frames_of(windows)
     seen = count_known(run.folder / "seen.npy", part_of(series.frames, frames))
@@ -230,32 +236,36 @@ def simulate_frames(recipe: Recipe, folder: Path, *, count: int, seed: int) -> P
     return pick(SERIES_WRITERS, recipe.data.writes, "data.writes")(series, folder)
 
 
-def tested(context: ForecastContext) -> Windows:
-    """The windows to evaluate: the test part, or the validation part if there is no test part."""
-    return context.windows.take(context.split.test if len(context.split.test) else context.split.validation)
+def tested(context: ForecastContext, split: TimeSplit) -> Windows:
+    """The windows of a split to evaluate: the test part, or the validation part if there is no test part."""
+    return context.windows.take(split.judged)
 
 
 def _results(context: ForecastContext) -> Scores:
     """Evaluate and draw pictures; returns the contents of scores.json except the time."""
-    forecaster = Forecaster(context.run, context.recipe, context.targets)
-    evaluation: Evaluation = evaluate_windows(forecaster, tested(context), value_range(context.recipe, context.run.metadata))
+    data_range = value_range(context.recipe, context.run.metadata)
+    each = []
+    for fold, split in enumerate(context.splits):
+        forecaster = Forecaster(context.run, context.recipe, context.targets, fold)
+        each.append(evaluate_windows(forecaster, tested(context, split), data_range))
+    evaluation = Evaluation.joined(each)
     results = evaluation.results()
     notes = (
         ["trained and tested on simulated frames: the scores may not hold for real data"]
         if context.run.metadata.simulated
         else []
     )
-    if not len(context.split.test):
+    if not len(context.splits[-1].test):
         notes.append(
             "no test part: scores are optimistic, since these windows chose the weights; use `wavefold score` on other frames"
         )
-    notes += with_climatology(context.recipe, context.series)[1]
-    notes += frame_notes(context.recipe, context.series, context.windows, context.split) + evaluation_notes(results)
+    notes += with_usual_baselines(context.recipe, context.series)[1]
+    notes += frame_notes(context.recipe, context.series, context.windows, context.splits) + evaluation_notes(results)
     notes += doubts(context.recipe, context.series)
     clear_pictures(context.run.folder / "pictures")
     if context.recipe.output.pictures:
         notes += draw_evaluation(context.run.folder / "pictures", forecaster, evaluation)
-    return results.model_copy(update={"learned_from": len(context.split.train), "notes": tuple(notes)})
+    return results.model_copy(update={"learned_from": len(context.splits[-1].train), "notes": tuple(notes)})
 
 
 def _read(run: RunFolder, recipe: Recipe, source: str) -> tuple[Series, int]:
@@ -265,7 +275,7 @@ def _read(run: RunFolder, recipe: Recipe, source: str) -> tuple[Series, int]:
 
 
 def _info_of(context: ForecastContext, simulated: bool) -> RunInfo:
-    series, train = context.series, context.windows.take(context.split.train)
+    series, train = context.series, context.windows.take(context.splits[-1].train)
     return new_run_info(
         context.recipe,
         _data_digest(series),
@@ -285,7 +295,7 @@ def _info_of(context: ForecastContext, simulated: bool) -> RunInfo:
         up=series.up,
         across=series.across,
         range=training_range(series, train, context.targets),
-        folds=1,
+        folds=len(context.splits),
     )
 
 
@@ -294,28 +304,31 @@ def _data_digest(series: Series) -> str:
 
 
 def _keep_parts(context: ForecastContext) -> None:
-    """Write the position and part of each window, and fingerprints of the frames used for training or validation."""
+    """Write the position and part of each window by fold, and fingerprints of frames used for training or validation."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["frame", "row", "column", "part"])
+    writer.writerow(["frame", "row", "column", "part", "fold"])
     windows = context.windows
-    for part in ("train", "validation", "test"):
-        index = getattr(context.split, part)
-        places = zip(windows.first[index].tolist(), windows.top[index].tolist(), windows.left[index].tolist(), strict=True)
-        writer.writerows((*place, part) for place in places)
+    for fold, split in enumerate(context.splits):
+        for part in ("train", "validation", "test"):
+            index = getattr(split, part)
+            places = zip(windows.first[index].tolist(), windows.top[index].tolist(), windows.left[index].tolist(), strict=True)
+            writer.writerows((*place, part, fold) for place in places)
     write_text(context.run.folder / "splits.csv", text.getvalue())
     seen = context.run.folder / "seen.npy"
     if is_main_process() and not seen.exists():
-        both = np.concatenate([context.split.train, context.split.validation])
+        last = context.splits[-1]  # that of the nets that forecast other frames
+        both = np.concatenate([last.train, last.validation])
         save_fingerprints(seen, context.series.frames, frames_of(windows.take(both)))
 
 
 def _keep_baselines(context: ForecastContext) -> None:
-    """Fit the baselines on the frames of the training windows and save them."""
-    frames, clock = frames_at(context.series, frames_of(context.windows.take(context.split.train)))
-    states: dict[str, NDArray[np.generic]] = {}
-    for name in context.recipe.output.baselines:
-        baseline = new_baseline(name, context.recipe)
-        baseline.fit(frames, clock, context.series.step)
-        states |= {f"{name}.{key}": value for key, value in baseline.state().items()}
-    write_arrays(context.folder / "baselines.npz", states)
+    """Fit the baselines on the frames of each fold's training windows and save them."""
+    for fold, split in enumerate(context.splits):
+        frames, clock = frames_at(context.series, frames_of(context.windows.take(split.train)))
+        states: dict[str, NDArray[np.generic]] = {}
+        for name in context.recipe.output.baselines:
+            baseline = new_baseline(name, context.recipe)
+            baseline.fit(frames, clock, context.series.step)
+            states |= {f"{name}.{key}": value for key, value in baseline.state().items()}
+        write_arrays(context.folder(fold) / "baselines.npz", states)

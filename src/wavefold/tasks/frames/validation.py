@@ -12,17 +12,17 @@ from wavefold.core.registry import build_part, check_options, pick
 from wavefold.data import SERIES_SIMULATORS, SERIES_WRITERS
 from wavefold.data.series import Series, time_word
 from wavefold.data.series_reader import SERIES_LAYOUTS
-from wavefold.data.windows import time_blocks
+from wavefold.data.windows import TimeSplit, time_blocks
 from wavefold.evaluation.forecast_metrics import is_higher_better
 from wavefold.models import count_parameters, describe
 from wavefold.models.forecast_baselines import BASELINES
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe, StageRecipe
-from wavefold.tasks.frames.climatology import with_climatology
 from wavefold.tasks.frames.doubts import doubts
 from wavefold.tasks.frames.evaluate import frame_notes, interval_notes
 from wavefold.tasks.frames.fit import check_baselines, check_losses, metrics_of, new_baseline, new_forecaster, training_range
 from wavefold.tasks.frames.reading import FRAME_SPLITS, read_frames, sections, split_windows, windows_in
+from wavefold.tasks.frames.usual_baselines import AUTO, with_usual_baselines
 from wavefold.training.forecast_losses import FRAME_LOSSES, frame_loss
 from wavefold.training.loop import OPTIMISERS, SCHEDULES
 from wavefold.transforms.frame_scale import FRAME_TRANSFORMS
@@ -62,18 +62,21 @@ def check_frame_recipe(recipe: Recipe) -> None:
         _check_stage(recipe, stage, f"stage.{number}")
     _check_metric(recipe, recipe.output.metric, "output.metric")
     for number, name in enumerate(recipe.output.baselines):
-        pick(BASELINES, name, f"output.baselines.{number}")
-        new_baseline(name, recipe)
+        pick({**BASELINES, AUTO: None}, name, f"output.baselines.{number}")
+        if name == "pca_ridge" and windows.crop:
+            raise UserError(f"output.baselines.{number}: pca_ridge forecasts whole frames; remove it or windows.crop")
+        if name != AUTO:
+            new_baseline(name, recipe)
 
 
 def check_frames(recipe: Recipe, source: str) -> list[str]:
     """Describe a source and its split by the recipe, as lines of text; UserError for the first problem found."""
     series, targets = read_frames(recipe, source)
     windows = windows_in(recipe, series)
-    parts = split_windows(recipe, windows)
-    recipe, left_out = with_climatology(recipe, series)
+    splits = split_windows(recipe, windows)
+    recipe, left_out = with_usual_baselines(recipe, series)
     check_baselines(recipe, series)
-    training_range(series, windows.take(parts.train), targets)
+    training_range(series, windows.take(splits[-1].train), targets)
     past, ahead = sections(recipe)[1].past, sections(recipe)[1].ahead
     rows, columns = series.size
     lines = [
@@ -82,15 +85,21 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
         f"channels: {listed(series.channels)}; to forecast: {listed(series.channels[:targets])}; unit: {series.unit or '?'}",
         f"{_extent(series)}",
         f"{len(windows):,} windows of {past} past and {ahead} later frames of {windows.size[0]} x {windows.size[1]}",
-        f"split by time: {len(parts.train):,} training, {len(parts.validation):,} validation and "
-        f"{len(parts.test):,} test windows",
+        *(_split_line(split, number, len(splits)) for number, split in enumerate(splits)),
         f"baselines: {listed(recipe.output.baselines) or 'none'}",
     ]
-    notes = left_out + frame_notes(recipe, series, windows, parts) + doubts(recipe, series)
-    check_losses(recipe, series, windows.take(parts.train), targets)
-    if len(parts.test):
-        notes += interval_notes(len(set(time_blocks(windows.take(parts.test)).tolist())))
+    notes = left_out + frame_notes(recipe, series, windows, splits) + doubts(recipe, series)
+    for split in splits:
+        check_losses(recipe, series, windows.take(split.train), targets)
+    tested = np.concatenate([split.test for split in splits])
+    if len(tested):
+        notes += interval_notes(len(set(time_blocks(windows.take(tested)).tolist())))
     return [*lines, *(f"note: {note}" for note in notes), *_stated(series)]
+
+
+def _split_line(split: TimeSplit, number: int, count: int) -> str:
+    title = "split by time" if count == 1 else f"split by time, cut {number + 1} of {count}"
+    return f"{title}: {len(split.train):,} training, {len(split.validation):,} validation and {len(split.test):,} test windows"
 
 
 def describe_forecasters(recipe: Recipe) -> str:
