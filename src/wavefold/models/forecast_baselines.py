@@ -152,7 +152,7 @@ class Advection(_Unlearned):
 
     def module(self) -> BaselineModule:
         """The extrapolated last frame."""
-        return _Moved(advect)
+        return _Moved(advect, "advection")
 
 
 class Spectral(_Unlearned):
@@ -160,15 +160,15 @@ class Spectral(_Unlearned):
 
     def module(self) -> BaselineModule:
         """The extrapolated last frame, smoother at longer leads."""
-        return _Moved(fading_advection)
+        return _Moved(fading_advection, "spectral")
 
 
 class _Moved(BaselineModule):
-    """A function of past frames and the number of later ones."""
+    """A function of past frames and the number of later ones, and its name."""
 
-    def __init__(self, function: Callable[[Tensor, int], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor, int], Tensor], name: str = "") -> None:
         super().__init__()
-        self.function = function
+        self.function, self.name = function, name
 
     def forward(self, past: Tensor, clock: Tensor) -> Tensor:
         return self.function(past, clock.shape[1])

@@ -36,7 +36,7 @@ class ForecastContext:
     def scores_digest(self) -> str:
         """A digest of everything scores.json depends on besides the members."""
         weights = [m.weight for m in self.recipe.member]
-        return digest_of([self.recipe.tree()["output"], weights, RUN_FORMAT, _SCORES])
+        return digest_of([self.recipe.tree()["output"], self.recipe.combine.by, weights, RUN_FORMAT, _SCORES])
 
 
 def frame_units(run: RunFolder, recipe: Recipe, folds: int) -> list[Unit]:

@@ -1,7 +1,8 @@
 """Export a forecasting run as one ONNX file, from frames in their own unit to forecasts in that unit.
 
-Input "frames" is (sample, channel, past, row, column) float32 with NaN for missing values; input "clock", present only if a
-step needs it, is (sample, past + ahead) float64 seconds since 1970-01-01 UTC of past and later frames. Output "forecast" is
+Input "frames" is (sample, channel, past, row, column) float32 with NaN for missing values; a blend with a seasonal forecast
+takes more past frames than its nets, at least a cycle, of which the first may be NaN. Input "clock", present only if a part
+needs it, is (sample, past + ahead) float64 seconds since 1970-01-01 UTC of past and later frames. Output "forecast" is
 (sample, target, ahead, row, column) float32 with NaN in cells without any past value. The number of samples is free; rows
 and columns are those of the training frames.
 """
@@ -21,10 +22,10 @@ from wavefold.core.errors import UserError, listed, plural
 from wavefold.core.records import RunInfo
 from wavefold.core.run import RunFolder
 from wavefold.data.dataset import Floats
-from wavefold.data.series import Seconds, Series, Windows
+from wavefold.data.series import Seconds, Series, Windows, later
 from wavefold.export.onnx import OnnxModel, check_onnx, words_of
 from wavefold.export.verified import Exported, write_verified
-from wavefold.models.first_forecast import FirstForecast
+from wavefold.models.baseline_module import BaselineModule
 from wavefold.recipe import Recipe
 from wavefold.tasks.base import recipe_of
 from wavefold.tasks.frames.fit import scaling_of, truth_of
@@ -42,37 +43,50 @@ _MOST_WINDOWS, _VALUES = 8, 1 << 23  # windows to verify a file on; values in al
 
 
 class WholeForecaster(nn.Module):
-    """Scaling, members and their mean in one module, from raw frames, and the clock if a step needs it, to raw forecasts.
+    """Scaling, members, baselines of a blend and their sum in one module, from raw frames, and the clock, to raw forecasts.
 
-    The axes are those of the file, as above.
+    The axes are those of the file, as above. shares: of the nets, then of the baselines, (part, target or 1, lead or 1). past:
+    frames of the nets; whole: of the input.
     """
 
+    shares: Tensor
+
     def __init__(
-        self, steps: Sequence[FrameModule], nets: Sequence[nn.Module], weights: Sequence[float], *, past: int, targets: int
+        self,
+        steps: Sequence[FrameModule],
+        nets: Sequence[nn.Module],
+        baselines: Sequence[BaselineModule],
+        shares: Tensor,
+        *,
+        past: int,
+        whole: int,
+        ahead: int,
+        targets: int,
     ) -> None:
         super().__init__()
-        self.steps, self.nets = list(steps), nn.ModuleList(nets)
+        self.steps, self.nets, self.baselines = list(steps), nn.ModuleList(nets), nn.ModuleList(baselines)
         self._kept = nn.ModuleList(steps)  # to register them as submodules
-        self.shares = [weight / sum(weights) for weight in weights]
-        self.past, self.targets = past, targets
+        self.register_buffer("shares", shares)
+        self.past, self.whole, self.ahead, self.targets = past, whole, ahead, targets
 
     @property
     def needs_clock(self) -> bool:
         """Whether the input `clock` is needed."""
-        return any(step.needs_clock for step in self.steps)
+        return any(part.needs_clock for part in (*self.steps, *self.baselines))
 
     def forward(self, frames: Tensor, clock: Tensor | None = None) -> Tensor:
-        seconds = torch.empty(0, 0) if clock is None else clock  # unused by all steps
-        scaled = frames
+        seconds = frames.new_zeros(len(frames), self.whole + self.ahead, dtype=torch.float64) if clock is None else clock
+        later, own = seconds[:, self.whole :], frames[:, :, self.whole - self.past :]
+        scaled = own
         for step in self.steps:
-            scaled = step(scaled, seconds[:, : self.past])
-        past, later = past_of(scaled, self.past), seconds[:, self.past :]
+            scaled = step(scaled, seconds[:, self.whole - self.past : self.whole])
+        past = past_of(scaled, self.past)
         predicted = [self._undone(net(past).float(), later) for net in self.nets]
+        predicted += [baseline(frames, later)[:, : self.targets] for baseline in self.baselines]
         if len(predicted) > 1:
-            predicted = [
-                torch.stack([one.double() * share for one, share in zip(predicted, self.shares, strict=True)]).sum(0).float()
-            ]
-        never = frames[:, : self.targets].isnan().all(dim=2, keepdim=True)
+            each = [one.double() * share[..., None, None] for one, share in zip(predicted, self.shares, strict=True)]
+            predicted = [torch.stack(each).sum(0).float()]
+        never = own[:, : self.targets].isnan().all(dim=2, keepdim=True)
         return torch.where(never, torch.nan, predicted[0])
 
     def _undone(self, forecast: Tensor, later: Tensor) -> Tensor:
@@ -84,11 +98,21 @@ class WholeForecaster(nn.Module):
 def forecaster_module(run: RunFolder, recipe: Recipe, *, member: int | None = None) -> WholeForecaster:
     """Build one forecasting module of a run on the CPU. member: only this one; UserError if there is no such member."""
     metadata, (_, windows) = run.metadata, sections(recipe)
-    chosen = _chosen(recipe, member)
-    nets = [load_forecaster(run, recipe, number, last_fold(run)) for number in chosen]
-    steps = [step.module() for step in _learned_steps(run, recipe)]
-    weights = [recipe.member[number].weight for number in chosen]
-    whole = WholeForecaster(steps, nets, weights, past=windows.past, targets=metadata.targets)
+    forecaster = Forecaster(run, recipe, metadata.targets)
+    chosen = [name for n, name in enumerate(forecaster.names) if n in _chosen(recipe, member)]
+    blend = forecaster.blend if member is None else None
+    shares = np.ones((1, 1, 1)) if blend is None else blend.weights.swapaxes(1, 2)
+    names = chosen if blend is None else list(blend.names)
+    whole = WholeForecaster(
+        [step.module() for step in _learned_steps(run, recipe)],
+        [load_forecaster(run, recipe, forecaster.names.index(name), last_fold(run)) for name in names if name in chosen],
+        [forecaster.baselines[name].module() for name in names if name not in chosen],
+        torch.from_numpy(np.array(shares)),
+        past=windows.past,
+        whole=windows.past if blend is None else forecaster.past_frames(metadata.step or 0.0),
+        ahead=windows.ahead,
+        targets=metadata.targets,
+    )
     return whole.eval().requires_grad_(False)
 
 
@@ -105,19 +129,19 @@ def export_forecaster(
     check_onnx(out)
     recipe, metadata = recipe_of(run), run.metadata
     whole = forecaster_module(run, recipe, member=member)
-    stored = _metadata(run, recipe, member, whole.needs_clock)
+    stored = _metadata(run, recipe, member, whole)
     windows, note = _windows_to_check(run, recipe)
     if note:
         log(note)
     if _is_carried(whole):
         log("exporting the motion-based first forecast takes a minute or more")
-    examples, inputs = _examples(metadata, recipe, whole.needs_clock)
+    examples, inputs = _examples(metadata, whole)
     answers = Forecaster(run, recipe, metadata.targets)
     name = "ensemble" if member is None or len(recipe.member) == 1 else answers.names[member]
     close = _CLOSE_CARRIED if _is_carried(whole) else _CLOSE
 
     def compare(model: OnnxModel) -> float:
-        return _compared(model, answers, name, windows, close)
+        return _compared(model, answers, name, windows, close, whole.whole)
 
     made = write_verified(Path(out), whole, examples, compare, names=(inputs, ["forecast"]), metadata=stored)
     chosen = f"{len(windows)} {'simulated' if note else 'real'} window{'s' if len(windows) != 1 else ''}"
@@ -125,9 +149,10 @@ def export_forecaster(
     return Exported(Path(out), made[0], unit, chosen, plural(len(whole.nets), "net"), made[1])
 
 
-def clock_of(windows: Windows) -> Seconds:
-    """Times of past and later frames of windows in seconds, (sample, past + ahead)."""
-    before = windows.series.clock(windows.first[:, None] + np.arange(windows.past))
+def clock_of(windows: Windows, past: int) -> Seconds:
+    """Times of `past` past and the later frames of windows in seconds, (sample, past + ahead)."""
+    last = windows.series.clock(windows.first + windows.past - 1)
+    before = later(last[:, None], windows.series.step or 1.0, np.arange(1 - past, 1))
     return np.concatenate([before, windows.clock()], axis=1)
 
 
@@ -146,19 +171,20 @@ def _learned_steps(run: RunFolder, recipe: Recipe) -> list[FrameTransform]:
 
 
 def _is_carried(whole: nn.Module) -> bool:
-    return any(isinstance(part, FirstForecast) and part.start in _CARRIED for part in whole.modules())
+    """Whether a part of it extrapolates motion."""
+    moved = (getattr(part, "start", getattr(part, "name", "")) for part in whole.modules())
+    return any(name in _CARRIED for name in moved)
 
 
-def _examples(metadata: RunInfo, recipe: Recipe, clock: bool) -> tuple[list[Tensor], list[str]]:
+def _examples(metadata: RunInfo, whole: WholeForecaster) -> tuple[list[Tensor], list[str]]:
     """Two example samples for each input, and the input names."""
-    _, windows = sections(recipe)
     channels, rows, columns = metadata.shape
-    frames = torch.zeros(2, channels, windows.past, rows, columns)
-    seconds = torch.zeros(2, windows.past + windows.ahead, dtype=torch.float64)
-    return ([frames, seconds], ["frames", "clock"]) if clock else ([frames], ["frames"])
+    frames = torch.zeros(2, channels, whole.whole, rows, columns)
+    seconds = torch.zeros(2, whole.whole + whole.ahead, dtype=torch.float64)
+    return ([frames, seconds], ["frames", "clock"]) if whole.needs_clock else ([frames], ["frames"])
 
 
-def _metadata(run: RunFolder, recipe: Recipe, member: int | None, clock: bool) -> dict[str, str]:
+def _metadata(run: RunFolder, recipe: Recipe, member: int | None, whole: WholeForecaster) -> dict[str, str]:
     """Metadata of the file; lists, numbers and mappings are encoded as JSON."""
     info, scores, (_, windows) = run.metadata, run.scores, sections(recipe)
     alone = member is not None and len(recipe.member) > 1
@@ -170,10 +196,11 @@ def _metadata(run: RunFolder, recipe: Recipe, member: int | None, clock: bool) -
         "targets": list(info.channels[: info.targets]),
         "shape": list(info.shape),
         "step": info.step,
-        "past": windows.past,
+        "past": whole.whole,
         "ahead": windows.ahead,
         "scaling": scaling,
         "members": [{"model": recipe.member[n].model, "weight": recipe.member[n].weight} for n in _chosen(recipe, member)],
+        "blended": len(whole.baselines),
         "score": value,
         "interval": ends,
         "n": scores.n,
@@ -182,7 +209,7 @@ def _metadata(run: RunFolder, recipe: Recipe, member: int | None, clock: bool) -
     }
     words = {"kind": "frames", "unit": info.unit, "metric": scores.metric, "recipe": info.recipe}
     words |= {"recipe_toml": run.recipe_text, "wavefold": version.__version__, "run": run.digest}
-    if clock:
+    if whole.needs_clock:
         words["clock"] = "seconds since 1970-01-01 UTC, as in the frames' source; for frames without times, frame number x step"
     return {**words, **{name: words_of(value) for name, value in lists.items()}}
 
@@ -226,12 +253,15 @@ def _made_up(run: RunFolder, recipe: Recipe) -> Windows:
     return Windows(series, first, none, none, wanted.past, wanted.ahead, series.size)
 
 
-def _compared(model: OnnxModel, forecaster: Forecaster, name: str, windows: Windows, close: float) -> float:
-    """The largest difference from torch, in standard deviations of the later frames; RuntimeError if too large."""
-    past, clock = replace(windows, ahead=0).values(), clock_of(windows)
+def _compared(model: OnnxModel, forecaster: Forecaster, name: str, windows: Windows, close: float, frames: int) -> float:
+    """The largest difference from torch, in standard deviations of the later frames; RuntimeError if too large.
+
+    frames: past frames of the file's input.
+    """
+    past, clock = windows.before(frames), clock_of(windows, frames)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 is less precise than 1e-5
         predicted = np.concatenate([answers[name] for _, answers in forecaster.answers(windows, baselines=False)])
-    expected = where_seen(predicted, past[:, : forecaster.targets])
+    expected = where_seen(predicted, past[:, : forecaster.targets, frames - windows.past :])
     found = np.concatenate(
         [_requested(model, past[some], clock[some]) for some in (slice(1), slice(1, None)) if len(past[some])]
     )

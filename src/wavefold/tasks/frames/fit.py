@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +15,13 @@ from wavefold.core.random import key as make_key
 from wavefold.core.records import RunInfo
 from wavefold.core.registry import build_part, pick
 from wavefold.data.series import Series, Windows
+from wavefold.data.windows import TimeSplit
 from wavefold.evaluation.forecast_metrics import FrameMetric, FrameScores, metrics_of_frames
 from wavefold.models.forecast_baselines import FrameBaseline, build_baseline
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Member, Recipe, StageRecipe
 from wavefold.tasks.base import Unit
+from wavefold.tasks.frames.blend import BY_LEAD
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.reading import frames_of, sections
 from wavefold.training.checkpoint import CheckpointFile
@@ -100,6 +102,12 @@ def check_baselines(recipe: Recipe, series: Series) -> None:
     few = np.arange(min(2, len(series)))
     for name in recipe.output.baselines:
         new_baseline(name, recipe).fit(series.frames[few], series.clock(few), series.step)
+
+
+def check_blend(recipe: Recipe, splits: Sequence[TimeSplit]) -> None:
+    """Raise UserError, before training, if there are no validation windows to fit a blend on."""
+    if recipe.combine.by == BY_LEAD and not all(len(split.validation) for split in splits):
+        raise UserError("combine.by: by_lead needs validation windows; set split.validation above 0, or combine.by=mean")
 
 
 def check_losses(recipe: Recipe, series: Series, windows: Windows, targets: int) -> None:

@@ -16,6 +16,7 @@ from wavefold.data.dataset import Floats
 from wavefold.data.series import Series, Windows
 from wavefold.models.forecast_baselines import FrameBaseline
 from wavefold.recipe import Recipe
+from wavefold.tasks.frames.blend import BY_LEAD, Blend
 from wavefold.tasks.frames.fit import new_baseline, new_forecaster, scaling_of
 from wavefold.tasks.frames.forecasts import Forecasts
 from wavefold.tasks.frames.reading import sections
@@ -40,9 +41,18 @@ class Forecaster:
         self._folder = run.folder / f"fold{self._fold}"
         self.scaling = scaling_of(recipe).load(self._folder / "prepare.npz")
         self.names = [f"{n} {m.model}" for n, m in enumerate(recipe.member)]
-        self._weights = np.array([m.weight for m in recipe.member])
+        weights = np.array([m.weight for m in recipe.member])
+        mean = Blend(tuple(self.names), np.broadcast_to((weights / weights.sum())[:, None, None], (len(weights), 1, 1)))
+        kept = self._folder / "blend.npz"
+        self.blend = Blend.load(kept) if recipe.combine.by == BY_LEAD and kept.exists() else mean
         self._nets = [load_forecaster(run, recipe, n, self._fold).to(best_device()).eval() for n in range(len(recipe.member))]
-        self._baselines = {name: self._baseline(name) for name in recipe.output.baselines}
+        self.baselines = {name: self._baseline(name) for name in recipe.output.baselines}
+        self.blend = self.blend.among([*self.names, *self.baselines])
+
+    def past_frames(self, step: float) -> int:
+        """Frames up to the last past one that the ensemble can use, for frames `step` seconds apart: more than a net's own."""
+        parts = [self.baselines[name].past_frames(step) for name in self.blend.names if name in self.baselines]
+        return max([sections(self.recipe)[1].past, *parts])
 
     def forecast(self, windows: Windows, size: int = _BLOCK) -> Iterator[tuple[slice, Floats]]:
         """Yield the ensemble's forecasts in blocks of windows, in the unit of the frames; only past frames are used."""
@@ -50,18 +60,25 @@ class Forecaster:
             yield rows, answers["ensemble"]
 
     def answers(self, windows: Windows, *, baselines: bool = True, size: int = _BLOCK) -> Iterator[tuple[slice, Answers]]:
-        """Yield forecasts of the ensemble, its members if several, and the baselines, in blocks of windows."""
+        """Yield forecasts of the ensemble, and, with `baselines`, of its members if several, and of the baselines.
+
+        In blocks of windows.
+        """
         scaled = windows.of(self.scaling.apply(windows.series))
         for start in range(0, len(windows), size):
             rows = slice(start, min(start + size, len(windows)))
             some, requested = windows.take(rows), scaled.take(rows)
-            each = [self._ask(net, requested, some) for net in self._nets]
-            answers = {"ensemble": np.average(each, axis=0, weights=self._weights).astype(np.float32)}
-            if len(each) > 1:
-                answers |= dict(zip(self.names, each, strict=True))
-            if baselines:
-                answers |= {name: self._ask_baseline(baseline, some) for name, baseline in self._baselines.items()}
-            yield rows, answers
+            each = {name: self._ask(net, requested, some) for name, net in zip(self.names, self._nets, strict=True)}
+            asked = self.baselines if baselines else {n: b for n, b in self.baselines.items() if n in self.blend.names}
+            beside = {name: self._ask_baseline(baseline, some) for name, baseline in asked.items()}
+            members = each if len(each) > 1 or self.blend.names != tuple(self.names) else {}
+            yield rows, {"ensemble": self.blend.of(each | beside), **members, **beside}
+
+    def parts(self, windows: Windows) -> Iterator[tuple[slice, Answers]]:
+        """Yield forecasts of every member and baseline, in blocks of windows: what a blend is fitted on."""
+        for rows, answers in self.answers(windows):
+            alone = {self.names[0]: answers["ensemble"]} if self.names[0] not in answers else {}
+            yield rows, alone | {name: values for name, values in answers.items() if name != "ensemble"}
 
     def _ask(self, net: nn.Module, scaled: Windows, windows: Windows) -> Floats:
         predicted = np.concatenate([forecast for _, forecast in forecast_windows(net, scaled)])

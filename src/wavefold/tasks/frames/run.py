@@ -27,11 +27,13 @@ from wavefold.data.windows import TimeSplit
 from wavefold.recipe import Recipe, digest_of
 from wavefold.reports.score_table import lead_table
 from wavefold.tasks.base import Unit, check_same_data, new_run_info
+from wavefold.tasks.frames.blend import BY_LEAD, fit_blend
 from wavefold.tasks.frames.context import ForecastContext
 from wavefold.tasks.frames.doubts import doubts
 from wavefold.tasks.frames.evaluate import Evaluation, evaluate_windows, evaluation_notes, frame_notes
 from wavefold.tasks.frames.fit import (
     check_baselines,
+    check_blend,
     check_losses,
     fit_forecaster,
     metrics_of,
@@ -39,6 +41,7 @@ from wavefold.tasks.frames.fit import (
     new_forecaster,
     scaling_of,
     training_range,
+    truth_of,
     value_range,
 )
 from wavefold.tasks.frames.forecasts import Forecasts
@@ -119,6 +122,7 @@ def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *
     for number, member in enumerate(recipe.member):
         new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
     check_baselines(recipe, series)
+    check_blend(recipe, context.splits)
     for split in context.splits:
         check_losses(recipe, series, windows.take(split.train), targets)
         with_truth(tested(context, split), targets)
@@ -147,6 +151,7 @@ def evaluate_frames(context: ForecastContext) -> None:
         return
     begun = time.monotonic()
     _keep_baselines(context)
+    _keep_blends(context)
     results = _results(context)
     seconds = sum(float((unit.folder / "seconds.json").read_text()) for unit in context.units)
     took = {"seconds": round(seconds + time.monotonic() - begun, 1), "judged": context.scores_digest}
@@ -160,7 +165,8 @@ def forecast(run: RunFolder, recipe: Recipe, source: str, *, size: int, warn: Ca
     """
     read, targets = read_frames(recipe, source)
     series = like_run(read, run.metadata, recipe)
-    for note in series.notes:
+    recipe, left_out = without_unfit_baselines(recipe, series, run.metadata)
+    for note in [*series.notes, *(left_out if recipe.combine.by == BY_LEAD else [])]:
         warn(note)
     return as_source(forecasts_of(Forecaster(run, recipe, targets), series, size), read.rows, read.columns)
 
@@ -320,6 +326,23 @@ def _keep_parts(context: ForecastContext) -> None:
         last = context.splits[-1]  # that of the nets that forecast other frames
         both = np.concatenate([last.train, last.validation])
         save_fingerprints(seen, context.series.frames, frames_of(windows.take(both)))
+
+
+def _keep_blends(context: ForecastContext) -> None:
+    """Fit each fold's blend by lead on its validation windows, if the recipe blends."""
+    for fold, split in enumerate(context.splits):
+        kept = context.folder(fold) / "blend.npz"
+        kept.unlink(missing_ok=True)
+        if context.recipe.combine.by != BY_LEAD:
+            continue
+        some = np.unique(np.linspace(0, len(split.validation) - 1, min(len(split.validation), _BLENDED)).round().astype(int))
+        windows = context.windows.take(split.validation[some])
+        forecaster = Forecaster(context.run, context.recipe, context.targets, fold)
+        pairs = ((parts, truth_of(windows.take(rows), context.targets)) for rows, parts in forecaster.parts(windows))
+        fit_blend(pairs).save(kept)
+
+
+_BLENDED = 256  # validation windows that a blend is fitted on, evenly spread
 
 
 def _keep_baselines(context: ForecastContext) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -41,24 +40,23 @@ _HDF = b"\x89HDF"
 def served_forecaster(run: RunFolder, *, log: Callable[[str], None] = print) -> ServedModel:
     """Load a finished forecasting run for serving. say: receives a line if torch is used instead of ONNX Runtime."""
     recipe, info = recipe_of(run), run.metadata
-    _, windows = sections(recipe)
     channels, rows, columns = info.shape
-    predict, engine, timed = _asker(run, recipe, log)
+    predict, engine, timed, past = _asker(run, recipe, log)
     return ServedModel(
         title=info.recipe,
         kind="frames",
         key="frames",
         name="forecasts",
         row=Forecast,
-        metadata={**_fields_of(run, recipe), "timed": timed, "engine": engine, "recipe_toml": run.recipe_text},
-        shape=(channels, windows.past, rows, columns),
+        metadata={**_fields_of(run, recipe, past), "timed": timed, "engine": engine, "recipe_toml": run.recipe_text},
+        shape=(channels, past, rows, columns),
         predict=predict,
         answer=forecast_answer(info.channels[: info.targets]),
         offers=(JSON, NPY),
         lines=False,
         npy=True,
-        example=_example(recipe, info),
-        read=lambda path: _read(recipe, info, path),
+        example=_example(recipe, info, past),
+        read=lambda path: _read(recipe, info, path, past),
         suffixes=(".npz", ".npy", ".nc"),
         nan=True,
         timed=timed,
@@ -136,7 +134,7 @@ class Torch:
 
     def forecast(self, frames: Floats, times: Seconds | None = None) -> Floats:
         """Forecast the later frames, (sample, target, ahead, row, column). times: (sample,) of the last past frame."""
-        count, channels, past, rows, columns = frames.shape
+        count, channels, past, rows, columns = frames.shape  # more past frames than the nets take, if a blend takes more
         times = np.zeros(count) if times is None else times
         series = Series(
             frames.swapaxes(1, 2).reshape(count * past, channels, rows, columns),
@@ -148,30 +146,38 @@ class Torch:
             unit=self._info.unit,
         )
         none: Ints = np.zeros(count, np.int64)
-        windows = Windows(series, series.starts, none, none, past, self._windows.ahead, (rows, columns))
+        first, (own, ahead) = series.starts + past - self._windows.past, (self._windows.past, self._windows.ahead)
+        windows = Windows(series, first, none, none, own, ahead, (rows, columns))
         made = np.concatenate([predicted for _, predicted in self._forecaster.forecast(windows)])
-        return where_seen(made, frames[:, : self._info.targets])
+        return where_seen(made, frames[:, : self._info.targets, past - own :])
+
+    @property
+    def past(self) -> int:
+        """Past frames that a forecast takes."""
+        return self._forecaster.past_frames(self._info.step or 0.0)
 
     @property
     def _step(self) -> float:
         return float(self._info.step or 1.0)
 
 
-def _asker(run: RunFolder, recipe: Recipe, log: Callable[[str], None]) -> tuple[Predict, str, bool]:
-    """The forecast function, the name of its engine, and whether it needs times."""
+def _asker(run: RunFolder, recipe: Recipe, log: Callable[[str], None]) -> tuple[Predict, str, bool, int]:
+    """The forecast function, the name of its engine, whether it needs times, and how many past frames it takes."""
     try:
         model = onnx_model(run, export_forecaster, log)
     except Exception as error:  # fall back to torch whatever fails in the export
         line = (str(error).splitlines() or [type(error).__name__])[0]
         log(f"using torch instead of ONNX Runtime: {line}")
-        return Torch(run, recipe).forecast, f"torch ({line})", forecaster_module(run, recipe).needs_clock
+        torch = Torch(run, recipe)
+        return torch.forecast, f"torch ({line})", forecaster_module(run, recipe).needs_clock, torch.past
     timed, step, (_, windows) = "clock" in model.inputs, float(run.metadata.step or 1.0), sections(recipe)
+    past = int(model.metadata["past"])
 
     def predict(frames: Floats, *times: Seconds) -> Floats:
-        predicted: Floats = model.predict(frames, *(_clock(last, step, windows.past, windows.ahead) for last in times))
+        predicted: Floats = model.predict(frames, *(_clock(last, step, past, windows.ahead) for last in times))
         return predicted
 
-    return predict, "ONNX Runtime", timed
+    return predict, "ONNX Runtime", timed, past
 
 
 def _before(times: Seconds, step: float, past: int) -> Seconds:
@@ -184,26 +190,25 @@ def _clock(times: Seconds, step: float, past: int, ahead: int) -> Seconds:
     return later(times[:, None], step, np.arange(1 - past, ahead + 1))
 
 
-def _read(recipe: Recipe, info: RunInfo, path: Path) -> InputBatch:
-    """Read the last past frames of each segment of an uploaded temporary file."""
+def _read(recipe: Recipe, info: RunInfo, path: Path, past: int) -> InputBatch:
+    """Read the last `past` frames of each segment of an uploaded temporary file; the first may be missing."""
     if path.suffix == ".npz" and not zipfile.is_zipfile(path):
         raise DataError(f"{path.name}: is not a valid .npz file")
     check_grid_file(path)
     series = read_like_run(recipe, str(path), info)
     windows, long = last_windows(recipe, series)
-    past = replace(windows, ahead=0)
     times = series.clock(windows.first + windows.past - 1)
-    return InputBatch(series.names[long].tolist(), past.values(), times)
+    return InputBatch(series.names[long].tolist(), windows.before(past), times)
 
 
-def _example(recipe: Recipe, info: RunInfo) -> Floats:
+def _example(recipe: Recipe, info: RunInfo, past: int) -> Floats:
     """Past frames of a simulated series of the run's shape, or zeros if the simulator does not support it."""
     _, windows = sections(recipe)
     channels, rows, columns = info.shape
-    shape = (channels, windows.past, rows, columns)
+    shape = (channels, past, rows, columns)
     try:
         make = SERIES_SIMULATORS[recipe.data.simulator]
-        frames = make(1, 1, shape=[channels, rows, columns], past=windows.past, ahead=windows.ahead).frames[: windows.past]
+        frames = make(1, 1, shape=[channels, rows, columns], past=past, ahead=windows.ahead).frames[:past]
     except (UserError, ValueError):
         frames = np.empty((0, 0, 0, 0), np.float32)
     made = np.asarray(frames, np.float32).swapaxes(0, 1)
@@ -217,7 +222,7 @@ def _axis_field(values: Sequence[float] | None, title: str) -> dict[str, object]
     return None if values is None else {"name": title, "first": values[0], "last": values[-1]}
 
 
-def _fields_of(run: RunFolder, recipe: Recipe) -> dict[str, object]:
+def _fields_of(run: RunFolder, recipe: Recipe, past: int) -> dict[str, object]:
     info, (_, windows) = run.metadata, sections(recipe)
     known = {"recipe": info.recipe, "task": recipe.kind, "channels": list(info.channels), "targets": info.targets}
     known |= {"shape": list(info.shape), "unit": info.unit, "step": info.step, "simulated": info.simulated}
@@ -226,5 +231,5 @@ def _fields_of(run: RunFolder, recipe: Recipe) -> dict[str, object]:
         "rows": _axis_field(info.rows, info.up),
         "columns": _axis_field(info.columns, info.across),
     }
-    more = {"past": windows.past, "ahead": windows.ahead, "learned_from": run.scores.learned_from}
+    more = {"past": past, "ahead": windows.ahead, "learned_from": run.scores.learned_from}
     return {**known, **more, **score_fields(run.scores), "wavefold": version.__version__}

@@ -18,9 +18,18 @@ from wavefold.models import count_parameters, describe
 from wavefold.models.forecast_baselines import BASELINES
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe, StageRecipe
+from wavefold.tasks.frames.blend import BY_LEAD
 from wavefold.tasks.frames.doubts import doubts
 from wavefold.tasks.frames.evaluate import frame_notes, interval_notes
-from wavefold.tasks.frames.fit import check_baselines, check_losses, metrics_of, new_baseline, new_forecaster, training_range
+from wavefold.tasks.frames.fit import (
+    check_baselines,
+    check_blend,
+    check_losses,
+    metrics_of,
+    new_baseline,
+    new_forecaster,
+    training_range,
+)
 from wavefold.tasks.frames.reading import FRAME_SPLITS, read_frames, sections, split_windows, windows_in
 from wavefold.tasks.frames.usual_baselines import AUTO, with_usual_baselines
 from wavefold.training.forecast_losses import FRAME_LOSSES, frame_loss
@@ -89,6 +98,7 @@ def check_frames(recipe: Recipe, source: str) -> list[str]:
         f"baselines: {listed(recipe.output.baselines) or 'none'}",
     ]
     notes = left_out + frame_notes(recipe, series, windows, splits) + doubts(recipe, series)
+    check_blend(recipe, splits)
     for split in splits:
         check_losses(recipe, series, windows.take(split.train), targets)
     tested = np.concatenate([split.test for split in splits])
@@ -132,8 +142,9 @@ def _check_unused(recipe: Recipe) -> None:
     """Raise UserError for settings that have no effect in a forecasting recipe."""
     if recipe.batches.fractions != "each":
         raise UserError("batches.fractions: frames have no classes; remove it or set it to each")
-    if recipe.combine.by != "mean" or recipe.combine.options:
-        raise UserError("combine.by: forecasts can only be combined by mean; set member weights instead of options")
+    pick(dict.fromkeys(("mean", BY_LEAD)), recipe.combine.by, "combine.by")
+    if recipe.combine.options:
+        raise UserError(f"combine.{next(iter(recipe.combine.options))}: no such option; {recipe.combine.by} takes none")
     if recipe.combine.calibrate != "none" or recipe.combine.decide != "probabilities":
         raise UserError("combine: calibrate and decide do not apply to forecasts; remove them")
     if recipe.split.group:
