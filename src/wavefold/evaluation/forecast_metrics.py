@@ -23,9 +23,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from wavefold.core.errors import DataError, UserError, listed, plural
-from wavefold.core.registry import pick
+from wavefold.core.registry import later, pick
 from wavefold.evaluation.spectrum import radial_power
 from wavefold.evaluation.ssim import check_window, mean_ssim
+
+special = later("scipy.special")
 
 Values = NDArray[np.float64]
 Frames = Tensor | NDArray[np.floating]
@@ -33,7 +35,8 @@ Measure = Callable[[Frames, Frames], Tensor]
 Ends = tuple[float, float, float]  # a value and the ends of its 95 % interval
 EndsByLead = tuple[Values, Values, Values]  # (T,) each
 
-FEWEST_UNITS = 10  # windows or groups, below which an interval would be too narrow to mean anything
+FEWEST_UNITS = 10  # windows or groups, below which a bootstrap interval would be too narrow; Student's t is used instead
+LEAST_UNITS = 3  # below which there is no interval
 _CELLS = 500_000  # measured at once, 4 MB: twice as fast if it fits into the processor's cache
 _WEIGHTS = 2_000_000  # of resamples held at once: 16 MB
 _MOST_DB = 100.0  # PSNR of an exactly forecast frame, which would be infinite
@@ -145,8 +148,9 @@ class FrameScores:
     ) -> tuple[float, float]:
         """Ends of the 95 % percentile bootstrap interval over windows, or over whole groups.
 
-        groups: (N,) names of the resampling units: windows that share frames belong to one block of time. (NaN, NaN) if there
-        are fewer than ten windows or groups, of which the interval would be too narrow by construction.
+        groups: (N,) names of the resampling units: windows that share frames belong to one block of time. With fewer than ten
+        windows or groups, of which a bootstrap interval would be too narrow by construction, the interval is that of the
+        jackknife with Student's t (Tukey 1958), which widens as they get fewer; with fewer than three it is (NaN, NaN).
         """
         value = self._metric(name).value
         low, high = _ends(lambda sums: value(sums.sum(axis=1)), [self._sums(name)], groups, seed, resamples)
@@ -335,10 +339,26 @@ def _ends(
     """2.5 and 97.5 % quantiles of a function of sums (R, T, k), with the same windows or groups resampled for all `rows`."""
     by_unit = [_by_group(sums, groups) for sums in rows]
     if len(by_unit[0]) < FEWEST_UNITS:
-        nothing = np.full_like(function(*(sums.sum(axis=0, keepdims=True) for sums in rows))[0], np.nan)
-        return nothing, nothing
+        return _jackknife(function, by_unit)
     drawn = [function(*(np.tensordot(w, sums, 1) for sums in by_unit)) for w in _draws(len(by_unit[0]), resamples, seed)]
     return _quantiles(np.concatenate(drawn))
+
+
+def _jackknife(function: Callable[..., Values], by_unit: Sequence[Values]) -> tuple[Values, Values]:
+    """Ends of the 95 % interval from leaving out one unit (window or group) after the other, with Student's t."""
+    count = len(by_unit[0])
+    value = function(*(sums.sum(axis=0, keepdims=True) for sums in by_unit))[0]
+    if count < LEAST_UNITS:
+        return np.full_like(value, np.nan), np.full_like(value, np.nan)
+    without = function(*(sums.sum(axis=0) - sums for sums in by_unit))  # (unit, ...)
+    error = np.sqrt((count - 1) / count * np.square(without - without.mean(axis=0)).sum(axis=0))
+    reach = _student(count - 1) * error
+    return value - reach, value + reach
+
+
+def _student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t."""
+    return float(special.stdtrit(freedom, 0.975))
 
 
 def _by_group(rows: Values, groups: ArrayLike | None) -> Values:

@@ -133,8 +133,9 @@ class _Amplitudes(BaselineModule):
         apart = torch.nan_to_num(past - self.mean[:, None], nan=0.0)
         lagged = [apart[:, :, past.shape[2] - 1 - lag].flatten(1) @ patterns.T for lag in self.lags]
         step = clock[:, 1] - clock[:, 0] if ahead > 1 else torch.zeros_like(clock[:, 0])
-        turns = [2 * math.pi * n / self.period * (clock[:, 0] - step) for n in range(1, self.harmonics + 1)]
-        waves = [torch.stack([torch.sin(t), torch.cos(t)], dim=1).float() for t in turns]
+        phase = torch.remainder(clock[:, 0] - step, self.period)  # small numbers, as exported constants may be rounded
+        turns = [phase.float() * (2 * math.pi * n / self.period) for n in range(1, self.harmonics + 1)]
+        waves = [torch.stack([torch.sin(t), torch.cos(t)], dim=1) for t in turns]
         change = torch.einsum("nf,fak->nak", torch.cat([*lagged, *waves], dim=1), self.weights) + self.constant
         lead = torch.arange(ahead).clamp(max=len(self.constant) - 1)
         known = (lagged[0][:, None] + change[:, lead]) @ patterns  # (N, A, D)

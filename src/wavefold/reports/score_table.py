@@ -63,7 +63,7 @@ def lead_table(scores: Scores) -> str:
     lines = [
         scores.standing or "not compared with any baseline",
         _tested(scores),
-        f"{'':<26}{'all leads':<34}{heads}".rstrip(),
+        f"{'':<28}{'all leads':<34}{heads}".rstrip(),
         *(_lead_line(row, scores.metric, shown) for row in _rows(scores)),
         *_metric_lines(scores),
         *_cut_lines(scores),
@@ -79,10 +79,10 @@ def _cut_lines(scores: Scores) -> list[str]:
         cuts.setdefault(row.fold, {})[row.name] = row
     if not cuts:
         return []
-    heads = "".join(f"{name or 'ensemble':<14}" for name in cuts[0])
+    heads = "".join(f"{name or 'ensemble':<17}" for name in cuts[0])
     lines = [f"{scores.metric + ' by cut':<26}{heads}".rstrip()]
     for cut, rows in cuts.items():
-        cells = "".join(f"{_short(row.value(scores.metric)):<14}" for row in rows.values())
+        cells = "".join(f"{_short(row.value(scores.metric)):<17}" for row in rows.values())
         title = f"{cut + 1}, {plural(rows[''].n, 'window')}"
         lines.append(f"{title:<26}{cells}".rstrip())
     return lines
@@ -106,15 +106,15 @@ def _tested(scores: Scores) -> str:
 
 def _lead_line(row: ScoreRow, metric: str, shown: Sequence[int]) -> str:
     words = "".join(f"{_short(row.by_lead[metric][k]):<11}" for k in shown)
-    return f"{row.name:<26}{with_interval(row.measure(metric), _short):<34}{words}".rstrip()
+    return f"{row.name:<28}{with_interval(row.measure(metric), _short):<34}{words}".rstrip()
 
 
 def _metric_lines(scores: Scores) -> list[str]:
     """Every metric over all leads, with its unit, of the ensemble and of each baseline beside it."""
     rows, heads = [scores.score, *scores.baselines], ["ensemble", *(row.name for row in scores.baselines)]
-    lines = [f"{'all leads':<26}{''.join(f'{head:<14}' for head in heads)}".rstrip()]
+    lines = [f"{'all leads':<26}{''.join(f'{head:<17}' for head in heads)}".rstrip()]
     for name in scores.score.by_lead:
-        cells = "".join(f"{_short(row.value(name)):<14}" for row in rows)
+        cells = "".join(f"{_short(row.value(name)):<17}" for row in rows)
         lines.append(f"{with_unit(name, scores):<26}{cells}".rstrip())
     return lines
 

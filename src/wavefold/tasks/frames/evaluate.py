@@ -16,7 +16,7 @@ from wavefold.core.records import SCORES_FORMAT, ScoreRow, Scores
 from wavefold.data.dataset import Ints
 from wavefold.data.series import Series, Windows
 from wavefold.data.windows import TimeSplit, time_blocks
-from wavefold.evaluation.forecast_metrics import FEWEST_UNITS, FrameScores, is_higher_better, metric_unit
+from wavefold.evaluation.forecast_metrics import FEWEST_UNITS, LEAST_UNITS, FrameScores, is_higher_better, metric_unit
 from wavefold.evaluation.standing import standing
 from wavefold.recipe import Recipe
 from wavefold.tasks.frames.fit import metrics_of, truth_of
@@ -180,8 +180,11 @@ def frame_notes(recipe: Recipe, series: Series, windows: Windows, splits: Sequen
 
 
 def interval_notes(blocks: int) -> list[str]:
-    """A note if there are too few blocks of time, each as long as a window, for an interval."""
-    return [f"fewer than {FEWEST_UNITS} blocks of time ({blocks}): no interval is given"] if blocks < FEWEST_UNITS else []
+    """A note if there are too few blocks of time, each as long as a window, for a sure interval, or for any."""
+    if blocks >= FEWEST_UNITS:
+        return []
+    given = "no interval is given" if blocks < LEAST_UNITS else "intervals are wide, by the jackknife and Student's t"
+    return [f"fewer than {FEWEST_UNITS} blocks of time ({blocks}): {given}"]
 
 
 def evaluation_notes(results: Scores) -> list[str]:
