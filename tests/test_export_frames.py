@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from wavefold.core.errors import UserError
 from wavefold.core.run import RunFolder
+from wavefold.models.forecast_baselines import BASELINES
 from wavefold.models.forecasters import FORECASTERS
 from wavefold.recipe import Recipe
 from wavefold.tasks.frames.export import export_forecaster, forecaster_module
@@ -65,6 +67,8 @@ def trained(folder: Path, members: list[dict[str, object]], prepare: list[dict[s
         "prepare": prepare,
         "series.targets": ["rain"],
         "output.pictures": False,
+        "split.way": "time",
+        "combine.by": "mean",
     }
     stage = {"loss": "mse", "epochs": 1, "learning_rate": 1e-3, "schedule": "constant", "optimiser": "adamw", "best": "mse"}
     recipe = Recipe.load("frames").with_({**changes, "stage": [stage], **more})
@@ -151,7 +155,7 @@ def test_the_file_says_what_it_is(with_clock: tuple[RunFolder, Path, list[str]])
     lists = {
         name: json.loads(fields[name]) for name in ("channels", "targets", "past", "ahead", "step", "shape", "n", "interval")
     }
-    assert run.scores.blocks < 10
+    assert run.scores.blocks < 3
     assert lists.pop("interval") == [None, None]
     assert lists.pop("n") == run.scores.n
     assert lists == {
@@ -160,7 +164,7 @@ def test_the_file_says_what_it_is(with_clock: tuple[RunFolder, Path, list[str]])
     }
     assert (fields["unit"], fields["metric"], fields["recipe"]) == ("K", "mse", "frames")
     assert json.loads(fields["scaling"]) == [{"step": "anomaly"}, {"step": "standardise", "per": "cell"}]
-    assert set(json.loads(fields["baselines"])) == {"persistence", "mean", "climatology", "damped_anomaly"}
+    assert set(json.loads(fields["baselines"])) == {row.name for row in run.scores.baselines}
     assert fields["clock"].startswith("seconds since 1970-01-01 UTC")
 
 
@@ -195,6 +199,46 @@ def test_a_file_that_differs_is_not_kept(
     with pytest.raises(RuntimeError, match=r"standard deviations of the frames, expected 1e-05 at most"):
         export_forecaster(run, tmp_path / "model.onnx", member=0, log=lambda line: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_blend_is_written_with_its_baselines_and_the_frames_of_a_cycle(tmp_path: Path) -> None:
+    """Yesterday's hour is best: the file takes 25 frames, of which the first may be missing."""
+    daily = 50 + 10 * np.sin(np.arange(120) / 12 * np.pi)[:, None, None, None] * np.ones((1, 9, 10, 2))
+    frames = (daily + np.random.default_rng(0).normal(size=daily.shape).cumsum(axis=0) / 4).astype(np.float32)
+    times = np.datetime64("2020-01-01", "s") + np.arange(120) * np.timedelta64(3600, "s")
+    np.savez(tmp_path / "frames.npz", frames=frames, time=times)
+    changes = {
+        "windows": {"past": PAST, "ahead": AHEAD},
+        "member": [{"model": "blend", "blurs": [1.0]}],
+        "output.pictures": False,
+        "split.cuts": 2,
+        "stage.*.epochs": 1,
+        "output.baselines": ["auto", "advection"],
+    }
+    recipe, source = Recipe.load("frames").with_(changes), str(tmp_path / "frames.npz")
+    training = begin_frames(recipe, source, RunFolder(tmp_path / "run"), simulated=False)
+    training.keep_parts()
+    fit_units(training)
+    training.evaluate()
+    recipe = Recipe.from_toml(training.run.recipe_text, "recipe.toml")
+    blend = Forecaster(training.run, recipe, 2).blend
+    names = ("0 blend", *(name for name in BASELINES if name != "spectral"))  # as a start it is tested above
+    kept = replace(blend, names=names, weights=np.full((len(names), AHEAD, 2), 1 / len(names)))
+    kept.save(tmp_path / "run" / "fold1" / "blend.npz")  # so that every baseline has a part in it
+    made = export_forecaster(training.run, tmp_path / "model.onnx", log=lambda line: None)
+    assert made.largest_difference < 1e-2
+    model = OnnxModel(made.path)
+    assert json.loads(model.metadata["past"]) == 25
+    series, targets = read_frames(recipe, source)
+    expected = forecasts_of(Forecaster(training.run, recipe, targets), series).frames
+    past = series.frames[-25:].swapaxes(0, 1)[None]
+    clock = series.times[-1] + 3600.0 * np.arange(1 - 25, AHEAD + 1)
+    np.testing.assert_allclose(model.predict(past, clock[None]), expected, rtol=1e-3)
+    short = series.frames[-PAST:]
+    few = replace(series, frames=short, times=series.times[-PAST:], starts=np.zeros(1, np.int64))
+    expected = forecasts_of(Forecaster(training.run, recipe, targets), few).frames
+    past[:, :, :-PAST] = np.nan
+    np.testing.assert_allclose(model.predict(past, clock[None]), expected, rtol=1e-3)
 
 
 def test_motion_is_found_by_one_way_for_all_values() -> None:

@@ -37,7 +37,11 @@ SMALL = {
     "member.*.kernel": 9,
     "stage.*.epochs": 1,
     "output.pictures": False,
+    "split.way": "time",
+    "combine.by": "mean",
 }
+AUTO = {"output.baselines": ["auto"]}
+TIMED = ["persistence", "mean", "climatology", "damped_anomaly", "seasonal_naive", "seasonal_change", "pca_ridge"]
 STILL = {
     "stage.*.learning_rate": 1e-12,
     "stage.*.schedule": "constant",
@@ -104,7 +108,7 @@ def trained(tmp_path_factory) -> tuple[RunFolder, Path]:
     folder = tmp_path_factory.mktemp("frames")
     names = {"channels": np.array(["wind", "warmth", "rain"]), "unit": np.array("K"), "time": hours(120)}
     data = keep(folder, wandering(120, 3), **names)
-    recipe = small(**{"series.targets": ["rain", "wind"], "output.thresholds": [0.0, 1e9]})
+    recipe = small(**AUTO, **{"series.targets": ["rain", "wind"], "output.thresholds": [0.0, 1e9]})
     return train(recipe, data, folder / "run"), data
 
 
@@ -199,15 +203,17 @@ def test_score_of_the_test_parts_frames_is_what_training_said(trained, tmp_path)
     assert found["n"] == scores.n == sum(row["part"] == "test" for row in split)
     assert found["value"] == pytest.approx(scores.score.value("mse"), rel=1e-6)
     assert found["unit"] == "K^2"
-    assert found["interval"] == [None, None]  # three blocks of time
+    assert found["interval"] == pytest.approx(scores.score.measure("mse")[1:], rel=1e-6)  # of three blocks of time
     assert found["by_lead"]["rmse"] == pytest.approx(scores.score.by_lead["rmse"], rel=1e-6)
     assert found["step"] == 3600
     assert found["others"]["csi"] == found["others"]["csi-0"]
     assert found["others"]["bias-1e+09"] is None  # no cell is ever so high
-    assert list(found["baselines"]) == ["persistence", "mean", "climatology", "damped_anomaly"]
+    assert list(found["baselines"]) == TIMED
     assert list(found["baselines"]["mean"]["differences"]) == list(scores.score.measures)
     difference = found["value"] - found["baselines"]["mean"]["value"]
-    assert found["baselines"]["mean"]["differences"]["mse"] == pytest.approx([difference, None, None])
+    value, low, high = found["baselines"]["mean"]["differences"]["mse"]
+    assert low < value < high
+    assert value == pytest.approx(difference)
     assert found["baselines"]["mean"]["value"] == pytest.approx(scores.baselines[1].value("mse"))
     assert found["baselines"]["mean"]["by_lead"] == pytest.approx(scores.baselines[1].by_lead["mse"])
     assert scores.baselines[0].skill[0][0] == pytest.approx(
@@ -305,7 +311,7 @@ def test_later_frames_have_no_say_in_a_forecast(trained):
     later = series.frames.copy()
     later[24:] = 1e6
     (_, here), (_, there) = (next(predict.answers(windows.of(series.with_frames(frames)))) for frames in (series.frames, later))
-    assert list(here) == ["ensemble", "persistence", "mean", "climatology", "damped_anomaly"]
+    assert list(here) == ["ensemble", *TIMED]
     for name, said in here.items():
         np.testing.assert_array_equal(said, there[name])
     earlier = series.frames.copy()
@@ -612,7 +618,8 @@ def test_another_frame_size_is_forecast_unless_cells_were_learned(trained, tmp_p
 
 def test_check_and_show_say_what_there_is(trained):
     folder, data = trained
-    settings = [w for c in ("windows.past=4", "windows.ahead=2", "series.targets=['rain','wind']") for w in ("--set", c)]
+    changes = ("windows.past=4", "windows.ahead=2", "series.targets=['rain','wind']", "split.cuts=1")
+    settings = [word for change in changes for word in ("--set", change)]
     lines = run("check", "frames", "--data", data, *settings).output.splitlines()
     assert (
         lines[0] == "120 frames of 16 x 16 in 1 segment without gaps, 2020-01-01 00:00 to 2020-01-05 23:00, a frame every 1 h"
@@ -626,8 +633,8 @@ def test_check_and_show_say_what_there_is(trained):
     assert lines[4] == (
         f"split by time: {counts['train']} training, {counts['validation']} validation and {counts['test']} test windows"
     )
-    assert lines[5] == "baselines: persistence, mean, climatology, damped_anomaly"
-    assert lines[6] == "note: fewer than 10 blocks of time (3): no interval is given"
+    assert lines[5] == f"baselines: {', '.join(TIMED)}"
+    assert lines[6] == "note: fewer than 10 blocks of time (3): intervals are wide, by the jackknife and Student's t"
     assert lines[-1] == "frames: no problems found"
     layers = run("show", "frames", "--model", "--set", "data.shape=[2,16,16]").output
     assert layers.startswith("member 0: simvp, 20 to 20 frames of 2 x 16 x 16\n")
@@ -830,19 +837,20 @@ def test_an_ensemble_no_better_than_a_baseline_is_said_first(tmp_path):
     assert "ssim                      –" in lead_table(small_frames)
 
 
-@pytest.mark.parametrize(("frames", "blocks"), [(59, 9), (60, 10)])
-def test_nine_blocks_of_time_give_no_interval_and_ten_give_one(frames, blocks, tmp_path):
+@pytest.mark.parametrize(("frames", "blocks"), [(17, 2), (18, 3), (59, 9), (60, 10)])
+def test_two_blocks_of_time_give_no_interval_and_three_a_wide_one(frames, blocks, tmp_path):
     for crop in ([], [8, 8]):  # crops of one time are no independent units
         scores = scores_of(tmp_path, spikes(frames), 0.2, windows={"past": 4, "ahead": 2, "crop": crop})
         assert scores.blocks == blocks
-        row, text, few = scores.baselines[0], lead_table(scores), blocks < 10
+        row, text, few = scores.baselines[0], lead_table(scores), blocks < 3
         found = [scores.score.measure("mse"), row.measure("mse"), *row.differences.values(), *row.difference, *row.skill]
         found += [(0.0, *ends) for ends in scores.score.interval_by_lead]
         assert all((np.isnan(np.array(ends[1:], float)).all()) == few for ends in found if ends[0] is not None)
         assert ("[" in text) != few
         assert standing_kind(scores.standing) == ("plain" if few else "good")
         assert ("; too few independent blocks for an interval)" in text.splitlines()[0]) == few
-        assert ("note: fewer than 10 blocks of time (9): no interval is given" in text) == few
+        assert ("note: fewer than 10 blocks of time (2): no interval is given" in text) == few
+        assert ("): intervals are wide, by the jackknife and Student's t" in text) == (3 <= blocks < 10)
         assert ("[" in "".join(cells[1] for cells in score_rows(scores)[1])) != few
 
 
@@ -856,6 +864,7 @@ def test_nine_blocks_of_time_give_no_interval_and_ten_give_one(frames, blocks, t
         ("1 D", {"output.period": 604800.0}, 604800.0),
         ("5 h", {}, None),
         ("1 h", {"output.baselines": []}, None),
+        ("1 h", {"output.baselines": ["persistence"]}, None),
         ("", {}, None),
     ],
 )
@@ -863,9 +872,15 @@ def test_climatology_is_a_baseline_where_times_are_known(step, change, period, t
     number, _, unit = step.partition(" ")
     times = {"time": np.datetime64("2020-01-01", "s") + np.arange(70) * np.timedelta64(int(number), unit)} if step else {}
     data = keep(tmp_path, wandering(70), **times)
-    recipe, named = small(**change), change.get("output.baselines", ["persistence", "mean"])
-    expected = [*named, "climatology", "damped_anomaly"] if period else named
-    settings = ["--set", "windows.past=4", "--set", "windows.ahead=2"]
+    recipe = small(**{**AUTO, **change})
+    expected = change.get("output.baselines", ["persistence", "mean"])
+    if period:
+        expected = [name for name in TIMED if not name.startswith("seasonal") or 2 * period <= 70 * 3600 or "D" in step]
+        if 2 * period > 70 * int(number) * 86400 and unit == "D":
+            expected = [name for name in expected if not name.startswith("seasonal")]
+    elif step and not change:
+        expected = [*expected, "pca_ridge"]
+    settings = ["--set", "windows.past=4", "--set", "windows.ahead=2", "--set", "split.cuts=1"]
     for key, value in change.items():
         settings += ["--set", f"{key}={json.dumps(value)}"]
     said = run("check", "frames", "--data", data, *settings).output
@@ -885,20 +900,23 @@ def test_climatology_is_a_baseline_where_times_are_known(step, change, period, t
 def test_frames_that_climatology_cannot_forecast_are_scored_without_it(trained, tmp_path):
     folder, _ = trained
     names = {"channels": np.array(["wind", "warmth", "rain"]), "unit": np.array("K")}
-    for frames, why in (
-        (wandering(20, 3, seed=1, size=(9, 21)), "these frames have 9 x 21 cells, those of the run 16 x 16"),
-        (wandering(20, 3, seed=1), "these frames have no times"),
+    whole = ["climatology", "damped_anomaly", "pca_ridge"]
+    for frames, why, unfit in (
+        (wandering(40, 3, seed=1, size=(9, 21)), "these frames have 9 x 21 cells, those of the run 16 x 16", whole),
+        (wandering(20, 3, seed=1), "these frames have no times", TIMED[2:]),
     ):
         said: list[str] = []
-        found = api.score(folder, str(keep(tmp_path, frames, **names)), warn=said.append).as_json()
-        assert list(found["baselines"]) == ["persistence", "mean"]
-        assert said == [f"not compared with climatology, damped_anomaly: {why}"]
+        times = {"time": hours(len(frames))} if unfit is whole else {}
+        found = api.score(folder, str(keep(tmp_path, frames, **names, **times)), warn=said.append).as_json()
+        assert list(found["baselines"]) == [name for name in TIMED if name not in unfit]
+        assert said == [f"not compared with {', '.join(unfit)}: {why}"]
 
 
 def test_hourly_temperature_is_compared_with_the_hour_of_the_day(real, tmp_path):
     data = real("era5_uk_t2m/era5_uk_t2m.npz")
     series = {"variable": "t2m_centi_c", "scale": 0.01, "unit": "degC"}
-    recipe = small(series=series, windows={"past": 6, "ahead": 3, "stride": 3}, **{"split.test": 0.2, "output.metric": "rmse"})
+    changes = {**AUTO, "split.test": 0.2, "output.metric": "rmse"}
+    recipe = small(series=series, windows={"past": 6, "ahead": 3, "stride": 3}, **changes)
     made = train(recipe, data, tmp_path / "run")
     scores = made.scores
     parts = {"train": [], "test": []}

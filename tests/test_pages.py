@@ -309,16 +309,19 @@ def test_report_of_forecasts(frames_run):
     assert "persistence" in text
 
 
-@pytest.mark.parametrize("count", [90, 160])
+@pytest.mark.parametrize("count", [34, 90, 160])
 def test_report_of_forecasts_begins_with_how_they_stand(count, tmp_path):
     frames = np.random.default_rng(0).normal(size=(count, 12, 12)).cumsum(axis=0).astype(np.float32)
     times = np.datetime64("2020-01-01", "s") + np.arange(count) * np.timedelta64(3600, "s")
     np.savez(tmp_path / "maps.npz", frames=frames, time=times, unit=np.array("mm/h"))
     changes = {"windows": {"past": 3, "ahead": 2}, "split.test": 0.45, "stage.*.epochs": 1, "output.pictures": False}
+    changes |= {"output.baselines": ["persistence", "climatology"], "split.way": "time", "combine.by": "mean"}
+    changes |= {"split.gap": 0, "split.test": 0.3} if count == 34 else {}
     recipe = Recipe.load("frames").quickly().with_({**changes, "member.0.width": 4, "member.0.hidden": 8})
     run = api.train(recipe, data=str(tmp_path / "maps.npz"), out=tmp_path / "run", log=lambda line: None)
-    said, scores, few = words_of(api.report(run, warn=lambda line: pytest.fail(line))), run.scores, count == 90
-    assert (scores.blocks < 10) == few
+    said, scores, few = words_of(api.report(run, warn=lambda line: pytest.fail(line))), run.scores, count == 34
+    assert (scores.blocks < 10) == (count < 160)
+    assert (scores.blocks < 3) == few
     line = scores.standing
     assert " by mse (difference " in line
     assert "(mm/h)^2" in line
@@ -327,7 +330,7 @@ def test_report_of_forecasts_begins_with_how_they_stand(count, tmp_path):
     begins = said.index(stands, said.index("Run "))
     assert said[:begins].endswith("Warning ") == (standing_kind(line) == "warning")
     assert all(begins < said.index(later) for later in [*scores.notes, "Paired differences over all leads"])
-    assert ("fewer than 10 blocks of time" in said) == few
+    assert ("fewer than 10 blocks of time" in said) == (count < 160)
     assert ("with 95 % intervals" in said) != few
     persistence = scores.baselines[0]
     for name, unit in {"mse": " ((mm/h)^2)", "mae": " (mm/h)", "rmse": " (mm/h)", "psnr": " (dB)", "ssim": ""}.items():

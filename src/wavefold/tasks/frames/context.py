@@ -22,6 +22,7 @@ class ForecastContext:
     windows: Windows
     splits: tuple[TimeSplit, ...]  # in time order; forecasts after the data are made by the last fold, which learned most
     targets: int  # number of leading channels to forecast
+    notes: tuple[str, ...] = ()  # on baselines that the frames do not allow
 
     @property
     def units(self) -> list[Unit]:

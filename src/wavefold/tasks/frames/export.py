@@ -46,7 +46,7 @@ class WholeForecaster(nn.Module):
     """Scaling, members, baselines of a blend and their sum in one module, from raw frames, and the clock, to raw forecasts.
 
     The axes are those of the file, as above. shares: of the nets, then of the baselines, (part, target or 1, lead or 1). past:
-    frames of the nets; whole: of the input.
+    frames of the nets; whole: of the input; seen: of each baseline.
     """
 
     shares: Tensor
@@ -60,6 +60,7 @@ class WholeForecaster(nn.Module):
         *,
         past: int,
         whole: int,
+        seen: Sequence[int],
         ahead: int,
         targets: int,
     ) -> None:
@@ -67,7 +68,7 @@ class WholeForecaster(nn.Module):
         self.steps, self.nets, self.baselines = list(steps), nn.ModuleList(nets), nn.ModuleList(baselines)
         self._kept = nn.ModuleList(steps)  # to register them as submodules
         self.register_buffer("shares", shares)
-        self.past, self.whole, self.ahead, self.targets = past, whole, ahead, targets
+        self.past, self.whole, self.seen, self.ahead, self.targets = past, whole, list(seen), ahead, targets
 
     @property
     def needs_clock(self) -> bool:
@@ -75,14 +76,15 @@ class WholeForecaster(nn.Module):
         return any(part.needs_clock for part in (*self.steps, *self.baselines))
 
     def forward(self, frames: Tensor, clock: Tensor | None = None) -> Tensor:
-        seconds = frames.new_zeros(len(frames), self.whole + self.ahead, dtype=torch.float64) if clock is None else clock
+        seconds = frames.new_zeros(frames.shape[0], self.whole + self.ahead, dtype=torch.float64) if clock is None else clock
         later, own = seconds[:, self.whole :], frames[:, :, self.whole - self.past :]
         scaled = own
         for step in self.steps:
             scaled = step(scaled, seconds[:, self.whole - self.past : self.whole])
         past = past_of(scaled, self.past)
         predicted = [self._undone(net(past).float(), later) for net in self.nets]
-        predicted += [baseline(frames, later)[:, : self.targets] for baseline in self.baselines]
+        for baseline, count in zip(self.baselines, self.seen, strict=True):
+            predicted.append(baseline(frames[:, :, self.whole - count :], later)[:, : self.targets])
         if len(predicted) > 1:
             each = [one.double() * share[..., None, None] for one, share in zip(predicted, self.shares, strict=True)]
             predicted = [torch.stack(each).sum(0).float()]
@@ -103,13 +105,16 @@ def forecaster_module(run: RunFolder, recipe: Recipe, *, member: int | None = No
     blend = forecaster.blend if member is None else None
     shares = np.ones((1, 1, 1)) if blend is None else blend.weights.swapaxes(1, 2)
     names = chosen if blend is None else list(blend.names)
+    baselines = [forecaster.baselines[name] for name in names if name not in chosen]
+    step = metadata.step or 0.0
     whole = WholeForecaster(
         [step.module() for step in _learned_steps(run, recipe)],
         [load_forecaster(run, recipe, forecaster.names.index(name), last_fold(run)) for name in names if name in chosen],
-        [forecaster.baselines[name].module() for name in names if name not in chosen],
+        [baseline.module() for baseline in baselines],
         torch.from_numpy(np.array(shares)),
         past=windows.past,
-        whole=windows.past if blend is None else forecaster.past_frames(metadata.step or 0.0),
+        whole=windows.past if blend is None else forecaster.past_frames(step),
+        seen=[max(windows.past, baseline.past_frames(step)) for baseline in baselines],
         ahead=windows.ahead,
         targets=metadata.targets,
     )

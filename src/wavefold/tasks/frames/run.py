@@ -117,8 +117,8 @@ def begin_frames(recipe: Recipe, source: str, run: RunFolder, *, simulated: bool
 def begin_series(recipe: Recipe, series: Series, targets: int, run: RunFolder, *, simulated: bool = False) -> FrameTraining:
     """Do the same for frames in memory. targets: number of leading channels to forecast."""
     windows = windows_in(recipe, series)
-    recipe, _ = with_usual_baselines(recipe, series)
-    context = ForecastContext(run, recipe, series, windows, split_windows(recipe, windows), targets)
+    recipe, notes = with_usual_baselines(recipe, series)
+    context = ForecastContext(run, recipe, series, windows, split_windows(recipe, windows), targets, tuple(notes))
     for number, member in enumerate(recipe.member):
         new_forecaster(member, len(series.channels), targets, recipe, 0, f"member.{number}")
     check_baselines(recipe, series)
@@ -265,7 +265,7 @@ def _results(context: ForecastContext) -> Scores:
         notes.append(
             "no test part: scores are optimistic, since these windows chose the weights; use `wavefold score` on other frames"
         )
-    notes += with_usual_baselines(context.recipe, context.series)[1]
+    notes += context.notes
     notes += frame_notes(context.recipe, context.series, context.windows, context.splits) + evaluation_notes(results)
     notes += doubts(context.recipe, context.series)
     clear_pictures(context.run.folder / "pictures")

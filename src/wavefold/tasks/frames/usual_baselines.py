@@ -58,18 +58,17 @@ def _cyclic(series: Series, period: float) -> tuple[list[str], list[str]]:
 
 def without_unfit_baselines(recipe: Recipe, series: Series, info: RunInfo) -> tuple[Recipe, list[str]]:
     """A run's recipe without baselines that other frames do not allow, as they have no times or another size; and a note."""
-    names, own = recipe.output.baselines, list(info.shape[1:])
-    unfit: tuple[str, ...] = BY_CELL
+    own, reasons, unfit = list(info.shape[1:]), list[str](), list[str]()
     if list(series.size) != own:
         rows, columns = series.size
-        why = f"these frames have {rows} x {columns} cells, those of the run {own[0]} x {own[1]}"
-    elif series.times is None and info.timed:
-        why, unfit = "these frames have no times", (*CYCLIC, "pca_ridge")
-    else:
-        return recipe, []
-    left = [name for name in names if name in unfit]
+        reasons.append(f"these frames have {rows} x {columns} cells, those of the run {own[0]} x {own[1]}")
+        unfit += BY_CELL
+    if series.times is None and info.timed:
+        reasons.append("these frames have no times")
+        unfit += [*CYCLIC, "pca_ridge"]
+    left = [name for name in recipe.output.baselines if name in unfit]
     if not left:
         return recipe, []
-    return recipe.with_({"output.baselines": [name for name in names if name not in left]}), [
-        f"not compared with {listed(left)}: {why}"
+    return recipe.with_({"output.baselines": [name for name in recipe.output.baselines if name not in left]}), [
+        f"not compared with {listed(left)}: {listed(reasons)}"
     ]
