@@ -12,10 +12,12 @@ row component first: what is now at x was at x - motion one frame ago.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wavefold.data.lazy import Floats
 from wavefold.models.blur import blurred
 
 _SMALLEST = 8  # minimum rows or columns at the coarsest pyramid level
@@ -28,31 +30,57 @@ _TINY = 1e-6
 
 
 @torch.no_grad()
-def motion(past: Tensor, frames: int = 4) -> Tensor:
+def motion(past: Tensor, frames: int = 4, apart: int = 1) -> Tensor:
     """Motion in the last `frames` past frames, (N, 2, H, W) in pixels per frame, rows first; 0 where no motion is found.
 
-    past: (N, C, past, H, W) in any unit; NaN marks a missing value and is ignored.
+    past: (N, C, past, H, W) in any unit; NaN marks a missing value and is ignored. apart: look at each such frame only, where
+    many cells repeat the value of the frame before (see `frames_apart`); fewer frames if there are not as many.
     """
-    n, _, _, rows, columns = past.shape
+    n, _, count, rows, columns = past.shape
+    apart = max(1, min(apart, count - 1))
+    seen = list(range(count - 1, -1, -apart))[:frames][::-1]
     found = past.new_zeros((n, 2, 1, 1), dtype=torch.float32)
     if past.shape[2] < 2:
         return found.expand(n, 2, rows, columns)
-    for fields, seen in reversed(_pyramid(*_prepared(past[:, :, -frames:]))):
+    for fields, there in reversed(_pyramid(*_prepared(past[:, :, seen]))):
         size = fields.shape[-2:]
         found = functional.interpolate(found, size=size, mode="bilinear", align_corners=False) * 2
         for _ in range(_TURNS):
-            found = _refined(found, fields, seen)
-    return found
+            found = _refined(found, fields, there)
+    return found / apart
+
+
+def frames_apart(frames: Floats, most: int = 6) -> int:
+    """How many frames apart motion shows in a series (time, channel, row, column): more than 1 if frames repeat values.
+
+    Radar mosaics hold cells that are older than the frame; then the motion from frame to frame comes out too slow. The
+    smallest distance at which at most 15 % of the cells that are not at the channel's minimum in both frames are equal, if
+    next frames have more than 25 %.
+    """
+    values = np.asarray(frames[-_LOOKED:], np.float32)
+    low = np.nanmin(values, axis=(0, 2, 3), keepdims=True, initial=np.inf)
+    shares = []
+    for lag in range(1, min(most, len(values) - 1) + 1):
+        late, early = values[lag:], values[:-lag]
+        moving = np.isfinite(late) & np.isfinite(early) & ((late > low) | (early > low))
+        shares.append(float((late == early)[moving].mean()) if moving.any() else 0.0)
+    if not shares or shares[0] <= _REPEATED:
+        return 1
+    return 1 + next((lag for lag, share in enumerate(shares) if share <= _NEW), len(shares) - 1)
+
+
+_LOOKED = 16  # frames, the latest
+_REPEATED, _NEW = 0.25, 0.15
 
 
 @torch.no_grad()
-def advect(past: Tensor, ahead: int) -> Tensor:
+def advect(past: Tensor, ahead: int, apart: int = 1) -> Tensor:
     """Extrapolate the last past frame for `ahead` frames along the past motion, (N, C, ahead, H, W) float32, finite.
 
     past: (N, C, past, H, W) in any unit. A missing cell takes its latest past value, else the smallest value of its
-    window and channel. Values from outside the frame are replaced by the nearest value inside.
+    window and channel. Values from outside the frame are replaced by the nearest value inside. apart: as in `motion`.
     """
-    speed, last = motion(past), latest(past)
+    speed, last = motion(past, apart=apart), latest(past)
     way = torch.zeros_like(speed)  # displacement from the value's present position to the cell, (N, 2, H, W)
     made = []
     for _ in range(ahead):

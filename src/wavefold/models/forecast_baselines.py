@@ -17,12 +17,12 @@ from torch import Tensor
 
 from wavefold.core.registry import pick
 from wavefold.data.lazy import Floats, Signals
-from wavefold.models.advection import advect, latest
+from wavefold.models.advection import advect, frames_apart, latest
 from wavefold.models.baseline_module import BaselineModule, by_torch
 from wavefold.models.damped_anomaly import DampedAnomaly
 from wavefold.models.pca_ridge import PcaRidge
 from wavefold.models.seasonal import SeasonalChange, SeasonalNaive
-from wavefold.models.spectral import fading_advection
+from wavefold.models.spectral import fading_advection, matched_advection
 from wavefold.transforms.climatology import Corners, Cycle, UsualFrames
 
 Seconds = NDArray[np.float64]
@@ -147,20 +147,49 @@ class _Usual(BaselineModule):
         return made
 
 
-class Advection(_Unlearned):
-    """Extrapolates the last frame along the motion of the past frames; values from outside are the nearest value inside."""
+class _Carried(_Unlearned):
+    """A forecast along the motion of the past frames, seen over as many steps as training frames repeat their values."""
+
+    name = ""
+    carry: Callable[[Tensor, int, int], Tensor]
+
+    def __init__(self) -> None:
+        self.apart = 1
+
+    def fit(self, frames: Signals, clock: Seconds, step: float) -> None:
+        """Find how many frames apart motion shows."""
+        self.apart = frames_apart(np.asarray(frames[max(0, len(frames) - 16) :]))
 
     def module(self) -> BaselineModule:
         """The extrapolated last frame."""
-        return _Moved(advect, "advection")
+        carry, apart = type(self).carry, self.apart
+        return _Moved(lambda past, ahead: carry(past, ahead, apart), self.name)
+
+    def state(self) -> TrainingState:
+        """apart: frames between those that motion is seen in."""
+        return {"apart": np.array(self.apart)}
+
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Restore what `state` returned; runs of earlier versions saw motion from frame to frame."""
+        self.apart = int(state["apart"].item()) if "apart" in state else 1
 
 
-class Spectral(_Unlearned):
-    """Advection whose small structures fade at the rate seen in the window's past frames: S-PROG."""
+class Advection(_Carried):
+    """Extrapolates the last frame along the motion of the past frames; values from outside are the nearest value inside."""
 
-    def module(self) -> BaselineModule:
-        """The extrapolated last frame, smoother at longer leads."""
-        return _Moved(fading_advection, "spectral")
+    name, carry = "advection", staticmethod(advect)
+
+
+class Spectral(_Carried):
+    """Advection whose structures fade, grow and shrink by size as they did in the window's past frames: S-PROG."""
+
+    name, carry = "spectral", staticmethod(fading_advection)
+
+
+class SpectralMatched(_Carried):
+    """The same with the last frame's distribution of values: heavy rain stays heavy, at the cost of squared error."""
+
+    name, carry = "spectral_matched", staticmethod(matched_advection)
 
 
 class _Moved(BaselineModule):
@@ -191,6 +220,7 @@ BASELINES: dict[str, Callable[..., FrameBaseline]] = {
     "pca_ridge": PcaRidge,
     "advection": Advection,
     "spectral": Spectral,
+    "spectral_matched": SpectralMatched,
 }
 
 

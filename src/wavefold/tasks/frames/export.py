@@ -38,7 +38,7 @@ from wavefold.transforms.frame_scale import FRAME_TRANSFORMS, FrameModule, Frame
 _CLOSE = 1e-5  # largest difference from torch, in standard deviations of the later frames
 _CLOSE_CARRIED = 1e-2  # the same for single cells after advection, where rounded positions matter at sharp edges
 _ROUNDING = 2  # tolerance in float32 steps of the largest value
-_CARRIED = ("advection", "spectral")
+_CARRIED = ("advection", "spectral", "spectral_matched")
 _MOST_WINDOWS, _VALUES = 8, 1 << 23  # windows to verify a file on; values in all of them
 
 

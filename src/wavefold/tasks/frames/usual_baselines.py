@@ -12,7 +12,7 @@ AUTO = "auto"
 DAY, YEAR = 86400.0, 31556952.0  # seconds; the mean year of the calendar, 365.2425 days
 CYCLIC = ("climatology", "damped_anomaly", "seasonal_naive", "seasonal_change")
 BY_CELL = ("climatology", "damped_anomaly", "pca_ridge")  # fitted cell by cell: for frames of one size only
-_MOVING = ("advection", "spectral")
+_MOVING = ("advection", "spectral", "spectral_matched")
 _RADAR = 1800.0  # seconds; frames at most that far apart show how things move
 _MOST_MEANS = 2**25  # cells of all phases, 400 MB while they are summed: larger frames get them only if the recipe asks
 
@@ -22,7 +22,7 @@ def with_usual_baselines(recipe: Recipe, series: Series) -> tuple[Recipe, list[s
 
     Always persistence and the mean of the past; with times, those of a cycle, which is output.period, or a year if the frames
     are a day or more apart and the period is not longer than that; for whole frames, pca_ridge; for frames at most half an
-    hour apart, advection and spectral.
+    hour apart, advection, spectral and spectral_matched.
     """
     names = recipe.output.baselines
     if AUTO not in names:
