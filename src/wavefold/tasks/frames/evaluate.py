@@ -10,7 +10,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from wavefold.core.errors import listed
+from wavefold.core.errors import listed, plural
 from wavefold.core.progress import Progress
 from wavefold.core.records import SCORES_FORMAT, ScoreRow, Scores
 from wavefold.data.dataset import Ints
@@ -195,7 +195,31 @@ def evaluation_notes(results: Scores) -> list[str]:
         if lost.any():
             where = "at any lead" if lost.all() else f"at lead {_ranges(np.flatnonzero(lost) + 1)}"
             notes.append(f"no better than {row.name} by {results.metric} {where}")
-    return notes
+    whole = lead_standing(results)
+    return [*notes, whole] if whole else notes
+
+
+def lead_standing(results: Scores) -> str:
+    """At how many leads the ensemble is better than, no different from and worse than the best baseline there, as a sentence.
+
+    The baseline that is best at a lead is found on the same windows, which favours it. '' without intervals or baselines.
+    """
+    better = 1 if results.higher_is_better else -1
+    counts = {"better": 0, "no different": 0, "worse": 0}
+    for lead in range(results.leads):
+        rows = [row for row in results.baselines if row.by_lead[results.metric][lead] is not None]
+        if not rows:
+            return ""
+        best = max(rows, key=lambda row: better * float(row.by_lead[results.metric][lead] or 0.0))
+        _, low, high = best.difference[lead]
+        if low is None or high is None:
+            return ""
+        ends = sorted((better * low, better * high))
+        counts["better" if ends[0] > 0 else "worse" if ends[1] < 0 else "no different"] += 1
+    return (
+        f"against the best baseline of each lead, by {results.metric} and its 95 % intervals: better at {counts['better']} of "
+        f"{plural(results.leads, 'lead')}, no different at {counts['no different']}, worse at {counts['worse']}"
+    )
 
 
 def _ranges(numbers: Ints) -> str:

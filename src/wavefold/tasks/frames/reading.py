@@ -43,7 +43,14 @@ def read_frames(recipe: Recipe, source: str) -> tuple[Series, int]:
 
 
 def windows_in(recipe: Recipe, series: Series) -> Windows:
-    """The recipe's windows in a series."""
+    """The recipe's windows in a series. DataError, with settings that would work, if it is too short for one."""
+    try:
+        return _windows(recipe, series)
+    except DataError as error:
+        raise DataError(f"{error}{_what_works(recipe, series)}") from None
+
+
+def _windows(recipe: Recipe, series: Series) -> Windows:
     _, wanted = sections(recipe)
     return cut_windows(
         series,
@@ -67,7 +74,17 @@ def with_truth(windows: Windows, targets: int) -> Windows:
 
 
 def split_windows(recipe: Recipe, windows: Windows) -> tuple[TimeSplit, ...]:
-    """Split windows into parts by the recipe's method, once or several times, in time order."""
+    """Split windows into parts by the recipe's method, once or several times, in time order.
+
+    UserError, with settings that would work, if a part gets no window.
+    """
+    try:
+        return _splits(recipe, windows)
+    except UserError as error:
+        raise UserError(f"{error}{_what_works(recipe, windows.series)}") from None
+
+
+def _splits(recipe: Recipe, windows: Windows) -> tuple[TimeSplit, ...]:
     made = build_part(FRAME_SPLITS, recipe.split.way, recipe.split.options, "split", windows=windows)
     splits = (made,) if isinstance(made, TimeSplit) else tuple(made)
     for split in splits:
@@ -76,6 +93,30 @@ def split_windows(recipe: Recipe, windows: Windows) -> tuple[TimeSplit, ...]:
         if not len(split.validation) and not len(split.test):
             raise UserError("split: the test and validation parts are both empty; raise split.test")
     return splits
+
+
+def _what_works(recipe: Recipe, series: Series) -> str:
+    """Settings with which a series can be cut and split, nearest to the recipe's, as the end of a message; '' if none do."""
+    _, wanted = sections(recipe)
+    cuts = [{}, {"split.cuts": 1}] if recipe.split.way == "rolling" else [{}]
+    lengths = [(wanted.past, wanted.ahead)]
+    while max(lengths[-1]) > 1:
+        lengths.append((max(1, lengths[-1][0] // 2), max(1, lengths[-1][1] // 2)))
+    for past, ahead in lengths:
+        for cut in cuts:
+            for gap in ({}, {"split.gap": 0}):
+                changes = {**cut, **gap}
+                if (past, ahead) != (wanted.past, wanted.ahead):
+                    changes |= {"windows.past": past, "windows.ahead": ahead}
+                try:
+                    changed = recipe.with_(changes)
+                    _splits(changed, _windows(changed, series))
+                except UserError:
+                    continue
+                return (
+                    f"; this would do: {' '.join(f'--set {key}={value}' for key, value in changes.items())}" if changes else ""
+                )
+    return ""
 
 
 def frames_of(windows: Windows) -> Ints:
