@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from wavefold.core.errors import UserError
-from wavefold.models.advection import advect, motion
-from wavefold.models.forecast_baselines import BASELINES
+from wavefold.models.advection import advect, frames_apart, motion
+from wavefold.models.forecast_baselines import BASELINES, build_baseline
+from wavefold.models.spectral import as_distributed
 
 RNG = np.random.default_rng
 
@@ -148,6 +149,77 @@ def test_damped_anomaly_keeps_the_share_that_training_frames_keep() -> None:
     long = baseline.forecast(past, 20.0 + 10.0 * np.arange(300)[None])
     assert long.shape == (1, 1, 300, 2, 3)
     assert np.isfinite(long).all()
+
+
+def test_seasonal_forecasts_by_hand() -> None:
+    """A cycle of four steps: 1 2 3 4 and then, a level of 10 higher, 11 12 13 14."""
+    values = np.array([1, 2, 3, 4, 11, 12, 13, 14], np.float32).reshape(1, 1, 8, 1, 1)
+    clock = 80.0 + 10.0 * np.arange(6)[None]
+    naive = BASELINES["seasonal_naive"](period=40.0)
+    naive.fit(np.zeros((9, 1, 1, 1), np.float32), 10.0 * np.arange(9), 10.0)
+    assert naive.past_frames(10.0) == 4
+    assert naive.forecast(values, clock).ravel().tolist() == [11, 12, 13, 14, 11, 12]
+    assert naive.forecast(values[:, :, -2:], clock).ravel().tolist() == [14, 14, 13, 14, 14, 14]  # what is not known yet
+    change = BASELINES["seasonal_change"](period=40.0)
+    assert change.past_frames(10.0) == 5
+    change.load({"steps": np.array(4), "shares": np.array([[0.5], [0.25]])})
+    assert change.forecast(values, clock).ravel().tolist() == [16, 14.5, 15.5, 16.5, 13.5, 14.5]  # 10 more than a cycle ago
+    assert change.forecast(values[:, :, -4:], clock).ravel().tolist() == [11, 12, 13, 14, 11, 12]
+
+
+def test_seasonal_change_finds_the_share_that_is_left() -> None:
+    rng, count = RNG(0), 4000
+    usual, anomaly = np.tile([0.0, 5.0, 9.0, 2.0], count // 4), np.zeros((count, 2, 3))
+    for t in range(1, count):
+        anomaly[t] = 0.9 * anomaly[t - 1] + rng.normal(size=(2, 3))
+    frames = (usual[:, None, None] + anomaly)[:, None].astype(np.float32)
+    change = BASELINES["seasonal_change"](period=40.0)
+    change.fit(frames, 10.0 * np.arange(count), 10.0)
+    lead = np.arange(1, 4)
+    expected = (2 * 0.9**lead - 0.9 ** (4 - lead) - 0.9 ** (4 + lead)) / (2 - 2 * 0.9**4)  # of an autoregression
+    assert change.shares[:3, 0] == pytest.approx(expected, abs=0.05)
+
+
+def test_pca_and_ridge_find_a_wave_that_turns() -> None:
+    """Two patterns that change into each other, under noise: persistence is wrong, the regression is not."""
+    rng, angle = RNG(0), 0.2 * np.arange(400)
+    patterns = rng.normal(size=(2, 6, 7))
+    frames = np.cos(angle)[:, None, None] * patterns[0] + np.sin(angle)[:, None, None] * patterns[1] + 20
+    frames = (frames + 0.05 * rng.normal(size=frames.shape))[:, None].astype(np.float32)
+    clock = np.arange(400) * 3600.0
+    ridge = build_baseline("pca_ridge", "", past=3, ahead=5, period=86400.0)
+    ridge.fit(frames[:300], clock[:300], 3600.0)
+    past = np.stack([frames[k : k + 3].swapaxes(0, 1) for k in range(310, 390)])
+    later = np.stack([frames[k + 3 : k + 8].swapaxes(0, 1) for k in range(310, 390)])
+    off = ridge.forecast(past, np.stack([clock[k + 3 : k + 8] for k in range(310, 390)])) - later
+    assert np.sqrt((off**2).mean(axis=(0, 1, 3, 4))) == pytest.approx(0.06, abs=0.03)
+    few = build_baseline("pca_ridge", "", past=3, ahead=5)
+    few.fit(frames[:4], clock[:4], 3600.0)  # too few to regress on: amplitudes stay
+    assert np.isfinite(few.forecast(past, clock[None, :5] + np.zeros((80, 1)))).all()
+
+
+def test_frames_that_repeat_are_seen_apart() -> None:
+    field = moving_field((0.5, -1.0), 24)[0].numpy().swapaxes(0, 1)  # (time, 1, row, column)
+    assert frames_apart(field) == 1
+    stale = field.copy()
+    for t in range(1, 24):  # half of the cells are those of the frame before, or of the one before that
+        old = RNG(t).random(field.shape[2:]) < 0.5
+        stale[t, 0][old] = stale[t - 1, 0][old]
+    assert frames_apart(stale) == 3
+    assert frames_apart(field[:1]) == 1
+    baseline, again = BASELINES["spectral"](), BASELINES["spectral"]()
+    baseline.fit(stale, np.arange(24.0), 1.0)
+    again.load(baseline.state())
+    assert again.apart == 3
+    seen = motion(torch.from_numpy(field.swapaxes(0, 1)[None, :, :13]), apart=3)[0, :, 14:-14, 14:-14].mean(dim=(1, 2))
+    assert seen.tolist() == pytest.approx((0.5, -1.0), abs=0.1)
+
+
+def test_matched_values_are_those_of_the_last_frame() -> None:
+    like = torch.tensor([[[[9.0, 0.0, torch.nan], [3.0, 1.0, 2.0]]]])
+    frames = torch.tensor([[[[[0.1, 0.2, 0.9], [0.5, 0.3, 0.4]]]]])
+    made = as_distributed(frames, like)[0, 0, 0]
+    assert made.flatten().tolist() == pytest.approx([0.0, 1.0, 0.9, 9.0, 2.0, 3.0])
 
 
 def test_a_crop_has_the_climatology_of_its_place() -> None:
