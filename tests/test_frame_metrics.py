@@ -217,14 +217,16 @@ def test_two_units_give_no_interval_and_three_give_one(count):
 
 
 def test_intervals_of_few_units_cover_the_truth_as_often_as_they_say():
-    """Of the difference of two forecasts that are equally good, on five units."""
-    covered = 0
+    """Of the error of one forecast, which is skew, and of the difference of two that are equally good, on five units."""
+    covered = np.zeros(2)
     for seed in range(200):
         common, *errors = np.random.default_rng(seed).normal(size=(3, 5, 1, 1, 4, 4))
         ours, theirs = (scored(common[:, :, :, :1, :1] + error, np.zeros_like(error)) for error in errors)
         _, low, high = ours.difference("rmse", theirs)
-        covered += low < 0 < high
-    assert 0.9 < covered / 200 < 0.99
+        least, most = ours.interval("mse")
+        covered += (low < 0 < high), (0 < least < 2 < most)
+    assert (covered > 0.88 * 200).all(), covered
+    assert (covered < 0.99 * 200).all(), covered
 
 
 def test_a_difference_over_all_leads_is_of_their_sums():

@@ -152,13 +152,15 @@ class FrameScores:
         windows or groups, of which a bootstrap interval would be too narrow by construction, the interval is that of the
         jackknife with Student's t (Tukey 1958), which widens as they get fewer; with fewer than three it is (NaN, NaN).
         """
-        value = self._metric(name).value
-        low, high = _ends(lambda sums: value(sums.sum(axis=1)), [self._sums(name)], groups, seed, resamples)
+        metric = self._metric(name)
+        one = partial(_over_leads, metric.value)
+        low, high = _ends(one, [self._sums(name)], groups, seed, resamples, positive=not metric.higher_is_better)
         return float(low), float(high)
 
     def interval_by_lead(self, name: str, groups: ArrayLike | None = None, *, seed: int = 0, resamples: int = 1000) -> Values:
         """Ends of the interval at each lead, (T, 2)."""
-        return np.stack(_ends(self._metric(name).value, [self._sums(name)], groups, seed, resamples), axis=-1)
+        metric, sums = self._metric(name), [self._sums(name)]
+        return np.stack(_ends(metric.value, sums, groups, seed, resamples, positive=not metric.higher_is_better), axis=-1)
 
     def difference(
         self, name: str, other: FrameScores, groups: ArrayLike | None = None, *, seed: int = 0, resamples: int = 1000
@@ -334,12 +336,23 @@ def _less_error(mine: Values, theirs: Values) -> Values:
 
 
 def _ends(
-    function: Callable[..., Values], rows: Sequence[Values], groups: ArrayLike | None, seed: int, resamples: int
+    function: Callable[..., Values],
+    rows: Sequence[Values],
+    groups: ArrayLike | None,
+    seed: int,
+    resamples: int,
+    positive: bool = False,
 ) -> tuple[Values, Values]:
-    """2.5 and 97.5 % quantiles of a function of sums (R, T, k), with the same windows or groups resampled for all `rows`."""
+    """2.5 and 97.5 % quantiles of a function of sums (R, T, k), with the same windows or groups resampled for all `rows`.
+
+    positive: the function is of errors, whose interval from few units is that of the logarithm, as they are skew.
+    """
     by_unit = [_by_group(sums, groups) for sums in rows]
     if len(by_unit[0]) < FEWEST_UNITS:
-        return _jackknife(function, by_unit)
+        if not positive:
+            return _jackknife(function, by_unit)
+        low, high = _jackknife(lambda *sums: _logarithm(function(*sums)), by_unit)
+        return np.exp(low), np.exp(high)
     drawn = [function(*(np.tensordot(w, sums, 1) for sums in by_unit)) for w in _draws(len(by_unit[0]), resamples, seed)]
     return _quantiles(np.concatenate(drawn))
 
@@ -354,6 +367,15 @@ def _jackknife(function: Callable[..., Values], by_unit: Sequence[Values]) -> tu
     error = np.sqrt((count - 1) / count * np.square(without - without.mean(axis=0)).sum(axis=0))
     reach = _student(count - 1) * error
     return value - reach, value + reach
+
+
+def _over_leads(value: Callable[[ArrayLike], Values], sums: Values) -> Values:
+    return value(sums.sum(axis=1))
+
+
+def _logarithm(values: Values) -> Values:
+    """NaN where an error is 0: nothing can be said of how far it varies."""
+    return np.where(values > 0, np.log(np.where(values > 0, values, 1.0)), np.nan)
 
 
 def _student(freedom: int) -> float:
