@@ -86,6 +86,7 @@ def test_efficientnet_is_written_and_answers_alike(tmp_path):
     assert "BatchNormalization" not in count_nodes(tmp_path / "net.onnx")
 
 
+@pytest.mark.slow
 def test_on_off_with_its_search_is_written_and_answers_alike(tmp_path):
     torch.manual_seed(0)
     straight._scorer.cache_clear()

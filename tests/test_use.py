@@ -24,6 +24,7 @@ def run_blocks(page: str, folder: Path) -> None:
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.slow
 def test_the_blocks_on_use_run_in_their_order(tmp_path):
     if shutil.which("curl") is None:
         pytest.skip("curl is not here, which docs/use.md calls")

@@ -92,6 +92,7 @@ def test_a_database_is_fetched_once(real: Real, monkeypatch: pytest.MonkeyPatch)
     assert fetched == ["mitdb"]
 
 
+@pytest.mark.slow
 def test_real_records_give_the_real_table(real: Real) -> None:
     ours = read(real("mitbih_beats/raw_wfdb"))
     assert ours.groups is not None
