@@ -240,6 +240,23 @@ def test_the_year_has_twelve_months() -> None:
     assert made.ravel().tolist() == month[96:].ravel().tolist()
 
 
+def test_months_are_as_far_apart_as_others() -> None:
+    """Months differ by three days: shares and regressions are of all of them."""
+    rng, count = RNG(0), 600
+    anomaly = np.zeros((count, 3, 3))
+    for t in range(1, count):
+        anomaly[t] = 0.8 * anomaly[t - 1] + rng.normal(size=(3, 3))
+    frames = (np.arange(count) % 12)[:, None, None, None] + anomaly[:, None]
+    months = (np.datetime64("1950-01", "M") + np.arange(count)).astype("datetime64[s]").astype(np.float64)
+    damped, change = (build_baseline(name, "", period=31556952.0) for name in ("damped_anomaly", "seasonal_change"))
+    ridge = build_baseline("pca_ridge", "", past=6, ahead=3, period=31556952.0)
+    for baseline in (damped, change, ridge):
+        baseline.fit(frames.astype(np.float32), months, 31 * 86400.0)
+    assert damped.shares[:3, 0] == pytest.approx([0.8, 0.64, 0.51], abs=0.07)
+    assert change.shares[:3, 0] == pytest.approx([0.8, 0.64, 0.51], abs=0.1)
+    assert np.abs(ridge.state()["weights"]).max() > 0.01
+
+
 @pytest.mark.parametrize("step", [0.0, 7500.0 * 5, 86400.0])
 def test_a_cycle_needs_whole_steps(step: float) -> None:
     with pytest.raises(UserError, match=r"climatology\.period: (a period of )?86400 seconds") as raised:

@@ -123,6 +123,13 @@ def test_a_run_scores_each_cut_by_a_net_of_its_own_and_forecasts_with_the_last(t
     end = np.zeros(1, np.int64)
     from_last = next(last.forecast(type(windows)(series, end + 196, end, end, 4, 3, series.size)))[1]
     np.testing.assert_array_equal(later.frames, from_last)
+    before = (run.folder / "fold2" / "blend.npz").read_bytes()
+    (run.folder / "fold2" / "blend.npz").unlink()
+    with pytest.raises(UserError, match=r"blend\.npz: missing, .* remove .*scores\.json and train again"):
+        api.predict(run, str(data), out=str(tmp_path / "y.npz"))
+    (run.folder / "scores.json").unlink()
+    api.train(Recipe.load("frames").with_(SMALL), data=str(data), out=run.folder, log=lambda line: None)
+    assert (run.folder / "fold2" / "blend.npz").read_bytes() == before
 
 
 def test_a_blend_needs_a_validation_part_and_no_options(tmp_path):

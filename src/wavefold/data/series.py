@@ -192,6 +192,14 @@ def later(seconds: Seconds, step: float, steps: Ints) -> Seconds:
     return made
 
 
+def mean_step(step: float) -> tuple[float, float]:
+    """Mean seconds between frames whose usual step is known, and by how much of it a step may differ: months are uneven."""
+    return (_MEAN_MONTH, _MONTHS) if _MONTHLY[0] < step < _MONTHLY[1] else (step, _SLACK)
+
+
+_MEAN_MONTH = 31556952.0 / 12  # seconds
+
+
 def join_stretches(names: Sequence[str], lengths: Sequence[int]) -> tuple[Ints, Strings]:
     """Starts and names of consecutive stretches with these numbers of frames."""
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavefold.data.lazy import Floats, Ints, Signals, blocks_of
+from wavefold.data.series import mean_step
 from wavefold.models.baseline_module import BaselineModule
 from wavefold.transforms.climatology import Corners, Cycle, UsualFrames
 
 _LEADS = 200  # beyond it the share stays that of the last
 _CELLS, _FRAMES = 1024, 4000  # of the training frames, that shares are fitted on: even cells, the latest frames
-_NEAR = 0.01  # of a step, by which two times may be off
 
 
 class DampedAnomaly:
@@ -99,8 +99,9 @@ def looked_at(count: int, shape: tuple[int, ...]) -> tuple[int, int]:
 
 def spaced(clock: NDArray[np.float64], steps: int, step: float) -> tuple[Ints, Ints]:
     """Places of all pairs of frames that are `steps` apart in time, the earlier and the later ones."""
-    place = np.minimum(np.searchsorted(clock, clock + (steps - _NEAR) * step), len(clock) - 1)
-    early = np.flatnonzero(np.abs(clock[place] - clock - steps * step) < _NEAR * step)
+    step, near = mean_step(step)
+    place = np.minimum(np.searchsorted(clock, clock + (steps - near) * step), len(clock) - 1)
+    early = np.flatnonzero(np.abs(clock[place] - clock - steps * step) < near * step)
     return early, place[early]
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from wavefold.core.errors import UserError
 from wavefold.data.lazy import Floats, Ints, Signals, blocks_of
+from wavefold.data.series import mean_step
 from wavefold.models.baseline_module import BaselineModule, by_torch
 from wavefold.models.damped_anomaly import left_shares, looked_at
 from wavefold.transforms.climatology import Corners
@@ -31,7 +32,7 @@ _LAGS = (0, 1, 2, 4, 8, 16, 32)  # frames before the last one
 _PENALTIES = 10.0 ** np.arange(-3, 4)  # by the number of training rows
 _MOST_FRAMES, _MOST_VALUES = 1500, 1 << 27  # that components are found on
 _FEWEST = 24  # training rows; with fewer, amplitudes stay as they are
-_EVEN = 0.01  # of a step, by which a window's times may be uneven
+_EVEN = 0.2  # of a step, by which a window's times may be uneven: less than a gap, more than months differ
 
 
 class PcaRidge:
@@ -105,10 +106,10 @@ class PcaRidge:
 
     def _rows(self, clock: Seconds, step: float) -> Ints:
         """Numbers of the last past frames of all training windows, which no gap crosses."""
-        back, ahead = int(self._lags[-1]), self._ahead
+        back, ahead, (step, _) = int(self._lags[-1]), self._ahead, mean_step(step or 1.0)
         rows = np.arange(back, len(clock) - ahead)
-        span = clock[rows + ahead] - clock[rows - back] - (back + ahead) * (step or 1.0)
-        return rows[np.abs(span) < _EVEN * (step or 1.0) * (back + ahead)]
+        span = clock[rows + ahead] - clock[rows - back] - (back + ahead) * step
+        return rows[np.abs(span) < _EVEN * step]
 
 
 class _Amplitudes(BaselineModule):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from wavefold.core.errors import UserError
 from wavefold.core.files import write_arrays
 from wavefold.data.lazy import Floats
 
@@ -57,7 +58,10 @@ class Blend:
 
     @classmethod
     def load(cls, path: Path) -> Blend:
-        """Read what `save` wrote."""
+        """Read what `save` wrote. UserError if it is not there."""
+        if not path.exists():
+            scores = path.parents[1] / "scores.json"
+            raise UserError(f"{path}: missing, the weights of the blend; remove {scores} and train again, which fits them anew")
         with np.load(path, allow_pickle=False) as kept:
             return cls(tuple(kept["names"].tolist()), kept["weights"])
 

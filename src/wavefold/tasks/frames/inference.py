@@ -32,10 +32,10 @@ _BLOCK = 32  # windows at a time
 class Forecaster:
     """The members and baselines of one fold of a run, ready for inference.
 
-    fold: by default the last one, which has learned from the most frames.
+    fold: by default the last one, which has learned from the most frames. blended: False before the blend is fitted.
     """
 
-    def __init__(self, run: RunFolder, recipe: Recipe, targets: int, fold: int | None = None) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe, targets: int, fold: int | None = None, *, blended: bool = True) -> None:
         self.recipe, self.targets = recipe, targets
         self._fold = last_fold(run) if fold is None else fold
         self._folder = run.folder / f"fold{self._fold}"
@@ -43,8 +43,7 @@ class Forecaster:
         self.names = [f"{n} {m.model}" for n, m in enumerate(recipe.member)]
         weights = np.array([m.weight for m in recipe.member])
         mean = Blend(tuple(self.names), np.broadcast_to((weights / weights.sum())[:, None, None], (len(weights), 1, 1)))
-        kept = self._folder / "blend.npz"
-        self.blend = Blend.load(kept) if recipe.combine.by == BY_LEAD and kept.exists() else mean
+        self.blend = Blend.load(self._folder / "blend.npz") if blended and recipe.combine.by == BY_LEAD else mean
         self._nets = [load_forecaster(run, recipe, n, self._fold).to(best_device()).eval() for n in range(len(recipe.member))]
         self.baselines = {name: self._baseline(name) for name in recipe.output.baselines}
         self.blend = self.blend.among([*self.names, *self.baselines])

@@ -98,13 +98,13 @@ def _splits(recipe: Recipe, windows: Windows) -> tuple[TimeSplit, ...]:
 def _what_works(recipe: Recipe, series: Series) -> str:
     """Settings with which a series can be cut and split, nearest to the recipe's, as the end of a message; '' if none do."""
     _, wanted = sections(recipe)
-    cuts = [{}, {"split.cuts": 1}] if recipe.split.way == "rolling" else [{}]
+    cuts = [{}, {"split.cuts": 2}, {"split.cuts": 1}] if recipe.split.way == "rolling" else [{}]
     lengths = [(wanted.past, wanted.ahead)]
     while max(lengths[-1]) > 1:
         lengths.append((max(1, lengths[-1][0] // 2), max(1, lengths[-1][1] // 2)))
     for past, ahead in lengths:
-        for cut in cuts:
-            for gap in ({}, {"split.gap": 0}):
+        for gap in ({}, {"split.gap": 0}):
+            for cut in cuts:
                 changes = {**cut, **gap}
                 if (past, ahead) != (wanted.past, wanted.ahead):
                     changes |= {"windows.past": past, "windows.ahead": ahead}

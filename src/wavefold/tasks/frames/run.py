@@ -337,7 +337,7 @@ def _keep_blends(context: ForecastContext) -> None:
             continue
         some = np.unique(np.linspace(0, len(split.validation) - 1, min(len(split.validation), _BLENDED)).round().astype(int))
         windows = context.windows.take(split.validation[some])
-        forecaster = Forecaster(context.run, context.recipe, context.targets, fold)
+        forecaster = Forecaster(context.run, context.recipe, context.targets, fold, blended=False)
         pairs = ((parts, truth_of(windows.take(rows), context.targets)) for rows, parts in forecaster.parts(windows))
         fit_blend(pairs).save(kept)
 
