@@ -198,6 +198,20 @@ def test_pca_and_ridge_find_a_wave_that_turns() -> None:
     assert np.isfinite(few.forecast(past, clock[None, :5] + np.zeros((80, 1)))).all()
 
 
+def test_the_first_lead_is_the_same_however_many_follow() -> None:
+    """The cycle's phase is that of the last past frame, also where one frame is forecast."""
+    clock = np.arange(400) * 3600.0
+    frames = (10 * np.sin(clock * 2 * np.pi / 86400) + 0.1 * RNG(0).normal(size=400))[:, None, None, None]
+    frames = (frames * np.ones((1, 1, 4, 5))).astype(np.float32)
+    made = []
+    for ahead in (1, 4):
+        ridge = build_baseline("pca_ridge", "", past=1, ahead=ahead, period=86400.0)
+        ridge.fit(frames[:300], clock[:300], 3600.0)
+        past, later = frames[310:311].swapaxes(0, 1)[None], clock[None, 311 : 311 + ahead]
+        made.append(float(ridge.forecast(past, later)[0, 0, 0].mean()))
+    assert made == pytest.approx([float(frames[311].mean())] * 2, abs=0.5)
+
+
 def test_frames_that_repeat_are_seen_apart() -> None:
     field = moving_field((0.5, -1.0), 24)[0].numpy().swapaxes(0, 1)  # (time, 1, row, column)
     assert frames_apart(field) == 1

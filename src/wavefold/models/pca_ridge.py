@@ -77,7 +77,7 @@ class PcaRidge:
             "weights": (weights / size[:, None, None]).astype(np.float32),
             "constant": (constant - np.einsum("f,fak->ak", level / size, weights)).astype(np.float32),
             "shares": left_shares(np.concatenate(left).astype(np.float32), clock[first:], step or 1.0),
-            "period": np.array([self._period, harmonics]),
+            "cycle": np.array([self._period, harmonics, mean_step(step)[0]]),
         }
 
     def forecast(self, past: Floats, clock: Seconds, corners: Corners | None = None) -> Floats:
@@ -125,7 +125,7 @@ class _Amplitudes(BaselineModule):
         for name in ("mean", "components", "weights", "constant", "shares"):
             self.register_buffer(name, torch.from_numpy(state[name].astype(np.float32)))
         self.lags = [int(lag) for lag in lags]
-        self.period, harmonics = (float(value) for value in state["period"])
+        self.period, harmonics, self.step = (float(value) for value in state["cycle"])
         self.harmonics = int(harmonics)
 
     def forward(self, past: Tensor, clock: Tensor) -> Tensor:
@@ -133,8 +133,7 @@ class _Amplitudes(BaselineModule):
         patterns = self.components.flatten(1)  # (K, D)
         apart = torch.nan_to_num(past - self.mean[:, None], nan=0.0)
         lagged = [apart[:, :, past.shape[2] - 1 - lag].flatten(1) @ patterns.T for lag in self.lags]
-        step = clock[:, 1] - clock[:, 0] if ahead > 1 else torch.zeros_like(clock[:, 0])
-        phase = torch.remainder(clock[:, 0] - step, self.period)  # small numbers, as exported constants may be rounded
+        phase = torch.remainder(clock[:, 0] - self.step, self.period)  # small numbers, as exported constants may be rounded
         turns = [phase.float() * (2 * math.pi * n / self.period) for n in range(1, self.harmonics + 1)]
         waves = [torch.stack([torch.sin(t), torch.cos(t)], dim=1) for t in turns]
         change = torch.einsum("nf,fak->nak", torch.cat([*lagged, *waves], dim=1), self.weights) + self.constant
